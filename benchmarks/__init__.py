@@ -1,0 +1,1 @@
+"""Programs that measure dtscodec; not part of the installed package."""

@@ -1,0 +1,89 @@
+"""The demo's result: as a JSON document, and as the table it prints."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+
+
+def circumstances() -> dict[str, Any]:
+    """Date, machine and versions: what measured figures are worth little without."""
+    from dtscodec import __version__
+
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": _system()},
+        "versions": {
+            "dtscodec": __version__,
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in LIBRARIES},
+        },
+    }
+
+
+def _system() -> str:
+    return f"{platform.system()} {platform.machine()}"
+
+
+def _processor() -> str:
+    """Model name of the processor; Python itself knows only its architecture on Linux."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def write(result: dict[str, Any], path: Path) -> None:
+    """Write a result as JSON that a diff can be read of."""
+    path.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def table(result: dict[str, Any]) -> str:
+    """Result as text, for a terminal of 80 columns."""
+    settings, size, seconds = result["settings"], result["bytes"], result["seconds"]
+    rows = [
+        ("", "accuracy", "agreement", "KL", "bytes on disk", "share"),
+        ("base, fine-tune's head", *_fidelity(result, "base"), "", ""),
+        ("fine-tune", *_fidelity(result, "finetune"), f"{size['checkpoint']:,}", "100 %"),
+        ("decoded pack", *_fidelity(result, "decoded"), f"{size['pack']:,}", _percent(result["share"], 2)),
+    ]
+    return "\n".join(
+        [
+            f"MiniLM-L6 fine-tuned on {settings['n_train']:,} {settings['domain']} texts, "
+            f"tested on {result['n_test']:,} others",
+            "",
+            *(_line(row) for row in rows),
+            "",
+            f"encode {seconds['encode']:.1f} s, decode {seconds['decode']:.1f} s, as commands, on "
+            f"{result['machine']['cores']} cores",
+            "agreement and KL: with and from the fine-tune's predictions; KL in nats, mean over texts",
+            f"always the more frequent class: accuracy {_percent(result['majority'])}",
+        ]
+    )
+
+
+def _fidelity(result: dict[str, Any], model: str) -> tuple[str, str, str]:
+    figures = result["fidelity"][model]
+    if model == "finetune":
+        return _percent(figures["accuracy"]), "", ""
+    return _percent(figures["accuracy"]), _percent(figures["agreement"]), f"{figures['kl']:.4f}"
+
+
+def _line(row: tuple[str, ...]) -> str:
+    widths = (22, 9, 10, 7, 14, 8)
+    numbers = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+    return " ".join([row[0].ljust(widths[0]), *numbers]).rstrip()
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    """Share as a percentage.
+
+    >>> _percent(0.00846, 2)
+    '0.85 %'
+    """
+    return f"{share:.{digits}%}".replace("%", " %")

@@ -1,0 +1,64 @@
+"""dtscodec: one shared base checkpoint, and a small pack per fine-tune of it.
+
+>>> import dtscodec
+>>> pack = dtscodec.open("task.safetensors")  # doctest: +SKIP
+>>> weights = dtscodec.decode(pack, base="base.safetensors")  # doctest: +SKIP
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dtscodec.checkpoints.identity import Base as Base
+    from dtscodec.codec.compare import Comparison as Comparison
+    from dtscodec.codec.compare import compare as compare
+    from dtscodec.codec.config import EncodeConfig as EncodeConfig
+    from dtscodec.codec.decode import Decoded as Decoded
+    from dtscodec.codec.decode import decode as decode
+    from dtscodec.codec.encode import EncodeReport as EncodeReport
+    from dtscodec.codec.encode import encode as encode
+    from dtscodec.codec.pack import Pack as Pack
+    from dtscodec.codec.pack import Pack as open
+    from dtscodec.errors import DtsError as DtsError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Base",
+    "Comparison",
+    "Decoded",
+    "DtsError",
+    "EncodeConfig",
+    "EncodeReport",
+    "Pack",
+    "compare",
+    "decode",
+    "encode",
+    "open",
+]
+
+_HOMES = {
+    "Base": "dtscodec.checkpoints.identity",
+    "Comparison": "dtscodec.codec.compare",
+    "Decoded": "dtscodec.codec.decode",
+    "DtsError": "dtscodec.errors",
+    "EncodeConfig": "dtscodec.codec.config",
+    "EncodeReport": "dtscodec.codec.encode",
+    "Pack": "dtscodec.codec.pack",
+    "compare": "dtscodec.codec.compare",
+    "decode": "dtscodec.codec.decode",
+    "encode": "dtscodec.codec.encode",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: torch takes seconds, and opening a pack does not need it."""
+    if name == "open":
+        return __getattr__("Pack")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dtscodec' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

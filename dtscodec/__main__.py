@@ -1,0 +1,7 @@
+"""``python -m dtscodec``."""
+
+import sys
+
+from dtscodec.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,165 @@
+"""What a checkpoint is to the rest of the package, and opening one of whatever kind."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+from dtscodec.checkpoints.mapping import MappingCheckpoint
+from dtscodec.checkpoints.safetensors_files import SafetensorsCheckpoint
+from dtscodec.checkpoints.sharded import ShardedCheckpoint
+from dtscodec.checkpoints.torch_dtypes import Bytes
+from dtscodec.checkpoints.torch_files import TorchCheckpoint
+from dtscodec.errors import CheckpointError
+from dtscodec.format.dtypes import TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+
+Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, torch.Tensor]"
+"""What users name a checkpoint by: a path, or tensors in memory (torch's or numpy's)."""
+
+SELF = TypeVar("SELF")
+
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""Where a model directory keeps its weights, in order of preference."""
+
+TORCH_ENDINGS = (".bin", ".pt", ".pth")
+
+
+@runtime_checkable
+class Checkpoint(Protocol):
+    """Named tensors that are read one at a time. A context manager; safe to read from many threads."""
+
+    @property
+    def location(self) -> str:
+        """Its name, for messages."""
+
+    @property
+    def specs(self) -> Mapping[str, TensorSpec]:
+        """Dtype and shape of every tensor, names ascending by their UTF-8 bytes."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The file's own metadata."""
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Tensors that are the same memory seen the same way: later name -> first name."""
+
+    @property
+    def directory(self) -> Path | None:
+        """Where small files of the model lie: the directory itself, or the one that holds a single file."""
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it was given as a directory, or by the index of one."""
+
+    @property
+    def weight_files(self) -> frozenset[str]:
+        """Names in `directory` of the files that hold the tensors, the index included."""
+
+    def read(self, name: str) -> Bytes:
+        """The little-endian bytes of a tensor in C order: uint8 [nbytes], fresh or a read-only view.
+
+        Raises
+        ------
+        KeyError
+            There is no such tensor.
+        CheckpointError
+            The file was changed or cannot be read.
+        """
+
+    def signature(self, name: str) -> tuple[int | str, ...] | None:
+        """Identity of the content, as the file is now; None where content may change unseen."""
+
+    def close(self) -> None:
+        """Let go of files and memory."""
+
+    def __enter__(self: SELF) -> SELF: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_checkpoint(source: Source) -> Checkpoint:
+    """Open a checkpoint of any kind.
+
+    Parameters
+    ----------
+    source : path or mapping
+        A `.safetensors` file; a `.bin`, `.pt` or `.pth` file of `torch.save`; an index (`*.index.json`); a model
+        directory; or tensors in memory. Files of other names are told by their first bytes.
+
+    Returns
+    -------
+    Checkpoint
+        To be closed by the caller.
+
+    Raises
+    ------
+    CheckpointError
+        Nothing of the kind is there, or it is unsound.
+
+    >>> import numpy as np
+    >>> with open_checkpoint({"w": np.zeros((2, 3), np.float32)}) as checkpoint:
+    ...     print(checkpoint.specs["w"], checkpoint.read("w").size)
+    F32 [2, 3] 24
+    """
+    if isinstance(source, Mapping):
+        return MappingCheckpoint(source)
+    text = os.fspath(source)
+    if text.startswith("hf://"):
+        raise CheckpointError(f"{text}: expected a local path, since this version cannot fetch from the Hub yet")
+    path = Path(text)
+    try:
+        if path.is_dir():
+            return _open_file(_weights_in(path), is_directory=True)
+        return _open_file(path, is_directory=False)
+    except OSError as e:
+        raise CheckpointError(f"{path}: expected to read it, got '{e.strerror}'") from e
+
+
+def _open_file(path: Path, is_directory: bool) -> Checkpoint:
+    """Open one file, or the shards that an index lists."""
+    if not path.exists():
+        raise CheckpointError(f"{path}: expected a checkpoint, got nothing of that name")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: expected a file or a directory, got something else")
+    if path.name.endswith(".index.json"):
+        return ShardedCheckpoint(path, _open_shard)
+    return _open_shard(path, is_directory)
+
+
+def _open_shard(path: Path, is_directory: bool = False) -> Checkpoint:
+    kind = TorchCheckpoint if _is_torch(path) else SafetensorsCheckpoint
+    return kind(path, is_directory)
+
+
+def _is_torch(path: Path) -> bool:
+    """Whether a file is torch's: by its ending, else by its first bytes (a zip archive or a pickle)."""
+    if path.suffix == ".safetensors" or path.suffix in TORCH_ENDINGS or not path.exists():
+        return path.suffix in TORCH_ENDINGS
+    with open(path, "rb") as file:
+        head = file.read(9)
+    return head.startswith((b"PK\3\4", b"\x80\2")) and not head.endswith(b"{")  # A safetensors header is '{...'.
+
+
+def _weights_in(directory: Path) -> Path:
+    """The file to begin with in a model directory."""
+    for name in WEIGHTS:
+        if (directory / name).is_file():
+            return directory / name
+    others = sorted(directory.glob("*.safetensors"))
+    if len(others) == 1:
+        return others[0]
+    found = f"{len(others)} such files" if others else "none of them"
+    looked = ", ".join(WEIGHTS)
+    raise CheckpointError(f"{directory}: expected {looked} or exactly one *.safetensors, got {found}")

@@ -1,0 +1,178 @@
+"""What identifies a base: leaves of its tensors, and a digest over those that are used (spec section 7)."""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+
+from dtscodec.checkpoints.checkpoint import Checkpoint, Source, open_checkpoint
+from dtscodec.checkpoints.torch_dtypes import Bytes
+from dtscodec.errors import BaseMismatchError
+from dtscodec.format.dtypes import TensorSpec
+
+Signature = tuple[int | str, ...]
+
+_RECENT_NS = 1_000_000_000
+"""A file changed so lately may change again within the resolution of its time stamp; its leaves are not kept."""
+
+_leaves: dict[Signature, bytes] = {}
+"""Leaves of files, for the life of the process."""
+
+
+def leaf(spec: TensorSpec, data: Bytes) -> bytes:
+    """The 32 bytes that stand for a tensor's content; its name is no part of it (spec section 7).
+
+    Parameters
+    ----------
+    spec : TensorSpec
+        Dtype and shape.
+    data : uint8 [spec.nbytes]
+        The tensor's bytes.
+
+    >>> import numpy as np
+    >>> leaf(TensorSpec("F32", (2,)), np.zeros(8, np.uint8)).hex()[:16]
+    'f89fbc94a7edc55a'
+    """
+    dims = ",".join(map(str, spec.shape))
+    digest = hashlib.sha256(f"dtscodec-tensor-1\n{spec.dtype}\n{dims}\n".encode())
+    digest.update(data.data)
+    return digest.digest()
+
+
+def digest(leaves: Mapping[str, bytes]) -> bytes:
+    """The 32 bytes that stand for a base: name and leaf of every tensor used (spec section 7).
+
+    >>> digest({}).hex()[:16]
+    'ec6011dae4c0ea3c'
+    """
+    result = hashlib.sha256(b"dtscodec-base-1\n")
+    for name in sorted(leaves):
+        encoded = name.encode()
+        result.update(len(encoded).to_bytes(4, "little") + encoded + leaves[name])
+    return result.digest()
+
+
+class Base:
+    """A base checkpoint whose tensors are checked when they are first used.
+
+    Each tensor is hashed once in the life of a `Base`, tensors of files once in the life of the process. A file
+    that changed is hashed again; a mapping must not change while it is in use.
+
+    Parameters
+    ----------
+    source : path, mapping or Checkpoint
+        The base. A `Checkpoint` stays its owner's to close; anything else is closed by `close`.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be opened.
+    """
+
+    def __init__(self, source: "Source | Checkpoint") -> None:
+        if isinstance(source, (str, os.PathLike, Mapping)):
+            self.checkpoint: Checkpoint = open_checkpoint(source)
+            self._owned = True
+        else:
+            self.checkpoint = source
+            self._owned = False
+        self._leaves: dict[str, tuple[Signature | None, bytes]] = {}
+
+    @property
+    def location(self) -> str:
+        """Its name, for messages."""
+        return self.checkpoint.location
+
+    @property
+    def specs(self) -> Mapping[str, TensorSpec]:
+        """Dtype and shape of every tensor, names ascending."""
+        return self.checkpoint.specs
+
+    def read(self, name: str, expect: bytes | None = None) -> Bytes:
+        """The bytes of a tensor: uint8 [nbytes], fresh or a read-only view.
+
+        Parameters
+        ----------
+        name : str
+            The tensor.
+        expect : bytes, optional
+            The first 4 to 32 bytes of its leaf. Without them nothing is checked.
+
+        Raises
+        ------
+        BaseMismatchError
+            There is no such tensor, or its leaf is another.
+        CheckpointError
+            It cannot be read.
+        """
+        self._check_name(name)
+        if expect is None:
+            return self.checkpoint.read(name)
+        if not 4 <= len(expect) <= 32:
+            raise ValueError(f"expected 4 to 32 bytes of a leaf, got {len(expect)}")
+        data, found = self._read_with_leaf(name)
+        if not found.startswith(expect):
+            detail = f"expected a leaf of {expect.hex()}, got {found[: len(expect)].hex()}"
+            where = f"{self.location}: {name!r}"
+            raise BaseMismatchError("base-leaf", where, f"{detail}; name the base the pack was made against (--base)")
+        return data
+
+    def leaf(self, name: str) -> bytes:
+        """The leaf of a tensor, read only if it is not known yet.
+
+        Raises
+        ------
+        BaseMismatchError
+            There is no such tensor.
+        CheckpointError
+            It cannot be read.
+        """
+        self._check_name(name)
+        known = self._known(name, self.checkpoint.signature(name))
+        return known or self._read_with_leaf(name)[1]
+
+    def digest(self, names: Iterable[str]) -> bytes:
+        """The digest over the tensors of these names."""
+        return digest({name: self.leaf(name) for name in names})
+
+    def close(self) -> None:
+        """Close what was opened for this."""
+        if self._owned:
+            self.checkpoint.close()
+
+    def __enter__(self) -> "Base":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_name(self, name: str) -> None:
+        if name not in self.specs:
+            where = f"{self.location}: {name!r}"
+            raise BaseMismatchError("base-tensor", where, "expected a tensor of this name, got none", "4.4")
+
+    def _read_with_leaf(self, name: str) -> tuple[Bytes, bytes]:
+        """Read a tensor; hash it unless its leaf is known for the file as it was before and after."""
+        before = self.checkpoint.signature(name)
+        data = self.checkpoint.read(name)
+        if (found := self._known(name, before)) is None or self.checkpoint.signature(name) != before:
+            found = leaf(self.specs[name], data)
+            self._keep(name, before, found)
+        return data, found
+
+    def _known(self, name: str, signature: Signature | None) -> bytes | None:
+        kept, found = self._leaves.get(name, (None, b""))
+        if found and kept == signature:
+            return found
+        return _leaves.get(signature) if signature is not None else None
+
+    def _keep(self, name: str, before: Signature | None, found: bytes) -> None:
+        """Remember a leaf, if the file stayed as it was while it was read."""
+        if self.checkpoint.signature(name) != before:
+            return
+        self._leaves[name] = (before, found)
+        if before is not None and time.time_ns() - int(before[3]) > _RECENT_NS:
+            _leaves[before] = found

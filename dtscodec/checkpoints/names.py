@@ -1,0 +1,186 @@
+"""Which tensor of the base belongs to which tensor of a fine-tune, by name (spec section 4.4)."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from dtscodec.errors import BaseMismatchError, EncodeError
+from dtscodec.format.dtypes import TensorSpec
+
+Rule = tuple[str, str]
+"""[a, b]: where a name starts with a, its name in the base is b followed by the rest."""
+
+IDENTITY: Rule = ("", "")
+
+Specs = Mapping[str, TensorSpec]
+
+
+@dataclass(frozen=True, slots=True)
+class NameMatch:
+    """How the names of a fine-tune and its base belong together.
+
+    Parameters
+    ----------
+    prefix : (str, str)
+        The rule for all names; ``("", "")`` if names are equal.
+    counterpart : dict
+        For each tensor of the fine-tune the name of its counterpart in the base, of whatever shape, or None.
+    absent : tuple of str
+        Tensors of the base that are nobody's counterpart, ascending.
+    """
+
+    prefix: Rule
+    counterpart: dict[str, str | None]
+    absent: tuple[str, ...]
+
+
+def apply_rule(rule: Rule, name: str) -> str:
+    """The name that a rule gives a tensor in the base.
+
+    >>> apply_rule(("bert.", ""), "bert.pooler.bias"), apply_rule(("bert.", ""), "classifier.bias")
+    ('pooler.bias', 'classifier.bias')
+    """
+    a, b = rule
+    return b + name[len(a) :] if name.startswith(a) else name
+
+
+def match_names(fine: Specs, base: Specs, renames: Sequence[tuple[str, str]] = ()) -> NameMatch:
+    """Match the names of a fine-tune to those of its base.
+
+    Names are equal, or one side has a leading prefix more: the rule that makes most tensors agree in name and
+    shape. `renames` overrule it for the tensors that they match.
+
+    Parameters
+    ----------
+    fine, base : mapping
+        Names -> specs.
+    renames : sequence of (old, new)
+        Names of the fine-tune that start with `old` have `new` in its place in the base. Of several the longest
+        `old` counts.
+
+    Raises
+    ------
+    EncodeError
+        Two prefixes agree equally well, or a rename matches nothing.
+    BaseMismatchError
+        The base is of another architecture: less than half of the fine-tune's elements are in tensors that have
+        a counterpart of as many columns.
+
+    >>> fine = {"bert.w": TensorSpec("F32", (4, 2)), "head": TensorSpec("F32", (2, 2))}
+    >>> match_names(fine, {"w": TensorSpec("F32", (4, 2)), "pooler": TensorSpec("F32", (3,))})
+    NameMatch(prefix=('bert.', ''), counterpart={'bert.w': 'w', 'head': None}, absent=('pooler',))
+    """
+    renamed = _apply_renames(fine, base, renames)
+    rule = best_rule({name: spec for name, spec in fine.items() if name not in renamed}, base)
+    counterpart: dict[str, str | None] = {}
+    for name in fine:
+        target = renamed.get(name, apply_rule(rule, name))
+        counterpart[name] = target if target in base else None
+    _check_architecture(fine, base, counterpart)
+    used = set(counterpart.values())
+    return NameMatch(rule, counterpart, tuple(sorted(name for name in base if name not in used)))
+
+
+def best_rule(fine: Specs, base: Specs) -> Rule:
+    """The rule under which most tensors agree in name and shape; names being equal wins ties.
+
+    Raises
+    ------
+    EncodeError
+        Two other rules tie.
+    """
+    counts = _count_agreeing(fine, base)
+    identity = counts.pop(IDENTITY)
+    top = max(counts.values(), default=0)
+    if identity >= top:
+        return IDENTITY
+    best = sorted(rule for rule, count in counts.items() if count == top)
+    if len(best) > 1:
+        one, other = (_describe(rule) for rule in best[:2])
+        raise EncodeError(
+            f"names: expected one prefix that fits best, got {one} and {other} with {top} tensors each; "
+            "choose with --map OLD=NEW"
+        )
+    return best[0]
+
+
+def _count_agreeing(fine: Specs, base: Specs) -> Counter[Rule]:
+    """How many tensors agree in name and shape under each rule that makes any agree. Linear in names.
+
+    Dropping a prefix leaves the other names as they are, so that those which agree anyway count for it too.
+    Adding one changes all names.
+    """
+    equal = [name for name in fine if _same_shape(fine, name, base, name)]
+    counts: Counter[Rule] = Counter()
+    for name in fine:
+        counts.update((prefix, "") for prefix, rest in _cuts(name) if _same_shape(fine, name, base, rest))
+    lost = Counter(prefix for name in equal for prefix, _ in _cuts(name) if (prefix, "") in counts)
+    for rule in counts:
+        counts[rule] += len(equal) - lost[rule[0]]
+    for name in base:
+        counts.update(("", prefix) for prefix, rest in _cuts(name) if _same_shape(fine, rest, base, name))
+    counts[IDENTITY] = len(equal)
+    return counts
+
+
+def _cuts(name: str) -> Iterator[tuple[str, str]]:
+    """Every way to cut a name into a prefix that ends in a dot and a rest that is not empty."""
+    at = name.find(".") + 1
+    while 0 < at < len(name):
+        yield name[:at], name[at:]
+        at = name.find(".", at) + 1
+
+
+def _same_shape(fine: Specs, fine_name: str, base: Specs, base_name: str) -> bool:
+    a, b = fine.get(fine_name), base.get(base_name)
+    return a is not None and b is not None and a.shape == b.shape
+
+
+def _describe(rule: Rule) -> str:
+    a, b = rule
+    return f"dropping {a!r}" if a else f"adding {b!r}"
+
+
+def _apply_renames(fine: Specs, base: Specs, renames: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Names that `renames` give; each of them must match a tensor and lead to one."""
+    if repeated := [old for old, n in Counter(old for old, _ in renames).items() if n > 1]:
+        raise EncodeError(f"--map: expected each OLD once, got {repeated[0]!r} again")
+    result: dict[str, str] = {}
+    for old, new in sorted(renames, key=lambda pair: (-len(pair[0]), pair)):
+        targets = {name: apply_rule((old, new), name) for name in fine if name.startswith(old) and name not in result}
+        if not targets:
+            raise EncodeError(f"--map {old}={new}: expected a tensor of the fine-tune that starts so, got none")
+        if not any(target in base for target in targets.values()):
+            target = next(iter(targets.values()))
+            raise EncodeError(f"--map {old}={new}: expected tensors of the base such as {target!r}, got none")
+        result |= targets
+    return result
+
+
+def _check_architecture(fine: Specs, base: Specs, counterpart: Mapping[str, str | None]) -> None:
+    """Refuse a base that shares columns with less than half of the fine-tune's elements."""
+    fits = {
+        name for name, other in counterpart.items() if other is not None and _columns_agree(fine[name], base[other])
+    }
+    total = sum(spec.elements for spec in fine.values())
+    if 2 * sum(fine[name].elements for name in fits) >= total:
+        return
+    misfits = sorted((name for name in fine if name not in fits), key=lambda name: counterpart[name] is None)
+    other = counterpart[misfits[0]]
+    example = (
+        f"{misfits[0]!r} is {fine[misfits[0]]}, the base's {other!r} {base[other]}"
+        if other
+        else (f"{misfits[0]!r} is {fine[misfits[0]]}, the base has none of that name")
+    )
+    raise BaseMismatchError(
+        "base-tensor",
+        "base",
+        f"expected the fine-tune's architecture, got a base that fits {len(fits)} of {len(fine)} tensors "
+        f"({example}); name the right base, or say which names belong together with --map OLD=NEW",
+        "4.4",
+    )
+
+
+def _columns_agree(a: TensorSpec, b: TensorSpec) -> bool:
+    return math.prod(a.shape[1:]) == math.prod(b.shape[1:])

@@ -1,0 +1,62 @@
+"""One `.safetensors` file as a checkpoint. No torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from dtscodec.checkpoints.pread import RandomAccessFile
+from dtscodec.checkpoints.torch_dtypes import Bytes
+from dtscodec.format.safetensors_header import read_header
+
+
+class SafetensorsCheckpoint:
+    """A `Checkpoint` over one safetensors file, which stays open until `close`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    is_directory : bool
+        Whether the user named the directory that holds it.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, cut off, or not a sound safetensors file.
+    """
+
+    def __init__(self, path: Path, is_directory: bool = False) -> None:
+        self.location = str(path)
+        self.directory: Path | None = path.parent
+        self.is_directory = is_directory
+        self.weight_files = frozenset({path.name})
+        self.aliases: Mapping[str, str] = {}
+        self._file = RandomAccessFile(path)
+        try:
+            header = read_header(self._file.file, self.location)
+        except BaseException:
+            self._file.close()
+            raise
+        self.metadata: Mapping[str, str] = header.metadata
+        self.specs = {name: header.tensors[name].spec for name in sorted(header.tensors)}
+        self._offsets = {name: header.data_start + entry.begin for name, entry in header.tensors.items()}
+
+    def read(self, name: str) -> Bytes:
+        """The bytes of a tensor, in a fresh buffer: uint8 [nbytes]."""
+        return self._file.read(self._offsets[name], self.specs[name].nbytes)
+
+    def signature(self, name: str) -> tuple[int | str, ...] | None:
+        """Identity of the file's content now, and the name."""
+        return (*self._file.signature(), name)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> "SafetensorsCheckpoint":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

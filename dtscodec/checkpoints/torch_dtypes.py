@@ -1,0 +1,178 @@
+"""torch dtypes and tensors <-> our dtype codes and bytes. torch is imported on first use only."""
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dtscodec.errors import CheckpointError
+from dtscodec.format.dtypes import DType, TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+
+Bytes = npt.NDArray[np.uint8]
+
+_TORCH_NAMES: dict[DType, str] = {
+    "BOOL": "bool",
+    "F4": "float4_e2m1fn_x2",
+    "U8": "uint8",
+    "I8": "int8",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "I16": "int16",
+    "U16": "uint16",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I32": "int32",
+    "U32": "uint32",
+    "F32": "float32",
+    "C64": "complex64",
+    "F64": "float64",
+    "I64": "int64",
+    "U64": "uint64",
+}
+"""torch's name of each dtype. torch has no six-bit floats."""
+
+
+@functools.cache
+def _codes() -> dict["torch.dtype", DType]:
+    import torch
+
+    return {getattr(torch, name): code for code, name in _TORCH_NAMES.items() if hasattr(torch, name)}
+
+
+def dtype_code(dtype: "torch.dtype") -> DType:
+    """Our code of a torch dtype; the inverse of `torch_dtype`.
+
+    Raises
+    ------
+    CheckpointError
+        safetensors has no such dtype.
+    """
+    try:
+        return _codes()[dtype]
+    except KeyError:
+        raise CheckpointError(f"expected a dtype that safetensors knows, got {dtype}") from None
+
+
+def torch_dtype(code: DType) -> "torch.dtype | None":
+    """The torch dtype of a code, or None where torch has none; the inverse of `dtype_code`."""
+    import torch
+
+    return getattr(torch, _TORCH_NAMES.get(code, ""), None)
+
+
+def tensor_spec(tensor: "torch.Tensor") -> TensorSpec:
+    """Dtype and shape of a tensor; the inverse of `torch_form`.
+
+    Of four-bit elements torch counts pairs, we count elements.
+
+    Raises
+    ------
+    CheckpointError
+        The tensor is of a kind that has no plain bytes, of an unknown dtype, or beyond the format's limits.
+    """
+    _check_kind(tensor)
+    code = dtype_code(tensor.dtype)
+    shape = tuple(tensor.shape)
+    if code == "F4":
+        if not shape:
+            raise CheckpointError("expected four-bit elements in pairs, got a tensor of no dimensions")
+        shape = (*shape[:-1], 2 * shape[-1])
+    try:
+        return TensorSpec(code, shape)
+    except ValueError as e:
+        raise CheckpointError(str(e)) from e
+
+
+def torch_form(spec: TensorSpec) -> "tuple[torch.dtype, tuple[int, ...]]":
+    """Dtype and shape of the tensor that torch has for a spec; the inverse of `tensor_spec`.
+
+    Raises
+    ------
+    CheckpointError
+        torch has no such dtype, or cannot pair four-bit elements because rows are odd.
+    """
+    dtype = torch_dtype(spec.dtype)
+    if dtype is None:
+        raise CheckpointError(f"expected a dtype that torch has, got {spec.dtype}")
+    if spec.dtype != "F4":
+        return dtype, spec.shape
+    if spec.shape[-1] % 2:
+        raise CheckpointError(f"expected rows of an even number of four-bit elements for torch, got {spec}")
+    return dtype, (*spec.shape[:-1], spec.shape[-1] // 2)
+
+
+def tensor_bytes(tensor: "torch.Tensor") -> Bytes:
+    """The little-endian bytes of a tensor in C order; the inverse of `tensor_from_bytes`.
+
+    Returns
+    -------
+    uint8 [nbytes]
+        A read-only view where the tensor is contiguous and on the CPU, else a copy.
+
+    Raises
+    ------
+    CheckpointError
+        As for `tensor_spec`.
+    """
+    import torch
+
+    _check_kind(tensor)
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    result: Bytes = plain.reshape(-1).view(torch.uint8).numpy().view()
+    result.flags.writeable = False
+    return result
+
+
+def tensor_from_bytes(array: Bytes, spec: TensorSpec) -> "torch.Tensor":
+    """A tensor over the bytes of an array, without copying them; the inverse of `tensor_bytes`.
+
+    Parameters
+    ----------
+    array : uint8 [spec.nbytes]
+        C-contiguous. Where it is read-only the tensor must not be written to, which torch cannot prevent.
+    spec : TensorSpec
+        Dtype and shape.
+
+    Raises
+    ------
+    CheckpointError
+        As for `torch_form`.
+    """
+    import torch
+
+    dtype, shape = torch_form(spec)
+    if not spec.nbytes:
+        return torch.empty(shape, dtype=dtype)
+    source: Any = array if array.flags.writeable else np.asarray(_Writable(array))
+    return torch.from_numpy(source).view(dtype).reshape(shape)
+
+
+class _Writable:
+    """Presents a read-only array as writable, since torch warns of each that is not."""
+
+    def __init__(self, array: Bytes) -> None:
+        interface = array.__array_interface__
+        self.__array_interface__ = interface | {"data": (interface["data"][0], False)}
+        self._keep = array
+
+
+def _check_kind(tensor: "torch.Tensor") -> None:
+    """Refuse tensors that are not one strided array of plain elements."""
+    import torch
+
+    kind = type(tensor).__name__
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+        raise CheckpointError(f"expected a plain torch.Tensor, got a {kind}")
+    if tensor.layout != torch.strided:
+        raise CheckpointError(f"expected a dense tensor, got a sparse one ({tensor.layout}); use .to_dense()")
+    if tensor.is_quantized:
+        raise CheckpointError(f"expected plain elements, got a quantized tensor ({tensor.dtype}); use .dequantize()")
+    if tensor.is_meta:
+        raise CheckpointError("expected a tensor with data, got one on the meta device; load the weights first")

@@ -1,0 +1,180 @@
+"""Writing a checkpoint of any kind, one tensor at a time, so that it appears whole or not at all."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import BinaryIO
+
+from dtscodec.checkpoints.checkpoint import TORCH_ENDINGS
+from dtscodec.checkpoints.torch_archive import write_torch_archive
+from dtscodec.checkpoints.torch_dtypes import Bytes
+from dtscodec.format.atomic import atomic_directory, atomic_file
+from dtscodec.format.dtypes import TensorSpec, bits_of
+from dtscodec.format.file_names import valid_file_name
+from dtscodec.format.output_file import output_errors, output_file
+from dtscodec.format.safetensors_header import header_bytes
+
+SHARD_BYTES = 5_000_000_000
+"""Largest shard by default: what the Hub serves well."""
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_NO_FILES: Mapping[str, bytes] = MappingProxyType({})
+
+Specs = Mapping[str, TensorSpec]
+Read = Callable[[str], Bytes]
+Create = Callable[[str], AbstractContextManager[BinaryIO]]
+
+
+def write_checkpoint(
+    out: Path,
+    specs: Specs,
+    read: Read,
+    *,
+    metadata: Mapping[str, str] = _NOTHING,
+    shard_bytes: int = SHARD_BYTES,
+    ties: Mapping[str, str] = _NOTHING,
+    files: Mapping[str, bytes] = _NO_FILES,
+    force: bool = False,
+    inputs: Iterable[Path] = (),
+    progress: Callable[[int], None] = lambda size: None,
+    finish: Callable[[], None] = lambda: None,
+) -> None:
+    """Write a checkpoint; `open_checkpoint` is the inverse: it reads back the same specs and bytes.
+
+    Parameters
+    ----------
+    out : Path
+        `*.safetensors`: one file. `*.bin`, `*.pt`, `*.pth`: one file of torch's. Else a directory in the layout of
+        Hugging Face.
+    specs : mapping
+        Every tensor.
+    read : callable
+        Gives the bytes of a tensor: uint8 [nbytes]. Called once per tensor, or, in files of torch's, once per
+        storage.
+    metadata : mapping
+        The file's own metadata. Files of torch's have none.
+    shard_bytes : int
+        Tensor bytes that a file of a directory holds at most, unless a single tensor has more.
+    ties : mapping
+        Name -> name of the tensor of equal spec and bytes with which it shares its storage in files of torch's.
+    files : mapping
+        Small files for a directory: relative names -> contents. Must be empty for a single file.
+    force : bool
+        Replace what exists.
+    inputs : iterable of Path
+        What is read meanwhile and must not be replaced.
+    progress : callable
+        Told the size of each tensor written.
+    finish : callable
+        Called when all tensors are written and nothing is visible yet. What it raises leaves no output.
+
+    Raises
+    ------
+    OutputError
+        The output exists, or cannot be written. Where that can be told, before any tensor is read.
+    ValueError
+        Arguments that contradict each other.
+    """
+    out = Path(out)
+    _check_ties(specs, ties)
+    read = partial(_read_checked, specs, read, progress)
+    if is_single_file(out):
+        if files:
+            raise ValueError(f"expected no files beside the single file {out}, got {sorted(files)}")
+        with atomic_file(out, force, inputs) as file:
+            if out.suffix == ".safetensors":
+                _write_safetensors(file, _aligned(specs), read, metadata)
+            else:
+                write_torch_archive(file, specs, read, ties)
+            finish()
+        return
+    if odd := [name for name in files if not valid_file_name(name)]:
+        raise ValueError(f"expected names of small files (F1), got {odd}")
+    with atomic_directory(out, force, inputs, _is_ours) as directory:
+        create = partial(_create, directory, out)
+        for name, data in sorted(files.items()):
+            with create(name) as file:
+                file.write(data)
+        _write_shards(create, specs, read, metadata, shard_bytes)
+        finish()
+
+
+def is_single_file(out: Path) -> bool:
+    """Whether a checkpoint of this name is one file, not a directory.
+
+    >>> is_single_file(Path("a/model.safetensors")), is_single_file(Path("a/model"))
+    (True, False)
+    """
+    return out.suffix == ".safetensors" or out.suffix in TORCH_ENDINGS
+
+
+def _create(directory: Path, shown: Path, name: str) -> AbstractContextManager[BinaryIO]:
+    """A new file in `directory`, which messages call `shown`."""
+    path = directory / name
+    with output_errors(shown / name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return output_file(path, shown=shown / name)
+
+
+def _write_shards(create: Create, specs: Specs, read: Read, metadata: Mapping[str, str], shard_bytes: int) -> None:
+    """One file, or several and their index."""
+    shards = list(_cut(specs, shard_bytes))
+    names = [f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
+    if len(shards) == 1:
+        names = ["model.safetensors"]
+    for name, shard in zip(names, shards, strict=True):
+        with create(name) as file:
+            _write_safetensors(file, _aligned(shard), read, metadata)
+    if len(shards) > 1:
+        total = sum(spec.nbytes for spec in specs.values())
+        weight_map = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+        with create("model.safetensors.index.json") as file:
+            file.write((json.dumps(index, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _cut(specs: Specs, shard_bytes: int) -> Iterator[dict[str, TensorSpec]]:
+    """Tensors in order of name, as many to a shard as fit; at least one shard."""
+    shard: dict[str, TensorSpec] = {}
+    size = 0
+    for name in sorted(specs):
+        if shard and size + specs[name].nbytes > shard_bytes:
+            yield shard
+            shard, size = {}, 0
+        shard[name] = specs[name]
+        size += specs[name].nbytes
+    yield shard
+
+
+def _aligned(specs: Specs) -> dict[str, TensorSpec]:
+    """Largest elements first, then by name, so that each tensor starts at a multiple of its element's size."""
+    return dict(sorted(specs.items(), key=lambda item: (-bits_of(item[1].dtype), item[0])))
+
+
+def _write_safetensors(file: BinaryIO, specs: Specs, read: Read, metadata: Mapping[str, str]) -> None:
+    file.write(header_bytes(metadata, specs))
+    for name in specs:
+        file.write(read(name).data)
+
+
+def _read_checked(specs: Specs, read: Read, progress: Callable[[int], None], name: str) -> Bytes:
+    data = read(name)
+    if data.nbytes != specs[name].nbytes:
+        raise ValueError(f"{name!r}: expected {specs[name].nbytes} bytes for {specs[name]}, got {data.nbytes}")
+    progress(data.nbytes)
+    return data
+
+
+def _check_ties(specs: Specs, ties: Mapping[str, str]) -> None:
+    for name, to in ties.items():
+        if to in ties or name not in specs or specs.get(to) != specs[name]:
+            raise ValueError(f"expected {name!r} to be tied to an untied tensor of equal spec, got {to!r}")
+
+
+def _is_ours(name: str) -> bool:
+    """Whether --force may delete a file: one that a checkpoint directory of ours could hold."""
+    weights = name.startswith("model") and name.endswith((".safetensors", ".safetensors.index.json"))
+    return weights or valid_file_name(name)

@@ -1,0 +1,56 @@
+"""Argument types and groups that several commands share."""
+
+import argparse
+import re
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def byte_count(text: str) -> int:
+    """A size such as 5GB, 500MB (powers of 1000) or 1000000.
+
+    >>> byte_count("5GB"), byte_count("1.5 MB")
+    (5000000000, 1500000)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)B?", text)
+    if not match or float(match[1]) <= 0:
+        raise argparse.ArgumentTypeError(f"expected a size such as 5GB or 500MB, got {text!r}")
+    return int(float(match[1]) * 1000 ** _POWERS[match[2].upper()])
+
+
+def rank(text: str) -> int | float:
+    """A rank (an integer) or a share of min(m, n) (a fraction up to 1.0)."""
+    try:
+        value: int | float = int(text) if re.fullmatch(r"\d+", text) else float(text)
+    except ValueError:
+        value = 0
+    if not (value >= 1 if isinstance(value, int) else 0 < value <= 1):
+        raise argparse.ArgumentTypeError(f"expected a rank such as 16 or a share such as 0.1, got {text!r}")
+    return value
+
+
+def rename(text: str) -> tuple[str, str]:
+    """OLD=NEW: how names of the fine-tune begin, and what they begin with in the base."""
+    old, equals, new = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"expected OLD=NEW, got {text!r}")
+    return old, new
+
+
+def add_base(parser: argparse.ArgumentParser, **options: Any) -> None:
+    """The option that names the base."""
+    parser.add_argument("--base", help="the base checkpoint: file, index or directory", **options)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The option for output that programs read."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """The option to replace an output."""
+    parser.add_argument("-f", "--force", action="store_true", help="replace an output that exists")

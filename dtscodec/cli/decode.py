@@ -1,0 +1,53 @@
+"""``dtscodec decode``: pack + base -> checkpoint."""
+
+import argparse
+import time
+
+from dtscodec.cli import arguments, show
+from dtscodec.cli.progress import progress_bar
+
+DTYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64"}
+
+
+def add_to(commands: "arguments.Subparsers") -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "decode",
+        help="get a plain checkpoint back from a pack",
+        description="Rebuild a fine-tune from its pack and base, as a plain checkpoint.",
+        epilog="OUT is one file if it ends in .safetensors, .bin or .pt; else a directory with the files that travel.",
+    )
+    parser.add_argument("pack", metavar="PACK")
+    arguments.add_base(parser)
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the checkpoint to write")
+    parser.add_argument("--dtype", choices=DTYPES, help="of floating-point weights (default: each one's own)")
+    parser.add_argument("--device", default="cpu", help="where to compute, such as cuda (default: cpu)")
+    parser.add_argument(
+        "--shard-size", type=arguments.byte_count, metavar="SIZE", default="5GB", help="largest file (default: 5GB)"
+    )
+    parser.add_argument("--no-files", action="store_true", help="write weights only")
+    arguments.add_force(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    import torch
+
+    import dtscodec
+
+    start = time.perf_counter()
+    dtype = getattr(torch, DTYPES[options.dtype]) if options.dtype else None
+    with dtscodec.decode(options.pack, options.base, device=options.device, dtype=dtype) as decoded:
+        total = sum(decoded.spec(name).nbytes for name in decoded)
+        with progress_bar("decode", total) as progress:
+            decoded.save(
+                options.output,
+                shard_bytes=options.shard_size,
+                files=not options.no_files,
+                force=options.force,
+                progress=progress,
+            )
+        task = decoded.pack.summary.task or options.pack
+        sizes = f"{show.size(decoded.pack.size)} -> {show.size(total)}"
+        print(f"{task}: {sizes}, {len(decoded)} tensors, {time.perf_counter() - start:.1f} s: {options.output}")

@@ -1,0 +1,157 @@
+"""``dtscodec encode``: checkpoint -> pack."""
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtscodec.cli import arguments, show
+from dtscodec.cli.progress import progress_bar
+from dtscodec.errors import EncodeError, OutputError
+
+if TYPE_CHECKING:
+    from dtscodec import Base, EncodeConfig
+
+_SUFFIXES = (".dts.safetensors", ".safetensors.index.json", ".bin.index.json", ".safetensors", ".bin", ".pt", ".pth")
+_GENERIC = re.compile(r"(model|pytorch_model)([-.].*)?")
+
+EPILOG = """\
+One fine-tune gives ./NAME.dts.safetensors, or the file that -o names. Several, or a directory after -o, give
+DIR/packs/NAME.safetensors and DIR/dtscodec.json. NAME is the file's or directory's, or what NAME=PATH says.
+"""
+
+
+def add_to(commands: "arguments.Subparsers") -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "encode",
+        help="store a fine-tune as a pack",
+        description="Store fine-tunes as packs against their base.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("base", help="the base checkpoint: file, index or directory")
+    parser.add_argument("fine_tunes", metavar="FT", nargs="+", help="a fine-tune of it, or NAME=PATH")
+    parser.add_argument("-o", "--output", metavar="OUT", help="the pack, or a directory of packs")
+    parser.add_argument("--preset", choices=["paper"], default="paper", help="the encoder: DTS as published (default)")
+    parser.add_argument(
+        "--rank", type=arguments.rank, default=0.1, help="share of min(m, n), or an integer rank (default: 0.1)"
+    )
+    parser.add_argument(
+        "--levels",
+        choices=["matrix", "vector"],
+        default="matrix",
+        help="level tables per factor, or per singular vector",
+    )
+    parser.add_argument(
+        "--raw",
+        metavar="GLOB",
+        action="append",
+        default=[],
+        help="tensors to keep exactly, besides classifier* and score*; repeatable",
+    )
+    parser.add_argument(
+        "--map",
+        metavar="OLD=NEW",
+        type=arguments.rename,
+        action="append",
+        default=[],
+        help="names of the fine-tune that begin with OLD begin with NEW in the base; repeatable",
+    )
+    parser.add_argument("--no-files", action="store_true", help="leave out configuration and tokenizer files")
+    arguments.add_force(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    fine_tunes = _named(options.fine_tunes)
+    as_directory = len(fine_tunes) > 1 or (options.output and _is_directory(options.output))
+    outputs = _outputs(list(fine_tunes), options.output, as_directory)
+    if not options.force:
+        for out in outputs.values():
+            if out.exists():
+                raise OutputError(
+                    f"{out}: expected no such file, got one; replace it with --force, or choose another -o"
+                )
+    from dtscodec import Base, EncodeConfig
+    from dtscodec.codec.config import PAPER_HEADS
+
+    config = EncodeConfig(
+        rank=options.rank,
+        raw=(*PAPER_HEADS, *options.raw),
+        levels=options.levels,
+        renames=tuple(options.map),
+        files=not options.no_files,
+    )
+    with Base(options.base) as base:
+        for name, path in fine_tunes.items():
+            if as_directory:
+                outputs[name].parent.mkdir(parents=True, exist_ok=True)
+            _encode_one(base, name, path, outputs[name], config, options.force)
+            if as_directory:
+                _list_pack(outputs[name].parent.parent, name, outputs[name], Path(options.base))
+
+
+def _encode_one(base: "Base", name: str, path: str, out: Path, config: "EncodeConfig", force: bool) -> None:
+    from dtscodec import encode
+    from dtscodec.checkpoints.checkpoint import open_checkpoint
+
+    with open_checkpoint(path) as checkpoint:
+        total = sum(spec.nbytes for spec in checkpoint.specs.values())
+    with progress_bar(name, total) as progress:
+        report = encode(base, path, out, config, task=name, force=force, progress=progress)
+    sizes = f"{show.size(report.fine_bytes)} -> {show.size(report.pack_bytes)}"
+    share = show.percent(report.pack_bytes, report.fine_bytes)
+    print(f"{name}: {sizes} ({share}), relative error {report.relative_error:.3f}, {report.seconds:.1f} s: {out}")
+
+
+def _named(fine_tunes: list[str]) -> dict[str, str]:
+    """Names and paths of the fine-tunes."""
+    named: dict[str, str] = {}
+    for text in fine_tunes:
+        name, equals, path = text.partition("=")
+        if not equals or Path(text).exists() or "/" in name:
+            name, path = task_name(text), text
+        if name in named:
+            raise EncodeError(f"{path}: expected a name of its own, got {name!r} again; say NAME={path}")
+        named[name] = path
+    return named
+
+
+def task_name(path: str) -> str:
+    """The name of a fine-tune: its file's without ending, or the directory's for a file named as any model's.
+
+    >>> task_name("runs/movie/model.safetensors"), task_name("movie.safetensors"), task_name("runs/movie/")
+    ('movie', 'movie', 'movie')
+    """
+    place = Path(path)
+    name = place.name
+    for suffix in _SUFFIXES:
+        if name.endswith(suffix):
+            name = name.removesuffix(suffix)
+            return place.absolute().parent.name if _GENERIC.fullmatch(name) else name
+    return place.resolve().name
+
+
+def _is_directory(output: str) -> bool:
+    return output.endswith("/") or Path(output).is_dir()
+
+
+def _outputs(names: list[str], output: str | None, as_directory: bool) -> dict[str, Path]:
+    if as_directory:
+        return {name: Path(output or ".") / "packs" / f"{name}.safetensors" for name in names}
+    return {names[0]: Path(output or f"{names[0]}.dts.safetensors")}
+
+
+def _list_pack(directory: Path, name: str, path: Path, base: Path) -> None:
+    """Enter a pack into the directory's index."""
+    from dtscodec.codec.folder import Folder, ListedPack, read_folder, write_folder
+    from dtscodec.codec.pack import Pack
+
+    folder = read_folder(directory) or Folder({})
+    with Pack(path) as pack:
+        listed = ListedPack(path.relative_to(directory).as_posix(), pack.size, pack.id)
+    inside = base.resolve().is_relative_to(directory.resolve())
+    reference = base.resolve().relative_to(directory.resolve()).as_posix() if inside else folder.base
+    write_folder(directory, Folder(folder.packs | {name: listed}, reference))

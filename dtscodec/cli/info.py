@@ -1,0 +1,122 @@
+"""``dtscodec info``: what a pack holds. Imports no torch."""
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import Any
+
+from dtscodec.cli import arguments, show
+from dtscodec.codec.inventory import TensorSize, kind_totals, overhead, tensor_sizes
+from dtscodec.codec.pack import Pack
+
+
+def add_to(commands: "arguments.Subparsers") -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "info", help="show what a pack holds", description="Show what a pack holds, and where its bytes go."
+    )
+    parser.add_argument("pack", metavar="PACK")
+    parser.add_argument("--tensors", action="store_true", help="list every tensor")
+    arguments.add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    with Pack(options.pack) as pack:
+        facts = describe(pack)
+        tensors = tensor_sizes(pack)
+    if options.json:
+        facts["tensors"] = [_tensor_facts(tensor) for tensor in tensors] if options.tensors else len(tensors)
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    print(_text(facts))
+    if options.tensors:
+        print()
+        print(_tensor_table(tensors))
+
+
+def describe(pack: Pack) -> dict[str, Any]:
+    """Everything but the single tensors, as JSON holds it."""
+    specs = [entry.spec for entry in pack.index.tensors]
+    base = pack.summary.base
+    return {
+        "path": str(pack.path),
+        "id": pack.id,
+        "task": pack.summary.task,
+        "encoder": pack.summary.encoder,
+        "size": pack.size,
+        "parameters": sum(spec.elements for spec in specs),
+        "fine_tune_size": sum(spec.nbytes for spec in specs),
+        "base": None if base is None else asdict(base),
+        "kinds": {
+            kind: {"tensors": tensors, "parameters": parameters, "size": size}
+            for kind, (tensors, parameters, size) in kind_totals(pack).items()
+        },
+        "files": [asdict(entry) for entry in pack.index.files],
+        "overhead": overhead(pack),
+        "arenas": pack.reader.arena_bytes(),
+        "prefix": list(pack.index.prefix),
+        "absent": list(pack.index.absent),
+        "metadata": dict(pack.index.metadata),
+        "tensors": len(specs),
+    }
+
+
+def _tensor_facts(tensor: TensorSize) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "dtype": tensor.spec.dtype,
+        "shape": list(tensor.spec.shape),
+        "kind": tensor.kind,
+        "ranks": list(tensor.ranks),
+        "widths": list(tensor.bits),
+        "size": tensor.size,
+    }
+
+
+def _text(facts: dict[str, Any]) -> str:
+    size, whole = facts["size"], facts["fine_tune_size"]
+    bits = 8 * size / max(1, facts["parameters"])
+    lines = [
+        f"pack        {facts['path']}",
+        f"task        {facts['task'] or '-'}",
+        f"id          {facts['id']}",
+        f"encoder     {facts['encoder'] or '-'}",
+        f"base        {facts['base']['digest'] if facts['base'] else 'none is needed'}",
+        f"size        {show.size(size)} of {show.size(whole)} ({show.percent(size, whole)}), {bits:.3f} bits/parameter",
+        f"tensors     {facts['tensors']}, {facts['parameters']:,} parameters",
+        "",
+    ]
+    rows = [
+        [
+            kind,
+            str(total["tensors"]),
+            f"{total['parameters']:,}",
+            f"{total['size']:,}",
+            show.percent(total["size"], size),
+        ]
+        for kind, total in facts["kinds"].items()
+    ]
+    carried = sum(file.get("stored", 0) for file in facts["files"])
+    rows.append(["files", str(len(facts["files"])), "-", f"{carried:,}", show.percent(carried, size)])
+    rows.append(["overhead", "-", "-", f"{facts['overhead']:,}", show.percent(facts["overhead"], size)])
+    rows.append(["all", str(facts["tensors"]), f"{facts['parameters']:,}", f"{size:,}", "100.00 %"])
+    lines.append(show.table(["kind", "count", "parameters", "bytes", "share"], rows))
+    for file in facts["files"]:
+        kept = f"carried, {file['stored']:,} of {file['size']:,} bytes" if "stored" in file else "as beside the base"
+        lines.append(f"file        {file['name']}: {kept}")
+    lines += [f"only in the base, so not decoded: {name}" for name in facts["absent"]]
+    return "\n".join(lines)
+
+
+def _tensor_table(tensors: list[TensorSize]) -> str:
+    rows = []
+    for tensor in tensors:
+        shape = "x".join(map(str, tensor.spec.shape)) or "scalar"
+        ranks = "-" if not tensor.ranks else str(tensor.ranks[0]) if len(set(tensor.ranks)) == 1 else "various"
+        bits = ",".join(map(str, tensor.bits)) or "-"
+        share = f"{8 * tensor.size / max(1, tensor.spec.elements):.3f}"
+        rows.append([tensor.name, tensor.kind, tensor.spec.dtype, shape, ranks, bits, f"{tensor.size:,}", share])
+    head = ["tensor", "kind", "dtype", "shape", "rank", "width", "bytes", "bits/param"]
+    return show.table(head, rows, left=3)

@@ -1,0 +1,73 @@
+"""The command line: one subcommand per task, errors as one line, exit codes 0, 1 and 2."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from dtscodec import __version__
+from dtscodec.cli import compare, decode, encode, info, verify
+from dtscodec.errors import DtsError
+
+COMMANDS = (encode, decode, info, verify, compare)
+
+EPILOG = """\
+examples:
+  dtscodec encode base/ finetune/                 write ./finetune.dts.safetensors
+  dtscodec decode finetune.dts.safetensors --base base/ -o restored/
+  dtscodec info finetune.dts.safetensors --tensors
+  dtscodec compare finetune.dts.safetensors finetune/ --base base/
+
+exit codes: 0 done, 1 failed, 2 wrong usage
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    root = argparse.ArgumentParser(
+        prog="dtscodec",
+        description="Store a fine-tune as a small pack against its base checkpoint, and get it back.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    root.add_argument("--version", action="version", version=f"dtscodec {__version__}")
+    commands = root.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_to(commands)
+    return root
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    options = parser().parse_args(arguments)
+    # A terminated process cleans up as an interrupted one does.
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        options.run(options)
+        sys.stdout.flush()
+        return 0
+    except DtsError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("interrupted; no partial output is left")
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing more must reach the closed pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MemoryError:
+        return _fail("out of memory; the largest tensor needs about eight times its size as float32")
+    except OSError as error:
+        return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str) -> int:
+    print("dtscodec: " + " ".join(message.split()), file=sys.stderr)
+    return 1

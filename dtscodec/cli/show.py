@@ -1,0 +1,43 @@
+"""Figures and tables as text."""
+
+from collections.abc import Sequence
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def size(count: int) -> str:
+    """A number of bytes in decimal units.
+
+    >>> size(720_512), size(90_900_000), size(12)
+    ('720.5 kB', '90.9 MB', '12 B')
+    """
+    value, unit = float(count), 0
+    while value >= 999.95 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{count} B" if not unit else f"{value:.1f} {_UNITS[unit]}"
+
+
+def percent(part: int, whole: int) -> str:
+    """A share with three significant digits, as far as two decimals.
+
+    >>> percent(720_512, 90_900_000), percent(91, 90_900)
+    ('0.79 %', '0.10 %')
+    """
+    return f"{100 * part / whole:.2f} %" if whole else "-"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure, or a dash where there is none."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Rows under a head, the first `left` columns flush left and the others flush right."""
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    lines = []
+    for row in [head, *rows]:
+        cells = [
+            cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

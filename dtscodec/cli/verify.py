@@ -1,0 +1,50 @@
+"""``dtscodec verify``: whether a pack is whole, and whether this is its base."""
+
+import argparse
+import json
+
+from dtscodec.cli import arguments, show
+from dtscodec.cli.progress import progress_bar
+from dtscodec.codec.pack import Pack
+
+
+def add_to(commands: "arguments.Subparsers") -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "verify",
+        help="check every byte of a pack, and its base",
+        description="Check every byte of a pack, and with --base every base tensor that it uses.",
+    )
+    parser.add_argument("pack", metavar="PACK")
+    arguments.add_base(parser)
+    arguments.add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    with Pack(options.pack) as pack, progress_bar("verify", pack.size) as progress:
+        for count in pack.reader.check_all():
+            progress(count)
+        if options.base:
+            check_base(pack, options.base)
+        facts = {
+            "path": str(pack.path),
+            "id": pack.id,
+            "size": pack.size,
+            "tensors": len(pack.keys()),
+            "base_checked": bool(options.base and pack.summary.base),
+        }
+    if options.json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    base = ", base checked" if facts["base_checked"] else ""
+    print(f"{pack.path}: ok, {show.size(pack.size)}, {facts['tensors']} tensors{base}, id {pack.id}")
+
+
+def check_base(pack: Pack, source: str) -> None:
+    """Check every base tensor that a pack uses, then the whole."""
+    from dtscodec.codec.decode import decode
+
+    with decode(pack, source) as decoded:
+        decoded.check_base_tensors()

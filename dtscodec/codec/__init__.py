@@ -1,0 +1,1 @@
+"""The mathematics, in memory: delta -> factors -> codes, and back."""

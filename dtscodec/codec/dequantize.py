@@ -1,0 +1,111 @@
+"""Codes -> delta, in numpy (spec sections 5.3, 6.4, 6.5 and 8). Needs no torch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtscodec.format.bits import unpack_codes
+from dtscodec.format.blocks import Coded, LowRank, Values
+from dtscodec.format.parts import BandParts, Vectors, split_lowrank, split_masks, split_values
+from dtscodec.format.streams import Streams
+
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.floating]
+
+_POSITIVE = [0.1279296875, 0.388671875, 0.65625, 0.94140625, 1.2578125, 1.6171875, 2.0625, 2.734375]
+FIXED_LEVELS = np.array([-level for level in reversed(_POSITIVE)] + _POSITIVE, np.float32)
+"""The 16 levels of 4-bit codes (spec section 5.3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodedDelta:
+    """What a coded block adds to its base.
+
+    Parameters
+    ----------
+    rows, cols : bool mask or None
+        Which rows and columns are coded; None for all.
+    left : float [rows, r]
+        For low rank u s, for values the delta itself.
+    right : float [r, columns] or None
+        For low rank v^T; None for values.
+    """
+
+    rows: Mask | None
+    cols: Mask | None
+    left: Floats
+    right: Floats | None
+
+    def dense(self) -> Floats:
+        """The delta of the coded rows and columns."""
+        return self.left if self.right is None else self.left @ self.right
+
+    def place(self, height: int, columns: int) -> Floats:
+        """The delta of all rows and columns of the block, zero where nothing is coded."""
+        if self.rows is None and self.cols is None:
+            return self.dense()
+        whole = np.zeros((height, columns), self.left.dtype)
+        whole[self.where(height, columns)] = self.dense()
+        return whole
+
+    def where(self, height: int, columns: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Index of the coded rows and columns of a [height, columns] array."""
+        rows = np.arange(height) if self.rows is None else np.flatnonzero(self.rows)
+        cols = np.arange(columns) if self.cols is None else np.flatnonzero(self.cols)
+        return np.ix_(rows, cols)  # type: ignore[return-value]
+
+
+def dequantize(block: Coded, columns: int, streams: Streams, dtype: type[np.floating] = np.float32) -> CodedDelta:
+    """Turn a coded block's streams into its delta.
+
+    Parameters
+    ----------
+    block : Values or LowRank
+    columns : int
+        Columns of its tensor, seen as a matrix.
+    streams : Streams
+    dtype : numpy float32 or float64
+        Of the arithmetic: float64 for tensors of F64.
+
+    Raises
+    ------
+    FormatError
+        Rules W1, N2, E1 and E2.
+    """
+    rows, cols = split_masks(block, columns, streams)
+    if isinstance(block, LowRank):
+        left, right = _factors(block, columns, streams, dtype)
+        return CodedDelta(rows, cols, left, right)
+    return CodedDelta(rows, cols, _values(block, columns, streams).astype(dtype, copy=False), None)
+
+
+def _values(block: Values, columns: int, streams: Streams) -> Floats:
+    """Always in float32, so that every decoder gets the same bits (level A)."""
+    vector, scales = split_values(block, columns, streams)
+    values = code_values(vector).reshape(block.coded_shape(columns))
+    return values * scales[:, None] if len(scales) else values
+
+
+def _factors(block: LowRank, columns: int, streams: Streams, dtype: type[np.floating]) -> tuple[Floats, Floats]:
+    """(u s) [rows, r] and v [r, columns] of all bands."""
+    _, bands = split_lowrank(block, columns, streams)
+    left = np.concatenate([_scaled_u(band, dtype) for band in bands])
+    right = np.concatenate([code_values(band.v) for band in bands]).astype(dtype, copy=False)
+    return left.T, right
+
+
+def _scaled_u(band: BandParts, dtype: type[np.floating]) -> Floats:
+    u = code_values(band.u).astype(dtype, copy=False)
+    return u * band.scales.astype(dtype, copy=False)[:, None] if len(band.scales) else u
+
+
+def code_values(vectors: Vectors) -> NDArray[np.float32]:
+    """The values of packed codes: float32 [k, count]."""
+    codes = unpack_codes(np.ascontiguousarray(vectors.packed), vectors.count, vectors.bits)
+    if vectors.bits >= 8:
+        return codes.astype(np.float32)
+    tables = FIXED_LEVELS[None] if vectors.bits == 4 else vectors.levels
+    if len(tables) == 1:
+        return np.take(tables[0], codes.view(np.uint8))
+    return np.take_along_axis(tables, codes.astype(np.intp), axis=1)

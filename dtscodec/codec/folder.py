@@ -1,0 +1,96 @@
+"""A directory of packs: `packs/<task>.safetensors`, and `dtscodec.json`, which lists them (spec section 14)."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from dtscodec.codec.pack import Pack
+from dtscodec.errors import CheckpointError
+from dtscodec.format.atomic import atomic_file
+from dtscodec.format.canonical import Json
+from dtscodec.format.fields import Fields
+
+INDEX_NAME = "dtscodec.json"
+PACKS = "packs"
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPack:
+    """A pack of a directory: its file relative to the directory, size in bytes and id."""
+
+    file: str
+    size: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What `dtscodec.json` says.
+
+    Parameters
+    ----------
+    packs : dict
+        By task.
+    base : str or None
+        Path of the base relative to the directory, if it lies within.
+    """
+
+    packs: dict[str, ListedPack]
+    base: str | None = None
+
+    def __post_init__(self) -> None:
+        for path in [pack.file for pack in self.packs.values()] + ([self.base] if self.base else []):
+            if Path(path).is_absolute() or ".." in Path(path).parts:
+                raise ValueError(f"expected paths within the directory, got {path!r:.80}")
+
+
+def write_folder(directory: Path, folder: Folder) -> None:
+    """Write `dtscodec.json`; the inverse of `read_folder`."""
+    document: dict[str, Json] = {
+        "version": 1,
+        "packs": {
+            task: {"file": pack.file, "size": pack.size, "id": pack.id} for task, pack in sorted(folder.packs.items())
+        },
+    }
+    if folder.base is not None:
+        document["base"] = folder.base
+    text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    with atomic_file(directory / INDEX_NAME, force=True) as file:
+        file.write(text.encode())
+
+
+def read_folder(directory: Path) -> Folder | None:
+    """Read `dtscodec.json`; None if there is none. The inverse of `write_folder`.
+
+    Raises
+    ------
+    CheckpointError
+        It is not what it should be.
+    """
+    path = directory / INDEX_NAME
+    if not path.is_file():
+        return None
+    try:
+        fields = Fields(json.loads(path.read_bytes()), INDEX_NAME)
+        if fields.take("version", int) != 1:
+            raise ValueError("expected version 1")
+        packs = {task: _listed(item) for task, item in fields.take("packs", dict).items()}
+        return Folder(packs, fields.take("base", str, None))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _listed(item: Json) -> ListedPack:
+    fields = Fields(item, "a pack")
+    return ListedPack(fields.take("file", str), fields.take("size", int), fields.take("id", str))
+
+
+def find_base(pack: Pack) -> Path | None:
+    """The base that the index beside a pack names, in its directory or the one above; None if there is none."""
+    if pack.path is None:
+        return None
+    for directory in (pack.path.parent, pack.path.parent.parent):
+        folder = read_folder(directory)
+        if folder is not None and folder.base is not None:
+            return directory / folder.base
+    return None

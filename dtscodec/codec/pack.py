@@ -1,0 +1,124 @@
+"""A pack as users hold it: names, specs and deltas, one tensor at a time. Needs no torch."""
+
+import os
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtscodec.codec.dequantize import dequantize
+from dtscodec.errors import DtsError
+from dtscodec.format.blocks import LowRank, Values
+from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.index import Index
+from dtscodec.format.reader import PackReader
+from dtscodec.format.source import FileSource, MemorySource
+from dtscodec.format.summary import Summary
+
+
+class Pack:
+    """An open pack. A context manager; safe to read from many threads.
+
+    Parameters
+    ----------
+    source : path or bytes
+        The pack.
+
+    Raises
+    ------
+    DtsError
+        The file cannot be opened.
+    FormatError
+        It is no sound pack.
+    """
+
+    def __init__(self, source: "str | os.PathLike[str] | bytes") -> None:
+        if isinstance(source, bytes):
+            self.path: Path | None = None
+            self.reader = PackReader(MemorySource(source), "pack")
+            return
+        self.path = Path(source)
+        try:
+            file = FileSource(self.path)
+        except OSError as error:
+            raise PackNotFoundError(f"{self.path}: expected a pack, got '{error.strerror}'") from error
+        try:
+            self.reader = PackReader(file, str(self.path))
+        except BaseException:
+            file.close()
+            raise
+
+    @property
+    def summary(self) -> Summary:
+        """What the pack says of itself: base, task, encoder."""
+        return self.reader.summary
+
+    @property
+    def index(self) -> Index:
+        """Its tensors and their blocks, and its files."""
+        return self.reader.index
+
+    @property
+    def id(self) -> str:
+        """SHA-256 over all of it, 64 hex digits (spec section 3.4)."""
+        return self.reader.id
+
+    @property
+    def size(self) -> int:
+        """Length of the file in bytes."""
+        return self.reader.size
+
+    def keys(self) -> tuple[str, ...]:
+        """Names of the fine-tune's tensors, ascending."""
+        return tuple(entry.name for entry in self.index.tensors)
+
+    def spec(self, name: str) -> TensorSpec:
+        """Dtype and shape of a tensor; KeyError if there is none of that name."""
+        return self.reader.entry(name).spec
+
+    def delta(self, name: str) -> NDArray[np.float32]:
+        """What the pack adds to the base's tensor, read alone by byte range.
+
+        Returns
+        -------
+        float32, of the tensor's shape
+            Zero where the tensor equals the base.
+
+        Raises
+        ------
+        KeyError
+            No tensor of that name.
+        ValueError
+            The tensor, or a part of it, is stored exactly, not as a delta: use `dtscodec.decode`.
+        FormatError
+            The pack is damaged there.
+        """
+        entry = self.reader.entry(name)
+        whole = np.zeros(entry.spec.matrix(entry.split), np.float32)
+        for row, block, streams in self.reader.blocks(name):
+            if isinstance(block, LowRank | Values):
+                coded = dequantize(block, entry.columns, streams)
+                whole[row : row + block.height] = coded.place(block.height, entry.columns)
+            elif not (hasattr(block, "base") and block.base is not None):
+                raise ValueError(f"{name}: expected a delta, got a tensor that is stored exactly; decode it instead")
+        return whole.reshape(entry.spec.shape)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.reader.close()
+
+    def __enter__(self) -> "Pack":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<pack {self.path or 'in memory'}: {len(self.index.tensors)} tensors, {self.size} bytes>"
+
+
+class PackNotFoundError(DtsError, FileNotFoundError):
+    """There is no pack to open."""

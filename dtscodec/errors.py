@@ -1,0 +1,110 @@
+"""Exceptions of the package, and the closed set of reasons for refusing a pack.
+
+Every exception that dtscodec raises on purpose is a `DtsError` with a builtin beside it, so that callers who
+do not know this package can still catch `ValueError`, `EOFError` or `OSError`.
+"""
+
+from typing import Literal, get_args
+
+Reason = Literal[
+    "truncated",
+    "header",
+    "layout",
+    "version",
+    "unknown",
+    "feature",
+    "summary",
+    "checksum",
+    "zstd",
+    "index",
+    "limit",
+    "totals",
+    "padding",
+    "rows",
+    "numbers",
+    "file",
+    "base-tensor",
+    "base-leaf",
+    "base-digest",
+]
+"""Why a pack was refused (spec section 11)."""
+
+REASONS: frozenset[str] = frozenset(get_args(Reason))
+
+
+class DtsError(Exception):
+    """Root of all exceptions that dtscodec raises on purpose. Its text is one line."""
+
+
+class FormatError(DtsError, ValueError):
+    """A pack breaks a rule of the format.
+
+    Parameters
+    ----------
+    reason : Reason
+        The row of the spec's reason table (section 11).
+    where : str
+        File, arena, tensor or block concerned.
+    detail : str
+        What was expected and what was found.
+    section : str
+        The spec's section that holds the rule, such as ``"3.4"``.
+    """
+
+    def __init__(self, reason: Reason, where: str, detail: str, section: str = "") -> None:
+        self.reason: Reason = reason
+        self.where = where
+        self.detail = detail
+        self.section = section
+        super().__init__(f"{reason}: {where}: {detail}")
+
+
+class UnsupportedError(FormatError):
+    """The pack may be sound, but uses something that this reader does not know."""
+
+
+class TruncatedError(FormatError, EOFError):
+    """The file ends before the pack does."""
+
+
+class ChecksumError(FormatError):
+    """Bytes differ from what was written."""
+
+
+class BaseMismatchError(DtsError, ValueError):
+    """The base at hand is not the base that is needed.
+
+    Parameters
+    ----------
+    reason : Reason
+        One of ``"base-tensor"``, ``"base-leaf"`` and ``"base-digest"`` (spec section 11).
+    where : str
+        The base, or a tensor of it.
+    detail : str
+        What was expected and what was found.
+    section : str
+        The spec's section that holds the rule.
+    """
+
+    def __init__(self, reason: Reason, where: str, detail: str, section: str = "7") -> None:
+        self.reason: Reason = reason
+        self.where = where
+        self.detail = detail
+        self.section = section
+        super().__init__(f"{reason}: {where}: {detail}")
+
+
+class CheckpointError(DtsError, ValueError):
+    """A checkpoint cannot be read or understood."""
+
+
+class EncodeError(DtsError, ValueError):
+    """The input cannot be encoded as asked."""
+
+
+class OutputError(DtsError, OSError):
+    """The output cannot be written, or exists already."""
+
+
+class BackendError(DtsError, RuntimeError):
+    """The device or library asked for is not available here."""

@@ -1,0 +1,173 @@
+"""The kinds of block: how a run of rows of one tensor is stored, and how many bytes that takes (spec section 6)."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from dtscodec.format.bits import WIDTHS, vector_bytes
+from dtscodec.format.dtypes import TensorSpec, bits_of, plane_count
+from dtscodec.format.planes import plane_sizes
+
+MAX_COMPONENTS = 65_535
+MAX_BANDS = 16
+LEVELS = 4
+"""Levels of a 2-bit table."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseRows:
+    """Rows of a base tensor: those of `name` from row `first` on."""
+
+    name: str
+    first: int
+
+    def __post_init__(self) -> None:
+        if self.first < 0:
+            raise ValueError(f"expected a first row of at least 0, got {self.first}")
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """The base's rows, converted to the tensor's dtype; zeros without a base. No bytes."""
+
+    height: int
+    base: BaseRows | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """The decoded tensor of another name. No bytes."""
+
+    height: int
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """Exact bytes, as they are or as byte planes whose stored lengths are given."""
+
+    height: int
+    planes: tuple[int, ...] | None = None
+
+    def stored_bytes(self, spec: TensorSpec, columns: int) -> int:
+        """Bytes in the arena `raw`.
+
+        Raises
+        ------
+        ValueError
+            The plane lengths do not fit the block (rule P1).
+        """
+        plain = self.height * columns * bits_of(spec.dtype) // 8
+        if self.planes is None:
+            return plain
+        sizes = plane_sizes(plain, plane_count(spec.dtype))
+        if len(sizes) != len(self.planes):
+            raise ValueError(f"expected {len(sizes)} planes, got {len(self.planes)}")
+        if any(not 0 <= length <= size for length, size in zip(self.planes, sizes, strict=True)):
+            raise ValueError("expected planes no longer than plain bytes")
+        return sum(self.planes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Coded:
+    """What the coded kinds share: a base, and how many of the rows and columns are coded (None: all)."""
+
+    height: int
+    base: BaseRows | None
+    rows: int | None
+    cols: int | None
+
+    def coded_shape(self, columns: int) -> tuple[int, int]:
+        """Coded rows and columns."""
+        return (self.height if self.rows is None else self.rows, columns if self.cols is None else self.cols)
+
+    def bitmap_bytes(self, columns: int) -> int:
+        """Bytes in the arena `rows`, before compression."""
+        return (0 if self.rows is None else -(-self.height // 8)) + (0 if self.cols is None else -(-columns // 8))
+
+    def check_subsets(self, columns: int) -> None:
+        """Raise ValueError unless each subset is neither empty nor whole."""
+        for chosen, whole in ((self.rows, self.height), (self.cols, columns)):
+            if chosen is not None and not 0 < chosen < whole:
+                raise ValueError(f"expected a subset of 1 to {whole - 1} rows or columns, got {chosen}")
+
+
+@dataclass(frozen=True, slots=True)
+class Values(_Coded):
+    """One code per element of the delta."""
+
+    bits: int
+    per_row: bool = False
+
+    def __post_init__(self) -> None:
+        _check_width(self.bits)
+        if self.per_row and self.bits not in (4, 8):
+            raise ValueError(f"expected scales per row with 4 or 8 bits only, got {self.bits}")
+
+    def number_count(self, columns: int) -> int:
+        """Levels and scales in the arena `numbers`."""
+        if self.bits == 16:
+            return 0
+        if self.bits == 2:
+            return LEVELS
+        return self.coded_shape(columns)[0] if self.per_row else 1
+
+    def band_bytes(self, columns: int) -> list[int]:
+        """Bytes in the arena `codes`, band by band."""
+        rows, cols = self.coded_shape(columns)
+        return [vector_bytes(rows * cols, self.bits)]
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A run of components stored at one width."""
+
+    rank: int
+    bits: int
+
+    def __post_init__(self) -> None:
+        _check_width(self.bits)
+        if self.rank < 1:
+            raise ValueError(f"expected a rank of at least 1, got {self.rank}")
+
+    def number_count(self, per_vector: bool) -> int:
+        """Levels and scales of the band."""
+        if self.bits == 16:
+            return 0
+        if self.bits == 2:
+            return 2 * LEVELS * (self.rank if per_vector else 1) + self.rank
+        return self.rank
+
+
+@dataclass(frozen=True, slots=True)
+class LowRank(_Coded):
+    """A sum of components, in bands."""
+
+    bands: tuple[Band, ...]
+    per_vector: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.bands) <= MAX_BANDS:
+            raise ValueError(f"expected 1 to {MAX_BANDS} bands, got {len(self.bands)}")
+
+    @property
+    def rank(self) -> int:
+        """Components of all bands."""
+        return sum(band.rank for band in self.bands)
+
+    def number_count(self, columns: int) -> int:
+        """The norm, levels and scales in the arena `numbers`."""
+        return 1 + sum(band.number_count(self.per_vector) for band in self.bands)
+
+    def band_bytes(self, columns: int) -> list[int]:
+        """Bytes in the arena `codes`, band by band."""
+        rows, cols = self.coded_shape(columns)
+        return [band.rank * (vector_bytes(rows, band.bits) + vector_bytes(cols, band.bits)) for band in self.bands]
+
+
+Block: TypeAlias = Same | Tie | Raw | Values | LowRank
+Coded: TypeAlias = Values | LowRank
+
+
+def _check_width(bits: int) -> None:
+    if bits not in WIDTHS:
+        raise ValueError(f"expected a width of 2, 4, 8 or 16 bits, got {bits}")

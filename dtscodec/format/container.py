@@ -1,0 +1,268 @@
+"""The safetensors file around a pack: header, arenas and digests (spec section 3)."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final, NoReturn
+
+from dtscodec.errors import FormatError, TruncatedError, UnsupportedError
+from dtscodec.format import canonical
+from dtscodec.format.canonical import Json
+from dtscodec.format.fields import Fields
+from dtscodec.format.summary import Summary, parse_summary, summary_text
+
+ARENAS: Final = ("digests", "base", "index", "rows", "numbers", "codes", "raw")
+ALIGNED: Final = frozenset({"numbers", "codes", "raw"})
+ALIGNMENT: Final = 32
+"""Of the header's end and of the aligned arenas. A digest takes as much, so their number never changes the padding."""
+
+DIGEST_BYTES: Final = 32
+MAX_HEADER: Final = 2**16 - 8
+MAX_DIGESTS: Final = 4096
+"""The smallest digest block that needs no more rows than this is chosen."""
+
+_ITEM: Final = {"U8": 1, "BF16": 2, "F32": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Arena:
+    """One tensor of the file: where its bytes lie, counted from the beginning of the file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the beginning of a pack says; `data` holds its bytes."""
+
+    data: bytes
+    summary: Summary
+    arenas: Mapping[str, Arena]
+
+    @property
+    def digest_count(self) -> int:
+        """Digest blocks of the file."""
+        return self.arenas["digests"].shape[0] - 1
+
+
+# Writing
+
+
+def padding_before(name: str, offset: int) -> int:
+    """Zeros that extend the arena before `name`, so that it may begin at or after `offset`."""
+    return -offset % ALIGNMENT if name in ALIGNED else 0
+
+
+def plan_arenas(
+    contents: Mapping[str, tuple[str, tuple[int, ...]]], block: int
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Add padding and the arena `digests` to arenas given by dtype and shape.
+
+    Parameters
+    ----------
+    contents : mapping
+        Dtype and shape of each arena but `digests`, without padding, in file order; none is empty.
+    block : int
+        Size of a digest block in bytes.
+    """
+    planned = dict(contents)
+    names = list(contents)
+    offset = 0
+    for name, following in zip(names, [*names[1:], ""], strict=True):
+        dtype, shape = contents[name]
+        offset += _nbytes(dtype, shape)
+        padding = padding_before(following, offset)
+        if padding:
+            planned[name] = (dtype, (shape[0] + padding // _ITEM[dtype],))
+            offset += padding
+    return {"digests": ("U8", (1 + -(-offset // block), DIGEST_BYTES))} | planned
+
+
+def digest_block_size(data_bytes: int) -> int:
+    """The size of a digest block for that much data (spec section 9)."""
+    power = 16
+    while power < 24 and data_bytes > MAX_DIGESTS << power:
+        power += 1
+    return 1 << power
+
+
+def header_bytes(summary: Summary, arenas: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
+    """Length and header of a file; the inverse of `parse_header`."""
+    document: dict[str, Json] = {"__metadata__": {"dtscodec": summary_text(summary)}}
+    offset = 0
+    for name, (dtype, shape) in arenas.items():
+        end = offset + _nbytes(dtype, shape)
+        document[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    text = canonical.dumps(document)
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
+    if len(text) > MAX_HEADER:
+        raise ValueError(f"expected a header of at most {MAX_HEADER} bytes, got {len(text)}")
+    return len(text).to_bytes(8, "little") + text
+
+
+def _nbytes(dtype: str, shape: tuple[int, ...]) -> int:
+    size = _ITEM[dtype]
+    for extent in shape:
+        size *= extent
+    return size
+
+
+class BlockHasher:
+    """SHA-256 of each digest block of the bytes that pass through, in order."""
+
+    def __init__(self, block: int) -> None:
+        self._block = block
+        self._left = block
+        self._hash = sha256()
+        self._rows: list[bytes] = []
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Take the next bytes."""
+        view = memoryview(data)
+        while len(view):
+            piece, view = view[: self._left], view[self._left :]
+            self._hash.update(piece)
+            self._left -= len(piece)
+            if not self._left:
+                self._close()
+
+    def _close(self) -> None:
+        self._rows.append(self._hash.digest())
+        self._hash, self._left = sha256(), self._block
+
+    def digests(self, header: bytes) -> bytes:
+        """The arena `digests`: the pack id, then a row per block."""
+        if self._left < self._block:
+            self._close()
+        return pack_id(header, self._rows) + b"".join(self._rows)
+
+
+def pack_id(header: bytes, rows: Iterable[bytes]) -> bytes:
+    """SHA-256 of header and digest rows (spec section 3.4)."""
+    return sha256(header + b"".join(rows)).digest()
+
+
+# Reading
+
+
+def parse_header(begin: bytes, size: int, where: str) -> Header:
+    """Read a header; the inverse of `header_bytes`.
+
+    Parameters
+    ----------
+    begin : bytes
+        The first bytes of the file: all of it, or at least 64 KiB.
+    size : int
+        Length of the file.
+    where : str
+        The file, for messages.
+
+    Raises
+    ------
+    FormatError
+        Rules C1 to C6, D1 and S1 to S3.
+    """
+    if size < 8:
+        raise TruncatedError("truncated", where, f"expected at least 8 bytes, got {size}", "3.1")
+    length = int.from_bytes(begin[:8], "little")
+    if length > MAX_HEADER or (8 + length) % ALIGNMENT:
+        detail = (
+            f"expected at most {MAX_HEADER} bytes, 8 less than a multiple of {ALIGNMENT}, got {length}: not a pack?"
+        )
+        raise FormatError("header", where, detail, "3.1")
+    if size < 8 + length:
+        raise TruncatedError("truncated", where, f"expected at least {8 + length} bytes, got {size}", "3.1")
+    data = begin[: 8 + length]
+    try:
+        text, arenas = _parse_json(data[8:])
+    except FormatError:
+        raise
+    except ValueError as error:
+        raise FormatError("header", where, str(error), "3.1") from error
+    summary = parse_summary(text, where)
+    header = Header(data, summary, {name: _shifted(arena, 8 + length) for name, arena in arenas.items()})
+    _check_arenas(header, size, where)
+    return header
+
+
+def _parse_json(padded: bytes) -> tuple[str, dict[str, Arena]]:
+    """Rules C3 and C4: the summary's text and the arenas in file order."""
+    text = padded.rstrip(b" ")
+    if len(padded) - len(text) >= ALIGNMENT:
+        raise ValueError(f"expected fewer than {ALIGNMENT} spaces after the header")
+    document = canonical.loads(text)
+    if not isinstance(document, dict):
+        raise ValueError("expected an object")
+    metadata = Fields(document.pop("__metadata__", None), "__metadata__")
+    summary = metadata.take("dtscodec", str)
+    metadata.end()
+    arenas = {name: _parse_arena(name, item) for name, item in document.items()}
+    return summary, dict(sorted(arenas.items(), key=lambda item: (item[1].begin, item[1].end)))
+
+
+def _parse_arena(name: str, item: Json) -> Arena:
+    fields = Fields(item, name)
+    dtype, shape = fields.take("dtype", str), tuple(fields.take_list("shape", int))
+    offsets = fields.take_list("data_offsets", int)
+    fields.end()
+    if any(extent < 0 for extent in shape) or len(offsets) != 2 or min(offsets) < 0:
+        raise ValueError(f"expected extents and two offsets of at least 0 for {name}")
+    return Arena(dtype, shape, offsets[0], offsets[1])
+
+
+def _shifted(arena: Arena, by: int) -> Arena:
+    return Arena(arena.dtype, arena.shape, arena.begin + by, arena.end + by)
+
+
+def _check_arenas(header: Header, size: int, where: str) -> None:
+    """Rules C1, C5, C6, C8 and D1."""
+
+    def refuse(detail: str) -> NoReturn:
+        raise FormatError("layout", where, detail, "3.2")
+
+    extra = [name for name in header.arenas if name not in ARENAS]
+    allowed = [f"x.{feature}" for feature in header.summary.optional]
+    for name in extra:
+        if name not in allowed:
+            raise UnsupportedError("unknown", where, f"expected an arena of version 1, got {name!r:.60}", "13")
+    order = [*ARENAS, *extra]
+    names = list(header.arenas)
+    if [name for name in order if name in header.arenas] != names or not {
+        "digests",
+        "index",
+    } <= header.arenas.keys():
+        refuse(f"expected arenas in the order {', '.join(ARENAS)}, got {', '.join(names)}")
+    offset = len(header.data)
+    for name, arena in header.arenas.items():
+        if not _fits(name, arena) or arena.begin != offset:
+            refuse(f"arena {name}: expected the table's dtype and shape from byte {offset} on, got {arena}")
+        if name in ALIGNED and arena.begin % ALIGNMENT:
+            refuse(f"arena {name}: expected a multiple of {ALIGNMENT} for its first byte, got {arena.begin}")
+        offset = arena.end
+    if size < offset:
+        raise TruncatedError("truncated", where, f"expected {offset} bytes, got {size}", "3.1")
+    if size > offset:
+        refuse(f"expected {offset} bytes, got {size}")
+    blocks = -(-(size - header.arenas["digests"].end) // header.summary.block)
+    if header.digest_count != blocks:
+        refuse(f"expected {blocks} digest blocks, got {header.digest_count}")
+
+
+def _fits(name: str, arena: Arena) -> bool:
+    """Whether dtype, shape and length are those of the arena's row of the table, and it is not empty."""
+    dtypes = ("F32", "BF16") if name == "numbers" else ("U8",)
+    if (
+        arena.dtype not in dtypes
+        or arena.end - arena.begin != _nbytes(arena.dtype, arena.shape)
+        or arena.end <= arena.begin
+    ):
+        return False
+    if name == "digests":
+        return len(arena.shape) == 2 and arena.shape[1] == DIGEST_BYTES
+    if name == "base":
+        return len(arena.shape) == 2 and 4 <= arena.shape[1] <= DIGEST_BYTES
+    return len(arena.shape) == 1 or name not in ARENAS

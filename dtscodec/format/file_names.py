@@ -1,0 +1,24 @@
+"""Names of the small files that may travel with a fine-tune (spec section 4.5, F1)."""
+
+ENDINGS = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".vocab", ".spm")
+"""What a name must end in: configuration and tokenizers, never code."""
+
+
+def valid_file_name(name: str) -> bool:
+    r"""Whether a file of this name may be carried (spec section 4.5, F1).
+
+    >>> valid_file_name("1_Pooling/config.json"), valid_file_name("../config.json"), valid_file_name("run.py")
+    (True, False, False)
+    """
+    if not name.endswith(ENDINGS) or name.endswith(".index.json"):
+        return False
+    return all(map(_valid_component, name.split("/")))
+
+
+def _valid_component(part: str) -> bool:
+    """One component: not empty, no leading dot, no backslash, colon, control character or lone surrogate."""
+    return (
+        bool(part)
+        and not part.startswith(".")
+        and not any(c in "\\:" or c < " " or "\ud800" <= c <= "\udfff" for c in part)
+    )

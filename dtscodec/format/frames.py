@@ -1,0 +1,68 @@
+"""Zstandard frames of known size (spec sections 4, 5.1 and 5.4)."""
+
+import zstandard
+
+INDEX_LEVEL = 19
+RAW_LEVEL = 9
+
+_MAX_WINDOW = 2**27
+
+
+def compress(data: bytes | memoryview, level: int) -> bytes:
+    """Compress into one frame that states its content size; the inverse of `decompress`."""
+    return zstandard.ZstdCompressor(level=level, write_content_size=True).compress(data)
+
+
+def decompress(data: bytes, limit: int) -> tuple[bytes, int]:
+    """Decompress the frame at the beginning of `data`; the inverse of `compress`.
+
+    Parameters
+    ----------
+    data : bytes
+        One frame, then anything.
+    limit : int
+        Largest content size that is accepted, in bytes; checked before anything is allocated.
+
+    Returns
+    -------
+    content : bytes
+    used : int
+        Length of the frame.
+
+    Raises
+    ------
+    OverflowError
+        The frame says that its content is larger than `limit`.
+    ValueError
+        No frame, a damaged one, one without content size or one whose content is not as long as it says.
+    """
+    try:
+        parameters = zstandard.get_frame_parameters(data)
+        size = parameters.content_size
+        if size in (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR):
+            raise ValueError("expected a zstd frame that states its content size")
+        if parameters.dict_id:
+            raise ValueError(f"expected a zstd frame without dictionary, got one for {parameters.dict_id}")
+        if size > limit:
+            raise OverflowError(f"expected at most {limit} bytes of content, got {size}")
+        used = _frame_length(data, parameters.has_checksum)
+        # With the size known, the library writes into one buffer of that size, whatever the blocks claim.
+        content = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompress(data[:used])
+    except zstandard.ZstdError as error:
+        raise ValueError(f"expected a zstd frame, got: {error}") from error
+    if len(content) != size:
+        raise ValueError(f"expected a zstd frame of {size} bytes, got {len(content)}")
+    return content, used
+
+
+def _frame_length(data: bytes, has_checksum: bool) -> int:
+    """Length of the frame, found by walking its block headers (RFC 8878, section 3.1.1.2)."""
+    position = zstandard.frame_header_size(data)
+    last = False
+    while not last:
+        header = int.from_bytes(data[position : position + 3], "little")
+        last, kind, size = bool(header & 1), header >> 1 & 3, header >> 3
+        position += 3 + (1 if kind == 1 else size)
+        if position > len(data):
+            raise ValueError("expected a whole zstd frame, got a part of one")
+    return position + 4 * has_checksum

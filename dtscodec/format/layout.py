@@ -1,0 +1,83 @@
+"""Where each block's streams lie in the arenas: follows from order and shapes alone (spec section 5)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TypeAlias
+
+from dtscodec.format.blocks import LowRank, Raw, Values
+from dtscodec.format.index import CarriedFile, Index
+
+Span: TypeAlias = tuple[int, int]
+"""Begin and end: bytes, or numbers in the arena `numbers`."""
+
+
+@dataclass(slots=True)
+class Place:
+    """The spans of one block."""
+
+    rows: Span = (0, 0)
+    numbers: Span = (0, 0)
+    bands: list[Span] = field(default_factory=list)
+    raw: Span = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The spans of all blocks (by tensor name) and files, and the length of each arena's content."""
+
+    places: dict[str, list[Place]]
+    files: dict[str, Span]
+    rows: int
+    numbers: int
+    codes: int
+    raw: int
+
+
+class _Cursor:
+    def __init__(self) -> None:
+        self.end = 0
+
+    def take(self, length: int) -> Span:
+        begin, self.end = self.end, self.end + length
+        return begin, self.end
+
+
+def lay_out(index: Index) -> Layout:
+    """Compute the spans of everything in a pack.
+
+    Raises
+    ------
+    ValueError
+        Plane lengths that do not fit their block (rule P1).
+    """
+    rows, numbers, raw = _Cursor(), _Cursor(), _Cursor()
+    places: dict[str, list[Place]] = {}
+    coded: list[tuple[Place, list[int]]] = []
+    for entry in index.tensors:
+        places[entry.name] = []
+        for block in entry.blocks:
+            place = Place()
+            places[entry.name].append(place)
+            if isinstance(block, Raw):
+                place.raw = raw.take(block.stored_bytes(entry.spec, entry.columns))
+            elif isinstance(block, Values | LowRank):
+                place.rows = rows.take(block.bitmap_bytes(entry.columns))
+                place.numbers = numbers.take(block.number_count(entry.columns))
+                coded.append((place, block.band_bytes(entry.columns)))
+    codes = _place_bands(coded)
+    files = {file.name: raw.take(file.stored) for file in index.files if isinstance(file, CarriedFile)}
+    return Layout(places, files, rows.end, numbers.end, codes, raw.end)
+
+
+def _place_bands(coded: Sequence[tuple[Place, list[int]]]) -> int:
+    """Give out spans band by band over all blocks; return their total length."""
+    codes = _Cursor()
+    for band in count():
+        waiting = [(place, lengths) for place, lengths in coded if len(lengths) > band]
+        if not waiting:
+            return codes.end
+        for place, lengths in waiting:
+            place.bands.append(codes.take(lengths[band]))
+        coded = waiting
+    raise AssertionError("unreachable")

@@ -1,0 +1,81 @@
+"""Files that are written: made anew, durable once closed, and failing with one line that says what to do."""
+
+import contextlib
+import errno
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from dtscodec.errors import OutputError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+_WAYS_OUT = {
+    errno.ENOSPC: "free some space, or choose another place with -o",
+    errno.EDQUOT: "free some space, or choose another place with -o",
+    errno.EEXIST: "use --force to replace it, or choose another name with -o",
+    errno.ENOTEMPTY: "use --force to replace it, or choose another name with -o",
+}
+
+
+@contextlib.contextmanager
+def output_file(path: Path, mode: str = "xb", shown: Path | None = None) -> Iterator[BinaryIO]:
+    """Make a file, and fsync it in the end; failures to write are `OutputError` that name `shown`.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it must not exist.
+    mode : str
+        ``"xb"``, or ``"w+b"`` to read back as well.
+    shown : Path, optional
+        The name for messages, where `path` is a temporary.
+    """
+    shown = shown or path
+    with output_errors(shown):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    raw = _OutputFile(descriptor, shown)
+    file = cast(BinaryIO, io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw))
+    try:
+        yield file
+        with output_errors(shown):
+            file.flush()
+            os.fsync(descriptor)
+            file.close()
+    finally:
+        if not file.closed:  # Without flushing, which would fail again where it failed before.
+            raw.close()
+            with contextlib.suppress(ValueError, OSError):
+                file.close()
+
+
+@contextlib.contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn every OSError into an `OutputError` that names `path` and a way out."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as e:
+        way_out = _WAYS_OUT.get(e.errno or 0, "choose another place with -o")
+        reason = e.strerror or type(e).__name__
+        raise OutputError(f"{path}: expected to write it, got '{reason}'; {way_out}") from e
+
+
+class _OutputFile(io.FileIO):
+    """A raw file whose failures to write are `OutputError`."""
+
+    def __init__(self, descriptor: int, shown: Path) -> None:
+        super().__init__(descriptor, "r+b")
+        self._shown = shown
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        with output_errors(self._shown):
+            return super().write(data)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        with output_errors(self._shown):
+            return super().truncate(size)

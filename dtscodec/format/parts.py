@@ -1,0 +1,174 @@
+"""A coded block's streams <-> its parts: masks, level tables, scales and packed vectors (spec sections 5 and 6)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtscodec.errors import FormatError
+from dtscodec.format.bits import pack_bitmap, padding_is_zero, unpack_bitmap, unpack_codes, vector_bytes
+from dtscodec.format.blocks import LEVELS, Band, Coded, LowRank, Values
+from dtscodec.format.streams import Streams
+
+Floats = NDArray[np.float32]
+Packed = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+NO_NUMBERS: Floats = np.empty(0, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """Packed vectors of one factor of a band, or the one vector of a `values` block.
+
+    Parameters
+    ----------
+    packed : uint8 [k, bytes]
+    levels : float32 [tables, 4]
+        One table, or one per vector; none unless `bits` is 2.
+    count : int
+        Codes in a vector.
+    bits : int
+    """
+
+    packed: Packed
+    levels: Floats
+    count: int
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class BandParts:
+    """One band: u [r, rows], v [r, columns] and the scales float32 [r] (none for 16 bits)."""
+
+    u: Vectors
+    v: Vectors
+    scales: Floats
+
+
+# Masks
+
+
+def join_masks(rows: Mask | None, cols: Mask | None) -> bytes:
+    """The bitmaps of a block; the inverse of `split_masks`."""
+    return b"".join(pack_bitmap(mask) for mask in (rows, cols) if mask is not None)
+
+
+def split_masks(block: Coded, columns: int, streams: Streams) -> tuple[Mask | None, Mask | None]:
+    """Which rows and columns are coded, None for all of them; the inverse of `join_masks`.
+
+    Raises
+    ------
+    FormatError
+        Rule W1.
+    """
+    masks: list[Mask | None] = []
+    begin = 0
+    for chosen, whole in ((block.rows, block.height), (block.cols, columns)):
+        mask = None
+        if chosen is not None:
+            end = begin + -(-whole // 8)
+            try:
+                mask = unpack_bitmap(streams.bitmaps[begin:end], whole)
+            except ValueError as error:
+                raise FormatError("rows", "bitmap", str(error), "5.1") from error
+            if mask.sum() != chosen:
+                raise FormatError("rows", "bitmap", f"expected {chosen} bits set, got {mask.sum()}", "5.1")
+            begin = end
+        masks.append(mask)
+    return masks[0], masks[1]
+
+
+# Values
+
+
+def join_values(codes: Vectors, scales: Floats) -> tuple[Floats, tuple[bytes, ...]]:
+    """Numbers and bands of a `values` block; the inverse of `split_values`."""
+    return np.concatenate([codes.levels.ravel(), scales]), (codes.packed.tobytes(),)
+
+
+def split_values(block: Values, columns: int, streams: Streams) -> tuple[Vectors, Floats]:
+    """The vector of a `values` block and its scales (none for 2 and 16 bits); the inverse of `join_values`.
+
+    Raises
+    ------
+    FormatError
+        Rules E1, E2 and N2.
+    """
+    rows, cols = block.coded_shape(columns)
+    packed = np.frombuffer(streams.bands[0], np.uint8).reshape(1, -1)
+    tables = LEVELS if block.bits == 2 else 0
+    levels = _levels(streams.numbers[:tables])
+    vectors = _checked(Vectors(packed, levels, rows * cols, block.bits))
+    return vectors, streams.numbers[tables:]
+
+
+# Low rank
+
+
+def join_lowrank(norm: float, bands: Sequence[BandParts]) -> tuple[Floats, tuple[bytes, ...]]:
+    """Numbers and bands of a `lowrank` block; the inverse of `split_lowrank`."""
+    numbers = [np.array([norm], np.float32)]
+    packed = []
+    for band in bands:
+        numbers += [band.u.levels.ravel(), band.v.levels.ravel(), band.scales]
+        packed.append(np.concatenate([band.u.packed, band.v.packed], axis=1).tobytes())
+    return np.concatenate(numbers), tuple(packed)
+
+
+def split_lowrank(block: LowRank, columns: int, streams: Streams) -> tuple[float, list[BandParts]]:
+    """Norm and bands of a `lowrank` block; the inverse of `join_lowrank`.
+
+    Raises
+    ------
+    FormatError
+        Rules E1, E2 and N2.
+    """
+    norm, numbers = float(streams.numbers[0]), streams.numbers[1:]
+    if norm < 0:
+        raise FormatError("numbers", "norm", f"expected at least 0, got {norm}", "5.2")
+    parts = []
+    for band, data in zip(block.bands, streams.bands, strict=True):
+        count = band.number_count(block.per_vector)
+        parts.append(_split_band(band, block, columns, numbers[:count], data))
+        numbers = numbers[count:]
+    return norm, parts
+
+
+def _split_band(band: Band, block: LowRank, columns: int, numbers: Floats, data: bytes) -> BandParts:
+    rows, cols = block.coded_shape(columns)
+    records = np.frombuffer(data, np.uint8).reshape(band.rank, -1)
+    cut = vector_bytes(rows, band.bits)
+    tables = LEVELS * (band.rank if block.per_vector else 1) if band.bits == 2 else 0
+    u = Vectors(records[:, :cut], _levels(numbers[:tables]), rows, band.bits)
+    v = Vectors(records[:, cut:], _levels(numbers[tables : 2 * tables]), cols, band.bits)
+    return BandParts(_checked(u), _checked(v), numbers[2 * tables :])
+
+
+def _levels(numbers: Floats) -> Floats:
+    """Rule N2: tables of four levels, each ascending."""
+    tables = numbers.reshape(-1, LEVELS)
+    if (np.diff(tables, axis=1) < 0).any():
+        raise FormatError("numbers", "levels", "expected levels that ascend", "5.2")
+    return tables
+
+
+def _checked(vectors: Vectors) -> Vectors:
+    """Rules E1 and E2."""
+    if not padding_is_zero(vectors.packed, vectors.count, vectors.bits):
+        raise FormatError("padding", "codes", "expected padding bits of zero", "5.3")
+    if vectors.bits == 16:
+        codes = unpack_codes(np.ascontiguousarray(vectors.packed), vectors.count, 16)
+        if not np.isfinite(codes.astype(np.float32)).all():
+            raise FormatError("numbers", "codes", "expected finite 16-bit codes", "5.3")
+    return vectors
+
+
+def check_coded(block: Coded, columns: int, streams: Streams) -> None:
+    """Raise FormatError unless the streams of a coded block are sound (rules W1, N2, E1 and E2)."""
+    split_masks(block, columns, streams)
+    if isinstance(block, Values):
+        split_values(block, columns, streams)
+    else:
+        split_lowrank(block, columns, streams)

@@ -1,0 +1,271 @@
+"""Reading a pack lazily: header and index first, streams on demand, each digest block checked before use."""
+
+from collections.abc import Iterator
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtscodec.errors import ChecksumError, FormatError
+from dtscodec.format.blocks import Block, LowRank, Values
+from dtscodec.format.container import DIGEST_BYTES, MAX_HEADER, Arena, pack_id, padding_before, parse_header
+from dtscodec.format.frames import decompress
+from dtscodec.format.index import CarriedFile, Index, TensorEntry
+from dtscodec.format.layout import Layout, Place, Span, lay_out
+from dtscodec.format.manifest import parse_index
+from dtscodec.format.parts import check_coded
+from dtscodec.format.source import ByteSource
+from dtscodec.format.streams import NUMBER_DTYPES, Streams, numbers_from_bytes
+
+MAX_INDEX = 2**26
+MAX_ROWS = 2**30
+
+
+class PackReader:
+    """A pack in a source of bytes. Reads and checks header, pack id and index when made; the rest when asked.
+
+    Parameters
+    ----------
+    source : ByteSource
+        Closed by `close`.
+    where : str
+        Name of the source, for messages.
+
+    Raises
+    ------
+    FormatError
+        Any rule of the spec's sections 3 and 4 that the file breaks.
+    """
+
+    def __init__(self, source: ByteSource, where: str) -> None:
+        self._source = source
+        self._where = where
+        self._header = parse_header(source.read(0, 8 + MAX_HEADER), source.size, where)
+        self._rows = self._read_digests()
+        self._checked = bytearray(len(self._rows) + 1)
+        self.summary = self._header.summary
+        self.index = self._read_index()
+        self._layout = self._lay_out()
+        self._entries = {entry.name: entry for entry in self.index.tensors}
+        self._check_lengths()
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
+
+    @property
+    def size(self) -> int:
+        """Length of the file in bytes."""
+        return self._source.size
+
+    @property
+    def id(self) -> str:
+        """The pack id (spec section 3.4), 64 hex digits."""
+        return self._id.hex()
+
+    def entry(self, name: str) -> TensorEntry:
+        """The tensor of that name; KeyError if there is none."""
+        return self._entries[name]
+
+    # Bytes, checked
+
+    def _read_digests(self) -> list[bytes]:
+        """Rule D2."""
+        arena = self._header.arenas["digests"]
+        data = self._source.read(arena.begin, arena.end - arena.begin)
+        rows = [data[i : i + DIGEST_BYTES] for i in range(0, len(data), DIGEST_BYTES)]
+        self._id = rows[0]
+        if pack_id(self._header.data, rows[1:]) != self._id:
+            raise ChecksumError("checksum", self._where, "header or digests differ from what was written", "3.4")
+        return rows[1:]
+
+    def _read(self, begin: int, end: int) -> bytes:
+        """Bytes of a range of the file after the digests; whole digest blocks are checked on first use (rule D3)."""
+        if begin == end:
+            return b""
+        block, origin = self.summary.block, self._header.arenas["digests"].end
+        first, last = (begin - origin) // block, (end - 1 - origin) // block
+        if all(self._checked[first : last + 1]):
+            return self._source.read(begin, end - begin)
+        start = origin + first * block
+        data = self._source.read(start, min(origin + (last + 1) * block, self.size) - start)
+        for number in range(first, last + 1):
+            self._check_block(number, data[(number - first) * block : (number - first + 1) * block])
+        return data[begin - start : end - start]
+
+    def _check_block(self, number: int, data: bytes) -> None:
+        if pack_id(data, ()) != self._rows[number]:
+            begin = self._header.arenas["digests"].end + number * self.summary.block
+            detail = f"bytes {begin} to {begin + len(data)} differ from what was written: damaged; fetch the pack again"
+            raise ChecksumError("checksum", self._where, detail, "3.4")
+        self._checked[number] = 1
+
+    def _arena(self, name: str) -> Arena:
+        empty = Arena("U8", (0,), 0, 0)
+        return self._header.arenas.get(name, empty)
+
+    def _arena_part(self, name: str, span: Span) -> bytes:
+        begin = self._arena(name).begin
+        return self._read(begin + span[0], begin + span[1])
+
+    # Index, rows, numbers
+
+    def _read_frame(self, name: str, limit: int) -> bytes:
+        """The content of an arena that is one zstd frame (rules I1, W2 and, for its padding, C7)."""
+        arena = self._arena(name)
+        data = self._read(arena.begin, arena.end)
+        try:
+            content, used = decompress(data, limit)
+        except OverflowError as error:
+            raise FormatError("limit", f"{self._where}: {name}", str(error), "10") from error
+        except ValueError as error:
+            raise FormatError("zstd", f"{self._where}: {name}", str(error), "4") from error
+        self._check_arena_end(name, used)
+        return content
+
+    def _read_index(self) -> Index:
+        index = parse_index(self._read_frame("index", MAX_INDEX), f"{self._where}: index")
+        if len(index.tensors) != self.summary.tensors:
+            detail = f"expected {self.summary.tensors} tensors as the summary says, got {len(index.tensors)}"
+            raise FormatError("totals", self._where, detail, "3.3")
+        return index
+
+    def _lay_out(self) -> Layout:
+        try:
+            return lay_out(self.index)
+        except ValueError as error:
+            raise FormatError("index", f"{self._where}: index", str(error), "5.4") from error
+
+    def _check_lengths(self) -> None:
+        """Rules C7 and H1, as far as lengths go."""
+        layout = self._layout
+        self._check_arena_end("numbers", layout.numbers * self.number_bytes)
+        self._check_arena_end("codes", layout.codes)
+        self._check_arena_end("raw", layout.raw)
+        if bool(layout.rows) != ("rows" in self._header.arenas):
+            self._refuse_totals("rows", layout.rows, self._arena("rows").end - self._arena("rows").begin)
+        names = self.index.base_names()
+        shape = self._arena("base").shape
+        if shape[0] != len(names) or bool(names) != (self.summary.base is not None):
+            self._refuse_totals("base", len(names), shape[0])
+
+    def _check_arena_end(self, name: str, length: int) -> None:
+        """Rule C7: content, then the zeros that the next arena's alignment needs."""
+        arena = self._arena(name)
+        names = [*self._header.arenas, ""]
+        following = names[names.index(name) + 1] if name in names else ""
+        expected = length + padding_before(following, arena.begin + length)
+        if arena.end - arena.begin != expected:
+            self._refuse_totals(name, expected, arena.end - arena.begin)
+        if any(self._read(arena.begin + length, arena.end)):
+            raise FormatError("padding", f"{self._where}: {name}", "expected zeros after the content", "3.2")
+
+    def _refuse_totals(self, name: str, expected: int, got: int) -> None:
+        raise FormatError("totals", f"{self._where}: {name}", f"expected {expected} by the index, got {got}", "3.2")
+
+    @property
+    def number_bytes(self) -> int:
+        """Bytes that a number takes: 4 or 2."""
+        return NUMBER_DTYPES.get(self._arena("numbers").dtype, 4)
+
+    @cached_property
+    def _bitmaps(self) -> bytes:
+        if not self._layout.rows:
+            return b""
+        content = self._read_frame("rows", MAX_ROWS)
+        if len(content) != self._layout.rows:
+            self._refuse_totals("rows", self._layout.rows, len(content))
+        return content
+
+    @cached_property
+    def _numbers(self) -> NDArray[np.float32]:
+        """Rule N1."""
+        arena = self._arena("numbers")
+        numbers = numbers_from_bytes(self._read(arena.begin, arena.end), arena.dtype)
+        if not np.isfinite(numbers).all():
+            raise FormatError("numbers", f"{self._where}: numbers", "expected finite numbers", "5.2")
+        return numbers
+
+    @cached_property
+    def leaves(self) -> dict[str, bytes]:
+        """For each base tensor used the first bytes of its leaf (spec section 7)."""
+        arena = self._arena("base")
+        data = self._read(arena.begin, arena.end)
+        width = arena.shape[-1]
+        return {name: data[i * width : (i + 1) * width] for i, name in enumerate(self.index.base_names())}
+
+    # Streams
+
+    def blocks(self, name: str) -> Iterator[tuple[int, Block, Streams]]:
+        """The blocks of a tensor: first row, block, and what it stores, checked.
+
+        Raises
+        ------
+        KeyError
+            No tensor of that name.
+        FormatError
+            Rules D3, W1, W2, N1, N2, E1 and E2.
+        """
+        entry = self._entries[name]
+        for (row, block), place in zip(entry.placed(), self._layout.places[name], strict=True):
+            streams = self._streams(place)
+            if isinstance(block, Values | LowRank):
+                try:
+                    check_coded(block, entry.columns, streams)
+                except FormatError as error:
+                    where = f"{self._where}: {name}: {error.where}"
+                    raise FormatError(error.reason, where, error.detail, error.section) from error
+            yield row, block, streams
+
+    def _streams(self, place: Place) -> Streams:
+        return Streams(
+            bitmaps=self._bitmaps[slice(*place.rows)] if place.rows[0] != place.rows[1] else b"",
+            numbers=self._numbers[slice(*place.numbers)]
+            if place.numbers[0] != place.numbers[1]
+            else np.empty(0, np.float32),
+            bands=tuple(self._arena_part("codes", span) for span in place.bands),
+            raw=self._arena_part("raw", place.raw),
+        )
+
+    def place(self, name: str) -> list[Place]:
+        """Where the streams of a tensor's blocks lie in the arenas."""
+        return self._layout.places[name]
+
+    def arena_bytes(self) -> dict[str, int]:
+        """Length of each arena of the file, and of the header."""
+        lengths = {name: arena.end - arena.begin for name, arena in self._header.arenas.items()}
+        return {"header": len(self._header.data)} | lengths
+
+    def file(self, entry: CarriedFile) -> bytes:
+        """The content of a carried file.
+
+        Raises
+        ------
+        FormatError
+            Rules D3 and F2.
+        """
+        data = self._arena_part("raw", self._layout.files[entry.name])
+        if entry.stored == entry.size:
+            return data
+        try:
+            content, used = decompress(data, entry.size)
+            if len(content) != entry.size or used != len(data):
+                raise ValueError(f"expected a frame of {entry.size} bytes and no more, got {len(content)}")
+        except (ValueError, OverflowError) as error:
+            raise FormatError("file", f"{self._where}: {entry.name}", str(error), "4.5") from error
+        return content
+
+    def check_all(self) -> Iterator[int]:
+        """Check every digest block, then every stream; yields bytes checked."""
+        origin = self._header.arenas["digests"].end
+        for number in range(len(self._rows)):
+            begin = origin + number * self.summary.block
+            length = min(self.summary.block, self.size - begin)
+            self._check_block(number, self._source.read(begin, length))
+            yield length
+        for name in self._entries:
+            for _ in self.blocks(name):
+                pass
+        for file in self.index.files:
+            if isinstance(file, CarriedFile):
+                self.file(file)

@@ -1,0 +1,50 @@
+"""The bytes that belong to one block, and the numbers in them (spec section 5)."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+NUMBER_DTYPES = {"F32": 4, "BF16": 2}
+"""Dtypes of the arena `numbers` and their bytes."""
+
+
+def _no_numbers() -> NDArray[np.float32]:
+    return np.empty(0, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """What one block stores.
+
+    Parameters
+    ----------
+    bitmaps : bytes
+        Bitmap of coded rows, then of coded columns, each if the block has one.
+    numbers : float32 [count]
+        Norm, levels and scales, in the order of the block's kind.
+    bands : tuple of bytes
+        Packed codes, band by band.
+    raw : bytes
+        Exact bytes, perhaps as planes.
+    """
+
+    bitmaps: bytes = b""
+    numbers: NDArray[np.float32] = field(default_factory=_no_numbers)
+    bands: tuple[bytes, ...] = ()
+    raw: bytes = b""
+
+
+def numbers_to_bytes(numbers: NDArray[np.float32], dtype: str) -> bytes:
+    """Store numbers as F32, or rounded to BF16; the inverse of `numbers_from_bytes` for numbers of that dtype."""
+    if dtype == "F32":
+        return numbers.astype("<f4", copy=False).tobytes()
+    bits = numbers.astype("<f4", copy=False).view("<u4").astype(np.uint64)
+    return (bits + 0x7FFF + (bits >> 16 & 1) >> 16).astype("<u2").tobytes()
+
+
+def numbers_from_bytes(data: bytes, dtype: str) -> NDArray[np.float32]:
+    """Read numbers of either dtype as float32; the inverse of `numbers_to_bytes`."""
+    if dtype == "F32":
+        return np.frombuffer(data, "<f4").astype(np.float32, copy=False)
+    return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)

@@ -1,0 +1,128 @@
+"""The summary: the one metadata string of a pack (spec section 3.3)."""
+
+import re
+from dataclasses import dataclass
+
+from dtscodec.errors import FormatError, UnsupportedError
+from dtscodec.format import canonical
+from dtscodec.format.canonical import Json
+from dtscodec.format.fields import Fields
+
+VERSION = 1
+FEATURES: frozenset[str] = frozenset()
+"""Features of version 1 that this reader knows: none are published."""
+
+MIN_BLOCK, MAX_BLOCK = 2**16, 2**24
+
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class BaseRef:
+    """Which base a pack needs.
+
+    Parameters
+    ----------
+    digest : str
+        Content digest over the base tensors used (spec section 7), 64 hex digits.
+    repo, revision : str or None
+        Where it can be had: Hub repository and commit.
+    """
+
+    digest: str
+    repo: str | None = None
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _DIGEST.fullmatch(self.digest):
+            raise ValueError(f"expected a digest of 64 hex digits, got {self.digest!r:.80}")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a pack says of itself before its index is read."""
+
+    tensors: int
+    block: int = MIN_BLOCK
+    base: BaseRef | None = None
+    task: str | None = None
+    encoder: str | None = None
+    optional: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.block not in {2**power for power in range(16, 25)}:
+            raise ValueError(f"expected a block of 2**16 to 2**24 bytes, got {self.block}")
+        if self.tensors < 0:
+            raise ValueError(f"expected a number of tensors, got {self.tensors}")
+        if list(self.optional) != sorted(set(self.optional)):
+            raise ValueError("expected features ascending and unique")
+
+
+def summary_text(summary: Summary) -> str:
+    """Canonical text of a summary; the inverse of `parse_summary`."""
+    document: dict[str, Json] = {"version": VERSION, "tensors": summary.tensors, "block": summary.block}
+    if summary.optional:
+        document["optional"] = list(summary.optional)
+    if summary.base:
+        fields = {"digest": summary.base.digest, "repo": summary.base.repo, "revision": summary.base.revision}
+        document["base"] = {key: value for key, value in fields.items() if value is not None}
+    for key, value in (("task", summary.task), ("encoder", summary.encoder)):
+        if value is not None:
+            document[key] = value
+    return canonical.dumps(document).decode("utf-8")
+
+
+def parse_summary(text: str, where: str) -> Summary:
+    """Parse a summary; the inverse of `summary_text`.
+
+    Raises
+    ------
+    UnsupportedError
+        Another version, an unknown key or a required feature that is not known (rules S1 to S3).
+    FormatError
+        Not a summary (rule S2).
+    """
+    try:
+        document = canonical.loads(text.encode("utf-8"))
+        fields = Fields(document, "the summary")
+        version = fields.take("version", int)
+        if version != VERSION:
+            detail = f"expected version {VERSION}, got {version}; a newer dtscodec may read it"
+            raise UnsupportedError("version", where, detail, "3.3")
+        summary, requires = _parse(fields)
+        if not requires and summary_text(summary) != text:
+            raise ValueError("expected defaults to be left out")
+    except FormatError:
+        raise
+    except ValueError as error:
+        raise FormatError("summary", where, str(error), "3.3") from error
+    unknown = [feature for feature in requires if feature not in FEATURES]
+    if unknown:
+        detail = f"expected no feature beyond version 1, got {', '.join(unknown)}; a newer dtscodec may read it"
+        raise UnsupportedError("feature", where, detail, "3.3")
+    return summary
+
+
+def _parse(fields: Fields) -> tuple[Summary, list[str]]:
+    requires = fields.take_list("requires", str, [])
+    if requires != sorted(set(requires)):
+        raise ValueError("expected features ascending and unique")
+    summary = Summary(
+        tensors=fields.take("tensors", int),
+        block=fields.take("block", int),
+        base=_parse_base(fields),
+        task=fields.take("task", str, None),
+        encoder=fields.take("encoder", str, None),
+        optional=tuple(fields.take_list("optional", str, [])),
+    )
+    fields.done("3.3")
+    return summary, requires
+
+
+def _parse_base(fields: Fields) -> BaseRef | None:
+    if "base" not in fields:
+        return None
+    base = Fields(fields.take_any("base"), "base in the summary")
+    ref = BaseRef(base.take("digest", str), base.take("repo", str, None), base.take("revision", str, None))
+    base.done("3.3")
+    return ref
