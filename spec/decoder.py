@@ -109,13 +109,14 @@ def canonical(data: bytes, reason: str) -> Any:
     return value
 
 
-def inflate(data: bytes, where: str, limit: int) -> tuple[bytes, int]:
-    """The content of the zstd frame at the start of `data`, and the frame's length."""
+def inflate(data: bytes, where: str, limit: int, size: int = -1, reason: str = "zstd") -> tuple[bytes, int]:
+    """The content of the zstd frame at the start of `data`, `size` bytes if given, and the frame's length."""
     try:
         frame = zstandard.get_frame_parameters(data)
         need(data[:4] == b"\x28\xb5\x2f\xfd" and frame.dict_id == 0, "zstd", where, "not a plain frame")
         need(frame.content_size < 2**63, "zstd", where, "no content size")
         need(frame.content_size <= limit, "limit", where, f"{frame.content_size} bytes inflated")
+        need(size in (-1, frame.content_size), reason, where, f"{frame.content_size} bytes, not {size}")
         at, blocks, last = zstandard.frame_header_size(data), 0, 0
         while not last:  # a block gives at most 128 KiB; its 3 bytes are 1 bit last, 2 bits type (1: run), 21 bits size
             head = int.from_bytes(data[at : at + 3], "little")
@@ -129,9 +130,8 @@ def inflate(data: bytes, where: str, limit: int) -> tuple[bytes, int]:
 
 
 def whole_frame(data: bytes, size: int, where: str, reason: str) -> bytes:
-    content, used = inflate(data, where, 2**30)
+    content, used = inflate(data, where, 2**30, size, reason)
     need(used == len(data), "zstd", where, "bytes after the frame")
-    need(len(content) == size, reason, where, f"{len(content)} bytes, not {size}")
     return content
 
 
@@ -148,11 +148,11 @@ class Arena(NamedTuple):
 def parse_header(data: bytes) -> tuple[dict[str, Any], int]:
     size = int.from_bytes(data[:8], "little")
     need(len(data) >= 8, "truncated", "file", "no length")  # [C1]
-    need(size <= 65528 and size % 64 == 56, "header", "length", size)  # [C2]
+    need(size <= 65528 and size % 32 == 24, "header", "length", size)  # [C2]
     need(len(data) >= 8 + size, "truncated", "header", f"{len(data)} bytes of {8 + size}")  # [C1]
     content = data[8 : 8 + size].rstrip(b" ")
     header = canonical(content, "header")  # [C3]
-    need(isinstance(header, dict) and size - len(content) < 64, "header", "header", "no object, or spaces")  # [C3]
+    need(isinstance(header, dict) and size - len(content) < 32, "header", "header", "no object, or spaces")  # [C3]
     for name, value in ({"__metadata__": None} | header).items():
         must: Checks = {"dtscodec": lambda v: text(v, 0)} if name == "__metadata__" else ARENA
         check(value, "header", name, must, {}, "header")  # [C4]
@@ -185,7 +185,7 @@ def place_arenas(header: dict[str, Any], start: int, optional: list[str], size: 
         last = a.shape[-1] if DIMS.get(name) == 2 else 32
         need(last == 32 or (name == "base" and 4 <= last <= 32), "layout", name, a.shape)  # [C5]
         need(a.begin == end < a.end == end + prod(a.shape) * width, "layout", name, "place or size")  # [C5]
-        need(name not in ALIGNED or (start + end) % 64 == 0, "layout", name, "not aligned")  # [C6]
+        need(name not in ALIGNED or (start + end) % 32 == 0, "layout", name, "not aligned")  # [C6]
         found[name], end = a._replace(begin=start + a.begin, end=start + a.end), a.end
     need(size >= start + end, "truncated", "file", f"{size} bytes of {start + end}")  # [C1]
     need(size == start + end, "layout", "file", f"{size - start - end} bytes too many")  # [C1]
@@ -309,6 +309,7 @@ def widen(stored: Array, dtype: str) -> Array:
     return (stored.astype("<u4") << 16).view("<f4") if dtype == "BF16" else stored
 
 
+@np.errstate(all="ignore")  # infinities and NaNs are nothing to warn of
 def narrow(values: Array, dtype: str) -> Array:
     """Rounds to the stored form of `dtype`; to 16 bits by way of F32 (6.1)."""
     if dtype == "F64":
@@ -435,17 +436,18 @@ class Pack:
     def _check_totals(self, index_size: int) -> None:
         self._base_names = sorted({b["base"][0] for b in self._blocks if b["base"]}, key=str.encode)
         need(bool(self._base_names) == ("base" in self.summary), "totals", "summary", "base")  # [H1]
-        self._bitmaps, frame_size = b"", 0
+        self._bitmaps, frame_size, expected = b"", 0, self._sizes["rows"]
+        need(expected == 0 or "rows" in self._arenas, "totals", "rows", "missing")  # [W2]
         if "rows" in self._arenas:
-            self._bitmaps, frame_size = inflate(self._arena("rows"), "rows", 2**30)  # [W2]
-        need(len(self._bitmaps) == self._sizes["rows"], "totals", "rows", len(self._bitmaps))  # [W2]
+            self._bitmaps, frame_size = inflate(self._arena("rows"), "rows", 2**30, expected, "totals")  # [W2]
         there = {name: self._arenas.get(name, Arena("", [0], 0, 0)) for name in DIMS}
-        sizes = self._sizes | {"base": len(self._base_names) * there["base"].shape[-1], "index": index_size}  # [H1]
-        sizes |= {"rows": frame_size, "numbers": sizes["numbers"] * (2 if there["numbers"].dtype == "BF16" else 4)}
+        need(there["base"].shape[0] == len(self._base_names), "totals", "base", there["base"].shape)  # [H1]
+        sizes = self._sizes | {"index": index_size, "rows": frame_size}
+        sizes["numbers"] *= 2 if there["numbers"].dtype == "BF16" else 4
         for name, size in sizes.items():
             a = there[name]
             padded = any(there[x].begin == a.end for x in ALIGNED)  # the next arena is one of the three
-            pad = -(a.begin + size) % 64 if a.dtype and padded else 0
+            pad = -(a.begin + size) % 32 if a.dtype and padded else 0
             need(a.end - a.begin == size + pad, "totals", name, f"not {size} + {pad} bytes")  # [C7]
             need(not any(self._arena(name, size, pad)), "padding", name, "after its content")  # [C7]
 
@@ -545,6 +547,7 @@ class Pack:
         bits = [np.unpackbits(m, bitorder="little") if m.size else np.ones(n, bool) for m, n in maps]
         return np.ix_(*map(np.flatnonzero, bits))
 
+    @np.errstate(all="ignore")
     def _block(self, t: dict[str, Any], b: dict[str, Any], base: dict[str, Tensor]) -> bytes:
         dtype, name = t["dtype"], t["name"]
         if b["kind"] == "raw":
@@ -566,8 +569,7 @@ class Pack:
         need(size <= max_bytes, "limit", name, f"{size} bytes")  # [L2]
         if t["blocks"][0]["kind"] == "tie":
             return self.decode_tensor(t["blocks"][0]["to"], base, max_bytes)
-        with np.errstate(all="ignore"):  # infinities and NaNs of the base pass through
-            data = b"".join(self._block(t, b, base or {}) for b in t["blocks"])
+        data = b"".join(self._block(t, b, base or {}) for b in t["blocks"])
         return Tensor(t["dtype"], tuple(t["shape"]), data)
 
     def level_b_bound(self, name: str) -> Array:

@@ -58,7 +58,7 @@ def run(settings: Settings, n_test: int, cache: Path) -> dict[str, Any]:
         "seconds": {step: round(value, 2) for step, value in seconds.items()},
         **_sizes(folder, names),
         **_fidelity(folder, names, test, settings.max_length),
-        "weights": commands.read(["compare", names.pack, names.finetune, "--base", BASE], folder),
+        "weights": _weights(folder, names),
     }
 
 
@@ -72,10 +72,12 @@ def _clear(folder: Path, base: Path, names: Names) -> None:
 
 def _commands(folder: Path, names: Names) -> dict[str, float]:
     """Run the commands that a user would, and time the two that do the work."""
-    print(f"\n$ cd {_shown(folder)}")
+    print(f"$ cd {_shown(folder)}")
     encode = ["encode", BASE, names.finetune, "-o", names.pack, "--preset", "paper", "--rank", "0.1"]
     decode = ["decode", names.pack, "--base", BASE, "-o", names.decoded]
-    return {"encode": commands.show(encode, folder), "decode": commands.show(decode, folder)}
+    encoding = commands.show(encode, folder)
+    commands.show(["info", names.pack], folder)
+    return {"encode": encoding, "decode": commands.show(decode, folder)}
 
 
 def _sizes(folder: Path, names: Names) -> dict[str, Any]:
@@ -83,6 +85,12 @@ def _sizes(folder: Path, names: Names) -> dict[str, Any]:
     checkpoint = (folder / names.finetune / "model.safetensors").stat().st_size
     pack = (folder / names.pack).stat().st_size
     return {"bytes": {"checkpoint": checkpoint, "pack": pack}, "share": pack / checkpoint}
+
+
+def _weights(folder: Path, names: Names) -> dict[str, Any]:
+    """Totals of ``dtscodec compare``, whose table has a line per tensor."""
+    compared = commands.read(["compare", names.pack, names.finetune, "--base", BASE], folder)
+    return {name: value for name, value in compared.items() if name != "tensors"}
 
 
 def _fidelity(folder: Path, names: Names, test: Sequence[data.Example], max_length: int) -> dict[str, Any]:

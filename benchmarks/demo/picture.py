@@ -44,9 +44,7 @@ def _accuracies(axes: "Axes", result: dict[str, Any]) -> None:
     axes.set_title("Test accuracy (%)", loc="left", color=INK, fontsize=TEXT, fontweight="bold")
 
 
-def _bars(
-    axes: "Axes", names: list[str], values: list[float], labels: list[str], colours: list[str]
-) -> None:
+def _bars(axes: "Axes", names: list[str], values: list[float], labels: list[str], colours: list[str]) -> None:
     """Horizontal bars, each with its figure at its end."""
     bars = axes.barh(names, values, color=colours, height=0.6)
     axes.bar_label(bars, labels, padding=6, color=INK, fontsize=TEXT, fontweight="bold")

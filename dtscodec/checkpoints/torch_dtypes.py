@@ -60,11 +60,20 @@ def dtype_code(dtype: "torch.dtype") -> DType:
         raise CheckpointError(f"expected a dtype that safetensors knows, got {dtype}") from None
 
 
-def torch_dtype(code: DType) -> "torch.dtype | None":
-    """The torch dtype of a code, or None where torch has none; the inverse of `dtype_code`."""
+def torch_dtype(code: DType) -> "torch.dtype":
+    """The torch dtype of a code; the inverse of `dtype_code`.
+
+    Raises
+    ------
+    CheckpointError
+        torch has no such dtype.
+    """
     import torch
 
-    return getattr(torch, _TORCH_NAMES.get(code, ""), None)
+    dtype: torch.dtype | None = getattr(torch, _TORCH_NAMES.get(code, ""), None)
+    if dtype is None:
+        raise CheckpointError(f"expected a dtype that torch has, got {code}")
+    return dtype
 
 
 def tensor_spec(tensor: "torch.Tensor") -> TensorSpec:
@@ -99,8 +108,6 @@ def torch_form(spec: TensorSpec) -> "tuple[torch.dtype, tuple[int, ...]]":
         torch has no such dtype, or cannot pair four-bit elements because rows are odd.
     """
     dtype = torch_dtype(spec.dtype)
-    if dtype is None:
-        raise CheckpointError(f"expected a dtype that torch has, got {spec.dtype}")
     if spec.dtype != "F4":
         return dtype, spec.shape
     if spec.shape[-1] % 2:

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -16,10 +17,11 @@ def byte_count(text: str) -> int:
     >>> byte_count("5GB"), byte_count("1.5 MB")
     (5000000000, 1500000)
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)B?", text)
-    if not match or float(match[1]) <= 0:
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)\s*([kKMGT]?)B?", text)
+    size = int(Fraction(match[1]) * 1000 ** _POWERS[match[2].upper()]) if match else 0
+    if not size:
         raise argparse.ArgumentTypeError(f"expected a size such as 5GB or 500MB, got {text!r}")
-    return int(float(match[1]) * 1000 ** _POWERS[match[2].upper()])
+    return size
 
 
 def rank(text: str) -> int | float:

@@ -1,7 +1,6 @@
 """``dtscodec compare``: how close a pack is to its fine-tune."""
 
 import argparse
-import json
 from typing import TYPE_CHECKING, Any
 
 from dtscodec.cli import arguments, show
@@ -35,7 +34,10 @@ def run(options: argparse.Namespace) -> None:
         total = sum(entry.spec.nbytes for entry in pack.index.tensors)
         with progress_bar("compare", total) as progress:
             comparison = dtscodec.compare(pack, options.fine_tune, options.base, progress=progress)
-    print(json.dumps(_facts(comparison), indent=2, ensure_ascii=False) if options.json else _text(comparison))
+    if options.json:
+        show.facts(_facts(comparison))
+    else:
+        show.lines(*_table(comparison))
 
 
 def _figures(closeness: "Closeness | None") -> dict[str, float | None]:
@@ -46,6 +48,10 @@ def _figures(closeness: "Closeness | None") -> dict[str, float | None]:
         "cosine": closeness.cosine,
         "norm_ratio": closeness.norm_ratio,
     }
+
+
+def _numbers(closeness: "Closeness | None") -> list[str]:
+    return [show.number(value) for value in _figures(closeness).values()]
 
 
 def _facts(comparison: "Comparison") -> dict[str, Any]:
@@ -69,15 +75,12 @@ def _facts(comparison: "Comparison") -> dict[str, Any]:
     }
 
 
-def _text(comparison: "Comparison") -> str:
+def _table(comparison: "Comparison") -> list[str]:
     rows = []
     for tensor in comparison.tensors:
-        figures = (
-            ["exact"] * 3 if tensor.exact else [show.number(value) for value in _figures(tensor.closeness).values()]
-        )
-        rows.append(
-            [tensor.size.name, tensor.size.kind, *figures, f"{tensor.bits_per_parameter:.3f}", f"{tensor.size.size:,}"]
-        )
-    total = [show.number(value) for value in _figures(comparison.total).values()]
-    rows.append(["all", "", *total, f"{comparison.bits_per_parameter:.3f}", f"{comparison.pack_bytes:,}"])
+        figures = ["exact"] * 3 if tensor.exact else _numbers(tensor.closeness)
+        size = [f"{tensor.bits_per_parameter:.3f}", f"{tensor.size.size:,}"]
+        rows.append([tensor.size.name, tensor.size.kind, *figures, *size])
+    size = [f"{comparison.bits_per_parameter:.3f}", f"{comparison.pack_bytes:,}"]
+    rows.append(["all", "", *_numbers(comparison.total), *size])
     return show.table(["tensor", "kind", "error", "cosine", "norm ratio", "bits/param", "bytes"], rows, left=2)

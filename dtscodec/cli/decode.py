@@ -50,4 +50,4 @@ def run(options: argparse.Namespace) -> None:
             )
         task = decoded.pack.summary.task or options.pack
         sizes = f"{show.size(decoded.pack.size)} -> {show.size(total)}"
-        print(f"{task}: {sizes}, {len(decoded)} tensors, {time.perf_counter() - start:.1f} s: {options.output}")
+        show.lines(f"{task}: {sizes}, {len(decoded)} tensors, {time.perf_counter() - start:.1f} s: {options.output}")

@@ -1,16 +1,21 @@
 """``dtscodec encode``: checkpoint -> pack."""
 
 import argparse
+import os
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtscodec.cli import arguments, show
 from dtscodec.cli.progress import progress_bar
+from dtscodec.codec.folder import PACKS, Folder, ListedPack, read_folder, write_folder
 from dtscodec.errors import EncodeError, OutputError
+from dtscodec.format.output_file import output_errors
 
 if TYPE_CHECKING:
-    from dtscodec import Base, EncodeConfig
+    from dtscodec import Base, EncodeConfig, EncodeReport
 
 _SUFFIXES = (".dts.safetensors", ".safetensors.index.json", ".bin.index.json", ".safetensors", ".bin", ".pt", ".pth")
 _GENERIC = re.compile(r"(model|pytorch_model)([-.].*)?")
@@ -66,14 +71,17 @@ def add_to(commands: "arguments.Subparsers") -> None:
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     fine_tunes = _named(options.fine_tunes)
-    as_directory = len(fine_tunes) > 1 or (options.output and _is_directory(options.output))
-    outputs = _outputs(list(fine_tunes), options.output, as_directory)
+    directory = _directory(options.output, len(fine_tunes))
+    outputs = _outputs(list(fine_tunes), options.output, directory)
     if not options.force:
-        for out in outputs.values():
-            if out.exists():
-                raise OutputError(
-                    f"{out}: expected no such file, got one; replace it with --force, or choose another -o"
-                )
+        _check_free(outputs.values())
+    with _packs_in(directory) if directory else nullcontext():
+        _encode_all(options, fine_tunes, outputs, directory)
+
+
+def _encode_all(
+    options: argparse.Namespace, fine_tunes: dict[str, str], outputs: dict[str, Path], directory: Path | None
+) -> None:
     from dtscodec import Base, EncodeConfig
     from dtscodec.codec.config import PAPER_HEADS
 
@@ -86,14 +94,12 @@ def run(options: argparse.Namespace) -> None:
     )
     with Base(options.base) as base:
         for name, path in fine_tunes.items():
-            if as_directory:
-                outputs[name].parent.mkdir(parents=True, exist_ok=True)
-            _encode_one(base, name, path, outputs[name], config, options.force)
-            if as_directory:
-                _list_pack(outputs[name].parent.parent, name, outputs[name], Path(options.base))
+            report = _encode_one(base, name, path, outputs[name], config, options.force)
+            if directory:
+                _list_pack(directory, name, report, Path(options.base))
 
 
-def _encode_one(base: "Base", name: str, path: str, out: Path, config: "EncodeConfig", force: bool) -> None:
+def _encode_one(base: "Base", name: str, path: str, out: Path, config: "EncodeConfig", force: bool) -> "EncodeReport":
     from dtscodec import encode
     from dtscodec.checkpoints.checkpoint import open_checkpoint
 
@@ -103,7 +109,8 @@ def _encode_one(base: "Base", name: str, path: str, out: Path, config: "EncodeCo
         report = encode(base, path, out, config, task=name, force=force, progress=progress)
     sizes = f"{show.size(report.fine_bytes)} -> {show.size(report.pack_bytes)}"
     share = show.percent(report.pack_bytes, report.fine_bytes)
-    print(f"{name}: {sizes} ({share}), relative error {report.relative_error:.3f}, {report.seconds:.1f} s: {out}")
+    show.lines(f"{name}: {sizes} ({share}), relative error {report.relative_error:.3f}, {report.seconds:.1f} s: {out}")
+    return report
 
 
 def _named(fine_tunes: list[str]) -> dict[str, str]:
@@ -113,6 +120,8 @@ def _named(fine_tunes: list[str]) -> dict[str, str]:
         name, equals, path = text.partition("=")
         if not equals or Path(text).exists() or "/" in name:
             name, path = task_name(text), text
+        if not name or not name.isprintable():
+            raise EncodeError(f"{text}: expected a printable name, got {name!r}; say NAME={path}")
         if name in named:
             raise EncodeError(f"{path}: expected a name of its own, got {name!r} again; say NAME={path}")
         named[name] = path
@@ -130,28 +139,52 @@ def task_name(path: str) -> str:
     for suffix in _SUFFIXES:
         if name.endswith(suffix):
             name = name.removesuffix(suffix)
-            return place.absolute().parent.name if _GENERIC.fullmatch(name) else name
+            return Path(os.path.abspath(place)).parent.name if _GENERIC.fullmatch(name) else name
     return place.resolve().name
 
 
-def _is_directory(output: str) -> bool:
-    return output.endswith("/") or Path(output).is_dir()
+def _directory(output: str | None, count: int) -> Path | None:
+    """The directory of packs that is asked for; None if it is a single pack."""
+    if count > 1 or (output is not None and (output.endswith("/") or Path(output).is_dir())):
+        return Path(output or ".")
+    return None
 
 
-def _outputs(names: list[str], output: str | None, as_directory: bool) -> dict[str, Path]:
-    if as_directory:
-        return {name: Path(output or ".") / "packs" / f"{name}.safetensors" for name in names}
+def _outputs(names: list[str], output: str | None, directory: Path | None) -> dict[str, Path]:
+    if directory:
+        return {name: directory / PACKS / f"{name}.safetensors" for name in names}
     return {names[0]: Path(output or f"{names[0]}.dts.safetensors")}
 
 
-def _list_pack(directory: Path, name: str, path: Path, base: Path) -> None:
-    """Enter a pack into the directory's index."""
-    from dtscodec.codec.folder import Folder, ListedPack, read_folder, write_folder
-    from dtscodec.codec.pack import Pack
+def _check_free(outputs: Iterable[Path]) -> None:
+    for out in outputs:
+        if os.path.lexists(out):
+            detail = "expected no such file, got one; replace it with --force, or choose another name with -o"
+            raise OutputError(f"{out}: {detail}")
 
+
+@contextmanager
+def _packs_in(directory: Path) -> Iterator[None]:
+    """A directory of packs whose index can be read; what was made for it and stays empty is removed again."""
+    read_folder(directory)
+    made: list[Path] = []
+    try:
+        for path in (directory, directory / PACKS):
+            if not path.is_dir():
+                with output_errors(path):
+                    path.mkdir()
+                made.append(path)
+        yield
+    finally:
+        for path in reversed(made):
+            with suppress(OSError):
+                path.rmdir()
+
+
+def _list_pack(directory: Path, name: str, report: "EncodeReport", base: Path) -> None:
+    """Enter a pack into the directory's index."""
     folder = read_folder(directory) or Folder({})
-    with Pack(path) as pack:
-        listed = ListedPack(path.relative_to(directory).as_posix(), pack.size, pack.id)
+    listed = ListedPack(report.path.relative_to(directory).as_posix(), report.pack_bytes, report.pack_id)
     inside = base.resolve().is_relative_to(directory.resolve())
     reference = base.resolve().relative_to(directory.resolve()).as_posix() if inside else folder.base
     write_folder(directory, Folder(folder.packs | {name: listed}, reference))

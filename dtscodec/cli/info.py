@@ -1,7 +1,6 @@
 """``dtscodec info``: what a pack holds. Imports no torch."""
 
 import argparse
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -28,12 +27,9 @@ def run(options: argparse.Namespace) -> None:
         tensors = tensor_sizes(pack)
     if options.json:
         facts["tensors"] = [_tensor_facts(tensor) for tensor in tensors] if options.tensors else len(tensors)
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        show.facts(facts)
         return
-    print(_text(facts))
-    if options.tensors:
-        print()
-        print(_tensor_table(tensors))
+    show.lines(*_text(facts), *(["", *_tensor_table(tensors)] if options.tensors else []))
 
 
 def describe(pack: Pack) -> dict[str, Any]:
@@ -75,7 +71,7 @@ def _tensor_facts(tensor: TensorSize) -> dict[str, Any]:
     }
 
 
-def _text(facts: dict[str, Any]) -> str:
+def _text(facts: dict[str, Any]) -> list[str]:
     size, whole = facts["size"], facts["fine_tune_size"]
     bits = 8 * size / max(1, facts["parameters"])
     lines = [
@@ -102,15 +98,15 @@ def _text(facts: dict[str, Any]) -> str:
     rows.append(["files", str(len(facts["files"])), "-", f"{carried:,}", show.percent(carried, size)])
     rows.append(["overhead", "-", "-", f"{facts['overhead']:,}", show.percent(facts["overhead"], size)])
     rows.append(["all", str(facts["tensors"]), f"{facts['parameters']:,}", f"{size:,}", "100.00 %"])
-    lines.append(show.table(["kind", "count", "parameters", "bytes", "share"], rows))
+    lines += show.table(["kind", "count", "parameters", "bytes", "share"], rows)
     for file in facts["files"]:
         kept = f"carried, {file['stored']:,} of {file['size']:,} bytes" if "stored" in file else "as beside the base"
         lines.append(f"file        {file['name']}: {kept}")
     lines += [f"only in the base, so not decoded: {name}" for name in facts["absent"]]
-    return "\n".join(lines)
+    return lines
 
 
-def _tensor_table(tensors: list[TensorSize]) -> str:
+def _tensor_table(tensors: list[TensorSize]) -> list[str]:
     rows = []
     for tensor in tensors:
         shape = "x".join(map(str, tensor.spec.shape)) or "scalar"

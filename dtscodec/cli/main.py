@@ -1,14 +1,13 @@
 """The command line: one subcommand per task, errors as one line, exit codes 0, 1 and 2."""
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from dtscodec import __version__
-from dtscodec.cli import compare, decode, encode, info, verify
+from dtscodec.cli import compare, decode, encode, info, show, verify
 from dtscodec.errors import DtsError
 
 COMMANDS = (encode, decode, info, verify, compare)
@@ -46,18 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         options.run(options)
-        sys.stdout.flush()
         return 0
     except DtsError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
         return _fail("interrupted; no partial output is left")
     except BrokenPipeError:
-        # Whoever read our output has seen enough; nothing more must reach the closed pipe at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except MemoryError:
-        return _fail("out of memory; the largest tensor needs about eight times its size as float32")
+        return 1  # Whoever read our output has seen enough.
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):  # as torch says it
+            raise
+        return _fail("out of memory: expected about eight times the largest tensor's size as float32")
     except OSError as error:
         return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
     finally:
@@ -69,5 +67,5 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def _fail(message: str) -> int:
-    print("dtscodec: " + " ".join(message.split()), file=sys.stderr)
+    print(show.printable("dtscodec: " + " ".join(message.split())), file=sys.stderr)
     return 1

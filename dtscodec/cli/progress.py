@@ -21,7 +21,7 @@ def progress_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
     callable
         To be told the bytes done since the last call.
     """
-    if not sys.stderr.isatty():
+    if not (sys.stderr and sys.stderr.isatty()):
         yield lambda count: None
         return
     from huggingface_hub.utils.tqdm import tqdm

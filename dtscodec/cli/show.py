@@ -1,8 +1,52 @@
-"""Figures and tables as text."""
+"""What commands print: lines, JSON, figures and tables."""
 
+import json
+import os
+import sys
 from collections.abc import Sequence
+from typing import Any
+
+from dtscodec.errors import OutputError
+
+__all__ = ["facts", "lines", "number", "percent", "printable", "size", "table"]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def lines(*texts: str) -> None:
+    """Print lines, each as one line whatever names it holds.
+
+    Raises
+    ------
+    OutputError
+        Standard output takes no more.
+    BrokenPipeError
+        Nobody reads it any more.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    text = "\n".join(printable(text) for text in texts).encode(encoding, "backslashreplace").decode(encoding)
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # What could not be written is still buffered, and would fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OutputError(f"standard output: expected to write it, got '{error.strerror}'") from error
+
+
+def facts(document: Any) -> None:
+    """Print JSON, in ASCII, which any locale and every program can read."""
+    lines(*json.dumps(document, indent=2).splitlines())
+
+
+def printable(text: str) -> str:
+    r"""Escape what would break a line or command a terminal; names out of files may hold anything.
+
+    >>> print(printable("größe"), printable("a\nb\x1b[2J"))
+    größe a\nb\x1b[2J
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def size(count: int) -> str:
@@ -31,7 +75,7 @@ def number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
     """Rows under a head, the first `left` columns flush left and the others flush right."""
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     lines = []
@@ -40,4 +84,4 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> 
             cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    return lines

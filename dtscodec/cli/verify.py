@@ -1,7 +1,6 @@
 """``dtscodec verify``: whether a pack is whole, and whether this is its base."""
 
 import argparse
-import json
 
 from dtscodec.cli import arguments, show
 from dtscodec.cli.progress import progress_bar
@@ -36,10 +35,10 @@ def run(options: argparse.Namespace) -> None:
             "base_checked": bool(options.base and pack.summary.base),
         }
     if options.json:
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        show.facts(facts)
         return
     base = ", base checked" if facts["base_checked"] else ""
-    print(f"{pack.path}: ok, {show.size(pack.size)}, {facts['tensors']} tensors{base}, id {pack.id}")
+    show.lines(f"{pack.path}: ok, {show.size(pack.size)}, {facts['tensors']} tensors{base}, id {pack.id}")
 
 
 def check_base(pack: Pack, source: str) -> None:

@@ -15,7 +15,7 @@ from dtscodec.codec.config import EncodeConfig
 from dtscodec.codec.delta import StoredTensor
 from dtscodec.codec.encode_tensor import EncodedTensor, code_plan, plan_same, plan_tensor, tie_tensor
 from dtscodec.codec.inputs import as_base, weight_paths
-from dtscodec.format.atomic import atomic_file, output_errors
+from dtscodec.format.atomic import atomic_file
 from dtscodec.format.index import base_of
 from dtscodec.format.summary import BaseRef, Summary
 from dtscodec.format.writer import PackWriter
@@ -115,10 +115,9 @@ def encode(
         inputs = weight_paths(fine, opened.checkpoint)
         with atomic_file(out, force, inputs) as file, PackWriter(folder=out.parent) as writer:
             encoder = _Encoder(opened, fine, config, writer)
-            with output_errors(out):
-                encoder.encode_tensors(progress)
-                encoder.attach_files()
-                pack_id = encoder.finish(file, task)
+            encoder.encode_tensors(progress)
+            encoder.attach_files()
+            pack_id = encoder.finish(file, task)
         sizes = sum(spec.nbytes for spec in fine.specs.values()), out.stat().st_size
         error = encoder.relative_error
         return EncodeReport(out, pack_id.hex(), len(fine.specs), *sizes, error, time.perf_counter() - start)

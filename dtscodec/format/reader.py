@@ -127,7 +127,7 @@ class PackReader:
         index = parse_index(self._read_frame("index", MAX_INDEX), f"{self._where}: index")
         if len(index.tensors) != self.summary.tensors:
             detail = f"expected {self.summary.tensors} tensors as the summary says, got {len(index.tensors)}"
-            raise FormatError("totals", self._where, detail, "3.3")
+            raise FormatError("summary", self._where, detail, "3.3")
         return index
 
     def _lay_out(self) -> Layout:

@@ -85,9 +85,9 @@ def parse_summary(text: str, where: str) -> Summary:
     try:
         document = canonical.loads(text.encode("utf-8"))
         fields = Fields(document, "the summary")
-        version = fields.take("version", int)
-        if version != VERSION:
-            detail = f"expected version {VERSION}, got {version}; a newer dtscodec may read it"
+        version = fields.take_any("version")
+        if version is True or version != VERSION:
+            detail = f"expected version {VERSION}, got {version!r:.60}; a newer dtscodec may read it"
             raise UnsupportedError("version", where, detail, "3.3")
         summary, requires = _parse(fields)
         if not requires and summary_text(summary) != text:

@@ -2,35 +2,36 @@
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, TypeAlias
 
 from dtscodec.format.blocks import Block, LowRank, Raw, Values
-from dtscodec.format.container import BlockHasher, digest_block_size, header_bytes, plan_arenas
+from dtscodec.format.container import DIGEST_BYTES, BlockHasher, digest_block_size, header_bytes, plan_arenas
 from dtscodec.format.frames import INDEX_LEVEL, RAW_LEVEL, compress
 from dtscodec.format.index import CarriedFile, FileEntry, Index, NamedFile, TensorEntry, utf8
 from dtscodec.format.manifest import index_text
+from dtscodec.format.spool import Spool
 from dtscodec.format.streams import NUMBER_DTYPES, Streams, numbers_to_bytes
 from dtscodec.format.summary import Summary
 
-MEMORY_PER_STREAM = 2**25
-"""Bytes of a stream kept in memory; what is longer waits in an unnamed temporary file."""
+LARGE_FILE = 2**20
+"""Carried files beyond this are compressed less hard."""
 
-_COPY_BYTES = 2**20
+Content: TypeAlias = "Sequence[bytes | Spool]"
 
 
 class PackWriter:
-    """Collects a pack tensor by tensor.
+    """Collects a pack tensor by tensor. A context manager.
 
     Parameters
     ----------
     numbers : {"F32", "BF16"}
         How norms, levels and scales are stored.
-    folder : Path or None
+    folder : Path, optional
         Where long streams wait.
 
     Examples
@@ -40,19 +41,19 @@ class PackWriter:
     >>> with PackWriter() as writer:
     ...     writer.add(TensorEntry("a", TensorSpec("U8", (3,)), (Raw(3),)), [Streams(raw=b"abc")])
     ...     file = io.BytesIO()
-    ...     id = writer.write(file, Summary(tensors=1), leaves={})
+    ...     pack_id = writer.write(file, Summary(tensors=1), leaves={})
     >>> len(file.getvalue()) % 32
     3
     """
 
     def __init__(self, numbers: str = "F32", folder: Path | None = None) -> None:
         self._numbers_dtype = numbers
-        self._folder = None if folder is None else str(folder)
+        self._folder = folder or Path(tempfile.gettempdir())
         self._stack = ExitStack()
         self._entries: list[TensorEntry] = []
         self._files: list[FileEntry] = []
         self._rows, self._numbers = bytearray(), bytearray()
-        self._bands: list[IO[bytes]] = []
+        self._bands: list[Spool] = []
         self._raw, self._attached = self._spool(), self._spool()
 
     def __enter__(self) -> "PackWriter":
@@ -63,8 +64,8 @@ class PackWriter:
     ) -> None:
         self._stack.close()
 
-    def _spool(self) -> IO[bytes]:
-        return self._stack.enter_context(tempfile.SpooledTemporaryFile(MEMORY_PER_STREAM, dir=self._folder))
+    def _spool(self) -> Spool:
+        return self._stack.enter_context(closing(Spool(self._folder)))
 
     def add(self, entry: TensorEntry, streams: Sequence[Streams]) -> None:
         """Add a tensor, names ascending.
@@ -73,6 +74,8 @@ class PackWriter:
         ------
         ValueError
             A name out of order, or streams that do not fit their blocks.
+        OutputError
+            No space is left where long streams wait.
         """
         self._check_order(self._entries, entry.name)
         for block, stream in zip(entry.blocks, streams, strict=True):
@@ -94,7 +97,7 @@ class PackWriter:
     def carry_file(self, name: str, data: bytes) -> None:
         """Add a file that the pack holds, names ascending."""
         self._check_order(self._files, name)
-        frame = compress(data, RAW_LEVEL if len(data) > _COPY_BYTES else INDEX_LEVEL)
+        frame = compress(data, RAW_LEVEL if len(data) > LARGE_FILE else INDEX_LEVEL)
         stored = min(frame, data, key=len)
         self._attached.write(stored)
         self._files.append(CarriedFile(name, len(data), len(stored)))
@@ -130,75 +133,40 @@ class PackWriter:
         index = Index(tuple(self._entries), prefix, tuple(absent), dict(metadata or {}), tuple(self._files))
         if index.base_names() != sorted(leaves, key=utf8):
             raise ValueError("expected a leaf for each base tensor used and no other")
-        small = {
-            "base": b"".join(leaves[name] for name in index.base_names()),
-            "index": compress(index_text(index), INDEX_LEVEL),
-            "rows": compress(bytes(self._rows), INDEX_LEVEL) if self._rows else b"",
-            "numbers": bytes(self._numbers),
+        contents: dict[str, Content] = {
+            "base": [b"".join(leaves[name] for name in index.base_names())],
+            "index": [compress(index_text(index), INDEX_LEVEL)],
+            "rows": [compress(bytes(self._rows), INDEX_LEVEL)] if self._rows else [],
+            "numbers": [bytes(self._numbers)],
+            "codes": self._bands,
+            "raw": [self._raw, self._attached],
         }
-        large = {"codes": self._bands, "raw": [self._raw, self._attached]}
-        contents = self._contents(small, large, len(leaves))
-        size = sum(len(data) for data in small.values()) + sum(_length(s) for spools in large.values() for s in spools)
-        summary = replace(summary, tensors=len(self._entries), block=digest_block_size(size))
-        arenas = plan_arenas(contents, summary.block)
+        lengths = {name: length for name, content in contents.items() if (length := sum(map(len, content)))}
+        summary = replace(summary, tensors=len(self._entries), block=digest_block_size(sum(lengths.values())))
+        arenas = plan_arenas({name: self._form(name, lengths[name], len(leaves)) for name in lengths}, summary.block)
         header = header_bytes(summary, arenas)
-        digests_bytes = arenas["digests"][1][0] * 32
-        file.write(header + bytes(digests_bytes))
-        sink = _HashingSink(file, BlockHasher(summary.block))
+        file.write(header + bytes(math.prod(arenas.pop("digests")[1])))  # digests come last
+        hasher = BlockHasher(summary.block)
         for name, (dtype, shape) in arenas.items():
-            if name != "digests":
-                end = sink.length + math.prod(shape) * NUMBER_DTYPES.get(dtype, 1)
-                for data in [small[name]] if name in small else _pieces(large[name]):
-                    sink.write(data)
-                sink.write(bytes(end - sink.length))
-        digests = sink.hasher.digests(header)
+            padding = math.prod(shape) * NUMBER_DTYPES.get(dtype, 1) - lengths[name]
+            for piece in _pieces([*contents[name], bytes(padding)]):
+                file.write(piece)
+                hasher.update(piece)
         file.seek(len(header))
-        file.write(digests)
-        return digests[:32]
+        rows = hasher.digests(header)
+        file.write(rows)
+        return rows[:DIGEST_BYTES]
 
-    def _contents(
-        self, small: Mapping[str, bytes], large: Mapping[str, list[IO[bytes]]], leaves: int
-    ) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Dtype and shape of each arena that is not empty."""
-        lengths = {name: len(data) for name, data in small.items()}
-        lengths |= {name: sum(map(_length, spools)) for name, spools in large.items()}
-        contents: dict[str, tuple[str, tuple[int, ...]]] = {}
-        for name, length in lengths.items():
-            if not length:
-                continue
-            if name == "base":
-                contents[name] = ("U8", (leaves, length // leaves))
-            elif name == "numbers":
-                contents[name] = (self._numbers_dtype, (length // NUMBER_DTYPES[self._numbers_dtype],))
-            else:
-                contents[name] = ("U8", (length,))
-        return contents
+    def _form(self, name: str, length: int, leaves: int) -> tuple[str, tuple[int, ...]]:
+        """Dtype and shape of an arena of that many bytes."""
+        if name == "numbers":
+            return self._numbers_dtype, (length // NUMBER_DTYPES[self._numbers_dtype],)
+        return "U8", (leaves, length // leaves) if name == "base" else (length,)
 
 
-class _HashingSink:
-    """Writes to a file and hashes what it writes."""
-
-    def __init__(self, file: IO[bytes], hasher: BlockHasher) -> None:
-        self._file = file
-        self.hasher = hasher
-        self.length = 0
-
-    def write(self, data: bytes) -> None:
-        self._file.write(data)
-        self.hasher.update(data)
-        self.length += len(data)
-
-
-def _length(spool: IO[bytes]) -> int:
-    return spool.tell()
-
-
-def _pieces(spools: Sequence[IO[bytes]]) -> Iterator[bytes]:
-    """The content of spools, one after the other, in pieces of bounded size."""
-    for spool in spools:
-        spool.seek(0)
-        while piece := spool.read(_COPY_BYTES):
-            yield piece
+def _pieces(content: "Sequence[bytes | Spool]") -> Iterable[bytes]:
+    for part in content:
+        yield from part.pieces() if isinstance(part, Spool) else [part]
 
 
 def _check_streams(entry: TensorEntry, block: Block, streams: Streams) -> None:

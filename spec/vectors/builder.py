@@ -103,6 +103,7 @@ def plain_frame(data: bytes) -> bytes:
 
 pins: dict[str, str] = json.loads(FRAMES.read_text()) if FRAMES.exists() else {}
 pins_used: dict[str, str] = {}
+pins_seen: dict[str, tuple[bytes, bytes]] = {}  # what they hold, and the frames
 
 
 def pinned_frame(data: bytes, checksum: bool = False, window: int = 0) -> bytes:
@@ -115,7 +116,8 @@ def pinned_frame(data: bytes, checksum: bool = False, window: int = 0) -> bytes:
         params = zstandard.ZstdCompressionParameters.from_level(19, write_checksum=checksum, **options)
         pins[key] = base64.b64encode(zstandard.ZstdCompressor(compression_params=params).compress(data)).decode()
     pins_used[key] = pins[key]
-    return base64.b64decode(pins[key])
+    pins_seen[key] = data, base64.b64decode(pins[key])
+    return pins_seen[key][1]
 
 
 def leaf(t: T) -> bytes:
@@ -206,7 +208,7 @@ class Parts:
         end = 0
         for a, following in zip(arenas, [*arenas[1:], None], strict=True):
             if following and following.name in ("numbers", "codes", "raw"):
-                a.data += bytes(-(end + len(a.data)) % 64)
+                a.data += bytes(-(end + len(a.data)) % 32)
             end += len(a.data)
             if a.name not in ("digests", "base"):
                 a.shape = [len(a.data) // {"F32": 4, "BF16": 2}.get(a.dtype, 1)]
@@ -220,7 +222,7 @@ class Parts:
             at += len(a.data)
         self.on_header(header)
         text = canonical(header)
-        text = self.on_text(text + b" " * (-(8 + len(text)) % 64))
+        text = self.on_text(text + b" " * (-(8 + len(text)) % 32))
         return struct.pack("<Q", len(text)) + text
 
     def _sign(self, head: bytes, arenas: list[Arena]) -> bytes:
@@ -283,7 +285,9 @@ def values(bits: int, codes: list[int], numbers: list[float], per: bool = False,
     return Block("values", keys, numbers=[*numbers], bands=[(bits, [[codes]])], **more)
 
 
-def lowrank(bands: list[tuple[int, list[list[list[int]]]]], numbers: list[float], vector: bool = False, **more: Any) -> Block:
+def lowrank(
+    bands: list[tuple[int, list[list[list[int]]]]], numbers: list[float], vector: bool = False, **more: Any
+) -> Block:
     keys: dict[str, Any] = {"bands": [[len(c), bits] for bits, c in bands]} | ({"levels": "vector"} if vector else {})
     return Block("lowrank", keys, numbers=[None, *numbers], bands=bands, **more)
 

@@ -1,13 +1,15 @@
-"""The packs that every decoder must refuse: small edits of valid ones, signed again unless the signature is the point."""
+"""The packs that every decoder must refuse: small edits of valid ones, signed again unless that is the point."""
 
 import copy
 import hashlib
+import json
+import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from builder import Arena, Maker, Parts, T, base_digest, canonical, floats, frame_block, frame_header, leaf, plain_frame
+from builder import Arena, Parts, T, base_digest, canonical, floats, frame_block, frame_header, leaf, plain_frame
 from valid_cases import Valid
 
 Base = dict[str, T]
@@ -47,8 +49,8 @@ def in_index(**keys: Any) -> Edit:
     return lambda p, base: p.index.update(keys)
 
 
-def in_tensor(name: str, **keys: Any) -> Edit:
-    return lambda p, base: tensor(p, name).update(keys)
+def in_tensor(which: str, **keys: Any) -> Edit:
+    return lambda p, base: tensor(p, which).update(keys)
 
 
 def in_block(name: str, at: int = 0, **keys: Any) -> Edit:
@@ -56,11 +58,11 @@ def in_block(name: str, at: int = 0, **keys: Any) -> Edit:
 
 
 def without(*path: str) -> Edit:
-    """Without a key of the summary, the index, a tensor or its first block."""
+    """Without a key of the summary, of a tensor or of its first block."""
 
     def edit(p: Parts, base: Base) -> None:
-        where = {"summary": p.summary, "index": p.index}.get(path[0]) or tensor(p, path[0])
-        del (where["blocks"][0] if path[1] == "block" else where)[path[-1]]
+        where = p.summary if path[0] == "summary" else tensor(p, path[0])
+        del (where["blocks"][0] if len(path) == 3 else where)[path[-1]]
 
     return edit
 
@@ -86,7 +88,7 @@ def header_text(old: str, new: str | bytes) -> Edit:
     def change(text: bytes) -> bytes:
         assert old.encode() in text
         text = text.rstrip(b" ").replace(old.encode(), new.encode() if isinstance(new, str) else new, 1)
-        return text + b" " * (-(8 + len(text)) % 64)
+        return text + b" " * (-(8 + len(text)) % 32)
 
     return lambda p, base: setattr(p, "on_text", change)
 
@@ -134,6 +136,10 @@ def poke(name: str, at: int, value: int = 1) -> Edit:
         found[name].data = bytes(data)
 
     return arenas(change)
+
+
+def reshape(a: Arena, shape: list[int]) -> None:
+    a.shape, a.data = shape, bytes(math.prod(shape))
 
 
 def drop(name: str) -> Edit:
@@ -189,6 +195,11 @@ def rows_frame(change: Callable[[bytes], bytes]) -> Edit:
     return lambda p, base: setattr(p, "on_rows", change)
 
 
+def new_digest(change: Callable[[dict[str, bytes]], dict[str, bytes]]) -> Edit:
+    """The digest of other leaves than those that the pack has."""
+    return lambda p, base: p.summary["base"].update(digest=base_digest(change(p.leaves)))
+
+
 def new_base(name: str, t: T | None) -> Edit:
     """Another base tensor, or none, with the leaf and the digest of the pack made to match."""
 
@@ -233,8 +244,8 @@ def both(*edits: Edit) -> Edit:
     return edit
 
 
-def first_plane(change: Callable[[bytes], bytes]) -> Edit:
-    """The frame of the second plane of tensor `e`, which is the last of its planes."""
+def last_plane(change: Callable[[bytes], bytes]) -> Edit:
+    """The second plane of tensor `e`, which is a frame."""
 
     def edit(p: Parts, base: Base) -> None:
         sizes = tensor(p, "e")["blocks"][0]["planes"]
@@ -250,12 +261,16 @@ def first_plane(change: Callable[[bytes], bytes]) -> Edit:
 
 
 def no_content_size(data: bytes) -> bytes:
-    return b"\x28\xb5\x2f\xfd\x00\x58" + b"".join(frame_block(data[i : i + 2**17], True) for i in (0,))
+    return b"\x28\xb5\x2f\xfd\x00\x58" + frame_block(data, True)
 
 
-def claim(size: int) -> Callable[[bytes], bytes]:
-    """The same blocks, with another content size in 8 bytes."""
-    return lambda frame: b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", size) + frame[9:]
+def claim(change: Callable[[int], int]) -> Callable[[bytes], bytes]:
+    """The same blocks, with another content size, in 8 bytes."""
+
+    def edit(frame: bytes) -> bytes:
+        return frame[:4] + b"\xe0" + struct.pack("<Q", change(int.from_bytes(frame[5:9], "little"))) + frame[9:]
+
+    return edit
 
 
 def content(frame: bytes) -> bytes:
@@ -266,6 +281,9 @@ def content(frame: bytes) -> bytes:
 def bomb(_: bytes) -> bytes:
     """States 10 bytes, holds 16 MiB."""
     return frame_header(10) + b"".join(frame_block(bytes(2**17), i == 127) for i in range(128))
+
+
+# fmt: off
 
 
 def container_cases() -> list[Invalid]:
@@ -282,29 +300,38 @@ def container_cases() -> list[Invalid]:
         x("C2", "header", "header-too-long", "a header of more than 65,528 bytes", long_text),
         x("C2", "header", "header-length-huge", "a header of 2^62 bytes, or so it says",
           signed(lambda d: struct.pack("<Q", 2**62 + 56) + d[8:])),
-        x("C2", "header", "header-not-aligned", "a header one space short", header_raw(lambda t: t[:-1] if t[-1:] == b" " else t + b" ")),
+        x("C2", "header", "header-not-aligned", "a header one space short",
+          header_raw(lambda t: t[:-1] if t[-1:] == b" " else t + b" ")),
         x("C3", "header", "header-spaces", "a header followed by 64 spaces more", header_raw(lambda t: t + b" " * 64)),
         x("C3", "header", "header-leading-space", "a space before the header", header_text('{"__m', ' {"__m')),
         x("C3", "header", "header-inner-space", "a space in the header", header_text('"dtype":', '"dtype": ')),
         x("C3", "header", "header-newline", "a line feed after the header", header_text('}}', '}}\n'), "minimal"),
-        x("C3", "header", "header-zero", "zeros for spaces after the header", header_raw(lambda t: t.replace(b" ", b"\0")), "minimal"),
-        x("C3", "header", "header-unsorted", "keys of the header in another order",
-          header(lambda h: None), "minimal"),
-        x("C3", "header", "header-duplicate", "an arena twice in the header", header_text('"index":{', '"index":{},"index":{')),
-        x("C3", "header", "header-escape", "a letter of the header as an escape", header_text('"index"', '"inde\\u0078"')),
+        x("C3", "header", "header-zero", "zeros for spaces after the header",
+          header_raw(lambda t: t.replace(b" ", b"\0")), "minimal"),
+        x("C3", "header", "header-unsorted", "keys of the header in another order", header_raw(backwards)),
+        x("C3", "header", "header-duplicate", "an arena twice in the header",
+          header_text('"index":{', '"index":{},"index":{')),
+        x("C3", "header", "header-escape", "a letter of the header as an escape",
+          header_text('"index"', '"inde\\u0078"')),
         x("C3", "header", "header-fraction", "a fraction in the header", header_text("[0,", "[0.0,")),
         x("C3", "header", "header-false", "false in the header", header_text("[0,", "[false,")),
-        x("C3", "header", "header-utf8", "bytes of the header that are not UTF-8", header_text("spec/vectors", b"\xff\xfe")),
-        x("C3", "header", "header-surrogate", "half a surrogate pair in the header", header_text("spec/vectors", "\\ud800")),
+        x("C3", "header", "header-utf8", "bytes of the header that are not UTF-8",
+          header_text("spec/vectors", b"\xff\xfe")),
+        x("C3", "header", "header-surrogate", "half a surrogate pair in the header",
+          header_text("spec/vectors", "\\ud800")),
         x("C3", "header", "header-bom", "a byte order mark before the header", header_text('{"__m', '\ufeff{"__m')),
-        x("C3", "header", "header-nesting", "arrays in arrays, 100 deep", header_text("[0,", "[" * 100 + "]" * 100 + ",[0,")),
+        x("C3", "header", "header-nesting", "arrays in arrays, 100 deep",
+          header_text('"base":', '"a":' + "[" * 100 + "]" * 100 + ',"base":')),
         x("C3", "header", "header-no-object", "a header that is an array", header_raw(lambda t: (b"[]" + b" " * 54))),
         x("C3", "header", "header-no-json", "a header that is no JSON", header_raw(lambda t: (b"{]" + b" " * 54))),
         x("C3", "header", "header-large-integer", "an integer of 2^53", entry("index", data_offsets=[0, 2**53])),
         x("C4", "header", "metadata-missing", "no __metadata__", header(lambda h: h.pop("__metadata__"))),
-        x("C4", "header", "metadata-two-keys", "another key in __metadata__", header(lambda h: h["__metadata__"].update(format="pt"))),
-        x("C4", "header", "metadata-other-key", "a key of another name", header(lambda h: h.update(__metadata__={"format": "pt"}))),
-        x("C4", "header", "metadata-object", "a summary that is an object", header(lambda h: h["__metadata__"].update(dtscodec={}))),
+        x("C4", "header", "metadata-two-keys", "another key in __metadata__",
+          header(lambda h: h["__metadata__"].update(format="pt"))),
+        x("C4", "header", "metadata-other-key", "a key of another name",
+          header(lambda h: h.update(__metadata__={"format": "pt"}))),
+        x("C4", "header", "metadata-object", "a summary that is an object",
+          header(lambda h: h["__metadata__"].update(dtscodec={}))),
         x("C4", "header", "arena-key", "an unknown key of an arena", entry("index", strides=[1])),
         x("C4", "header", "arena-no-dtype", "an arena without dtype", header(lambda h: h["index"].pop("dtype"))),
         x("C4", "header", "arena-dtype-number", "a dtype that is a number", entry("index", dtype=8)),
@@ -321,25 +348,28 @@ def container_cases() -> list[Invalid]:
         x("C5", "layout", "arena-shape", "a shape of other size than the offsets", entry("index", shape=[7])),
         x("C5", "layout", "arena-2d", "codes of two dimensions", header(lambda h: h["codes"]["shape"].append(1))),
         x("C5", "layout", "arena-terabytes", "an arena of terabytes", entry("raw", shape=[2**50])),
-        x("C5", "layout", "digests-narrow", "digests of 16 bytes", header(lambda h: h["digests"].update(shape=[4, 16]))),
+        x("C5", "layout", "digests-narrow", "digests of 16 bytes",
+          header(lambda h: h["digests"].update(shape=[4, 16]))),
         x("C5", "layout", "base-narrow", "leaves of 3 bytes", lambda p, base: setattr(p, "width", 3)),
         x("C5", "layout", "base-wide", "leaves of 33 bytes",
-          arenas(lambda f, a: (setattr(f["base"], "shape", [4, 33]), setattr(f["base"], "data", bytes(132))))),
+          arenas(lambda f, a: reshape(f["base"], [1, 33])), "blocks-shrunk"),
         x("C5", "layout", "arenas-gap", "a gap before the last arena", gap),
         x("C5", "layout", "arenas-overlap", "an arena that begins within another", overlap),
         x("C5", "layout", "arenas-swapped", "rows before index", arenas(lambda f, a: a.insert(2, a.pop(3)))),
-        x("C5", "layout", "arenas-backwards", "an arena that ends before it begins", entry("index", data_offsets=[200, 100])),
+        x("C5", "layout", "arenas-backwards", "an arena that ends before it begins",
+          entry("index", data_offsets=[200, 100])),
         x("C5", "layout", "arena-empty", "an arena of no bytes",
-          arenas(lambda f, a: a.append(Arena("raw", "U8", [0], b""))), "blocks-shrunk"),
+          arenas(lambda f, a: a.append(Arena("rows", "U8", [0], b""))), "minimal"),
         x("C5", "unknown", "arena-unknown", "an arena of another name", lambda p, base: p.extra.update(more=b"1")),
         x("C8", "unknown", "arena-not-optional", "an arena x. of a feature that is not named",
           lambda p, base: p.extra.update({"x.other": b"1"}), "optional"),
         x("C8", "layout", "arena-optional-early", "an arena x. before the others",
           arenas(lambda f, a: a.insert(1, a.pop())), "optional"),
-        x("C8", "layout", "arena-optional-dtype", "an arena x. of dtype I8", entry("x.some-index", dtype="I8"), "optional"),
-        x("C6", "layout", "numbers-misaligned", "numbers not at a multiple of 64", cut("rows", 4)),
-        x("C6", "layout", "codes-misaligned", "codes not at a multiple of 64", cut("numbers", 4)),
-        x("C6", "layout", "raw-misaligned", "raw not at a multiple of 64", cut("codes", 16)),
+        x("C8", "layout", "arena-optional-dtype", "an arena x. of dtype I8",
+          entry("x.some-index", dtype="I8"), "optional"),
+        x("C6", "layout", "numbers-misaligned", "numbers not at a multiple of 32", cut("rows", 4)),
+        x("C6", "layout", "codes-misaligned", "codes not at a multiple of 32", cut("numbers", 4)),
+        x("C6", "layout", "raw-misaligned", "raw not at a multiple of 32", cut("codes", 16)),
         x("C7", "totals", "index-long", "64 bytes too many in index", longer("index", bytes(64)), "minimal"),
         x("C7", "totals", "index-unpadded-zero", "a zero after the frame where no padding belongs",
           longer("index", bytes(1)), "minimal"),
@@ -362,6 +392,11 @@ def container_cases() -> list[Invalid]:
         x("C7", "padding", "padding-numbers", "padding after numbers", poke("numbers", -1)),
         x("C7", "padding", "padding-codes", "padding after codes", poke("codes", -1)),
     ]
+
+
+def backwards(text: bytes) -> bytes:
+    items = reversed(json.loads(text).items())
+    return json.dumps(dict(items), separators=(",", ":")).encode().ljust(len(text))
 
 
 def gap(p: Parts, base: Base) -> None:
@@ -393,7 +428,8 @@ def summary_cases() -> list[Invalid]:
         x("S2", "unknown", "summary-base-key", "an unknown key in the base of the summary",
           lambda p, base: p.summary["base"].update(path="model")),
         x("S2", "summary", "summary-space", "a summary that is not canonical", summary_text(":", ": ")),
-        x("S2", "summary", "summary-no-json", "a summary that is no JSON", lambda p, base: setattr(p, "summary", "dtscodec")),
+        x("S2", "summary", "summary-no-json", "a summary that is no JSON",
+          lambda p, base: setattr(p, "summary", "dtscodec")),
         x("S2", "summary", "summary-array", "a summary that is an array", lambda p, base: setattr(p, "summary", "[]")),
         x("S2", "summary", "summary-no-block", "no block", without("summary", "block")),
         x("S2", "summary", "summary-no-tensors", "no number of tensors", without("summary", "tensors")),
@@ -410,16 +446,17 @@ def summary_cases() -> list[Invalid]:
         x("S2", "summary", "task-number", "a task that is a number", in_summary(task=1)),
         x("S2", "summary", "task-null", "a task that is null", in_summary(task=None)),
         x("S2", "summary", "base-text", "a base that is text", in_summary(base=digest)),
-        x("S2", "summary", "base-no-digest", "a base without digest", in_summary(base={"repo": "a/b", "revision": "c"})),
-        x("S2", "summary", "base-digest-short", "a digest of 63 digits", lambda p, base: p.summary["base"].update(digest=digest[1:])),
+        x("S2", "summary", "base-no-digest", "a base without digest",
+          in_summary(base={"repo": "a/b", "revision": "c"})),
+        x("S2", "summary", "base-digest-short", "a digest of 63 digits",
+          lambda p, base: p.summary["base"].update(digest=digest[1:])),
         x("S2", "summary", "base-digest-upper", "a digest in capitals",
           lambda p, base: p.summary["base"].update(digest=p.summary["base"]["digest"].upper())),
         x("S3", "feature", "requires", "a feature that nobody knows", in_summary(requires=["chain"])),
         x("D1", "layout", "digests-many", "a row of digests too many",
-          arenas(lambda f, a: (setattr(f["digests"], "shape", [3, 32]), setattr(f["digests"], "data", bytes(96)))), "minimal"),
-        x("D1", "layout", "digests-few", "a row of digests missing",
-          arenas(lambda f, a: (setattr(f["digests"], "shape", [3, 32]), setattr(f["digests"], "data", bytes(96)))),
-          "digest-blocks"),
+          arenas(lambda f, a: reshape(f["digests"], [3, 32])), "minimal"),
+        x("D1", "layout", "digests-few", "two rows of digests missing",
+          arenas(lambda f, a: reshape(f["digests"], [2, 32])), "digest-blocks"),
         x("D2", "checksum", "damaged-id", "a bit of the pack id", damage("digests")),
         x("D2", "checksum", "damaged-row", "a bit of a digest", damage("digests", 32)),
         x("D2", "checksum", "damaged-header", "a letter of the header",
@@ -427,7 +464,8 @@ def summary_cases() -> list[Invalid]:
         x("D3", "checksum", "row-signed", "a wrong digest below a right pack id", wrong_row),
         *(x("D3", "checksum", f"damaged-{name}", f"a bit of {name}", damage(name))
           for name in ("base", "index", "rows", "numbers", "codes", "raw")),
-        x("D3", "checksum", "damaged-last-block", "a bit of the last digest block", damage("raw", 149999), "digest-blocks"),
+        x("D3", "checksum", "damaged-last-block", "a bit of the last digest block",
+          damage("raw", 131199), "digest-blocks"),
     ]
 
 
@@ -443,30 +481,41 @@ def wrong_row(p: Parts, base: Base) -> None:
 def index_cases() -> list[Invalid]:
     x, worked = Invalid, "lowrank-worked"
     return [
-        x("I1", "zstd", "index-no-size", "a frame that does not state its size", index_frame(lambda f: no_content_size(content(f)))),
-        x("I1", "zstd", "index-size-more", "a frame that states a byte more", index_frame(lambda f: claim(len(content(f)) + 1)(b"123" + f[6:])), worked),
-        x("I1", "zstd", "index-size-less", "a frame that states a byte less", index_frame(lambda f: claim(len(content(f)) - 1)(b"123" + f[6:])), worked),
-        x("I1", "zstd", "index-claim", "a frame of some bytes that states 60 MiB", index_frame(lambda f: claim(60 << 20)(b"123" + f[6:])), worked),
-        x("I1", "limit", "index-claim-terabytes", "a frame that states terabytes", index_frame(lambda f: claim(2**42)(b"123" + f[6:])), worked),
+        x("I1", "zstd", "index-no-size", "a frame that does not state its size",
+          index_frame(lambda f: no_content_size(content(f)))),
+        x("I1", "zstd", "index-size-more", "a frame that states a byte more",
+          index_frame(claim(lambda n: n + 1)), worked),
+        x("I1", "zstd", "index-size-less", "a frame that states a byte less",
+          index_frame(claim(lambda n: n - 1)), worked),
+        x("I1", "zstd", "index-claim", "a frame of some bytes that states 60 MiB",
+          index_frame(claim(lambda n: 60 << 20)), worked),
+        x("I1", "limit", "index-claim-terabytes", "a frame that states terabytes",
+          index_frame(claim(lambda n: 2**42)), worked),
         x("I1", "limit", "index-limit", "an index of 64 MiB and a byte", index_bytes(bytes(2**26 + 1)), worked),
         x("I1", "zstd", "index-bomb", "a frame that holds more than it states", index_frame(bomb), worked),
         x("I1", "zstd", "index-no-frame", "an index that is not compressed", index_frame(content), worked),
         x("I1", "zstd", "index-truncated", "a frame that ends early", index_frame(lambda f: f[:-9]), "minimal"),
-        x("I1", "zstd", "index-reserved-block", "a block of a reserved type", index_frame(lambda f: f[:9] + bytes([f[9] | 6]) + f[10:]), worked),
+        x("I1", "zstd", "index-reserved-block", "a block of a reserved type",
+          index_frame(lambda f: f[:9] + bytes([f[9] | 6]) + f[10:]), worked),
         x("I1", "zstd", "index-dictionary", "a frame that needs a dictionary",
           index_frame(lambda f: f[:4] + b"\xa1\x07" + f[5:]), worked),
-        x("I1", "zstd", "index-skippable", "a skippable frame before the frame", index_frame(lambda f: b"\x50\x2a\x4d\x18\0\0\0\0" + f), worked),
-        x("I1", "zstd", "index-checksum", "a frame with a wrong checksum", index_frame(lambda f: f[:4] + b"\xa4" + f[5:] + b"1234"), worked),
+        x("I1", "zstd", "index-skippable", "a skippable frame before the frame",
+          index_frame(lambda f: b"\x50\x2a\x4d\x18\0\0\0\0" + f), worked),
+        x("I1", "zstd", "index-checksum", "a frame with a wrong checksum",
+          index_frame(lambda f: f[:4] + b"\xa4" + f[5:] + b"1234"), worked),
         x("C7", "totals", "index-two-frames", "a second frame", index_frame(lambda f: f + f), "minimal"),
         x("I2", "index", "json-space", "a space", index_text(",", ", "), worked),
         x("I2", "index", "json-newline", "a line feed at the end", index_text("}]}", "}]}\n"), worked),
-        x("I2", "index", "json-unsorted", "keys in another order", index_text('"name":"t","shape":[2,3]', '"shape":[2,3],"name":"t"'), worked),
+        x("I2", "index", "json-unsorted", "keys in another order",
+          index_text('"name":"t","shape":[2,3]', '"shape":[2,3],"name":"t"'), worked),
         x("I2", "index", "json-duplicate", "a key twice", index_text('"name":"t"', '"name":"t","name":"t"'), worked),
         x("I2", "index", "json-escape", "a letter as an escape", index_text('"t"', '"\\u0074"'), worked),
         x("I2", "index", "json-escape-slash", "a slash as an escape", index_text('"t"', '"a\\/b"'), worked),
-        x("I2", "index", "json-escape-capitals", "an escape with capitals", index_text('"\\u0001"', '"\\u001F"'), "names"),
+        x("I2", "index", "json-escape-capitals", "an escape with capitals",
+          index_text('"\\u0001"', '"\\u001F"'), "names"),
         x("I2", "index", "json-escape-long", "a long escape for a short one", index_text("\\b", "\\u0008"), "names"),
-        x("I2", "index", "json-control", "a control character that is not escaped", index_text('"\\u0001"', '"\x01"'), "names"),
+        x("I2", "index", "json-control", "a control character that is not escaped",
+          index_text('"\\u0001"', '"\x01"'), "names"),
         x("I2", "index", "json-utf16-order", "keys in the order of UTF-8, not of UTF-16",
           index_text('"\U0001f600":"\\u0000\u2028","\uffee":"after \U0001f600 in UTF-16"',
                      '"\uffee":"after \U0001f600 in UTF-16","\U0001f600":"\\u0000\u2028"'), "names"),
@@ -475,14 +524,17 @@ def index_cases() -> list[Invalid]:
         x("I2", "index", "json-minus-zero", "minus zero", index_text("[2,3]", "[-0,3]"), worked),
         x("I2", "index", "json-leading-zero", "a leading zero", index_text("[2,3]", "[02,3]"), worked),
         x("I2", "index", "json-large-integer", "an integer of 2^53", index_text("[2,3]", f"[0,{2**53}]"), worked),
-        x("I2", "index", "json-huge-integer", "an integer of 5,000 digits", index_text("[2,3]", f"[0,{'9' * 5000}]"), worked),
+        x("I2", "index", "json-huge-integer", "an integer of 5,000 digits",
+          index_text("[2,3]", f"[0,{'9' * 5000}]"), worked),
         x("I2", "index", "json-nan", "NaN", index_text("[2,3]", "[NaN,3]"), worked),
         x("I2", "index", "json-false", "false", index_text('"kind":', '"base":false,"kind":'), worked),
         x("I2", "index", "json-utf8", "bytes that are not UTF-8", index_text('"t"', b'"\xc0\x80"'), worked),
-        x("I2", "index", "json-surrogate", "half a surrogate pair as an escape", index_text('"t"', '"\\udc00"'), worked),
-        x("I2", "index", "json-surrogate-bytes", "half a surrogate pair in UTF-8", index_text('"t"', b'"\xed\xa0\x80"'), worked),
+        x("I2", "index", "json-surrogate", "half a surrogate pair as an escape",
+          index_text('"t"', '"\\udc00"'), worked),
+        x("I2", "index", "json-surrogate-bytes", "half a surrogate pair in UTF-8",
+          index_text('"t"', b'"\xed\xa0\x80"'), worked),
         x("I2", "index", "json-bom", "a byte order mark", index_text('{"tensors"', '\ufeff{"tensors"'), worked),
-        x("I2", "index", "json-nesting", "nested 9 deep", index_text("[2,3]", "[[[[[[[]]]]]]]"), worked),
+        x("I2", "index", "json-nesting", "nested 9 deep", index_text("[2,3]", "[[[[[[]]]]]]"), worked),
         x("I2", "index", "json-nesting-million", "nested a million deep", index_bytes(b"[" * 10**6), worked),
         x("I2", "index", "json-cut", "JSON that ends early", index_bytes(b'{"tensors":['), worked),
         x("I2", "index", "json-array", "an array", index_bytes(b"[]"), worked),
@@ -495,13 +547,12 @@ def index_cases() -> list[Invalid]:
         x("I3", "unknown", "key-file", "an unknown key of a file", in_file(0, mode=1)),
         x("I3", "unknown", "key-other-kind", "a key of another kind", in_block("h", to="c")),
         x("I3", "unknown", "kind-unknown", "an unknown kind", in_block("h", kind="sparse")),
-        x("I4", "index", "names-unsorted", "names that do not ascend", in_tensor("a", name="aa~"), "all-kinds") if False else
         x("I4", "index", "names-unsorted", "names that do not ascend", lambda p, base: p.index["tensors"].reverse()),
         x("I4", "index", "names-twice", "a name twice", in_tensor("h", name="g")),
-        x("I4", "index", "name-empty", "an empty name", in_tensor("a", name="")),
-        x("I4", "index", "name-long", "a name of 1,025 bytes", in_tensor("a", name="\u00e9" * 512 + "a")),
-        x("I4", "index", "name-metadata", "a tensor named __metadata__", in_tensor("a", name="__metadata__")),
-        x("I4", "index", "name-number", "a name that is a number", in_tensor("a", name=1)),
+        x("I4", "index", "name-empty", "an empty name", in_tensor("t", name=""), worked),
+        x("I4", "index", "name-long", "a name of 1,025 bytes", in_tensor("t", name="\u00e9" * 512 + "a"), worked),
+        x("I4", "index", "name-metadata", "a tensor named __metadata__", in_tensor("t", name="__metadata__"), worked),
+        x("I4", "index", "name-number", "a name that is a number", in_tensor("t", name=1), worked),
         x("I4", "index", "name-base-long", "a base name of 1,025 bytes", in_block("h", base="x" * 1025)),
         x("I4", "index", "absent-unsorted", "absent does not ascend", in_index(absent=["b", "a"])),
         x("I4", "index", "absent-twice", "a name twice in absent", in_index(absent=["a", "a"])),
@@ -532,7 +583,7 @@ def tensor_cases() -> list[Invalid]:
         x("T1", "index", "split-0", "split 0", in_tensor("a", split=0)),
         x("T1", "index", "split-default", "split 1, which is left out", in_tensor("a", split=1)),
         x("T1", "index", "split-many", "a split of more dimensions than there are", in_tensor("a", split=3)),
-        x("T1", "index", "split-scalar", "a split of no dimensions", both(in_tensor("g", shape=[], split=1))),
+        x("T1", "index", "split-scalar", "a split of no dimensions", in_tensor("g", shape=[], split=1)),
         x("T1", "index", "blocks-none", "no blocks", in_tensor("g", blocks=[])),
         x("T1", "index", "blocks-object", "blocks that are an object", in_tensor("g", blocks={})),
         x("T2", "index", "f4-odd", "an F4 tensor of 3 elements",
@@ -542,8 +593,10 @@ def tensor_cases() -> list[Invalid]:
         x("T2", "index", "f4-block", "a block that ends within a byte",
           lambda p, base: [b.update(height=h) for b, h in zip(tensor(p, "f4")["blocks"], (1, 3, 2), strict=True)],
           "blocks-small-dtypes"),
-        x("T2", "index", "f4-base", "base rows that begin within a byte", in_block("f4", base=["f4", 3]), "blocks-small-dtypes"),
-        x("T3", "limit", "elements", "2^49 elements", only("U8", [2**25, 2**24], {"base": None, "kind": "same"}), "minimal"),
+        x("T2", "index", "f4-base", "base rows that begin within a byte",
+          in_block("f4", base=["f4", 3]), "blocks-small-dtypes"),
+        x("T3", "limit", "elements", "2^49 elements",
+          only("U8", [2**25, 2**24], {"base": None, "kind": "same"}), "minimal"),
         x("T3", "limit", "elements-zero", "2^49 elements, but for a dimension of 0",
           only("U8", [2**25, 0, 2**24], {"base": None, "kind": "same"}), "minimal"),
         x("T3", "limit", "components", "65,536 components", in_block("a", bands=[[65535, 2], [1, 2]])),
@@ -587,8 +640,8 @@ def tensor_cases() -> list[Invalid]:
         x("B4", "index", "tie-unknown", "a tie to a tensor that is not there", in_block("f", to="zz")),
         x("B4", "index", "tie-itself", "a tie to itself", in_block("f", to="f")),
         x("B4", "index", "tie-tie", "a tie to a tie",
-          lambda p, base: tensor(p, "d.tie").update(blocks=[{"kind": "tie", "to": "a.tie"}], dtype="F32", shape=[3, 4]) or
-          tensor(p, "d.tie").pop("split"), "tie"),
+          both(in_tensor("d.tie", blocks=[{"kind": "tie", "to": "a.tie"}], dtype="F32", shape=[3, 4]),
+               without("d.tie", "split")), "tie"),
         x("B4", "index", "tie-shape", "a tie to a tensor of another shape", in_tensor("f", shape=[70, 2])),
         x("B4", "index", "tie-dtype", "a tie to a tensor of another dtype", in_tensor("f", dtype="F16")),
         x("B4", "index", "tie-block", "a tie as one of two blocks",
@@ -602,10 +655,14 @@ def base_cases() -> list[Invalid]:
     return [
         x("R1", "base-tensor", "base-missing", "the base lacks a tensor", new_base("m.b", None)),
         x("R1", "base-tensor", "base-none", "there is no base", lambda p, base: base.clear()),
-        x("R1", "base-tensor", "base-rows", "the base has fewer rows", new_base("m.a", floats("BF16", (9, 12), zeros[:108]))),
-        x("R1", "base-tensor", "base-columns", "the base has more columns", new_base("m.a", floats("BF16", (10, 13), zeros[:130]))),
-        x("R1", "base-tensor", "base-transposed", "the base is transposed", new_base("m.a", floats("BF16", (12, 10), zeros[:120]))),
-        x("R1", "base-tensor", "base-first", "a first row too far down", in_block("k", base=["qkv", 9]), "blocks-split-base"),
+        x("R1", "base-tensor", "base-rows", "the base has fewer rows",
+          new_base("m.a", floats("BF16", (9, 12), zeros[:108]))),
+        x("R1", "base-tensor", "base-columns", "the base has more columns",
+          new_base("m.a", floats("BF16", (10, 13), zeros[:130]))),
+        x("R1", "base-tensor", "base-transposed", "the base is transposed",
+          new_base("m.a", floats("BF16", (12, 10), zeros[:120]))),
+        x("R1", "base-tensor", "base-first", "a first row too far down",
+          in_block("k", base=["qkv", 9]), "blocks-split-base"),
         x("R1", "base-tensor", "base-scalar", "the base has no dimensions, the tensor has one",
           new_base("t1", floats("F32", (), [1.0])), "shapes"),
         x("R1", "base-tensor", "base-vector", "the base has one dimension, the tensor none",
@@ -615,7 +672,7 @@ def base_cases() -> list[Invalid]:
         x("R2", "base-tensor", "base-integers", "a coded block on a base of integers",
           new_base("m.a", T("I16", (10, 12), bytes(240)))),
         x("R2", "base-tensor", "base-same-integers", "same of F32 on a base of I32",
-          new_base("t2", T("I32", (7,), bytes(28))), "shapes"),
+          new_base("t.F32", T("I32", (2, 4), bytes(32))), "same-dtypes"),
         x("R2", "base-tensor", "base-same-fp8", "same of U8 on a base of I8",
           new_base("t.U8", T("I8", (2, 4), bytes(8))), "same-dtypes"),
         x("H1", "totals", "base-summary-missing", "no base in the summary", without("summary", "base")),
@@ -635,34 +692,53 @@ def base_cases() -> list[Invalid]:
         x("H3", "base-digest", "base-digest", "all leaves are right, the digest is not",
           lambda p, base: p.summary["base"].update(digest="0" * 64)),
         x("H3", "base-digest", "base-digest-names", "the digest of equal tensors under other names",
-          lambda p, base: p.summary["base"].update(digest=base_digest({"x" + n: d for n, d in p.leaves.items()}))),
+          new_digest(lambda leaves: {"x" + n: d for n, d in leaves.items()})),
         x("H3", "base-digest", "base-collision", "a leaf that differs after its fourth byte",
-          lambda p, base: p.summary["base"].update(digest=base_digest({n: d[:4] + bytes(28) for n, d in p.leaves.items()}))),
+          new_digest(lambda leaves: {n: d[:4] + bytes(28) for n, d in leaves.items()})),
         x("L2", "limit", "terabytes", "zeros of terabytes",
           only("F32", [2**20, 2**20], {"base": None, "kind": "same"}), "minimal"),
+        x("L2", "limit", "terabytes-coded", "terabytes of which one element is coded", one_of_terabytes, "minimal"),
     ]
+
+
+def one_of_terabytes(p: Parts, base: Base) -> None:
+    only("F32", [2**20, 2**20], {"base": None, "bits": 2, "cols": 1, "kind": "values", "rows": 1})(p, base)
+    p.bitmaps, p.numbers, p.codes = b"as below", bytes(16), bytes(16)
+    one_bit = frame_block(b"\1", False) + frame_block(bytes(2**17 - 1), False)
+    end = frame_block(b"", True)
+    p.on_rows = lambda frame: frame_header(2**18) + one_bit + one_bit + end
 
 
 def file_cases() -> list[Invalid]:
     x = Invalid
     names = {
-        "parent": "../config.json", "inner-parent": "a/../config.json", "absolute": "/config.json", "dot": "./config.json",
+        "parent": "../config.json", "inner-parent": "a/../config.json", "absolute": "/config.json",
+        "dot": "./config.json",
         "hidden": ".config.json", "hidden-folder": "a/.b/config.json", "double-slash": "a//config.json",
-        "backslash": "a\\config.json", "drive": "c:config.json", "control": "a\nb.json", "zero": "a\0.json", "empty": "",
+        "backslash": "a\\config.json", "drive": "c:config.json", "control": "a\nb.json", "zero": "a\0.json",
         "code": "model.py", "pickle": "model.bin", "no-suffix": "config", "weights": "model.safetensors.index.json",
         "only-suffix": ".json", "capitals": "CONFIG.JSON", "slash-end": "config.json/",
     }  # fmt: skip
     return [
-        *(x("F1", "file", f"file-{name}", f"a file named {text!r}", both(file_alone, file_named(text))) for name, text in names.items()),
+        *(x("F1", "file", f"file-{name}", f"a file named {text!r}", both(file_alone, file_named(text)))
+          for name, text in names.items()),
         x("F1", "file", "file-named-code", "a file of the base that is code",
           lambda p, base: p.index.update(files=[{"digest": "0" * 64, "name": "model.py"}])),
         x("F2", "file", "file-stored", "a file stored in more bytes than it has", in_file(0, stored=20, size=18)),
         x("F2", "file", "file-gigabytes", "a file of more than 1 GiB", in_file(1, size=2**30 + 1)),
         x("F2", "file", "file-size", "a frame of fewer bytes than the file's size", in_file(1, size=101)),
         x("F2", "zstd", "file-frame", "a file that is neither plain nor a frame", in_file(0, size=20)),
+        x("F2", "zstd", "file-claim", "a file of some bytes that claims 1 GiB", file_claim),
         x("F2", "zstd", "file-garbage", "bytes after a file's frame",
           both(in_file(1, stored=len(plain_frame(b"x" * 100)) + 1), lambda p, base: setattr(p, "raw", p.raw + b"\0"))),
     ]
+
+
+def file_claim(p: Parts, base: Base) -> None:
+    old = plain_frame(b"x" * 100)
+    new = claim(lambda n: 2**30)(old)
+    p.raw = p.raw[: -len(old)] + new
+    p.index["files"][1].update(size=2**30, stored=len(new))
 
 
 def file_alone(p: Parts, base: Base) -> None:
@@ -679,15 +755,17 @@ def stream_cases() -> list[Invalid]:
         x("W1", "rows", "bitmap-cols", "a bit more than cols", stream("bitmaps", 2, 0b01100010)),
         x("W1", "rows", "bitmap-padding", "a bit in the padding of a bitmap",
           both(stream("bitmaps", 0, 0b00001100), stream("bitmaps", 1, 0b10000010))),
-        x("W2", "totals", "bitmaps-long", "a byte more than the bitmaps", lambda p, base: setattr(p, "bitmaps", p.bitmaps + b"\0")),
-        x("W2", "totals", "bitmaps-short", "a byte less than the bitmaps", lambda p, base: setattr(p, "bitmaps", p.bitmaps[:-1])),
+        x("W2", "totals", "bitmaps-long", "a byte more than the bitmaps",
+          lambda p, base: setattr(p, "bitmaps", p.bitmaps + b"\0")),
+        x("W2", "totals", "bitmaps-short", "a byte less than the bitmaps",
+          lambda p, base: setattr(p, "bitmaps", p.bitmaps[:-1])),
         x("W2", "totals", "bitmaps-missing", "no bitmaps at all", lambda p, base: setattr(p, "bitmaps", b"")),
         x("W2", "totals", "bitmaps-uncalled", "bitmaps that no block has",
           lambda p, base: setattr(p, "bitmaps", b"\1"), "lowrank-worked"),
         x("W2", "zstd", "bitmaps-no-size", "a frame that does not state its size",
           rows_frame(lambda f: no_content_size(content(f)))),
         x("W2", "zstd", "bitmaps-bomb", "a frame that holds more than it states", rows_frame(bomb)),
-        x("W2", "limit", "bitmaps-claim", "a frame that states terabytes", rows_frame(lambda f: claim(2**42)(f))),
+        x("W2", "limit", "bitmaps-claim", "a frame that states terabytes", rows_frame(claim(lambda n: 2**42))),
         x("N1", "numbers", "scale-nan", "a scale that is not a number", number(1, float("nan"))),
         x("N1", "numbers", "scale-infinite", "an infinite scale of values", number(14, float("inf"))),
         x("N1", "numbers", "norm-infinite", "an infinite norm", number(0, float("inf"))),
@@ -699,8 +777,7 @@ def stream_cases() -> list[Invalid]:
         x("N2", "numbers", "levels-v", "levels of v that do not ascend", number(10, -9.0)),
         x("N2", "numbers", "levels-values", "levels of values that do not ascend", number(21, 9.0)),
         x("N2", "numbers", "levels-vector", "levels of one vector that do not ascend",
-          lambda p, base: setattr(p, "numbers", p.numbers[:8] + p.numbers[10:12] + p.numbers[8:10] + p.numbers[12:]),
-          "lowrank-vector-small"),
+          lambda p, base: setattr(p, "numbers", p.numbers[:16] + b"\x10\x41" + p.numbers[18:]), "lowrank-vector"),
         x("E1", "padding", "vector-padding-u", "padding of a vector of u", stream("codes", 15, 1)),
         x("E1", "padding", "vector-padding-v", "padding of a vector of v", stream("codes", 31, 128)),
         x("E1", "padding", "vector-padding-bits", "padding within a byte", stream("codes", 177, 4)),
@@ -712,21 +789,23 @@ def stream_cases() -> list[Invalid]:
         x("P1", "index", "planes-few", "a plane missing", in_block("e", planes=[140])),
         x("P1", "index", "planes-none", "no planes", in_block("e", planes=[])),
         x("P1", "index", "planes-text", "planes that are text", in_block("e", planes="140")),
-        x("P1", "index", "plane-long", "a plane of more than its bytes", first_plane(lambda f: bytes(141))),
+        x("P1", "index", "plane-long", "a plane of more than its bytes", last_plane(lambda f: bytes(141))),
         x("P1", "index", "plane-negative", "a plane of -1 bytes", in_block("e", planes=[140, -1])),
-        x("P2", "zstd", "plane-size", "a frame of fewer bytes than the plane", first_plane(lambda f: plain_frame(bytes(139)))),
+        x("P2", "zstd", "plane-size", "a frame of fewer bytes than the plane",
+          last_plane(lambda f: plain_frame(bytes(139)))),
         x("P2", "zstd", "plane-no-size", "a frame that does not state its size",
-          first_plane(lambda f: b"\x28\xb5\x2f\xfd\x00\x58" + frame_block(bytes(140), True))),
-        x("P2", "zstd", "plane-garbage", "bytes after a plane's frame", first_plane(lambda f: f + b"\0")),
+          last_plane(lambda f: no_content_size(bytes(140)))),
+        x("P2", "zstd", "plane-garbage", "bytes after a plane's frame", last_plane(lambda f: f + b"\0")),
         x("P2", "zstd", "plane-bomb", "a plane's frame that holds more than it states",
-          first_plane(lambda f: frame_header(140) + frame_block(bytes(2**17), False) + frame_block(bytes(2**17), True))),
-        x("P2", "zstd", "plane-empty", "a plane of no bytes", first_plane(lambda f: b"")),
-        x("P2", "zstd", "plane-no-frame", "a plane that is not a frame", first_plane(lambda f: bytes(30))),
+          last_plane(lambda f: frame_header(140) + frame_block(bytes(2**17), False) + frame_block(bytes(2**17), True))),
+        x("P2", "zstd", "plane-empty", "a plane of no bytes", last_plane(lambda f: b"")),
+        x("P2", "zstd", "plane-no-frame", "a plane that is not a frame", last_plane(lambda f: bytes(30))),
     ]
 
 
 def invalid_cases(sources: dict[str, Valid]) -> list[Invalid]:
-    cases = container_cases() + summary_cases() + index_cases() + tensor_cases() + base_cases() + file_cases() + stream_cases()
+    cases = container_cases() + summary_cases() + index_cases() + tensor_cases()
+    cases += base_cases() + file_cases() + stream_cases()
     for case in cases:
         case.build(sources)
     return cases

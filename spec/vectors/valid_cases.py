@@ -58,8 +58,27 @@ def one(
 HUB = {"repo": "some-team/some-model", "revision": "0123456789abcdef0123456789abcdef01234567"}
 SUMMARY = {"base": HUB, "task": "tests", "encoder": "spec/vectors"}
 AWKWARD = [0.0, -0.0, 1.0, -2.5, math.inf, -math.inf, math.nan, 65504.0, 1 / 3, 2.0**-24, 2.0**-25, 3 * 2.0**-26, 1e-40]
-AWKWARD += [1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-11, 1 + 3 * 2.0**-11, 65519.99, 65520.0, 70000.0, 2.0**-133, 2.0**-134]
-AWKWARD += [1 + 2.0**-24, 1 + 3 * 2.0**-24, 1 + 2.0**-8 + 2.0**-40, 1 + 2.0**-11 + 2.0**-40, 3.3895e38, 3.4e38, 1e300, 5e-324]
+AWKWARD += [
+    1 + 2.0**-8,
+    1 + 3 * 2.0**-8,
+    1 + 2.0**-11,
+    1 + 3 * 2.0**-11,
+    65519.99,
+    65520.0,
+    70000.0,
+    2.0**-133,
+    2.0**-134,
+]
+AWKWARD += [
+    1 + 2.0**-24,
+    1 + 3 * 2.0**-24,
+    1 + 2.0**-8 + 2.0**-40,
+    1 + 2.0**-11 + 2.0**-40,
+    3.3895e38,
+    3.4e38,
+    1e300,
+    5e-324,
+]
 
 
 # --- same, tie, raw ---
@@ -102,6 +121,9 @@ def ties() -> Maker:
 def raw_dtypes(planes: bool) -> Maker:
     rng = rng_of("raw_dtypes")
     maker = Maker()
+    if planes:
+        data = maker.frame(b"planes that look like a frame")
+        maker.add("frame", "U8", (len(data),), raw(data, planes=True))
     for dtype in WIDTH:
         data = noise(rng, dtype, 5, 8).data
         k = max(1, WIDTH[dtype] // 8)
@@ -122,7 +144,7 @@ def digest_blocks() -> Maker:
     base = {"a": noise(rng, "F32", 4, 4)}
     maker = Maker(base)
     maker.add("a", "F32", (4, 4), some_lowrank(rng, [(2, 2)], 4, 4))
-    maker.add("b", "U8", (150, 1000), raw(bytes(i * i >> 3 & 255 for i in range(150000))))
+    maker.add("b", "U8", (131200,), raw(bytes(i * i >> 3 & 255 for i in range(131200))))
     return maker
 
 
@@ -165,11 +187,17 @@ def values_bases() -> Maker:
 
 def values_extreme() -> Maker:
     """Infinities and NaNs of the base stay, sums overflow to infinity."""
-    maker = Maker({d: floats(d, (6,), [math.inf, -math.inf, math.nan, 3e38, 65504, -0.0]) for d in ("BF16", "F16", "F32")})
+    maker = Maker(
+        {d: floats(d, (6,), [math.inf, -math.inf, math.nan, 3e38, 65504, -0.0]) for d in ("BF16", "F16", "F32")}
+    )
     for dtype in maker.base:
         numbers = [-3e38, -100.0, 100.0, 3e38]
         maker.add(dtype, dtype, (6,), values(2, [0, 2, 2, 3, 2, 1], numbers))
     return maker
+
+
+def values_alone() -> Maker:
+    return one("t", "F16", (3, 3), some_values(rng_of("values_alone"), 16, 3, 3, base=None))
 
 
 # --- lowrank ---
@@ -201,7 +229,13 @@ def lowrank_bands(vector: bool, numbers: str) -> Maker:
 
 def lowrank_16_bands() -> Maker:
     rng = rng_of("lowrank_16_bands")
-    return one("t", "F32", (3, 3), some_lowrank(rng, [(1, b) for b in (16, 8, 4, 2) * 4], 3, 3), base={"t": noise(rng, "F32", 3, 3)})
+    return one(
+        "t",
+        "F32",
+        (3, 3),
+        some_lowrank(rng, [(1, b) for b in (16, 8, 4, 2) * 4], 3, 3),
+        base={"t": noise(rng, "F32", 3, 3)},
+    )
 
 
 def lowrank_subsets() -> Maker:
@@ -303,7 +337,19 @@ def prefix(a: str, b: str, mine: tuple[str, ...], theirs: tuple[str, ...]) -> Ma
 
 def names() -> Maker:
     rng = rng_of("names")
-    order = ["\x01", " ", '"\\/\b\f\n\r\t\x1f', "\x7f", "a" * 1024, "z", "\u00e9", "e\u0301", "\u20ac", "\uffee", "\U0001f600"]
+    order = [
+        "\x01",
+        " ",
+        '"\\/\b\f\n\r\t\x1f',
+        "\x7f",
+        "a" * 1024,
+        "z",
+        "\u00e9",
+        "e\u0301",
+        "\u20ac",
+        "\uffee",
+        "\U0001f600",
+    ]
     maker = Maker({n: noise(rng, "I8", 2) for n in order})
     maker.index["metadata"] = {"\uffee": "after \U0001f600 in UTF-16", "\U0001f600": "\u0000\u2028", "": ""}
     for name in order:
@@ -336,7 +382,8 @@ def only_files() -> Maker:
     maker.carry("config.json", b'{"hidden_size": 4}\n')
     maker.carry("empty.txt", b"")
     maker.carry("nested/deep/vocab.txt", b"a\n" * 200, lambda data: pinned_frame(data))
-    maker.carry("tokenizer.json", b" " * 300, Maker().frame)
+    maker.carry("tokenizer.json", b" " * 300, maker.frame)
+    maker.carry("looks-like-a-frame.txt", maker.frame(b"a frame, but the file itself"))
     maker.files["tokenizer.model"] = hashlib.sha256(b"some tokenizer").hexdigest()
     return maker
 
@@ -386,7 +433,7 @@ def widths(width: int, block: int) -> Callable[[Parts], None]:
 
 def optional(parts: Parts) -> None:
     parts.summary["optional"] = ["another", "some-index"]
-    parts.extra["x.some-index"] = b"bytes that version 1 skips"
+    parts.extra["x.some-index"] = b"64 bytes that version 1 skips".ljust(64, b".")
 
 
 def valid_cases() -> list[Valid]:
@@ -394,9 +441,13 @@ def valid_cases() -> list[Valid]:
         Valid("all-kinds", "L1 C7 D2 D3 H2 H3 I4 B3", "a little of everything", all_kinds()),
         Valid("numbers-bf16", "N1 C7 L1", "the same with numbers in BF16", all_kinds("BF16")),
         Valid("minimal", "C3 S2 H1", "no tensors, no base: only digests and index", nothing()),
-        Valid("frames", "I1 W2 P2 F2", "frames of the real compressor, one with a checksum, one with a window", frames()),
+        Valid(
+            "frames", "I1 W2 P2 F2", "frames of the real compressor, one with a checksum, one with a window", frames()
+        ),
         Valid("same-dtypes", "L1 T1", "same, for every dtype", same_dtypes()),
-        Valid("same-convert", "R2 L1", "same with each pair of float dtypes; ties, subnormals, overflow", same_convert()),
+        Valid(
+            "same-convert", "R2 L1", "same with each pair of float dtypes; ties, subnormals, overflow", same_convert()
+        ),
         Valid("same-null", "H1", "same without a base: zeros", same_null()),
         Valid("tie", "B4", "ties to a lowrank tensor and to a raw one, before and after it", ties()),
         Valid("raw", "L1 T2", "raw of every dtype, no base at all", raw_dtypes(False)),
@@ -414,8 +465,11 @@ def valid_cases() -> list[Valid]:
         Valid("lowrank-vector", "N2 C7", "a level table for each vector, numbers in BF16", lowrank_bands(True, "BF16")),
         Valid("lowrank-16-bands", "B3", "as many bands as there may be", lowrank_16_bands()),
         Valid("lowrank-subsets", "W1", "some rows, some columns, both", lowrank_subsets()),
-        Valid("lowrank-bases", "R2 L1", "lowrank on a base of another dtype, on none, of one dimension", lowrank_bases()),
+        Valid(
+            "lowrank-bases", "R2 L1", "lowrank on a base of another dtype, on none, of one dimension", lowrank_bases()
+        ),
         Valid("lowrank-order", "L1", "components that cancel", lowrank_order()),
+        Valid("values-16-alone", "C6 C7", "codes right after index: no bitmaps, no numbers", values_alone()),
         Valid("blocks-vocabulary", "B1 R1", "a grown vocabulary: old rows and new", blocks_vocabulary()),
         Valid("blocks-shrunk", "R1", "fewer rows than the base has", blocks_shrunk()),
         Valid("blocks-experts", "B1 T1", "fused experts: split 2, a block for each", blocks_experts()),
@@ -423,7 +477,9 @@ def valid_cases() -> list[Valid]:
         Valid("blocks-split-base", "R1", "parts of a fused base; a base of another shape", blocks_split_base()),
         Valid("blocks-all-kinds", "B1", "all kinds but tie in one tensor", blocks_all_kinds()),
         Valid("blocks-small-dtypes", "T2", "blocks of 4 and 6 bits an element", blocks_small_dtypes()),
-        Valid("prefix-drop", "R1", "prefix: the base lacks it", prefix("model.", "", ("head", "model.w"), ("head", "w"))),
+        Valid(
+            "prefix-drop", "R1", "prefix: the base lacks it", prefix("model.", "", ("head", "model.w"), ("head", "w"))
+        ),
         Valid("prefix-add", "R1", "prefix: the base has it", prefix("", "model.", ("w",), ("model.w",))),
         Valid("names", "I4 I2", "names of all sorts, and keys whose UTF-8 and UTF-16 orders differ", names()),
         Valid("shapes", "T1 T3 B2", "0, 1, 4 and 8 dimensions, empty tensors, splits", shapes()),
@@ -431,6 +487,8 @@ def valid_cases() -> list[Valid]:
         Valid("optional", "C8 S2", "an optional feature with an arena, another without", all_kinds(), optional),
     ]
     for bits in (2, 4, 8, 16):
-        cases.append(Valid(f"values-{bits}", "L1 W1", f"values of {bits} bits, all dtypes and subsets", values_bits(bits)))
+        cases.append(
+            Valid(f"values-{bits}", "L1 W1", f"values of {bits} bits, all dtypes and subsets", values_bits(bits))
+        )
         cases.append(Valid(f"lowrank-{bits}", "L1 E1", f"lowrank of {bits} bits, all dtypes", lowrank_bits(bits)))
     return cases

@@ -25,7 +25,8 @@ def test_dtype_codes_round_trip() -> None:
         dtype = torch_dtype(code)  # type: ignore[arg-type]
         assert dtype is not None
         assert dtype_code(dtype) == code
-    assert torch_dtype("F6_E2M3") is None
+    with pytest.raises(CheckpointError, match="F6_E2M3"):
+        torch_dtype("F6_E2M3")
 
 
 def test_dtype_codes_are_those_of_safetensors() -> None:

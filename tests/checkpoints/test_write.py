@@ -1,7 +1,8 @@
 import json
 import os
+import signal
 import subprocess
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,31 @@ def test_nothing_is_left_when_reading_fails(tmp_path: Path, kind: str, error: An
     assert list(tmp_path.iterdir()) == []
 
 
+SLOW_WRITER = """
+import sys, time, numpy, pathlib
+from dtscodec.checkpoints.write import write_checkpoint
+from dtscodec.format.dtypes import TensorSpec
+def read(name):
+    print(name, flush=True)
+    time.sleep(60 if name == "w1" else 0)
+    return numpy.zeros(100_000, numpy.uint8)
+specs = {f"w{i}": TensorSpec("U8", (100_000,)) for i in range(3)}
+write_checkpoint(pathlib.Path(sys.argv[1]), specs, read)
+"""
+
+
+@pytest.mark.parametrize("kind", ["x.safetensors", "directory"])
+def test_ctrl_c_leaves_nothing(tmp_path: Path, kind: str) -> None:
+    command = [sys.executable, "-c", SLOW_WRITER, str(tmp_path / kind)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert [process.stdout.readline() for _ in range(2)] == ["w0\n", "w1\n"]
+        assert len(list(tmp_path.iterdir())) == 1
+        process.send_signal(signal.SIGINT)
+        assert "KeyboardInterrupt" in process.communicate()[1]
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_existing_output_is_refused_before_any_tensor_is_read(tmp_path: Path, kind: str) -> None:
     def read(name: str) -> Bytes:
@@ -212,17 +238,6 @@ def test_input_is_never_the_output(tmp_path: Path, kind: str) -> None:
         inputs = [source.directory / name for name in source.weight_files]
         with pytest.raises(OutputError, match="input"):
             write_checkpoint(tmp_path / kind, source.specs, source.read, force=True, inputs=inputs)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    (tmp_path / "disk").mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path / "disk")]
-    if os.geteuid() or subprocess.run(mount).returncode:
-        pytest.skip("needs the right to mount a small file system")
-    yield tmp_path / "disk"
-    subprocess.run(["umount", tmp_path / "disk"], check=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dtscodec.format.frames import compress, decompress
+from dtscodec.format.planes import CHUNK_BYTES, join_planes, plane_sizes, split_planes
+
+
+@given(st.binary(max_size=1000), st.binary(max_size=50))
+def test_a_frame_comes_back_whole_and_knows_its_length(content: bytes, rest: bytes) -> None:
+    frame = compress(content, 3)
+    assert decompress(frame + rest, 1000) == (content, len(frame))
+
+
+def test_a_frame_with_a_checksum_knows_its_length() -> None:
+    frame = zstandard.ZstdCompressor(write_checksum=True).compress(b"abc" * 9)
+    assert decompress(frame + b"tail", 100) == (b"abc" * 9, len(frame))
+
+
+def test_a_frame_larger_than_the_limit_is_refused_by_what_it_says() -> None:
+    with pytest.raises(OverflowError):
+        decompress(compress(bytes(1001), 3), 1000)
+
+
+def test_a_frame_that_lies_about_its_size_is_refused() -> None:
+    frame = bytearray(compress(bytes(10**7), 3))
+    parameters = zstandard.get_frame_parameters(bytes(frame))
+    at = bytes(frame).index(parameters.content_size.to_bytes(4, "little"))
+    frame[at : at + 4] = (1000).to_bytes(4, "little")
+    with pytest.raises(ValueError, match="zstd frame"):
+        decompress(bytes(frame), 1000)
+
+
+def test_a_frame_without_content_size_is_refused() -> None:
+    frame = zstandard.ZstdCompressor(write_content_size=False).compress(b"abc")
+    with pytest.raises(ValueError, match="states its content size"):
+        decompress(frame, 100)
+
+
+@given(st.integers(0, 200))
+def test_a_frame_cut_short_is_refused(length: int) -> None:
+    frame = compress(np.random.default_rng(0).bytes(150), 3)
+    with pytest.raises(ValueError, match="zstd frame"):
+        decompress(frame[: min(length, len(frame) - 1)], 1000)
+
+
+@given(st.sampled_from([1, 2, 4, 8]), st.integers(0, 300), st.integers(0, 2**31), st.booleans())
+def test_planes_join_to_the_bytes_they_were_split_from(planes: int, count: int, seed: int, dull: bool) -> None:
+    data = np.frombuffer(np.random.default_rng(seed).bytes(count * planes), np.uint8) // (64 if dull else 1)
+    stored, lengths = split_planes(data, planes)
+    if lengths is None:
+        assert stored == data.tobytes()
+    else:
+        assert len(stored) == sum(lengths) < data.size
+        assert np.array_equal(join_planes(stored, lengths, data.size, planes), data)
+
+
+def test_planes_of_several_chunks_join_again() -> None:
+    random = np.random.default_rng(1)
+    weights = (random.standard_normal(CHUNK_BYTES // 4 + 999) * 0.02).astype(np.float32).view(np.uint8)
+    stored, lengths = split_planes(weights, 4)
+    assert lengths is not None
+    assert len(lengths) == 8 == len(plane_sizes(weights.size, 4))
+    assert np.array_equal(join_planes(stored, lengths, weights.size, 4), weights)
+
+
+def test_a_plane_whose_frame_holds_something_else_is_refused() -> None:
+    frame = compress(bytes(999), 3)
+    with pytest.raises(ValueError, match="frame"):
+        join_planes(frame, [len(frame)], 1000, 1)
+    with pytest.raises(ValueError, match="zstd"):
+        join_planes(b"garbage", [7], 1000, 1)
+    with pytest.raises(ValueError, match="at most"):
+        join_planes(compress(bytes(10**6), 3), [len(compress(bytes(10**6), 3))], 1000, 1)

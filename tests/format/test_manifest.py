@@ -1,0 +1,127 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dtscodec.errors import FormatError, UnsupportedError
+from dtscodec.format import canonical
+from dtscodec.format.blocks import BaseRows, Raw, Same, Tie
+from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.index import CarriedFile, Index, NamedFile, TensorEntry
+from dtscodec.format.manifest import index_text, parse_index
+from dtscodec.format.summary import BaseRef, Summary, parse_summary, summary_text
+from tests.format.strategies import names, tensor_lists
+
+prefixes = st.tuples(st.sampled_from(["", "a.", "model."]), st.sampled_from(["", "b."])).filter(lambda p: p[0] != p[1])
+
+
+@given(
+    tensor_lists(), prefixes | st.just(("", "")), st.sets(names, max_size=3), st.dictionaries(names, names, max_size=2)
+)
+def test_an_index_reads_back_equal(
+    tensors: list[TensorEntry], prefix: tuple[str, str], absent: set[str], metadata: dict[str, str]
+) -> None:
+    files = (CarriedFile("config.json", 9, 5), NamedFile("vocab.txt", "0" * 64))
+    index = Index(tuple(tensors), prefix, tuple(sorted(absent)), metadata, files)
+    assert parse_index(index_text(index), "here") == index
+
+
+@given(st.builds(Summary, st.integers(0, 9), st.sampled_from([2**16, 2**20]), task=st.none() | names))
+def test_a_summary_reads_back_equal(summary: Summary) -> None:
+    assert parse_summary(summary_text(summary), "here") == summary
+
+
+def test_a_summary_keeps_where_the_base_can_be_had() -> None:
+    summary = Summary(1, base=BaseRef("ab" * 32, "user/repo", "f" * 40), encoder="me", optional=("a", "b"))
+    assert parse_summary(summary_text(summary), "here") == summary
+
+
+W = TensorEntry("w", TensorSpec("F32", (4, 2)), (Same(4, BaseRows("w", 0)),))
+
+
+def edited(**changes: object) -> bytes:
+    document = json.loads(index_text(Index((W,))))
+    tensor = document["tensors"][0]
+    for key, value in changes.items():
+        tensor[key] = value
+        if value is None:
+            del tensor[key]
+    return canonical.dumps(document)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"dtype": "F33"}, "index"),
+        ({"dtype": 1}, "index"),
+        ({"shape": [4, -2]}, "index"),
+        ({"shape": [4, True]}, "index"),
+        ({"shape": None}, "index"),
+        ({"shape": [1] * 9}, "limit"),
+        ({"shape": [2**48, 2]}, "limit"),
+        ({"shape": [0, 2**49]}, "limit"),
+        ({"split": 1}, "index"),
+        ({"split": 3}, "index"),
+        ({"split": 0}, "index"),
+        ({"name": ""}, "index"),
+        ({"name": "__metadata__"}, "index"),
+        ({"name": "n" * 1025}, "index"),
+        ({"blocks": []}, "index"),
+        ({"blocks": [1]}, "index"),
+        ({"blocks": [{"kind": "same", "height": 4}]}, "unknown"),
+        ({"blocks": [{"kind": "same", "height": 4}, {"kind": "same", "height": 0}]}, "index"),
+        ({"blocks": [{"kind": "same", "height": 5}, {"kind": "same", "height": -1}]}, "index"),
+        ({"blocks": [{"kind": "same", "height": 1}, {"kind": "same", "height": 1}]}, "index"),
+        ({"blocks": [{"kind": "same", "base": "w"}]}, "index"),
+        ({"blocks": [{"kind": "same", "base": ["w", 0]}]}, "index"),
+        ({"blocks": [{"kind": "same", "base": ["w", -1]}]}, "index"),
+        ({"blocks": [{"kind": "same", "base": ["w", 1, 2]}]}, "index"),
+        ({"blocks": [{"kind": "same", "base": 7}]}, "index"),
+        ({"blocks": [{"kind": "wavelet"}]}, "unknown"),
+        ({"blocks": [{"kind": "same", "more": 1}]}, "unknown"),
+        ({"blocks": [{"kind": "tie", "to": "w"}]}, "index"),
+        ({"blocks": [{"kind": "tie", "to": "v"}]}, "index"),
+        ({"blocks": [{"kind": "raw", "planes": [1, 2, 3]}]}, None),  # found when streams are laid out
+        ({"blocks": [{"kind": "values", "bits": 3}]}, "index"),
+        ({"blocks": [{"kind": "values", "bits": 2, "per": "row"}]}, "index"),
+        ({"blocks": [{"kind": "values", "bits": 8, "per": "column"}]}, "index"),
+        ({"blocks": [{"kind": "values", "bits": 8, "rows": 4}]}, "index"),
+        ({"blocks": [{"kind": "values", "bits": 8, "rows": 0}]}, "index"),
+        ({"blocks": [{"kind": "values", "bits": 8, "cols": 2}]}, "index"),
+        ({"blocks": [{"kind": "lowrank", "bands": []}]}, "index"),
+        ({"blocks": [{"kind": "lowrank", "bands": [[1, 2]] * 17}]}, "index"),
+        ({"blocks": [{"kind": "lowrank", "bands": [[0, 2]]}]}, "index"),
+        ({"blocks": [{"kind": "lowrank", "bands": [[1, 2, 3]]}]}, "index"),
+        ({"blocks": [{"kind": "lowrank", "bands": [[65_535, 2], [1, 2]]}]}, "limit"),
+        ({"dtype": "I32", "blocks": [{"kind": "values", "bits": 2}]}, "index"),
+        ({"shape": [0, 2], "blocks": [{"kind": "values", "bits": 2}]}, "index"),
+    ],
+)
+def test_an_index_that_contradicts_the_spec_is_refused_with_its_reason(
+    changes: dict[str, object], reason: str | None
+) -> None:
+    if reason is None:
+        parse_index(edited(**changes), "here")
+        return
+    with pytest.raises(FormatError) as caught:
+        parse_index(edited(**changes), "here")
+    assert caught.value.reason == reason
+
+
+def test_unknown_keys_are_unsupported_not_damaged() -> None:
+    document = json.loads(index_text(Index((W,))))
+    with pytest.raises(UnsupportedError):
+        parse_index(canonical.dumps(document | {"zebra": 1}), "here")
+
+
+def test_a_tie_must_name_another_tensor_of_equal_spec_that_is_no_tie() -> None:
+    raw = TensorEntry("a", TensorSpec("U8", (2,)), (Raw(2),))
+    good = TensorEntry("b", TensorSpec("U8", (2,)), (Tie(2, "a"),))
+    assert parse_index(index_text(Index((raw, good))), "here").tensors[1] == good
+    other_shape = TensorEntry("b", TensorSpec("U8", (3,)), (Tie(3, "a"),))
+    chain = TensorEntry("c", TensorSpec("U8", (2,)), (Tie(2, "b"),))
+    for index in (Index((raw, other_shape)), Index((raw, good, chain))):
+        with pytest.raises(FormatError) as caught:
+            parse_index(index_text(index), "here")
+        assert caught.value.reason == "index"

@@ -1,0 +1,136 @@
+"""The conformance vectors, run against this package and against the spec's own decoder."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dtscodec
+from dtscodec.errors import REASONS, BaseMismatchError, DtsError, FormatError
+from dtscodec.format.reader import PackReader
+from dtscodec.format.source import MemorySource
+from tests.support import ROOT, assert_equals_reference, check_against_spec, spec_decoder, spec_tensors
+
+VECTORS = ROOT / "spec" / "vectors"
+VALID = sorted((VECTORS / "valid").iterdir())
+INVALID = sorted((VECTORS / "invalid").iterdir())
+SPEC = (ROOT / "spec" / "dtscodec.md").read_text()
+
+
+def case_of(folder: Path) -> dict[str, Any]:
+    case: dict[str, Any] = json.loads((folder / "case.json").read_text())
+    return case
+
+
+def base_of(folder: Path) -> Path | None:
+    path = folder / "base.safetensors"
+    return path if path.exists() else None
+
+
+def decode_ours(folder: Path) -> None:
+    """Decode all of a pack: every check that the package has."""
+    with dtscodec.open(folder / "pack.safetensors") as pack:
+        for _ in pack.reader.check_all():
+            pass
+        base = base_of(folder)
+        with dtscodec.decode(pack, base if base else {}) as decoded:
+            for name in decoded:
+                decoded.read(name)
+            decoded.check_base()
+
+
+def decode_spec(folder: Path) -> None:
+    base = base_of(folder)
+    spec_decoder.decode((folder / "pack.safetensors").read_bytes(), spec_tensors(base) if base else {})
+
+
+def reason_of(decode: Callable[[Path], None], folder: Path) -> str:
+    """Why a decoder refuses a pack; an empty string if it does not."""
+    try:
+        decode(folder)
+    except (FormatError, BaseMismatchError, spec_decoder.Refused) as error:
+        return str(error.reason)
+    return ""
+
+
+@pytest.mark.parametrize("folder", VALID, ids=lambda folder: folder.name)
+def test_valid_packs_decode_to_what_is_expected(folder: Path) -> None:
+    expected = spec_decoder.read_safetensors((folder / "expected.safetensors").read_bytes())
+    reference = spec_decoder.Pack((folder / "pack.safetensors").read_bytes())
+    base = base_of(folder)
+    with dtscodec.decode(folder / "pack.safetensors", base if base else {}) as decoded:
+        assert sorted(decoded) == sorted(expected)
+        for name, tensor in expected.items():
+            spec = decoded.spec(name)
+            assert (spec.dtype, spec.shape) == (tensor.dtype, tensor.shape)
+            assert_equals_reference(reference, name, decoded.read(name), spec_tensors(base) if base else {})
+    decode_ours(folder)
+
+
+@pytest.mark.parametrize("folder", VALID, ids=lambda folder: folder.name)
+def test_the_spec_decoder_gives_the_expected_bytes_of_valid_packs(folder: Path) -> None:
+    expected = spec_decoder.read_safetensors((folder / "expected.safetensors").read_bytes())
+    base = base_of(folder)
+    tensors, _ = spec_decoder.decode((folder / "pack.safetensors").read_bytes(), spec_tensors(base) if base else {})
+    assert tensors == expected
+
+
+@pytest.mark.parametrize("folder", VALID, ids=lambda folder: folder.name)
+def test_files_of_valid_packs_come_back(folder: Path) -> None:
+    _, files = spec_decoder.decode(
+        (folder / "pack.safetensors").read_bytes(), spec_tensors(base) if (base := base_of(folder)) else {}
+    )
+    with dtscodec.open(folder / "pack.safetensors") as pack:
+        ours = {f.name: getattr(f, "digest", None) or pack.reader.file(f) for f in pack.index.files}  # type: ignore[arg-type]
+    assert ours == files
+
+
+@pytest.mark.parametrize("decoder", [decode_ours, decode_spec], ids=["dtscodec", "spec"])
+@pytest.mark.parametrize("folder", INVALID, ids=lambda folder: folder.name)
+def test_invalid_packs_are_refused_for_their_reason(folder: Path, decoder: Callable[[Path], None]) -> None:
+    assert reason_of(decoder, folder) == case_of(folder)["reason"]
+
+
+@pytest.mark.parametrize("folder", VALID, ids=lambda folder: folder.name)
+def test_flipping_any_byte_of_a_valid_pack_is_noticed(folder: Path) -> None:
+    data = (folder / "pack.safetensors").read_bytes()
+    step = max(1, len(data) // 5000)  # all bytes of all but the few large ones
+    for position in range(0, len(data), step):
+        damaged = bytearray(data)
+        damaged[position] ^= 0x20
+        with pytest.raises(DtsError):
+            for _ in PackReader(MemorySource(bytes(damaged)), "pack").check_all():
+                pass
+
+
+def test_every_rule_of_the_spec_is_named_by_a_vector() -> None:
+    rules = set(re.findall(r"\[([A-Z]\d+)\]", SPEC))
+    named = {rule for folder in [*VALID, *INVALID] for rule in case_of(folder)["rules"]}
+    assert rules == named
+
+
+def test_reasons_are_the_same_in_code_spec_and_vectors() -> None:
+    table = SPEC.split("## 11. Reasons")[1].split("## 12.")[0]
+    in_spec = set(re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE))
+    in_vectors = {case_of(folder)["reason"] for folder in INVALID}
+    assert REASONS == in_spec == in_vectors
+
+
+def test_errors_cite_sections_that_the_spec_has() -> None:
+    headings = set(re.findall(r"^#{2,3} (\d+(?:\.\d)?)", SPEC, re.MULTILINE))
+    for folder in INVALID:
+        try:
+            decode_ours(folder)
+        except (FormatError, BaseMismatchError) as error:
+            assert error.section in headings, f"{folder.name}: {error.section!r}"
+
+
+def test_stage_tables_for_code_packing_hold() -> None:
+    from dtscodec.format.bits import pack_codes, unpack_codes
+
+    assert np.array_equal(unpack_codes(pack_codes(np.array([[3, 0, 2, 1]]), 2), 4, 2), [[3, 0, 2, 1]])
+    assert check_against_spec is not None
