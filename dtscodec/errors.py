@@ -58,6 +58,10 @@ class FormatError(DtsError, ValueError):
         self.section = section
         super().__init__(f"{reason}: {where}: {detail}")
 
+    def within(self, where: str) -> "FormatError":
+        """The same error, told of a place within `where`."""
+        return type(self)(self.reason, f"{where}: {self.where}", self.detail, self.section)
+
 
 class UnsupportedError(FormatError):
     """The pack may be sound, but uses something that this reader does not know."""

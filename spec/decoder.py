@@ -263,6 +263,7 @@ def fill_block(b: dict[str, Any], t: dict[str, Any], own: str, start: int) -> No
 def check_file(f: Any) -> None:
     carried: Checks = {"size": whole, "stored": whole}
     named: Checks = {"digest": is_hex}
+    need(isinstance(f, dict), "index", "file", "not an object")
     check(f, "index", "file", (named if "digest" in f else carried) | {"name": lambda v: text(v, 0)}, {})  # [I3]
     name = f["name"]
     need(len(name.encode()) <= 1024, "index", "file", name)  # [I4]
@@ -466,6 +467,7 @@ class Pack:
             yield self._bitmaps[at : at + size]
             at += size
 
+    @np.errstate(all="ignore")
     def _check_numbers(self) -> None:
         dtype = self._arenas["numbers"].dtype if self._sizes["numbers"] else "F32"
         stored = np.frombuffer(self._arena("numbers"), STORED[dtype])[: self._sizes["numbers"]]
@@ -638,9 +640,10 @@ def write_safetensors(tensors: dict[str, Tensor], metadata: dict[str, str] | Non
 
 
 def main() -> None:
+    """decoder.py PACK BASE.safetensors OUT.safetensors, with - for no base."""
     pack, base, out = map(Path, sys.argv[1:])
     try:
-        tensors, _ = decode(pack.read_bytes(), read_safetensors(base.read_bytes()))
+        tensors, _ = decode(pack.read_bytes(), {} if str(base) == "-" else read_safetensors(base.read_bytes()))
     except Refused as error:
         sys.exit(str(error))
     out.write_bytes(write_safetensors(tensors, Pack(pack.read_bytes()).metadata))

@@ -171,6 +171,8 @@ def _packs_in(directory: Path) -> Iterator[None]:
     try:
         for path in (directory, directory / PACKS):
             if not path.is_dir():
+                if path.exists():
+                    raise OutputError(f"{path}: expected a directory, got a file; choose another place with -o")
                 with output_errors(path):
                     path.mkdir()
                 made.append(path)

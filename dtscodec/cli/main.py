@@ -1,6 +1,7 @@
 """The command line: one subcommand per task, errors as one line, exit codes 0, 1 and 2."""
 
 import argparse
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -53,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 1  # Whoever read our output has seen enough.
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):  # as torch says it
-            raise
+        if isinstance(error, RuntimeError) and not re.search("out of memory|allocate memory", str(error)):
+            raise  # For want of memory torch raises a RuntimeError.
         return _fail("out of memory: expected about eight times the largest tensor's size as float32")
     except OSError as error:
         return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")

@@ -23,7 +23,7 @@ def lines(*texts: str) -> None:
     BrokenPipeError
         Nobody reads it any more.
     """
-    encoding = sys.stdout.encoding or "utf-8"
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     text = "\n".join(printable(text) for text in texts).encode(encoding, "backslashreplace").decode(encoding)
     try:
         print(text, flush=True)
@@ -37,7 +37,7 @@ def lines(*texts: str) -> None:
 
 def facts(document: Any) -> None:
     """Print JSON, in ASCII, which any locale and every program can read."""
-    lines(*json.dumps(document, indent=2).splitlines())
+    lines(*json.dumps(document, indent=2).replace("\x7f", "\\u007f").splitlines())
 
 
 def printable(text: str) -> str:

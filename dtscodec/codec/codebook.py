@@ -5,7 +5,9 @@ them: a group's level is its root mean square, so that the norm of what is quant
 codes take the two bits that four groups need. The inverse is `dtscodec.codec.dequantize.code_values`.
 """
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -32,31 +34,38 @@ def four_groups(values: Tensor) -> tuple[Tensor, Tensor]:
     >>> codes.tolist(), [round(level, 4) for level in levels[0].tolist()]
     ([[3, 2, 2, 1]], [-1.0, -1.0, 1.5811, 3.0])
     """
-    positive, negative = values > 0, values < 0
-    rank = _descending_rank(values)
-    high = positive & (rank < positive.sum(1, keepdim=True) // 2)
-    low = negative & (rank >= values.shape[1] - negative.sum(1, keepdim=True) // 2)
-    codes = torch.where(positive, 2, 1).to(torch.uint8)
-    codes[high], codes[low] = 3, 0
-    levels = torch.stack([_rms(values, codes == code, sign) for code, sign in enumerate((-1, -1, 1, 1))], dim=1)
-    for code, neighbour in ((0, 1), (3, 2)):
-        empty = levels[:, code] == 0
-        levels[empty, code] = levels[empty, neighbour]
-    levels = levels.to(torch.float32)
-    nearest = torch.where(levels[:, 2] <= -levels[:, 1], 2, 1).to(torch.uint8)
-    codes = torch.where(values == 0, nearest[:, None], codes)
-    return codes, levels
+    sets = values.numpy()
+    codes = np.empty(sets.shape, np.uint8)
+    levels = [_code_set(row, out) for row, out in zip(sets, codes, strict=True)]
+    return torch.from_numpy(codes), torch.from_numpy(np.array(levels, np.float32).reshape(-1, 4))
 
 
-def _descending_rank(values: Tensor) -> Tensor:
-    """Place of each element in its row, largest first, equal ones in order: int64 [g, n]."""
-    order = values.argsort(dim=1, descending=True, stable=True)
-    places = torch.arange(values.shape[1], device=values.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, places)
+def _code_set(values: NDArray[np.float32], codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Write the codes of one set into `codes` and return its levels. Takes little more memory than the set."""
+    levels = np.zeros(4, np.float32)
+    for sign, low, high in ((-1, 1, 0), (1, 2, 3)):
+        members = values > 0 if sign > 0 else values < 0
+        magnitudes = np.abs(values[members])
+        large = _larger_half(magnitudes)
+        codes[members] = np.where(large, np.uint8(high), np.uint8(low))
+        levels[low] = sign * _rms(magnitudes[~large])
+        levels[high] = sign * _rms(magnitudes[large]) if large.any() else levels[low]
+    codes[values == 0] = 2 if levels[2] <= -levels[1] else 1
+    return levels
 
 
-def _rms(values: Tensor, group: Tensor, sign: int) -> Tensor:
-    """Signed root mean square of a group in each row, 0 where it is empty: float64 [g]. Zeros do not count."""
-    counted = group & (values != 0)
-    squares = torch.where(counted, values, 0).to(torch.float64).square().sum(1)
-    return sign * (squares / counted.sum(1).clamp(min=1)).sqrt()
+def _larger_half(magnitudes: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """The larger half of some elements, rounded down; of equal ones at the cut the first. Selects, never sorts."""
+    half = len(magnitudes) // 2
+    if not half:
+        return np.zeros(len(magnitudes), np.bool_)
+    cut = np.partition(magnitudes, len(magnitudes) - half)[len(magnitudes) - half]
+    large: NDArray[np.bool_] = magnitudes > cut
+    at_cut = np.flatnonzero(magnitudes == cut)
+    large[at_cut[: half - np.count_nonzero(large)]] = True
+    return large
+
+
+def _rms(values: NDArray[np.float32]) -> float:
+    """Root mean square, summed in float64; 0 of nothing."""
+    return float(np.sqrt(np.square(values, dtype=np.float64).mean())) if len(values) else 0.0

@@ -158,7 +158,7 @@ def _compare_tensor(decoded: Decoded, fine: Checkpoint, size: TensorSize) -> Ten
     for row, block in entry.placed():
         if isinstance(block, Values | LowRank):
             rows = slice(row, row + block.height)
-            start = _base_rows(decoded, entry, block.base, block.height)
+            start = _base_rows(decoded, entry, block.base, block.height).to(ours_matrix.dtype)
             closeness += measure(theirs_matrix[rows] - start, ours_matrix[rows] - start)
     return TensorComparison(size, exact, closeness)
 
@@ -182,4 +182,4 @@ def _base_rows(decoded: Decoded, entry: TensorEntry, base: BaseRows | None, heig
         return torch.zeros(())
     spec = decoded.base.specs[base.name]
     whole = tensor_from_bytes(decoded.base.read(base.name), spec).reshape(spec.matrix(entry.split))
-    return whole[base.first : base.first + height].float()
+    return whole[base.first : base.first + height]

@@ -296,7 +296,10 @@ def no_base(where: str) -> BaseMismatchError:
 
 def _device(device: str | torch.device) -> torch.device:
     try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise BackendError(f"expected a device that torch can use, got {device}: {reason}") from error
+        found = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0]
+        raise BackendError(f"device '{device}': expected one that torch can use here, got '{reason}'") from error
+    if found.type == "meta":
+        raise BackendError(f"device '{device}': expected one that holds data, got none that does")
+    return found

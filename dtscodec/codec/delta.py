@@ -89,14 +89,14 @@ def delta_of(fine: StoredTensor, base: StoredTensor) -> Tensor:
         An element is NaN or infinite.
     """
     ours, theirs = fine.tensor(), base.tensor()
-    for stored, tensor in ((fine, ours), (base, theirs)):
-        _check_finite(stored.name, tensor)
+    _check_finite(fine.name, ours)
+    _check_finite(fine.name, theirs, f" in the base's {base.name!r}")
     wide = torch.float64 if torch.float64 in (ours.dtype, theirs.dtype) else torch.float32
     delta = ours.to(wide) - theirs.to(wide)
     if ours.dtype != theirs.dtype:
         delta[_bits(ours) == _bits(convert(theirs, fine.spec.dtype))] = 0
     delta = delta.to(torch.float32)
-    _check_finite(fine.name, delta)
+    _check_finite(fine.name, delta, " in its difference from the base")
     return delta
 
 
@@ -110,9 +110,10 @@ def _is_finite(tensor: Tensor) -> bool:
     return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
 
 
-def _check_finite(name: str, tensor: Tensor) -> None:
+def _check_finite(name: str, tensor: Tensor, where: str = "") -> None:
     if _is_finite(tensor):
         return
     place = (~tensor.isfinite()).nonzero()[0].tolist()
     value = tensor[tuple(place)].item()
-    raise EncodeError(f"{name}: expected finite elements, got {value} at {place}; keep it exact with --raw '{name}'")
+    detail = f"expected finite elements, got {value} at {place}{where}"
+    raise EncodeError(f"{name}: {detail}; keep it exact with --raw '{name}'")

@@ -16,6 +16,7 @@ from dtscodec.codec.delta import StoredTensor
 from dtscodec.codec.encode_tensor import EncodedTensor, code_plan, plan_same, plan_tensor, tie_tensor
 from dtscodec.codec.inputs import as_base, weight_paths
 from dtscodec.format.atomic import atomic_file
+from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import base_of
 from dtscodec.format.summary import BaseRef, Summary
 from dtscodec.format.writer import PackWriter
@@ -130,7 +131,8 @@ class _Encoder:
         self._base, self._fine, self._config, self._writer = base, fine, config, writer
         self._match: NameMatch = match_names(fine.specs, base.specs, config.renames)
         self._used: set[str] = set()
-        self._first_of: dict[bytes, str] = {}
+        self._first_of: dict[tuple[bytes, bool], str] = {}
+        self._matched: dict[TensorSpec, dict[bytes, str]] = {}
         self._delta_square = self._error_square = 0.0
 
     def encode_tensors(self, progress: Progress) -> None:
@@ -150,12 +152,34 @@ class _Encoder:
             base = StoredTensor(counterpart, self._base.specs[counterpart], self._base.read(counterpart))
         plan = plan_same(fine, base)
         if plan is None:
-            first = self._first_of.setdefault(leaf(spec, fine.data), name) if spec.nbytes else name
-            if first != name:
-                return tie_tensor(name, spec, first)
+            original = self._original(fine, is_new=counterpart is None) if spec.nbytes else name
+            if original != name:
+                return tie_tensor(name, spec, original)
             plan = plan_tensor(fine, base, self._config)
         del fine, base  # Their bytes are not needed any more, and what follows needs memory.
         return code_plan(plan)
+
+    def _original(self, fine: StoredTensor, is_new: bool) -> str:
+        """Name of the tensor that those of equal content are tied to; the tensor's own if it is that one.
+
+        A new tensor looks for one that has a counterpart, later ones included: a state dict has a tied
+        `lm_head.weight` before the embedding, which alone a base on disk has, and would have to store it exactly.
+        What is to be kept exactly is tied to nothing that is not.
+        """
+        content, exact = leaf(fine.spec, fine.data), self._config.keeps_exact(fine.name)
+        matched = self._matched_of(fine.spec).get(content) if is_new else None
+        if matched is not None and (not exact or self._config.keeps_exact(matched)):
+            return matched
+        if not exact and (content, True) in self._first_of:
+            return self._first_of[content, True]
+        return self._first_of.setdefault((content, exact), fine.name)
+
+    def _matched_of(self, spec: TensorSpec) -> dict[bytes, str]:
+        """Leaf -> first name, of the fine-tune's tensors of one spec that have a counterpart. Read once."""
+        if spec not in self._matched:
+            names = [n for n, s in self._fine.specs.items() if s == spec and self._match.counterpart[n] is not None]
+            self._matched[spec] = {leaf(spec, self._fine.read(name)): name for name in reversed(names)}
+        return self._matched[spec]
 
     def attach_files(self) -> None:
         """Add the small files of a fine-tune that is a directory."""

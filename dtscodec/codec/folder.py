@@ -1,6 +1,7 @@
 """A directory of packs: `packs/<task>.safetensors`, and `dtscodec.json`, which lists them (spec section 14)."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def read_folder(directory: Path) -> Folder | None:
         packs = {task: _listed(item) for task, item in fields.take("packs", dict).items()}
         return Folder(packs, fields.take("base", str, None))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        raise CheckpointError(f"{path}: expected an index of packs, got a file with: {error}") from error
 
 
 def _listed(item: Json) -> ListedPack:
@@ -89,7 +90,8 @@ def find_base(pack: Pack) -> Path | None:
     """The base that the index beside a pack names, in its directory or the one above; None if there is none."""
     if pack.path is None:
         return None
-    for directory in (pack.path.parent, pack.path.parent.parent):
+    beside = Path(os.path.abspath(pack.path)).parent
+    for directory in (beside, beside.parent):
         folder = read_folder(directory)
         if folder is not None and folder.base is not None:
             return directory / folder.base

@@ -38,6 +38,8 @@ class Pack:
             self.path: Path | None = None
             self.reader = PackReader(MemorySource(source), "pack")
             return
+        if os.fspath(source).startswith("hf://"):
+            raise PackNotFoundError(f"{source}: expected a local path, since this version cannot fetch from the Hub yet")
         self.path = Path(source)
         try:
             file = FileSource(self.path)

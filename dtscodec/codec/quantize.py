@@ -80,11 +80,10 @@ def code(moved: Moved, block: LowRank | Values) -> CodedBlock:
     else:
         numbers, bands = join_values(_quantize(moved.values.reshape(1, -1), False), NO_NUMBERS)
     streams = Streams(join_masks(moved.rows, moved.cols), numbers, bands)
-    decoded = dequantize(block, moved.columns, streams).dense()
+    decoded = torch.from_numpy(np.ascontiguousarray(dequantize(block, moved.columns, streams).dense()))
     if isinstance(block, LowRank):
-        numbers[0] = np.linalg.norm(decoded)
-    error = moved.values - torch.from_numpy(np.ascontiguousarray(decoded))
-    return CodedBlock(block, streams, square(moved.values), square(error))
+        numbers[0] = square(decoded) ** 0.5
+    return CodedBlock(block, streams, square(moved.values), square(decoded.sub_(moved.values)))
 
 
 def quantize_factors(u: Tensor, s: Tensor, v: Tensor, per_vector: bool) -> BandParts:

@@ -49,7 +49,7 @@ def parse_index(text: bytes, where: str) -> Index:
             prefix=prefix,
             absent=tuple(fields.take_list("absent", str, [])),
             metadata=_parse_metadata(fields),
-            files=tuple(_parse_file(item, where) for item in fields.take_list("files", dict, [])),
+            files=tuple(_parse_file(item) for item in fields.take_list("files", dict, [])),
         )
         fields.done("4")
         check_names([entry.name for entry in index.tensors])
@@ -63,11 +63,11 @@ def parse_index(text: bytes, where: str) -> Index:
 
 @contextmanager
 def _located(where: str) -> Iterator[None]:
-    """Turn a ValueError of a check into a FormatError that says where."""
+    """Turn a ValueError of a check into a FormatError that says where, and let a FormatError say so too."""
     try:
         yield
-    except FormatError:
-        raise
+    except FormatError as error:
+        raise error.within(where) from error
     except OverflowError as error:
         raise FormatError("limit", where, str(error), "10") from error
     except ValueError as error:
@@ -174,11 +174,11 @@ def _file_json(entry: FileEntry) -> Json:
     return {"name": entry.name, "digest": entry.digest}
 
 
-def _parse_file(item: dict[str, Json], where: str) -> FileEntry:
+def _parse_file(item: dict[str, Json]) -> FileEntry:
     fields = Fields(item, "a file")
     name = fields.take("name", str)
     if not valid_file_name(name):
-        raise FormatError("file", where, f"expected a file that may travel, got {name!r:.80}", "4.5")
+        raise FormatError("file", "files", f"expected a file that may travel, got {name!r:.80}", "4.5")
     entry: FileEntry
     if "digest" in fields:
         entry = NamedFile(name, fields.take("digest", str))

@@ -140,6 +140,8 @@ def _parse_metadata(value: object, where: str) -> dict[str, str]:
         return {}
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
         _fail(f"{where}: __metadata__", "an object of strings", repr(value)[:60])
+    if any("\ud800" <= c <= "\udfff" for item in value.items() for text in item for c in text):
+        _fail(f"{where}: __metadata__", "strings in Unicode", repr(value)[:60])
     return value
 
 

@@ -32,7 +32,10 @@ class FileSource:
 
     def read(self, offset: int, length: int) -> bytes:
         """Read a range; the file position is not touched, so threads do not disturb each other."""
-        return os.pread(self._file.fileno(), length, offset)
+        data = os.pread(self._file.fileno(), length, offset)
+        while len(data) < length and (more := os.pread(self._file.fileno(), length - len(data), offset + len(data))):
+            data += more  # One call reads 2 GiB at most.
+        return data
 
     def close(self) -> None:
         """Close the file."""

@@ -1,5 +1,6 @@
 """Bytes that wait until a file is put together: in memory while few, in an unnamed temporary file when many."""
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,10 +36,12 @@ class Spool:
 
     def pieces(self) -> Iterator[bytes]:
         """All bytes, in pieces of bounded size."""
-        self._file.seek(0)
+        with output_errors(self._folder):
+            self._file.seek(0)  # which writes what is still buffered
         while piece := self._file.read(PIECE_BYTES):
             yield piece
 
     def close(self) -> None:
         """Forget the bytes."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # A full disk holds up what is still buffered.
+            self._file.close()

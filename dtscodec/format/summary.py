@@ -88,12 +88,12 @@ def parse_summary(text: str, where: str) -> Summary:
         version = fields.take_any("version")
         if version is True or version != VERSION:
             detail = f"expected version {VERSION}, got {version!r:.60}; a newer dtscodec may read it"
-            raise UnsupportedError("version", where, detail, "3.3")
+            raise UnsupportedError("version", "the summary", detail, "3.3")
         summary, requires = _parse(fields)
         if not requires and summary_text(summary) != text:
             raise ValueError("expected defaults to be left out")
-    except FormatError:
-        raise
+    except UnsupportedError as error:
+        raise error.within(where) from error
     except ValueError as error:
         raise FormatError("summary", where, str(error), "3.3") from error
     unknown = [feature for feature in requires if feature not in FEATURES]

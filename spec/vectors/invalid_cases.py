@@ -278,9 +278,9 @@ def content(frame: bytes) -> bytes:
     return frame[12:]
 
 
-def bomb(_: bytes) -> bytes:
-    """States 10 bytes, holds 16 MiB."""
-    return frame_header(10) + b"".join(frame_block(bytes(2**17), i == 127) for i in range(128))
+def bomb(frame: bytes) -> bytes:
+    """States as many bytes as before, holds 16 MiB."""
+    return frame[:9] + b"".join(frame_block(bytes(2**17), i == 127) for i in range(128))
 
 
 # fmt: off
@@ -299,10 +299,10 @@ def container_cases() -> list[Invalid]:
         x("C1", "layout", "trailing-byte", "a byte after the last arena", signed(lambda d: d + b"\0")),
         x("C2", "header", "header-too-long", "a header of more than 65,528 bytes", long_text),
         x("C2", "header", "header-length-huge", "a header of 2^62 bytes, or so it says",
-          signed(lambda d: struct.pack("<Q", 2**62 + 56) + d[8:])),
+          signed(lambda d: struct.pack("<Q", 2**62 + 24) + d[8:])),
         x("C2", "header", "header-not-aligned", "a header one space short",
           header_raw(lambda t: t[:-1] if t[-1:] == b" " else t + b" ")),
-        x("C3", "header", "header-spaces", "a header followed by 64 spaces more", header_raw(lambda t: t + b" " * 64)),
+        x("C3", "header", "header-spaces", "a header followed by 32 spaces more", header_raw(lambda t: t + b" " * 32)),
         x("C3", "header", "header-leading-space", "a space before the header", header_text('{"__m', ' {"__m')),
         x("C3", "header", "header-inner-space", "a space in the header", header_text('"dtype":', '"dtype": ')),
         x("C3", "header", "header-newline", "a line feed after the header", header_text('}}', '}}\n'), "minimal"),
@@ -322,8 +322,8 @@ def container_cases() -> list[Invalid]:
         x("C3", "header", "header-bom", "a byte order mark before the header", header_text('{"__m', '\ufeff{"__m')),
         x("C3", "header", "header-nesting", "arrays in arrays, 100 deep",
           header_text('"base":', '"a":' + "[" * 100 + "]" * 100 + ',"base":')),
-        x("C3", "header", "header-no-object", "a header that is an array", header_raw(lambda t: (b"[]" + b" " * 54))),
-        x("C3", "header", "header-no-json", "a header that is no JSON", header_raw(lambda t: (b"{]" + b" " * 54))),
+        x("C3", "header", "header-no-object", "a header that is an array", header_raw(lambda t: b"[]" + b" " * 22)),
+        x("C3", "header", "header-no-json", "a header that is no JSON", header_raw(lambda t: b"{]" + b" " * 22)),
         x("C3", "header", "header-large-integer", "an integer of 2^53", entry("index", data_offsets=[0, 2**53])),
         x("C4", "header", "metadata-missing", "no __metadata__", header(lambda h: h.pop("__metadata__"))),
         x("C4", "header", "metadata-two-keys", "another key in __metadata__",
@@ -370,12 +370,12 @@ def container_cases() -> list[Invalid]:
         x("C6", "layout", "numbers-misaligned", "numbers not at a multiple of 32", cut("rows", 4)),
         x("C6", "layout", "codes-misaligned", "codes not at a multiple of 32", cut("numbers", 4)),
         x("C6", "layout", "raw-misaligned", "raw not at a multiple of 32", cut("codes", 16)),
-        x("C7", "totals", "index-long", "64 bytes too many in index", longer("index", bytes(64)), "minimal"),
+        x("C7", "totals", "index-long", "32 bytes too many in index", longer("index", bytes(32)), "minimal"),
         x("C7", "totals", "index-unpadded-zero", "a zero after the frame where no padding belongs",
           longer("index", bytes(1)), "minimal"),
-        x("C7", "totals", "rows-long", "64 zeros too many in rows", longer("rows", bytes(64))),
-        x("C7", "totals", "numbers-long", "64 zeros too many in numbers", longer("numbers", bytes(64))),
-        x("C7", "totals", "codes-long", "64 zeros too many in codes", longer("codes", bytes(64))),
+        x("C7", "totals", "rows-long", "32 zeros too many in rows", longer("rows", bytes(32))),
+        x("C7", "totals", "numbers-long", "32 zeros too many in numbers", longer("numbers", bytes(32))),
+        x("C7", "totals", "codes-long", "32 zeros too many in codes", longer("codes", bytes(32))),
         x("C7", "totals", "codes-short", "a code vector missing", lambda p, base: setattr(p, "codes", p.codes[:-64])),
         x("C7", "totals", "raw-long", "a byte too many in raw", longer("raw", b"\0")),
         x("C7", "totals", "raw-short", "a byte missing in raw", cut("raw", 1)),
@@ -769,23 +769,23 @@ def stream_cases() -> list[Invalid]:
         x("N1", "numbers", "scale-nan", "a scale that is not a number", number(1, float("nan"))),
         x("N1", "numbers", "scale-infinite", "an infinite scale of values", number(14, float("inf"))),
         x("N1", "numbers", "norm-infinite", "an infinite norm", number(0, float("inf"))),
-        x("N1", "numbers", "level-infinite", "an infinite level", number(23, float("inf"))),
+        x("N1", "numbers", "level-infinite", "an infinite level", number(22, float("inf"))),
         x("N1", "numbers", "bf16-infinite", "an infinite scale in BF16",
           lambda p, base: setattr(p, "numbers", p.numbers[:2] + b"\x80\x7f" + p.numbers[4:]), "numbers-bf16"),
         x("N2", "numbers", "norm-negative", "a norm below zero", number(0, -1.0)),
         x("N2", "numbers", "levels-u", "levels of u that do not ascend", number(3, 9.0)),
         x("N2", "numbers", "levels-v", "levels of v that do not ascend", number(10, -9.0)),
-        x("N2", "numbers", "levels-values", "levels of values that do not ascend", number(21, 9.0)),
+        x("N2", "numbers", "levels-values", "levels of values that do not ascend", number(20, 9.0)),
         x("N2", "numbers", "levels-vector", "levels of one vector that do not ascend",
           lambda p, base: setattr(p, "numbers", p.numbers[:16] + b"\x10\x41" + p.numbers[18:]), "lowrank-vector"),
         x("E1", "padding", "vector-padding-u", "padding of a vector of u", stream("codes", 15, 1)),
         x("E1", "padding", "vector-padding-v", "padding of a vector of v", stream("codes", 31, 128)),
-        x("E1", "padding", "vector-padding-bits", "padding within a byte", stream("codes", 177, 4)),
-        x("E1", "padding", "vector-padding-values", "padding of a vector of values", stream("codes", 64 + 36, 1)),
-        x("E1", "padding", "vector-padding-16", "padding of a vector of 16 bits", stream("codes", 112 + 20, 1)),
+        x("E1", "padding", "vector-padding-bits", "padding within a byte", stream("codes", 161, 4)),
+        x("E1", "padding", "vector-padding-values", "padding of a vector of values", stream("codes", 64 + 24, 1)),
+        x("E1", "padding", "vector-padding-16", "padding of a vector of 16 bits", stream("codes", 96 + 20, 1)),
         x("E2", "numbers", "code-infinite", "a 16-bit code that is infinite",
-          both(stream("codes", 112, 0), stream("codes", 113, 0x7C))),
-        x("E2", "numbers", "code-nan", "a 16-bit code that is no number", stream("codes", 113, 0xFF)),
+          both(stream("codes", 96, 0), stream("codes", 97, 0x7C))),
+        x("E2", "numbers", "code-nan", "a 16-bit code that is no number", stream("codes", 97, 0xFF)),
         x("P1", "index", "planes-few", "a plane missing", in_block("e", planes=[140])),
         x("P1", "index", "planes-none", "no planes", in_block("e", planes=[])),
         x("P1", "index", "planes-text", "planes that are text", in_block("e", planes="140")),

@@ -255,7 +255,7 @@ def examples() -> Table:
 
 
 def pack_ids() -> Table:
-    head, rest = b"\x38" + bytes(7) + b"{}" + b" " * 54, bytes(range(256)) * 300
+    head, rest = b"\x18" + bytes(7) + b"{}" + b" " * 22, bytes(range(256)) * 300
     rows = b"".join(hashlib.sha256(rest[i : i + 65536]).digest() for i in range(0, len(rest), 65536))
     case = {
         "first_bytes_hex": head.hex(),
