@@ -36,8 +36,8 @@ class DtsError(Exception):
     """Root of all exceptions that dtscodec raises on purpose. Its text is one line."""
 
 
-class FormatError(DtsError, ValueError):
-    """A pack breaks a rule of the format.
+class RefusedError(DtsError, ValueError):
+    """A pack, or a base for it, that the spec says to refuse.
 
     Parameters
     ----------
@@ -51,12 +51,16 @@ class FormatError(DtsError, ValueError):
         The spec's section that holds the rule, such as ``"3.4"``.
     """
 
-    def __init__(self, reason: Reason, where: str, detail: str, section: str = "") -> None:
+    def __init__(self, reason: Reason, where: str, detail: str, section: str) -> None:
         self.reason: Reason = reason
         self.where = where
         self.detail = detail
         self.section = section
         super().__init__(f"{reason}: {where}: {detail}")
+
+
+class FormatError(RefusedError):
+    """A pack breaks a rule of the format."""
 
     def within(self, where: str) -> "FormatError":
         """The same error, told of a place within `where`."""
@@ -75,27 +79,8 @@ class ChecksumError(FormatError):
     """Bytes differ from what was written."""
 
 
-class BaseMismatchError(DtsError, ValueError):
-    """The base at hand is not the base that is needed.
-
-    Parameters
-    ----------
-    reason : Reason
-        One of ``"base-tensor"``, ``"base-leaf"`` and ``"base-digest"`` (spec section 11).
-    where : str
-        The base, or a tensor of it.
-    detail : str
-        What was expected and what was found.
-    section : str
-        The spec's section that holds the rule.
-    """
-
-    def __init__(self, reason: Reason, where: str, detail: str, section: str = "7") -> None:
-        self.reason: Reason = reason
-        self.where = where
-        self.detail = detail
-        self.section = section
-        super().__init__(f"{reason}: {where}: {detail}")
+class BaseMismatchError(RefusedError):
+    """The base at hand is not the base that is needed; `where` names it, or a tensor of it."""
 
 
 class CheckpointError(DtsError, ValueError):

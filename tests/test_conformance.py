@@ -6,14 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import dtscodec
-from dtscodec.errors import REASONS, BaseMismatchError, DtsError, FormatError
+from dtscodec.errors import REASONS, DtsError, RefusedError
 from dtscodec.format.reader import PackReader
 from dtscodec.format.source import MemorySource
-from tests.support import ROOT, assert_equals_reference, check_against_spec, spec_decoder, spec_tensors
+from tests.support import ROOT, assert_equals_reference, spec_decoder, spec_tensors
 
 VECTORS = ROOT / "spec" / "vectors"
 VALID = sorted((VECTORS / "valid").iterdir())
@@ -52,7 +51,7 @@ def reason_of(decode: Callable[[Path], None], folder: Path) -> str:
     """Why a decoder refuses a pack; an empty string if it does not."""
     try:
         decode(folder)
-    except (FormatError, BaseMismatchError, spec_decoder.Refused) as error:
+    except (RefusedError, spec_decoder.Refused) as error:
         return str(error.reason)
     return ""
 
@@ -123,14 +122,6 @@ def test_reasons_are_the_same_in_code_spec_and_vectors() -> None:
 def test_errors_cite_sections_that_the_spec_has() -> None:
     headings = set(re.findall(r"^#{2,3} (\d+(?:\.\d)?)", SPEC, re.MULTILINE))
     for folder in INVALID:
-        try:
+        with pytest.raises(RefusedError) as caught:
             decode_ours(folder)
-        except (FormatError, BaseMismatchError) as error:
-            assert error.section in headings, f"{folder.name}: {error.section!r}"
-
-
-def test_stage_tables_for_code_packing_hold() -> None:
-    from dtscodec.format.bits import pack_codes, unpack_codes
-
-    assert np.array_equal(unpack_codes(pack_codes(np.array([[3, 0, 2, 1]]), 2), 4, 2), [[3, 0, 2, 1]])
-    assert check_against_spec is not None
+        assert caught.value.section in headings, folder.name

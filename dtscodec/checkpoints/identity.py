@@ -115,7 +115,8 @@ class Base:
         if not found.startswith(expect):
             detail = f"expected a leaf of {expect.hex()}, got {found[: len(expect)].hex()}"
             where = f"{self.location}: {name!r}"
-            raise BaseMismatchError("base-leaf", where, f"{detail}; name the base the pack was made against (--base)")
+            detail += "; name the base the pack was made against (--base)"
+            raise BaseMismatchError("base-leaf", where, detail, "7")
         return data
 
     def leaf(self, name: str) -> bytes:

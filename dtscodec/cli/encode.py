@@ -159,7 +159,9 @@ def _outputs(names: list[str], output: str | None, directory: Path | None) -> di
 def _check_free(outputs: Iterable[Path]) -> None:
     for out in outputs:
         if os.path.lexists(out):
-            detail = "expected no such file, got one; replace it with --force, or choose another name with -o"
+            detail = (
+                "expected nothing of that name, got an output; use --force to replace it, or choose another with -o"
+            )
             raise OutputError(f"{out}: {detail}")
 
 

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise  # For want of memory torch raises a RuntimeError.
         return _fail("out of memory: expected about eight times the largest tensor's size as float32")
     except OSError as error:
-        return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
+        return _fail(f"{error.filename or 'a file'}: expected to read or write it, got '{error.strerror or error}'")
     finally:
         signal.signal(signal.SIGTERM, previous)
 

@@ -14,7 +14,7 @@ from dtscodec.codec.decode import Decoded, PackSource, decode
 from dtscodec.codec.inventory import TensorSize, tensor_sizes
 from dtscodec.codec.pack import Pack
 from dtscodec.codec.quantize import square
-from dtscodec.errors import BaseMismatchError
+from dtscodec.errors import CheckpointError
 from dtscodec.format.blocks import BaseRows, LowRank, Values
 from dtscodec.format.index import TensorEntry
 
@@ -121,9 +121,9 @@ def compare(
 
     Raises
     ------
-    BaseMismatchError
-        The base is another, or the fine-tune has not the tensors of the pack.
-    FormatError, CheckpointError
+    CheckpointError
+        The fine-tune has not the tensors of the pack.
+    BaseMismatchError, FormatError
         As for `dtscodec.decode`.
     """
     with decode(pack, base) as decoded, open_checkpoint(fine_tune) as fine:
@@ -144,7 +144,7 @@ def _check_specs(pack: Pack, fine: Checkpoint) -> None:
     for name in sorted(ours.keys() | fine.specs.keys()):
         if ours.get(name) != fine.specs.get(name):
             detail = f"expected {ours.get(name, 'no such tensor')}, got {fine.specs.get(name, 'no such tensor')}"
-            raise BaseMismatchError("base-tensor", f"{fine.location}: {name}", f"{detail}: not this pack's fine-tune")
+            raise CheckpointError(f"{fine.location}: {name}: {detail}; is it this pack's fine-tune?")
 
 
 def _compare_tensor(decoded: Decoded, fine: Checkpoint, size: TensorSize) -> TensorComparison:

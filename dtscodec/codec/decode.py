@@ -201,7 +201,7 @@ class Decoded(Mapping[str, Tensor]):
         found = self.base.digest(self.pack.index.base_names()).hex()
         if found != reference.digest:
             detail = f"expected the digest {reference.digest}, got {found}; name the base the pack was made against"
-            raise BaseMismatchError("base-digest", self.base.location, detail)
+            raise BaseMismatchError("base-digest", self.base.location, detail, "7")
 
     # Output
 
@@ -291,7 +291,8 @@ class Decoded(Mapping[str, Tensor]):
 
 def no_base(where: str) -> BaseMismatchError:
     """The error for a pack whose base is nowhere to be found."""
-    return BaseMismatchError("base-tensor", where, "expected the base that it was made against; name it with --base")
+    detail = "expected the base that it was made against, got none; name it with --base"
+    return BaseMismatchError("base-tensor", where, detail, "4.4")
 
 
 def _device(device: str | torch.device) -> torch.device:

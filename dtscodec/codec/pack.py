@@ -39,7 +39,7 @@ class Pack:
             self.reader = PackReader(MemorySource(source), "pack")
             return
         if os.fspath(source).startswith("hf://"):
-            raise PackNotFoundError(f"{source}: expected a local path, since this version cannot fetch from the Hub yet")
+            raise PackNotFoundError(f"{source}: expected a local path, since this version cannot reach the Hub yet")
         self.path = Path(source)
         try:
             file = FileSource(self.path)

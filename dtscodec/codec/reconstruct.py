@@ -12,7 +12,7 @@ from dtscodec.codec.delta import convert
 from dtscodec.codec.dequantize import CodedDelta, dequantize
 from dtscodec.errors import BaseMismatchError, FormatError
 from dtscodec.format.blocks import BaseRows, Block, LowRank, Raw, Same, Tie, Values
-from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec, plane_count
+from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec, bits_of, plane_count
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.planes import join_planes
 from dtscodec.format.streams import Streams
@@ -49,12 +49,10 @@ def reconstruct(
     BaseMismatchError
         The base does not fit (rules R1 and R2).
     """
-    rows = entry.spec.matrix(entry.split)[0]
-    row_bytes = entry.spec.nbytes // rows if rows else 0
     out = torch.empty(entry.spec.nbytes, dtype=torch.uint8, device=device)
     base = _BaseOf(entry, read_base, device)
     for row, block, streams in blocks:
-        part = out[row * row_bytes : (row + block.height) * row_bytes]
+        part = out[row_span(entry.spec, entry.columns, row, block.height)]
         if isinstance(block, Raw):
             part.copy_(_as_tensor(_raw_bytes(entry, block, streams, len(part))))
         elif isinstance(block, Same):
@@ -64,6 +62,12 @@ def reconstruct(
         elif isinstance(block, Tie):
             raise TypeError(f"{entry.name} is tied to {block.to}")
     return out
+
+
+def row_span(spec: TensorSpec, columns: int, first: int, height: int) -> slice:
+    """Where the bytes of some rows of a tensor lie; rows of four and six bits may fill bytes only together."""
+    bits = columns * bits_of(spec.dtype)
+    return slice(first * bits // 8, (first + height) * bits // 8)
 
 
 class _BaseOf:
@@ -102,13 +106,13 @@ class _BaseOf:
             spec, data = self._read_base(base.name)
             self._read[base.name] = spec, _as_tensor(data).to(self._device)
         spec, bytes_ = self._read[base.name]
-        split = self._entry.split if self._entry.spec.shape else 0
+        split = self._entry.split
         rows, columns = spec.matrix(split)
-        if len(spec.shape) < split or columns != self._entry.columns or base.first + height > rows:
+        too_flat = len(spec.shape) < split if self._entry.spec.shape else bool(spec.shape)
+        if too_flat or columns != self._entry.columns or base.first + height > rows:
             wanted = f"{base.first + height} rows of {self._entry.columns}"
             raise self._misfit(base, f"expected at least {wanted}, got {spec}", "R1")
-        row_bytes = spec.nbytes // rows if rows else 0
-        return spec, bytes_[base.first * row_bytes : (base.first + height) * row_bytes]
+        return spec, bytes_[row_span(spec, columns, base.first, height)]
 
     def _misfit(self, base: BaseRows, detail: str, rule: str) -> BaseMismatchError:
         return BaseMismatchError("base-tensor", f"{base.name} for {self._entry.name}", detail, "4.4")

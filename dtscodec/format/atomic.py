@@ -159,7 +159,9 @@ def _check_parent(path: Path) -> None:
 
 
 def _exists(path: Path) -> OutputError:
-    return OutputError(f"{path}: output exists; use --force to replace it, or choose another name with -o")
+    return OutputError(
+        f"{path}: expected nothing of that name, got an output; use --force to replace it, or choose another with -o"
+    )
 
 
 def _is_input(path: Path) -> OutputError:

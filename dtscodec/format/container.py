@@ -170,9 +170,7 @@ def parse_header(begin: bytes, size: int, where: str) -> Header:
         raise TruncatedError("truncated", where, f"expected at least 8 bytes, got {size}", "3.1")
     length = int.from_bytes(begin[:8], "little")
     if length > MAX_HEADER or (8 + length) % ALIGNMENT:
-        detail = (
-            f"expected at most {MAX_HEADER} bytes, 8 less than a multiple of {ALIGNMENT}, got {length}: not a pack?"
-        )
+        detail = f"expected at most {MAX_HEADER} bytes, 8 less than a multiple of {ALIGNMENT}, got {length}: no pack"
         raise FormatError("header", where, detail, "3.1")
     if size < 8 + length:
         raise TruncatedError("truncated", where, f"expected at least {8 + length} bytes, got {size}", "3.1")

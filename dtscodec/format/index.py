@@ -42,8 +42,10 @@ class TensorEntry:
             if len(self.blocks) > 1:
                 raise ValueError("expected a tie to be the only block")
             return
-        if block.height * self.columns * bits_of(self.spec.dtype) % 8:
-            raise ValueError(f"expected rows that fill whole bytes, got {block.height} x {self.columns}")
+        base = base_of(block)
+        for rows in (block.height, base.first if base else 0):
+            if rows * self.columns * bits_of(self.spec.dtype) % 8:
+                raise ValueError(f"expected rows that fill whole bytes, got {rows} x {self.columns}")
         if not isinstance(block, Values | LowRank):
             return
         if self.spec.dtype not in CODED_DTYPES or not self.spec.elements:

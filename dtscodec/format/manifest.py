@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import PurePosixPath
 
 from dtscodec.errors import FormatError
 from dtscodec.format import canonical
@@ -116,6 +117,8 @@ def _parse_tensor(fields: Fields, name: str, prefix: tuple[str, str]) -> TensorE
     row = 0
     for document in documents:
         block = Fields(document, "a block")
+        if len(documents) == 1 and "height" in block:
+            raise ValueError("expected no height for an only block")
         height = rows if len(documents) == 1 else block.take("height", int)
         if height < 0:
             raise ValueError(f"expected a height of at least 1, got {height}")
@@ -130,8 +133,8 @@ def _check_size(shape: tuple[int, ...]) -> None:
     elements = 1
     for extent in shape:
         elements *= max(extent, 1)
-    if len(shape) > MAX_DIMENSIONS or elements > MAX_ELEMENTS:
-        raise OverflowError(f"expected at most {MAX_DIMENSIONS} dimensions and 2**48 elements, got {list(shape)[:9]}")
+    if len(shape) <= MAX_DIMENSIONS and elements > MAX_ELEMENTS:
+        raise OverflowError(f"expected at most 2**48 elements, got {list(shape)}")
 
 
 # Prefix, metadata, ties
@@ -197,3 +200,8 @@ def _check_files(index: Index) -> None:
     if len(index.files) > MAX_FILES:
         raise OverflowError(f"expected at most {MAX_FILES} files, got {len(index.files)}")
     check_names([entry.name for entry in index.files])
+    names = {entry.name for entry in index.files}
+    for name in sorted(names):
+        for folder in PurePosixPath(name).parents:
+            if str(folder) in names:
+                raise FormatError("file", name, f"expected a folder for {folder}, got a file of that name", "4.5")

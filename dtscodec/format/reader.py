@@ -18,7 +18,7 @@ from dtscodec.format.source import ByteSource
 from dtscodec.format.streams import NUMBER_DTYPES, Streams, numbers_from_bytes
 
 MAX_INDEX = 2**26
-MAX_ROWS = 2**30
+MAX_ROWS = 2**27
 
 
 class PackReader:
@@ -76,7 +76,12 @@ class PackReader:
         rows = [data[i : i + DIGEST_BYTES] for i in range(0, len(data), DIGEST_BYTES)]
         self._id = rows[0]
         if pack_id(self._header.data, rows[1:]) != self._id:
-            raise ChecksumError("checksum", self._where, "header or digests differ from what was written", "3.4")
+            raise ChecksumError(
+                "checksum",
+                self._where,
+                "header or digests differ from what was written: damaged; fetch the pack again",
+                "3.4",
+            )
         return rows[1:]
 
     def _read(self, begin: int, end: int) -> bytes:
@@ -213,8 +218,7 @@ class PackReader:
                 try:
                     check_coded(block, entry.columns, streams)
                 except FormatError as error:
-                    where = f"{self._where}: {name}: {error.where}"
-                    raise FormatError(error.reason, where, error.detail, error.section) from error
+                    raise error.within(f"{self._where}: {name}") from error
             yield row, block, streams
 
     def _streams(self, place: Place) -> Streams:
@@ -247,12 +251,17 @@ class PackReader:
         data = self._arena_part("raw", self._layout.files[entry.name])
         if entry.stored == entry.size:
             return data
+        where = f"{self._where}: {entry.name}"
         try:
             content, used = decompress(data, entry.size)
-            if len(content) != entry.size or used != len(data):
-                raise ValueError(f"expected a frame of {entry.size} bytes and no more, got {len(content)}")
-        except (ValueError, OverflowError) as error:
-            raise FormatError("file", f"{self._where}: {entry.name}", str(error), "4.5") from error
+        except OverflowError as error:
+            raise FormatError("file", where, str(error), "4.5") from error
+        except ValueError as error:
+            raise FormatError("zstd", where, str(error), "4.5") from error
+        if used != len(data):
+            raise FormatError("zstd", where, f"expected a frame of {len(data)} bytes, got one of {used}", "4.5")
+        if len(content) != entry.size:
+            raise FormatError("file", where, f"expected {entry.size} bytes, got {len(content)}", "4.5")
         return content
 
     def check_all(self) -> Iterator[int]:

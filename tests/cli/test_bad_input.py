@@ -148,7 +148,9 @@ def little_memory() -> Iterator[None]:
 @pytest.mark.parametrize("claim", [2**16, 2**31, 2**42, 2**63, 2**64 - 1])
 def test_a_file_whose_header_claims_terabytes(cli: Cli, claim: int) -> None:
     Path("a.safetensors").write_bytes(claim.to_bytes(8, "little") + Path(PACK).read_bytes()[8:])
-    assert cli.fails("info", "a.safetensors").startswith("header: a.safetensors: expected at most 65528 bytes")
+    assert cli.fails("info", "a.safetensors").startswith(
+        "header: a.safetensors: expected a header of at most 65528 bytes"
+    )
     assert cli.fails("encode", "base", "a.safetensors").startswith("a.safetensors: expected a")
     assert cli.fails("encode", "a.safetensors", "movie", "-o", "out").startswith("a.safetensors: expected a")
 
@@ -203,7 +205,7 @@ def test_a_file_that_is_no_pack(cli: Cli, content: bytes) -> None:
 def test_a_checkpoint_is_no_pack(cli: Cli) -> None:
     line = cli.fails("info", "movie/model.safetensors")
     assert line.startswith("header: movie/model.safetensors: expected")
-    assert "pack" in line or "dtscodec" in line
+    assert line.endswith(": no pack")
 
 
 def test_a_pack_is_no_checkpoint_of_the_bases_kind(cli: Cli) -> None:
@@ -230,7 +232,7 @@ def test_the_hub_is_not_reached_yet(cli: Cli) -> None:
     ):
         line = cli.fails(*command)
         assert line.startswith("hf://me/")
-        assert "Hub yet" in line
+        assert "the Hub yet" in line
 
 
 # Bases

@@ -10,6 +10,7 @@ import torch
 import dtscodec
 from dtscodec.codec.pack import Pack
 from dtscodec.errors import BackendError, BaseMismatchError, FormatError
+from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.source import FileSource
 from tests.support import assert_equals_reference, make_pack, spec_decoder, spec_tensors
 
@@ -197,7 +198,12 @@ def test_a_base_is_hashed_once_for_several_packs(
 
     hashed: list[object] = []
     original = identity.leaf
-    monkeypatch.setattr(identity, "leaf", lambda spec, data: hashed.append(spec) or original(spec, data))
+
+    def counting(spec: TensorSpec, data: np.ndarray) -> bytes:
+        hashed.append(spec)
+        return original(spec, data)
+
+    monkeypatch.setattr(identity, "leaf", counting)
     with dtscodec.Base(base) as shared:
         for path in paths:
             with dtscodec.decode(path, shared) as decoded:

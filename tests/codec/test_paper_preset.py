@@ -25,7 +25,8 @@ def power_law(rows: int, columns: int, exponent: float = 0.7, seed: int = 0) -> 
     short = min(rows, columns)
     u = torch.linalg.qr(torch.randn(rows, short, generator=random))[0]
     v = torch.linalg.qr(torch.randn(columns, short, generator=random))[0]
-    return (u * torch.arange(1, short + 1) ** -exponent) @ v.T * 0.05
+    matrix: torch.Tensor = (u * torch.arange(1, short + 1) ** -exponent) @ v.T * 0.05
+    return matrix
 
 
 @pytest.mark.parametrize("shape", [(60, 40), (40, 60), (50, 50), (200, 8)])
@@ -70,7 +71,7 @@ def test_a_rank_out_of_range_is_refused(rank: float) -> None:
 
 
 def test_the_largest_entry_of_each_left_vector_is_positive_and_the_first_counts_on_ties() -> None:
-    u, s, v = truncated_svd(power_law(30, 20), 6)
+    u, _, _ = truncated_svd(power_law(30, 20), 6)
     assert (u.gather(0, u.abs().argmax(0, keepdim=True)) > 0).all()
     tied = torch.tensor([[-0.5], [0.5], [0.1]])
     flipped, _, w = canonical_signs(tied, torch.ones(1), torch.ones(1, 2))
