@@ -237,7 +237,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--gigabytes", type=float, default=2.0, help="of each of the two checkpoints (default: 2)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
     parser.add_argument("--keep", action="store_true", help="leave checkpoints and pack in the folder")
-    parser.add_argument("--record", action="store_true", help=f"write {RECORD.relative_to(ROOT)}")
+    parser.add_argument("--record", action="store_true", help=f"write benchmarks/{RECORD.name}")
     return parser.parse_args(argv)
 
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from dtscodec.codec.compare import Comparison as Comparison
     from dtscodec.codec.compare import compare as compare
     from dtscodec.codec.config import EncodeConfig as EncodeConfig
-    from dtscodec.codec.decode import Decoded as Decoded
     from dtscodec.codec.decode import decode as decode
+    from dtscodec.codec.decoded import Decoded as Decoded
     from dtscodec.codec.encode import EncodeReport as EncodeReport
     from dtscodec.codec.encode import encode as encode
     from dtscodec.codec.pack import Pack as Pack
@@ -40,7 +40,7 @@ __all__ = [
 _HOMES = {
     "Base": "dtscodec.checkpoints.identity",
     "Comparison": "dtscodec.codec.compare",
-    "Decoded": "dtscodec.codec.decode",
+    "Decoded": "dtscodec.codec.decoded",
     "DtsError": "dtscodec.errors",
     "EncodeConfig": "dtscodec.codec.config",
     "EncodeReport": "dtscodec.codec.encode",

@@ -1,5 +1,6 @@
 """Small real models for the tests, built from their configs, and fine-tunes of them. Nothing is downloaded."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +180,8 @@ def delta_like(tensor: Tensor, random: torch.Generator, rank: int = 2) -> Tensor
         return scale * noise
     left = torch.randn(*tensor.shape[:-1], rank, generator=random)
     right = torch.randn(*tensor.shape[:-2], rank, tensor.shape[-1], generator=random)
-    return scale * (0.2 * noise + (left @ right) / rank**0.5)
+    delta: Tensor = scale * (0.2 * noise + (left @ right) / math.sqrt(rank))
+    return delta
 
 
 # On disk
@@ -215,4 +217,5 @@ def read_all(source: Any) -> State:
 def outputs(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
     """What a model computes, as one tensor."""
     with torch.inference_mode():
-        return model(**inputs).logits  # type: ignore[no-any-return]
+        logits: Tensor = model(**inputs).logits
+    return logits

@@ -125,9 +125,9 @@ def _count_agreeing(fine: Specs, base: Specs) -> Counter[Rule]:
 
 
 def _cuts(name: str) -> Iterator[tuple[str, str]]:
-    """Every way to cut a name into a prefix that ends in a dot and a rest that is not empty."""
+    """Every way to cut a name into a prefix that ends in a dot and a rest."""
     at = name.find(".") + 1
-    while 0 < at < len(name):
+    while at:
         yield name[:at], name[at:]
         at = name.find(".", at) + 1
 

@@ -78,7 +78,10 @@ def _facts(comparison: "Comparison") -> dict[str, Any]:
 def _table(comparison: "Comparison") -> list[str]:
     rows = []
     for tensor in comparison.tensors:
-        figures = ["exact"] * 3 if tensor.exact else _numbers(tensor.closeness)
+        if tensor.exact or tensor.closeness is None:
+            figures = ["exact" if tensor.exact else "differs"] * 3
+        else:
+            figures = _numbers(tensor.closeness)
         size = [f"{tensor.bits_per_parameter:.3f}", f"{tensor.size.size:,}"]
         rows.append([tensor.size.name, tensor.size.kind, *figures, *size])
     size = [f"{comparison.bits_per_parameter:.3f}", f"{comparison.pack_bytes:,}"]

@@ -109,7 +109,7 @@ def _encode_one(base: "Base", name: str, path: str, out: Path, config: "EncodeCo
         report = encode(base, path, out, config, task=name, force=force, progress=progress)
     sizes = f"{show.size(report.fine_bytes)} -> {show.size(report.pack_bytes)}"
     share = show.percent(report.pack_bytes, report.fine_bytes)
-    show.lines(f"{name}: {sizes} ({share}), relative error {report.relative_error:.3f}, {report.seconds:.1f} s: {out}")
+    show.lines(f"{name}: {sizes} ({share}), relative error {report.relative_error:.2f}, {report.seconds:.1f} s: {out}")
     return report
 
 

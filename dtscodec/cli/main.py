@@ -4,8 +4,9 @@ import argparse
 import re
 import signal
 import sys
+import threading
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from dtscodec import __version__
 from dtscodec.cli import compare, decode, encode, info, show, verify
@@ -42,8 +43,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     options = parser().parse_args(arguments)
-    # A terminated process cleans up as an interrupted one does.
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    handlers = _catch_signals()
     try:
         options.run(options)
         return 0
@@ -60,7 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(f"{error.filename or 'a file'}: expected to read or write it, got '{error.strerror or error}'")
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _catch_signals() -> dict[signal.Signals, Any]:
+    """Let a process that is terminated, or loses its terminal, clean up as an interrupted one does."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    return {number: signal.signal(number, _interrupt) for number in (signal.Signals[name] for name in names)}
 
 
 def _interrupt(*_: object) -> NoReturn:

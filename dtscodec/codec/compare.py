@@ -10,13 +10,15 @@ from torch import Tensor
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source, open_checkpoint
 from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.torch_dtypes import Bytes, tensor_from_bytes
-from dtscodec.codec.decode import Decoded, PackSource, decode
+from dtscodec.codec.decode import PackSource, decode
+from dtscodec.codec.decoded import Decoded
 from dtscodec.codec.inventory import TensorSize, tensor_sizes
 from dtscodec.codec.pack import Pack
 from dtscodec.codec.quantize import square
 from dtscodec.errors import CheckpointError
 from dtscodec.format.blocks import BaseRows, LowRank, Values
-from dtscodec.format.index import TensorEntry
+from dtscodec.format.dtypes import CODED_DTYPES
+from dtscodec.format.index import TensorEntry, base_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Comparison:
     tensors : tuple of TensorComparison
         Names ascending.
     total : Closeness
-        Over all coded elements: exact ones would only flatter it.
+        Over all coded tensors, and those that should be exact but differ; exact ones would only flatter it.
     pack_bytes, fine_bytes, parameters : int
         Size of the pack file; bytes and elements of the fine-tune's tensors.
     """
@@ -151,14 +153,15 @@ def _compare_tensor(decoded: Decoded, fine: Checkpoint, size: TensorSize) -> Ten
     ours, theirs = decoded.read(size.name), fine.read(size.name)
     exact = bool((ours == theirs).all())
     entry = decoded.pack.reader.entry(size.name)
-    if not {"values", "lowrank"} & set(size.kind.split("+")):
+    is_coded = bool({"values", "lowrank"} & set(size.kind.split("+")))
+    if entry.spec.dtype not in CODED_DTYPES or (exact and not is_coded):
         return TensorComparison(size, exact, None)
     ours_matrix, theirs_matrix = _matrix(ours, entry), _matrix(theirs, entry)
     closeness = Closeness()
     for row, block in entry.placed():
-        if isinstance(block, Values | LowRank):
+        if isinstance(block, Values | LowRank) or not exact:
             rows = slice(row, row + block.height)
-            start = _base_rows(decoded, entry, block.base, block.height).to(ours_matrix.dtype)
+            start = _base_rows(decoded, entry, base_of(block), block.height).to(ours_matrix.dtype)
             closeness += measure(theirs_matrix[rows] - start, ours_matrix[rows] - start)
     return TensorComparison(size, exact, closeness)
 

@@ -1,5 +1,8 @@
 """Delta -> singular vectors: the thin SVD with signs made canonical."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -37,6 +40,20 @@ def truncated_svd(delta: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
             f"expected a singular value decomposition, got: {error}; store the tensor with --raw"
         ) from error
     return canonical_signs(u[:, :rank], s[:rank], v[:rank])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread: its SVD and sums give other last bits on each number of threads.
+
+    A pack must not depend on how many cores made it. The setting is the process's, so it is put back.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def canonical_signs(u: Tensor, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from dtscodec.codec.codebook import four_groups
 from dtscodec.codec.config import EncodeConfig
 from dtscodec.codec.dequantize import Mask, dequantize
-from dtscodec.codec.factorize import truncated_svd
+from dtscodec.codec.factorize import one_thread, truncated_svd
 from dtscodec.format.bits import pack_codes
 from dtscodec.format.blocks import Band, BaseRows, Block, LowRank, Values
 from dtscodec.format.parts import NO_NUMBERS, BandParts, Vectors, join_lowrank, join_masks, join_values
@@ -73,7 +73,12 @@ class Moved:
 
 
 def code(moved: Moved, block: LowRank | Values) -> CodedBlock:
-    """Code what moved as its block says, and measure the error."""
+    """Code what moved as its block says, and measure the error. The result is the same on any number of threads."""
+    with one_thread():
+        return _code(moved, block)
+
+
+def _code(moved: Moved, block: LowRank | Values) -> CodedBlock:
     if isinstance(block, LowRank):
         band = quantize_factors(*truncated_svd(moved.values, block.rank), block.per_vector)
         numbers, bands = join_lowrank(0.0, [band])

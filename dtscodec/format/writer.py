@@ -13,7 +13,7 @@ from dtscodec.format.blocks import Block, LowRank, Raw, Values
 from dtscodec.format.container import DIGEST_BYTES, BlockHasher, digest_block_size, header_bytes, plan_arenas
 from dtscodec.format.frames import INDEX_LEVEL, RAW_LEVEL, compress
 from dtscodec.format.index import CarriedFile, FileEntry, Index, NamedFile, TensorEntry, utf8
-from dtscodec.format.manifest import index_text
+from dtscodec.format.manifest import index_text, parse_index
 from dtscodec.format.spool import Spool
 from dtscodec.format.streams import NUMBER_DTYPES, Streams, numbers_to_bytes
 from dtscodec.format.summary import Summary
@@ -133,9 +133,11 @@ class PackWriter:
         index = Index(tuple(self._entries), prefix, tuple(absent), dict(metadata or {}), tuple(self._files))
         if index.base_names() != sorted(leaves, key=utf8):
             raise ValueError("expected a leaf for each base tensor used and no other")
+        text = index_text(index)
+        parse_index(text, "index")  # An encoder writes valid packs only (spec section 9).
         contents: dict[str, Content] = {
             "base": [b"".join(leaves[name] for name in index.base_names())],
-            "index": [compress(index_text(index), INDEX_LEVEL)],
+            "index": [compress(text, INDEX_LEVEL)],
             "rows": [compress(bytes(self._rows), INDEX_LEVEL)] if self._rows else [],
             "numbers": [bytes(self._numbers)],
             "codes": self._bands,

@@ -101,6 +101,11 @@ def plain_frame(data: bytes) -> bytes:
     return frame_header(len(data)) + b"".join(frame_block(p, p is pieces[-1]) for p in pieces)
 
 
+def windowed(frame: bytes, descriptor: int) -> bytes:
+    """The blocks of a `plain_frame` in a frame that asks for a window: 0x88 is 128 MiB, 0x89 is 144 MiB."""
+    return frame[:4] + bytes([0x80, descriptor]) + frame[5:]
+
+
 pins: dict[str, str] = json.loads(FRAMES.read_text()) if FRAMES.exists() else {}
 pins_used: dict[str, str] = {}
 pins_seen: dict[str, tuple[bytes, bytes]] = {}  # what they hold, and the frames

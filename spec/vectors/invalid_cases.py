@@ -9,7 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from builder import Arena, Parts, T, base_digest, canonical, floats, frame_block, frame_header, leaf, plain_frame
+from builder import (
+    Arena,
+    Parts,
+    T,
+    base_digest,
+    canonical,
+    floats,
+    frame_block,
+    frame_header,
+    leaf,
+    plain_frame,
+    windowed,
+)
 from valid_cases import Valid
 
 Base = dict[str, T]
@@ -226,11 +238,11 @@ def in_file(at: int, **keys: Any) -> Edit:
     return lambda p, base: p.index["files"][at].update(keys)
 
 
-def only(dtype: str, shape: list[int], block: dict[str, Any], **more: Any) -> Edit:
+def only(dtype: str, shape: list[int], *blocks: dict[str, Any]) -> Edit:
     """A pack of one tensor with no streams at all."""
 
     def edit(p: Parts, base: Base) -> None:
-        t = {"blocks": [block], "dtype": dtype, "name": "t", "shape": shape} | more
+        t = {"blocks": [*blocks], "dtype": dtype, "name": "t", "shape": shape}
         p.index, p.summary["tensors"] = {"tensors": [t]}, 1
 
     return edit
@@ -271,6 +283,10 @@ def claim(change: Callable[[int], int]) -> Callable[[bytes], bytes]:
         return frame[:4] + b"\xe0" + struct.pack("<Q", change(int.from_bytes(frame[5:9], "little"))) + frame[9:]
 
     return edit
+
+
+def too_wide(frame: bytes) -> bytes:
+    return windowed(frame, 0x89)
 
 
 def content(frame: bytes) -> bytes:
@@ -360,7 +376,9 @@ def container_cases() -> list[Invalid]:
           entry("index", data_offsets=[200, 100])),
         x("C5", "layout", "arena-empty", "an arena of no bytes",
           arenas(lambda f, a: a.append(Arena("rows", "U8", [0], b""))), "minimal"),
-        x("C5", "unknown", "arena-unknown", "an arena of another name", lambda p, base: p.extra.update(more=b"1")),
+        x("C5", "layout", "index-arena-empty", "an index of no bytes",
+          arenas(lambda f, a: reshape(f["index"], [0])), "lowrank-worked"),
+        x("C8", "unknown", "arena-unknown", "an arena of another name", lambda p, base: p.extra.update(more=b"1")),
         x("C8", "unknown", "arena-not-optional", "an arena x. of a feature that is not named",
           lambda p, base: p.extra.update({"x.other": b"1"}), "optional"),
         x("C8", "layout", "arena-optional-early", "an arena x. before the others",
@@ -421,6 +439,7 @@ def summary_cases() -> list[Invalid]:
     return [
         x("S1", "version", "version-2", "version 2", in_summary(version=2)),
         x("S1", "version", "version-0", "version 0", in_summary(version=0)),
+        x("S1", "version", "version-missing", "no version", without("summary", "version")),
         x("S1", "version", "version-text", "a version that is text", in_summary(version="1")),
         x("S1", "version", "version-future", "version 2 with much that version 1 does not know",
           both(in_summary(version=2, requires=["chain"], more=1), lambda p, base: p.extra.update(parents=b"1"))),
@@ -499,6 +518,7 @@ def index_cases() -> list[Invalid]:
           index_frame(lambda f: f[:9] + bytes([f[9] | 6]) + f[10:]), worked),
         x("I1", "zstd", "index-dictionary", "a frame that needs a dictionary",
           index_frame(lambda f: f[:4] + b"\xa1\x07" + f[5:]), worked),
+        x("I1", "zstd", "index-window", "a frame that needs a window of 144 MiB", index_frame(too_wide), worked),
         x("I1", "zstd", "index-skippable", "a skippable frame before the frame",
           index_frame(lambda f: b"\x50\x2a\x4d\x18\0\0\0\0" + f), worked),
         x("I1", "zstd", "index-checksum", "a frame with a wrong checksum",
@@ -536,11 +556,24 @@ def index_cases() -> list[Invalid]:
         x("I2", "index", "json-bom", "a byte order mark", index_text('{"tensors"', '\ufeff{"tensors"'), worked),
         x("I2", "index", "json-nesting", "nested 9 deep", index_text("[2,3]", "[[[[[[]]]]]]"), worked),
         x("I2", "index", "json-nesting-million", "nested a million deep", index_bytes(b"[" * 10**6), worked),
+        x("I2", "index", "json-empty", "an index of no bytes", index_bytes(b""), worked),
         x("I2", "index", "json-cut", "JSON that ends early", index_bytes(b'{"tensors":['), worked),
-        x("I2", "index", "json-array", "an array", index_bytes(b"[]"), worked),
-        x("I2", "index", "tensors-missing", "no tensors", index_bytes(b"{}"), "minimal"),
-        x("I2", "index", "tensors-object", "tensors that are an object", index_bytes(b'{"tensors":{}}'), "minimal"),
-        x("I2", "index", "tensor-null", "a tensor that is null", index_bytes(b'{"tensors":[null]}'), "minimal"),
+        x("I5", "index", "json-array", "an array", index_bytes(b"[]"), worked),
+        x("I5", "index", "tensors-missing", "no tensors", index_bytes(b"{}"), "minimal"),
+        x("I5", "index", "tensors-object", "tensors that are an object", index_bytes(b'{"tensors":{}}'), "minimal"),
+        x("I5", "index", "tensor-null", "a tensor that is null", index_bytes(b'{"tensors":[null]}'), "minimal"),
+        x("I5", "index", "tensor-text", "a tensor that is text", index_bytes(b'{"tensors":["t"]}'), "minimal"),
+        x("I5", "index", "name-missing", "a tensor without name", without("t", "name"), worked),
+        x("I5", "index", "blocks-missing", "a tensor without blocks", without("t", "blocks"), worked),
+        x("I5", "index", "absent-text", "absent is text", in_index(absent="a")),
+        x("I5", "index", "absent-number", "a number in absent", in_index(absent=[1])),
+        x("I5", "index", "metadata-array", "metadata that is an array", in_index(metadata=["a"])),
+        x("I5", "index", "prefix-numbers", "a prefix of numbers", in_index(prefix=[1, 2])),
+        x("I5", "index", "files-object", "files that are an object", in_index(files={"config.json": 18})),
+        x("I5", "index", "file-text", "a file that is text", lambda p, base: p.index["files"].insert(0, "a.json")),
+        x("I5", "index", "file-no-name", "a file without name", lambda p, base: p.index["files"][0].pop("name")),
+        x("I5", "index", "file-size-text", "a size of a file that is text", in_file(0, size="18")),
+        x("I5", "index", "file-stored-negative", "a file stored in -1 bytes", in_file(0, stored=-1)),
         x("I3", "unknown", "key-index", "an unknown key of the index", in_index(chain=1)),
         x("I3", "unknown", "key-tensor", "an unknown key of a tensor", in_tensor("a", order=1)),
         x("I3", "unknown", "key-block", "an unknown key of a block", in_block("a", color=1)),
@@ -552,20 +585,27 @@ def index_cases() -> list[Invalid]:
         x("I4", "index", "name-empty", "an empty name", in_tensor("t", name=""), worked),
         x("I4", "index", "name-long", "a name of 1,025 bytes", in_tensor("t", name="\u00e9" * 512 + "a"), worked),
         x("I4", "index", "name-metadata", "a tensor named __metadata__", in_tensor("t", name="__metadata__"), worked),
-        x("I4", "index", "name-number", "a name that is a number", in_tensor("t", name=1), worked),
+        x("I5", "index", "name-number", "a name that is a number", in_tensor("t", name=1), worked),
         x("I4", "index", "name-base-long", "a base name of 1,025 bytes", in_block("h", base="x" * 1025)),
+        x("I4", "index", "prefix-name-empty", "a prefix that leaves a base name empty",
+          in_index(prefix=["t", ""]), worked),
+        x("I4", "index", "prefix-name-long", "a prefix that makes a base name of 1,025 bytes",
+          in_index(prefix=["", "x" * 1024]), worked),
+        x("I4", "index", "prefix-name-metadata", "a prefix that makes a base name __metadata__",
+          in_index(prefix=["t", "__metadata__"]), worked),
+        x("I4", "index", "absent-name", "an empty name in absent", in_index(absent=["", "a"])),
         x("I4", "index", "absent-unsorted", "absent does not ascend", in_index(absent=["b", "a"])),
         x("I4", "index", "absent-twice", "a name twice in absent", in_index(absent=["a", "a"])),
         x("I4", "index", "files-unsorted", "files that do not ascend", lambda p, base: p.index["files"].reverse()),
         x("I4", "index", "files-twice", "a file twice", in_file(1, name="config.json")),
-        x("I2", "index", "absent-default", "absent is written although empty", in_index(absent=[])),
-        x("I2", "index", "files-default", "files is written although empty", in_index(files=[])),
-        x("I2", "index", "metadata-default", "metadata is written although empty", in_index(metadata={})),
-        x("I2", "index", "metadata-number", "metadata that is a number", in_index(metadata={"a": 1})),
-        x("I2", "index", "prefix-equal", "a prefix of equal strings", in_index(prefix=["a", "a"])),
-        x("I2", "index", "prefix-one", "a prefix of one string", in_index(prefix=["a"])),
-        x("I2", "index", "file-no-size", "a file without size", lambda p, base: p.index["files"][0].pop("size")),
-        x("I2", "index", "file-digest-short", "a file's digest of 63 digits", in_file(2, digest="0" * 63)),
+        x("I5 I2", "index", "absent-default", "absent is written although empty", in_index(absent=[])),
+        x("I5 I2", "index", "files-default", "files is written although empty", in_index(files=[])),
+        x("I5 I2", "index", "metadata-default", "metadata is written although empty", in_index(metadata={})),
+        x("I5", "index", "metadata-number", "metadata that is a number", in_index(metadata={"a": 1})),
+        x("I5", "index", "prefix-equal", "a prefix of equal strings", in_index(prefix=["a", "a"])),
+        x("I5", "index", "prefix-one", "a prefix of one string", in_index(prefix=["a"])),
+        x("I5", "index", "file-no-size", "a file without size", lambda p, base: p.index["files"][0].pop("size")),
+        x("I5", "index", "file-digest-short", "a file's digest of 63 digits", in_file(2, digest="0" * 63)),
     ]
 
 
@@ -584,8 +624,8 @@ def tensor_cases() -> list[Invalid]:
         x("T1", "index", "split-default", "split 1, which is left out", in_tensor("a", split=1)),
         x("T1", "index", "split-many", "a split of more dimensions than there are", in_tensor("a", split=3)),
         x("T1", "index", "split-scalar", "a split of no dimensions", in_tensor("g", shape=[], split=1)),
-        x("T1", "index", "blocks-none", "no blocks", in_tensor("g", blocks=[])),
-        x("T1", "index", "blocks-object", "blocks that are an object", in_tensor("g", blocks={})),
+        x("I5", "index", "blocks-none", "no blocks", in_tensor("g", blocks=[])),
+        x("I5", "index", "blocks-object", "blocks that are an object", in_tensor("g", blocks={})),
         x("T2", "index", "f4-odd", "an F4 tensor of 3 elements",
           only("F4", [3], {"base": None, "kind": "same"}), "minimal"),
         x("T2", "index", "f6-odd", "an F6 tensor of 2 elements",
@@ -610,6 +650,9 @@ def tensor_cases() -> list[Invalid]:
           only("F8_E4M3", [4, 4], {"bands": [[1, 2]], "base": None, "kind": "lowrank"}), "minimal"),
         x("B2", "index", "coded-empty", "values of a tensor without elements",
           only("F32", [4, 0], {"base": None, "bits": 2, "kind": "values"}), "minimal"),
+        x("B2", "index", "empty-two-blocks", "two blocks of a tensor without elements",
+          only("F32", [4, 0], {"base": None, "height": 2, "kind": "same"}, {"base": None, "height": 2, "kind": "same"}),
+          "minimal"),
         x("B3", "index", "kind-missing", "a block without kind", without("h", "block", "kind")),
         x("B3", "index", "height-alone", "the height of an only block", in_block("a", height=10)),
         x("B3", "index", "height-missing", "no height of one of two blocks", without("b", "block", "height")),
@@ -724,21 +767,37 @@ def file_cases() -> list[Invalid]:
           for name, text in names.items()),
         x("F1", "file", "file-named-code", "a file of the base that is code",
           lambda p, base: p.index.update(files=[{"digest": "0" * 64, "name": "model.py"}])),
+        x("F1", "file", "file-folder", "a file in a folder that is a file", in_file(1, name="config.json/merges.txt")),
+        x("F1", "file", "file-folder-apart", "the same, with a file between them",
+          both(in_file(1, name="config.json.txt"), in_file(2, name="config.json/a/tokenizer.json"))),
+        x("T3", "limit", "file-name-long", "a file's name of 1,025 bytes",
+          both(file_alone, file_named("x" * 1020 + ".json"))),
         x("F2", "file", "file-stored", "a file stored in more bytes than it has", in_file(0, stored=20, size=18)),
         x("F2", "file", "file-gigabytes", "a file of more than 1 GiB", in_file(1, size=2**30 + 1)),
         x("F2", "file", "file-size", "a frame of fewer bytes than the file's size", in_file(1, size=101)),
         x("F2", "zstd", "file-frame", "a file that is neither plain nor a frame", in_file(0, size=20)),
-        x("F2", "zstd", "file-claim", "a file of some bytes that claims 1 GiB", file_claim),
+        x("F2", "file", "file-size-terabytes", "a frame that states terabytes",
+          file_frame(100, claim(lambda n: 2**42))),
+        x("F2", "zstd", "file-claim", "a file of some bytes that claims 128 MiB",
+          file_frame(2**27, claim(lambda n: 2**27))),
+        x("F2", "zstd", "file-window", "a frame that needs a window of 144 MiB", file_frame(100, too_wide)),
+        x("F2", "zstd", "file-window-claim", "a frame in one segment of 1 GiB, which needs a window as large",
+          file_frame(2**30, claim(lambda n: 2**30))),
         x("F2", "zstd", "file-garbage", "bytes after a file's frame",
           both(in_file(1, stored=len(plain_frame(b"x" * 100)) + 1), lambda p, base: setattr(p, "raw", p.raw + b"\0"))),
     ]
 
 
-def file_claim(p: Parts, base: Base) -> None:
-    old = plain_frame(b"x" * 100)
-    new = claim(lambda n: 2**30)(old)
-    p.raw = p.raw[: -len(old)] + new
-    p.index["files"][1].update(size=2**30, stored=len(new))
+def file_frame(size: int, change: Callable[[bytes], bytes]) -> Edit:
+    """The second file, of 100 bytes in a frame, with another frame and another size in the index."""
+
+    def edit(p: Parts, base: Base) -> None:
+        old = plain_frame(b"x" * 100)
+        new = change(old)
+        p.raw = p.raw[: -len(old)] + new
+        p.index["files"][1].update(size=size, stored=len(new))
+
+    return edit
 
 
 def file_alone(p: Parts, base: Base) -> None:
@@ -766,6 +825,11 @@ def stream_cases() -> list[Invalid]:
           rows_frame(lambda f: no_content_size(content(f)))),
         x("W2", "zstd", "bitmaps-bomb", "a frame that holds more than it states", rows_frame(bomb)),
         x("W2", "limit", "bitmaps-claim", "a frame that states terabytes", rows_frame(claim(lambda n: 2**42))),
+        x("W2", "limit", "bitmaps-limit", "a frame that states 128 MiB and a byte",
+          rows_frame(claim(lambda n: 2**27 + 1))),
+        x("W2", "zstd", "bitmaps-window", "a frame that needs a window of 144 MiB", rows_frame(too_wide)),
+        x("W2", "totals", "bitmaps-empty-frame", "a frame of no bitmaps where no block has one",
+          arenas(lambda f, a: a.append(Arena("rows", "U8", [12], plain_frame(b"")))), "minimal"),
         x("N1", "numbers", "scale-nan", "a scale that is not a number", number(1, float("nan"))),
         x("N1", "numbers", "scale-infinite", "an infinite scale of values", number(14, float("inf"))),
         x("N1", "numbers", "norm-infinite", "an infinite norm", number(0, float("inf"))),
@@ -795,6 +859,8 @@ def stream_cases() -> list[Invalid]:
           last_plane(lambda f: plain_frame(bytes(139)))),
         x("P2", "zstd", "plane-no-size", "a frame that does not state its size",
           last_plane(lambda f: no_content_size(bytes(140)))),
+        x("P2", "zstd", "plane-claim", "a frame that states terabytes", last_plane(claim(lambda n: 2**42))),
+        x("P2", "zstd", "plane-window", "a frame that needs a window of 144 MiB", last_plane(too_wide)),
         x("P2", "zstd", "plane-garbage", "bytes after a plane's frame", last_plane(lambda f: f + b"\0")),
         x("P2", "zstd", "plane-bomb", "a plane's frame that holds more than it states",
           last_plane(lambda f: frame_header(140) + frame_block(bytes(2**17), False) + frame_block(bytes(2**17), True))),

@@ -19,12 +19,14 @@ from builder import (
     lowrank,
     noise,
     pinned_frame,
+    plain_frame,
     raw,
     same,
     some_lowrank,
     some_values,
     tie,
     values,
+    windowed,
 )
 
 
@@ -408,6 +410,13 @@ def all_kinds(numbers: str = "F32") -> Maker:
     return maker
 
 
+def frame_windows() -> Maker:
+    """All frames need the largest window that there may be, whatever they hold."""
+    maker = all_kinds()
+    maker.frame = lambda data: windowed(plain_frame(data), 0x88)
+    return maker
+
+
 def frames() -> Maker:
     """Everything compressed by the real zstd, with the options that a writer may choose."""
     maker = all_kinds()
@@ -444,6 +453,7 @@ def valid_cases() -> list[Valid]:
         Valid(
             "frames", "I1 W2 P2 F2", "frames of the real compressor, one with a checksum, one with a window", frames()
         ),
+        Valid("frame-windows", "I1 W2", "frames that ask for a window of 128 MiB", frame_windows()),
         Valid("same-dtypes", "L1 T1", "same, for every dtype", same_dtypes()),
         Valid(
             "same-convert", "R2 L1", "same with each pair of float dtypes; ties, subnormals, overflow", same_convert()

@@ -152,7 +152,7 @@ def test_single_file_takes_no_small_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("error", [KeyboardInterrupt, BaseMismatchError("base-leaf", "w", "other")])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, BaseMismatchError("base-leaf", "w", "other", "7")])
 @pytest.mark.parametrize("when", ["first", "last", "finish"])
 def test_nothing_is_left_when_reading_fails(tmp_path: Path, kind: str, error: Any, when: str) -> None:
     reads = 0

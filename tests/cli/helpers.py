@@ -15,6 +15,7 @@ from dtscodec.cli.main import main
 from dtscodec.format import canonical
 from dtscodec.format.container import BlockHasher, padding_before
 from dtscodec.format.frames import compress, decompress
+from tests.support import check_against_spec
 
 Tensors = dict[str, torch.Tensor]
 Document = dict[str, Any]
@@ -31,9 +32,15 @@ class Cli:
         self._capsys, self._root = capsys, root
 
     def __call__(self, *arguments: str) -> str:
-        """Run a command that must do its work quietly, and return what it prints."""
+        """Run a command that must do its work quietly, and return what it prints.
+
+        The spec's decoder checks every pack that is made.
+        """
         code, out, err = self.run(*arguments)
         assert (code, err) == (0, ""), err
+        for path in [Path(line.split(": ")[-1]) for line in out.splitlines() if arguments[0] == "encode"]:
+            if path.is_file():  # Not so if its name had to be escaped.
+                check_against_spec(path, arguments[1])
         return out
 
     def json(self, *arguments: str) -> Any:

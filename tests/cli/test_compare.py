@@ -74,6 +74,17 @@ def test_what_is_stored_exactly_is_exact(cli: Cli) -> None:
     assert text.splitlines()[-1].split()[:4] == ["all", "-", "-", "-"]
 
 
+def test_what_should_be_exact_but_is_not_is_told(cli: Cli) -> None:
+    fine = fine_tensors(11)
+    fine["frozen.weight"] += 1
+    save_file(fine, "other.safetensors")
+    command = ["compare", PACK, "other.safetensors", "--base", "base"]
+    frozen = by_name(cli.json(*command))["frozen.weight"]
+    assert (frozen["kind"], frozen["exact"]) == ("same", False)
+    (row,) = (line.split() for line in cli(*command).splitlines() if line.startswith("frozen.weight"))
+    assert row[2:5] == ["differs"] * 3
+
+
 def test_text_shows_the_figures_of_json(cli: Cli) -> None:
     document = cli.json("compare", PACK, "movie", "--base", "base")
     lines = [line.split() for line in cli("compare", PACK, "movie", "--base", "base").splitlines()]
@@ -113,9 +124,24 @@ def test_a_fine_tune_with_other_tensors_is_refused(cli: Cli, change: str) -> Non
         fine["encoder.weight"] = weight[:40].clone() if change == "shape" else weight.half()
     save_file(fine, "other.safetensors")
     line = cli.fails("compare", PACK, "other.safetensors", "--base", "base")
-    assert line.startswith("base-tensor: other.safetensors: encoder.w")
+    assert line.startswith("other.safetensors: encoder.w")
     assert ", got " in line
 
 
 def test_without_a_base_the_error_says_how_to_name_it(cli: Cli) -> None:
     assert "--base" in cli.fails("compare", PACK, "movie")
+
+
+def test_tensors_that_should_be_exact_but_differ_count_in_the_total(cli: Cli) -> None:
+    base = {"head": torch.randn(3, 40), "still": torch.randn(30, 40), "weight": torch.randn(60, 40)}
+    fine = base | {"weight": base["weight"] + 0.1 * torch.randn(60, 40)}
+    save_file(base, "b.safetensors")
+    save_file(fine, "f.safetensors")
+    save_file(fine | {"still": base["still"] + 1}, "other.safetensors")
+    cli("encode", "b.safetensors", "f.safetensors", "-o", "a")
+    right = cli.json("compare", "a", "f.safetensors", "--base", "b.safetensors")
+    wrong = cli.json("compare", "a", "other.safetensors", "--base", "b.safetensors")
+    still = next(tensor for tensor in wrong["tensors"] if tensor["name"] == "still")
+    assert not still["exact"]
+    assert still["relative_error"] == pytest.approx(1)
+    assert wrong["relative_error"] > right["relative_error"]

@@ -111,7 +111,7 @@ def until_a_temporary_appears(process: "subprocess.Popen[str]") -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("command", [COMMANDS[2], COMMANDS[3], COMMANDS[5]], ids=" ".join)
+@pytest.mark.parametrize("command", [COMMANDS[2], COMMANDS[3]], ids=" ".join)
 @pytest.mark.usefixtures("work")
 def test_ctrl_c_ends_a_process(command: list[str]) -> None:
     interrupted([sys.executable, "-c", STALLING, *command], signal.SIGINT, until_working)

@@ -47,8 +47,6 @@ def test_console_script_and_module_work_quietly_in_pipes() -> None:
     for command in (
         [SCRIPT, "encode", "base", "tweets"],
         [*MODULE, "decode", "tweets.dts.safetensors", "--base", "base", "-o", "out"],
-        [SCRIPT, "compare", "tweets.dts.safetensors", "tweets", "--base", "base", "--json"],
-        [*MODULE, "encode", "base", "out", "-o", "again", "--raw", "*"],
     ):
         run = subprocess.run(command, capture_output=True, text=True)
         assert (run.returncode, run.stderr) == (0, "")
@@ -71,6 +69,7 @@ def test_a_reader_that_has_seen_enough(work: Path) -> None:
     os.close(writer)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's device that is always full")
 @pytest.mark.usefixtures("work")
 def test_a_full_disk_behind_standard_output() -> None:
     with open("/dev/full", "w") as full:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,12 @@ def test_only_base_tensors_that_are_used_matter(cli: Cli) -> None:
     base["pooler.weight"] += 1
     save_file(base, "base/model.safetensors")
     cli("verify", PACK, "--base", "base")
+
+
+def test_the_system_may_read_in_pieces(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda file, length, offset: pread(file, min(length, 100), offset))
+    cli("verify", PACK)
 
 
 @pytest.mark.parametrize("name", ["encoder.weight", "frozen.weight", "embeddings.weight"])

@@ -68,6 +68,11 @@ def test_quantizing_twice_changes_nothing_more(values: np.ndarray) -> None:
     assert np.allclose(quantized(once), once, rtol=1e-5)
 
 
+def test_of_equal_elements_at_the_cut_the_first_are_the_large_ones() -> None:
+    codes, _ = four_groups(torch.tensor([[1.0, 1.0, 1.0, 1.0, -1.0, -1.0]]))
+    assert codes.tolist() == [[3, 3, 2, 2, 0, 1]]
+
+
 def test_rows_are_sets_of_their_own() -> None:
     values = torch.tensor([[1.0, 2.0, -1.0, -4.0], [10.0, 30.0, -20.0, -5.0]])
     codes, levels = four_groups(values)

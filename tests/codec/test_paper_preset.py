@@ -172,6 +172,20 @@ def test_raw_is_chosen_where_it_is_smaller(tmp_path: Path) -> None:
         assert isinstance(pack.reader.entry("x").blocks[0], LowRank)
 
 
+def test_the_number_of_threads_does_not_change_a_byte(tmp_path: Path) -> None:
+    base = {"w": torch.randn(500, 400), "c": torch.randn(64, 32, 5, 5)}
+    fine = {name: tensor + torch.randn_like(tensor) * 0.01 for name, tensor in base.items()}
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            dtscodec.encode(base, fine, tmp_path / str(count))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert len({(tmp_path / str(count)).read_bytes() for count in (1, 2, 3)}) == 1
+
+
 def test_encoding_twice_gives_identical_bytes(tmp_path: Path) -> None:
     base = {"w": torch.randn(300, 200), "b": torch.randn(300)}
     fine = {name: tensor + torch.randn_like(tensor) * 0.01 for name, tensor in base.items()}

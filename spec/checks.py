@@ -1,0 +1,521 @@
+"""What a decoder of dtscodec packs must refuse, in the order of dtscodec.md: each check cites the rule it stands for.
+
+`decoder.py` calls these at the steps of section 8. A check changes nothing and gives nothing back, but for the strict
+readers of frames and of JSON, `inflate` and `canonical_json`."""
+
+import json
+from itertools import pairwise
+from math import prod
+from typing import Any
+
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+ARENAS = ("digests", "base", "index", "rows", "numbers", "codes", "raw")  # in file order
+ALIGNED = ("numbers", "codes", "raw")
+BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8}
+BITS |= {"F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32}
+BITS |= {"F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64}
+FLOATS = ("F16", "BF16", "F32", "F64")  # dtypes that can be coded
+CODED = ("values", "lowrank")
+KEYS = {"same": {"height", "base"}, "tie": {"to"}, "raw": {"height", "planes"}}  # of each kind, beside `kind`
+KEYS["values"] = {"height", "base", "rows", "cols", "bits", "per"}
+KEYS["lowrank"] = {"height", "base", "rows", "cols", "bands", "levels"}
+SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".vocab", ".spm")
+BLOCK_LIMIT = 2**17  # RFC 8878: what one block of a zstd frame can hold
+WINDOW_LIMIT = 2**27
+
+
+class Refused(ValueError):
+    """A pack, or a base, that a decoder must refuse: with a reason of section 11 and the rule that says so."""
+
+    def __init__(self, reason: str, rule: str, detail: object) -> None:
+        super().__init__(f"{reason} [{rule}]: {str(detail)[:200]}")
+        self.reason = reason
+        self.rule = rule
+
+
+def need(ok: object, reason: str, rule: str, detail: object) -> None:
+    if not ok:
+        raise Refused(reason, rule, detail)
+
+
+# --- kinds of JSON values; `bool` is an `int` to Python, but not to the specification ---
+
+
+def is_whole(v: Any, low: int = 0, high: int = 2**53) -> bool:
+    return type(v) is int and low <= v <= high
+
+
+def is_wholes(v: Any, shortest: int = 0, longest: int = 2**32) -> bool:
+    return isinstance(v, list) and shortest <= len(v) <= longest and all(is_whole(x) for x in v)
+
+
+def is_text(v: Any) -> bool:
+    return isinstance(v, str) and v != ""
+
+
+def is_hex(v: Any) -> bool:
+    return isinstance(v, str) and len(v) == 64 and set(v) <= set("0123456789abcdef")
+
+
+def is_name(v: Any) -> bool:
+    """[I4] but for the order."""
+    return is_text(v) and len(v.encode()) <= 1024 and v != "__metadata__"
+
+
+def ascend(names: list[str]) -> bool:
+    return all(a.encode() < b.encode() for a, b in pairwise(names))
+
+
+# --- 3.1 file ---
+
+
+def check_sizes(file_size: int, header_size: int) -> None:
+    need(file_size >= 8, "truncated", "C1", f"a file of {file_size} bytes")
+    need(header_size <= 65528 and (8 + header_size) % 32 == 0, "header", "C2", f"a header of {header_size} bytes")
+    need(file_size >= 8 + header_size, "truncated", "C1", f"{file_size} bytes of {8 + header_size}")
+
+
+def check_header(header: Any, spaces: int) -> None:
+    need(spaces < 32, "header", "C3", f"{spaces} spaces")
+    need(isinstance(header, dict), "header", "C3", "no object")
+    metadata = header.get("__metadata__")
+    good = isinstance(metadata, dict) and metadata.keys() == {"dtscodec"} and isinstance(metadata["dtscodec"], str)
+    need(good, "header", "C4", "__metadata__")
+    for name, entry in header.items():
+        if name != "__metadata__":
+            check_entry(name, entry)
+
+
+def check_entry(name: str, entry: Any) -> None:
+    """One tensor of a safetensors header."""
+    good = isinstance(entry, dict) and entry.keys() == {"dtype", "shape", "data_offsets"}
+    need(good, "header", "C4", f"{name!r}: not an object of dtype, shape and data_offsets")
+    good = isinstance(entry["dtype"], str) and is_wholes(entry["shape"]) and is_wholes(entry["data_offsets"], 2, 2)
+    need(good, "header", "C4", f"{name!r}: dtype, shape or data_offsets")
+
+
+# --- 3.2 arenas ---
+
+
+def check_arenas(entries: dict[str, Any], start: int, optional: list[str], file_size: int) -> None:
+    for name in entries:
+        known = name in ARENAS or (name[:2] == "x." and name[2:] in optional)
+        need(known, "unknown", "C8", f"arena {name!r}")
+    for name in ("digests", "index"):
+        need(name in entries, "layout", "C5", f"no {name}")
+    placed = sorted(entries, key=lambda name: list(entries[name]["data_offsets"]))
+    skipped = [name for name in placed if name not in ARENAS]
+    ours = [name for name in ARENAS if name in entries]
+    need(placed[len(ours) :] == skipped, "layout", "C8", f"{skipped} before others")
+    need(placed == ours + skipped, "layout", "C5", f"order: {placed}")
+    end = 0
+    for name in placed:
+        check_arena(name, entries[name], end)
+        end = entries[name]["data_offsets"][1]
+        aligned = name not in ALIGNED or (start + entries[name]["data_offsets"][0]) % 32 == 0
+        need(aligned, "layout", "C6", f"{name} is not aligned")
+    need(file_size >= start + end, "truncated", "C1", f"{file_size} bytes of {start + end}")
+    need(file_size == start + end, "layout", "C1", f"{file_size} bytes, not {start + end}")
+
+
+def check_arena(name: str, entry: dict[str, Any], begin: int) -> None:
+    dtype, shape = entry["dtype"], entry["shape"]
+    if name in ARENAS:
+        need(dtype in (("F32", "BF16") if name == "numbers" else ("U8",)), "layout", "C5", f"{name}: {dtype}")
+        rows = name in ("digests", "base")
+        need(len(shape) == (2 if rows else 1), "layout", "C5", f"{name}: {shape}")
+        widths = {"digests": (32, 32), "base": (4, 32)}.get(name, (0, 2**53))
+        need(widths[0] <= shape[-1] <= widths[1], "layout", "C5", f"{name}: {shape}")
+    else:
+        need(dtype == "U8", "layout", "C8", f"{name}: {dtype}")
+    size = prod(shape) * BITS[dtype] // 8
+    need(entry["data_offsets"] == [begin, begin + size], "layout", "C5", f"{name}: not {size} bytes from {begin}")
+    need(size > 0, "layout", "C5", f"{name} is empty")
+
+
+# --- 3.3 summary ---
+
+
+def check_summary(summary: Any) -> None:
+    need(isinstance(summary, dict), "summary", "S2", "no object")
+    need(is_whole(summary.get("version"), 1, 1), "version", "S1", f"version {summary.get('version')}")
+    keys = {"version", "requires", "optional", "block", "tensors", "base", "task", "encoder"}
+    need(summary.keys() <= keys, "unknown", "S2", f"a key of {sorted(summary)}")
+    block = summary.get("block")
+    need(is_whole(block, 2**16, 2**24) and block & block - 1 == 0, "summary", "S2", f"block {block}")
+    need(is_whole(summary.get("tensors")), "summary", "S2", f"tensors {summary.get('tensors')}")
+    for key in ("requires", "optional"):
+        if key in summary:
+            v = summary[key]
+            need(isinstance(v, list) and v and all(is_text(x) for x in v) and ascend(v), "summary", "S2", key)
+    for key in ("task", "encoder"):
+        need(key not in summary or is_text(summary[key]), "summary", "S2", key)
+    if "base" in summary:
+        check_summary_base(summary["base"])
+    need("requires" not in summary, "feature", "S3", summary.get("requires"))  # version 1 has no features
+
+
+def check_summary_base(base: Any) -> None:
+    need(isinstance(base, dict), "summary", "S2", "base is no object")
+    need(base.keys() <= {"digest", "repo", "revision"}, "unknown", "S2", f"a key of base: {sorted(base)}")
+    need(is_hex(base.get("digest")), "summary", "S2", "digest of base")
+    for key in ("repo", "revision"):
+        need(key not in base or is_text(base[key]), "summary", "S2", f"{key} of base")
+
+
+# --- 3.4 digests ---
+
+
+def check_digest_rows(rows: int, covered: int, block: int) -> None:
+    """`covered` bytes are cut into digest blocks."""
+    count = -(-covered // block)
+    need(rows == 1 + count, "layout", "D1", f"{rows} rows for {count} digest blocks")
+
+
+def check_pack_id(computed: bytes, stored: bytes) -> None:
+    need(computed == stored, "checksum", "D2", f"the pack id is {computed.hex()}")
+
+
+def check_digest(computed: bytes, stored: bytes, i: int) -> None:
+    need(computed == stored, "checksum", "D3", f"digest block {i}")
+
+
+# --- 4. frames ---
+
+
+def inflate(
+    data: bytes, rule: str, limit: int | None = None, size: int | None = None, wrong_size: str = "zstd"
+) -> tuple[bytes, int]:
+    """Content and length of the zstd frame that `data` begins with: at most `limit` bytes, or exactly `size`."""
+    try:
+        frame = zstandard.get_frame_parameters(data)
+        need(data[:4] == b"\x28\xb5\x2f\xfd", "zstd", rule, "a skippable frame")
+        need(frame.dict_id == 0, "zstd", rule, "a dictionary")
+        need(frame.content_size < 2**63, "zstd", rule, "no content size")
+        need(limit is None or frame.content_size <= limit, "limit", rule, f"{frame.content_size} bytes inflated")
+        need(size in (None, frame.content_size), wrong_size, rule, f"{frame.content_size} bytes inflated, not {size}")
+        need(frame.window_size <= WINDOW_LIMIT, "zstd", rule, f"a window of {frame.window_size} bytes")
+        blocks, end = frame_blocks(data, zstandard.frame_header_size(data), rule)
+        end += 4 * frame.has_checksum
+        # No memory is taken for content that a frame cannot have, whatever it states.
+        need(frame.content_size <= blocks * BLOCK_LIMIT, "zstd", rule, f"{frame.content_size} bytes in {blocks} blocks")
+        need(end <= len(data), "zstd", rule, "the frame ends too early")
+        with zstandard.ZstdDecompressor(max_window_size=WINDOW_LIMIT).stream_reader(data[:end]) as reader:
+            content = reader.read(frame.content_size + 1)  # one more: this reads on to the end of the frame
+    except zstandard.ZstdError as error:
+        raise Refused("zstd", rule, error) from None
+    need(len(content) == frame.content_size, "zstd", rule, f"{len(content)} bytes, not {frame.content_size}")
+    return content, end
+
+
+def frame_blocks(data: bytes, at: int, rule: str) -> tuple[int, int]:
+    """How many blocks a frame has, and where the last one ends; the first one begins at `at`."""
+    blocks, last = 0, False
+    while not last:
+        need(at + 3 <= len(data), "zstd", rule, "the frame ends too early")
+        head = int.from_bytes(data[at : at + 3], "little")  # from the lowest bit: 1 bit last, 2 bits type, 21 bits size
+        at += 3 + (1 if head >> 1 & 3 == 1 else head >> 3)  # type 1 is one byte, repeated
+        blocks, last = blocks + 1, bool(head & 1)
+    return blocks, at
+
+
+def inflate_all(data: bytes, rule: str, size: int, wrong_size: str) -> bytes:
+    """The `size` bytes of the zstd frame that `data` is."""
+    content, used = inflate(data, rule, size=size, wrong_size=wrong_size)
+    need(used == len(data), "zstd", rule, f"{len(data) - used} bytes after the frame")
+    return content
+
+
+# --- 4.1 canonical JSON ---
+
+
+def canonical_json(data: bytes, reason: str, rule: str) -> Any:
+    """What `data` says, if it is the canonical form of it."""
+    try:
+        value = in_order(json.loads(data.decode(), parse_float=refuse_token, parse_constant=refuse_token))
+        again = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except (ValueError, RecursionError) as error:  # also for bytes that are not UTF-8, and for half surrogate pairs
+        raise Refused(reason, rule, f"JSON: {error}") from None
+    need(again == data, reason, rule, "JSON that is not canonical")
+    return value
+
+
+def in_order(v: Any, depth: int = 8) -> Any:
+    """`v` with keys in the order of RFC 8785: by UTF-16 code units."""
+    if v is False or (type(v) is int and abs(v) >= 2**53):
+        raise ValueError(f"{v!r:.40} has no place here")
+    if isinstance(v, dict | list) and depth == 0:
+        raise ValueError("nested too deep")
+    if isinstance(v, dict):
+        return {key: in_order(v[key], depth - 1) for key in sorted(v, key=lambda k: k.encode("utf-16-be"))}
+    return [in_order(x, depth - 1) for x in v] if isinstance(v, list) else v
+
+
+def refuse_token(token: str) -> None:
+    raise ValueError(f"{token:.40} is no integer")
+
+
+# --- 4. index ---
+
+
+def check_index(index: Any, tensors: int) -> None:
+    """Everything that the index alone can tell, but for `planes`; `tensors` is what the summary says."""
+    check_keys(index, "the index", {"tensors", "prefix", "absent", "metadata", "files"})
+    check_index_values(index)
+    entries, absent, files = index["tensors"], index.get("absent", []), index.get("files", [])
+    need(len(entries) <= 2**20, "limit", "T3", f"{len(entries)} tensors")
+    need(len(files) <= 2**16, "limit", "T3", f"{len(files)} files")
+    for entry in entries:
+        check_tensor(entry, index.get("prefix", ["", ""]))
+    check_names([entry["name"] for entry in entries])
+    check_names(absent)
+    blocks = sum(len(entry["blocks"]) for entry in entries)
+    need(blocks <= 2**22, "limit", "T3", f"{blocks} blocks")
+    need(len(entries) == tensors, "summary", "S2", f"{len(entries)} tensors, not {tensors}")
+    check_ties({entry["name"]: entry for entry in entries})
+    check_files(files)
+
+
+def check_index_values(index: dict[str, Any]) -> None:
+    need(isinstance(index.get("tensors"), list), "index", "I5", "tensors")
+    prefix = index.get("prefix", ["a", "b"])
+    good = isinstance(prefix, list) and len(prefix) == 2 and all(isinstance(x, str) for x in prefix)
+    need(good and prefix[0] != prefix[1], "index", "I5", "prefix")
+    for key, kind in (("absent", list), ("files", list), ("metadata", dict)):
+        need(key not in index or (isinstance(index[key], kind) and index[key]), "index", "I5", key)
+    for key, values in (("absent", index.get("absent", [])), ("metadata", index.get("metadata", {}).values())):
+        need(all(isinstance(v, str) for v in values), "index", "I5", key)
+
+
+def check_keys(v: Any, what: str, keys: set[str]) -> None:
+    need(isinstance(v, dict), "index", "I5", f"{what} is no object")
+    need(v.keys() <= keys, "unknown", "I3", f"a key of {what}: {sorted(v)}")
+
+
+def check_names(names: list[Any]) -> None:
+    need(all(is_name(name) for name in names), "index", "I4", "a name")
+    need(ascend(names), "index", "I4", "names do not ascend")
+
+
+# --- 4.2 tensors ---
+
+
+def check_tensor(t: Any, prefix: list[str]) -> None:
+    check_keys(t, "a tensor", {"name", "dtype", "shape", "split", "blocks"})
+    name, dtype, shape, blocks = t.get("name"), t.get("dtype"), t.get("shape"), t.get("blocks")
+    need(isinstance(name, str), "index", "I5", f"name {name}")
+    need(is_name(name), "index", "I4", f"name {name!r}")
+    need(isinstance(dtype, str) and dtype in BITS, "index", "T1", f"{name}: dtype {dtype}")
+    need(is_wholes(shape, 0, 8), "index", "T1", f"{name}: shape {shape}")
+    good = "split" not in t or is_whole(t["split"], 2, len(shape))  # 1 is the default, which is left out
+    need(good, "index", "T1", f"{name}: split")
+    need(prod(d for d in shape if d) <= 2**48, "limit", "T3", f"{name}: elements")
+    need(isinstance(blocks, list) and blocks, "index", "I5", f"{name}: blocks")
+    split, start = t.get("split", 1), 0
+    height, columns = prod(shape[:split]), prod(shape[split:])
+    own_base = prefix[1] + name[len(prefix[0]) :] if name.startswith(prefix[0]) else name
+    for b in blocks:
+        check_kind(b, name)
+        need(b["kind"] != "tie" or len(blocks) == 1, "index", "B4", f"{name}: a tie among blocks")
+        check_height(b, name, len(blocks))
+        rows = b.get("height", height)
+        check_block(b, name, rows, columns)
+        check_base(b, name, own_base, start)
+        check_elements(dtype, rows * columns, len(blocks), b, name)
+        check_bytes(b, name, start, rows, columns * BITS[dtype])
+        start += rows
+    need(start == height, "index", "B1", f"{name}: {start} rows of {height}")
+
+
+def check_bytes(b: dict[str, Any], name: str, start: int, rows: int, row_bits: int) -> None:
+    base = b.get("base", name)
+    before = 0 if base is None or b["kind"] in ("tie", "raw") else base[1] if isinstance(base, list) else start
+    need(rows * row_bits % 8 == 0 and before * row_bits % 8 == 0, "index", "T2", f"{name}: rows do not fill bytes")
+
+
+# --- 4.3 blocks ---
+
+
+def check_kind(b: Any, name: str) -> None:
+    need(isinstance(b, dict) and isinstance(b.get("kind"), str), "index", "B3", f"{name}: a block without kind")
+    need(b["kind"] in KEYS, "unknown", "I3", f"{name}: kind {b['kind']!r}")
+    need(b.keys() <= KEYS[b["kind"]] | {"kind"}, "unknown", "I3", f"{name}: a key of {sorted(b)}")
+
+
+def check_height(b: dict[str, Any], name: str, blocks: int) -> None:
+    good = "height" not in b if blocks == 1 else is_whole(b.get("height"), 1)
+    need(good, "index", "B3", f"{name}: height {b.get('height')}")
+
+
+def check_block(b: dict[str, Any], name: str, rows: int, columns: int) -> None:
+    for key, total in (("rows", rows), ("cols", columns)):
+        need(key not in b or is_whole(b[key], 1, total - 1), "index", "B3", f"{name}: {key} of {total}")
+    need(b["kind"] != "tie" or is_name(b.get("to")), "index", "B3", f"{name}: to")
+    need("planes" not in b or is_wholes(b["planes"]), "index", "P1", f"{name}: planes")
+    if b["kind"] == "values":
+        need(is_bits(b.get("bits")), "index", "B3", f"{name}: bits")
+        need("per" not in b or (b["per"] == "row" and b["bits"] in (4, 8)), "index", "B3", f"{name}: per")
+    if b["kind"] == "lowrank":
+        bands = b.get("bands")
+        good = isinstance(bands, list) and 0 < len(bands) <= 16 and all(is_band(band) for band in bands)
+        need(good, "index", "B3", f"{name}: bands")
+        need(b.get("levels", "vector") == "vector", "index", "B3", f"{name}: levels")
+        need(sum(r for r, _ in b["bands"]) <= 65535, "limit", "T3", f"{name}: components")
+
+
+def is_bits(v: Any) -> bool:
+    return is_whole(v) and v in (2, 4, 8, 16)
+
+
+def is_band(v: Any) -> bool:
+    return is_wholes(v, 2, 2) and v[0] >= 1 and is_bits(v[1])
+
+
+def check_elements(dtype: str, elements: int, blocks: int, b: dict[str, Any], name: str) -> None:
+    coded = b["kind"] in CODED
+    need(not coded or dtype in FLOATS, "index", "B2", f"{name}: {dtype} cannot be coded")
+    need(elements or (not coded and blocks == 1), "index", "B2", f"{name}: a block without elements")
+
+
+def check_ties(entries: dict[str, Any]) -> None:
+    for name, t in entries.items():
+        if t["blocks"][0]["kind"] == "tie":
+            to = entries.get(t["blocks"][0]["to"], t)  # a tie to nothing is as bad as one to itself
+            equal = to["dtype"] == t["dtype"] and to["shape"] == t["shape"]
+            need(equal and to["blocks"][0]["kind"] != "tie", "index", "B4", f"{name}: to")
+
+
+# --- 4.4 the base of a block ---
+
+
+def check_base(b: dict[str, Any], name: str, own: str, start: int) -> None:
+    """The name and first row that a block refers to, in the shortest form; `own` is the default name."""
+    base = b.get("base", own)
+    if b["kind"] in ("tie", "raw") or base is None:
+        return
+    if isinstance(base, list):
+        good = len(base) == 2 and isinstance(base[0], str) and is_whole(base[1]) and base[1] != start
+        need(good, "index", "B3", f"{name}: base")
+        base = base[0]
+    else:
+        need(isinstance(base, str) and ("base" not in b or base != own), "index", "B3", f"{name}: base")
+    need(is_name(base), "index", "I4", f"{name}: base {base!r}")
+
+
+def check_base_tensor(t: Any, b: Any, tensors: dict[str, Any]) -> None:
+    """For a block of a tensor, both as parsed, in the tensors of the base."""
+    need(b.base[0] in tensors, "base-tensor", "R1", f"{t.name}: the base has no {b.base[0]!r}")
+    base = tensors[b.base[0]]
+    height, columns = prod(base.shape[: t.split]), prod(base.shape[t.split :])
+    whole = BITS.get(base.dtype, 0) * height * columns == 8 * len(base.data)
+    need(whole, "base-tensor", "R1", f"{t.name}: dtype and shape of its base do not give its size")
+    good = len(base.shape) >= t.split if t.shape else not base.shape
+    need(good, "base-tensor", "R1", f"{t.name}: the base's shape is {base.shape}")
+    good = columns == b.columns and b.base[1] + b.height <= height
+    need(good, "base-tensor", "R1", f"{t.name}: the base's shape is {base.shape}")
+    good = base.dtype == t.dtype or (base.dtype in FLOATS and t.dtype in FLOATS)  # as a coded block's dtype is (B2)
+    need(good, "base-tensor", "R2", f"{t.name}: {base.dtype} to {t.dtype}")
+
+
+# --- 4.5 files ---
+
+
+def check_files(files: list[Any]) -> None:
+    for f in files:
+        check_file(f)
+    names = [f["name"] for f in files]
+    need(ascend(names), "index", "I4", "names of files do not ascend")
+    taken = set(names)
+    for name in names:
+        folders = {name[:i] for i, c in enumerate(name) if c == "/"}
+        need(taken.isdisjoint(folders), "file", "F1", f"{name!r}: a folder of it is a file")
+
+
+def check_file(f: Any) -> None:
+    named = isinstance(f, dict) and "digest" in f
+    check_keys(f, "a file", {"name", "digest"} if named else {"name", "size", "stored"})
+    good = is_hex(f["digest"]) if named else is_whole(f.get("size")) and is_whole(f.get("stored"))
+    need(isinstance(f.get("name"), str) and good, "index", "I5", "a file's name, digest, size or stored")
+    name = f["name"]
+    need(len(name.encode()) <= 1024, "limit", "T3", f"{name!r:.40}: a long name")
+    need(all(part and part[0] != "." for part in name.split("/")), "file", "F1", f"{name!r}: a component")
+    need(not any(c in "\\:" or c < " " for c in name), "file", "F1", f"{name!r}: a character")
+    need(name.endswith(SUFFIXES) and not name.endswith(".index.json"), "file", "F1", f"{name!r}: a suffix")
+    need(f.get("stored", 0) <= f.get("size", 0) <= 2**30, "file", "F2", f"{name!r}: size or stored")
+
+
+# --- 5. streams, and 3.2 again: their lengths ---
+
+
+def check_totals(arenas: dict[str, tuple[int, int]], sizes: dict[str, int]) -> None:
+    """Where each arena begins and ends in the file, and how long its content is."""
+    for name, size in sizes.items():
+        begin, end = arenas.get(name, (0, 0))
+        padded = any(arenas[x][0] == end for x in ALIGNED if x in arenas)  # the next arena is one of the three
+        pad = -(begin + size) % 32 if name in arenas and padded else 0
+        need(end - begin == size + pad, "totals", "C7", f"{name}: {end - begin} bytes, not {size} + {pad}")
+
+
+def check_padding(padding: bytes, name: str) -> None:
+    need(not any(padding), "padding", "C7", f"after {name}")
+
+
+def check_bitmaps_there(there: bool, size: int) -> None:
+    need(there == (size > 0), "totals", "W2", f"{size} bytes of bitmaps, but {'an' if there else 'no'} arena rows")
+
+
+def check_bitmap(bitmap: bytes, n: int, count: int) -> None:
+    bits = int.from_bytes(bitmap, "little")
+    good = count == n or (bits.bit_length() <= n and bits.bit_count() == count)
+    need(good, "rows", "W1", f"a bitmap without {count} bits of {n}")
+
+
+def check_finite(numbers: Array) -> None:
+    need(np.isfinite(numbers).all(), "numbers", "N1", "not finite")
+
+
+def check_norm(norm: float) -> None:
+    need(norm >= 0, "numbers", "N2", f"a norm of {norm}")
+
+
+def check_levels(levels: Array) -> None:
+    need((np.diff(levels) >= 0).all(), "numbers", "N2", "levels do not ascend")
+
+
+def check_code_padding(codes: Array) -> None:
+    need(not codes.any(), "padding", "E1", "of a vector")
+
+
+def check_code_values(values: Array) -> None:
+    need(np.isfinite(values).all(), "numbers", "E2", "a code is not finite")
+
+
+def check_planes(planes: list[int], plain: list[int], name: str) -> None:
+    need(len(planes) == len(plain), "index", "P1", f"{name}: {len(planes)} planes, not {len(plain)}")
+    need(all(a <= b for a, b in zip(planes, plain, strict=True)), "index", "P1", f"{name}: a long plane")
+
+
+# --- 7. base identity, 8. decoding ---
+
+
+def check_base_used(summary: dict[str, Any], header: dict[str, Any], used: int) -> None:
+    need(("base" in summary) == (used > 0), "totals", "H1", "base in the summary")
+    leaves = header["base"]["shape"][0] if "base" in header else 0
+    need(leaves == used, "totals", "H1", f"{leaves} leaves of {used} base tensors")
+
+
+def check_leaf(computed: bytes, stored: bytes, name: str) -> None:
+    need(computed[: len(stored)] == stored, "base-leaf", "H2", f"{name}: {computed.hex()}")
+
+
+def check_base_digest(computed: str, stored: str) -> None:
+    need(computed == stored, "base-digest", "H3", computed)
+
+
+def check_memory(size: int, limit: int, name: str) -> None:
+    need(size <= limit, "limit", "L2", f"{name}: {size} bytes")
