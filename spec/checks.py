@@ -27,6 +27,7 @@ KEYS["lowrank"] = {"height", "base", "rows", "cols", "bands", "levels"}
 SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".vocab", ".spm")
 BLOCK_LIMIT = 2**17  # RFC 8878: what one block of a zstd frame can hold
 WINDOW_LIMIT = 2**27
+CHUNK = 2**20  # section 5.4
 
 
 class Refused(ValueError):
@@ -495,9 +496,12 @@ def check_code_values(values: Array) -> None:
     need(np.isfinite(values).all(), "numbers", "E2", "a code is not finite")
 
 
-def check_planes(planes: list[int], plain: list[int], name: str) -> None:
-    need(len(planes) == len(plain), "index", "P1", f"{name}: {len(planes)} planes, not {len(plain)}")
-    need(all(a <= b for a, b in zip(planes, plain, strict=True)), "index", "P1", f"{name}: a long plane")
+def check_planes(planes: list[int], size: int, k: int, name: str) -> None:
+    """`size` bytes in k planes a chunk. How many there are is checked before anything as long is made."""
+    need(len(planes) == -(-size // CHUNK) * k, "index", "P1", f"{name}: {len(planes)} planes for {size} bytes")
+    for i, stored in enumerate(planes):
+        plain = min(CHUNK, size - i // k * CHUNK) // k
+        need(stored <= plain, "index", "P1", f"{name}: a plane of {stored} bytes, not {plain}")
 
 
 # --- 7. base identity, 8. decoding ---

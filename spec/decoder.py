@@ -120,7 +120,7 @@ class Pack:
         for bitmap, (n, count) in zip(bitmaps, stages.bitmap_axes(b), strict=True):
             checks.check_bitmap(bitmap, n, count)
         if b.kind == "lowrank":
-            checks.check_norm(self._numbers[b.places["numbers"]])
+            checks.check_norm(self._numbers[b.numbers_at])
         for u_levels, v_levels, _ in stages.block_numbers(b, self._numbers):
             checks.check_levels(u_levels)
             checks.check_levels(v_levels)
@@ -133,12 +133,12 @@ class Pack:
 
     def _numbers_and_codes(self, b: Block) -> tuple[list[list[Array]], list[bytes]]:
         """Of each band of a coded block; for step 3, this reads the codes."""
-        codes = [self._file.read("codes", at, stages.band_size(b, k)) for k, at in enumerate(b.codes)]
+        codes = [self._file.read("codes", at, stages.band_size(b, k)) for k, at in enumerate(b.codes_at)]
         return list(stages.block_numbers(b, self._numbers)), codes
 
     def _raw(self, b: Block, dtype: str) -> bytes:
         """The bytes of a `raw` block (5.4)."""
-        at, planes = b.places["raw"], []
+        at, planes = b.raw_at, []
         if b.planes is None:
             return self._file.read("raw", at, b.size)
         for size, plain in zip(b.planes, stages.plane_sizes(b.size, dtype), strict=True):
@@ -193,8 +193,9 @@ class Pack:
             if b.kind == "lowrank":
                 u, v = stages.components(b, *self._numbers_and_codes(b))
                 rows, cols = self._coded(b)
-                e = 2.0**-53 if t.dtype == "F64" else 2.0**-24
-                bound[b.start + rows, cols] = (len(u) + 4) * e * stages.ordered_sum(abs(u), abs(v))
+                e, f = (2.0**-53, 2.0**-1022) if t.dtype == "F64" else (2.0**-24, 2.0**-126)
+                below = (len(u) + 1) * (1 + abs(v).max()) * f  # what products below the normal range may lose
+                bound[b.start + rows, cols] = (len(u) + 4) * e * stages.ordered_sum(abs(u), abs(v)) + below
         return bound
 
     def check_base(self) -> None:

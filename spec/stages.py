@@ -11,12 +11,11 @@ from typing import Any
 
 import checks
 import numpy as np
-from checks import BITS, Array
+from checks import BITS, CHUNK, Array
 
 STORED = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}  # numpy has no BF16: its bits are kept instead
 UPPER = [0.1279296875, 0.388671875, 0.65625, 0.94140625, 1.2578125, 1.6171875, 2.0625, 2.734375]
 FIXED = np.array([-x for x in reversed(UPPER)] + UPPER)  # values of 4-bit codes
-CHUNK = 2**20
 
 
 # --- 3.4 digests ---
@@ -34,7 +33,7 @@ def pack_id(head: bytes, rows: list[bytes]) -> bytes:
 # --- 4. index ---
 
 
-@dataclass
+@dataclass(slots=True)
 class Block:
     """The keys of section 4.3, defaults filled in by `parse_tensor`; then what follows from them."""
 
@@ -52,8 +51,10 @@ class Block:
     start: int = 0  # its first row in the tensor
     columns: int = 0
     size: int = 0  # bytes that it decodes to
-    places: dict[str, int] = field(default_factory=dict)  # where its part of each stream begins
-    codes: list[int] = field(default_factory=list)  # where each of its bands begins in `codes`
+    bitmaps_at: int = 0  # where its part of each stream begins
+    numbers_at: int = 0
+    raw_at: int = 0
+    codes_at: list[int] = field(default_factory=list)  # of each band
 
 
 @dataclass
@@ -81,7 +82,7 @@ def parse_tensor(keys: dict[str, Any], prefix: list[str]) -> Entry:
         elif isinstance(b.base, str):
             b.base = [b.base or own, start]
         if b.planes is not None:
-            checks.check_planes(b.planes, plane_sizes(b.size, t.dtype), t.name)
+            checks.check_planes(b.planes, b.size, plane_count(t.dtype), t.name)
         start += b.height
     return t
 
@@ -119,7 +120,7 @@ def place_streams(blocks: list[Block]) -> dict[str, int]:
     """Tells the blocks where their parts of the streams begin; gives how long the streams are, files apart."""
     ends = {"rows": 0, "numbers": 0, "codes": 0, "raw": 0}
     for b in blocks:
-        b.places = dict(ends)
+        b.bitmaps_at, b.numbers_at, b.raw_at = ends["rows"], ends["numbers"], ends["raw"]
         ends["rows"] += sum(bitmap_size(n, count) for n, count in bitmap_axes(b))
         ends["numbers"] += (b.kind == "lowrank") + sum(prod(shape) for band in number_shapes(b) for shape in band)
         if b.kind == "raw":
@@ -127,7 +128,7 @@ def place_streams(blocks: list[Block]) -> dict[str, int]:
     for k in range(16):
         for b in blocks:
             if k < len(b.bands):
-                b.codes.append(ends["codes"])
+                b.codes_at.append(ends["codes"])
                 ends["codes"] += band_size(b, k)
     return ends
 
@@ -137,7 +138,7 @@ def place_streams(blocks: list[Block]) -> dict[str, int]:
 
 def block_bitmaps(b: Block, bitmaps: bytes) -> Iterator[bytes]:
     """The parts of the stream that are the block's: for rows and for columns, empty where all are coded."""
-    at = b.places["rows"]
+    at = b.bitmaps_at
     for n, count in bitmap_axes(b):
         size = bitmap_size(n, count)
         yield bitmaps[at : at + size]
@@ -156,7 +157,7 @@ def unpack_bitmap(bitmap: bytes, n: int) -> Array:
 
 def block_numbers(b: Block, numbers: Array) -> Iterator[list[Array]]:
     """The parts of the stream that are the block's: arrays as in `number_shapes`."""
-    at = b.places["numbers"] + (b.kind == "lowrank")  # the norm is first
+    at = b.numbers_at + (b.kind == "lowrank")  # the norm is first
     for band in number_shapes(b):
         parts = []
         for shape in band:

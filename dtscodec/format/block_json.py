@@ -102,6 +102,7 @@ def _base_json(base: BaseRows | None, own: BaseRows) -> dict[str, Json]:
 
 def _parse_base(fields: Fields, own: BaseRows) -> BaseRows | None:
     if "base" not in fields:
+        check_names([own.name])  # which `prefix` may have made
         return own
     value = fields.take_any("base")
     if value is None:

@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from dtscodec.format.bits import WIDTHS, vector_bytes
 from dtscodec.format.dtypes import TensorSpec, bits_of, plane_count
-from dtscodec.format.planes import plane_sizes
+from dtscodec.format.planes import plane_number, plane_sizes
 
 MAX_COMPONENTS = 65_535
 MAX_BANDS = 16
@@ -59,9 +59,10 @@ class Raw:
         plain = self.height * columns * bits_of(spec.dtype) // 8
         if self.planes is None:
             return plain
+        number = plane_number(plain, plane_count(spec.dtype))
+        if number != len(self.planes):
+            raise ValueError(f"expected {number} planes, got {len(self.planes)}")
         sizes = plane_sizes(plain, plane_count(spec.dtype))
-        if len(sizes) != len(self.planes):
-            raise ValueError(f"expected {len(sizes)} planes, got {len(self.planes)}")
         if any(not 0 <= length <= size for length, size in zip(self.planes, sizes, strict=True)):
             raise ValueError("expected planes no longer than plain bytes")
         return sum(self.planes)

@@ -5,7 +5,7 @@ import zstandard
 INDEX_LEVEL = 19
 RAW_LEVEL = 9
 
-_MAX_WINDOW = 2**27
+MAX_WINDOW = 2**27
 
 
 def compress(data: bytes | memoryview, level: int) -> bytes:
@@ -45,9 +45,11 @@ def decompress(data: bytes, limit: int) -> tuple[bytes, int]:
             raise ValueError(f"expected a zstd frame without dictionary, got one for {parameters.dict_id}")
         if size > limit:
             raise OverflowError(f"expected at most {limit} bytes of content, got {size}")
+        if parameters.window_size > MAX_WINDOW:
+            raise ValueError(f"expected a window of at most {MAX_WINDOW} bytes, got {parameters.window_size}")
         used = _frame_length(data, parameters.has_checksum)
         # With the size known, the library writes into one buffer of that size, whatever the blocks claim.
-        content = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompress(data[:used])
+        content = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompress(data[:used])
     except zstandard.ZstdError as error:
         raise ValueError(f"expected a zstd frame, got: {error}") from error
     if len(content) != size:

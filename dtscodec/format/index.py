@@ -30,6 +30,8 @@ class TensorEntry:
             raise ValueError("expected at least one block")
         rows = self.spec.matrix(self.split)[0]
         heights = [block.height for block in self.blocks]
+        if len(heights) > 1 and not self.spec.elements:
+            raise ValueError(f"expected one block for a tensor without elements, got {len(heights)}")
         if sum(heights) != rows or (len(heights) > 1 and min(heights) < 1):
             raise ValueError(
                 f"expected blocks of {rows} rows in all, got {heights if len(heights) < 9 else sum(heights)}"

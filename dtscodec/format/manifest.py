@@ -9,10 +9,10 @@ from dtscodec.format import canonical
 from dtscodec.format.block_json import block_json, check_names, parse_block
 from dtscodec.format.blocks import BaseRows, Block, Tie
 from dtscodec.format.canonical import Json
-from dtscodec.format.dtypes import MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
+from dtscodec.format.dtypes import MAX_DIMENSIONS, MAX_ELEMENTS, MAX_NAME_BYTES, TensorSpec
 from dtscodec.format.fields import Fields
 from dtscodec.format.file_names import valid_file_name
-from dtscodec.format.index import CarriedFile, FileEntry, Index, NamedFile, TensorEntry, base_name
+from dtscodec.format.index import CarriedFile, FileEntry, Index, NamedFile, TensorEntry, base_name, utf8
 
 MAX_TENSORS = 2**20
 MAX_BLOCKS = 2**22
@@ -189,7 +189,9 @@ def _parse_file(item: dict[str, Json]) -> FileEntry:
             raise ValueError(f"expected a digest of 64 hex digits for {name}, got {entry.digest!r:.80}")
     else:
         entry = CarriedFile(name, fields.take("size", int), fields.take("stored", int))
-        if not 0 <= entry.stored <= entry.size <= MAX_FILE_BYTES:
+        if entry.size < 0 or entry.stored < 0:
+            raise ValueError(f"expected sizes of at least 0 for {name}, got {entry.size}, {entry.stored}")
+        if not entry.stored <= entry.size <= MAX_FILE_BYTES:
             detail = f"expected a size of at most 1 GiB and no more bytes stored, got {entry.size}, {entry.stored}"
             raise FormatError("file", name, detail, "4.5")
     fields.done("4.5")
@@ -199,6 +201,8 @@ def _parse_file(item: dict[str, Json]) -> FileEntry:
 def _check_files(index: Index) -> None:
     if len(index.files) > MAX_FILES:
         raise OverflowError(f"expected at most {MAX_FILES} files, got {len(index.files)}")
+    if any(len(utf8(entry.name)) > MAX_NAME_BYTES for entry in index.files):
+        raise OverflowError(f"expected names of files of at most {MAX_NAME_BYTES} bytes, got a longer one")
     check_names([entry.name for entry in index.files])
     names = {entry.name for entry in index.files}
     for name in sorted(names):

@@ -14,11 +14,16 @@ from dtscodec.format.frames import RAW_LEVEL, compress, decompress
 CHUNK_BYTES = 2**20
 
 
+def plane_number(size: int, planes: int) -> int:
+    """How many planes `size` bytes have, over all chunks."""
+    return -(-size // CHUNK_BYTES) * planes
+
+
 def plane_sizes(size: int, planes: int) -> list[int]:
     """Plain length of each plane of each chunk of `size` bytes, in storage order.
 
-    >>> plane_sizes(2**20 + 6, 2)
-    [524288, 524288, 3, 3]
+    >>> plane_sizes(2**20 + 6, 2), plane_number(2**20 + 6, 2)
+    ([524288, 524288, 3, 3], 4)
     """
     full, rest = divmod(size, CHUNK_BYTES)
     return [CHUNK_BYTES // planes] * planes * full + ([rest // planes] * planes if rest else [])

@@ -200,7 +200,7 @@ def stage_examples(table: dict[str, Any]) -> Iterator[bool]:
         ends = stages.place_streams([b])
         stream, numbers = unhex(case["codes_hex"]), numbers_of(case["numbers"])
         yield (len(stream), len(numbers)) == (ends["codes"], ends["numbers"])
-        codes = [stream[at : at + stages.band_size(b, k)] for k, at in enumerate(b.codes)]
+        codes = [stream[at : at + stages.band_size(b, k)] for k, at in enumerate(b.codes_at)]
         delta = stages.block_delta(b, list(stages.block_numbers(b, numbers)), codes)
         yield delta.tolist() == [numbers_of(row).tolist() for row in case["delta"]]
 

@@ -851,6 +851,8 @@ def stream_cases() -> list[Invalid]:
           both(stream("codes", 96, 0), stream("codes", 97, 0x7C))),
         x("E2", "numbers", "code-nan", "a 16-bit code that is no number", stream("codes", 97, 0xFF)),
         x("P1", "index", "planes-few", "a plane missing", in_block("e", planes=[140])),
+        x("P1", "index", "planes-terabytes", "one plane for terabytes",
+          only("F64", [2**24, 2**24], {"kind": "raw", "planes": [1]}), "minimal"),
         x("P1", "index", "planes-none", "no planes", in_block("e", planes=[])),
         x("P1", "index", "planes-text", "planes that are text", in_block("e", planes="140")),
         x("P1", "index", "plane-long", "a plane of more than its bytes", last_plane(lambda f: bytes(141))),
