@@ -83,6 +83,10 @@ class BaseMismatchError(RefusedError):
     """The base at hand is not the base that is needed; `where` names it, or a tensor of it."""
 
 
+class PackNotFoundError(DtsError, FileNotFoundError):
+    """There is no pack to open."""
+
+
 class CheckpointError(DtsError, ValueError):
     """A checkpoint cannot be read or understood."""
 

@@ -431,6 +431,7 @@ def check_files(files: list[Any]) -> None:
         check_file(f)
     names = [f["name"] for f in files]
     need(ascend(names), "index", "I4", "names of files do not ascend")
+    need(sum(f.get("size", 0) for f in files) <= 2**30, "limit", "T3", "files of more than 1 GiB in all")
     taken = set(names)
     for name in names:
         folders = {name[:i] for i, c in enumerate(name) if c == "/"}

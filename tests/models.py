@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import transformers as hf
+from huggingface_hub.utils.tqdm import enable_progress_bars
 from torch import Tensor
 
 from dtscodec.checkpoints.checkpoint import open_checkpoint
@@ -18,6 +19,7 @@ VOCABULARY, WIDTH, INNER, HEADS, POSITIONS = 160, 64, 96, 2, 32
 State = dict[str, Tensor]
 
 hf.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+enable_progress_bars()  # The line before switches them off for everybody.
 
 
 @dataclass(frozen=True)

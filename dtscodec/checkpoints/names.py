@@ -4,9 +4,11 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from dtscodec.errors import BaseMismatchError, EncodeError
 from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.index import base_name
 
 Rule = tuple[str, str]
 """[a, b]: where a name starts with a, its name in the base is b followed by the rest."""
@@ -35,17 +37,9 @@ class NameMatch:
     absent: tuple[str, ...]
 
 
-def apply_rule(rule: Rule, name: str) -> str:
-    """The name that a rule gives a tensor in the base.
-
-    >>> apply_rule(("bert.", ""), "bert.pooler.bias"), apply_rule(("bert.", ""), "classifier.bias")
-    ('pooler.bias', 'classifier.bias')
-    """
-    a, b = rule
-    return b + name[len(a) :] if name.startswith(a) else name
-
-
-def match_names(fine: Specs, base: Specs, renames: Sequence[tuple[str, str]] = ()) -> NameMatch:
+def match_names(
+    fine: Specs, base: Specs, renames: Sequence[tuple[str, str]] = (), aliases: Mapping[str, str] = MappingProxyType({})
+) -> NameMatch:
     """Match the names of a fine-tune to those of its base.
 
     Names are equal, or one side has a leading prefix more: the rule that makes most tensors agree in name and
@@ -58,6 +52,8 @@ def match_names(fine: Specs, base: Specs, renames: Sequence[tuple[str, str]] = (
     renames : sequence of (old, new)
         Names of the fine-tune that start with `old` have `new` in its place in the base. Of several the longest
         `old` counts.
+    aliases : mapping
+        Tensors of the fine-tune that are the same memory as another one; they say nothing of its architecture.
 
     Raises
     ------
@@ -75,9 +71,9 @@ def match_names(fine: Specs, base: Specs, renames: Sequence[tuple[str, str]] = (
     rule = best_rule({name: spec for name, spec in fine.items() if name not in renamed}, base)
     counterpart: dict[str, str | None] = {}
     for name in fine:
-        target = renamed.get(name, apply_rule(rule, name))
+        target = renamed.get(name, base_name(name, rule))
         counterpart[name] = target if target in base else None
-    _check_architecture(fine, base, counterpart)
+    _check_architecture({name: spec for name, spec in fine.items() if name not in aliases}, base, counterpart)
     used = set(counterpart.values())
     return NameMatch(rule, counterpart, tuple(sorted(name for name in base if name not in used)))
 
@@ -148,7 +144,7 @@ def _apply_renames(fine: Specs, base: Specs, renames: Sequence[tuple[str, str]])
         raise EncodeError(f"--map: expected each OLD once, got {repeated[0]!r} again")
     result: dict[str, str] = {}
     for old, new in sorted(renames, key=lambda pair: (-len(pair[0]), pair)):
-        targets = {name: apply_rule((old, new), name) for name in fine if name.startswith(old) and name not in result}
+        targets = {name: base_name(name, (old, new)) for name in fine if name.startswith(old) and name not in result}
         if not targets:
             raise EncodeError(f"--map {old}={new}: expected a tensor of the fine-tune that starts so, got none")
         if not any(target in base for target in targets.values()):
@@ -160,9 +156,8 @@ def _apply_renames(fine: Specs, base: Specs, renames: Sequence[tuple[str, str]])
 
 def _check_architecture(fine: Specs, base: Specs, counterpart: Mapping[str, str | None]) -> None:
     """Refuse a base that shares columns with less than half of the fine-tune's elements."""
-    fits = {
-        name for name, other in counterpart.items() if other is not None and _columns_agree(fine[name], base[other])
-    }
+    others = {name: other for name in fine if (other := counterpart[name]) is not None}
+    fits = {name for name, other in others.items() if _columns_agree(fine[name], base[other])}
     total = sum(spec.elements for spec in fine.values())
     if 2 * sum(fine[name].elements for name in fits) >= total:
         return

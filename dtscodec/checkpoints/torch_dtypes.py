@@ -156,7 +156,7 @@ def tensor_from_bytes(array: Bytes, spec: TensorSpec) -> "torch.Tensor":
 
     dtype, shape = torch_form(spec)
     if not spec.nbytes:
-        return torch.empty(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="cpu")
     source: Any = array if array.flags.writeable else np.asarray(_Writable(array))
     return torch.from_numpy(source).view(dtype).reshape(shape)
 

@@ -105,8 +105,8 @@ def _encode_one(base: "Base", name: str, path: str, out: Path, config: "EncodeCo
 
     with open_checkpoint(path) as checkpoint:
         total = sum(spec.nbytes for spec in checkpoint.specs.values())
-    with progress_bar(name, total) as progress:
-        report = encode(base, path, out, config, task=name, force=force, progress=progress)
+        with progress_bar(name, total) as progress:
+            report = encode(base, checkpoint, out, config, task=name, force=force, progress=progress)
     sizes = f"{show.size(report.fine_bytes)} -> {show.size(report.pack_bytes)}"
     share = show.percent(report.pack_bytes, report.fine_bytes)
     show.lines(f"{name}: {sizes} ({share}), relative error {report.relative_error:.2f}, {report.seconds:.1f} s: {out}")

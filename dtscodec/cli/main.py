@@ -69,7 +69,10 @@ def _catch_signals() -> dict[signal.Signals, Any]:
     if threading.current_thread() is not threading.main_thread():
         return {}
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    return {number: signal.signal(number, _interrupt) for number in (signal.Signals[name] for name in names)}
+    numbers = [signal.Signals[name] for name in names]
+    # What is ignored stays so: `nohup` means it.
+    caught = [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    return {number: signal.signal(number, _interrupt) for number in caught}
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -12,6 +12,7 @@ from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.torch_dtypes import Bytes, tensor_from_bytes
 from dtscodec.codec.decode import PackSource, decode
 from dtscodec.codec.decoded import Decoded
+from dtscodec.codec.delta import convert
 from dtscodec.codec.inventory import TensorSize, tensor_sizes
 from dtscodec.codec.pack import Pack
 from dtscodec.codec.quantize import square
@@ -112,6 +113,9 @@ def compare(
 ) -> Comparison:
     """Decode a pack and compare it with its fine-tune.
 
+    Deltas are those of the weights as they are stored, rounded to their dtype: fine-tune minus base, and decoded minus
+    base. (The figure that `encode` reports is taken before that last rounding.)
+
     Parameters
     ----------
     pack : path, bytes or Pack
@@ -159,8 +163,8 @@ def _compare_tensor(decoded: Decoded, fine: Checkpoint, size: TensorSize) -> Ten
     ours_matrix, theirs_matrix = _matrix(ours, entry), _matrix(theirs, entry)
     closeness = Closeness()
     for row, block in entry.placed():
-        if isinstance(block, Values | LowRank) or not exact:
-            rows = slice(row, row + block.height)
+        rows = slice(row, row + block.height)
+        if isinstance(block, Values | LowRank) or not torch.equal(ours_matrix[rows], theirs_matrix[rows]):
             start = _base_rows(decoded, entry, base_of(block), block.height).to(ours_matrix.dtype)
             closeness += measure(theirs_matrix[rows] - start, ours_matrix[rows] - start)
     return TensorComparison(size, exact, closeness)
@@ -180,9 +184,9 @@ def _matrix(data: Bytes, entry: TensorEntry) -> Tensor:
 
 
 def _base_rows(decoded: Decoded, entry: TensorEntry, base: BaseRows | None, height: int) -> Tensor:
-    """The rows that a block's delta is counted from: zero without a base."""
+    """The rows that a block's delta is counted from: the base's, rounded to the tensor's dtype; zero without a base."""
     if base is None or decoded.base is None:
-        return torch.zeros(())
+        return torch.zeros((), device="cpu")
     spec = decoded.base.specs[base.name]
     whole = tensor_from_bytes(decoded.base.read(base.name), spec).reshape(spec.matrix(entry.split))
-    return whole[base.first : base.first + height]
+    return convert(whole[base.first : base.first + height], entry.spec.dtype)

@@ -1,13 +1,25 @@
 """What an encoder is asked to do."""
 
+import glob
+import shlex
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from numbers import Integral
 from typing import Literal, get_args
 
 LevelScope = Literal["matrix", "vector"]
 
 PAPER_HEADS = ("classifier*", "score*")
 """Tensors that the authors of DTS keep exactly."""
+
+
+def keep_exact(name: str) -> str:
+    """The way out for a tensor that cannot be coded.
+
+    >>> keep_exact("layer[0].weight")
+    "keep it exact with --raw 'layer[[]0].weight'"
+    """
+    return f"keep it exact with --raw {shlex.quote(glob.escape(name))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +32,8 @@ class EncodeConfig:
         A fraction is a share of min(m, n) of each matrix, cut off as the authors do; an integer is a rank. A matrix
         that changed gets at least one component.
     raw : tuple of str
-        Patterns (as of a shell) of names that are stored exactly.
+        Patterns (as of a shell) of names that are stored exactly; by default the heads that the authors keep. The
+        command line adds to these, a tuple given here replaces them.
     levels : {"matrix", "vector"}
         One level table per factor matrix, as the authors' code has it, or one per singular vector, as the paper's text
         has it.
@@ -42,7 +55,9 @@ class EncodeConfig:
     files: bool = True
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.rank, int)
+        whole = isinstance(self.rank, Integral)
+        if isinstance(self.raw, str):
+            raise ValueError(f"expected a tuple of patterns, got the string {self.raw!r}")
         if isinstance(self.rank, bool) or not (self.rank >= 1 if whole else 0 < self.rank <= 1):
             raise ValueError(f"expected a rank of at least 1, or a share between 0 and 1, got {self.rank}")
         if self.levels not in get_args(LevelScope):
@@ -55,7 +70,7 @@ class EncodeConfig:
         (28, 4)
         """
         short = min(rows, columns)
-        wanted = self.rank if isinstance(self.rank, int) else int(self.rank * short)
+        wanted = int(self.rank) if isinstance(self.rank, Integral) else int(self.rank * short)
         return max(1, min(wanted, short))
 
     def keeps_exact(self, name: str) -> bool:

@@ -11,11 +11,8 @@ from dtscodec.checkpoints.identity import Base
 from dtscodec.codec.decoded import Decoded
 from dtscodec.codec.folder import find_base
 from dtscodec.codec.inputs import as_base
-from dtscodec.codec.pack import Pack
+from dtscodec.codec.pack import MAX_TENSOR_BYTES, Pack
 from dtscodec.errors import BackendError
-
-MAX_TENSOR_BYTES = 2**36
-"""Default of the largest tensor that is decoded (spec section 8, rule L2)."""
 
 PackSource: TypeAlias = "str | os.PathLike[str] | bytes | Pack"
 
@@ -74,9 +71,8 @@ def decode(
     """
     with ExitStack() as stack:
         opened = pack if isinstance(pack, Pack) else stack.enter_context(Pack(pack))
-        needs_base = opened.summary.base is not None
-        found = base if base is not None or not needs_base else find_base(opened)
-        opened_base = stack.enter_context(as_base(found)) if found is not None and needs_base else None
+        found = base if base is not None else find_base(opened)
+        opened_base = stack.enter_context(as_base(found)) if found is not None else None
         decoded = Decoded(opened, opened_base, _device(device), dtype, check, max_tensor_bytes)
         decoded.keep_open(stack.pop_all())
         return decoded

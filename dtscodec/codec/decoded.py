@@ -14,12 +14,12 @@ from dtscodec.checkpoints.torch_dtypes import Bytes, dtype_code, tensor_bytes, t
 from dtscodec.checkpoints.write import SHARD_BYTES, is_single_file, write_checkpoint
 from dtscodec.codec.delta import convert
 from dtscodec.codec.inputs import weight_paths
-from dtscodec.codec.pack import Pack
-from dtscodec.codec.reconstruct import reconstruct
-from dtscodec.errors import BaseMismatchError, FormatError
+from dtscodec.codec.pack import Pack, check_size
+from dtscodec.codec.reconstruct import check_fit, reconstruct
+from dtscodec.errors import BaseMismatchError
 from dtscodec.format.blocks import Tie
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
-from dtscodec.format.index import CarriedFile
+from dtscodec.format.index import CarriedFile, TensorEntry, base_of
 
 
 class Decoded(Mapping[str, Tensor]):
@@ -79,10 +79,9 @@ class Decoded(Mapping[str, Tensor]):
         entry = self.pack.reader.entry(name)
         if isinstance(entry.blocks[0], Tie):
             return self._bytes(entry.blocks[0].to)
-        if max(entry.spec.nbytes, self.spec(name).nbytes) > self._max_bytes:
-            detail = f"expected at most {self._max_bytes} bytes, got {entry.spec}; allow it with max_tensor_bytes"
-            raise FormatError("limit", name, detail, "8")
-        data = reconstruct(entry, self.pack.reader.blocks(name), self._read_base, self._device)
+        check_size(name, max(entry.spec.nbytes, self.spec(name).nbytes), self._max_bytes)
+        blocks = self.pack.reader.blocks(name)
+        data = reconstruct(entry, blocks, self._base_specs(entry), self._read_base, self._device)
         target = self.spec(name).dtype
         if target != entry.spec.dtype:
             data = convert(data.view(torch_dtype(entry.spec.dtype)), target).view(torch.uint8)
@@ -90,7 +89,7 @@ class Decoded(Mapping[str, Tensor]):
 
     # Base
 
-    def _read_base(self, name: str) -> tuple[TensorSpec, Bytes]:
+    def _read_base(self, name: str) -> Bytes:
         """Read a base tensor and check it (rule H2); the last one read completes the whole base's check (H3)."""
         if self.base is None:
             raise no_base(str(self.pack.path or "pack"))
@@ -100,16 +99,27 @@ class Decoded(Mapping[str, Tensor]):
             self._unread.discard(name)
             if not self._unread:
                 self.check_base()
-        return self.base.specs[name], data
+        return data
+
+    def _base_specs(self, entry: TensorEntry) -> Mapping[str, TensorSpec]:
+        """The base's tensors; without a base an error, if a block of the tensor needs one."""
+        if self.base is not None:
+            return self.base.specs
+        if any(map(base_of, entry.blocks)):
+            raise no_base(str(self.pack.path or "pack"))
+        return {}
 
     def check_base_tensors(self) -> None:
-        """Check every base tensor that the pack uses, then the whole (rules H2 and H3).
+        """Check every base tensor that the pack uses, then the whole (rules R1, R2, H2 and H3).
 
         Raises
         ------
         BaseMismatchError
             The base is another.
         """
+        for entry in self.pack.index.tensors:
+            for block in entry.blocks:
+                check_fit(entry, block, self._base_specs(entry))
         for name in self.pack.index.base_names():
             self._read_base(name)
         self.check_base()

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes, torch_dtype
+from dtscodec.codec.config import keep_exact
 from dtscodec.errors import EncodeError
 from dtscodec.format.dtypes import CODED_DTYPES, DType, TensorSpec
 
@@ -116,4 +117,4 @@ def _check_finite(name: str, tensor: Tensor, where: str = "") -> None:
     place = (~tensor.isfinite()).nonzero()[0].tolist()
     value = tensor[tuple(place)].item()
     detail = f"expected finite elements, got {value} at {place}{where}"
-    raise EncodeError(f"{name}: {detail}; keep it exact with --raw '{name}'")
+    raise EncodeError(f"{name}: {detail}; {keep_exact(name)}")

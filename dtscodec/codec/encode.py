@@ -8,13 +8,13 @@ from typing import BinaryIO
 
 from dtscodec import __version__
 from dtscodec.checkpoints.attachments import Carried, collect_files
-from dtscodec.checkpoints.checkpoint import Checkpoint, Source, open_checkpoint
+from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.identity import Base, digest, leaf
 from dtscodec.checkpoints.names import NameMatch, match_names
 from dtscodec.codec.config import EncodeConfig
 from dtscodec.codec.delta import StoredTensor
 from dtscodec.codec.encode_tensor import EncodedTensor, code_plan, plan_same, plan_tensor, tie_tensor
-from dtscodec.codec.inputs import as_base, weight_paths
+from dtscodec.codec.inputs import as_base, as_checkpoint, weight_paths
 from dtscodec.format.atomic import atomic_file
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import base_of
@@ -60,7 +60,7 @@ class EncodeReport:
 
 def encode(
     base: "Source | Base",
-    fine_tune: Source,
+    fine_tune: "Source | Checkpoint",
     out: str | Path,
     config: EncodeConfig | None = None,
     *,
@@ -73,8 +73,8 @@ def encode(
     Parameters
     ----------
     base : path, mapping of tensors, or Base
-        The base checkpoint. A `Base` is read and hashed once for several fine-tunes.
-    fine_tune : path or mapping of tensors
+        The base checkpoint. A `Base` is hashed once for several fine-tunes.
+    fine_tune : path, mapping of tensors, or Checkpoint
         The fine-tune.
     out : path
         The pack; its directory must exist.
@@ -112,7 +112,7 @@ def encode(
     start = time.perf_counter()
     config = config or EncodeConfig()
     out = Path(out)
-    with as_base(base) as opened, open_checkpoint(fine_tune) as fine:
+    with as_base(base) as opened, as_checkpoint(fine_tune) as fine:
         inputs = weight_paths(fine, opened.checkpoint)
         with atomic_file(out, force, inputs) as file, PackWriter(folder=out.parent) as writer:
             encoder = _Encoder(opened, fine, config, writer)
@@ -129,10 +129,11 @@ class _Encoder:
 
     def __init__(self, base: Base, fine: Checkpoint, config: EncodeConfig, writer: PackWriter) -> None:
         self._base, self._fine, self._config, self._writer = base, fine, config, writer
-        self._match: NameMatch = match_names(fine.specs, base.specs, config.renames)
+        self._match: NameMatch = match_names(fine.specs, base.specs, config.renames, fine.aliases)
         self._used: set[str] = set()
         self._first_of: dict[tuple[bytes, bool], str] = {}
         self._matched: dict[TensorSpec, dict[bytes, str]] = {}
+        self._originals: dict[str, str] = {}
         self._delta_square = self._error_square = 0.0
 
     def encode_tensors(self, progress: Progress) -> None:
@@ -160,18 +161,26 @@ class _Encoder:
         return code_plan(plan)
 
     def _original(self, fine: StoredTensor, is_new: bool) -> str:
-        """Name of the tensor that those of equal content are tied to; the tensor's own if it is that one.
+        """Name of the tensor that those of equal content are tied to; the tensor's own if it is tied to none."""
+        if fine.name not in self._originals:
+            self._originals[fine.name] = self._find_original(fine, is_new)
+        original = self._originals[fine.name]
+        # What others are tied to is tied to nothing itself.
+        self._originals[original] = original
+        return original
 
-        A new tensor looks for one that has a counterpart, later ones included: a state dict has a tied
-        `lm_head.weight` before the embedding, which alone a base on disk has, and would have to store it exactly.
-        What is to be kept exactly is tied to nothing that is not.
+    def _find_original(self, fine: StoredTensor, is_new: bool) -> str:
+        """Look for a tensor of equal content among those before, and, for a new tensor, among those with a counterpart.
+
+        A state dict has a tied `lm_head.weight` before the embedding, which alone a base on disk has: without looking
+        ahead the head would have to be stored exactly. What is to be kept exactly is tied to nothing that is not.
         """
         content, exact = leaf(fine.spec, fine.data), self._config.keeps_exact(fine.name)
-        matched = self._matched_of(fine.spec).get(content) if is_new else None
-        if matched is not None and (not exact or self._config.keeps_exact(matched)):
-            return matched
         if not exact and (content, True) in self._first_of:
             return self._first_of[content, True]
+        matched = self._matched_of(fine.spec).get(content) if is_new else None
+        if matched is not None and (not exact or self._config.keeps_exact(matched)):
+            return self._originals.get(matched, matched)
         return self._first_of.setdefault((content, exact), fine.name)
 
     def _matched_of(self, spec: TensorSpec) -> dict[bytes, str]:

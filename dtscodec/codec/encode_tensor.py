@@ -6,22 +6,24 @@ memory-hungry part, `code_plan`, begins.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from torch import Tensor
 
-from dtscodec.codec.config import EncodeConfig
+from dtscodec.codec.config import EncodeConfig, keep_exact
 from dtscodec.codec.delta import StoredTensor, delta_of, is_same, shared_part
-from dtscodec.codec.quantize import CodedBlock, Moved, code
-from dtscodec.format.blocks import BaseRows, LowRank, Raw, Same, Tie, Values
+from dtscodec.codec.quantize import CodedBlock, Moved, Planned
+from dtscodec.errors import EncodeError
+from dtscodec.format.blocks import BaseRows, Raw, Same, Tie
 from dtscodec.format.dtypes import TensorSpec, plane_count
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.planes import split_planes
 from dtscodec.format.streams import Streams
 
 SMALLEST_MATRIX = 32
-"""A 3-d tensor is a stack of matrices (fused experts) if these are at least so high and wide, else a convolution."""
+"""A 3-d tensor is a stack of matrices (fused experts) if these are several, and at least so high and wide."""
 
-Part = CodedBlock | tuple[Moved, LowRank | Values]
+Part: TypeAlias = CodedBlock | Planned
 """A block that is ready, or one that is still to be coded."""
 
 
@@ -85,9 +87,12 @@ def code_plan(plan: Plan) -> EncodedTensor:
     Raises
     ------
     EncodeError
-        A matrix cannot be decomposed.
+        A matrix cannot be decomposed, or its delta is too large for float32.
     """
-    blocks = [part if isinstance(part, CodedBlock) else code(*part) for part in plan.parts]
+    try:
+        blocks = [part.code() if isinstance(part, Planned) else part for part in plan.parts]
+    except EncodeError as error:
+        raise EncodeError(f"{plan.name}: {error}; {keep_exact(plan.name)}") from error
     entry = TensorEntry(plan.name, plan.spec, tuple(block.block for block in blocks), plan.split)
     squares = sum(block.delta_square for block in blocks), sum(block.error_square for block in blocks)
     return EncodedTensor(entry, [block.streams for block in blocks], *squares)
@@ -104,26 +109,30 @@ def _plan_shared(fine: StoredTensor, base: StoredTensor, config: EncodeConfig) -
         return [_same(fine.spec, base.name)], 1
     delta = delta_of(fine, base)
     split, parts = _plan_delta(delta, base.name, config)
-    if all(isinstance(part, CodedBlock) for part in parts) or _size(parts) >= fine.spec.nbytes:
+    planned = [part for part in parts if isinstance(part, Planned)]
+    # Nothing planned: the bits differ, but not the values, as 0 and -0 do.
+    if not planned or sum(part.size for part in planned) >= fine.spec.nbytes:
         return None, 1
     return parts, split
 
 
 def _plan_delta(delta: Tensor, base: str, config: EncodeConfig) -> tuple[int, list[Part]]:
     """Choose split and blocks by shape, as DTS does: matrices by SVD, anything else element by element."""
-    if delta.ndim == 3 and min(delta.shape[1:]) >= SMALLEST_MATRIX:
+    if delta.ndim == 3 and delta.shape[0] > 1 and min(delta.shape[1:]) >= SMALLEST_MATRIX:
         height = delta.shape[1]
         return 2, [_plan_matrix(matrix, BaseRows(base, i * height), config) for i, matrix in enumerate(delta)]
     if delta.ndim == 2:
         return 1, [_plan_matrix(delta, BaseRows(base, 0), config)]
-    rows = delta.shape[0] if delta.ndim else 1
-    moved = Moved.of(delta.reshape(rows, -1), BaseRows(base, 0))
-    return 1, [(moved, moved.elements()) if moved else _unmoved(rows, BaseRows(base, 0))]
+    # Each element is a row, so that every single one that did not move is left out.
+    moved = Moved.of(delta.reshape(-1, 1), BaseRows(base, 0))
+    return max(1, delta.ndim), [
+        Planned(moved, moved.elements()) if moved else _unmoved(delta.numel(), BaseRows(base, 0))
+    ]
 
 
 def _plan_matrix(delta: Tensor, base: BaseRows, config: EncodeConfig) -> Part:
     moved = Moved.of(delta, base)
-    return (moved, moved.matrix(config)) if moved else _unmoved(len(delta), base)
+    return Planned(moved, moved.matrix(config)) if moved else _unmoved(len(delta), base)
 
 
 def _unmoved(height: int, base: BaseRows) -> CodedBlock:
@@ -137,14 +146,3 @@ def _same(spec: TensorSpec, base: str) -> CodedBlock:
 def _raw(stored: StoredTensor, split: int = 1) -> CodedBlock:
     raw, planes = split_planes(stored.data, plane_count(stored.spec.dtype))
     return CodedBlock(Raw(stored.spec.matrix(split)[0], planes), Streams(raw=raw))
-
-
-def _size(parts: Sequence[Part]) -> int:
-    """Bytes that the coded parts are going to take."""
-    size = 0
-    for part in parts:
-        if not isinstance(part, CodedBlock):
-            moved, block = part
-            columns = moved.columns
-            size += block.bitmap_bytes(columns) + 4 * block.number_count(columns) + sum(block.band_bytes(columns))
-    return size

@@ -36,9 +36,7 @@ def truncated_svd(delta: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     try:
         u, s, v = torch.linalg.svd(delta, full_matrices=False)
     except RuntimeError as error:
-        raise EncodeError(
-            f"expected a singular value decomposition, got: {error}; store the tensor with --raw"
-        ) from error
+        raise EncodeError(f"expected a singular value decomposition, got '{str(error).splitlines()[0]}'") from error
     return canonical_signs(u[:, :rank], s[:rank], v[:rank])
 
 

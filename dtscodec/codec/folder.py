@@ -10,6 +10,7 @@ from dtscodec.errors import CheckpointError
 from dtscodec.format.atomic import atomic_file
 from dtscodec.format.canonical import Json
 from dtscodec.format.fields import Fields
+from dtscodec.format.index import NamedFile
 
 INDEX_NAME = "dtscodec.json"
 PACKS = "packs"
@@ -87,8 +88,12 @@ def _listed(item: Json) -> ListedPack:
 
 
 def find_base(pack: Pack) -> Path | None:
-    """The base that the index beside a pack names, in its directory or the one above; None if there is none."""
-    if pack.path is None:
+    """The base that the index beside a pack names, in its directory or the one above.
+
+    None if there is none, or if the pack needs none: no tensor and no file is the base's.
+    """
+    needs_one = pack.summary.base is not None or any(isinstance(file, NamedFile) for file in pack.index.files)
+    if pack.path is None or not needs_one:
         return None
     beside = Path(os.path.abspath(pack.path)).parent
     for directory in (beside, beside.parent):

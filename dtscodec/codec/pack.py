@@ -8,13 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtscodec.codec.dequantize import dequantize
-from dtscodec.errors import DtsError
+from dtscodec.errors import FormatError, PackNotFoundError
 from dtscodec.format.blocks import LowRank, Values
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import Index
 from dtscodec.format.reader import PackReader
 from dtscodec.format.source import FileSource, MemorySource
 from dtscodec.format.summary import Summary
+
+MAX_TENSOR_BYTES = 2**36
+"""Default of the largest tensor that is decoded (spec section 8, rule L2)."""
+
+
+def check_size(name: str, size: int, allowed: int) -> None:
+    """Raise FormatError if a tensor takes more bytes than its reader allows (rule L2)."""
+    if size > allowed:
+        raise FormatError("limit", name, f"expected at most {allowed} bytes, got {size}; see max_tensor_bytes", "8")
 
 
 class Pack:
@@ -79,8 +88,15 @@ class Pack:
         """Dtype and shape of a tensor; KeyError if there is none of that name."""
         return self.reader.entry(name).spec
 
-    def delta(self, name: str) -> NDArray[np.float32]:
+    def delta(self, name: str, max_tensor_bytes: int = MAX_TENSOR_BYTES) -> NDArray[np.float32]:
         """What the pack adds to the base's tensor, read alone by byte range.
+
+        Parameters
+        ----------
+        name : str
+            The tensor.
+        max_tensor_bytes : int
+            Largest result; a hostile pack may claim any size.
 
         Returns
         -------
@@ -94,9 +110,10 @@ class Pack:
         ValueError
             The tensor, or a part of it, is stored exactly, not as a delta: use `dtscodec.decode`.
         FormatError
-            The pack is damaged there.
+            The pack is damaged there, or the result larger than allowed.
         """
         entry = self.reader.entry(name)
+        check_size(name, 4 * entry.spec.elements, max_tensor_bytes)
         whole = np.zeros(entry.spec.matrix(entry.split), np.float32)
         for row, block, streams in self.reader.blocks(name):
             if isinstance(block, LowRank | Values):
@@ -120,7 +137,3 @@ class Pack:
 
     def __repr__(self) -> str:
         return f"<pack {self.path or 'in memory'}: {len(self.index.tensors)} tensors, {self.size} bytes>"
-
-
-class PackNotFoundError(DtsError, FileNotFoundError):
-    """There is no pack to open."""

@@ -10,6 +10,7 @@ from dtscodec.codec.codebook import four_groups
 from dtscodec.codec.config import EncodeConfig
 from dtscodec.codec.dequantize import Mask, dequantize
 from dtscodec.codec.factorize import one_thread, truncated_svd
+from dtscodec.errors import EncodeError
 from dtscodec.format.bits import pack_codes
 from dtscodec.format.blocks import Band, BaseRows, Block, LowRank, Values
 from dtscodec.format.parts import NO_NUMBERS, BandParts, Vectors, join_lowrank, join_masks, join_values
@@ -72,23 +73,48 @@ class Moved:
         return self.height, self.base, _count(self.rows), _count(self.cols)
 
 
-def code(moved: Moved, block: LowRank | Values) -> CodedBlock:
-    """Code what moved as its block says, and measure the error. The result is the same on any number of threads."""
-    with one_thread():
-        return _code(moved, block)
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A block that is still to be coded. Its size is known already."""
 
+    moved: Moved
+    block: LowRank | Values
 
-def _code(moved: Moved, block: LowRank | Values) -> CodedBlock:
-    if isinstance(block, LowRank):
-        band = quantize_factors(*truncated_svd(moved.values, block.rank), block.per_vector)
-        numbers, bands = join_lowrank(0.0, [band])
-    else:
-        numbers, bands = join_values(_quantize(moved.values.reshape(1, -1), False), NO_NUMBERS)
-    streams = Streams(join_masks(moved.rows, moved.cols), numbers, bands)
-    decoded = torch.from_numpy(np.ascontiguousarray(dequantize(block, moved.columns, streams).dense()))
-    if isinstance(block, LowRank):
-        numbers[0] = square(decoded) ** 0.5
-    return CodedBlock(block, streams, square(moved.values), square(decoded.sub_(moved.values)))
+    @property
+    def size(self) -> int:
+        """Bytes of its streams, bitmaps before compression."""
+        columns = self.moved.columns
+        numbers = 4 * self.block.number_count(columns)
+        return self.block.bitmap_bytes(columns) + numbers + sum(self.block.band_bytes(columns))
+
+    def code(self) -> CodedBlock:
+        """Code it, and measure the error. The result is the same on any number of threads.
+
+        Raises
+        ------
+        EncodeError
+            The matrix cannot be decomposed, or its norm overflows.
+        """
+        with one_thread(), np.errstate(over="ignore", invalid="ignore"):
+            streams = self._streams()
+            decoded = dequantize(self.block, self.moved.columns, streams).dense()
+            whole = torch.from_numpy(np.ascontiguousarray(decoded))
+            if isinstance(self.block, LowRank):
+                streams.numbers[0] = square(whole) ** 0.5
+            if not np.isfinite(streams.numbers).all():
+                raise EncodeError("expected a delta whose norm float32 can hold, got a larger one")
+            values = self.moved.values
+            return CodedBlock(self.block, streams, square(values), square(whole.sub_(values)))
+
+    def _streams(self) -> Streams:
+        """Numbers and codes; the norm of a low-rank block is left at 0."""
+        values, block = self.moved.values, self.block
+        if isinstance(block, LowRank):
+            band = quantize_factors(*truncated_svd(values, block.rank), block.per_vector)
+            numbers, bands = join_lowrank(0.0, [band])
+        else:
+            numbers, bands = join_values(_quantize(values.reshape(1, -1), False), NO_NUMBERS)
+        return Streams(join_masks(self.moved.rows, self.moved.cols), numbers, bands)
 
 
 def quantize_factors(u: Tensor, s: Tensor, v: Tensor, per_vector: bool) -> BandParts:

@@ -1,6 +1,6 @@
 """Blocks + base rows -> one tensor (spec sections 6 and 8, steps 3 to 6)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 import numpy as np
@@ -10,20 +10,21 @@ from torch import Tensor
 from dtscodec.checkpoints.torch_dtypes import Bytes, tensor_from_bytes, torch_dtype
 from dtscodec.codec.delta import convert
 from dtscodec.codec.dequantize import CodedDelta, dequantize
-from dtscodec.errors import BaseMismatchError, FormatError
+from dtscodec.errors import BaseMismatchError
 from dtscodec.format.blocks import BaseRows, Block, LowRank, Raw, Same, Tie, Values
-from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec, bits_of, plane_count
-from dtscodec.format.index import TensorEntry
-from dtscodec.format.planes import join_planes
+from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec, bits_of
+from dtscodec.format.index import TensorEntry, base_of
+from dtscodec.format.parts import raw_bytes
 from dtscodec.format.streams import Streams
 
-ReadBase: TypeAlias = Callable[[str], tuple[TensorSpec, Bytes]]
-"""Gives spec and checked bytes of a base tensor."""
+ReadBase: TypeAlias = Callable[[str], Bytes]
+"""Gives the checked bytes of a base tensor."""
 
 
 def reconstruct(
     entry: TensorEntry,
     blocks: Iterable[tuple[int, Block, Streams]],
+    specs: Mapping[str, TensorSpec],
     read_base: ReadBase,
     device: torch.device,
 ) -> Tensor:
@@ -33,6 +34,8 @@ def reconstruct(
     ----------
     entry : TensorEntry
     blocks : iterable of (first row, block, streams)
+    specs : mapping
+        The base's tensors.
     read_base : callable
     device : torch.device
         Where the arithmetic runs.
@@ -50,11 +53,12 @@ def reconstruct(
         The base does not fit (rules R1 and R2).
     """
     out = torch.empty(entry.spec.nbytes, dtype=torch.uint8, device=device)
-    base = _BaseOf(entry, read_base, device)
+    base = _BaseOf(entry, specs, read_base, device)
     for row, block, streams in blocks:
+        check_fit(entry, block, specs)
         part = out[row_span(entry.spec, entry.columns, row, block.height)]
         if isinstance(block, Raw):
-            part.copy_(_as_tensor(_raw_bytes(entry, block, streams, len(part))))
+            part.copy_(_as_tensor(raw_bytes(entry, block, streams)))
         elif isinstance(block, Same):
             part.copy_(base.same(block.base, block.height))
         elif isinstance(block, Values | LowRank):
@@ -70,12 +74,42 @@ def row_span(spec: TensorSpec, columns: int, first: int, height: int) -> slice:
     return slice(first * bits // 8, (first + height) * bits // 8)
 
 
+def check_fit(entry: TensorEntry, block: Block, specs: Mapping[str, TensorSpec]) -> None:
+    """Raise BaseMismatchError unless the base has the rows that a block is made from (rules R1 and R2).
+
+    Parameters
+    ----------
+    entry : TensorEntry
+    block : Block
+        One of its blocks.
+    specs : mapping
+        The base's tensors.
+    """
+    base = base_of(block)
+    if base is None:
+        return
+    where = f"{base.name} for {entry.name}"
+    spec = specs.get(base.name)
+    if spec is None:
+        raise BaseMismatchError("base-tensor", where, "expected a tensor of this name, got none", "4.4")
+    rows, columns = spec.matrix(entry.split)
+    too_flat = len(spec.shape) < entry.split if entry.spec.shape else bool(spec.shape)
+    if too_flat or columns != entry.columns or base.first + block.height > rows:
+        wanted = f"expected {base.first + block.height} rows of {entry.columns}"
+        raise BaseMismatchError("base-tensor", where, f"{wanted}, got {spec}", "4.4")
+    convertible = {spec.dtype, entry.spec.dtype} <= CODED_DTYPES
+    if not convertible and (spec.dtype != entry.spec.dtype or not isinstance(block, Same)):
+        raise BaseMismatchError("base-tensor", where, f"expected {entry.spec.dtype}, got {spec.dtype}", "4.4")
+
+
 class _BaseOf:
     """The rows of the base that the blocks of one tensor ask for, on a device. Reads each base tensor once."""
 
-    def __init__(self, entry: TensorEntry, read_base: ReadBase, device: torch.device) -> None:
-        self._entry, self._read_base, self._device = entry, read_base, device
-        self._read: dict[str, tuple[TensorSpec, Tensor]] = {}
+    def __init__(
+        self, entry: TensorEntry, specs: Mapping[str, TensorSpec], read_base: ReadBase, device: torch.device
+    ) -> None:
+        self._entry, self._specs, self._read_base, self._device = entry, specs, read_base, device
+        self._read: dict[str, Tensor] = {}
 
     def same(self, base: BaseRows | None, height: int) -> Tensor:
         """Rows converted to the tensor's dtype, as bytes."""
@@ -85,8 +119,6 @@ class _BaseOf:
         spec, data = self._rows(base, height)
         if spec.dtype == target.dtype:
             return data
-        if not {spec.dtype, target.dtype} <= CODED_DTYPES:
-            raise self._misfit(base, f"expected {target.dtype}, got {spec.dtype}", "R2")
         return convert(data.view(torch_dtype(spec.dtype)), target.dtype).view(torch.uint8)
 
     def floats(self, base: BaseRows | None, height: int) -> Tensor:
@@ -96,39 +128,18 @@ class _BaseOf:
         if base is None:
             return torch.zeros(shape, dtype=wide, device=self._device)
         spec, data = self._rows(base, height)
-        if spec.dtype not in CODED_DTYPES:
-            raise self._misfit(base, f"expected F16, BF16, F32 or F64 under a delta, got {spec.dtype}", "R2")
         return data.view(torch_dtype(spec.dtype)).to(wide).view(shape)
 
     def _rows(self, base: BaseRows, height: int) -> tuple[TensorSpec, Tensor]:
-        """Spec of the base tensor and the bytes of some of its rows (rule R1)."""
+        """Spec of the base tensor and the bytes of some of its rows, which `check_fit` has found there."""
         if base.name not in self._read:
-            spec, data = self._read_base(base.name)
-            self._read[base.name] = spec, _as_tensor(data).to(self._device)
-        spec, bytes_ = self._read[base.name]
-        split = self._entry.split
-        rows, columns = spec.matrix(split)
-        too_flat = len(spec.shape) < split if self._entry.spec.shape else bool(spec.shape)
-        if too_flat or columns != self._entry.columns or base.first + height > rows:
-            wanted = f"{base.first + height} rows of {self._entry.columns}"
-            raise self._misfit(base, f"expected at least {wanted}, got {spec}", "R1")
-        return spec, bytes_[row_span(spec, columns, base.first, height)]
-
-    def _misfit(self, base: BaseRows, detail: str, rule: str) -> BaseMismatchError:
-        return BaseMismatchError("base-tensor", f"{base.name} for {self._entry.name}", detail, "4.4")
+            self._read[base.name] = _as_tensor(self._read_base(base.name)).to(self._device)
+        spec = self._specs[base.name]
+        return spec, self._read[base.name][row_span(spec, self._entry.columns, base.first, height)]
 
 
 def _as_tensor(data: Bytes) -> Tensor:
     return tensor_from_bytes(data, TensorSpec("U8", (len(data),)))
-
-
-def _raw_bytes(entry: TensorEntry, block: Raw, streams: Streams, size: int) -> Bytes:
-    if block.planes is None:
-        return np.frombuffer(streams.raw, np.uint8)
-    try:
-        return join_planes(streams.raw, block.planes, size, plane_count(entry.spec.dtype))
-    except ValueError as error:
-        raise FormatError("zstd", entry.name, str(error), "5.4") from error
 
 
 def _write_coded(part: Tensor, entry: TensorEntry, block: Values | LowRank, streams: Streams, base: _BaseOf) -> None:
@@ -147,7 +158,14 @@ def _write_coded(part: Tensor, entry: TensorEntry, block: Values | LowRank, stre
 
 
 def _dense(coded: CodedDelta, device: torch.device) -> Tensor:
-    left = torch.from_numpy(np.ascontiguousarray(coded.left)).to(device)
-    if coded.right is None:
-        return left
-    return left @ torch.from_numpy(np.ascontiguousarray(coded.right)).to(device)
+    """The delta of coded rows and columns, on the device, in the precision that level B asks for."""
+    if device.type == "cpu" or coded.right is None:
+        return torch.from_numpy(np.ascontiguousarray(coded.dense())).to(device)
+    left, right = (torch.from_numpy(np.ascontiguousarray(factor)).to(device) for factor in (coded.left, coded.right))
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            return left @ right
+    finally:
+        torch.set_float32_matmul_precision(precision)

@@ -201,6 +201,8 @@ def _parse_file(item: dict[str, Json]) -> FileEntry:
 def _check_files(index: Index) -> None:
     if len(index.files) > MAX_FILES:
         raise OverflowError(f"expected at most {MAX_FILES} files, got {len(index.files)}")
+    if sum(entry.size for entry in index.files if isinstance(entry, CarriedFile)) > MAX_FILE_BYTES:
+        raise OverflowError(f"expected at most {MAX_FILE_BYTES} bytes of files in all, got more")
     if any(len(utf8(entry.name)) > MAX_NAME_BYTES for entry in index.files):
         raise OverflowError(f"expected names of files of at most {MAX_NAME_BYTES} bytes, got a longer one")
     check_names([entry.name for entry in index.files])

@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 
 from dtscodec.errors import FormatError
 from dtscodec.format.bits import pack_bitmap, padding_is_zero, unpack_bitmap, unpack_codes, vector_bytes
-from dtscodec.format.blocks import LEVELS, Band, Coded, LowRank, Values
+from dtscodec.format.blocks import LEVELS, Band, Coded, LowRank, Raw, Values
+from dtscodec.format.dtypes import bits_of, plane_count
+from dtscodec.format.index import TensorEntry
+from dtscodec.format.planes import join_planes
 from dtscodec.format.streams import Streams
 
 Floats = NDArray[np.float32]
@@ -45,6 +48,26 @@ class BandParts:
     u: Vectors
     v: Vectors
     scales: Floats
+
+
+# Raw
+
+
+def raw_bytes(entry: TensorEntry, block: Raw, streams: Streams) -> Packed:
+    """The exact bytes of a `raw` block: uint8 [bytes]. The inverse of `dtscodec.format.planes.split_planes`.
+
+    Raises
+    ------
+    FormatError
+        Rule P2.
+    """
+    if block.planes is None:
+        return np.frombuffer(streams.raw, np.uint8)
+    size = block.height * entry.columns * bits_of(entry.spec.dtype) // 8
+    try:
+        return join_planes(streams.raw, block.planes, size, plane_count(entry.spec.dtype))
+    except ValueError as error:
+        raise FormatError("zstd", entry.name, str(error), "5.4") from error
 
 
 # Masks

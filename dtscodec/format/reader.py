@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtscodec.errors import ChecksumError, FormatError
-from dtscodec.format.blocks import Block, LowRank, Values
+from dtscodec.format.blocks import Block, LowRank, Raw, Values
 from dtscodec.format.container import DIGEST_BYTES, MAX_HEADER, Arena, pack_id, padding_before, parse_header
 from dtscodec.format.frames import decompress
 from dtscodec.format.index import CarriedFile, Index, TensorEntry
 from dtscodec.format.layout import Layout, Place, Span, lay_out
 from dtscodec.format.manifest import parse_index
-from dtscodec.format.parts import check_coded
+from dtscodec.format.parts import check_coded, raw_bytes
 from dtscodec.format.source import ByteSource
 from dtscodec.format.streams import NUMBER_DTYPES, Streams, numbers_from_bytes
 
@@ -272,9 +272,10 @@ class PackReader:
             length = min(self.summary.block, self.size - begin)
             self._check_block(number, self._source.read(begin, length))
             yield length
-        for name in self._entries:
-            for _ in self.blocks(name):
-                pass
+        for entry in self.index.tensors:
+            for _, block, streams in self.blocks(entry.name):
+                if isinstance(block, Raw):
+                    raw_bytes(entry, block, streams)
         for file in self.index.files:
             if isinstance(file, CarriedFile):
                 self.file(file)

@@ -36,6 +36,7 @@ class BaseRef:
     def __post_init__(self) -> None:
         if not _DIGEST.fullmatch(self.digest):
             raise ValueError(f"expected a digest of 64 hex digits, got {self.digest!r:.80}")
+        _check_texts(self.repo, self.revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,12 @@ class Summary:
             raise ValueError(f"expected a number of tensors, got {self.tensors}")
         if list(self.optional) != sorted(set(self.optional)):
             raise ValueError("expected features ascending and unique")
+        _check_texts(self.task, self.encoder, *self.optional)
+
+
+def _check_texts(*texts: str | None) -> None:
+    if "" in texts:
+        raise ValueError("expected texts that are not empty")
 
 
 def summary_text(summary: Summary) -> str:
@@ -107,6 +114,7 @@ def _parse(fields: Fields) -> tuple[Summary, list[str]]:
     requires = fields.take_list("requires", str, [])
     if requires != sorted(set(requires)):
         raise ValueError("expected features ascending and unique")
+    _check_texts(*requires)
     summary = Summary(
         tensors=fields.take("tensors", int),
         block=fields.take("block", int),

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtscodec.checkpoints.names import IDENTITY, Rule, apply_rule, best_rule, match_names
+from dtscodec.checkpoints.names import IDENTITY, Rule, best_rule, match_names
 from dtscodec.errors import BaseMismatchError, EncodeError
 from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.index import base_name
 
 Specs = dict[str, TensorSpec]
 
@@ -172,7 +173,7 @@ def naive(fine: Specs, base: Specs) -> dict[Rule, int]:
     rules = {IDENTITY, *((p, "") for p in prefixes), *(("", p) for p in prefixes)}
 
     def agrees(rule: Rule, name: str) -> bool:
-        other = base.get(apply_rule(rule, name))
+        other = base.get(base_name(name, rule))
         return other is not None and other.shape == fine[name].shape
 
     return {rule: sum(agrees(rule, name) for name in fine) for rule in rules}
