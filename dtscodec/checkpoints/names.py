@@ -53,7 +53,7 @@ def match_names(
         Names of the fine-tune that start with `old` have `new` in its place in the base. Of several the longest
         `old` counts.
     aliases : mapping
-        Tensors of the fine-tune that are the same memory as another one; they say nothing of its architecture.
+        Tensors of the fine-tune that are the same memory: later name -> first name. One counterpart is enough for them.
 
     Raises
     ------
@@ -73,7 +73,9 @@ def match_names(
     for name in fine:
         target = renamed.get(name, base_name(name, rule))
         counterpart[name] = target if target in base else None
-    _check_architecture({name: spec for name, spec in fine.items() if name not in aliases}, base, counterpart)
+    known = {aliases.get(name, name) for name, other in counterpart.items() if other is not None}
+    own = {n: s for n, s in fine.items() if counterpart[n] is not None or aliases.get(n, n) not in known}
+    _check_architecture(own, base, counterpart)
     used = set(counterpart.values())
     return NameMatch(rule, counterpart, tuple(sorted(name for name in base if name not in used)))
 

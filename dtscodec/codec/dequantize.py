@@ -39,7 +39,8 @@ class CodedDelta:
 
     def dense(self) -> Floats:
         """The delta of the coded rows and columns."""
-        return self.left if self.right is None else self.left @ self.right
+        with np.errstate(over="ignore", invalid="ignore"):  # What a pack asks for is not ours to warn of.
+            return self.left if self.right is None else self.left @ self.right
 
     def place(self, height: int, columns: int) -> Floats:
         """The delta of all rows and columns of the block, zero where nothing is coded."""
@@ -74,10 +75,11 @@ def dequantize(block: Coded, columns: int, streams: Streams, dtype: type[np.floa
         Rules W1, N2, E1 and E2.
     """
     rows, cols = split_masks(block, columns, streams)
-    if isinstance(block, LowRank):
-        left, right = _factors(block, columns, streams, dtype)
-        return CodedDelta(rows, cols, left, right)
-    return CodedDelta(rows, cols, _values(block, columns, streams).astype(dtype, copy=False), None)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if isinstance(block, LowRank):
+            left, right = _factors(block, columns, streams, dtype)
+            return CodedDelta(rows, cols, left, right)
+        return CodedDelta(rows, cols, _values(block, columns, streams).astype(dtype, copy=False), None)
 
 
 def _values(block: Values, columns: int, streams: Streams) -> Floats:

@@ -180,7 +180,9 @@ class _Encoder:
             return self._first_of[content, True]
         matched = self._matched_of(fine.spec).get(content) if is_new else None
         if matched is not None and (not exact or self._config.keeps_exact(matched)):
-            return self._originals.get(matched, matched)
+            original = self._originals.get(matched, matched)
+            self._first_of.setdefault((content, self._config.keeps_exact(original)), original)
+            return original
         return self._first_of.setdefault((content, exact), fine.name)
 
     def _matched_of(self, spec: TensorSpec) -> dict[bytes, str]:

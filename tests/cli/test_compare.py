@@ -26,13 +26,17 @@ def figures(true: torch.Tensor, decoded: torch.Tensor) -> dict[str, float]:
 
 
 def deltas(cli: Cli, pack: str, fine: str, base: str) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """The true delta and the decoded one of each floating-point tensor that the base has, flat, in float64."""
+    """The true delta and the decoded one of each floating-point tensor that the base has, flat, in float64.
+
+    The base is rounded to the fine-tune's dtype, as are the weights.
+    """
     cli("decode", pack, "--base", base, "-o", "compared.safetensors", "--force")
     ours, theirs, start = load("compared.safetensors"), load(fine), load(base)
+    rounded = {name: tensor.to(theirs[name].dtype).double() for name, tensor in start.items() if name in theirs}
     return {
         name: (
-            (theirs[name].double() - start[name].double()).flatten(),
-            (ours[name].double() - start[name].double()).flatten(),
+            (theirs[name].double() - rounded[name]).flatten(),
+            (ours[name].double() - rounded[name]).flatten(),
         )
         for name in theirs
         if name in start and theirs[name].is_floating_point()
