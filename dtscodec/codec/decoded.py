@@ -102,12 +102,14 @@ class Decoded(Mapping[str, Tensor]):
         return data
 
     def _base_specs(self, entry: TensorEntry) -> Mapping[str, TensorSpec]:
-        """The base's tensors; without a base an error, if a block of the tensor needs one."""
-        if self.base is not None:
-            return self.base.specs
-        if any(map(base_of, entry.blocks)):
-            raise no_base(str(self.pack.path or "pack"))
-        return {}
+        """The base's tensors; an error if those that this tensor is made from are not there or do not fit."""
+        if self.base is None:
+            if any(map(base_of, entry.blocks)):
+                raise no_base(str(self.pack.path or "pack"))
+            return {}
+        for block in entry.blocks:
+            check_fit(entry, block, self.base.specs, self.base.location)
+        return self.base.specs
 
     def check_base_tensors(self) -> None:
         """Check every base tensor that the pack uses, then the whole (rules R1, R2, H2 and H3).
@@ -118,8 +120,7 @@ class Decoded(Mapping[str, Tensor]):
             The base is another.
         """
         for entry in self.pack.index.tensors:
-            for block in entry.blocks:
-                check_fit(entry, block, self._base_specs(entry))
+            self._base_specs(entry)
         for name in self.pack.index.base_names():
             self._read_base(name)
         self.check_base()

@@ -28,7 +28,7 @@ def reconstruct(
     read_base: ReadBase,
     device: torch.device,
 ) -> Tensor:
-    """Rebuild one tensor that is no tie.
+    """Rebuild one tensor that is no tie and whose blocks fit the base (see `check_fit`).
 
     Parameters
     ----------
@@ -49,13 +49,10 @@ def reconstruct(
     ------
     FormatError
         The pack is damaged.
-    BaseMismatchError
-        The base does not fit (rules R1 and R2).
     """
     out = torch.empty(entry.spec.nbytes, dtype=torch.uint8, device=device)
     base = _BaseOf(entry, specs, read_base, device)
     for row, block, streams in blocks:
-        check_fit(entry, block, specs)
         part = out[row_span(entry.spec, entry.columns, row, block.height)]
         if isinstance(block, Raw):
             part.copy_(_as_tensor(raw_bytes(entry, block, streams)))
@@ -74,7 +71,7 @@ def row_span(spec: TensorSpec, columns: int, first: int, height: int) -> slice:
     return slice(first * bits // 8, (first + height) * bits // 8)
 
 
-def check_fit(entry: TensorEntry, block: Block, specs: Mapping[str, TensorSpec]) -> None:
+def check_fit(entry: TensorEntry, block: Block, specs: Mapping[str, TensorSpec], location: str) -> None:
     """Raise BaseMismatchError unless the base has the rows that a block is made from (rules R1 and R2).
 
     Parameters
@@ -84,11 +81,13 @@ def check_fit(entry: TensorEntry, block: Block, specs: Mapping[str, TensorSpec])
         One of its blocks.
     specs : mapping
         The base's tensors.
+    location : str
+        The base, for messages.
     """
     base = base_of(block)
     if base is None:
         return
-    where = f"{base.name} for {entry.name}"
+    where = f"{location}: {base.name!r}"
     spec = specs.get(base.name)
     if spec is None:
         raise BaseMismatchError("base-tensor", where, "expected a tensor of this name, got none", "4.4")
