@@ -3,16 +3,14 @@
 import argparse
 import os
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtscodec.cli import arguments, show
 from dtscodec.cli.progress import progress_bar
-from dtscodec.codec.folder import PACKS, Folder, ListedPack, read_folder, write_folder
 from dtscodec.errors import EncodeError, OutputError
-from dtscodec.format.output_file import output_errors
 
 if TYPE_CHECKING:
     from dtscodec import Base, EncodeConfig, EncodeReport
@@ -75,7 +73,9 @@ def run(options: argparse.Namespace) -> None:
     outputs = _outputs(list(fine_tunes), options.output, directory)
     if not options.force:
         _check_free(outputs.values())
-    with _packs_in(directory) if directory else nullcontext():
+    from dtscodec.codec.folder import open_folder
+
+    with open_folder(directory) if directory else nullcontext():
         _encode_all(options, fine_tunes, outputs, directory)
 
 
@@ -84,6 +84,7 @@ def _encode_all(
 ) -> None:
     from dtscodec import Base, EncodeConfig
     from dtscodec.codec.config import PAPER_HEADS
+    from dtscodec.codec.folder import list_pack
 
     config = EncodeConfig(
         rank=options.rank,
@@ -96,7 +97,7 @@ def _encode_all(
         for name, path in fine_tunes.items():
             report = _encode_one(base, name, path, outputs[name], config, options.force)
             if directory:
-                _list_pack(directory, name, report, Path(options.base))
+                list_pack(directory, name, report.path, report.pack_bytes, report.pack_id, Path(options.base))
 
 
 def _encode_one(base: "Base", name: str, path: str, out: Path, config: "EncodeConfig", force: bool) -> "EncodeReport":
@@ -151,8 +152,10 @@ def _directory(output: str | None, count: int) -> Path | None:
 
 
 def _outputs(names: list[str], output: str | None, directory: Path | None) -> dict[str, Path]:
+    from dtscodec.codec.folder import pack_path
+
     if directory:
-        return {name: directory / PACKS / f"{name}.safetensors" for name in names}
+        return {name: pack_path(directory, name) for name in names}
     return {names[0]: Path(output or f"{names[0]}.dts.safetensors")}
 
 
@@ -163,32 +166,3 @@ def _check_free(outputs: Iterable[Path]) -> None:
                 "expected nothing of that name, got an output; use --force to replace it, or choose another with -o"
             )
             raise OutputError(f"{out}: {detail}")
-
-
-@contextmanager
-def _packs_in(directory: Path) -> Iterator[None]:
-    """A directory of packs whose index can be read; what was made for it and stays empty is removed again."""
-    read_folder(directory)
-    made: list[Path] = []
-    try:
-        for path in (directory, directory / PACKS):
-            if not path.is_dir():
-                if path.exists():
-                    raise OutputError(f"{path}: expected a directory, got a file; choose another place with -o")
-                with output_errors(path):
-                    path.mkdir()
-                made.append(path)
-        yield
-    finally:
-        for path in reversed(made):
-            with suppress(OSError):
-                path.rmdir()
-
-
-def _list_pack(directory: Path, name: str, report: "EncodeReport", base: Path) -> None:
-    """Enter a pack into the directory's index."""
-    folder = read_folder(directory) or Folder({})
-    listed = ListedPack(report.path.relative_to(directory).as_posix(), report.pack_bytes, report.pack_id)
-    inside = base.resolve().is_relative_to(directory.resolve())
-    reference = base.resolve().relative_to(directory.resolve()).as_posix() if inside else folder.base
-    write_folder(directory, Folder(folder.packs | {name: listed}, reference))

@@ -2,11 +2,13 @@
 
 import argparse
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dtscodec.cli import arguments, show
-from dtscodec.codec.inventory import TensorSize, kind_totals, overhead, tensor_sizes
-from dtscodec.codec.pack import Pack
+
+if TYPE_CHECKING:
+    from dtscodec.codec.inventory import TensorSize
+    from dtscodec.codec.pack import Pack
 
 
 def add_to(commands: "arguments.Subparsers") -> None:
@@ -22,6 +24,9 @@ def add_to(commands: "arguments.Subparsers") -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
+    from dtscodec.codec.inventory import tensor_sizes
+    from dtscodec.codec.pack import Pack
+
     with Pack(options.pack) as pack:
         facts = describe(pack)
         tensors = tensor_sizes(pack)
@@ -32,8 +37,10 @@ def run(options: argparse.Namespace) -> None:
     show.lines(*_text(facts), *(["", *_tensor_table(tensors)] if options.tensors else []))
 
 
-def describe(pack: Pack) -> dict[str, Any]:
+def describe(pack: "Pack") -> dict[str, Any]:
     """Everything but the single tensors, as JSON holds it."""
+    from dtscodec.codec.inventory import kind_totals, overhead
+
     specs = [entry.spec for entry in pack.index.tensors]
     base = pack.summary.base
     return {
@@ -59,7 +66,7 @@ def describe(pack: Pack) -> dict[str, Any]:
     }
 
 
-def _tensor_facts(tensor: TensorSize) -> dict[str, Any]:
+def _tensor_facts(tensor: "TensorSize") -> dict[str, Any]:
     return {
         "name": tensor.name,
         "dtype": tensor.spec.dtype,
@@ -106,7 +113,7 @@ def _text(facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _tensor_table(tensors: list[TensorSize]) -> list[str]:
+def _tensor_table(tensors: list["TensorSize"]) -> list[str]:
     rows = []
     for tensor in tensors:
         shape = "x".join(map(str, tensor.spec.shape)) or "scalar"

@@ -1,10 +1,13 @@
 """``dtscodec verify``: whether a pack is whole, and whether this is its base."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from dtscodec.cli import arguments, show
 from dtscodec.cli.progress import progress_bar
-from dtscodec.codec.pack import Pack
+
+if TYPE_CHECKING:
+    from dtscodec.codec.pack import Pack
 
 
 def add_to(commands: "arguments.Subparsers") -> None:
@@ -22,6 +25,8 @@ def add_to(commands: "arguments.Subparsers") -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
+    from dtscodec.codec.pack import Pack
+
     with Pack(options.pack) as pack, progress_bar("verify", pack.size) as progress:
         for count in pack.reader.check_all():
             progress(count)
@@ -41,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
     show.lines(f"{pack.path}: ok, {show.size(pack.size)}, {facts['tensors']} tensors{base}, id {pack.id}")
 
 
-def check_base(pack: Pack, source: str) -> None:
+def check_base(pack: "Pack", source: str) -> None:
     """Check every base tensor that a pack uses, then the whole."""
     from dtscodec.codec.decode import decode
 

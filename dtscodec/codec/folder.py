@@ -2,15 +2,18 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from dtscodec.codec.pack import Pack
-from dtscodec.errors import CheckpointError
+from dtscodec.errors import CheckpointError, OutputError
 from dtscodec.format.atomic import atomic_file
 from dtscodec.format.canonical import Json
 from dtscodec.format.fields import Fields
 from dtscodec.format.index import NamedFile
+from dtscodec.format.output_file import output_errors
 
 INDEX_NAME = "dtscodec.json"
 PACKS = "packs"
@@ -101,3 +104,45 @@ def find_base(pack: Pack) -> Path | None:
         if folder is not None and folder.base is not None:
             return directory / folder.base
     return None
+
+
+def pack_path(directory: Path, task: str) -> Path:
+    """Where the pack of a task lies."""
+    return directory / PACKS / f"{task}.safetensors"
+
+
+@contextmanager
+def open_folder(directory: Path) -> Iterator[None]:
+    """A directory that packs can be added to; what was made for it and stays empty is removed again.
+
+    Raises
+    ------
+    CheckpointError
+        It has an index that cannot be read.
+    OutputError
+        It cannot be made.
+    """
+    read_folder(directory)
+    made: list[Path] = []
+    try:
+        for path in (directory, directory / PACKS):
+            if not path.is_dir():
+                if path.exists():
+                    raise OutputError(f"{path}: expected a directory, got a file; choose another place with -o")
+                with output_errors(path):
+                    path.mkdir()
+                made.append(path)
+        yield
+    finally:
+        for path in reversed(made):
+            with suppress(OSError):
+                path.rmdir()
+
+
+def list_pack(directory: Path, task: str, path: Path, size: int, pack_id: str, base: Path) -> None:
+    """Enter a pack into the index of a directory, and the base, if it lies within."""
+    folder = read_folder(directory) or Folder({})
+    listed = ListedPack(path.relative_to(directory).as_posix(), size, pack_id)
+    inside = base.resolve().is_relative_to(directory.resolve())
+    reference = base.resolve().relative_to(directory.resolve()).as_posix() if inside else folder.base
+    write_folder(directory, Folder(folder.packs | {task: listed}, reference))
