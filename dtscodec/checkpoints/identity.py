@@ -111,7 +111,7 @@ class Base:
             return self.checkpoint.read(name)
         if not 4 <= len(expect) <= 32:
             raise ValueError(f"expected 4 to 32 bytes of a leaf, got {len(expect)}")
-        data, found = self._read_with_leaf(name)
+        data, found = self.read_with_leaf(name)
         if not found.startswith(expect):
             detail = f"expected a leaf of {expect.hex()}, got {found[: len(expect)].hex()}"
             where = f"{self.location}: {name!r}"
@@ -131,7 +131,7 @@ class Base:
         """
         self._check_name(name)
         known = self._known(name, self.checkpoint.signature(name))
-        return known or self._read_with_leaf(name)[1]
+        return known or self.read_with_leaf(name)[1]
 
     def digest(self, names: Iterable[str]) -> bytes:
         """The digest over the tensors of these names."""
@@ -155,8 +155,18 @@ class Base:
             where = f"{self.location}: {name!r}"
             raise BaseMismatchError("base-tensor", where, "expected a tensor of this name, got none", "4.4")
 
-    def _read_with_leaf(self, name: str) -> tuple[Bytes, bytes]:
-        """Read a tensor; hash it unless its leaf is known for the file as it was before and after."""
+    def read_with_leaf(self, name: str) -> tuple[Bytes, bytes]:
+        """The bytes of a tensor, and its leaf, from one reading.
+
+        Raises
+        ------
+        BaseMismatchError
+            There is no such tensor.
+        CheckpointError
+            It cannot be read.
+        """
+        self._check_name(name)
+        # The leaf is known if the file was the same before and after.
         before = self.checkpoint.signature(name)
         data = self.checkpoint.read(name)
         if (found := self._known(name, before)) is None or self.checkpoint.signature(name) != before:

@@ -9,14 +9,14 @@ from typing import BinaryIO
 from dtscodec import __version__
 from dtscodec.checkpoints.attachments import Carried, collect_files
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
-from dtscodec.checkpoints.identity import Base, digest, leaf
+from dtscodec.checkpoints.identity import Base, digest
 from dtscodec.checkpoints.names import NameMatch, match_names
 from dtscodec.codec.config import EncodeConfig
 from dtscodec.codec.delta import StoredTensor
 from dtscodec.codec.encode_tensor import EncodedTensor, code_plan, plan_same, plan_tensor, tie_tensor
 from dtscodec.codec.inputs import as_base, as_checkpoint, weight_paths
+from dtscodec.codec.ties import Ties
 from dtscodec.format.atomic import atomic_file
-from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import base_of
 from dtscodec.format.summary import BaseRef, Summary
 from dtscodec.format.writer import PackWriter
@@ -131,9 +131,8 @@ class _Encoder:
         self._base, self._fine, self._config, self._writer = base, fine, config, writer
         self._match: NameMatch = match_names(fine.specs, base.specs, config.renames, fine.aliases)
         self._used: set[str] = set()
-        self._first_of: dict[tuple[bytes, bool], str] = {}
-        self._matched: dict[TensorSpec, dict[bytes, str]] = {}
-        self._originals: dict[str, str] = {}
+        self._ties = Ties(fine, self._match, config)
+        self._leaves: dict[str, bytes] = {}
         self._delta_square = self._error_square = 0.0
 
     def encode_tensors(self, progress: Progress) -> None:
@@ -150,47 +149,16 @@ class _Encoder:
         fine = StoredTensor(name, spec, self._fine.read(name))
         base = None
         if counterpart is not None:
-            base = StoredTensor(counterpart, self._base.specs[counterpart], self._base.read(counterpart))
+            data, self._leaves[counterpart] = self._base.read_with_leaf(counterpart)
+            base = StoredTensor(counterpart, self._base.specs[counterpart], data)
         plan = plan_same(fine, base)
         if plan is None:
-            original = self._original(fine, is_new=counterpart is None) if spec.nbytes else name
+            original = self._ties.original(fine)
             if original != name:
                 return tie_tensor(name, spec, original)
             plan = plan_tensor(fine, base, self._config)
         del fine, base  # Their bytes are not needed any more, and what follows needs memory.
         return code_plan(plan)
-
-    def _original(self, fine: StoredTensor, is_new: bool) -> str:
-        """Name of the tensor that those of equal content are tied to; the tensor's own if it is tied to none."""
-        if fine.name not in self._originals:
-            self._originals[fine.name] = self._find_original(fine, is_new)
-        original = self._originals[fine.name]
-        # What others are tied to is tied to nothing itself.
-        self._originals[original] = original
-        return original
-
-    def _find_original(self, fine: StoredTensor, is_new: bool) -> str:
-        """Look for a tensor of equal content among those before, and, for a new tensor, among those with a counterpart.
-
-        A state dict has a tied `lm_head.weight` before the embedding, which alone a base on disk has: without looking
-        ahead the head would have to be stored exactly. What is to be kept exactly is tied to nothing that is not.
-        """
-        content, exact = leaf(fine.spec, fine.data), self._config.keeps_exact(fine.name)
-        if not exact and (content, True) in self._first_of:
-            return self._first_of[content, True]
-        matched = self._matched_of(fine.spec).get(content) if is_new else None
-        if matched is not None and (not exact or self._config.keeps_exact(matched)):
-            original = self._originals.get(matched, matched)
-            self._first_of.setdefault((content, self._config.keeps_exact(original)), original)
-            return original
-        return self._first_of.setdefault((content, exact), fine.name)
-
-    def _matched_of(self, spec: TensorSpec) -> dict[bytes, str]:
-        """Leaf -> first name, of the fine-tune's tensors of one spec that have a counterpart. Read once."""
-        if spec not in self._matched:
-            names = [n for n, s in self._fine.specs.items() if s == spec and self._match.counterpart[n] is not None]
-            self._matched[spec] = {leaf(spec, self._fine.read(name)): name for name in reversed(names)}
-        return self._matched[spec]
 
     def attach_files(self) -> None:
         """Add the small files of a fine-tune that is a directory."""
@@ -205,7 +173,7 @@ class _Encoder:
 
     def finish(self, file: BinaryIO, task: str | None) -> bytes:
         """Write the pack and return its id."""
-        leaves = {name: self._base.leaf(name) for name in self._used}
+        leaves = {name: self._leaves[name] for name in self._used}
         reference = BaseRef(digest(leaves).hex()) if leaves else None
         encoder = f"dtscodec {__version__} {self._config.describe()}"
         summary = Summary(len(self._fine.specs), base=reference, task=task, encoder=encoder)
