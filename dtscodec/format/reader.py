@@ -6,9 +6,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from dtscodec.errors import ChecksumError, FormatError
+from dtscodec.errors import FormatError
 from dtscodec.format.blocks import Block, LowRank, Raw, Values
-from dtscodec.format.container import DIGEST_BYTES, MAX_HEADER, Arena, pack_id, padding_before, parse_header
+from dtscodec.format.checked_bytes import CheckedBytes
+from dtscodec.format.container import Arena, padding_before
 from dtscodec.format.frames import decompress
 from dtscodec.format.index import CarriedFile, Index, TensorEntry
 from dtscodec.format.layout import Layout, Place, Span, lay_out
@@ -38,12 +39,10 @@ class PackReader:
     """
 
     def __init__(self, source: ByteSource, where: str) -> None:
-        self._source = source
         self._where = where
-        self._header = parse_header(source.read(0, 8 + MAX_HEADER), source.size, where)
-        self._rows = self._read_digests()
-        self._checked = bytearray(len(self._rows) + 1)
-        self.summary = self._header.summary
+        self._bytes = CheckedBytes(source, where)
+        self._arenas = self._bytes.header.arenas
+        self.summary = self._bytes.header.summary
         self.index = self._read_index()
         self._layout = self._lay_out()
         self._entries = {entry.name: entry for entry in self.index.tensors}
@@ -51,74 +50,36 @@ class PackReader:
 
     def close(self) -> None:
         """Close the source."""
-        self._source.close()
+        self._bytes.close()
 
     @property
     def size(self) -> int:
         """Length of the file in bytes."""
-        return self._source.size
+        return self._bytes.size
 
     @property
     def id(self) -> str:
         """The pack id (spec section 3.4), 64 hex digits."""
-        return self._id.hex()
+        return self._bytes.id.hex()
 
     def entry(self, name: str) -> TensorEntry:
         """The tensor of that name; KeyError if there is none."""
         return self._entries[name]
 
-    # Bytes, checked
-
-    def _read_digests(self) -> list[bytes]:
-        """Rule D2."""
-        arena = self._header.arenas["digests"]
-        data = self._source.read(arena.begin, arena.end - arena.begin)
-        rows = [data[i : i + DIGEST_BYTES] for i in range(0, len(data), DIGEST_BYTES)]
-        self._id = rows[0]
-        if pack_id(self._header.data, rows[1:]) != self._id:
-            raise ChecksumError(
-                "checksum",
-                self._where,
-                "header or digests differ from what was written: damaged; fetch the pack again",
-                "3.4",
-            )
-        return rows[1:]
-
-    def _read(self, begin: int, end: int) -> bytes:
-        """Bytes of a range of the file after the digests; whole digest blocks are checked on first use (rule D3)."""
-        if begin == end:
-            return b""
-        block, origin = self.summary.block, self._header.arenas["digests"].end
-        first, last = (begin - origin) // block, (end - 1 - origin) // block
-        if all(self._checked[first : last + 1]):
-            return self._source.read(begin, end - begin)
-        start = origin + first * block
-        data = self._source.read(start, min(origin + (last + 1) * block, self.size) - start)
-        for number in range(first, last + 1):
-            self._check_block(number, data[(number - first) * block : (number - first + 1) * block])
-        return data[begin - start : end - start]
-
-    def _check_block(self, number: int, data: bytes) -> None:
-        if pack_id(data, ()) != self._rows[number]:
-            begin = self._header.arenas["digests"].end + number * self.summary.block
-            detail = f"bytes {begin} to {begin + len(data)} differ from what was written: damaged; fetch the pack again"
-            raise ChecksumError("checksum", self._where, detail, "3.4")
-        self._checked[number] = 1
-
     def _arena(self, name: str) -> Arena:
         empty = Arena("U8", (0,), 0, 0)
-        return self._header.arenas.get(name, empty)
+        return self._arenas.get(name, empty)
 
     def _arena_part(self, name: str, span: Span) -> bytes:
         begin = self._arena(name).begin
-        return self._read(begin + span[0], begin + span[1])
+        return self._bytes.read(begin + span[0], begin + span[1])
 
     # Index, rows, numbers
 
     def _read_frame(self, name: str, limit: int) -> bytes:
         """The content of an arena that is one zstd frame (rules I1, W2 and, for its padding, C7)."""
         arena = self._arena(name)
-        data = self._read(arena.begin, arena.end)
+        data = self._bytes.read(arena.begin, arena.end)
         try:
             content, used = decompress(data, limit)
         except OverflowError as error:
@@ -147,7 +108,7 @@ class PackReader:
         self._check_arena_end("numbers", layout.numbers * self.number_bytes)
         self._check_arena_end("codes", layout.codes)
         self._check_arena_end("raw", layout.raw)
-        if bool(layout.rows) != ("rows" in self._header.arenas):
+        if bool(layout.rows) != ("rows" in self._arenas):
             self._refuse_totals("rows", layout.rows, self._arena("rows").end - self._arena("rows").begin)
         names = self.index.base_names()
         shape = self._arena("base").shape
@@ -157,12 +118,12 @@ class PackReader:
     def _check_arena_end(self, name: str, length: int) -> None:
         """Rule C7: content, then the zeros that the next arena's alignment needs."""
         arena = self._arena(name)
-        names = [*self._header.arenas, ""]
+        names = [*self._arenas, ""]
         following = names[names.index(name) + 1] if name in names else ""
         expected = length + padding_before(following, arena.begin + length)
         if arena.end - arena.begin != expected:
             self._refuse_totals(name, expected, arena.end - arena.begin)
-        if any(self._read(arena.begin + length, arena.end)):
+        if any(self._bytes.read(arena.begin + length, arena.end)):
             raise FormatError("padding", f"{self._where}: {name}", "expected zeros after the content", "3.2")
 
     def _refuse_totals(self, name: str, expected: int, got: int) -> None:
@@ -186,7 +147,7 @@ class PackReader:
     def _numbers(self) -> NDArray[np.float32]:
         """Rule N1."""
         arena = self._arena("numbers")
-        numbers = numbers_from_bytes(self._read(arena.begin, arena.end), arena.dtype)
+        numbers = numbers_from_bytes(self._bytes.read(arena.begin, arena.end), arena.dtype)
         if not np.isfinite(numbers).all():
             raise FormatError("numbers", f"{self._where}: numbers", "expected finite numbers", "5.2")
         return numbers
@@ -195,7 +156,7 @@ class PackReader:
     def leaves(self) -> dict[str, bytes]:
         """For each base tensor used the first bytes of its leaf (spec section 7)."""
         arena = self._arena("base")
-        data = self._read(arena.begin, arena.end)
+        data = self._bytes.read(arena.begin, arena.end)
         width = arena.shape[-1]
         return {name: data[i * width : (i + 1) * width] for i, name in enumerate(self.index.base_names())}
 
@@ -237,8 +198,8 @@ class PackReader:
 
     def arena_bytes(self) -> dict[str, int]:
         """Length of each arena of the file, and of the header."""
-        lengths = {name: arena.end - arena.begin for name, arena in self._header.arenas.items()}
-        return {"header": len(self._header.data)} | lengths
+        lengths = {name: arena.end - arena.begin for name, arena in self._arenas.items()}
+        return {"header": len(self._bytes.header.data)} | lengths
 
     def file(self, entry: CarriedFile) -> bytes:
         """The content of a carried file.
@@ -266,12 +227,7 @@ class PackReader:
 
     def check_all(self) -> Iterator[int]:
         """Check every digest block, then every stream; yields bytes checked."""
-        origin = self._header.arenas["digests"].end
-        for number in range(len(self._rows)):
-            begin = origin + number * self.summary.block
-            length = min(self.summary.block, self.size - begin)
-            self._check_block(number, self._source.read(begin, length))
-            yield length
+        yield from self._bytes.check_all()
         for entry in self.index.tensors:
             for _, block, streams in self.blocks(entry.name):
                 if isinstance(block, Raw):

@@ -9,6 +9,7 @@ from safetensors import safe_open
 
 from dtscodec.errors import DtsError, FormatError
 from dtscodec.format.blocks import LowRank, Raw, Values
+from dtscodec.format.checked_bytes import CheckedBytes
 from dtscodec.format.container import BlockHasher, digest_block_size, plan_arenas
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.parts import join_masks
@@ -60,7 +61,7 @@ def test_every_stream_reads_back_as_it_was_written(tensors: list[TensorEntry], n
     data, written = write(tensors, numbers)
     reader = PackReader(MemorySource(data), "pack")
     assert list(reader.index.tensors) == tensors
-    assert sum(reader.check_all()) == len(data) - reader._header.arenas["digests"].end
+    assert sum(reader.check_all()) == len(data) - reader.arena_bytes()["header"] - reader.arena_bytes()["digests"]
     for entry, expected in zip(tensors, written, strict=True):
         for (_, _, got), streams in zip(reader.blocks(entry.name), expected, strict=True):
             assert (got.bitmaps, got.bands, got.raw) == (streams.bitmaps, streams.bands, streams.raw)
@@ -88,7 +89,7 @@ def test_a_pack_is_a_safetensors_file(tensors: list[TensorEntry]) -> None:
 @settings(max_examples=30, deadline=None)
 def test_aligned_arenas_begin_at_multiples_of_32(tensors: list[TensorEntry]) -> None:
     data, _ = write(tensors)
-    arenas = PackReader(MemorySource(data), "pack")._header.arenas
+    arenas = CheckedBytes(MemorySource(data), "pack").header.arenas
     assert all(arenas[name].begin % 32 == 0 for name in ("numbers", "codes", "raw") if name in arenas)
 
 
@@ -198,3 +199,18 @@ def test_tensors_out_of_order_are_not_written() -> None:
         writer.add(entry, [Streams()])
         with pytest.raises(ValueError, match="ascending"):
             writer.add(entry, [Streams()])
+
+
+def test_a_file_cut_short_while_it_is_open_is_an_error(tmp_path: Path) -> None:
+    from dtscodec.format.source import FileSource
+
+    path = tmp_path / "pack"
+    path.write_bytes(small_pack())
+    source = FileSource(path)
+    reader = PackReader(source, "pack")
+    list(reader.blocks("b"))
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(FormatError) as caught:
+        list(reader.blocks("b"))
+    reader.close()
+    assert caught.value.reason == "truncated"

@@ -1,0 +1,95 @@
+"""The bytes of a pack behind its header: each digest block is checked before any byte of it is used (rules D2, D3)."""
+
+from collections.abc import Iterator
+from hashlib import sha256
+
+from dtscodec.errors import ChecksumError, TruncatedError
+from dtscodec.format.container import DIGEST_BYTES, MAX_HEADER, Header, pack_id, parse_header
+from dtscodec.format.source import ByteSource
+
+
+class CheckedBytes:
+    """Header and digests of a pack, read when made, and the rest by range.
+
+    Parameters
+    ----------
+    source : ByteSource
+        Closed by `close`.
+    where : str
+        Name of the source, for messages.
+
+    Raises
+    ------
+    FormatError
+        Rules C1 to C6, D1, D2 and S1 to S3.
+    """
+
+    def __init__(self, source: ByteSource, where: str) -> None:
+        self._source, self._where = source, where
+        self.header: Header = parse_header(source.read(0, 8 + MAX_HEADER), source.size, where)
+        self._origin = self.header.arenas["digests"].end
+        self.id, self._rows = self._read_digests()
+        self._checked = bytearray(len(self._rows))
+
+    @property
+    def size(self) -> int:
+        """Length of the file."""
+        return self._source.size
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
+
+    def read(self, begin: int, end: int) -> bytes:
+        """Bytes of a range of the file, behind the digests.
+
+        Raises
+        ------
+        ChecksumError
+            A digest block that the range touches is damaged (rule D3).
+        TruncatedError
+            The file was cut short meanwhile.
+        """
+        if begin == end:
+            return b""
+        block = self.header.summary.block
+        first, last = (begin - self._origin) // block, (end - 1 - self._origin) // block
+        if all(self._checked[first : last + 1]):
+            return self._read_source(begin, end)
+        start = self._origin + first * block
+        data = self._read_source(start, min(self._origin + (last + 1) * block, self.size))
+        for number in range(first, last + 1):
+            self._check(number, data[(number - first) * block : (number - first + 1) * block])
+        return data[begin - start : end - start]
+
+    def check_all(self) -> Iterator[int]:
+        """Check every digest block, seen before or not; yields bytes checked."""
+        block = self.header.summary.block
+        for number in range(len(self._rows)):
+            begin = self._origin + number * block
+            data = self._read_source(begin, min(begin + block, self.size))
+            self._check(number, data)
+            yield len(data)
+
+    def _read_digests(self) -> tuple[bytes, list[bytes]]:
+        """The pack id and the other rows (rule D2)."""
+        data = self._read_source(self.header.arenas["digests"].begin, self._origin)
+        own, *rows = (data[i : i + DIGEST_BYTES] for i in range(0, len(data), DIGEST_BYTES))
+        if pack_id(self.header.data, rows) != own:
+            detail = "header or digests differ from what was written: damaged; fetch the pack again"
+            raise ChecksumError("checksum", self._where, detail, "3.4")
+        return own, rows
+
+    def _read_source(self, begin: int, end: int) -> bytes:
+        data = self._source.read(begin, end - begin)
+        if len(data) != end - begin:
+            raise TruncatedError("truncated", self._where, f"expected {end} bytes, got {begin + len(data)}", "3.1")
+        return data
+
+    def _check(self, number: int, data: bytes) -> None:
+        """Rule D3."""
+        if sha256(data).digest() != self._rows[number]:
+            begin = self._origin + number * self.header.summary.block
+            detail = f"bytes {begin} to {begin + len(data)} differ from what was written: damaged; fetch the pack again"
+            raise ChecksumError("checksum", self._where, detail, "3.4")
+        self._checked[number] = 1
