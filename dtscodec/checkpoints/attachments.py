@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dtscodec.errors import CheckpointError
-from dtscodec.format.file_names import valid_file_name
-
-MAX_FILE_BYTES = 2**30
-MAX_FILES = 2**16
+from dtscodec.format.file_names import MAX_FILE_BYTES, MAX_FILES, valid_file_name
 
 _LEFTOVERS = re.compile(r"trainer_state\.json|training_args.*|optimizer.*|(.*_)?all_results\.json|.*_results\.json")
 _MODULE = re.compile(r"[0-9]+_[^/]*")

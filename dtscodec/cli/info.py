@@ -28,8 +28,8 @@ def run(options: argparse.Namespace) -> None:
     from dtscodec.codec.pack import Pack
 
     with Pack(options.pack) as pack:
-        facts = describe(pack)
         tensors = tensor_sizes(pack)
+        facts = describe(pack, tensors)
     if options.json:
         facts["tensors"] = [_tensor_facts(tensor) for tensor in tensors] if options.tensors else len(tensors)
         show.facts(facts)
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
     show.lines(*_text(facts), *(["", *_tensor_table(tensors)] if options.tensors else []))
 
 
-def describe(pack: "Pack") -> dict[str, Any]:
+def describe(pack: "Pack", tensors: list["TensorSize"]) -> dict[str, Any]:
     """Everything but the single tensors, as JSON holds it."""
     from dtscodec.codec.inventory import kind_totals, overhead
 
@@ -53,11 +53,11 @@ def describe(pack: "Pack") -> dict[str, Any]:
         "fine_tune_size": sum(spec.nbytes for spec in specs),
         "base": None if base is None else asdict(base),
         "kinds": {
-            kind: {"tensors": tensors, "parameters": parameters, "size": size}
-            for kind, (tensors, parameters, size) in kind_totals(pack).items()
+            kind: {"tensors": count, "parameters": parameters, "size": size}
+            for kind, (count, parameters, size) in kind_totals(tensors).items()
         },
         "files": [asdict(entry) for entry in pack.index.files],
-        "overhead": overhead(pack),
+        "overhead": overhead(pack, tensors),
         "arenas": pack.reader.arena_bytes(),
         "prefix": list(pack.index.prefix),
         "absent": list(pack.index.absent),

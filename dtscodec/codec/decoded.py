@@ -91,10 +91,8 @@ class Decoded(Mapping[str, Tensor]):
 
     def _read_base(self, name: str) -> Bytes:
         """Read a base tensor and check it (rule H2); the last one read completes the whole base's check (H3)."""
-        if self.base is None:
-            raise no_base(str(self.pack.path or "pack"))
         expected = self.pack.reader.leaves[name] if self._check else None
-        data = self.base.read(name, expected)
+        data = self._needed_base().read(name, expected)
         if name in self._unread:
             self._unread.discard(name)
             if not self._unread:
@@ -103,13 +101,19 @@ class Decoded(Mapping[str, Tensor]):
 
     def _base_specs(self, entry: TensorEntry) -> Mapping[str, TensorSpec]:
         """The base's tensors; an error if those that this tensor is made from are not there or do not fit."""
-        if self.base is None:
-            if any(map(base_of, entry.blocks)):
-                raise no_base(str(self.pack.path or "pack"))
+        if not any(map(base_of, entry.blocks)):
             return {}
+        base = self._needed_base()
         for block in entry.blocks:
-            check_fit(entry, block, self.base.specs, self.base.location)
-        return self.base.specs
+            check_fit(entry, block, base.specs, base.location)
+        return base.specs
+
+    def _needed_base(self) -> Base:
+        if self.base is None:
+            where = str(self.pack.path or "pack")
+            detail = "expected the base that it was made against, got none; name it with --base"
+            raise BaseMismatchError("base-tensor", where, detail, "4.4")
+        return self.base
 
     def check_base_tensors(self) -> None:
         """Check every base tensor that the pack uses, then the whole (rules R1, R2, H2 and H3).
@@ -136,12 +140,11 @@ class Decoded(Mapping[str, Tensor]):
         reference = self.pack.summary.base
         if reference is None or not self._check:
             return
-        if self.base is None:
-            raise no_base(str(self.pack.path or "pack"))
-        found = self.base.digest(self.pack.index.base_names()).hex()
+        base = self._needed_base()
+        found = base.digest(self.pack.index.base_names()).hex()
         if found != reference.digest:
             detail = f"expected the digest {reference.digest}, got {found}; name the base the pack was made against"
-            raise BaseMismatchError("base-digest", self.base.location, detail, "7")
+            raise BaseMismatchError("base-digest", base.location, detail, "7")
 
     # Output
 
@@ -227,9 +230,3 @@ class Decoded(Mapping[str, Tensor]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def no_base(where: str) -> BaseMismatchError:
-    """The error for a pack whose base is nowhere to be found."""
-    detail = "expected the base that it was made against, got none; name it with --base"
-    return BaseMismatchError("base-tensor", where, detail, "4.4")

@@ -4,15 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes, torch_dtype
+from dtscodec.checkpoints.torch_dtypes import Bytes, tensor_from_bytes, torch_dtype
 from dtscodec.codec.config import keep_exact
 from dtscodec.errors import EncodeError
 from dtscodec.format.dtypes import CODED_DTYPES, DType, TensorSpec
-
-Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,9 @@ from numpy.typing import NDArray
 
 from dtscodec.format.bits import unpack_codes
 from dtscodec.format.blocks import Coded, LowRank, Values
-from dtscodec.format.parts import BandParts, Vectors, split_lowrank, split_masks, split_values
+from dtscodec.format.parts import BandParts, Mask, Vectors, split_lowrank, split_masks, split_values
 from dtscodec.format.streams import Streams
 
-Mask = NDArray[np.bool_]
 Floats = NDArray[np.floating]
 
 _POSITIVE = [0.1279296875, 0.388671875, 0.65625, 0.94140625, 1.2578125, 1.6171875, 2.0625, 2.734375]

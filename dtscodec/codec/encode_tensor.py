@@ -49,7 +49,7 @@ class EncodedTensor:
 
 def plan_same(fine: StoredTensor, base: StoredTensor | None) -> Plan | None:
     """The plan of a tensor that did not change; None if it did."""
-    if base is None or fine.spec.shape != base.spec.shape or not is_same(fine, base):
+    if base is None or not is_same(fine, base):
         return None
     return Plan(fine.name, fine.spec, [_same(fine.spec, base.name)])
 
@@ -70,9 +70,8 @@ def plan_tensor(fine: StoredTensor, base: StoredTensor | None, config: EncodeCon
     EncodeError
         A tensor that is to be coded holds NaN or infinity.
     """
-    exact = base is None or config.keeps_exact(fine.name)
-    shared = None if exact or base is None else shared_part(fine, base)
-    parts, split = _plan_shared(*shared, config) if shared else (None, 1)
+    shared = None if base is None or config.keeps_exact(fine.name) else shared_part(fine, base)
+    parts, split = _plan_shared(*shared, config, is_whole=shared[0] is fine) if shared else (None, 1)
     if parts is None or shared is None:
         return Plan(fine.name, fine.spec, [_raw(fine)])
     rows = shared[0].spec.shape[:1]
@@ -103,9 +102,11 @@ def tie_tensor(name: str, spec: TensorSpec, to: str) -> EncodedTensor:
     return EncodedTensor(TensorEntry(name, spec, (Tie(spec.matrix()[0], to),)), [Streams()], 0.0, 0.0)
 
 
-def _plan_shared(fine: StoredTensor, base: StoredTensor, config: EncodeConfig) -> tuple[Sequence[Part] | None, int]:
+def _plan_shared(
+    fine: StoredTensor, base: StoredTensor, config: EncodeConfig, is_whole: bool
+) -> tuple[Sequence[Part] | None, int]:
     """Plan the rows that both checkpoints have: parts and split; no parts if they had better be exact."""
-    if is_same(fine, base):
+    if not is_whole and is_same(fine, base):  # A whole tensor that is the same has its plan already.
         return [_same(fine.spec, base.name)], 1
     delta = delta_of(fine, base)
     split, parts = _plan_delta(delta, base.name, config)

@@ -1,6 +1,7 @@
 """Where the bytes of a pack go: per tensor, per kind of block, per arena. Needs no torch."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dtscodec.codec.pack import Pack
@@ -48,16 +49,16 @@ def kind_of(block: Block) -> str:
     return _KIND_OF[type(block)]
 
 
-def overhead(pack: Pack) -> int:
-    """Bytes of the file that belong to no single tensor or carried file: header, digests, index, bitmaps, padding."""
+def overhead(pack: Pack, sizes: Iterable[TensorSize]) -> int:
+    """Bytes of the file that belong to no tensor or carried file: header, digests, index, bitmaps, padding."""
     carried = sum(file.stored for file in pack.index.files if isinstance(file, CarriedFile))
-    return pack.size - carried - sum(tensor.size for tensor in tensor_sizes(pack))
+    return pack.size - carried - sum(tensor.size for tensor in sizes)
 
 
-def kind_totals(pack: Pack) -> dict[str, tuple[int, int, int]]:
+def kind_totals(sizes: Iterable[TensorSize]) -> dict[str, tuple[int, int, int]]:
     """For each kind that occurs: tensors, their parameters, bytes. A tensor of several kinds counts as ``mixed``."""
     totals: dict[str, Counter[str]] = {}
-    for tensor in tensor_sizes(pack):
+    for tensor in sizes:
         kind = "mixed" if "+" in tensor.kind else tensor.kind
         totals.setdefault(kind, Counter()).update(tensors=1, parameters=tensor.spec.elements, bytes=tensor.size)
     order = [kind for kind in (*KINDS, "mixed") if kind in totals]

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from dtscodec.codec.codebook import four_groups
 from dtscodec.codec.config import EncodeConfig
-from dtscodec.codec.dequantize import Mask, dequantize
+from dtscodec.codec.dequantize import dequantize
 from dtscodec.codec.factorize import one_thread, truncated_svd
 from dtscodec.errors import EncodeError
 from dtscodec.format.bits import pack_codes
 from dtscodec.format.blocks import Band, BaseRows, Block, LowRank, Values
-from dtscodec.format.parts import NO_NUMBERS, BandParts, Vectors, join_lowrank, join_masks, join_values
-from dtscodec.format.streams import Streams
+from dtscodec.format.parts import BandParts, Mask, Vectors, join_lowrank, join_masks, join_values
+from dtscodec.format.streams import NO_NUMBERS, Streams
 
 
 @dataclass(frozen=True, slots=True)

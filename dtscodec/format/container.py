@@ -9,7 +9,8 @@ from dtscodec.errors import FormatError, TruncatedError, UnsupportedError
 from dtscodec.format import canonical
 from dtscodec.format.canonical import Json
 from dtscodec.format.fields import Fields
-from dtscodec.format.summary import Summary, parse_summary, summary_text
+from dtscodec.format.streams import NUMBER_DTYPES
+from dtscodec.format.summary import MAX_BLOCK, MIN_BLOCK, Summary, parse_summary, summary_text
 
 ARENAS: Final = ("digests", "base", "index", "rows", "numbers", "codes", "raw")
 ALIGNED: Final = frozenset({"numbers", "codes", "raw"})
@@ -21,7 +22,7 @@ MAX_HEADER: Final = 2**16 - 8
 MAX_DIGESTS: Final = 4096
 """The smallest digest block that needs no more rows than this is chosen."""
 
-_ITEM: Final = {"U8": 1, "BF16": 2, "F32": 4}
+_ITEM: Final = {"U8": 1} | NUMBER_DTYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def plan_arenas(
     offset = 0
     for name, following in zip(names, [*names[1:], ""], strict=True):
         dtype, shape = contents[name]
-        offset += _nbytes(dtype, shape)
+        offset += form_bytes(dtype, shape)
         padding = padding_before(following, offset)
         if padding:
             planned[name] = (dtype, (shape[0] + padding // _ITEM[dtype],))
@@ -83,10 +84,10 @@ def plan_arenas(
 
 def digest_block_size(data_bytes: int) -> int:
     """The size of a digest block for that much data (spec section 9)."""
-    power = 16
-    while power < 24 and data_bytes > MAX_DIGESTS << power:
-        power += 1
-    return 1 << power
+    block = MIN_BLOCK
+    while block < MAX_BLOCK and data_bytes > MAX_DIGESTS * block:
+        block *= 2
+    return block
 
 
 def header_bytes(summary: Summary, arenas: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
@@ -94,7 +95,7 @@ def header_bytes(summary: Summary, arenas: Mapping[str, tuple[str, tuple[int, ..
     document: dict[str, Json] = {"__metadata__": {"dtscodec": summary_text(summary)}}
     offset = 0
     for name, (dtype, shape) in arenas.items():
-        end = offset + _nbytes(dtype, shape)
+        end = offset + form_bytes(dtype, shape)
         document[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
     text = canonical.dumps(document)
@@ -104,7 +105,8 @@ def header_bytes(summary: Summary, arenas: Mapping[str, tuple[str, tuple[int, ..
     return len(text).to_bytes(8, "little") + text
 
 
-def _nbytes(dtype: str, shape: tuple[int, ...]) -> int:
+def form_bytes(dtype: str, shape: tuple[int, ...]) -> int:
+    """Bytes of an arena of that dtype and shape."""
     size = _ITEM[dtype]
     for extent in shape:
         size *= extent
@@ -255,7 +257,7 @@ def _fits(name: str, arena: Arena) -> bool:
     dtypes = ("F32", "BF16") if name == "numbers" else ("U8",)
     if (
         arena.dtype not in dtypes
-        or arena.end - arena.begin != _nbytes(arena.dtype, arena.shape)
+        or arena.end - arena.begin != form_bytes(arena.dtype, arena.shape)
         or arena.end <= arena.begin
     ):
         return False

@@ -1,4 +1,8 @@
-"""Names of the small files that may travel with a fine-tune (spec section 4.5, F1)."""
+"""The small files that may travel with a fine-tune: their names (spec section 4.5, F1) and how many (section 10)."""
+
+MAX_FILES = 2**16
+MAX_FILE_BYTES = 2**30
+"""Of one file, and of all together."""
 
 ENDINGS = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".vocab", ".spm")
 """What a name must end in: configuration and tokenizers, never code."""

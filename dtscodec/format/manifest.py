@@ -11,13 +11,11 @@ from dtscodec.format.blocks import BaseRows, Block, Tie
 from dtscodec.format.canonical import Json
 from dtscodec.format.dtypes import MAX_DIMENSIONS, MAX_ELEMENTS, MAX_NAME_BYTES, TensorSpec
 from dtscodec.format.fields import Fields
-from dtscodec.format.file_names import valid_file_name
+from dtscodec.format.file_names import MAX_FILE_BYTES, MAX_FILES, valid_file_name
 from dtscodec.format.index import CarriedFile, FileEntry, Index, NamedFile, TensorEntry, base_name, utf8
 
 MAX_TENSORS = 2**20
 MAX_BLOCKS = 2**22
-MAX_FILES = 2**16
-MAX_FILE_BYTES = 2**30
 
 
 def index_text(index: Index) -> bytes:

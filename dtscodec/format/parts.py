@@ -18,8 +18,6 @@ Floats = NDArray[np.float32]
 Packed = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
-NO_NUMBERS: Floats = np.empty(0, np.float32)
-
 
 @dataclass(frozen=True, slots=True)
 class Vectors:

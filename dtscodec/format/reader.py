@@ -16,7 +16,7 @@ from dtscodec.format.layout import Layout, Place, Span, lay_out
 from dtscodec.format.manifest import parse_index
 from dtscodec.format.parts import check_coded, raw_bytes
 from dtscodec.format.source import ByteSource
-from dtscodec.format.streams import NUMBER_DTYPES, Streams, numbers_from_bytes
+from dtscodec.format.streams import NO_NUMBERS, NUMBER_DTYPES, Streams, numbers_from_bytes
 
 MAX_INDEX = 2**26
 MAX_ROWS = 2**27
@@ -185,9 +185,7 @@ class PackReader:
     def _streams(self, place: Place) -> Streams:
         return Streams(
             bitmaps=self._bitmaps[slice(*place.rows)] if place.rows[0] != place.rows[1] else b"",
-            numbers=self._numbers[slice(*place.numbers)]
-            if place.numbers[0] != place.numbers[1]
-            else np.empty(0, np.float32),
+            numbers=self._numbers[slice(*place.numbers)] if place.numbers[0] != place.numbers[1] else NO_NUMBERS,
             bands=tuple(self._arena_part("codes", span) for span in place.bands),
             raw=self._arena_part("raw", place.raw),
         )

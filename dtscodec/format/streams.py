@@ -9,8 +9,7 @@ NUMBER_DTYPES = {"F32": 4, "BF16": 2}
 """Dtypes of the arena `numbers` and their bytes."""
 
 
-def _no_numbers() -> NDArray[np.float32]:
-    return np.empty(0, np.float32)
+NO_NUMBERS: NDArray[np.float32] = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ class Streams:
     """
 
     bitmaps: bytes = b""
-    numbers: NDArray[np.float32] = field(default_factory=_no_numbers)
+    numbers: NDArray[np.float32] = field(default_factory=lambda: NO_NUMBERS)
     bands: tuple[bytes, ...] = ()
     raw: bytes = b""
 

@@ -51,7 +51,7 @@ class Summary:
     optional: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.block not in {2**power for power in range(16, 25)}:
+        if not MIN_BLOCK <= self.block <= MAX_BLOCK or self.block & (self.block - 1):
             raise ValueError(f"expected a block of 2**16 to 2**24 bytes, got {self.block}")
         if self.tensors < 0:
             raise ValueError(f"expected a number of tensors, got {self.tensors}")

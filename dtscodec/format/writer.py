@@ -1,6 +1,5 @@
 """Writing a pack: streams are collected as tensors come, the file is put together at the end (spec section 3)."""
 
-import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -10,7 +9,14 @@ from types import TracebackType
 from typing import IO, TypeAlias
 
 from dtscodec.format.blocks import Block, LowRank, Raw, Values
-from dtscodec.format.container import DIGEST_BYTES, BlockHasher, digest_block_size, header_bytes, plan_arenas
+from dtscodec.format.container import (
+    DIGEST_BYTES,
+    BlockHasher,
+    digest_block_size,
+    form_bytes,
+    header_bytes,
+    plan_arenas,
+)
 from dtscodec.format.frames import INDEX_LEVEL, RAW_LEVEL, compress
 from dtscodec.format.index import CarriedFile, FileEntry, Index, NamedFile, TensorEntry, utf8
 from dtscodec.format.manifest import index_text, parse_index
@@ -131,12 +137,13 @@ class PackWriter:
             See `Index`.
         """
         index = Index(tuple(self._entries), prefix, tuple(absent), dict(metadata or {}), tuple(self._files))
-        if index.base_names() != sorted(leaves, key=utf8):
+        names = index.base_names()
+        if names != sorted(leaves, key=utf8):
             raise ValueError("expected a leaf for each base tensor used and no other")
         text = index_text(index)
         parse_index(text, "index")  # An encoder writes valid packs only (spec section 9).
         contents: dict[str, Content] = {
-            "base": [b"".join(leaves[name] for name in index.base_names())],
+            "base": [b"".join(leaves[name] for name in names)],
             "index": [compress(text, INDEX_LEVEL)],
             "rows": [compress(bytes(self._rows), INDEX_LEVEL)] if self._rows else [],
             "numbers": [bytes(self._numbers)],
@@ -147,10 +154,10 @@ class PackWriter:
         summary = replace(summary, tensors=len(self._entries), block=digest_block_size(sum(lengths.values())))
         arenas = plan_arenas({name: self._form(name, lengths[name], len(leaves)) for name in lengths}, summary.block)
         header = header_bytes(summary, arenas)
-        file.write(header + bytes(math.prod(arenas.pop("digests")[1])))  # digests come last
+        file.write(header + bytes(form_bytes(*arenas.pop("digests"))))  # digests come last
         hasher = BlockHasher(summary.block)
-        for name, (dtype, shape) in arenas.items():
-            padding = math.prod(shape) * NUMBER_DTYPES.get(dtype, 1) - lengths[name]
+        for name, form in arenas.items():
+            padding = form_bytes(*form) - lengths[name]
             for piece in _pieces([*contents[name], bytes(padding)]):
                 file.write(piece)
                 hasher.update(piece)
