@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dtscodec.behaviour.measure import Behaviour as Behaviour
+    from dtscodec.behaviour.measure import compare_behaviour as compare_behaviour
     from dtscodec.checkpoints.identity import Base as Base
     from dtscodec.codec.compare import Comparison as Comparison
     from dtscodec.codec.compare import compare as compare
@@ -25,6 +27,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Base",
+    "Behaviour",
     "Comparison",
     "Decoded",
     "DtsError",
@@ -32,6 +35,7 @@ __all__ = [
     "EncodeReport",
     "Pack",
     "compare",
+    "compare_behaviour",
     "decode",
     "encode",
     "open",
@@ -39,6 +43,7 @@ __all__ = [
 
 _HOMES = {
     "Base": "dtscodec.checkpoints.identity",
+    "Behaviour": "dtscodec.behaviour.measure",
     "Comparison": "dtscodec.codec.compare",
     "Decoded": "dtscodec.codec.decoded",
     "DtsError": "dtscodec.errors",
@@ -46,6 +51,7 @@ _HOMES = {
     "EncodeReport": "dtscodec.codec.encode",
     "Pack": "dtscodec.codec.pack",
     "compare": "dtscodec.codec.compare",
+    "compare_behaviour": "dtscodec.behaviour.measure",
     "decode": "dtscodec.codec.decode",
     "encode": "dtscodec.codec.encode",
 }

@@ -13,7 +13,7 @@ from tests.support import ROOT
 PACKAGE = ROOT / "dtscodec"
 
 # Lowest first; a room may import itself and the rooms below it.
-ROOMS = ["errors", "format", "checkpoints", "codec", "cli"]
+ROOMS = ["errors", "format", "checkpoints", "codec", "behaviour", "cli"]
 NO_TORCH = ["errors", "format"]
 
 
@@ -91,6 +91,7 @@ def _targets(path: Path, modules: dict[str, Path]) -> set[str]:
 
 PUBLIC = [
     "Base",
+    "Behaviour",
     "Comparison",
     "Decoded",
     "DtsError",
@@ -98,6 +99,7 @@ PUBLIC = [
     "EncodeReport",
     "Pack",
     "compare",
+    "compare_behaviour",
     "decode",
     "encode",
     "open",

@@ -1,0 +1,74 @@
+"""The package transformers as we use it: on demand, quiet, and with its errors as one line."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dtscodec.errors import BackendError, CheckpointError, DtsError
+
+OLDEST = 5
+"""The first major version that takes a state dict as `model.py` gives it."""
+
+
+def transformers() -> Any:
+    """The package, imported on first use.
+
+    Raises
+    ------
+    BackendError
+        It is not installed, or too old.
+    """
+    way_out = "pip install 'dtscodec[transformers]'"
+    try:
+        import transformers as package
+    except ImportError as error:
+        reason = " ".join(str(error).split())
+        raise BackendError(f"transformers: expected the package, got '{reason}'; {way_out}") from error
+    version = package.__version__
+    if int(version.partition(".")[0]) < OLDEST:
+        raise BackendError(f"transformers: expected version {OLDEST} or newer, got {version}; {way_out}")
+    return package
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep transformers from printing reports and bars of its own inside the block; restore its settings after it."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
+
+    log = transformers().utils.logging
+    level, has_bars, are_hub_bars_off = log.get_verbosity(), log.is_progress_bar_enabled(), are_progress_bars_disabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()  # Those of huggingface_hub with them.
+    try:
+        yield
+    finally:
+        log.set_verbosity(level)
+        if has_bars:
+            log.enable_progress_bar()
+        elif not are_hub_bars_off:
+            enable_progress_bars()
+
+
+@contextmanager
+def explained(where: str, expected: str) -> Iterator[None]:
+    """Turn whatever transformers raises inside the block into one line. Nothing else may be called in it.
+
+    Raises
+    ------
+    CheckpointError
+        For any error but want of memory, which is told elsewhere.
+    """
+    try:
+        yield
+    except (DtsError, MemoryError):
+        raise
+    except Exception as error:  # It raises errors of any kind, with texts of many lines.
+        if re.search("out of memory|allocate memory", str(error)):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CheckpointError(f"{where}: expected {expected}, got '{_shortened(reason)}'") from error
+
+
+def _shortened(text: str, length: int = 200) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."

@@ -1,0 +1,157 @@
+"""A model directory's architecture, and models of it with given weights."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dtscodec.behaviour.library import explained, quietly, transformers
+from dtscodec.behaviour.texts import Classes
+from dtscodec.errors import CheckpointError
+
+SUPPORTED = "a model for sequence classification or a causal language model"
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What a model directory says of its model, weights apart.
+
+    Parameters
+    ----------
+    directory : Path
+        Where configuration and tokenizer lie.
+    config : transformers.PreTrainedConfig
+        Its configuration.
+    kind : type of transformers.PreTrainedModel
+        The class of the model.
+    classes : Classes, optional
+        What it chooses from; None for a causal language model.
+    """
+
+    directory: Path
+    config: Any
+    kind: Any
+    classes: Classes | None
+
+    def build(self, tensors: Mapping[str, Tensor], location: str) -> Any:
+        """A model with these weights, in float32 and without dropout.
+
+        Parameters
+        ----------
+        tensors : mapping
+            Under the names that the checkpoint has on disk: renaming, fusing and tying are left to transformers. The
+            model may use their memory.
+        location : str
+            Where they are from, for messages.
+
+        Raises
+        ------
+        CheckpointError
+            They are not all the tensors of this model, and no others.
+        """
+        name, state = self.kind.__name__, dict(tensors)
+        with quietly(), explained(location, f"weights of a {name} as {self.directory} describes it"):
+            model, report = self.kind.from_pretrained(
+                None,
+                config=self.config,
+                state_dict=state,
+                dtype=torch.float32,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,  # They are reported instead.
+                output_loading_info=True,
+            )
+        problems = _problems(report)
+        if problems:
+            detail = f"expected the tensors of a {name} as {self.directory} describes it, got {problems}"
+            raise CheckpointError(f"{location}: {detail}; name its own model directory with --model")
+        return model
+
+
+def read_architecture(directory: Path) -> Architecture:
+    """Read the architecture that a model directory describes. Code that lies there is never run.
+
+    Raises
+    ------
+    CheckpointError
+        It is no model directory, or that of a model that is not supported.
+    BackendError
+        The package transformers is not there.
+    """
+    library = transformers()
+    if not (directory / "config.json").is_file():
+        detail = "expected a model directory with config.json and a tokenizer, got none; name one with --model"
+        raise CheckpointError(f"{directory}: {detail}")
+    where = str(directory / "config.json")
+    with quietly(), explained(where, "a configuration that transformers knows"):
+        config = library.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    names = config.architectures or ["no name under 'architectures'"]
+    is_classifier = names[0] in _names("SEQUENCE_CLASSIFICATION")
+    kind = getattr(library, names[0], None)
+    if kind is None or not (is_classifier or names[0] in _names("CAUSAL_LM")):
+        raise CheckpointError(f"{where}: expected {SUPPORTED}, got {names[0]}")
+    if getattr(config, "quantization_config", None) is not None:
+        raise CheckpointError(f"{where}: expected plain weights, got a quantization_config, which is not supported")
+    return Architecture(directory, config, kind, _classes(config, where) if is_classifier else None)
+
+
+def load_tokenizer(architecture: Architecture) -> Any:
+    """The tokenizer of a model directory.
+
+    Raises
+    ------
+    CheckpointError
+        There is none, or it cannot be read.
+    """
+    where = str(architecture.directory)
+    with quietly(), explained(where, "a tokenizer that transformers can read"):
+        return transformers().AutoTokenizer.from_pretrained(
+            architecture.directory, config=architecture.config, local_files_only=True, trust_remote_code=False
+        )
+
+
+def max_tokens(model: Any, tokenizer: Any) -> int | None:
+    """How many tokens of a text a model takes: as many as it has positions, and its tokenizer allows."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 0
+    for name, module in model.named_modules():
+        # RoBERTa and its kin count positions from behind the padding's.
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            positions -= module.padding_idx + 1
+    # A tokenizer that knows no bound says 10^30.
+    bounds = [int(bound) for bound in (positions, tokenizer.model_max_length) if 0 < bound < 10**9]
+    return min(bounds, default=None)
+
+
+def _names(task: str) -> set[str]:
+    """Names of all classes that transformers has for a task."""
+    from transformers.models.auto import modeling_auto
+
+    entries: Iterable[str | tuple[str, ...]] = getattr(modeling_auto, f"MODEL_FOR_{task}_MAPPING_NAMES").values()
+    return {name for entry in entries for name in ([entry] if isinstance(entry, str) else entry)}
+
+
+def _classes(config: Any, where: str) -> Classes:
+    """The classes of a classifier that chooses one of several."""
+    problem = getattr(config, "problem_type", None) or "single_label_classification"
+    if problem != "single_label_classification" or config.num_labels < 2:
+        found = f"{config.num_labels} of {problem}"
+        raise CheckpointError(f"{where}: expected a classifier that chooses one of at least two labels, got {found}")
+    return Classes(config.num_labels, {name: int(number) for name, number in config.label2id.items()})
+
+
+def _problems(report: Mapping[str, Any]) -> str:
+    """What a loading report objects to; empty if it does not."""
+    shapes = [(name, f"{list(got)} instead of {list(want)}") for name, got, want in report["mismatched_keys"]]
+    found = [
+        ("no", sorted(map(repr, report["missing_keys"]))),
+        ("also", sorted(map(repr, report["unexpected_keys"]))),
+        ("", sorted(f"{name!r} of {shape}" for name, shape in shapes)),
+    ]
+    return ", and ".join(f"{word} {_some(names)}".strip() for word, names in found if names)
+
+
+def _some(names: list[str], count: int = 3) -> str:
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more
