@@ -6,6 +6,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
+    from dtscodec.codec.size import Size
+
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
@@ -32,6 +34,27 @@ def rank(text: str) -> int | float:
         value = 0
     if not (value >= 1 if isinstance(value, int) else 0 < value <= 1):
         raise argparse.ArgumentTypeError(f"expected a rank such as 16 or a share such as 0.1, got {text!r}")
+    return value
+
+
+def pack_size(text: str) -> "Size":
+    """A size such as 0.5%, 2MB or 0.08bpp."""
+    from dtscodec.codec.size import Size
+
+    try:
+        return Size.parse(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(str(e)) from e
+
+
+def error(text: str) -> float:
+    """A relative error between 0 and 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"expected a relative error between 0 and 1, got {text!r}")
     return value
 
 

@@ -36,22 +36,36 @@ def add_to(commands: "arguments.Subparsers") -> None:
     parser.add_argument("base", help="the base checkpoint: file, index or directory")
     parser.add_argument("fine_tunes", metavar="FT", nargs="+", help="a fine-tune of it, or NAME=PATH")
     parser.add_argument("-o", "--output", metavar="OUT", help="the pack, or a directory of packs")
-    parser.add_argument("--preset", choices=["paper"], default="paper", help="the encoder: DTS as published (default)")
     parser.add_argument(
-        "--rank", type=arguments.rank, default=0.1, help="share of min(m, n), or an integer rank (default: 0.1)"
+        "--preset",
+        choices=["best", "paper"],
+        default="best",
+        help="the encoder: the one that serves behaviour best (default), or DTS as published",
+    )
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument(
+        "--size",
+        type=arguments.pack_size,
+        help="largest pack file: share of the fine-tune (0.5%%), bytes (2MB), bits a parameter (default: 0.08bpp)",
+    )
+    target.add_argument("--rank", type=arguments.rank, help="share of min(m, n), or an integer rank, for every matrix")
+    target.add_argument(
+        "--error",
+        type=arguments.error,
+        help="the smallest pack whose delta has at most this relative error (0.6)",
     )
     parser.add_argument(
         "--levels",
         choices=["matrix", "vector"],
         default="matrix",
-        help="level tables per factor, or per singular vector",
+        help="of the preset paper: level tables per factor, or per singular vector",
     )
     parser.add_argument(
         "--raw",
         metavar="GLOB",
         action="append",
         default=[],
-        help="tensors to keep exactly, besides classifier* and score*; repeatable",
+        help="tensors to keep exactly (the preset paper: besides classifier* and score*); repeatable",
     )
     parser.add_argument(
         "--map",
@@ -63,7 +77,7 @@ def add_to(commands: "arguments.Subparsers") -> None:
     )
     parser.add_argument("--no-files", action="store_true", help="leave out configuration and tokenizer files")
     arguments.add_force(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -82,17 +96,10 @@ def run(options: argparse.Namespace) -> None:
 def _encode_all(
     options: argparse.Namespace, fine_tunes: dict[str, str], outputs: dict[str, Path], directory: Path | None
 ) -> None:
-    from dtscodec import Base, EncodeConfig
-    from dtscodec.codec.config import PAPER_HEADS
+    from dtscodec import Base
     from dtscodec.codec.folder import list_pack
 
-    config = EncodeConfig(
-        rank=options.rank,
-        raw=(*PAPER_HEADS, *options.raw),
-        levels=options.levels,
-        renames=tuple(options.map),
-        files=not options.no_files,
-    )
+    config = _config(options)
     with Base(options.base) as base:
         for name, path in fine_tunes.items():
             report = _encode_one(base, name, path, outputs[name], config, options.force)
@@ -100,17 +107,40 @@ def _encode_all(
                 list_pack(directory, name, report.path, report.pack_bytes, report.pack_id, Path(options.base))
 
 
+def _config(options: argparse.Namespace) -> "EncodeConfig":
+    """The settings; those that exclude each other are wrong usage."""
+    from dtscodec import EncodeConfig
+
+    try:
+        return EncodeConfig(
+            preset=options.preset,
+            size=options.size,
+            rank=options.rank,
+            error=options.error,
+            raw=tuple(options.raw),
+            levels=options.levels,
+            renames=tuple(options.map),
+            files=not options.no_files,
+        )
+    except ValueError as error:
+        parser: argparse.ArgumentParser = options.parser
+        parser.error(str(error))
+
+
 def _encode_one(base: "Base", name: str, path: str, out: Path, config: "EncodeConfig", force: bool) -> "EncodeReport":
     from dtscodec import encode
     from dtscodec.checkpoints.checkpoint import open_checkpoint
+    from dtscodec.codec.encode import reads
 
     with open_checkpoint(path) as checkpoint:
-        total = sum(spec.nbytes for spec in checkpoint.specs.values())
+        total = reads(config) * sum(spec.nbytes for spec in checkpoint.specs.values())
         with progress_bar(name, total) as progress:
             report = encode(base, checkpoint, out, config, task=name, force=force, progress=progress)
     sizes = f"{show.size(report.fine_bytes)} -> {show.size(report.pack_bytes)}"
     share = show.percent(report.pack_bytes, report.fine_bytes)
-    show.lines(f"{name}: {sizes} ({share}), relative error {report.relative_error:.2f}, {report.seconds:.1f} s: {out}")
+    left_out = f", {100 * report.left_out:.1f} % of the delta left out" if report.left_out else ""
+    error = f"relative error {report.relative_error:.2f}"
+    show.lines(f"{name}: {sizes} ({share}), {error}{left_out}, {report.seconds:.1f} s: {out}")
     return report
 
 

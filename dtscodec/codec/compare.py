@@ -14,8 +14,8 @@ from dtscodec.codec.decode import PackSource, decode
 from dtscodec.codec.decoded import Decoded
 from dtscodec.codec.delta import convert
 from dtscodec.codec.inventory import TensorSize, tensor_sizes
+from dtscodec.codec.moved import square
 from dtscodec.codec.pack import Pack
-from dtscodec.codec.quantize import square
 from dtscodec.errors import CheckpointError
 from dtscodec.format.blocks import BaseRows, LowRank, Values
 from dtscodec.format.dtypes import CODED_DTYPES

@@ -4,13 +4,25 @@ import glob
 import shlex
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from fractions import Fraction
 from numbers import Integral
 from typing import Literal, get_args
 
+from dtscodec.codec.recipe import BEST, LEAST_ERROR, Recipe
+from dtscodec.codec.size import Size
+
+Preset = Literal["best", "paper"]
 LevelScope = Literal["matrix", "vector"]
 
 PAPER_HEADS = ("classifier*", "score*")
 """Tensors that the authors of DTS keep exactly."""
+
+PAPER_RANK = 0.1
+DEFAULT_SIZE = Size(Fraction(8, 100), "bpp")
+"""0.25 % of a checkpoint in float32, 0.5 % of one in bfloat16."""
+
+SMALLEST_SIDE = 8
+"""`best` codes what has a side shorter than this element by element."""
 
 
 def keep_exact(name: str) -> str:
@@ -24,60 +36,119 @@ def keep_exact(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class EncodeConfig:
-    """Settings of the encoder; the defaults are DTS as published (``--preset paper``).
+    """Settings of the encoder. Of `size`, `rank` and `error` at most one is given.
 
     Parameters
     ----------
-    rank : float or int
-        A fraction is a share of min(m, n) of each matrix, cut off as the authors do; an integer is a rank. A matrix
-        that changed gets at least one component.
+    preset : {"best", "paper"}
+        `best` shares a budget of bytes among all tensors and fits what it writes to the delta; `paper` is DTS as
+        published.
+    size : Size, optional
+        Largest pack file; for `best` only. By default 0.08 bits for each parameter.
+    rank : float or int, optional
+        The same for every matrix: a fraction is a share of min(m, n), cut off as the authors of DTS do; an integer is
+        a rank. A matrix that changed gets at least one component. By default 0.1 for `paper`.
+    error : float, optional
+        The smallest pack whose decoded delta differs by at most this from the true one: relative Frobenius error over
+        all tensors that have a counterpart, without what rounding alone explains. For `best` only. Nothing is scaled
+        up to the norm of the true delta then.
     raw : tuple of str
-        Patterns (as of a shell) of names that are stored exactly; by default the heads that the authors keep. The
-        command line adds to these, a tuple given here replaces them.
+        Patterns (as of a shell) of names that are stored exactly; `paper` adds the heads that its authors keep.
     levels : {"matrix", "vector"}
-        One level table per factor matrix, as the authors' code has it, or one per singular vector, as the paper's text
-        has it.
+        For `paper`: one level table per factor matrix, as the authors' code has it, or one per singular vector, as the
+        paper's text has it.
     renames : tuple of (str, str)
         Beginnings of names of the fine-tune, and what stands for them in the base.
     files : bool
         Whether configuration and tokenizer files travel in the pack.
+    recipe : Recipe, optional
+        What `best` is made of; for experiments.
 
     Raises
     ------
     ValueError
-        A value out of range.
+        A value out of range, or values that exclude each other.
     """
 
-    rank: float | int = 0.1
-    raw: tuple[str, ...] = PAPER_HEADS
+    preset: Preset = "best"
+    size: Size | None = None
+    rank: float | int | None = None
+    error: float | None = None
+    raw: tuple[str, ...] = ()
     levels: LevelScope = "matrix"
     renames: tuple[tuple[str, str], ...] = field(default=())
     files: bool = True
+    recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.rank, Integral)
         if isinstance(self.raw, str):
             raise ValueError(f"expected a tuple of patterns, got the string {self.raw!r}")
-        if isinstance(self.rank, bool) or not (self.rank >= 1 if whole else 0 < self.rank <= 1):
-            raise ValueError(f"expected a rank of at least 1, or a share between 0 and 1, got {self.rank}")
-        if self.levels not in get_args(LevelScope):
-            raise ValueError(f"expected levels per matrix or vector, got {self.levels!r}")
+        for value, allowed, what in (
+            (self.preset, get_args(Preset), "a preset"),
+            (self.levels, get_args(LevelScope), "levels per"),
+        ):
+            if value not in allowed:
+                raise ValueError(f"expected {what} {' or '.join(allowed)}, got {value!r}")
+        self._check_target()
+
+    def _check_target(self) -> None:
+        if sum(target is not None for target in (self.size, self.rank, self.error)) > 1:
+            raise ValueError("expected one of size, rank and error, got several")
+        if self.preset == "paper" and any(given is not None for given in (self.size, self.error, self.recipe)):
+            raise ValueError("expected a rank for the preset paper, got a size, an error or a recipe")
+        if self.preset == "best" and self.levels != "matrix":
+            raise ValueError("expected levels per matrix for the preset best, got levels per vector")
+        if self.rank is not None:
+            whole = isinstance(self.rank, Integral)
+            if isinstance(self.rank, bool) or not (self.rank >= 1 if whole else 0 < self.rank <= 1):
+                raise ValueError(f"expected a rank of at least 1, or a share between 0 and 1, got {self.rank}")
+        if self.error is not None and not 0 < self.error < 1:
+            raise ValueError(f"expected an error between 0 and 1, got {self.error}")
 
     def rank_of(self, rows: int, columns: int) -> int:
-        """Components for a matrix of that size.
+        """Components for a matrix of that size, where a rank is given.
 
         >>> EncodeConfig(rank=0.29).rank_of(100, 200), EncodeConfig(rank=8).rank_of(4, 200)
         (28, 4)
         """
+        rank = PAPER_RANK if self.rank is None else self.rank
         short = min(rows, columns)
-        wanted = int(self.rank) if isinstance(self.rank, Integral) else int(self.rank * short)
+        wanted = int(rank) if isinstance(rank, Integral) else int(rank * short)
         return max(1, min(wanted, short))
 
     def keeps_exact(self, name: str) -> bool:
         """Whether a tensor is to be stored exactly."""
-        return any(fnmatchcase(name, pattern) for pattern in self.raw)
+        patterns = self.raw + (PAPER_HEADS if self.preset == "paper" else ())
+        return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+    @property
+    def codes_new(self) -> bool:
+        """Whether tensors without a counterpart in the base may be coded."""
+        return self.preset == "best"
+
+    def codes_as_matrix(self, shape: tuple[int, int], dimensions: int) -> bool:
+        """Whether a tensor is coded by its singular vectors, not element by element.
+
+        Parameters
+        ----------
+        shape : (int, int)
+            Rows and columns; those of a convolution are its outputs and all the rest.
+        dimensions : int
+            Of the tensor.
+        """
+        if self.preset == "paper":
+            return dimensions == 2
+        return min(shape) >= SMALLEST_SIDE
+
+    @property
+    def cooking(self) -> Recipe:
+        """The recipe in force."""
+        return self.recipe or (BEST if self.error is None else LEAST_ERROR)
 
     def describe(self) -> str:
         """A short text for the pack's summary."""
-        levels = "" if self.levels == "matrix" else f" levels={self.levels}"
-        return f"preset=paper rank={self.rank}{levels}"
+        if self.preset == "paper":
+            levels = "" if self.levels == "matrix" else f" levels={self.levels}"
+            return f"preset=paper rank={PAPER_RANK if self.rank is None else self.rank}{levels}"
+        target = f"rank={self.rank}" if self.rank is not None else f"size={self.size or DEFAULT_SIZE}"
+        return f"preset=best {target if self.error is None else f'error={self.error}'}"

@@ -45,7 +45,7 @@ def is_same(fine: StoredTensor, base: StoredTensor) -> bool:
         return np.array_equal(fine.data, base.data)
     if fine.spec.shape != base.spec.shape or not {fine.spec.dtype, base.spec.dtype} <= CODED_DTYPES:
         return False
-    if not _is_finite(fine.tensor()):
+    if not is_finite(fine.tensor()):
         return False  # how a NaN converts is not defined
     return torch.equal(_bits(fine.tensor()), _bits(convert(base.tensor(), fine.spec.dtype)))
 
@@ -103,13 +103,14 @@ def _bits(tensor: Tensor) -> Tensor:
     return tensor.contiguous().view(integers[tensor.element_size()])
 
 
-def _is_finite(tensor: Tensor) -> bool:
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no element is NaN or infinite."""
     # A sum is finite only if all its terms are, and takes no memory; it may overflow, so look closer then.
     return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
 
 
 def _check_finite(name: str, tensor: Tensor, where: str = "") -> None:
-    if _is_finite(tensor):
+    if is_finite(tensor):
         return
     place = (~tensor.isfinite()).nonzero()[0].tolist()
     value = tensor[tuple(place)].item()

@@ -1,12 +1,16 @@
-"""Delta -> singular vectors: the thin SVD with signs made canonical."""
+"""Delta -> singular vectors, with signs made canonical."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dtscodec.errors import EncodeError
+
+ROWS_AT_ONCE = 2**22
+"""Elements of a matrix that are widened to float64 at a time."""
 
 
 def truncated_svd(delta: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -33,11 +37,59 @@ def truncated_svd(delta: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     EncodeError
         LAPACK did not converge.
     """
-    try:
+    with _lapack_errors():
         u, s, v = torch.linalg.svd(delta, full_matrices=False)
-    except RuntimeError as error:
-        raise EncodeError(f"expected a singular value decomposition, got '{str(error).splitlines()[0]}'") from error
     return canonical_signs(u[:, :rank], s[:rank], v[:rank])
+
+
+def singular_values(delta: Tensor) -> Tensor:
+    """All singular values of a matrix, float32 [m, n]: float64 [min(m, n)], descending.
+
+    From the Gram matrix of the shorter side in float64, whose rounding is far below that of a float32 SVD: a tall
+    matrix, such as an embedding, takes no more than its short side squared.
+    """
+    with _lapack_errors():
+        squares: Tensor = torch.linalg.eigvalsh(gram(delta))
+    return squares.clamp(min=0).sqrt().flip(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """The leading singular triplets of a matrix, as of `truncated_svd`, and all its singular values, descending."""
+
+    u: Tensor
+    s: Tensor
+    v: Tensor
+    spectrum: Tensor
+
+
+def leading_factors(delta: Tensor, rank: int) -> Factors:
+    """As `truncated_svd`, by way of the shorter side's Gram matrix as in `singular_values`.
+
+    Vectors of singular values that are zero to working precision are zero on the longer side.
+    """
+    rows, columns = delta.shape
+    with _lapack_errors():
+        squares, vectors = torch.linalg.eigh(gram(delta))
+    spectrum = squares.clamp(min=0).sqrt().flip(0).float()
+    s, short = spectrum[:rank], vectors.flip(1)[:, :rank].float()
+    inverse = torch.where(s > 1e-7 * s.max(), 1 / s, 0)
+    if rows < columns:
+        u, v = short, (short.T @ delta) * inverse[:, None]
+    else:
+        u, v = (delta @ short) * inverse, short.T
+    return Factors(*canonical_signs(u, s, v), spectrum)
+
+
+def gram(delta: Tensor) -> Tensor:
+    """Gram matrix of the shorter side of a matrix, float32 [m, n]: float64 [min(m, n), min(m, n)]."""
+    tall = delta if delta.shape[0] >= delta.shape[1] else delta.T
+    total = torch.zeros(tall.shape[1], tall.shape[1], dtype=torch.float64)
+    step = max(1, ROWS_AT_ONCE // max(1, tall.shape[1]))
+    for begin in range(0, len(tall), step):
+        wide = tall[begin : begin + step].double()
+        total.addmm_(wide.T, wide)
+    return total
 
 
 @contextmanager
@@ -59,3 +111,11 @@ def canonical_signs(u: Tensor, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Te
     largest = u.gather(0, u.abs().argmax(dim=0, keepdim=True))
     signs = torch.where(largest < 0, -1.0, 1.0).to(u.dtype)
     return u * signs, s, v * signs.T
+
+
+@contextmanager
+def _lapack_errors() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise EncodeError(f"expected a singular value decomposition, got '{str(error).splitlines()[0]}'") from error

@@ -47,3 +47,13 @@ def numbers_from_bytes(data: bytes, dtype: str) -> NDArray[np.float32]:
     if dtype == "F32":
         return np.frombuffer(data, "<f4").astype(np.float32, copy=False)
     return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+
+
+def round_numbers(numbers: NDArray[np.float32], dtype: str) -> NDArray[np.float32]:
+    """Numbers as they come back from a pack that stores them so.
+
+    >>> round_numbers(np.array([1.001], np.float32), "BF16").tolist()
+    [1.0]
+    """
+    rounded: NDArray[np.float32] = numbers_from_bytes(numbers_to_bytes(numbers, dtype), dtype).copy()
+    return rounded

@@ -19,6 +19,7 @@ from dtscodec.format.container import (
 )
 from dtscodec.format.frames import INDEX_LEVEL, RAW_LEVEL, compress
 from dtscodec.format.index import CarriedFile, FileEntry, Index, NamedFile, TensorEntry, utf8
+from dtscodec.format.layout import lay_out
 from dtscodec.format.manifest import index_text, parse_index
 from dtscodec.format.spool import Spool
 from dtscodec.format.streams import NUMBER_DTYPES, Streams, numbers_to_bytes
@@ -103,8 +104,7 @@ class PackWriter:
     def carry_file(self, name: str, data: bytes) -> None:
         """Add a file that the pack holds, names ascending."""
         self._check_order(self._files, name)
-        frame = compress(data, RAW_LEVEL if len(data) > LARGE_FILE else INDEX_LEVEL)
-        stored = min(frame, data, key=len)
+        stored = _file_bytes(data)
         self._attached.write(stored)
         self._files.append(CarriedFile(name, len(data), len(stored)))
 
@@ -151,11 +151,9 @@ class PackWriter:
             "raw": [self._raw, self._attached],
         }
         lengths = {name: length for name, content in contents.items() if (length := sum(map(len, content)))}
-        summary = replace(summary, tensors=len(self._entries), block=digest_block_size(sum(lengths.values())))
-        arenas = plan_arenas({name: self._form(name, lengths[name], len(leaves)) for name in lengths}, summary.block)
-        header = header_bytes(summary, arenas)
+        header, arenas = plan_file(summary, lengths, len(self._entries), len(leaves), self._numbers_dtype)
         file.write(header + bytes(form_bytes(*arenas.pop("digests"))))  # digests come last
-        hasher = BlockHasher(summary.block)
+        hasher = BlockHasher(digest_block_size(sum(lengths.values())))
         for name, form in arenas.items():
             padding = form_bytes(*form) - lengths[name]
             for piece in _pieces([*contents[name], bytes(padding)]):
@@ -166,11 +164,63 @@ class PackWriter:
         file.write(rows)
         return rows[:DIGEST_BYTES]
 
-    def _form(self, name: str, length: int, leaves: int) -> tuple[str, tuple[int, ...]]:
-        """Dtype and shape of an arena of that many bytes."""
-        if name == "numbers":
-            return self._numbers_dtype, (length // NUMBER_DTYPES[self._numbers_dtype],)
-        return "U8", (leaves, length // leaves) if name == "base" else (length,)
+
+Arenas: TypeAlias = dict[str, tuple[str, tuple[int, ...]]]
+
+
+def plan_file(
+    summary: Summary, lengths: Mapping[str, int], tensors: int, leaves: int, numbers: str
+) -> tuple[bytes, Arenas]:
+    """Header and arenas of a file whose arenas have contents of these lengths in bytes, in file order; none is 0."""
+    summary = replace(summary, tensors=tensors, block=digest_block_size(sum(lengths.values())))
+    arenas = plan_arenas({name: _form(name, lengths[name], leaves, numbers) for name in lengths}, summary.block)
+    return header_bytes(summary, arenas), arenas
+
+
+def planned_size(index: Index, summary: Summary, bitmaps: bytes, leaf_bytes: int, numbers: str) -> int:
+    """Bytes that `PackWriter.write` makes of a pack of this index, before anything of it is coded.
+
+    Parameters
+    ----------
+    index : Index
+    summary : Summary
+        Its `tensors` and `block` do not matter.
+    bitmaps : bytes
+        Of all blocks.
+    leaf_bytes : int
+        Length of a base tensor's leaf in the pack.
+    numbers : {"F32", "BF16"}
+    """
+    layout = lay_out(index)
+    leaves = len(index.base_names())
+    lengths = {
+        "base": leaves * leaf_bytes,
+        "index": len(compress(index_text(index), INDEX_LEVEL)),
+        "rows": len(compress(bitmaps, INDEX_LEVEL)) if bitmaps else 0,
+        "numbers": layout.numbers * NUMBER_DTYPES[numbers],
+        "codes": layout.codes,
+        "raw": layout.raw,
+    }
+    lengths = {name: length for name, length in lengths.items() if length}
+    header, arenas = plan_file(summary, lengths, len(index.tensors), leaves, numbers)
+    return len(header) + sum(form_bytes(*form) for form in arenas.values())
+
+
+def carried_entry(name: str, data: bytes) -> CarriedFile:
+    """The index's entry of a file that `PackWriter.carry_file` adds."""
+    return CarriedFile(name, len(data), len(_file_bytes(data)))
+
+
+def _file_bytes(data: bytes) -> bytes:
+    """A carried file as it is stored: a frame where that is shorter."""
+    return min(compress(data, RAW_LEVEL if len(data) > LARGE_FILE else INDEX_LEVEL), data, key=len)
+
+
+def _form(name: str, length: int, leaves: int, numbers: str) -> tuple[str, tuple[int, ...]]:
+    """Dtype and shape of an arena of that many bytes."""
+    if name == "numbers":
+        return numbers, (length // NUMBER_DTYPES[numbers],)
+    return "U8", (leaves, length // leaves) if name == "base" else (length,)
 
 
 def _pieces(content: "Sequence[bytes | Spool]") -> Iterable[bytes]:

@@ -1,0 +1,121 @@
+"""One budget for a whole checkpoint: which of all pieces' options are paid for.
+
+Every piece takes the option of the largest worth minus price times bytes, at one price for all: what Lagrange's
+multiplier does for bit allocation (Y. Shoham and A. Gersho, 1988). The price is found by bisection; what is left of the
+budget then buys single components, the most worth for their bytes first.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from dtscodec.codec.options import Choice, Options
+
+Key: TypeAlias = tuple[str, int]
+"""A piece: its tensor's name, and its place in it."""
+Choices: TypeAlias = dict[Key, Choice]
+Measure: TypeAlias = Callable[[Mapping[Key, Choice]], int]
+"""Size of the pack file for some choices, in bytes."""
+
+HALVINGS = 80
+DEAREST = 1e30
+CHEAPEST = 1e-40
+ATTEMPTS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class TooSmallError(Exception):
+    """Not even the cheapest choices fit a budget."""
+
+    smallest: int
+
+
+def at_price(options: Mapping[Key, Options], price: float) -> Choices:
+    """Every piece's best choice at a price: squared norm for a byte."""
+    return {key: option.best(price) for key, option in options.items()}
+
+
+def allocate(options: Mapping[Key, Options], budget: int, size_of: Measure) -> Choices:
+    """The choices of most worth in a file of at most `budget` bytes.
+
+    Parameters
+    ----------
+    options : mapping
+    budget : int
+        Bytes.
+    size_of : callable
+        Exact size of the file. Costs leave out what is shared, such as index and checksums.
+
+    Raises
+    ------
+    TooSmallError
+        The cheapest choices take more.
+    """
+    chosen = at_price(options, DEAREST)
+    smallest = size_of(chosen)
+    if smallest > budget:
+        raise TooSmallError(smallest)
+    shared = smallest - total_cost(chosen)
+    for _ in range(ATTEMPTS):
+        trial = _spend(options, budget - shared)
+        size = size_of(trial)
+        if size <= budget:
+            chosen = trial
+        if size <= budget and shared >= size - total_cost(trial) - 8:
+            break
+        shared = size - total_cost(trial)
+    return _fill(options, chosen, budget, size_of)
+
+
+def _spend(options: Mapping[Key, Options], payload: int) -> Choices:
+    """The best choices whose costs add up to at most so many bytes."""
+    low, high = CHEAPEST, DEAREST
+    chosen = at_price(options, low)
+    if total_cost(chosen) <= payload:
+        return chosen
+    chosen = at_price(options, high)
+    for _ in range(HALVINGS):
+        price = (low * high) ** 0.5
+        trial = at_price(options, price)
+        if total_cost(trial) <= payload:
+            chosen, high = trial, price
+        else:
+            low = price
+    return chosen
+
+
+def _fill(options: Mapping[Key, Options], chosen: Choices, budget: int, size_of: Measure) -> Choices:
+    """Buy what still fits, until nothing does."""
+    left = budget - size_of(chosen)
+    while left > 0:
+        trial, spent = dict(chosen), 0
+        for key, choice in _bargains(options, chosen):
+            extra = choice.cost - chosen[key].cost
+            if trial[key] is chosen[key] and spent + extra <= left:
+                trial[key], spent = choice, spent + extra
+        if not spent:
+            break
+        size = size_of(trial)
+        if size <= budget:
+            chosen, left = trial, budget - size
+        else:
+            left = min(left, spent) - max(1, size - budget)
+    return chosen
+
+
+def _bargains(options: Mapping[Key, Options], chosen: Choices) -> Sequence[tuple[Key, Choice]]:
+    """Better choices for each piece, the most worth for additional bytes first."""
+
+    def offers() -> Iterator[tuple[float, Key, Choice]]:
+        for key, option in options.items():
+            for choice in option.better(chosen[key]):
+                extra, gained = choice.cost - chosen[key].cost, choice.worth - chosen[key].worth
+                if extra > 0 and gained > 0:
+                    yield gained / extra, key, choice
+
+    return [(key, choice) for _, key, choice in sorted(offers(), key=lambda offer: (-offer[0], offer[1]))]
+
+
+def total_cost(choices: Mapping[Key, Choice]) -> int:
+    """Bytes of all choices, without what they share."""
+    return sum(choice.cost for choice in choices.values())

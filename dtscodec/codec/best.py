@@ -1,0 +1,140 @@
+"""`--preset best`: a chosen option -> block and streams. The inverse is `dtscodec.codec.dequantize`."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dtscodec.codec.allocate import Choices
+from dtscodec.codec.code_tensor import Planner
+from dtscodec.codec.config import EncodeConfig
+from dtscodec.codec.dequantize import FIXED_LEVELS
+from dtscodec.codec.factorize import leading_factors, one_thread
+from dtscodec.codec.levels import fit_levels, nearest
+from dtscodec.codec.moved import Moved, square
+from dtscodec.codec.options import NUMBERS, Choice
+from dtscodec.codec.part import Part, measured
+from dtscodec.codec.pieces import CodedBlock, Cut, Delta, New, raw_block
+from dtscodec.codec.recipe import Recipe
+from dtscodec.codec.refine import TINY, Refined
+from dtscodec.format.bits import pack_codes
+from dtscodec.format.blocks import LowRank, Raw, Same, Values
+from dtscodec.format.parts import Vectors, join_lowrank, join_values
+from dtscodec.format.streams import NO_NUMBERS, Streams, round_numbers
+
+
+@dataclass(frozen=True, slots=True)
+class BestPart:
+    """A delta, and the block that it is to become."""
+
+    moved: Moved
+    block: LowRank | Values
+    recipe: Recipe
+
+    def code(self) -> CodedBlock:
+        """Code it; see `Planned`."""
+        with one_thread(), np.errstate(over="ignore", invalid="ignore"):
+            numbers, bands = self._low_rank(self.block) if isinstance(self.block, LowRank) else self._values(self.block)
+            coded = measured(self.block, self.moved, Streams(self.moved.bitmaps, _rounded(numbers), bands))
+            coded.streams.numbers[:] = _rounded(coded.streams.numbers)
+            return coded
+
+    def _norm(self) -> float | None:
+        """Norm that the decoded delta is to have: the true one, without what rounding added to it."""
+        if self.recipe.gain is None:
+            return None
+        return float(self.moved.signal_square**0.5)
+
+    def _low_rank(self, block: LowRank) -> tuple[np.ndarray, tuple[bytes, ...]]:
+        moved, recipe = self.moved, self.recipe
+        widths = [band.bits for band in block.bands for _ in range(band.rank)]
+        refined = Refined(moved.values, leading_factors(moved.values, block.rank), widths, recipe)
+        scales = refined.solve_scales(_rounded_tensor)
+        if recipe.gain is not None:
+            scales *= refined.gain(scales, recipe.gain, moved.noise.edge if moved.noise else 0.0)
+        return join_lowrank(0.0, refined.bands(scales))
+
+    def _values(self, block: Values) -> tuple[np.ndarray, tuple[bytes, ...]]:
+        codes, levels, scales = code_values(self.moved.values, block, self._norm())
+        packed = pack_codes(codes.reshape(1, -1), block.bits)
+        return join_values(Vectors(packed, levels, codes.size, block.bits), scales)
+
+
+def planner_of(choices: Choices, config: EncodeConfig) -> Planner:
+    """Gives every piece the block that has been chosen for it."""
+
+    def plan(cut: Cut) -> list[Part]:
+        return [
+            piece if isinstance(piece, CodedBlock) else _plan(piece, choices[cut.name, place], config)
+            for place, piece in enumerate(cut.pieces)
+        ]
+
+    return plan
+
+
+def _plan(piece: Delta | New, choice: Choice, config: EncodeConfig) -> Part:
+    block, moved = choice.block, piece.moved
+    if isinstance(block, LowRank | Values):
+        rows = len(moved.values) if block.rows is None else block.rows
+        return BestPart(moved.largest_rows(rows), block, config.cooking)
+    energy = moved.signal_square if isinstance(piece, Delta) else 0.0
+    if isinstance(block, Same):
+        return CodedBlock(block, Streams(), energy, energy)
+    exact = raw_block(piece.stored, piece.split)
+    if isinstance(block, Raw) and block.planes is None:
+        exact = CodedBlock(block, Streams(raw=piece.stored.data.tobytes()))
+    return CodedBlock(exact.block, exact.streams, energy, 0.0)
+
+
+def code_values(values: Tensor, block: Values, norm: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Quantize elements one by one.
+
+    Parameters
+    ----------
+    values : float32 [m, n]
+    block : Values
+    norm : float, optional
+        That four levels are scaled to; wider codes are close enough by themselves.
+
+    Returns
+    -------
+    codes : [m, n], of the dtype that `pack_codes` takes
+    levels : float32 [1, 4] or [0, 4]
+    scales : float32 [0], [1] or [m]
+    """
+    no_levels = np.empty((0, 4), np.float32)
+    if block.bits == 16:
+        return values.numpy().astype(np.float16), no_levels, NO_NUMBERS
+    if block.bits == 2:
+        levels = fit_levels(values)
+        codes = nearest(values, levels)
+        decoded = square(levels[codes]) ** 0.5
+        levels = levels * (norm / decoded if norm and decoded else 1.0)
+        return codes.numpy().astype(np.uint8), levels.numpy().reshape(1, 4), NO_NUMBERS
+    grouped = values if block.per_row else values.reshape(1, -1)
+    codes, scales = _fit_scales(grouped, block.bits)
+    stored = codes.numpy().astype(np.int8 if block.bits == 8 else np.uint8)
+    return stored.reshape(values.shape), no_levels, scales
+
+
+def _fit_scales(values: Tensor, bits: int) -> tuple[Tensor, np.ndarray]:
+    """Codes of 4 or 8 bits, and a scale for each row, rounded as it is stored before the codes are chosen."""
+    if bits == 8:
+        scales = _rounded(((values.abs().amax(dim=1) / 127).clamp(min=TINY)).numpy())
+        return (values / torch.from_numpy(scales)[:, None]).round().clamp(-128, 127), scales
+    levels = torch.from_numpy(FIXED_LEVELS)
+    scale = values.square().mean(dim=1).sqrt().clamp(min=TINY)
+    for _ in range(3):
+        coded = levels[nearest(values / scale[:, None], levels)]
+        scale = ((values * coded).sum(1) / coded.square().sum(1).clamp(min=TINY)).clamp(min=TINY)
+    scales = _rounded(scale.numpy())
+    return nearest(values / torch.from_numpy(scales)[:, None], levels), scales
+
+
+def _rounded(numbers: np.ndarray) -> np.ndarray:
+    return round_numbers(numbers.astype(np.float32), NUMBERS)
+
+
+def _rounded_tensor(numbers: Tensor) -> Tensor:
+    return torch.from_numpy(_rounded(numbers.numpy()))

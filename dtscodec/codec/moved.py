@@ -1,0 +1,111 @@
+"""The part of a delta that is to be coded: rows and columns that moved."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dtscodec.codec.rounding import Noise
+from dtscodec.format.blocks import BaseRows
+from dtscodec.format.parts import Mask, join_masks
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The part of a delta that is coded, and where it lies.
+
+    Parameters
+    ----------
+    values : float32 [coded rows, coded columns]
+    rows, cols : bool mask or None
+        Rows and columns that are coded; None for all of them. The others are left out: four levels have no zero, and
+        the noise of an SVD would give them one.
+    height, columns : int
+        Size of the delta.
+    base : BaseRows or None
+        The rows of the base that it was taken from; None if it is a new tensor, a delta from zero.
+    noise : Noise or None
+        What in the values is rounding of the fine-tune.
+    """
+
+    values: Tensor
+    rows: Mask | None
+    cols: Mask | None
+    height: int
+    columns: int
+    base: BaseRows | None
+    noise: Noise | None = None
+
+    @classmethod
+    def of(cls, delta: Tensor, base: BaseRows | None, noise: Noise | None = None) -> "Moved | None":
+        """Find what moved in a delta, float32 [m, n]: rows and columns with an element that is not 0.
+
+        None if nothing did.
+        """
+        rows, cols = _moved(delta, 1), _moved(delta, 0)
+        if rows is not None and not rows.any():
+            return None
+        return cls(delta, None, None, delta.shape[0], delta.shape[1], base, noise)._cut(rows, cols)
+
+    def _cut(self, rows: Mask | None, cols: Mask | None) -> "Moved":
+        keep_rows, keep_cols = (
+            torch.ones(count, dtype=torch.bool) if mask is None else torch.from_numpy(mask)
+            for mask, count in zip((rows, cols), self.values.shape, strict=True)
+        )
+        values = self.values if rows is None else self.values[keep_rows]
+        values = values if cols is None else values[:, keep_cols]
+        noise = self.noise.subset(keep_rows, keep_cols) if self.noise else None
+        return replace(self, values=values, rows=rows, cols=cols, noise=noise)
+
+    def largest_rows(self, count: int) -> "Moved":
+        """Only so many of the coded rows: those that moved most, the first ones on ties."""
+        if count >= len(self.values):
+            return self
+        order = (-self.row_energies()).argsort(stable=True)[:count]
+        within = np.zeros(len(self.values), np.bool_)
+        within[order.numpy()] = True
+        rows = np.zeros(self.height, np.bool_)
+        rows[np.flatnonzero(self.rows)[within] if self.rows is not None else within] = True
+        smaller = replace(self, rows=None, cols=None)._cut(within, None)
+        return replace(smaller, rows=rows, cols=self.cols)
+
+    def row_energies(self) -> Tensor:
+        """Squared norm of each coded row: float64."""
+        norms: Tensor = torch.linalg.vector_norm(self.values, dim=1, dtype=torch.float64)
+        return norms.square()
+
+    @property
+    def subset(self) -> tuple[int, BaseRows | None, int | None, int | None]:
+        """Height, base, coded rows and columns, as blocks have them."""
+        return self.height, self.base, _count(self.rows), _count(self.cols)
+
+    @property
+    def bitmaps(self) -> bytes:
+        """The bitmaps of its rows and columns."""
+        return join_masks(self.rows, self.cols)
+
+    @property
+    def noise_square(self) -> float:
+        """Expected squared norm of the rounding noise in it."""
+        return self.noise.total if self.noise else 0.0
+
+    @property
+    def signal_square(self) -> float:
+        """Squared norm of the values, without rounding noise."""
+        return max(0.0, square(self.values) - self.noise_square)
+
+
+def _moved(delta: Tensor, across: int) -> Mask | None:
+    """Which rows (across = 1) or columns (across = 0) hold an element that is not 0; None for all of them."""
+    mask: Mask = (delta != 0).any(dim=across).numpy()
+    return None if mask.all() else mask
+
+
+def _count(mask: Mask | None) -> int | None:
+    return None if mask is None else int(mask.sum())
+
+
+def square(tensor: Tensor) -> float:
+    """Squared Frobenius norm, summed in float64."""
+    return float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2

@@ -1,0 +1,59 @@
+"""What the encoder `best` is made of. The defaults are what `benchmarks/fidelity` found to serve behaviour best."""
+
+from dataclasses import dataclass
+
+KEPT = {2: 0.78, 4: 0.981, 8: 0.9998, 16: 1.0}
+"""Share of a component's energy (its squared singular value) that both its vectors keep, at so many bits an element.
+
+(1 - D)^2, with D the error of a Lloyd-Max quantizer for a normal variable of unit variance: .1175 at four levels,
+.0095 at sixteen (J. Max, 1960); refits come on top.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Ingredients of `best`; other than the defaults only for experiments.
+
+    Parameters
+    ----------
+    rounds : int
+        Refits of each factor in turn against the true delta.
+    fitted_levels : bool
+        Lloyd-Max levels, not those of the published four groups.
+    gain : float, optional
+        Power of singular values by which directions count where a decoded delta is scaled to have the effect of the
+        true one (`dtscodec.codec.refine.Refined.gain`). None: it is not scaled.
+    pooled : bool
+        Share the budget among all components of all tensors by what each removes per byte, not by equal share of rank.
+    row_subsets : bool
+        Leave out rows that moved little, where few rows hold most of a change.
+    precision_worth : float
+        What the energy counts that more bits for a component save, by that of new components. Noise in directions
+        that are there already disturbs behaviour less than a direction that is missing: at equal squared error a
+        model with more components stays closer.
+    widths : tuple of int
+        Bits an element that components may have.
+    """
+
+    rounds: int = 5
+    fitted_levels: bool = True
+    gain: float | None = 2.0
+    pooled: bool = True
+    row_subsets: bool = True
+    precision_worth: float = 0.15
+    widths: tuple[int, ...] = (2, 4, 8, 16)
+
+    def worth(self, bits: int) -> float:
+        """Share of a component's energy that coding it at a width is counted to remove.
+
+        >>> [round(Recipe().worth(bits), 4) for bits in (2, 4, 8, 16)]
+        [0.78, 0.8101, 0.813, 0.813]
+        """
+        least = KEPT[self.widths[0]]
+        return least + self.precision_worth * (KEPT[bits] - least)
+
+
+BEST = Recipe()
+
+LEAST_ERROR = Recipe(gain=None, precision_worth=1.0)
+"""For an error that is asked for: squared error is all that counts."""

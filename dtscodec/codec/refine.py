@@ -1,0 +1,254 @@
+"""Factors -> codes that fit the delta: refits of one quantized factor against the other.
+
+A truncated SVD is the best low-rank matrix, but rounding its vectors one by one to a few levels is not the best that
+those levels can do. Here each vector is fitted in turn to what all others leave of the true delta, and quantized: block
+coordinate descent, as in the alternating refits of matrix factorization, with rounding inside. Components stop being
+orthogonal; strong directions are met more than once where that pays.
+
+The widths of vectors and what their codes stand for are the format's (spec section 5.3). The inverse is
+`dtscodec.codec.dequantize`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dtscodec.codec.codebook import four_groups
+from dtscodec.codec.dequantize import FIXED_LEVELS
+from dtscodec.codec.factorize import Factors
+from dtscodec.codec.levels import fit_levels, nearest
+from dtscodec.codec.recipe import Recipe
+from dtscodec.format.bits import pack_codes
+from dtscodec.format.parts import BandParts, Vectors
+
+TINY = 1e-30
+RIDGE = 1e-6
+"""Share of the diagonal that is added where scales are solved for: components that repeat a direction are alike."""
+
+_FIXED = torch.from_numpy(FIXED_LEVELS)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """A vector's codes, and what multiplies their values."""
+
+    codes: Tensor
+    scale: float
+    values: Tensor
+
+
+class Side:
+    """One factor: r vectors of n elements, each at its width.
+
+    Parameters
+    ----------
+    vectors : float32 [r, n]
+        Of any norms.
+    widths : sequence of int
+        Bits an element, by vector; descending.
+    recipe : Recipe
+    count : int
+        Levels of vectors of two bits (others than 4 only for experiments).
+    """
+
+    def __init__(self, vectors: Tensor, widths: Sequence[int], recipe: Recipe, count: int = 4) -> None:
+        self._widths, self._recipe, self._count = widths, recipe, count
+        coarse = vectors[torch.tensor([width == 2 for width in widths])]
+        self.levels = self._first_levels(coarse) if len(coarse) else torch.zeros(count)
+        self._fitted = [self._quantize(vector, width) for vector, width in zip(vectors, widths, strict=True)]
+        self.vectors = torch.stack([fitted.values for fitted in self._fitted])
+
+    def _first_levels(self, vectors: Tensor) -> Tensor:
+        """Levels of all vectors of two bits, scaled to a root mean square of 1."""
+        unit = vectors / vectors.square().mean(1, keepdim=True).sqrt().clamp(min=TINY)
+        if self._recipe.fitted_levels:
+            return fit_levels(unit, self._count)
+        return four_groups(unit.reshape(1, -1))[1][0]
+
+    def _quantize(self, vector: Tensor, width: int) -> Quantized:
+        """The codes and the scale that lie nearest to a vector."""
+        if width == 16:
+            return Quantized(vector, 1.0, vector)
+        if width == 8:
+            scale = max(float(vector.abs().max()) / 127, TINY)
+            codes = (vector / scale).round().clamp(-127, 127)
+            return self._scaled(vector, codes, codes)
+        levels = _FIXED if width == 4 else self.levels
+        scale = max(float(vector.square().mean().sqrt()), TINY)
+        for _ in range(3):
+            codes = nearest(vector / scale, levels)
+            values = levels[codes]
+            scale = max(abs(float(vector @ values / (values @ values).clamp(min=TINY))), TINY)
+        codes = nearest(vector / scale, levels)
+        return self._scaled(vector, codes, levels[codes])
+
+    @staticmethod
+    def _scaled(vector: Tensor, codes: Tensor, values: Tensor) -> Quantized:
+        scale = float(vector @ values / (values @ values).clamp(min=TINY))
+        return Quantized(codes, scale, scale * values)
+
+    def refit(self, other: Tensor, products: Tensor) -> None:
+        """Fit each vector in turn to what all others leave of the delta.
+
+        Parameters
+        ----------
+        other : float32 [r, m]
+            The other factor's vectors as they decode.
+        products : float32 [r, n]
+            `other` times the delta.
+        """
+        overlaps = other @ other.T
+        energies = overlaps.diagonal().clamp(min=TINY)
+        targets = torch.empty_like(self.vectors)
+        for k, width in enumerate(self._widths):
+            rest = products[k] - overlaps[k] @ self.vectors
+            targets[k] = rest / energies[k] + self.vectors[k] * (overlaps[k, k] / energies[k])
+            self._fitted[k] = self._quantize(targets[k], width)
+            self.vectors[k] = self._fitted[k].values
+        if self._recipe.fitted_levels:
+            self._refit_levels(targets, energies)
+
+    def _refit_levels(self, targets: Tensor, energies: Tensor) -> None:
+        """Move the levels to the means of their cells, each vector counting by its weight in the product."""
+        two = [k for k, width in enumerate(self._widths) if width == 2]
+        if not two:
+            return
+        sums, weights = (torch.zeros(self._count, dtype=torch.float64) for _ in range(2))
+        for k in two:
+            fitted = self._fitted[k]
+            weight = float(energies[k]) * fitted.scale
+            sums += weight * torch.bincount(fitted.codes, targets[k].double(), self._count)
+            weights += weight * fitted.scale * torch.bincount(fitted.codes, minlength=self._count)
+        moved = torch.where(weights > 0, sums / weights.clamp(min=TINY), self.levels.double()).float()
+        if (moved.diff() < 0).any():
+            return
+        self.levels = moved
+        for k in two:
+            fitted = self._fitted[k]
+            self._fitted[k] = self._scaled(targets[k], fitted.codes, self.levels[fitted.codes])
+            self.vectors[k] = self._fitted[k].values
+
+    def round_levels(self, rounded: Callable[[Tensor], Tensor]) -> None:
+        """Round the levels as they will be stored."""
+        self.levels = rounded(self.levels)
+
+    def plain(self) -> Tensor:
+        """What the codes stand for, without scales: float32 [r, n]."""
+        return torch.stack([self._plain(*pair) for pair in zip(self._fitted, self._widths, strict=True)])
+
+    def _plain(self, fitted: Quantized, width: int) -> Tensor:
+        if width >= 8:
+            return fitted.codes
+        levels: Tensor = _FIXED if width == 4 else self.levels
+        return levels[fitted.codes]
+
+    def packed(self, chosen: Sequence[int], factors: Tensor) -> Vectors:
+        """Some vectors of one width, packed; those of 16 bits multiplied by their factors, float32 [r]."""
+        width = self._widths[chosen[0]]
+        codes = torch.stack([self._fitted[k].codes for k in chosen])
+        if width == 16:
+            codes = codes * factors[list(chosen), None]
+        stored = codes.numpy().astype({8: np.int8, 16: np.float16}.get(width, np.uint8))
+        levels = self.levels.numpy().reshape(1, -1) if width == 2 else np.empty((0, 4), np.float32)
+        return Vectors(pack_codes(stored, width), levels, codes.shape[1], width)
+
+
+class Refined:
+    """A delta as quantized components.
+
+    Parameters
+    ----------
+    delta : float32 [m, n]
+    factors : Factors
+        Where to start from: its leading singular triplets, r of them.
+    widths : sequence of int
+        Bits an element of each component; descending.
+    recipe : Recipe
+    count : int
+        Levels of vectors of two bits.
+    """
+
+    def __init__(
+        self,
+        delta: Tensor,
+        factors: Factors,
+        widths: Sequence[int],
+        recipe: Recipe,
+        count: int = 4,
+    ) -> None:
+        self._delta, self._factors, self._widths = delta, factors, list(widths)
+        self.u = Side((factors.u * factors.s).T.contiguous(), widths, recipe, count)
+        self.v = Side(factors.v.contiguous(), widths, recipe, count)
+        for _ in range(recipe.rounds):
+            self.u.refit(self.v.vectors, self.v.vectors @ delta.T)
+            self.v.refit(self.u.vectors, self.u.vectors @ delta)
+
+    def solve_scales(self, rounded: Callable[[Tensor], Tensor]) -> Tensor:
+        """The scales of least squared error for the codes as they are: `[(U^T U) o (V^T V)] s = diag(U^T D V)`.
+
+        Parameters
+        ----------
+        rounded : callable
+            Rounds numbers to what the pack can hold. Levels are rounded before scales are solved for.
+        """
+        self.u.round_levels(rounded)
+        self.v.round_levels(rounded)
+        u, v = self.u.plain(), self.v.plain()
+        system = ((u @ u.T) * (v @ v.T)).double()
+        wanted = ((u @ self._delta) * v).sum(1).double()
+        damped = system + RIDGE * torch.diag(system.diagonal()) + TINY * torch.eye(len(system), dtype=torch.float64)
+        scales: Tensor = torch.linalg.solve(damped, wanted)
+        return scales.float()
+
+    def gain(self, scales: Tensor, power: float, floor: float) -> float:
+        """What the decoded delta is multiplied by to have the true one's effect.
+
+        Least squares shrinks: what it leaves out is missing everywhere in the same sense, and a model's outputs come
+        out too faint. The effect of a delta D on the outputs is its inner product with a gradient, and a gradient looks
+        like the delta that training made of it, strong directions even more so: G = sum_i s_i^a u_i v_i^T. The gain
+        makes <G, decoded> equal to <G, D>. With a = 1 it is the inverse of the share of the squared norm that is kept.
+
+        Parameters
+        ----------
+        scales : float32 [r]
+        power : float
+            a.
+        floor : float
+            Singular values up to this are noise, and no part of what is to be kept.
+        """
+        factors = self._factors
+        spectrum = factors.spectrum.double()[factors.spectrum > floor]
+        kept = ((self.u.plain() @ factors.u).T @ (scales[:, None] * (self.v.plain() @ factors.v.T))).diagonal().double()
+        weights = (factors.s.double() / factors.s[0]).pow(power)
+        wanted = float(((spectrum / factors.s[0]).pow(power) * spectrum).sum())
+        got = float((weights * kept).sum())
+        return max(1.0, wanted / got) if got > 0 else 1.0
+
+    def bands(self, scales: Tensor) -> list[BandParts]:
+        """The components by width, the strongest of each first."""
+        strengths = scales.abs() * self.u.plain().norm(dim=1) * self.v.plain().norm(dim=1)
+        bands = []
+        for width in sorted(set(self._widths), reverse=True):
+            members = [k for k, other in enumerate(self._widths) if other == width]
+            members.sort(key=lambda k: -float(strengths[k]))
+            shared = balanced(self.u.plain(), self.v.plain(), scales) if width == 16 else (scales, scales)
+            stored = NO_SCALES if width == 16 else scales[members].numpy()
+            bands.append(BandParts(self.u.packed(members, shared[0]), self.v.packed(members, shared[1]), stored))
+        return bands
+
+
+NO_SCALES: NDArray[np.float32] = np.empty(0, np.float32)
+
+
+def balanced(u: Tensor, v: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
+    """Factors of u and of v that multiply to the scales and give both vectors elements of one size.
+
+    So that neither leaves the range of float16, which has no scales beside it.
+    """
+    ratio = (v.square().mean(1) / u.square().mean(1).clamp(min=TINY)).clamp(min=TINY).sqrt()
+    of_u = (scales.abs() * ratio).sqrt()
+    return of_u * scales.sign(), scales.abs() / of_u.clamp(min=TINY)

@@ -1,0 +1,95 @@
+"""How much of a delta is rounding: a checkpoint in few bits holds the fine-tune's weights only to the nearest value.
+
+The difference between a weight and its rounded value is as good as uniform over one unit in the last place (B. Widrow
+and I. Kollar, "Quantization Noise", 2008), so its variance is that unit squared by 12. As a random matrix this noise
+has singular values up to an edge; what of a delta lies below is not the fine-tune's doing.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+MANTISSA_BITS = {torch.float16: 10, torch.bfloat16: 7, torch.float32: 23, torch.float64: 52}
+SMALLEST_EXPONENT = {torch.float16: -14, torch.bfloat16: -126, torch.float32: -126, torch.float64: -1022}
+ELEMENTS_AT_ONCE = 2**22
+MARGIN = 1.05
+"""Noise of finite size exceeds the edge of infinite matrices by a few percent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Variance of the rounding noise in a matrix, summed.
+
+    Parameters
+    ----------
+    rows, columns : float64 [m], [n]
+        Over each row and each column. Elements that did not change have none: whatever moved them was rounded away.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    @property
+    def total(self) -> float:
+        """Expected squared norm of the noise."""
+        return float(self.rows.sum())
+
+    def subset(self, rows: Tensor, columns: Tensor) -> "Noise":
+        """The noise of some rows and columns, bool masks, as if it were spread evenly over each."""
+        share_rows = float(self.rows[rows].sum()) / max(self.total, 1e-300)
+        share_columns = float(self.columns[columns].sum()) / max(self.total, 1e-300)
+        return Noise(self.rows[rows] * share_columns, self.columns[columns] * share_rows)
+
+    @property
+    def edge(self) -> float:
+        """About the largest singular value of the noise (A. Bandeira and R. van Handel, Annals of Probability 2016)."""
+        if not len(self.rows) or not len(self.columns):
+            return 0.0
+        return MARGIN * float(self.rows.max().sqrt() + self.columns.max().sqrt())
+
+
+def rounding_noise(stored: Tensor, delta: Tensor) -> Noise:
+    """The noise that rounding to its dtype left in a fine-tune's tensor.
+
+    Parameters
+    ----------
+    stored : float16, bfloat16, float32 or float64 [m, n]
+        The fine-tune's weights.
+    delta : float32 [m, n]
+    """
+    rows = torch.empty(len(stored), dtype=torch.float64)
+    columns = torch.zeros(stored.shape[1], dtype=torch.float64)
+    step = max(1, ELEMENTS_AT_ONCE // max(1, stored.shape[1]))
+    for begin in range(0, len(stored), step):
+        part = slice(begin, begin + step)
+        variance = torch.where(delta[part] != 0, _unit(stored[part]).square() / 12, 0)
+        rows[part] = variance.sum(1)
+        columns += variance.sum(0)
+    return Noise(rows, columns)
+
+
+def _unit(stored: Tensor) -> Tensor:
+    """One unit in the last place of each weight: float64."""
+    exponent = torch.frexp(stored.float()).exponent - 1
+    exponent = exponent.clamp(min=SMALLEST_EXPONENT[stored.dtype])
+    return torch.ldexp(torch.ones((), dtype=torch.float64), exponent - MANTISSA_BITS[stored.dtype])
+
+
+def signal_energies(singular: Tensor, noise: Noise) -> Tensor:
+    """Squared singular values of what lies under the noise; 0 for those that the noise alone explains.
+
+    Inverts how noise of an even variance w lifts a singular value t: s^2 = (t^2 + m w) (t^2 + n w) / t^2 (F.
+    Benaych-Georges and R. Nadakuditi, Journal of Multivariate Analysis 2012).
+
+    Parameters
+    ----------
+    singular : float64 [k]
+        Singular values of the delta.
+    noise : Noise
+    """
+    rows, columns = len(noise.rows), len(noise.columns)
+    variance = noise.total / max(1, rows * columns)
+    lifted = singular.square() - (rows + columns) * variance
+    inside = (lifted.square() - 4 * rows * columns * variance**2).clamp(min=0)
+    return torch.where(singular > noise.edge, (lifted + inside.sqrt()) / 2, 0.0).clamp(min=0)

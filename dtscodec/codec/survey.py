@@ -1,0 +1,101 @@
+"""First look at a whole checkpoint for `best`: every piece's options, and the file's size for any choice of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dtscodec.codec.allocate import Choices, Key, TooSmallError, allocate, at_price, total_cost
+from dtscodec.codec.config import DEFAULT_SIZE, EncodeConfig
+from dtscodec.codec.options import NUMBERS, Choice, Options, options_of
+from dtscodec.codec.pieces import Cut
+from dtscodec.errors import EncodeError
+from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.index import FileEntry, Index, TensorEntry
+from dtscodec.format.summary import Summary
+from dtscodec.format.writer import planned_size
+
+LEAF_BYTES = 4
+"""Bytes of a base tensor's leaf that a pack holds; its whole digest is in the summary (spec section 7)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What a pack holds beside its tensors: all that its size depends on but the choices.
+
+    Parameters
+    ----------
+    summary : Summary
+    prefix, absent, metadata, files
+        See `Index`.
+    """
+
+    summary: Summary
+    prefix: tuple[str, str]
+    absent: Sequence[str]
+    metadata: Mapping[str, str]
+    files: Sequence[FileEntry]
+
+
+@dataclass(slots=True)
+class Survey:
+    """Every tensor's pieces and their options, in the order of names."""
+
+    config: EncodeConfig
+    options: dict[Key, Options] = field(default_factory=dict)
+    _tensors: list[tuple[str, TensorSpec, int, int]] = field(default_factory=list)
+
+    def add(self, cut: Cut) -> None:
+        """Add a tensor; only what the choice depends on is kept of it."""
+        self._tensors.append((cut.name, cut.spec, cut.split, len(cut.pieces)))
+        for place, piece in enumerate(cut.pieces):
+            self.options[cut.name, place] = options_of(piece, self.config)
+
+    def choose(self, frame: Frame, budget: int) -> Choices:
+        """The best choices for a file of at most so many bytes.
+
+        Raises
+        ------
+        EncodeError
+            What must be in the pack alone takes more.
+        """
+        try:
+            return allocate(self.options, budget, lambda choices: self.size(choices, frame))
+        except TooSmallError as error:
+            raise EncodeError(self._too_small(budget, error.smallest)) from error
+
+    def choose_any(self) -> Choices:
+        """The only choices, where a rank is given."""
+        return at_price(self.options, 0.0)
+
+    def size(self, choices: Mapping[Key, Choice], frame: Frame) -> int:
+        """Exact size of the pack file in bytes."""
+        entries = tuple(
+            TensorEntry(name, spec, tuple(choices[name, place].block for place in range(count)), split)
+            for name, spec, split, count in self._tensors
+        )
+        index = Index(entries, frame.prefix, tuple(frame.absent), dict(frame.metadata), tuple(frame.files))
+        bitmaps = b"".join(choice.bitmaps for choice in choices.values())
+        return planned_size(index, frame.summary, bitmaps, LEAF_BYTES, NUMBERS)
+
+    def budget(self) -> int:
+        """Bytes of the file that the config asks for."""
+        specs = [spec for _, spec, *_ in self._tensors]
+        size = self.config.size or DEFAULT_SIZE
+        return size.in_bytes(sum(spec.nbytes for spec in specs), sum(spec.elements for spec in specs))
+
+    def energy(self) -> float:
+        """Squared norm of the whole delta, without rounding noise."""
+        return sum(option.energy for option in self.options.values())
+
+    def _too_small(self, budget: int, smallest: int) -> str:
+        """What to say if the budget does not hold what it must."""
+        least = at_price(self.options, 1e30)
+        costs = sorted(((choice.cost, name) for (name, _), choice in least.items() if choice.cost), reverse=True)
+        takers = ", ".join(f"{name} {cost:,}" for cost, name in costs[:3])
+        rest = smallest - total_cost(least)
+        return (
+            f"size: expected at least {smallest:,} bytes, got {budget:,}; that is index, checksums and files "
+            f"({rest:,}) and what cannot be left out ({takers or 'nothing'}); ask for a larger --size"
+        )
+
+
+__all__ = ["LEAF_BYTES", "Frame", "Survey"]
