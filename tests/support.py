@@ -17,7 +17,18 @@ sys.path.insert(0, str(ROOT / "spec"))
 
 import decoder as spec_decoder  # noqa: E402  # the spec stands alone and is no package
 
-__all__ = ["ROOT", "assert_equals_reference", "check_against_spec", "make_pack", "spec_decoder", "spec_tensors"]
+__all__ = [
+    "CODING",
+    "ROOT",
+    "assert_equals_reference",
+    "check_against_spec",
+    "make_pack",
+    "spec_decoder",
+    "spec_tensors",
+]
+
+CODING: dict[str, dict[str, Any]] = {"paper": {"preset": "paper"}, "best": {"rank": 0.1}}
+"""Settings of either preset under which all that changed is coded, and what is new stays exact."""
 
 ULP_BITS = {"F16": 10, "BF16": 7, "F32": 23, "F64": 52}
 SMALLEST = {"F16": 2.0**-24, "BF16": 2.0**-133, "F32": 2.0**-149, "F64": 5e-324}

@@ -18,8 +18,9 @@ Measure: TypeAlias = Callable[[Mapping[Key, Choice]], int]
 """Size of the pack file for some choices, in bytes."""
 
 HALVINGS = 80
-DEAREST = 1e30
-CHEAPEST = 1e-40
+DEAREST = 1e200
+CHEAPEST = 1e-200
+"""Prices beyond any that squares of float32 numbers and bytes can ask for."""
 ATTEMPTS = 12
 
 
@@ -75,7 +76,7 @@ def _spend(options: Mapping[Key, Options], payload: int) -> Choices:
         return chosen
     chosen = at_price(options, high)
     for _ in range(HALVINGS):
-        price = (low * high) ** 0.5
+        price = low**0.5 * high**0.5
         trial = at_price(options, price)
         if total_cost(trial) <= payload:
             chosen, high = trial, price

@@ -1,5 +1,6 @@
 """`--preset best`: a chosen option -> block and streams. The inverse is `dtscodec.codec.dequantize`."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,9 @@ from dtscodec.format.blocks import LowRank, Raw, Same, Values
 from dtscodec.format.parts import Vectors, join_lowrank, join_values
 from dtscodec.format.streams import NO_NUMBERS, Streams, round_numbers
 
+ORDINARY = 30
+"""Exponents of two up to which values are coded as they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class BestPart:
@@ -40,6 +44,14 @@ class BestPart:
             coded.streams.numbers[:] = _rounded(coded.streams.numbers)
             return coded
 
+    def _scaled(self) -> tuple[Tensor, float]:
+        """The values by a power of two, and that power: squares of extreme values are beyond float32."""
+        exponent = math.frexp(self.moved.largest)[1]
+        if abs(exponent) <= ORDINARY:
+            return self.moved.values, 1.0
+        unit = 2.0 ** max(exponent, -100)
+        return self.moved.values / unit, unit
+
     def _norm(self) -> float | None:
         """Norm that the decoded delta is to have: the true one, without what rounding added to it."""
         if self.recipe.gain is None:
@@ -48,16 +60,20 @@ class BestPart:
 
     def _low_rank(self, block: LowRank) -> tuple[np.ndarray, tuple[bytes, ...]]:
         moved, recipe = self.moved, self.recipe
+        values, unit = self._scaled()
         widths = [band.bits for band in block.bands for _ in range(band.rank)]
-        refined = Refined(moved.values, leading_factors(moved.values, block.rank), widths, recipe)
+        refined = Refined(values, leading_factors(values, block.rank), widths, recipe)
         scales = refined.solve_scales(_rounded_tensor)
         if recipe.gain is not None:
-            scales *= refined.gain(scales, recipe.gain, moved.noise.edge if moved.noise else 0.0)
-        return join_lowrank(0.0, refined.bands(scales))
+            scales *= refined.gain(scales, recipe.gain, moved.noise.edge / unit if moved.noise else 0.0)
+        return join_lowrank(0.0, refined.bands(scales * unit))
 
     def _values(self, block: Values) -> tuple[np.ndarray, tuple[bytes, ...]]:
-        codes, levels, scales = code_values(self.moved.values, block, self._norm())
+        values, unit = self._scaled() if block.bits < 16 else (self.moved.values, 1.0)
+        norm = self._norm()
+        codes, levels, scales = code_values(values, block, None if norm is None else norm / unit)
         packed = pack_codes(codes.reshape(1, -1), block.bits)
+        levels, scales = levels * np.float32(unit), scales * np.float32(unit)
         return join_values(Vectors(packed, levels, codes.size, block.bits), scales)
 
 
@@ -133,7 +149,7 @@ def _fit_scales(values: Tensor, bits: int) -> tuple[Tensor, np.ndarray]:
 
 
 def _rounded(numbers: np.ndarray) -> np.ndarray:
-    return round_numbers(numbers.astype(np.float32), NUMBERS)
+    return round_numbers(numbers.astype(np.float32), NUMBERS).reshape(numbers.shape)
 
 
 def _rounded_tensor(numbers: Tensor) -> Tensor:

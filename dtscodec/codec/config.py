@@ -44,7 +44,8 @@ class EncodeConfig:
         `best` shares a budget of bytes among all tensors and fits what it writes to the delta; `paper` is DTS as
         published.
     size : Size, optional
-        Largest pack file; for `best` only. By default 0.08 bits for each parameter.
+        Largest pack file; for `best` only. By default 0.08 bits for each parameter, or what must be in the pack if
+        that is more.
     rank : float or int, optional
         The same for every matrix: a fraction is a share of min(m, n), cut off as the authors of DTS do; an integer is
         a rank. A matrix that changed gets at least one component. By default 0.1 for `paper`.

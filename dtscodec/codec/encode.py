@@ -169,7 +169,8 @@ class _Encoder:
         elif config.error is not None:
             choices = smallest_for(config.error, survey, lambda choices: self._error_of(choices))
         else:
-            choices = survey.choose(self._frame(), survey.budget())
+            frame = self._frame()
+            choices = survey.choose(frame, survey.budget(frame))
         return planner_of(choices, config)
 
     def _error_of(self, choices: Choices) -> float:

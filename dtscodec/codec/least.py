@@ -48,7 +48,7 @@ def _foretold(survey: Survey, error: float) -> Choices:
     low, high = CHEAPEST, DEAREST
     chosen = at_price(survey.options, low)
     for _ in range(HALVINGS):
-        price = (low * high) ** 0.5
+        price = low**0.5 * high**0.5
         trial = at_price(survey.options, price)
         if _expected(survey, trial) <= error:
             chosen, low = trial, price

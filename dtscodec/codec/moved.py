@@ -86,6 +86,12 @@ class Moved:
         return join_masks(self.rows, self.cols)
 
     @property
+    def largest(self) -> float:
+        """The largest magnitude."""
+        least, most = self.values.aminmax()
+        return max(-float(least), float(most))
+
+    @property
     def noise_square(self) -> float:
         """Expected squared norm of the rounding noise in it."""
         return self.noise.total if self.noise else 0.0

@@ -35,6 +35,10 @@ TALL = 4
 ROW_SHARES = (1, 1 / 4, 1 / 16, 1 / 64)
 NEW_MATRIX_SIDE = 64
 """New matrices with sides of at least so many may be coded by singular vectors, if nothing better can be paid for."""
+HALF_VALUES = (2.0**-17, 2.0**15)
+"""Root mean square and largest magnitude of values that float16 holds well enough."""
+HALF_FACTORS = (2.0**-34, 2.0**8)
+"""Root mean squares of matrices whose factors it holds: those have about the root of it, and peaks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,9 @@ class Spectrum:
         squares = singular.square() if moved.noise is None else signal_energies(singular, moved.noise)
         energies = squares[squares > 0].numpy()[:MAX_COMPONENTS]
         rows, columns = moved.values.shape
+        size = float(singular[0]) / (rows * columns) ** 0.5
+        if not HALF_FACTORS[0] <= size <= HALF_FACTORS[1]:
+            recipe = replace(recipe, widths=tuple(bits for bits in recipe.widths if bits != 16))
         return cls(moved.subset, (rows, columns), energies, moved.bitmaps, recipe)
 
     def cost(self, bits: int) -> int:
@@ -242,12 +249,17 @@ def _plain(piece: Delta, energy: float) -> Choice:
 def _values(piece: Delta, energy: float, recipe: Recipe) -> Iterator[Choice]:
     """Element by element, at each width."""
     moved = piece.moved
-    for bits in (2, 4, 8, 16):
+    for bits in (2, 4, 8, 16) if _fits_half(moved) else (2, 4, 8):
         block = Values(*moved.subset, bits=bits)
         cost = sum(block.band_bytes(moved.columns)) + NUMBER * block.number_count(moved.columns) + len(moved.bitmaps)
         least, kept = KEPT[2] ** 0.5, KEPT[bits] ** 0.5  # one vector, not two as in a component
         worth = least + recipe.precision_worth * (kept - least)
         yield Choice(block, cost, worth * energy, kept * energy, moved.bitmaps)
+
+
+def _fits_half(moved: Moved) -> bool:
+    rms = (square(moved.values) / moved.values.numel()) ** 0.5
+    return rms >= HALF_VALUES[0] and moved.largest <= HALF_VALUES[1]
 
 
 def _spectra(moved: Moved, recipe: Recipe) -> tuple[Spectrum, ...]:
@@ -288,7 +300,7 @@ def _options_of_new(piece: New, config: EncodeConfig) -> Options:
 def _new_values(piece: New, energy: float) -> Iterator[Choice]:
     moved = piece.moved
     per_row = moved.values.shape[1] > 1
-    for bits in (8, 16):
+    for bits in (8, 16) if _fits_half(moved) else (8,):
         block = Values(*moved.subset, bits=bits, per_row=per_row and bits == 8)
         cost = sum(block.band_bytes(moved.columns)) + NUMBER * block.number_count(moved.columns) + len(moved.bitmaps)
         kept = energy - (_rounding_square(moved.values, per_row) if bits == 8 else energy * 2.0**-24)

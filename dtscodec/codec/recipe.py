@@ -23,8 +23,6 @@ class Recipe:
     gain : float, optional
         Power of singular values by which directions count where a decoded delta is scaled to have the effect of the
         true one (`dtscodec.codec.refine.Refined.gain`). None: it is not scaled.
-    pooled : bool
-        Share the budget among all components of all tensors by what each removes per byte, not by equal share of rank.
     row_subsets : bool
         Leave out rows that moved little, where few rows hold most of a change.
     precision_worth : float
@@ -33,15 +31,20 @@ class Recipe:
         model with more components stays closer.
     widths : tuple of int
         Bits an element that components may have.
+    levels : int
+        Of a table for components of two bits. The format has four.
+    per_vector : bool
+        A table for each vector of such components. `best` writes one for each factor.
     """
 
     rounds: int = 5
     fitted_levels: bool = True
     gain: float | None = 2.0
-    pooled: bool = True
     row_subsets: bool = True
     precision_worth: float = 0.15
     widths: tuple[int, ...] = (2, 4, 8, 16)
+    levels: int = 4
+    per_vector: bool = False
 
     def worth(self, bits: int) -> float:
         """Share of a component's energy that coding it at a width is counted to remove.

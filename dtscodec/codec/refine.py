@@ -51,33 +51,40 @@ class Side:
     widths : sequence of int
         Bits an element, by vector; descending.
     recipe : Recipe
-    count : int
-        Levels of vectors of two bits (others than 4 only for experiments).
     """
 
-    def __init__(self, vectors: Tensor, widths: Sequence[int], recipe: Recipe, count: int = 4) -> None:
-        self._widths, self._recipe, self._count = widths, recipe, count
-        coarse = vectors[torch.tensor([width == 2 for width in widths])]
-        self.levels = self._first_levels(coarse) if len(coarse) else torch.zeros(count)
-        self._fitted = [self._quantize(vector, width) for vector, width in zip(vectors, widths, strict=True)]
+    def __init__(self, vectors: Tensor, widths: Sequence[int], recipe: Recipe) -> None:
+        self._widths, self._recipe = widths, recipe
+        self._coarse = [k for k, width in enumerate(widths) if width == 2]
+        # Which of the level tables a vector uses.
+        self._table = {k: i if recipe.per_vector else 0 for i, k in enumerate(self._coarse)}
+        self.levels = self._first_levels(vectors[self._coarse])
+        self._fitted = [self._quantize(k, vector) for k, vector in enumerate(vectors)]
         self.vectors = torch.stack([fitted.values for fitted in self._fitted])
 
     def _first_levels(self, vectors: Tensor) -> Tensor:
-        """Levels of all vectors of two bits, scaled to a root mean square of 1."""
+        """Level tables of the vectors of two bits, scaled to a root mean square of 1: float32 [tables, levels]."""
+        if not len(vectors):
+            return torch.empty(0, self._recipe.levels)
         unit = vectors / vectors.square().mean(1, keepdim=True).sqrt().clamp(min=TINY)
-        if self._recipe.fitted_levels:
-            return fit_levels(unit, self._count)
-        return four_groups(unit.reshape(1, -1))[1][0]
+        sets = unit if self._recipe.per_vector else unit.reshape(1, -1)
+        if not self._recipe.fitted_levels:
+            return four_groups(sets)[1]
+        return torch.stack([fit_levels(values, self._recipe.levels) for values in sets])
 
-    def _quantize(self, vector: Tensor, width: int) -> Quantized:
-        """The codes and the scale that lie nearest to a vector."""
+    def _levels_of(self, k: int) -> Tensor:
+        return _FIXED if self._widths[k] == 4 else self.levels[self._table[k]]
+
+    def _quantize(self, k: int, vector: Tensor) -> Quantized:
+        """The codes and the scale that lie nearest to what vector k is to be."""
+        width = self._widths[k]
         if width == 16:
             return Quantized(vector, 1.0, vector)
         if width == 8:
             scale = max(float(vector.abs().max()) / 127, TINY)
             codes = (vector / scale).round().clamp(-127, 127)
             return self._scaled(vector, codes, codes)
-        levels = _FIXED if width == 4 else self.levels
+        levels = self._levels_of(k)
         scale = max(float(vector.square().mean().sqrt()), TINY)
         for _ in range(3):
             codes = nearest(vector / scale, levels)
@@ -104,32 +111,29 @@ class Side:
         overlaps = other @ other.T
         energies = overlaps.diagonal().clamp(min=TINY)
         targets = torch.empty_like(self.vectors)
-        for k, width in enumerate(self._widths):
+        for k in range(len(self._widths)):
             rest = products[k] - overlaps[k] @ self.vectors
             targets[k] = rest / energies[k] + self.vectors[k] * (overlaps[k, k] / energies[k])
-            self._fitted[k] = self._quantize(targets[k], width)
+            self._fitted[k] = self._quantize(k, targets[k])
             self.vectors[k] = self._fitted[k].values
         if self._recipe.fitted_levels:
             self._refit_levels(targets, energies)
 
     def _refit_levels(self, targets: Tensor, energies: Tensor) -> None:
         """Move the levels to the means of their cells, each vector counting by its weight in the product."""
-        two = [k for k, width in enumerate(self._widths) if width == 2]
-        if not two:
-            return
-        sums, weights = (torch.zeros(self._count, dtype=torch.float64) for _ in range(2))
-        for k in two:
-            fitted = self._fitted[k]
+        sums, weights = (torch.zeros(self.levels.shape, dtype=torch.float64) for _ in range(2))
+        for k in self._coarse:
+            fitted, table, count = self._fitted[k], self._table[k], self.levels.shape[1]
             weight = float(energies[k]) * fitted.scale
-            sums += weight * torch.bincount(fitted.codes, targets[k].double(), self._count)
-            weights += weight * fitted.scale * torch.bincount(fitted.codes, minlength=self._count)
+            sums[table] += weight * torch.bincount(fitted.codes, targets[k].double(), count)
+            weights[table] += weight * fitted.scale * torch.bincount(fitted.codes, minlength=count)
         moved = torch.where(weights > 0, sums / weights.clamp(min=TINY), self.levels.double()).float()
-        if (moved.diff() < 0).any():
+        if (moved.diff(dim=1) < 0).any():
             return
         self.levels = moved
-        for k in two:
+        for k in self._coarse:
             fitted = self._fitted[k]
-            self._fitted[k] = self._scaled(targets[k], fitted.codes, self.levels[fitted.codes])
+            self._fitted[k] = self._scaled(targets[k], fitted.codes, self._levels_of(k)[fitted.codes])
             self.vectors[k] = self._fitted[k].values
 
     def round_levels(self, rounded: Callable[[Tensor], Tensor]) -> None:
@@ -138,13 +142,10 @@ class Side:
 
     def plain(self) -> Tensor:
         """What the codes stand for, without scales: float32 [r, n]."""
-        return torch.stack([self._plain(*pair) for pair in zip(self._fitted, self._widths, strict=True)])
+        return torch.stack([self._plain(k, fitted) for k, fitted in enumerate(self._fitted)])
 
-    def _plain(self, fitted: Quantized, width: int) -> Tensor:
-        if width >= 8:
-            return fitted.codes
-        levels: Tensor = _FIXED if width == 4 else self.levels
-        return levels[fitted.codes]
+    def _plain(self, k: int, fitted: Quantized) -> Tensor:
+        return fitted.codes if self._widths[k] >= 8 else self._levels_of(k)[fitted.codes]
 
     def packed(self, chosen: Sequence[int], factors: Tensor) -> Vectors:
         """Some vectors of one width, packed; those of 16 bits multiplied by their factors, float32 [r]."""
@@ -153,7 +154,7 @@ class Side:
         if width == 16:
             codes = codes * factors[list(chosen), None]
         stored = codes.numpy().astype({8: np.int8, 16: np.float16}.get(width, np.uint8))
-        levels = self.levels.numpy().reshape(1, -1) if width == 2 else np.empty((0, 4), np.float32)
+        levels = self.levels.numpy() if width == 2 else np.empty((0, 4), np.float32)
         return Vectors(pack_codes(stored, width), levels, codes.shape[1], width)
 
 
@@ -168,21 +169,12 @@ class Refined:
     widths : sequence of int
         Bits an element of each component; descending.
     recipe : Recipe
-    count : int
-        Levels of vectors of two bits.
     """
 
-    def __init__(
-        self,
-        delta: Tensor,
-        factors: Factors,
-        widths: Sequence[int],
-        recipe: Recipe,
-        count: int = 4,
-    ) -> None:
+    def __init__(self, delta: Tensor, factors: Factors, widths: Sequence[int], recipe: Recipe) -> None:
         self._delta, self._factors, self._widths = delta, factors, list(widths)
-        self.u = Side((factors.u * factors.s).T.contiguous(), widths, recipe, count)
-        self.v = Side(factors.v.contiguous(), widths, recipe, count)
+        self.u = Side((factors.u * factors.s).T.contiguous(), widths, recipe)
+        self.v = Side(factors.v.contiguous(), widths, recipe)
         for _ in range(recipe.rounds):
             self.u.refit(self.v.vectors, self.v.vectors @ delta.T)
             self.v.refit(self.u.vectors, self.u.vectors @ delta)

@@ -7,6 +7,7 @@ has singular values up to an edge; what of a delta lies below is not the fine-tu
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,9 +72,10 @@ def rounding_noise(stored: Tensor, delta: Tensor) -> Noise:
 
 def _unit(stored: Tensor) -> Tensor:
     """One unit in the last place of each weight: float64."""
-    exponent = torch.frexp(stored.float()).exponent - 1
-    exponent = exponent.clamp(min=SMALLEST_EXPONENT[stored.dtype])
-    return torch.ldexp(torch.ones((), dtype=torch.float64), exponent - MANTISSA_BITS[stored.dtype])
+    smallest = SMALLEST_EXPONENT[stored.dtype]
+    exponent = (torch.frexp(stored.double()).exponent - 1).clamp(min=smallest)
+    exponent[stored == 0] = smallest
+    return torch.from_numpy(np.ldexp(1.0, (exponent - MANTISSA_BITS[stored.dtype]).numpy()))
 
 
 def signal_energies(singular: Tensor, noise: Noise) -> Tensor:

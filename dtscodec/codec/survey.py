@@ -1,9 +1,9 @@
 """First look at a whole checkpoint for `best`: every piece's options, and the file's size for any choice of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from dtscodec.codec.allocate import Choices, Key, TooSmallError, allocate, at_price, total_cost
+from dtscodec.codec.allocate import DEAREST, Choices, Key, TooSmallError, allocate, at_price, total_cost
 from dtscodec.codec.config import DEFAULT_SIZE, EncodeConfig
 from dtscodec.codec.options import NUMBERS, Choice, Options, options_of
 from dtscodec.codec.pieces import Cut
@@ -73,14 +73,16 @@ class Survey:
             for name, spec, split, count in self._tensors
         )
         index = Index(entries, frame.prefix, tuple(frame.absent), dict(frame.metadata), tuple(frame.files))
+        summary = frame.summary if index.base_names() else replace(frame.summary, base=None)
         bitmaps = b"".join(choice.bitmaps for choice in choices.values())
-        return planned_size(index, frame.summary, bitmaps, LEAF_BYTES, NUMBERS)
+        return planned_size(index, summary, bitmaps, LEAF_BYTES, NUMBERS)
 
-    def budget(self) -> int:
-        """Bytes of the file that the config asks for."""
+    def budget(self, frame: Frame) -> int:
+        """Bytes of the file that the config asks for. The default gives way to what must be in the pack."""
         specs = [spec for _, spec, *_ in self._tensors]
         size = self.config.size or DEFAULT_SIZE
-        return size.in_bytes(sum(spec.nbytes for spec in specs), sum(spec.elements for spec in specs))
+        asked = size.in_bytes(sum(spec.nbytes for spec in specs), sum(spec.elements for spec in specs))
+        return asked if self.config.size else max(asked, self.size(at_price(self.options, DEAREST), frame))
 
     def energy(self) -> float:
         """Squared norm of the whole delta, without rounding noise."""
@@ -88,7 +90,7 @@ class Survey:
 
     def _too_small(self, budget: int, smallest: int) -> str:
         """What to say if the budget does not hold what it must."""
-        least = at_price(self.options, 1e30)
+        least = at_price(self.options, DEAREST)
         costs = sorted(((choice.cost, name) for (name, _), choice in least.items() if choice.cost), reverse=True)
         takers = ", ".join(f"{name} {cost:,}" for cost, name in costs[:3])
         rest = smallest - total_cost(least)

@@ -63,11 +63,11 @@ class Made:
 
 
 def make(name: str, root: Path, padding: bool = True, **settings: Any) -> Made:
-    """A pair of `tests.models` on disk, and its pack."""
+    """A pair of `tests.models` on disk, and its pack, in which all that changed is coded."""
     pair = make_pair(name)
     base, fine = save(pair.base, root / "base"), save(pair.fine, root / "fine")
     save_tokenizer(fine, ends=name == "bert", padding=padding)
-    make_pack(base, fine, root / "pack", **settings)
+    make_pack(base, fine, root / "pack", **{"rank": 0.1, **settings})
     return Made(base, fine, root / "pack")
 
 

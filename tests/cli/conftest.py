@@ -10,17 +10,17 @@ import torch
 from safetensors.torch import save_file
 
 from dtscodec.cli.main import main
-from tests.cli.helpers import FINE_TUNES, PACK, Cli, base_tensors, fine_tensors, write_model
+from tests.cli.helpers import CODED, FINE_TUNES, PACK, Cli, base_tensors, fine_tensors, write_model
 
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a base, two fine-tunes of it, and a pack of the first one."""
+    """A directory with a base, two fine-tunes of it, and a pack of the first one in which all changes are coded."""
     root = tmp_path_factory.mktemp("made")
     write_model(root / "base", base_tensors())
     for seed, name in enumerate(FINE_TUNES, start=11):
         write_model(root / name, fine_tensors(seed), task=name)
-    assert main(["encode", f"{root}/base", f"{root}/movie", "-o", f"{root}/{PACK}"]) == 0
+    assert main(["encode", f"{root}/base", f"{root}/movie", "-o", f"{root}/{PACK}", *CODED]) == 0
     return root
 
 

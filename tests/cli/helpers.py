@@ -22,6 +22,8 @@ Document = dict[str, Any]
 Change = Callable[[Document], object]
 
 PACK = "movie.dts.safetensors"
+CODED = ("--rank", "0.1")
+"""Options under which all that changed is coded, however small the checkpoint."""
 FINE_TUNES = ("movie", "tweets")
 
 

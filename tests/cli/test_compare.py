@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.cli.helpers import PACK, Cli, fine_tensors, load
+from tests.cli.helpers import CODED, PACK, Cli, fine_tensors, load
 
 FIGURES = ("relative_error", "cosine", "norm_ratio")
 
@@ -111,7 +111,7 @@ def test_deltas_are_taken_at_the_tensors_precision(cli: Cli, dtypes: tuple[torch
     fine = {"weight": base["weight"] + step * torch.randn(40, 30, generator=generator).double()}
     save_file({name: tensor.to(dtypes[1]) for name, tensor in base.items()}, "b.safetensors")
     save_file({name: tensor.to(dtypes[0]) for name, tensor in fine.items()}, "f.safetensors")
-    cli("encode", "b.safetensors", "f.safetensors", "-o", "a")
+    cli("encode", "b.safetensors", "f.safetensors", "-o", "a", *CODED)
     document = cli.json("compare", "a", "f.safetensors", "--base", "b.safetensors")
     expected = figures(*deltas(cli, "a", "f.safetensors", "b.safetensors")["weight"])
     for figure, value in expected.items():
@@ -142,7 +142,7 @@ def test_tensors_that_should_be_exact_but_differ_count_in_the_total(cli: Cli) ->
     save_file(base, "b.safetensors")
     save_file(fine, "f.safetensors")
     save_file(fine | {"still": base["still"] + 1}, "other.safetensors")
-    cli("encode", "b.safetensors", "f.safetensors", "-o", "a")
+    cli("encode", "b.safetensors", "f.safetensors", "-o", "a", *CODED)
     right = cli.json("compare", "a", "f.safetensors", "--base", "b.safetensors")
     wrong = cli.json("compare", "a", "other.safetensors", "--base", "b.safetensors")
     still = next(tensor for tensor in wrong["tensors"] if tensor["name"] == "still")

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 import dtscodec
-from tests.cli.helpers import PACK, Cli, assert_equal, fine_tensors, load, snapshot
+from tests.cli.helpers import CODED, PACK, Cli, assert_equal, fine_tensors, load, snapshot
 
 LINE = re.compile(
     r"(?P<name>\S+): \S+ k?B -> \S+ k?B \((?P<share>\d+\.\d\d) %\), relative error (?P<error>\d\.\d\d), \d+\.\d s: "
@@ -16,7 +16,7 @@ LINE = re.compile(
 
 
 def test_last_line_tells_name_sizes_share_error_time_and_path(cli: Cli) -> None:
-    line = LINE.fullmatch(cli("encode", "base", "movie", "--force"))
+    line = LINE.fullmatch(cli("encode", "base", "movie", "--force", *CODED))
     assert line
     assert (line["name"], line["path"]) == ("movie", PACK)
     share = 100 * Path(PACK).stat().st_size / sum(t.nbytes for t in load("movie/model.safetensors").values())
@@ -112,7 +112,7 @@ def test_several_fine_tunes_make_a_directory_with_an_index(cli: Cli, work: Path)
 
 
 def test_one_pack_is_the_same_in_a_directory(cli: Cli, work: Path) -> None:
-    cli("encode", "base", "movie", "-o", "made/")
+    cli("encode", "base", "movie", "-o", "made/", *CODED)
     assert (work / "made/packs/movie.safetensors").read_bytes() == (work / PACK).read_bytes()
 
 
@@ -169,12 +169,12 @@ def test_force_replaces(cli: Cli) -> None:
 
 
 def test_encoding_twice_gives_the_same_bytes(cli: Cli, work: Path) -> None:
-    cli("encode", str(work / "base"), "tweets/../movie", "-o", "again")
+    cli("encode", str(work / "base"), "tweets/../movie", "-o", "again", *CODED)
     assert Path("again").read_bytes() == Path(PACK).read_bytes()
 
 
 def test_raw_keeps_tensors_exactly(cli: Cli) -> None:
-    cli("encode", "base", "movie", "-o", "a", "--raw", "encoder.*", "--raw", "*half*")
+    cli("encode", "base", "movie", "-o", "a", "--raw", "encoder.*", "--raw", "*half*", *CODED)
     kinds = {tensor["name"]: tensor["kind"] for tensor in cli.json("info", "a", "--tensors")["tensors"]}
     raw = {name for name, kind in kinds.items() if kind == "raw"}
     assert raw == {"encoder.weight", "encoder.bias", "half.weight", "classifier.weight", "steps"}
@@ -206,8 +206,8 @@ def test_a_rank_out_of_range_is_misuse(cli: Cli, rank: str) -> None:
 
 
 def test_levels_per_vector_cost_more_numbers(cli: Cli) -> None:
-    cli("encode", "base", "movie", "-o", "a", "--rank", "4")
-    cli("encode", "base", "movie", "-o", "b", "--rank", "4", "--levels", "vector")
+    cli("encode", "base", "movie", "-o", "a", "--preset", "paper", "--rank", "4")
+    cli("encode", "base", "movie", "-o", "b", "--preset", "paper", "--rank", "4", "--levels", "vector")
     sizes = [cli.json("info", path)["kinds"]["lowrank"]["size"] for path in "ab"]
     assert sizes[1] - sizes[0] == 4 * (4 - 1) * 2 * 4 * 4  # matrices, vectors beyond one, factors, levels, bytes
     assert "levels=vector" in cli.json("info", "b")["encoder"]
@@ -219,7 +219,7 @@ def test_map_names_the_counterparts(cli: Cli) -> None:
     save_file(renamed, "renamed.safetensors")
     cli("encode", "base", "renamed.safetensors", "-o", "a")
     assert cli.json("info", "a")["absent"] == ["encoder.bias", "encoder.weight", "pooler.weight"]
-    cli("encode", "base", "renamed.safetensors", "-o", "b", "--map", "stack.=encoder.")
+    cli("encode", "base", "renamed.safetensors", "-o", "b", "--map", "stack.=encoder.", *CODED)
     assert cli.json("info", "b")["absent"] == ["pooler.weight"]
     cli("verify", "b", "--base", "base")
     kinds = {tensor["name"]: tensor["kind"] for tensor in cli.json("info", "b", "--tensors")["tensors"]}
@@ -246,6 +246,6 @@ def test_a_pack_tells_no_path(cli: Cli, work: Path) -> None:
 
 
 def test_the_pack_is_the_librarys(cli: Cli) -> None:
-    report = dtscodec.encode("base", "movie", "a", task="movie")
+    report = dtscodec.encode("base", "movie", "a", dtscodec.EncodeConfig(rank=0.1), task="movie")
     assert Path("a").read_bytes() == Path(PACK).read_bytes()
     assert cli.json("info", PACK)["id"] == report.pack_id

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.cli.helpers import PACK, Cli, base_tensors, fine_tensors
+from tests.cli.helpers import CODED, PACK, Cli, base_tensors, fine_tensors
 
 
 def rows_of(text: str) -> list[list[str]]:
@@ -64,8 +64,8 @@ def test_sizes_of_tensors_are_those_of_their_streams(facts: dict[str, Any]) -> N
     sizes = {tensor["name"]: tensor["size"] for tensor in facts["tensors"]}
     assert sizes["frozen.weight"] == 0
     assert sizes["classifier.weight"] == 2 * 32 * 4
-    assert sizes["encoder.weight"] == 3 * (16 + 16) + 4 * (1 + 4 + 4 + 3)  # codes of 3 components; norm, levels, scales
-    assert sizes["encoder.bias"] == 16 + 4 * 4
+    assert sizes["encoder.weight"] == 3 * (16 + 16) + 2 * (1 + 4 + 4 + 3)  # codes of 3 components; norm, levels, scales
+    assert sizes["encoder.bias"] == 16 + 2 * 4
 
 
 def test_text_agrees_with_json(cli: Cli, facts: dict[str, Any]) -> None:
@@ -137,7 +137,7 @@ def test_tensors_of_several_kinds_are_counted_as_mixed(cli: Cli) -> None:
     fine = fine_tensors(11)
     fine["embeddings.weight"] = torch.cat([fine["embeddings.weight"], torch.randn(5, 16)])
     save_file(fine, "grown.safetensors")
-    cli("encode", "base", "grown.safetensors")
+    cli("encode", "base", "grown.safetensors", *CODED)
     facts = cli.json("info", "grown.dts.safetensors", "--tensors")
     kinds = {tensor["name"]: tensor["kind"] for tensor in facts["tensors"]}
     assert kinds["embeddings.weight"] == "raw+lowrank"

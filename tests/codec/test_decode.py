@@ -12,7 +12,7 @@ from dtscodec.codec.pack import Pack
 from dtscodec.errors import BackendError, BaseMismatchError, FormatError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.source import FileSource
-from tests.support import assert_equals_reference, make_pack, spec_decoder, spec_tensors
+from tests.support import CODING, assert_equals_reference, make_pack, spec_decoder, spec_tensors
 
 ACCELERATOR = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
 
@@ -45,9 +45,9 @@ def base() -> dict[str, torch.Tensor]:
     return checkpoint()
 
 
-@pytest.fixture
-def pack(base: dict[str, torch.Tensor], tmp_path: Path) -> Path:
-    return make_pack(base, fine_tuned(base), tmp_path / "task.safetensors").path
+@pytest.fixture(params=CODING.values(), ids=CODING)
+def pack(request: pytest.FixtureRequest, base: dict[str, torch.Tensor], tmp_path: Path) -> Path:
+    return make_pack(base, fine_tuned(base), tmp_path / "task.safetensors", **request.param).path
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_decoding_writes_to_no_tensor_of_the_base(pack: Path, base: dict[str, to
 def test_a_base_is_hashed_once_for_several_packs(
     base: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paths = [make_pack(base, fine_tuned(base, seed), tmp_path / f"p{seed}").path for seed in (1, 2)]
+    paths = [make_pack(base, fine_tuned(base, seed), tmp_path / f"p{seed}", rank=0.1).path for seed in (1, 2)]
     from dtscodec.checkpoints import identity
 
     hashed: list[object] = []

@@ -2,15 +2,17 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import dtscodec
+from dtscodec import EncodeConfig
 from dtscodec.errors import EncodeError, FormatError
 from tests.codec.published import published_quantizer
-from tests.support import assert_equals_reference, make_pack, spec_decoder, spec_tensors
+from tests.support import CODING, assert_equals_reference, make_pack, spec_decoder, spec_tensors
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.9, 1.0])
@@ -21,25 +23,29 @@ def test_convolutions_decode_as_published_whatever_share_of_elements_moved(
     base = torch.randn(24, 6, 5, 5).to(dtype)
     moved = torch.rand(base.shape) < share
     fine = torch.where(moved, base + 0.5 * torch.randn(base.shape).to(dtype), base)
-    make_pack({"c": base}, {"c": fine}, tmp_path / "p")
+    make_pack({"c": base}, {"c": fine}, tmp_path / "p", preset="paper")
     true = fine.float() - base.float()
     with dtscodec.open(tmp_path / "p") as pack, dtscodec.decode(pack, {"c": base}) as decoded:
         assert np.allclose(pack.delta("c"), published_quantizer(true.numpy()), rtol=1e-5)
         assert torch.equal(decoded["c"][true == 0], base[true == 0])
 
 
-def test_a_delta_too_large_for_float32_is_refused_with_a_way_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", CODING.values(), ids=CODING)
+def test_a_delta_too_large_for_float32_is_refused_with_a_way_out(settings: dict[str, Any], tmp_path: Path) -> None:
     fine = {"a[0].w": torch.randn(64, 64) * 3e37}
     with pytest.raises(EncodeError, match=r"a\[0\]\.w: .*--raw 'a\[\[\]0\]\.w'"):
-        dtscodec.encode({"a[0].w": torch.zeros(64, 64)}, fine, tmp_path / "p")
-    make_pack({"a[0].w": torch.zeros(64, 64)}, fine, tmp_path / "p", raw=("a[[]0].w",))
+        dtscodec.encode({"a[0].w": torch.zeros(64, 64)}, fine, tmp_path / "p", EncodeConfig(**settings))
+    make_pack({"a[0].w": torch.zeros(64, 64)}, fine, tmp_path / "p", raw=("a[[]0].w",), **settings)
 
 
+@pytest.mark.parametrize(("preset", "least", "most"), [("paper", 0.4, 0.7), ("best", 0.15, 0.3)])
 @pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e25])
-def test_deltas_of_any_ordinary_size_are_coded(scale: float, tmp_path: Path) -> None:
+def test_deltas_of_any_ordinary_size_are_coded(
+    scale: float, preset: str, least: float, most: float, tmp_path: Path
+) -> None:
     base = torch.zeros(64, 64)
-    report = make_pack({"w": base}, {"w": torch.randn(64, 64) * scale}, tmp_path / "p", rank=1.0)
-    assert 0.4 < report.relative_error < 0.7
+    report = make_pack({"w": base}, {"w": torch.randn(64, 64) * scale}, tmp_path / "p", preset=preset, rank=1.0)
+    assert least < report.relative_error < most
 
 
 def test_the_precision_that_torch_is_set_to_does_not_matter(tmp_path: Path) -> None:
@@ -57,7 +63,7 @@ def test_the_precision_that_torch_is_set_to_does_not_matter(tmp_path: Path) -> N
 
 def test_a_hostile_pack_makes_no_large_delta(tmp_path: Path) -> None:
     base = {"w": torch.randn(64, 64)}
-    path = make_pack(base, {"w": base["w"] + torch.randn(64, 64)}, tmp_path / "p").path
+    path = make_pack(base, {"w": base["w"] + torch.randn(64, 64)}, tmp_path / "p", rank=0.1).path
     with dtscodec.open(path) as pack, pytest.raises(FormatError) as caught:
         pack.delta("w", max_tensor_bytes=1000)
     assert caught.value.reason == "limit"
@@ -78,16 +84,17 @@ def test_a_base_is_used_for_files_even_if_no_tensor_needs_it(tmp_path: Path) -> 
 
 def test_patterns_must_be_several_not_a_string() -> None:
     with pytest.raises(ValueError, match="tuple of patterns"):
-        dtscodec.EncodeConfig(raw="head*")  # type: ignore[arg-type]
+        EncodeConfig(raw="head*")  # type: ignore[arg-type]
 
 
 def test_an_integer_of_numpy_is_a_rank_too() -> None:
-    assert dtscodec.EncodeConfig(rank=np.int64(1)).rank_of(100, 100) == 1
+    assert EncodeConfig(rank=np.int64(1)).rank_of(100, 100) == 1
 
 
-def test_decoding_values_beyond_float32_does_not_warn(tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", CODING.values(), ids=CODING)
+def test_decoding_values_beyond_float32_does_not_warn(settings: dict[str, Any], tmp_path: Path) -> None:
     base = {"w": torch.randn(64, 64)}
-    path = make_pack(base, {"w": base["w"] + torch.randn(64, 64) * 1e18}, tmp_path / "p").path
+    path = make_pack(base, {"w": base["w"] + torch.randn(64, 64) * 1e18}, tmp_path / "p", **settings).path
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with dtscodec.decode(path, base) as decoded:

@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dtscodec
+from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.codec.config import EncodeConfig
 from dtscodec.codec.dequantize import code_values
 from dtscodec.codec.factorize import canonical_signs, truncated_svd
-from dtscodec.codec.quantize import quantize_factors
+from dtscodec.codec.paper import quantize_factors
 from dtscodec.format.blocks import LowRank, Raw, Same, Values
 from tests.codec.published import published_matrix, published_quantizer
 from tests.support import make_pack
+
+
+def paper_pack(base: Source, fine: Source, out: Path, **settings: Any) -> dtscodec.EncodeReport:
+    return make_pack(base, fine, out, preset="paper", **settings)
 
 
 def power_law(rows: int, columns: int, exponent: float = 0.7, seed: int = 0) -> torch.Tensor:
@@ -44,7 +50,7 @@ def test_from_the_delta_the_relative_error_is_the_published_one_within_half_a_pe
     tmp_path: Path, shape: tuple[int, int], density: float
 ) -> None:
     base, delta = torch.randn(shape), power_law(*shape)
-    make_pack({"w": base}, {"w": base + delta}, tmp_path / "p", rank=density)
+    paper_pack({"w": base}, {"w": base + delta}, tmp_path / "p", rank=density)
     true = (base + delta - base).double().numpy()
     with dtscodec.open(tmp_path / "p") as pack:
         ours = np.linalg.norm(pack.delta("w") - true)
@@ -81,7 +87,7 @@ def test_the_largest_entry_of_each_left_vector_is_positive_and_the_first_counts_
 
 def test_two_bits_an_element_are_stored_and_singular_values_in_fp32(tmp_path: Path) -> None:
     base, delta = torch.randn(512, 256), power_law(512, 256)
-    make_pack({"w": base}, {"w": base + delta}, tmp_path / "p", rank=16)
+    paper_pack({"w": base}, {"w": base + delta}, tmp_path / "p", rank=16)
     with dtscodec.open(tmp_path / "p") as pack:
         assert pack.reader.arena_bytes()["codes"] == 16 * (512 + 256) * 2 // 8
         assert pack.reader.arena_bytes()["numbers"] == -(-4 * (1 + 8 + 16) // 32) * 32  # norm, levels, S; padded
@@ -91,7 +97,7 @@ def test_vectors_are_quantized_without_svd_and_unmoved_elements_left_out(tmp_pat
     base = torch.randn(100)
     fine = base.clone()
     fine[10:60] += torch.randn(50)
-    make_pack({"b": base, "w": torch.randn(2, 3)}, {"b": fine, "w": torch.randn(2, 3)}, tmp_path / "p")
+    paper_pack({"b": base, "w": torch.randn(2, 3)}, {"b": fine, "w": torch.randn(2, 3)}, tmp_path / "p")
     with dtscodec.open(tmp_path / "p") as pack:
         (block,) = pack.reader.entry("b").blocks
         assert isinstance(block, Values)
@@ -103,7 +109,7 @@ def test_vectors_are_quantized_without_svd_and_unmoved_elements_left_out(tmp_pat
 
 def test_convolutions_are_quantized_without_svd(tmp_path: Path) -> None:
     base = torch.randn(16, 3, 5, 5)
-    make_pack({"c": base}, {"c": base + torch.randn(16, 3, 5, 5)}, tmp_path / "p")
+    paper_pack({"c": base}, {"c": base + torch.randn(16, 3, 5, 5)}, tmp_path / "p")
     with dtscodec.open(tmp_path / "p") as pack:
         assert isinstance(pack.reader.entry("c").blocks[0], Values)
 
@@ -112,7 +118,7 @@ def test_zero_rows_and_columns_are_left_out_and_stay_untouched_bit_for_bit(tmp_p
     base = torch.randn(80, 60)
     fine = base.clone()
     fine[5:50, 10:40] += power_law(45, 30)
-    make_pack({"w": base}, {"w": fine}, tmp_path / "p")
+    paper_pack({"w": base}, {"w": fine}, tmp_path / "p")
     with dtscodec.open(tmp_path / "p") as pack, dtscodec.decode(pack, {"w": base}) as decoded:
         (block,) = pack.reader.entry("w").blocks
         assert isinstance(block, LowRank)
@@ -126,7 +132,7 @@ def test_heads_are_kept_exactly_as_the_authors_do(tmp_path: Path) -> None:
     names = ["body.weight", "classifier.weight", "classifier.out_proj.weight", "score.weight"]
     base = {name: torch.randn(40, 30) for name in names}
     fine = {name: tensor + power_law(40, 30) for name, tensor in base.items()}
-    make_pack(base, fine, tmp_path / "p")
+    paper_pack(base, fine, tmp_path / "p")
     with dtscodec.open(tmp_path / "p") as pack, dtscodec.decode(pack, base) as decoded:
         for name in names[1:]:
             assert isinstance(pack.reader.entry(name).blocks[0], Raw)
@@ -141,7 +147,7 @@ def test_the_stored_norm_is_the_norm_of_the_decoded_delta(rows: int, columns: in
     fine = base + power_law(rows, columns)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "p")
-        make_pack({"w": base}, {"w": fine}, path, rank=rank, levels=levels)
+        paper_pack({"w": base}, {"w": fine}, path, rank=rank, levels=levels)
         with dtscodec.open(path) as pack:
             ((_, _, streams),) = pack.reader.blocks("w")
             assert streams.numbers[0] == pytest.approx(np.linalg.norm(pack.delta("w")), rel=1e-5)
@@ -149,15 +155,17 @@ def test_the_stored_norm_is_the_norm_of_the_decoded_delta(rows: int, columns: in
 
 def test_full_rank_gaussian_factors_leave_the_known_error_of_the_quantizer(tmp_path: Path) -> None:
     base = torch.zeros(400, 400)
-    make_pack({"w": base}, {"w": torch.randn(400, 400)}, tmp_path / "p", rank=1.0)
+    paper_pack({"w": base}, {"w": torch.randn(400, 400)}, tmp_path / "p", rank=1.0)
     with dtscodec.open(tmp_path / "p"):
-        report = dtscodec.encode({"w": base}, {"w": torch.randn(400, 400)}, tmp_path / "q", EncodeConfig(rank=1.0))
+        report = dtscodec.encode(
+            {"w": base}, {"w": torch.randn(400, 400)}, tmp_path / "q", EncodeConfig(preset="paper", rank=1.0)
+        )
     assert report.relative_error == pytest.approx(0.529, abs=0.02)
 
 
 def test_a_tensor_that_did_not_change_takes_no_bytes(tmp_path: Path) -> None:
     same = torch.randn(40, 40)
-    make_pack({"w": same, "x": same}, {"w": same, "x": same + 1}, tmp_path / "p")
+    paper_pack({"w": same, "x": same}, {"w": same, "x": same + 1}, tmp_path / "p")
     with dtscodec.open(tmp_path / "p") as pack:
         assert isinstance(pack.reader.entry("w").blocks[0], Same)
 
@@ -165,7 +173,7 @@ def test_a_tensor_that_did_not_change_takes_no_bytes(tmp_path: Path) -> None:
 def test_raw_is_chosen_where_it_is_smaller(tmp_path: Path) -> None:
     base = {"b": torch.randn(3), "w": torch.randn(2, 2), "x": torch.randn(100, 100)}
     fine = {name: tensor + torch.randn_like(tensor) for name, tensor in base.items()}
-    make_pack(base, fine, tmp_path / "p")
+    paper_pack(base, fine, tmp_path / "p")
     with dtscodec.open(tmp_path / "p") as pack:
         assert isinstance(pack.reader.entry("b").blocks[0], Raw)
         assert isinstance(pack.reader.entry("w").blocks[0], Raw)
@@ -179,7 +187,7 @@ def test_the_number_of_threads_does_not_change_a_byte(tmp_path: Path) -> None:
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            dtscodec.encode(base, fine, tmp_path / str(count))
+            dtscodec.encode(base, fine, tmp_path / str(count), EncodeConfig(preset="paper"))
             assert torch.get_num_threads() == count
     finally:
         torch.set_num_threads(threads)
@@ -190,5 +198,5 @@ def test_encoding_twice_gives_identical_bytes(tmp_path: Path) -> None:
     base = {"w": torch.randn(300, 200), "b": torch.randn(300)}
     fine = {name: tensor + torch.randn_like(tensor) * 0.01 for name, tensor in base.items()}
     for name in ("p", "q"):
-        make_pack(base, fine, tmp_path / name)
+        paper_pack(base, fine, tmp_path / name)
     assert (tmp_path / "p").read_bytes() == (tmp_path / "q").read_bytes()

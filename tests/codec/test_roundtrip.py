@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from torch import Tensor
 import dtscodec
 from dtscodec.checkpoints.torch_dtypes import dtype_code, tensor_from_bytes
 from dtscodec.codec.inventory import tensor_sizes
+from dtscodec.codec.size import Size
 from dtscodec.format.dtypes import DTYPES, TensorSpec
-from tests.support import make_pack
+from tests.support import CODING, make_pack
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 WIDE_RANGE = FLOATS[1:]
@@ -36,12 +38,25 @@ shapes = st.one_of(
 )
 
 
+BUDGETS: tuple[dict[str, Any], ...] = (
+    {},
+    {"size": Size.parse("2kB")},
+    {"size": Size.parse("4kB")},
+    {"size": Size.parse("1MB")},
+    {"error": 0.3},
+)
+"""Settings under which what changed may be left out."""
+
+codings = st.sampled_from([*CODING.values()])
+presets = st.sampled_from([*CODING.values(), *BUDGETS])
+
+
 class Trip:
     """One fine-tune through a pack, checked against the spec's decoder."""
 
-    def __init__(self, base: dict[str, Tensor], fine: dict[str, Tensor]) -> None:
+    def __init__(self, base: dict[str, Tensor], fine: dict[str, Tensor], **settings: Any) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            self.report = make_pack(base, fine, Path(folder) / "pack")
+            self.report = make_pack(base, fine, Path(folder) / "pack", **settings)
             self.pack = self.report.path.read_bytes()
         with dtscodec.decode(self.pack, base) as decoded:
             self.decoded = {name: tensor.clone() for name, tensor in decoded.items()}
@@ -86,10 +101,13 @@ def float_pairs(draw: st.DrawFn, scale: float = 1.0, dtypes: tuple[torch.dtype, 
     return base, torch.where(mask, moved, start)
 
 
-def check_law(base: Tensor, fine: Tensor, decoded: Tensor, kind: str) -> None:
+def check_law(base: Tensor, fine: Tensor, decoded: Tensor, kind: str, may_be_left_out: bool = False) -> None:
     """The law of one tensor of floating point."""
     assert (decoded.dtype, decoded.shape) == (fine.dtype, fine.shape)
     start = converted(base, fine.dtype)
+    if may_be_left_out and kind == "same":
+        assert same_bits(decoded, start)
+        return
     assert (kind == "same") == same_bits(fine, start)
     if kind in ("same", "raw", "tie"):
         assert same_bits(decoded, fine)
@@ -108,29 +126,34 @@ def as_matrices(tensor: Tensor, kind: str) -> Tensor:
 
 
 @relaxed
-@given(float_pairs())
-def test_what_did_not_move_comes_back_bit_for_bit(pair: tuple[Tensor, Tensor]) -> None:
+@given(float_pairs(), presets)
+def test_what_did_not_move_comes_back_bit_for_bit(pair: tuple[Tensor, Tensor], settings: dict[str, Any]) -> None:
     base, fine = pair
-    trip = Trip({"w": base}, {"w": fine})
+    trip = Trip({"w": base}, {"w": fine}, **settings)
     assert trip.decoded.keys() == {"w"}
-    check_law(base, fine, trip.decoded["w"], trip.kinds["w"])
+    check_law(base, fine, trip.decoded["w"], trip.kinds["w"], settings in BUDGETS)
 
 
 @relaxed
-@given(st.data(), st.sampled_from([1e-30, 1e-12, 1e12, 1e25, 1e36]))
-def test_the_law_holds_at_any_scale(data: st.DataObject, scale: float) -> None:
+@given(st.data(), st.sampled_from([1e-30, 1e-12, 1e12, 1e25, 1e36]), presets)
+def test_the_law_holds_at_any_scale(data: st.DataObject, scale: float, settings: dict[str, Any]) -> None:
     base, fine = data.draw(float_pairs(scale, WIDE_RANGE))
-    trip = Trip({"w": base}, {"w": fine})
-    check_law(base, fine, trip.decoded["w"], trip.kinds["w"])
-    assert 0 <= trip.report.relative_error < 1.5
+    trip = Trip({"w": base}, {"w": fine}, **settings)
+    check_law(base, fine, trip.decoded["w"], trip.kinds["w"], settings in BUDGETS)
+    assert 0 <= trip.report.relative_error < float("inf")
+    if settings == CODING["paper"] and trip.kinds["w"] != "same":
+        true, ours = (tensor.double() - base.double() for tensor in (fine, trip.decoded["w"]))
+        assert (ours - true).norm() < 1.5 * true.norm()
 
 
 @relaxed
-@given(st.sampled_from(PLAIN), shapes, seeds, st.booleans())
-def test_other_dtypes_come_back_bit_for_bit(dtype: torch.dtype, shape: tuple[int, ...], seed: int, moved: bool) -> None:
+@given(st.sampled_from(PLAIN), shapes, seeds, st.booleans(), presets)
+def test_other_dtypes_come_back_bit_for_bit(
+    dtype: torch.dtype, shape: tuple[int, ...], seed: int, moved: bool, settings: dict[str, Any]
+) -> None:
     fine = plain(dtype, shape, seed)
     base = plain(dtype, shape, seed + 1) if moved else fine
-    trip = Trip({"w": base}, {"w": fine})
+    trip = Trip({"w": base}, {"w": fine}, **settings)
     assert same_bits(trip.decoded["w"], fine)
     assert (trip.kinds["w"] == "same") == same_bits(base, fine)
 
@@ -143,28 +166,28 @@ def plain(dtype: torch.dtype, shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 @relaxed
-@given(st.sampled_from(FLOATS + PLAIN), st.sampled_from(FLOATS + PLAIN), shapes, seeds)
+@given(st.sampled_from(FLOATS + PLAIN), st.sampled_from(FLOATS + PLAIN), shapes, seeds, codings)
 def test_between_dtypes_that_have_no_delta_a_tensor_is_raw(
-    base_dtype: torch.dtype, dtype: torch.dtype, shape: tuple[int, ...], seed: int
+    base_dtype: torch.dtype, dtype: torch.dtype, shape: tuple[int, ...], seed: int, settings: dict[str, Any]
 ) -> None:
     if {base_dtype, dtype} <= set(FLOATS) or base_dtype == dtype:
         return
     fine = plain(dtype, shape, seed)
-    trip = Trip({"w": plain(base_dtype, shape, seed + 1)}, {"w": fine})
+    trip = Trip({"w": plain(base_dtype, shape, seed + 1)}, {"w": fine}, **settings)
     assert trip.kinds["w"] == "raw"
     assert same_bits(trip.decoded["w"], fine)
 
 
 @relaxed
-@given(shapes, shapes, st.sampled_from(FLOATS), seeds)
+@given(shapes, shapes, st.sampled_from(FLOATS), seeds, codings)
 def test_a_tensor_of_another_shape_loses_nothing_new(
-    shape: tuple[int, ...], base_shape: tuple[int, ...], dtype: torch.dtype, seed: int
+    shape: tuple[int, ...], base_shape: tuple[int, ...], dtype: torch.dtype, seed: int, settings: dict[str, Any]
 ) -> None:
     """Beside a tensor that holds the match together: only rows that both have may be coded."""
     anchor = noise((64, 128), seed).float()
     fine = noise(shape, seed).to(dtype)
     base = {"anchor": anchor, "w": noise(base_shape, seed + 1).to(dtype)}
-    trip = Trip(base, {"anchor": anchor, "w": fine})
+    trip = Trip(base, {"anchor": anchor, "w": fine}, **settings)
     assert (trip.decoded["w"].dtype, trip.decoded["w"].shape) == (fine.dtype, fine.shape)
     if trip.kinds["w"] in ("raw", "same"):
         assert same_bits(trip.decoded["w"], fine)
@@ -175,24 +198,28 @@ def test_a_tensor_of_another_shape_loses_nothing_new(
 
 
 @settings(deadline=None, max_examples=20)
-@given(st.lists(float_pairs(), min_size=1, max_size=4), st.randoms(use_true_random=False))
-def test_encoding_twice_gives_the_same_bytes(pairs: list[tuple[Tensor, Tensor]], random: "np.random.Generator") -> None:
+@given(st.lists(float_pairs(), min_size=1, max_size=4), st.randoms(use_true_random=False), presets)
+def test_encoding_twice_gives_the_same_bytes(
+    pairs: list[tuple[Tensor, Tensor]], random: "np.random.Generator", settings: dict[str, Any]
+) -> None:
     base = {f"w{i}": pair[0] for i, pair in enumerate(pairs)}
     fine = {f"w{i}": pair[1] for i, pair in enumerate(pairs)}
     names = list(fine)
     random.shuffle(names)
-    assert Trip(base, fine).pack == Trip(base, {name: fine[name].clone() for name in names}).pack
+    again = Trip(base, {name: fine[name].clone() for name in names}, **settings)
+    assert Trip(base, fine, **settings).pack == again.pack
 
 
 def test_every_dtype_of_torch_that_safetensors_has_is_tried() -> None:
     assert {str(dtype_code(dtype)) for dtype in FLOATS + PLAIN} == DTYPES - {"F4", "F6_E2M3", "F6_E3M2"}
 
 
+@pytest.mark.parametrize(("preset", "tolerance"), [("paper", 1e-5), ("best", 2**-8)])  # F32 and BF16
 @pytest.mark.parametrize("scale", [1e25, 1e-25])
-def test_the_norm_of_large_and_small_deltas_is_finite_and_right(scale: float) -> None:
+def test_the_norm_of_large_and_small_deltas_is_finite_and_right(scale: float, preset: str, tolerance: float) -> None:
     base = noise((64, 64), 0).float() * scale
-    trip = Trip({"w": base}, {"w": base * 2})
+    trip = Trip({"w": base}, {"w": base * 2}, **CODING[preset])
     with dtscodec.open(trip.pack) as pack:
         ((_, _, streams),) = pack.reader.blocks("w")
         delta = pack.delta("w").astype(np.float64)
-    assert streams.numbers[0] == pytest.approx(np.linalg.norm(delta), rel=1e-5)
+    assert streams.numbers[0] == pytest.approx(np.linalg.norm(delta), rel=tolerance)

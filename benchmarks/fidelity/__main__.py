@@ -1,0 +1,134 @@
+"""Command line of the benchmark: ``python -m benchmarks.fidelity``."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from benchmarks.demo import commands, data, report
+from benchmarks.demo.finetune import base_directory
+from benchmarks.fidelity import picture, summary
+from benchmarks.fidelity.ablation import ablate
+from benchmarks.fidelity.distance import distances
+from benchmarks.fidelity.judge import FEW
+from benchmarks.fidelity.points import Point
+from benchmarks.fidelity.report import markdown
+from benchmarks.fidelity.shown import lora_rows, package_rows
+from benchmarks.fidelity.sweep import Bench, sweep
+from benchmarks.fidelity.tasks import FULL, LORA, TWO_CLASSES, Task
+
+HERE = Path(__file__).resolve().parent
+CACHE = commands.ROOT / ".demo"
+SEEDED = [Task(name, seed) for name in ("tweets", "amazon") for seed in (1, 2)]
+LIMITED = ("tweets", "nyt")
+"""Fine-tunes whose distance to the limit is measured."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run everything, or what is missing of it, and print the result; see ``--help``."""
+    options = _parse(argv)
+    # tokenizers warns where it meets a fork.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    cache = options.cache.resolve()
+    folder = cache / "fidelity"
+    folder.mkdir(parents=True, exist_ok=True)
+    data.fetch(cache)
+    for task in _tasks():
+        print(f"{task.name} {task.seed or ''}: {task.directory(cache)}", flush=True)
+    result = _result(cache, folder, options)
+    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(markdown(result))
+    if options.record:
+        (HERE / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+        (HERE / "RESULT.md").write_text(markdown(result))
+        picture.draw(result, HERE / "result.png")
+    return 0
+
+
+def _tasks() -> list[Task]:
+    return [*map(Task, FULL), Task(LORA), *SEEDED]
+
+
+def _result(cache: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """What ``result.json`` holds."""
+    with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
+        runs = [pool.submit(measure, task, cache, folder, options.texts) for task in _tasks()]
+        points = [point for run in runs for point in run.result()]
+        limits = {name: pool.submit(limit, Task(name), cache, folder, options.texts) for name in LIMITED}
+        distance = {name: run.result() for name, run in limits.items()}
+    two, sixteen = (summary.curves(points), [*TWO_CLASSES]), (summary.curves(points), [data.SIXTEEN])
+    return {
+        **report.circumstances(),
+        "texts": options.texts,
+        "few": FEW,
+        "two_classes": summary.by_size(*two),
+        "sixteen": summary.by_size(*sixteen),
+        "curves": {"two_classes": _lines(*two), "sixteen": _lines(*sixteen)},
+        "promises": summary.promises(points, options.texts),
+        "lora": lora_rows(Bench(Task(LORA), cache, folder, options.texts)),
+        "ablations": summary.ablations(points, options.texts),
+        "seeds": summary.seeds(points, options.texts),
+        "distances": distance,
+        "packages": package_rows(Bench(Task("tweets"), cache, folder, options.texts), options.python),
+    }
+
+
+def measure(task: Task, cache: Path, folder: Path, texts: int) -> list[Point]:
+    """Everything on one fine-tune, in a process of its own."""
+    points = sweep(task, cache, folder, texts)
+    if task.name in TWO_CLASSES and not task.seed:
+        ablate(Bench(task, cache, folder, texts))
+        points = Bench(task, cache, folder, texts).log.points
+    print(f"{task.name} {task.seed or ''}: {len(points)} points", flush=True)
+    return points
+
+
+def limit(task: Task, cache: Path, folder: Path, texts: int) -> dict[str, Any]:
+    """The distance to the limit on one fine-tune."""
+    return distances(Bench(task, cache, folder, texts))
+
+
+def _lines(found: summary.Curves, tasks: Sequence[str]) -> dict[str, list[list[float]]]:
+    """For each method its line in the picture: share and KL, as the geometric mean over tasks."""
+    return {method: list(_line(of_task, tasks)) for method, of_task in found.items() if method != "fine-tune"}
+
+
+def _line(of_task: Any, tasks: Sequence[str]) -> Iterable[list[float]]:
+    if not all(task in of_task for task in tasks):
+        return
+    last = float("inf")
+    for share in sorted({point.share for task in tasks for point in of_task[task]}):
+        best = [summary.within(of_task[task], share) for task in tasks]
+        if all(best) and share <= 0.035:
+            kl = summary.geometric(max(point.kl, 1e-12) for point in best if point)
+            if kl < last * 0.995:
+                last = kl
+                yield [share, kl]
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.fidelity",
+        description="Bytes against behaviour: our presets and their peers on real fine-tunes. Hours on two cores; what "
+        "has been measured is kept, so a run that was stopped goes on.",
+    )
+    parser.add_argument(
+        "--texts", type=int, default=data.TEST_SIZE, metavar="N", help="texts that promises are held on"
+    )
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes, of one thread each")
+    parser.add_argument("--cache", type=Path, default=CACHE, metavar="DIR", help="folder for what is made")
+    parser.add_argument(
+        "--python", default=sys.executable, help="interpreter of an environment that has zipnn and sparse-llm"
+    )
+    parser.add_argument("--record", action="store_true", help="write what the README shows")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    base_directory()
+    sys.exit(main())

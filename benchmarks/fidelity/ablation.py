@@ -1,0 +1,116 @@
+"""What each ingredient of `best` is worth: the same sizes with one of them taken out, as real files."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from benchmarks.fidelity.points import Point
+from benchmarks.fidelity.sweep import Bench
+from dtscodec.codec.config import EncodeConfig
+from dtscodec.codec.factorize import leading_factors
+from dtscodec.codec.moved import Moved
+from dtscodec.codec.recipe import Recipe
+from dtscodec.codec.refine import Refined
+from dtscodec.codec.size import Size
+
+SIZES = ("0.1%", "0.8%")
+VARIANTS = {
+    "best": Recipe(),
+    "levels of the paper": Recipe(fitted_levels=False),
+    "no refits": Recipe(rounds=0),
+    "no gain": Recipe(gain=None),
+    "gain by the norm kept (a = 1)": Recipe(gain=1.0),
+    "two bits only": Recipe(widths=(2,)),
+    "precision counted in full": Recipe(precision_worth=1.0),
+    "all rows of embeddings": Recipe(row_subsets=False),
+}
+POOLED = "no pooling: an equal share of rank"
+LEVELS = (2, 4, 8, 16)
+ROWS_OF_TALL = 1024
+"""Rows of an embedding that the comparison of levels codes: those that moved most."""
+
+
+def ablate(bench: Bench) -> list[Point]:
+    """Every variant at every size, then code books of other sizes and scopes."""
+    for size in SIZES:
+        for name, recipe in VARIANTS.items():
+            bench.file(f"ablation: {name}", size, EncodeConfig(size=Size.parse(size), recipe=recipe))
+        _without_pooling(bench, size)
+        for method, count, scope in _code_books():
+            _counted(bench, method, size, count, scope)
+    return [point for point in bench.log.points if point.method.startswith(("ablation", "levels"))]
+
+
+def _without_pooling(bench: Bench, size: str) -> None:
+    """The largest equal share of rank whose pack is no larger, by bisection."""
+    if bench.log.has(f"ablation: {POOLED}", size, 0, bench.texts):
+        return
+    allowed = Size.parse(size).in_bytes(bench.weights.nbytes(), 0)
+    low, high = 0.0, 0.5
+    for _ in range(7):
+        share = (low + high) / 2
+        path = bench.encode(EncodeConfig(rank=share))
+        low, high = (share, high) if path.stat().st_size <= allowed else (low, share)
+        path.unlink()
+    if low:
+        bench.file(f"ablation: {POOLED}", size, EncodeConfig(rank=low))
+
+
+def _code_books() -> Iterator[tuple[str, int, str]]:
+    for count in LEVELS:
+        yield f"levels: {count} per matrix", count, "matrix"
+    yield "levels: 4 per vector", 4, "vector"
+
+
+def _counted(bench: Bench, method: str, size: str, count: int, scope: str) -> None:
+    """Components in code books that the format need not have: bytes are counted, not written.
+
+    The largest components for their bytes until the size is spent; refits and gain as in `best`, one code book only.
+    """
+    if bench.log.has(method, size, 0, bench.texts):
+        return
+    matrices = {name: _rows(delta) for name, delta in bench.weights.matrices().items() if min(delta.shape) > 2}
+    budget = Size.parse(size).in_bytes(bench.weights.nbytes(), 0) - bench.weights.head_bytes()
+    cost = {name: _cost(moved, count, scope) for name, moved in matrices.items()}
+    offers = sorted(
+        (-(float(s) ** 2) / cost[name], name)
+        for name, moved in matrices.items()
+        for s in torch.linalg.svdvals(moved.values)
+    )
+    ranks: dict[str, int] = dict.fromkeys(matrices, 0)
+    spent = 0
+    for _, name in offers:
+        if spent + cost[name] <= budget:
+            ranks[name] += 1
+            spent += cost[name]
+    deltas = {name: _decoded(matrices[name], rank, count, scope) for name, rank in ranks.items() if rank}
+    size_of = spent + bench.weights.head_bytes()
+    bench.add(method, size, 0, size_of, bench.weights.decoded(deltas), 0.0, (bench.texts,))
+
+
+def _rows(delta: Tensor) -> Moved:
+    moved = Moved.of(delta, None)
+    assert moved is not None
+    return moved.largest_rows(ROWS_OF_TALL) if len(delta) > 4 * delta.shape[1] else moved
+
+
+def _cost(moved: Moved, count: int, scope: str) -> int:
+    """Bytes of a component: bits for its elements, a scale, and where every vector has levels of its own, those."""
+    bits = (count - 1).bit_length()
+    own = 2 * 2 * count if scope == "vector" else 0
+    return -(-sum(moved.values.shape) * bits // 8) + 2 + own
+
+
+def _decoded(moved: Moved, rank: int, count: int, scope: str) -> Tensor:
+    factors = leading_factors(moved.values, rank)
+    refined = Refined(moved.values, factors, [2] * rank, Recipe(levels=count, per_vector=scope == "vector"))
+    scales = refined.solve_scales(lambda numbers: numbers)
+    scales = scales * refined.gain(scales, 2.0, 0.0)
+    whole = torch.zeros(moved.height, moved.columns)
+    rows = torch.ones(moved.height, dtype=torch.bool) if moved.rows is None else torch.from_numpy(moved.rows)
+    columns = torch.ones(moved.columns, dtype=torch.bool) if moved.cols is None else torch.from_numpy(moved.cols)
+    part = whole[rows]
+    part[:, columns] = (refined.u.plain() * scales[:, None]).T @ refined.v.plain()
+    whole[rows] = part
+    return whole

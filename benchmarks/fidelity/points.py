@@ -1,0 +1,97 @@
+"""One measurement: a method at a setting on a task, in bytes and behaviour."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.fidelity.judge import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What one method did at one setting.
+
+    Parameters
+    ----------
+    task, task_seed
+        The fine-tune.
+    method, setting, seed
+        What was done to it; the seed of random methods.
+    bytes, share
+        Everything counted; by the bytes of the fine-tune's tensors.
+    error
+        Relative Frobenius error of the delta.
+    texts, accuracy, agreement, kl
+        Behaviour on so many texts.
+    agrees
+        Bitmap of the texts with the fine-tune's answer, as hex.
+    seconds
+        To encode.
+    """
+
+    task: str
+    task_seed: int
+    method: str
+    setting: str
+    seed: int
+    bytes: int
+    share: float
+    error: float
+    texts: int
+    accuracy: float
+    agreement: float
+    kl: float
+    agrees: str
+    seconds: float
+
+    @property
+    def agreeing(self) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
+        """Which texts get the fine-tune's answer: bool [texts]."""
+        return np.unpackbits(np.frombuffer(bytes.fromhex(self.agrees), np.uint8))[: self.texts].astype(bool)
+
+
+def behaviour(verdict: Verdict) -> dict[str, float | int | str]:
+    """The fields of a `Point` that a verdict gives."""
+    agrees = np.packbits(verdict.agrees.numpy()).tobytes().hex()
+    return {"texts": len(verdict.agrees), **verdict.figures._asdict(), "agrees": agrees}
+
+
+class Log:
+    """Points on disk, a JSON line each, so that a run that was cut short goes on where it stopped."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.points = [Point(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+        self._known = {self._key(point) for point in self.points}
+
+    @staticmethod
+    def _key(point: Point) -> tuple[str, str, int, int]:
+        return point.method, point.setting, point.seed, point.texts
+
+    def has(self, method: str, setting: str, seed: int, texts: int) -> bool:
+        """Whether a point is there already."""
+        return (method, setting, seed, texts) in self._known
+
+    def add(self, point: Point) -> None:
+        """Append a point."""
+        self.points.append(point)
+        self._known.add(self._key(point))
+        with self._path.open("a") as file:
+            file.write(json.dumps(asdict(point)) + "\n")
+
+
+def cheapest_kl(points: Iterable[Point], budget: float) -> Point | None:
+    """Of the points within a share the one of least KL."""
+    return min((point for point in points if point.share <= budget), key=lambda point: point.kl, default=None)
+
+
+def frontier(points: Iterable[Point]) -> Iterator[Point]:
+    """Points that no smaller one beats, by size."""
+    best = float("inf")
+    for point in sorted(points, key=lambda point: (point.share, point.kl)):
+        if point.kl < best:
+            best = point.kl
+            yield point

@@ -1,0 +1,158 @@
+"""All measurements on one fine-tune: our presets as real files, and the peers at each of their settings."""
+
+import time
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import dtscodec
+from benchmarks.demo.finetune import base_directory
+from benchmarks.fidelity.judge import FEW, Judge
+from benchmarks.fidelity.peers import settings
+from benchmarks.fidelity.peers.matrices import Matrices
+from benchmarks.fidelity.peers.peer import Setting
+from benchmarks.fidelity.points import Log, Point, behaviour
+from benchmarks.fidelity.tasks import LORA, Task, Weights
+from dtscodec.codec.config import EncodeConfig
+from dtscodec.codec.size import Size
+
+SIZES = ("0.03%", "0.05%", "0.1%", "0.25%", "0.5%", "1%", "2%", "3%")
+AT_PAPERS = "paper's bytes"
+PAPER_RANKS = (0.03, 0.1, 0.3)
+SEEDS = 2
+"""Runs of a method that draws random numbers."""
+LARGEST = 0.035
+"""Settings of more than this share are left out, but for those of methods that have no smaller ones."""
+
+
+class Bench:
+    """One fine-tune, ready to be measured on; new points go to a log.
+
+    Parameters
+    ----------
+    task
+    cache
+        Where fine-tunes and texts lie.
+    folder
+        Where the log and packs go.
+    texts
+        Of the test split.
+    """
+
+    def __init__(self, task: Task, cache: Path, folder: Path, texts: int) -> None:
+        torch.set_num_threads(1)
+        self.task, self._folder, self.texts = task, folder, texts
+        self.directory = task.directory(cache)
+        self.weights = Weights.of(self.directory)
+        self.judge = Judge(task, self.directory, cache, texts)
+        name = task.name if not task.seed else f"{task.name}-{task.seed}"
+        self.log = Log(folder / f"{name}.jsonl")
+
+    def file(self, method: str, setting: str, config: EncodeConfig) -> None:
+        """Encode to a real file, decode it, and judge the model on all texts (and on the first few, for sweeps)."""
+        if self.log.has(method, setting, 0, self.texts):
+            return
+        start = time.perf_counter()
+        path = self.encode(config)
+        seconds = time.perf_counter() - start
+        with dtscodec.decode(path, base_directory()) as decoded:
+            self.add(method, setting, 0, path.stat().st_size, dict(decoded), seconds, (self.texts, FEW))
+        path.unlink()
+
+    def encode(self, config: EncodeConfig) -> Path:
+        """Encode to a real file."""
+        path = self._folder / f"{self.task.name}-{self.task.seed}.safetensors"
+        dtscodec.encode(base_directory(), self.directory, path, config, task=self.task.name, force=True)
+        return path
+
+    def peer(self, setting: Setting, matrices: Matrices, seed: int) -> None:
+        """Code the matrices as a peer does; heads count in float16, vectors stay the base's at no cost."""
+        if self.log.has(setting.peer, setting.label, seed, FEW):
+            return
+        start = time.perf_counter()
+        coded = setting.code(matrices, seed)
+        seconds = time.perf_counter() - start
+        size = coded.size + self.weights.head_bytes()
+        if size <= LARGEST * self.weights.nbytes():
+            self.add(setting.peer, setting.label, seed, size, self.weights.decoded(coded.deltas), seconds, (FEW,))
+
+    def add(
+        self,
+        method: str,
+        setting: str,
+        seed: int,
+        size: int,
+        state: Mapping[str, Tensor],
+        seconds: float,
+        counts: tuple[int, ...],
+    ) -> None:
+        """Judge a model on the first so many texts, for each of the counts."""
+        for count in counts:
+            figures: dict[str, Any] = behaviour(self.judge.judge(state, count))
+            error, share = self.weights.error(state), size / self.weights.nbytes()
+            fixed = (self.task.name, self.task.seed, method, setting, seed, size, share, error)
+            self.log.add(Point(*fixed, **figures, seconds=round(seconds, 2)))
+
+
+def ours(bench: Bench) -> None:
+    """Both presets; `best` also at the very bytes of `paper` at its published rank."""
+    for rank in PAPER_RANKS:
+        bench.file("paper", f"rank {rank}", EncodeConfig(preset="paper", rank=rank))
+    for size in SIZES:
+        bench.file("best", size, EncodeConfig(size=Size.parse(size)))
+    published = next(
+        point.bytes for point in bench.log.points if (point.method, point.setting) == ("paper", "rank 0.1")
+    )
+    bench.file("best", AT_PAPERS, EncodeConfig(size=Size(Fraction(published), "bytes")))
+
+
+def untouched(bench: Bench) -> None:
+    """The fine-tune itself, and the base with the fine-tune's head."""
+    whole = bench.weights.nbytes()
+    for method, state, size in (
+        ("fine-tune", dict(bench.weights.fine), whole),
+        ("base", bench.weights.decoded({}), bench.weights.head_bytes()),
+    ):
+        if not bench.log.has(method, "", 0, bench.texts):
+            bench.add(method, "", 0, size, state, 0.0, (bench.texts, FEW))
+
+
+def bitdelta(bench: Bench) -> None:
+    """BitDelta on all texts, since it is one of those that `best` is held against."""
+    matrices = Matrices(bench.weights.matrices())
+    for setting in settings():
+        if setting.peer.startswith("BitDelta") and "left" not in setting.label:
+            if bench.log.has(setting.peer, setting.label, 0, bench.texts):
+                continue
+            coded = setting.code(matrices, 0)
+            size = coded.size + bench.weights.head_bytes()
+            state = bench.weights.decoded(coded.deltas)
+            bench.add(setting.peer, setting.label, 0, size, state, 0.0, (bench.texts, FEW))
+
+
+def peers(bench: Bench) -> None:
+    """Every peer at every setting."""
+    matrices = Matrices(bench.weights.matrices())
+    for setting, seed in _runs():
+        bench.peer(setting, matrices, seed)
+
+
+def _runs() -> Iterator[tuple[Setting, int]]:
+    for setting in settings():
+        for seed in range(SEEDS if setting.random else 1):
+            yield setting, seed
+
+
+def sweep(task: Task, cache: Path, folder: Path, texts: int) -> list[Point]:
+    """Everything on one fine-tune; of the LoRA only our own presets."""
+    bench = Bench(task, cache, folder, texts)
+    untouched(bench)
+    ours(bench)
+    if task.name != LORA and not task.seed:
+        bitdelta(bench)
+        peers(bench)
+    return bench.log.points
