@@ -13,14 +13,12 @@ from typing import Any
 from benchmarks.demo import commands, data, report
 from benchmarks.demo.finetune import base_directory
 from benchmarks.fidelity import picture, summary
-from benchmarks.fidelity.ablation import ablate
-from benchmarks.fidelity.distance import distances
 from benchmarks.fidelity.judge import FEW
-from benchmarks.fidelity.points import Point
 from benchmarks.fidelity.report import markdown
 from benchmarks.fidelity.shown import lora_rows, package_rows
-from benchmarks.fidelity.sweep import Bench, sweep
+from benchmarks.fidelity.sweep import Bench
 from benchmarks.fidelity.tasks import FULL, LORA, TWO_CLASSES, Task
+from benchmarks.fidelity.work import limit, measure
 
 HERE = Path(__file__).resolve().parent
 CACHE = commands.ROOT / ".demo"
@@ -71,26 +69,11 @@ def _result(cache: Path, folder: Path, options: argparse.Namespace) -> dict[str,
         "curves": {"two_classes": _lines(*two), "sixteen": _lines(*sixteen)},
         "promises": summary.promises(points, options.texts),
         "lora": lora_rows(Bench(Task(LORA), cache, folder, options.texts)),
-        "ablations": summary.ablations(points, options.texts),
+        "ablations": summary.ablations(points),
         "seeds": summary.seeds(points, options.texts),
         "distances": distance,
         "packages": package_rows(Bench(Task("tweets"), cache, folder, options.texts), options.python),
     }
-
-
-def measure(task: Task, cache: Path, folder: Path, texts: int) -> list[Point]:
-    """Everything on one fine-tune, in a process of its own."""
-    points = sweep(task, cache, folder, texts)
-    if task.name in TWO_CLASSES and not task.seed:
-        ablate(Bench(task, cache, folder, texts))
-        points = Bench(task, cache, folder, texts).log.points
-    print(f"{task.name} {task.seed or ''}: {len(points)} points", flush=True)
-    return points
-
-
-def limit(task: Task, cache: Path, folder: Path, texts: int) -> dict[str, Any]:
-    """The distance to the limit on one fine-tune."""
-    return distances(Bench(task, cache, folder, texts))
 
 
 def _lines(found: summary.Curves, tasks: Sequence[str]) -> dict[str, list[list[float]]]:

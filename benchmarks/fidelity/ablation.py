@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from benchmarks.fidelity.points import Point
+from benchmarks.fidelity.judge import FEW
 from benchmarks.fidelity.sweep import Bench
 from dtscodec.codec.config import EncodeConfig
 from dtscodec.codec.factorize import leading_factors
@@ -31,20 +31,19 @@ ROWS_OF_TALL = 1024
 """Rows of an embedding that the comparison of levels codes: those that moved most."""
 
 
-def ablate(bench: Bench) -> list[Point]:
+def ablate(bench: Bench) -> None:
     """Every variant at every size, then code books of other sizes and scopes."""
     for size in SIZES:
         for name, recipe in VARIANTS.items():
-            bench.file(f"ablation: {name}", size, EncodeConfig(size=Size.parse(size), recipe=recipe))
+            bench.file(f"ablation: {name}", size, EncodeConfig(size=Size.parse(size), recipe=recipe), few=True)
         _without_pooling(bench, size)
         for method, count, scope in _code_books():
             _counted(bench, method, size, count, scope)
-    return [point for point in bench.log.points if point.method.startswith(("ablation", "levels"))]
 
 
 def _without_pooling(bench: Bench, size: str) -> None:
     """The largest equal share of rank whose pack is no larger, by bisection."""
-    if bench.log.has(f"ablation: {POOLED}", size, 0, bench.texts):
+    if bench.log.has(f"ablation: {POOLED}", size, 0, FEW):
         return
     allowed = Size.parse(size).in_bytes(bench.weights.nbytes(), 0)
     low, high = 0.0, 0.5
@@ -54,7 +53,7 @@ def _without_pooling(bench: Bench, size: str) -> None:
         low, high = (share, high) if path.stat().st_size <= allowed else (low, share)
         path.unlink()
     if low:
-        bench.file(f"ablation: {POOLED}", size, EncodeConfig(rank=low))
+        bench.file(f"ablation: {POOLED}", size, EncodeConfig(rank=low), few=True)
 
 
 def _code_books() -> Iterator[tuple[str, int, str]]:
@@ -68,7 +67,7 @@ def _counted(bench: Bench, method: str, size: str, count: int, scope: str) -> No
 
     The largest components for their bytes until the size is spent; refits and gain as in `best`, one code book only.
     """
-    if bench.log.has(method, size, 0, bench.texts):
+    if bench.log.has(method, size, 0, FEW):
         return
     matrices = {name: _rows(delta) for name, delta in bench.weights.matrices().items() if min(delta.shape) > 2}
     budget = Size.parse(size).in_bytes(bench.weights.nbytes(), 0) - bench.weights.head_bytes()
@@ -86,7 +85,7 @@ def _counted(bench: Bench, method: str, size: str, count: int, scope: str) -> No
             spent += cost[name]
     deltas = {name: _decoded(matrices[name], rank, count, scope) for name, rank in ranks.items() if rank}
     size_of = spent + bench.weights.head_bytes()
-    bench.add(method, size, 0, size_of, bench.weights.decoded(deltas), 0.0, (bench.texts,))
+    bench.add(method, size, 0, size_of, bench.weights.decoded(deltas), 0.0, (FEW,))
 
 
 def _rows(delta: Tensor) -> Moved:

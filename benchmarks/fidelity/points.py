@@ -1,7 +1,6 @@
 """One measurement: a method at a setting on a task, in bytes and behaviour."""
 
 import json
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -81,17 +80,3 @@ class Log:
         self._known.add(self._key(point))
         with self._path.open("a") as file:
             file.write(json.dumps(asdict(point)) + "\n")
-
-
-def cheapest_kl(points: Iterable[Point], budget: float) -> Point | None:
-    """Of the points within a share the one of least KL."""
-    return min((point for point in points if point.share <= budget), key=lambda point: point.kl, default=None)
-
-
-def frontier(points: Iterable[Point]) -> Iterator[Point]:
-    """Points that no smaller one beats, by size."""
-    best = float("inf")
-    for point in sorted(points, key=lambda point: (point.share, point.kl)):
-        if point.kl < best:
-            best = point.kl
-            yield point

@@ -127,11 +127,11 @@ def paired(ours: Point, theirs: Point) -> float:
     return float(difference.mean() / error) if error else 0.0
 
 
-def ablations(points: Iterable[Point], texts: int) -> dict[str, dict[str, float]]:
+def ablations(points: Iterable[Point]) -> dict[str, dict[str, float]]:
     """Geometric mean of the KL over the two-class tasks, by variant and size."""
     groups: dict[tuple[str, str], list[float]] = defaultdict(list)
     for point in points:
-        is_one = point.method.startswith(("ablation", "levels")) and point.texts == texts
+        is_one = point.method.startswith(("ablation", "levels")) and point.texts == FEW
         if is_one and point.task in TWO_CLASSES and not point.task_seed:
             groups[point.method, point.setting].append(max(point.kl, 1e-12))
     table: dict[str, dict[str, float]] = defaultdict(dict)

@@ -1,7 +1,7 @@
 """All measurements on one fine-tune: our presets as real files, and the peers at each of their settings."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from dtscodec.codec.size import Size
 SIZES = ("0.03%", "0.05%", "0.1%", "0.25%", "0.5%", "1%", "2%", "3%")
 AT_PAPERS = "paper's bytes"
 PAPER_RANKS = (0.03, 0.1, 0.3)
+FEW_SIZES, FEW_RANKS = ("0.1%", "0.25%"), (0.1,)
 SEEDS = 2
 """Runs of a method that draws random numbers."""
 LARGEST = 0.035
@@ -52,15 +53,16 @@ class Bench:
         name = task.name if not task.seed else f"{task.name}-{task.seed}"
         self.log = Log(folder / f"{name}.jsonl")
 
-    def file(self, method: str, setting: str, config: EncodeConfig) -> None:
-        """Encode to a real file, decode it, and judge the model on all texts (and on the first few, for sweeps)."""
-        if self.log.has(method, setting, 0, self.texts):
+    def file(self, method: str, setting: str, config: EncodeConfig, *, few: bool = False) -> None:
+        """Encode to a real file, decode it, and judge the model on the first few texts, and on all unless told not."""
+        counts = (FEW,) if few else (self.texts, FEW)
+        if self.log.has(method, setting, 0, counts[0]):
             return
         start = time.perf_counter()
         path = self.encode(config)
         seconds = time.perf_counter() - start
         with dtscodec.decode(path, base_directory()) as decoded:
-            self.add(method, setting, 0, path.stat().st_size, dict(decoded), seconds, (self.texts, FEW))
+            self.add(method, setting, 0, path.stat().st_size, dict(decoded), seconds, counts)
         path.unlink()
 
     def encode(self, config: EncodeConfig) -> Path:
@@ -98,11 +100,11 @@ class Bench:
             self.log.add(Point(*fixed, **figures, seconds=round(seconds, 2)))
 
 
-def ours(bench: Bench) -> None:
+def ours(bench: Bench, sizes: Sequence[str] = SIZES, ranks: Sequence[float] = PAPER_RANKS) -> None:
     """Both presets; `best` also at the very bytes of `paper` at its published rank."""
-    for rank in PAPER_RANKS:
+    for rank in ranks:
         bench.file("paper", f"rank {rank}", EncodeConfig(preset="paper", rank=rank))
-    for size in SIZES:
+    for size in sizes:
         bench.file("best", size, EncodeConfig(size=Size.parse(size)))
     published = next(
         point.bytes for point in bench.log.points if (point.method, point.setting) == ("paper", "rank 0.1")
@@ -147,12 +149,13 @@ def _runs() -> Iterator[tuple[Setting, int]]:
             yield setting, seed
 
 
-def sweep(task: Task, cache: Path, folder: Path, texts: int) -> list[Point]:
-    """Everything on one fine-tune; of the LoRA only our own presets."""
-    bench = Bench(task, cache, folder, texts)
+def sweep(bench: Bench) -> None:
+    """Everything on one fine-tune; of the LoRA only our own presets, and of other seeds those at a few sizes."""
     untouched(bench)
+    if bench.task.seed:
+        ours(bench, FEW_SIZES, FEW_RANKS)
+        return
     ours(bench)
-    if task.name != LORA and not task.seed:
+    if bench.task.name != LORA:
         bitdelta(bench)
         peers(bench)
-    return bench.log.points

@@ -33,6 +33,10 @@ ALWAYS_EXACT = 64
 TALL = 4
 """A matrix so many times as high as wide may have most of its rows left out."""
 ROW_SHARES = (1, 1 / 4, 1 / 16, 1 / 64)
+LOW = 1 / 4
+"""Share of a matrix's smaller side up to which a rank is low."""
+UNSEEN = 0.01
+"""Share of a delta's energy that may lie under the rounding noise where its rank is counted."""
 NEW_MATRIX_SIDE = 64
 """New matrices with sides of at least so many may be coded by singular vectors, if nothing better can be paid for."""
 HALF_VALUES = (2.0**-17, 2.0**15)
@@ -74,6 +78,10 @@ class Options(Protocol):
     def best(self, price: float) -> Choice:
         """The choice of the largest worth minus price times cost."""
 
+    @property
+    def low_rank(self) -> Choice | None:
+        """The choice that holds all of a delta of exactly a low rank; None if it is no such delta."""
+
     def better(self, choice: Choice) -> Iterator[Choice]:
         """Choices that a few bytes more would buy."""
 
@@ -88,6 +96,10 @@ class Listed:
     def best(self, price: float) -> Choice:
         """See `Options`."""
         return max(self.choices, key=lambda choice: choice.worth - price * choice.cost)
+
+    @property
+    def low_rank(self) -> None:
+        """See `Options`."""
 
     def better(self, choice: Choice) -> Iterator[Choice]:
         """See `Options`."""
@@ -197,6 +209,15 @@ class Matrix:
         choices = [*self.others, *filter(None, (spectrum.best(price) for spectrum in self.spectra))]
         return max(choices, key=lambda choice: choice.worth - price * choice.cost)
 
+    @property
+    def low_rank(self) -> Choice | None:
+        """See `Options`."""
+        spectrum = self.spectra[0]
+        rank = len(spectrum.energies)
+        if rank > LOW * min(spectrum.shape) or spectrum.energies.sum() < (1 - UNSEEN) * self.energy:
+            return None
+        return spectrum.choice({spectrum.recipe.widths[-1]: rank})
+
     def better(self, choice: Choice) -> Iterator[Choice]:
         """See `Options`."""
         block = choice.block
@@ -226,24 +247,25 @@ def options_of(piece: CodedBlock | Delta | New, config: EncodeConfig) -> Options
     height, base, *_ = piece.moved.subset
     unchanged = Choice(Same(height, base), 0, 0.0, 0.0)
     if piece.is_matrix:
-        return Matrix(_spectra(piece.moved, config.cooking), (unchanged, _plain(piece, energy)), energy)
-    return Listed((unchanged, *_values(piece, energy, config.cooking), _exact(piece, energy)), energy)
+        others = unchanged, _plain(piece, energy, config.cooking)
+        return Matrix(_spectra(piece.moved, config.cooking), others, energy)
+    exact = _exact(piece, config.cooking.worth(32, vectors=1) * energy, energy)
+    return Listed((unchanged, *_values(piece, energy, config.cooking), exact), energy)
 
 
 def _fixed(coded: CodedBlock) -> Choice:
     return Choice(coded.block, len(coded.streams.raw), 0.0, 0.0)
 
 
-def _exact(piece: Delta | New, energy: float) -> Choice:
+def _exact(piece: Delta | New, worth: float, energy: float) -> Choice:
     """The exact bytes, compressed where that helps."""
-    fixed = _fixed(raw_block(piece.stored, piece.split))
-    return replace(fixed, worth=energy, removed=energy)
+    return replace(_fixed(raw_block(piece.stored, piece.split)), worth=worth, removed=energy)
 
 
-def _plain(piece: Delta, energy: float) -> Choice:
+def _plain(piece: Delta, energy: float, recipe: Recipe) -> Choice:
     """The exact bytes as they are."""
     rows = piece.stored.spec.matrix(piece.split)[0]
-    return Choice(Raw(rows), piece.stored.spec.nbytes, energy, energy)
+    return Choice(Raw(rows), piece.stored.spec.nbytes, recipe.worth(32) * energy, energy)
 
 
 def _values(piece: Delta, energy: float, recipe: Recipe) -> Iterator[Choice]:
@@ -252,9 +274,7 @@ def _values(piece: Delta, energy: float, recipe: Recipe) -> Iterator[Choice]:
     for bits in (2, 4, 8, 16) if _fits_half(moved) else (2, 4, 8):
         block = Values(*moved.subset, bits=bits)
         cost = sum(block.band_bytes(moved.columns)) + NUMBER * block.number_count(moved.columns) + len(moved.bitmaps)
-        least, kept = KEPT[2] ** 0.5, KEPT[bits] ** 0.5  # one vector, not two as in a component
-        worth = least + recipe.precision_worth * (kept - least)
-        yield Choice(block, cost, worth * energy, kept * energy, moved.bitmaps)
+        yield Choice(block, cost, recipe.worth(bits, 1) * energy, KEPT[bits] ** 0.5 * energy, moved.bitmaps)
 
 
 def _fits_half(moved: Moved) -> bool:
@@ -274,7 +294,7 @@ def _of_rank(piece: Delta, config: EncodeConfig) -> Choice:
     """The one way to store a piece where the rank is given: two bits an element."""
     moved = piece.moved
     if not piece.is_matrix:
-        return min(next(_values(piece, 0.0, config.cooking)), _exact(piece, 0.0), key=lambda choice: choice.cost)
+        return min(next(_values(piece, 0.0, config.cooking)), _exact(piece, 0.0, 0.0), key=lambda choice: choice.cost)
     rank = min(config.rank_of(moved.height, moved.columns), *moved.values.shape)
     spectrum = Spectrum(
         moved.subset, (len(moved.values), moved.values.shape[1]), np.zeros(rank), moved.bitmaps, config.cooking
@@ -287,7 +307,7 @@ def _of_rank(piece: Delta, config: EncodeConfig) -> Choice:
 def _options_of_new(piece: New, config: EncodeConfig) -> Options:
     """A new tensor may be coded, but never left out: 8 or 16 bits, exact, or, if it is large, by singular vectors."""
     moved, energy = piece.moved, square(piece.moved.values)
-    exact = _exact(piece, energy)
+    exact = _exact(piece, energy, energy)
     choices = sorted([*_new_values(piece, energy), exact], key=lambda choice: choice.cost)
     choices = [c for c in choices if c.cost < exact.cost] + [exact]
     if config.rank is not None:

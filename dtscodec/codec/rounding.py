@@ -16,6 +16,9 @@ SMALLEST_EXPONENT = {torch.float16: -14, torch.bfloat16: -126, torch.float32: -1
 ELEMENTS_AT_ONCE = 2**22
 MARGIN = 1.05
 """Noise of finite size exceeds the edge of infinite matrices by a few percent."""
+ROUNDINGS = 12
+"""How often float32 arithmetic rounded a delta: a merged LoRA's is a product, summed over its rank, before it is added
+to the weights (about 8 times in those of rank 16 that were measured). Nothing beside the rounding to half precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Noise:
 
 
 def rounding_noise(stored: Tensor, delta: Tensor) -> Noise:
-    """The noise that rounding to its dtype left in a fine-tune's tensor.
+    """The noise that rounding to its dtype left in a fine-tune's tensor, and float32 arithmetic in its delta.
 
     Parameters
     ----------
@@ -64,7 +67,8 @@ def rounding_noise(stored: Tensor, delta: Tensor) -> Noise:
     step = max(1, ELEMENTS_AT_ONCE // max(1, stored.shape[1]))
     for begin in range(0, len(stored), step):
         part = slice(begin, begin + step)
-        variance = torch.where(delta[part] != 0, _unit(stored[part]).square() / 12, 0)
+        rounded = _unit(stored[part]).square() + ROUNDINGS * _unit(delta[part]).square()
+        variance = torch.where(delta[part] != 0, rounded / 12, 0)
         rows[part] = variance.sum(1)
         columns += variance.sum(0)
     return Noise(rows, columns)

@@ -78,11 +78,17 @@ class Survey:
         return planned_size(index, summary, bitmaps, LEAF_BYTES, NUMBERS)
 
     def budget(self, frame: Frame) -> int:
-        """Bytes of the file that the config asks for. The default gives way to what must be in the pack."""
+        """Bytes of the file that the config asks for.
+
+        The default gives way to what must be in the pack, and to deltas of exactly a low rank, such as a merged LoRA's.
+        """
         specs = [spec for _, spec, *_ in self._tensors]
         size = self.config.size or DEFAULT_SIZE
         asked = size.in_bytes(sum(spec.nbytes for spec in specs), sum(spec.elements for spec in specs))
-        return asked if self.config.size else max(asked, self.size(at_price(self.options, DEAREST), frame))
+        if self.config.size:
+            return asked
+        whole = {key: option.low_rank or option.best(DEAREST) for key, option in self.options.items()}
+        return max(asked, self.size(whole, frame))
 
     def energy(self) -> float:
         """Squared norm of the whole delta, without rounding noise."""
