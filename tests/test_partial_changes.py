@@ -40,7 +40,7 @@ class RoundTrip:
 Trips: TypeAlias = Callable[..., RoundTrip]
 
 
-@pytest.fixture(params=CODING.values(), ids=CODING)
+@pytest.fixture(params=list(CODING.values()), ids=list(CODING))
 def round_trip(request: pytest.FixtureRequest) -> Trips:
     return partial(RoundTrip, **request.param)
 

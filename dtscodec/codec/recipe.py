@@ -52,7 +52,7 @@ class Recipe:
         >>> [round(Recipe().worth(bits), 4) for bits in (2, 4, 8, 16)]
         [0.78, 0.8102, 0.813, 0.813]
         """
-        least, kept = (KEPT[width] ** (vectors / 2) for width in (self.widths[0], bits))
+        least, kept = (float(KEPT[width] ** (vectors / 2)) for width in (self.widths[0], bits))
         return least + self.precision_worth * (kept - least)
 
 

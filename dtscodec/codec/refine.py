@@ -9,6 +9,7 @@ The widths of vectors and what their codes stand for are the format's (spec sect
 `dtscodec.codec.dequantize`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -189,9 +190,8 @@ class Refined:
         """
         self.u.round_levels(rounded)
         self.v.round_levels(rounded)
-        u, v = self.u.plain(), self.v.plain()
-        system = ((u @ u.T) * (v @ v.T)).double()
-        wanted = ((u @ self._delta) * v).sum(1).double()
+        system = self._system()
+        wanted = ((self.u.plain() @ self._delta) * self.v.plain()).sum(1).double()
         damped = system + RIDGE * torch.diag(system.diagonal()) + TINY * torch.eye(len(system), dtype=torch.float64)
         scales: Tensor = torch.linalg.solve(damped, wanted)
         return scales.float()
@@ -202,7 +202,7 @@ class Refined:
         Least squares shrinks: what it leaves out is missing everywhere in the same sense, and a model's outputs come
         out too faint. The effect of a delta D on the outputs is its inner product with a gradient, and a gradient looks
         like the delta that training made of it, strong directions even more so: G = sum_i s_i^a u_i v_i^T. The gain
-        makes <G, decoded> equal to <G, D>. With a = 1 it is the inverse of the share of the squared norm that is kept.
+        makes <G, decoded> equal to <G, D>, but the decoded delta no larger in norm than D.
 
         Parameters
         ----------
@@ -218,7 +218,16 @@ class Refined:
         weights = (factors.s.double() / factors.s[0]).pow(power)
         wanted = float(((spectrum / factors.s[0]).pow(power) * spectrum).sum())
         got = float((weights * kept).sum())
-        return max(1.0, wanted / got) if got > 0 else 1.0
+        if got <= 0:
+            return 1.0
+        true = float(spectrum.square().sum())
+        decoded = float(scales.double() @ self._system() @ scales.double())
+        return max(1.0, min(wanted / got, math.sqrt(true / decoded)))
+
+    def _system(self) -> Tensor:
+        """Inner products of the components without their scales: float64 [r, r]."""
+        u, v = self.u.plain(), self.v.plain()
+        return ((u @ u.T) * (v @ v.T)).double()
 
     def bands(self, scales: Tensor) -> list[BandParts]:
         """The components by width, the strongest of each first."""

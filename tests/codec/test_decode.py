@@ -45,7 +45,7 @@ def base() -> dict[str, torch.Tensor]:
     return checkpoint()
 
 
-@pytest.fixture(params=CODING.values(), ids=CODING)
+@pytest.fixture(params=list(CODING.values()), ids=list(CODING))
 def pack(request: pytest.FixtureRequest, base: dict[str, torch.Tensor], tmp_path: Path) -> Path:
     return make_pack(base, fine_tuned(base), tmp_path / "task.safetensors", **request.param).path
 

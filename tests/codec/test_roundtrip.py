@@ -147,7 +147,7 @@ def test_the_law_holds_at_any_scale(data: st.DataObject, scale: float, settings:
 
 
 @relaxed
-@given(st.sampled_from(PLAIN), shapes, seeds, st.booleans(), presets)
+@given(st.sampled_from(PLAIN), shapes, seeds, st.booleans(), codings)
 def test_other_dtypes_come_back_bit_for_bit(
     dtype: torch.dtype, shape: tuple[int, ...], seed: int, moved: bool, settings: dict[str, Any]
 ) -> None:
