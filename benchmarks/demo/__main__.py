@@ -36,8 +36,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     report.write(result, options.cache / "result.json")
     if options.record:
         report.write(result, HERE / "result.json")
-    for picture in filter(None, [options.picture, HERE / "result.png" if options.record else None]):
-        _draw(result, picture)
     return 0
 
 
@@ -73,7 +71,7 @@ def _clear(folder: Path, base: Path, names: Names) -> None:
 def _commands(folder: Path, names: Names) -> dict[str, float]:
     """Run the commands that a user would, and time the two that do the work."""
     print(f"$ cd {_shown(folder)}")
-    encode = ["encode", BASE, names.finetune, "-o", names.pack, "--preset", "paper", "--rank", "0.1"]
+    encode = ["encode", BASE, names.finetune, "-o", names.pack]
     decode = ["decode", names.pack, "--base", BASE, "-o", names.decoded]
     encoding = commands.show(encode, folder)
     commands.show(["info", names.pack], folder)
@@ -105,13 +103,6 @@ def _fidelity(folder: Path, names: Names, test: Sequence[data.Example], max_leng
     return {"fidelity": fidelity, "majority": evaluate.majority(labels)}
 
 
-def _draw(result: dict[str, Any], path: Path) -> None:
-    # Imported where needed: matplotlib takes a second, and a plain run does without it.
-    from benchmarks.demo.picture import draw
-
-    draw(result, path)
-
-
 def _shown(path: Path) -> str:
     """Path as short as it can be typed from where we are."""
     here = Path.cwd()
@@ -130,7 +121,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--test", type=int, default=data.TEST_SIZE, metavar="N", help="texts to test on")
     parser.add_argument("--cache", type=Path, default=CACHE, metavar="DIR", help="folder for what is made")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the result (png, svg, pdf)")
     parser.add_argument("--record", action="store_true", help="write what the README shows")
     return parser.parse_args(argv)
 

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
 
 def describe(pack: "Pack", tensors: list["TensorSize"]) -> dict[str, Any]:
     """Everything but the single tensors, as JSON holds it."""
-    from dtscodec.codec.inventory import kind_totals, overhead
+    from dtscodec.codec.inventory import bitmap_bytes, kind_totals, overhead
 
     specs = [entry.spec for entry in pack.index.tensors]
     base = pack.summary.base
@@ -57,10 +57,12 @@ def describe(pack: "Pack", tensors: list["TensorSize"]) -> dict[str, Any]:
             for kind, (count, parameters, size) in kind_totals(tensors).items()
         },
         "files": [asdict(entry) for entry in pack.index.files],
+        "bitmaps": bitmap_bytes(pack),
         "overhead": overhead(pack, tensors),
         "arenas": pack.reader.arena_bytes(),
         "prefix": list(pack.index.prefix),
         "absent": list(pack.index.absent),
+        "without_base": [tensor.name for tensor in tensors if tensor.without_base],
         "metadata": dict(pack.index.metadata),
         "tensors": len(specs),
     }
@@ -74,6 +76,7 @@ def _tensor_facts(tensor: "TensorSize") -> dict[str, Any]:
         "kind": tensor.kind,
         "ranks": list(tensor.ranks),
         "widths": list(tensor.bits),
+        "without_base": tensor.without_base,
         "size": tensor.size,
     }
 
@@ -103,12 +106,14 @@ def _text(facts: dict[str, Any]) -> list[str]:
     ]
     carried = sum(file.get("stored", 0) for file in facts["files"])
     rows.append(["files", str(len(facts["files"])), "-", f"{carried:,}", show.percent(carried, size)])
-    rows.append(["overhead", "-", "-", f"{facts['overhead']:,}", show.percent(facts["overhead"], size)])
+    for shared in ("bitmaps", "overhead"):
+        rows.append([shared, "-", "-", f"{facts[shared]:,}", show.percent(facts[shared], size)])
     rows.append(["all", str(facts["tensors"]), f"{facts['parameters']:,}", f"{size:,}", "100.00 %"])
     lines += show.table(["kind", "count", "parameters", "bytes", "share"], rows)
     for file in facts["files"]:
         kept = f"carried, {file['stored']:,} of {file['size']:,} bytes" if "stored" in file else "as beside the base"
         lines.append(f"file        {file['name']}: {kept}")
+    lines += [f"new         {name}: not in the base; coded, not exact" for name in facts["without_base"]]
     lines += [f"only in the base, so not decoded: {name}" for name in facts["absent"]]
     return lines
 

@@ -24,11 +24,13 @@ class TensorSize:
     kind : str
         Its kinds of block, joined by ``+``.
     size : int
-        Bytes of its codes, numbers and raw data. What all tensors share (index, bitmaps, digests) is not in it.
+        Bytes of its codes, numbers and raw data. What tensors share (index, bitmaps, digests) is not in it.
     ranks : tuple of int
         Components of each low-rank block.
     bits : tuple of int
         Widths that occur.
+    without_base : bool
+        Whether some of it is coded against zeros, as what the base lacks may be.
     """
 
     name: str
@@ -37,6 +39,7 @@ class TensorSize:
     size: int
     ranks: tuple[int, ...]
     bits: tuple[int, ...]
+    without_base: bool
 
 
 def tensor_sizes(pack: Pack) -> list[TensorSize]:
@@ -49,10 +52,15 @@ def kind_of(block: Block) -> str:
     return _KIND_OF[type(block)]
 
 
+def bitmap_bytes(pack: Pack) -> int:
+    """Bytes that say which rows and columns are coded, of all tensors together."""
+    return pack.reader.arena_bytes().get("rows", 0)
+
+
 def overhead(pack: Pack, sizes: Iterable[TensorSize]) -> int:
-    """Bytes of the file that belong to no tensor or carried file: header, digests, index, bitmaps, padding."""
+    """Bytes of the file that belong to no tensor or carried file: header, digests, index, padding."""
     carried = sum(file.stored for file in pack.index.files if isinstance(file, CarriedFile))
-    return pack.size - carried - sum(tensor.size for tensor in sizes)
+    return pack.size - carried - bitmap_bytes(pack) - sum(tensor.size for tensor in sizes)
 
 
 def kind_totals(sizes: Iterable[TensorSize]) -> dict[str, tuple[int, int, int]]:
@@ -72,8 +80,9 @@ def _tensor_size(pack: Pack, entry: TensorEntry) -> TensorSize:
         size += (place.numbers[1] - place.numbers[0]) * pack.reader.number_bytes
     present = {kind_of(block) for block in entry.blocks}
     low_rank = [block for block in entry.blocks if isinstance(block, LowRank)]
-    bits = {band.bits for block in low_rank for band in block.bands}
-    bits |= {block.bits for block in entry.blocks if isinstance(block, Values)}
+    values = [block for block in entry.blocks if isinstance(block, Values)]
+    bits = {band.bits for block in low_rank for band in block.bands} | {block.bits for block in values}
+    without_base = any(block.base is None for block in (*low_rank, *values))
     kinds = "+".join(kind for kind in KINDS if kind in present)
     ranks = tuple(block.rank for block in low_rank)
-    return TensorSize(entry.name, entry.spec, kinds, size, ranks, tuple(sorted(bits)))
+    return TensorSize(entry.name, entry.spec, kinds, size, ranks, tuple(sorted(bits)), without_base)

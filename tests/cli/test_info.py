@@ -33,12 +33,12 @@ def test_kinds_files_and_overhead_add_up_to_the_file(facts: dict[str, Any]) -> N
     size = os.stat(PACK).st_size
     kinds = sum(kind["size"] for kind in facts["kinds"].values())
     files = sum(file.get("stored", 0) for file in facts["files"])
-    assert kinds + files + facts["overhead"] == size == facts["size"]
+    assert kinds + files + facts["bitmaps"] + facts["overhead"] == size == facts["size"]
 
 
 def test_arenas_add_up_to_the_file(facts: dict[str, Any]) -> None:
     assert sum(facts["arenas"].values()) == facts["size"]
-    data = sum(facts["arenas"].get(name, 0) for name in ("numbers", "codes", "raw"))
+    data = sum(facts["arenas"].get(name, 0) for name in ("rows", "numbers", "codes", "raw"))
     rest = facts["size"] - data
     assert 0 <= facts["overhead"] - rest < 2 * 32  # padding before codes and raw
 
@@ -74,8 +74,9 @@ def test_text_agrees_with_json(cli: Cli, facts: dict[str, Any]) -> None:
     for kind, total in facts["kinds"].items():
         assert [number(cell) for cell in rows.pop(kind)[:3]] == [total["tensors"], total["parameters"], total["size"]]
     parts = sum(kind["size"] for kind in facts["kinds"].values())
-    assert number(rows["files"][2]) + number(rows["overhead"][2]) + parts == number(rows["all"][2]) == facts["size"]
-    assert number(rows["overhead"][2]) == facts["overhead"]
+    shared = [number(rows[name][2]) for name in ("files", "bitmaps", "overhead")]
+    assert sum(shared) + parts == number(rows["all"][2]) == facts["size"]
+    assert shared[1:] == [facts["bitmaps"], facts["overhead"]]
     assert rows["all"][3] == "100.00 %"
 
 
@@ -143,7 +144,7 @@ def test_tensors_of_several_kinds_are_counted_as_mixed(cli: Cli) -> None:
     assert kinds["embeddings.weight"] == "raw+lowrank"
     assert facts["kinds"]["mixed"]["tensors"] == 1
     sizes = sum(kind["size"] for kind in facts["kinds"].values())
-    assert sizes + facts["overhead"] == facts["size"] == Path("grown.dts.safetensors").stat().st_size
+    assert sizes + facts["bitmaps"] + facts["overhead"] == facts["size"] == Path("grown.dts.safetensors").stat().st_size
     assert cli("info", "grown.dts.safetensors", "--tensors")
     assert cli("compare", "grown.dts.safetensors", "grown.safetensors", "--base", "base")
 
@@ -170,3 +171,14 @@ def test_info_and_help_are_quick(work: Path, arguments: list[str]) -> None:
     processor, wall = min(times)
     print(f"{' '.join(arguments)}: {wall:.3f} s, {processor:.3f} s of them computing; 0.4 s are asked for")
     assert processor < 2  # torch alone takes as long; other processes may make this one wait
+
+
+def test_what_is_coded_without_a_base_is_named(cli: Cli) -> None:
+    base = {"weight": torch.randn(64, 96)}
+    save_file(base, "b.safetensors")
+    save_file({"weight": base["weight"] + 0.01 * torch.randn(64, 96), "head": torch.randn(40, 96)}, "f.safetensors")
+    cli("encode", "b.safetensors", "f.safetensors", "-o", "tight", "--size", "6kB")
+    cli("encode", "b.safetensors", "f.safetensors", "-o", "exact", "--size", "20kB", "--raw", "head")
+    assert cli.json("info", "tight")["without_base"] == ["head"]
+    assert "head: not in the base; coded, not exact" in cli("info", "tight")
+    assert cli.json("info", "exact")["without_base"] == []
