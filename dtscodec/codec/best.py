@@ -11,7 +11,7 @@ from dtscodec.codec.allocate import Choices
 from dtscodec.codec.code_tensor import Planner
 from dtscodec.codec.config import EncodeConfig
 from dtscodec.codec.dequantize import FIXED_LEVELS
-from dtscodec.codec.factorize import leading_factors, one_thread
+from dtscodec.codec.factorize import leading_factors
 from dtscodec.codec.levels import fit_levels, nearest
 from dtscodec.codec.moved import Moved, square
 from dtscodec.codec.options import NUMBERS, Choice
@@ -38,7 +38,7 @@ class BestPart:
 
     def code(self) -> CodedBlock:
         """Code it; see `Planned`."""
-        with one_thread(), np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             numbers, bands = self._low_rank(self.block) if isinstance(self.block, LowRank) else self._values(self.block)
             coded = measured(self.block, self.moved, Streams(self.moved.bitmaps, _rounded(numbers), bands))
             coded.streams.numbers[:] = _rounded(coded.streams.numbers)
@@ -93,7 +93,7 @@ def _plan(piece: Delta | New, choice: Choice, config: EncodeConfig) -> Part:
     block, moved = choice.block, piece.moved
     if isinstance(block, LowRank | Values):
         rows = len(moved.values) if block.rows is None else block.rows
-        return BestPart(moved.largest_rows(rows), block, config.cooking)
+        return BestPart(moved.largest_rows(rows), block, config.effective_recipe)
     energy = moved.signal_square if isinstance(piece, Delta) else 0.0
     if isinstance(block, Same):
         return CodedBlock(block, Streams(), energy, energy)

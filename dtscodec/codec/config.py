@@ -142,7 +142,7 @@ class EncodeConfig:
         return min(shape) >= SMALLEST_SIDE
 
     @property
-    def cooking(self) -> Recipe:
+    def effective_recipe(self) -> Recipe:
         """The recipe in force."""
         return self.recipe or (BEST if self.error is None else LEAST_ERROR)
 

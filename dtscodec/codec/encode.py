@@ -16,6 +16,7 @@ from dtscodec.codec.best import planner_of
 from dtscodec.codec.code_tensor import Planner, Squares, code_tensor
 from dtscodec.codec.config import EncodeConfig
 from dtscodec.codec.delta import StoredTensor
+from dtscodec.codec.factorize import one_thread
 from dtscodec.codec.inputs import as_base, as_checkpoint, weight_paths
 from dtscodec.codec.least import smallest_for
 from dtscodec.codec.options import NUMBERS
@@ -129,7 +130,7 @@ def encode(
     numbers = NUMBERS if config.preset == "best" else "F32"
     with as_base(base) as opened, as_checkpoint(fine_tune) as fine:
         inputs = weight_paths(fine, opened.checkpoint)
-        with atomic_file(out, force, inputs) as file, PackWriter(numbers, out.parent) as writer:
+        with atomic_file(out, force, inputs) as file, PackWriter(numbers, out.parent) as writer, one_thread():
             encoder = _Encoder(opened, fine, config, task)
             planner = encoder.choose(progress)
             pack_id, squares = encoder.write(planner, file, writer, progress)

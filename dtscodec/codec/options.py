@@ -247,10 +247,10 @@ def options_of(piece: CodedBlock | Delta | New, config: EncodeConfig) -> Options
     height, base, *_ = piece.moved.subset
     unchanged = Choice(Same(height, base), 0, 0.0, 0.0)
     if piece.is_matrix:
-        others = unchanged, _plain(piece, energy, config.cooking)
-        return Matrix(_spectra(piece.moved, config.cooking), others, energy)
-    exact = _exact(piece, config.cooking.worth(32, vectors=1) * energy, energy)
-    return Listed((unchanged, *_values(piece, energy, config.cooking), exact), energy)
+        others = unchanged, _plain(piece, energy, config.effective_recipe)
+        return Matrix(_spectra(piece.moved, config.effective_recipe), others, energy)
+    exact = _exact(piece, config.effective_recipe.worth(32, vectors=1) * energy, energy)
+    return Listed((unchanged, *_values(piece, energy, config.effective_recipe), exact), energy)
 
 
 def _fixed(coded: CodedBlock) -> Choice:
@@ -292,13 +292,12 @@ def _spectra(moved: Moved, recipe: Recipe) -> tuple[Spectrum, ...]:
 
 def _of_rank(piece: Delta, config: EncodeConfig) -> Choice:
     """The one way to store a piece where the rank is given: two bits an element."""
-    moved = piece.moved
+    moved, recipe = piece.moved, config.effective_recipe
     if not piece.is_matrix:
-        return min(next(_values(piece, 0.0, config.cooking)), _exact(piece, 0.0, 0.0), key=lambda choice: choice.cost)
-    rank = min(config.rank_of(moved.height, moved.columns), *moved.values.shape)
-    spectrum = Spectrum(
-        moved.subset, (len(moved.values), moved.values.shape[1]), np.zeros(rank), moved.bitmaps, config.cooking
-    )
+        return min(next(_values(piece, 0.0, recipe)), _exact(piece, 0.0, 0.0), key=lambda choice: choice.cost)
+    shape = len(moved.values), moved.values.shape[1]
+    rank = min(config.rank_of(moved.height, moved.columns), *shape)
+    spectrum = Spectrum(moved.subset, shape, np.zeros(rank), moved.bitmaps, recipe)
     choice = spectrum.choice({2: rank})
     assert choice is not None
     return choice
@@ -314,7 +313,7 @@ def _options_of_new(piece: New, config: EncodeConfig) -> Options:
         return Listed((exact,), 0.0)
     if min(moved.values.shape) < NEW_MATRIX_SIDE:
         return Listed(tuple(choices), 0.0)
-    return Matrix((Spectrum.of(moved, config.cooking),), tuple(choices), 0.0)
+    return Matrix((Spectrum.of(moved, config.effective_recipe),), tuple(choices), 0.0)
 
 
 def _new_values(piece: New, energy: float) -> Iterator[Choice]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dtscodec.codec.codebook import four_groups
 from dtscodec.codec.config import EncodeConfig
-from dtscodec.codec.factorize import one_thread, truncated_svd
+from dtscodec.codec.factorize import truncated_svd
 from dtscodec.codec.moved import Moved
 from dtscodec.codec.part import Part, measured
 from dtscodec.codec.pieces import CodedBlock, Cut, Delta, New, raw_block
@@ -33,7 +33,7 @@ class PaperPart:
 
     def code(self) -> CodedBlock:
         """Code it; see `Planned`."""
-        with one_thread(), np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             values, block = self.moved.values, self.block
             if isinstance(block, LowRank):
                 band = quantize_factors(*truncated_svd(values, block.rank), block.per_vector)

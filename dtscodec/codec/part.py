@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from dtscodec.codec.dequantize import dequantize
-from dtscodec.codec.factorize import one_thread
 from dtscodec.codec.moved import Moved, square
 from dtscodec.codec.pieces import CodedBlock
 from dtscodec.errors import EncodeError
@@ -19,7 +18,7 @@ class Planned(Protocol):
     """A block that is decided on and still to be coded."""
 
     def code(self) -> CodedBlock:
-        """Code it, and measure the error. The result is the same on any number of threads.
+        """Code it, and measure the error.
 
         Raises
         ------
@@ -48,7 +47,7 @@ def measured(block: Coded, moved: Moved, streams: Streams) -> CodedBlock:
     EncodeError
         A number is beyond float32.
     """
-    with one_thread(), np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         decoded = dequantize(block, moved.columns, streams).dense()
         whole = torch.from_numpy(np.ascontiguousarray(decoded))
         if isinstance(block, LowRank):
