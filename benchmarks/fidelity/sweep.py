@@ -1,5 +1,6 @@
 """All measurements on one fine-tune: our presets as real files, and the peers at each of their settings."""
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -67,7 +68,7 @@ class Bench:
 
     def encode(self, config: EncodeConfig) -> Path:
         """Encode to a real file."""
-        path = self._folder / f"{self.task.name}-{self.task.seed}.safetensors"
+        path = self._folder / f"{self.task.name}-{self.task.seed}-{os.getpid()}.safetensors"
         dtscodec.encode(base_directory(), self.directory, path, config, task=self.task.name, force=True)
         return path
 
