@@ -1,5 +1,6 @@
 """What each ingredient of `best` is worth: the same sizes with one of them taken out, as real files."""
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -21,6 +22,7 @@ VARIANTS = {
     "no refits": Recipe(rounds=0),
     "no gain": Recipe(gain=None),
     "gain by the norm kept (a = 1)": Recipe(gain=1.0),
+    "gain without a limit": Recipe(largest_gain=math.inf),
     "two bits only": Recipe(widths=(2,)),
     "precision counted in full": Recipe(precision_worth=1.0),
     "all rows of embeddings": Recipe(row_subsets=False),

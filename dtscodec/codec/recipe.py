@@ -23,6 +23,9 @@ class Recipe:
     gain : float, optional
         Power of singular values by which directions count where a decoded delta is scaled to have the effect of the
         true one (`dtscodec.codec.refine.Refined.gain`). None: it is not scaled.
+    largest_gain : float
+        What a decoded delta is scaled by at most: where little of it is kept, more would lean on a few directions for
+        all that are missing, and models of many classes suffer.
     row_subsets : bool
         Leave out rows that moved little, where few rows hold most of a change.
     precision_worth : float
@@ -40,6 +43,7 @@ class Recipe:
     rounds: int = 5
     fitted_levels: bool = True
     gain: float | None = 2.0
+    largest_gain: float = 1.5
     row_subsets: bool = True
     precision_worth: float = 0.15
     widths: tuple[int, ...] = (2, 4, 8, 16)

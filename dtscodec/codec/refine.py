@@ -174,6 +174,7 @@ class Refined:
 
     def __init__(self, delta: Tensor, factors: Factors, widths: Sequence[int], recipe: Recipe) -> None:
         self._delta, self._factors, self._widths = delta, factors, list(widths)
+        self._largest_gain = recipe.largest_gain
         self.u = Side((factors.u * factors.s).T.contiguous(), widths, recipe)
         self.v = Side(factors.v.contiguous(), widths, recipe)
         for _ in range(recipe.rounds):
@@ -202,7 +203,7 @@ class Refined:
         Least squares shrinks: what it leaves out is missing everywhere in the same sense, and a model's outputs come
         out too faint. The effect of a delta D on the outputs is its inner product with a gradient, and a gradient looks
         like the delta that training made of it, strong directions even more so: G = sum_i s_i^a u_i v_i^T. The gain
-        makes <G, decoded> equal to <G, D>, but the decoded delta no larger in norm than D.
+        makes <G, decoded> equal to <G, D>, within the recipe's limit, and the decoded delta no larger in norm than D.
 
         Parameters
         ----------
@@ -222,7 +223,7 @@ class Refined:
             return 1.0
         true = float(spectrum.square().sum())
         decoded = float(scales.double() @ self._system() @ scales.double())
-        return max(1.0, min(wanted / got, math.sqrt(true / decoded)))
+        return max(1.0, min(wanted / got, math.sqrt(true / decoded), self._largest_gain))
 
     def _system(self) -> Tensor:
         """Inner products of the components without their scales: float64 [r, r]."""
