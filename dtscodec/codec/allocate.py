@@ -5,7 +5,9 @@ multiplier does for bit allocation (Y. Shoham and A. Gersho, 1988). The price is
 budget then buys single components, the most worth for their bytes first.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import heapq
+import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -89,11 +91,8 @@ def _fill(options: Mapping[Key, Options], chosen: Choices, budget: int, size_of:
     """Buy what still fits, until nothing does."""
     left = budget - size_of(chosen)
     while left > 0:
-        trial, spent = dict(chosen), 0
-        for key, choice in _bargains(options, chosen):
-            extra = choice.cost - chosen[key].cost
-            if trial[key] is chosen[key] and spent + extra <= left:
-                trial[key], spent = choice, spent + extra
+        trial = _buy(options, chosen, left)
+        spent = total_cost(trial) - total_cost(chosen)
         if not spent:
             break
         size = size_of(trial)
@@ -104,17 +103,28 @@ def _fill(options: Mapping[Key, Options], chosen: Choices, budget: int, size_of:
     return chosen
 
 
-def _bargains(options: Mapping[Key, Options], chosen: Choices) -> Sequence[tuple[Key, Choice]]:
-    """Better choices for each piece, the most worth for additional bytes first."""
+def _buy(options: Mapping[Key, Options], chosen: Choices, left: int) -> Choices:
+    """Better choices for at most so many bytes more, the most worth for a byte first."""
+    trial = dict(chosen)
+    offers: list[tuple[float, int, Key, Choice, Choice]] = []
+    count = itertools.count()
 
-    def offers() -> Iterator[tuple[float, Key, Choice]]:
-        for key, option in options.items():
-            for choice in option.better(chosen[key]):
-                extra, gained = choice.cost - chosen[key].cost, choice.worth - chosen[key].worth
-                if extra > 0 and gained > 0:
-                    yield gained / extra, key, choice
+    def offer(key: Key) -> None:
+        held = trial[key]
+        for choice in options[key].better(held):
+            extra, gained = choice.cost - held.cost, choice.worth - held.worth
+            if 0 < extra <= left and gained > 0:
+                heapq.heappush(offers, (-gained / extra, next(count), key, held, choice))
 
-    return [(key, choice) for _, key, choice in sorted(offers(), key=lambda offer: (-offer[0], offer[1]))]
+    for key in options:
+        offer(key)
+    while offers:
+        _, _, key, held, choice = heapq.heappop(offers)
+        if trial[key] is held and choice.cost - held.cost <= left:
+            trial[key] = choice
+            left -= choice.cost - held.cost
+            offer(key)
+    return trial
 
 
 def total_cost(choices: Mapping[Key, Choice]) -> int:

@@ -9,7 +9,9 @@ from torch import Tensor
 
 ROUNDS = 60
 CLOSE = 1e-6
-"""Levels that move less than this, by the root mean square, are at rest."""
+"""Levels that move less than this, by the spread of the values, are at rest."""
+ONE_SIDED = 0.5
+"""Values whose mean is more than this, by the root mean square, lie mostly on one side of zero."""
 
 
 def fit_levels(values: Tensor, count: int = 4) -> Tensor:
@@ -33,9 +35,21 @@ def fit_levels(values: Tensor, count: int = 4) -> Tensor:
     [-2.0, -1.0, 1.0, 2.5]
     """
     ordered = values.flatten().double().sort().values
+    size = ordered.square().mean().sqrt()
+    fitted = _descend(ordered, ordered.new_zeros(()), size, count)
+    mean = ordered.mean()
+    if mean.abs() <= ONE_SIDED * size:
+        return fitted.float()
+    # From around zero, the levels on the side where no values are would stay there.
+    around = _descend(ordered, mean, (ordered - mean).square().mean().sqrt(), count)
+    return min(fitted, around, key=lambda levels: _square_error(ordered, levels)).float()
+
+
+def _descend(ordered: Tensor, centre: Tensor, spread: Tensor, count: int) -> Tensor:
+    """Levels that rest, from those of a normal variable on."""
     sums = torch.cat([ordered.new_zeros(1), ordered.cumsum(0)])
-    spread = ordered.square().mean().sqrt()
-    levels = torch.special.ndtri((torch.arange(count, dtype=torch.float64) + 0.5) / count) * 1.2 * spread
+    quantiles = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    levels = centre + torch.special.ndtri(quantiles) * 1.2 * spread
     for _ in range(ROUNDS):
         cuts = torch.searchsorted(ordered, (levels[1:] + levels[:-1]) / 2, right=True)
         ends = torch.cat([cuts.new_zeros(1), cuts, cuts.new_tensor([len(ordered)])])
@@ -45,7 +59,11 @@ def fit_levels(values: Tensor, count: int = 4) -> Tensor:
         if (fitted - levels).abs().max() <= CLOSE * spread:
             break
         levels = fitted
-    return fitted.float()
+    return fitted
+
+
+def _square_error(values: Tensor, levels: Tensor) -> float:
+    return float((values - levels[nearest(values, levels)]).square().sum())
 
 
 def nearest(values: Tensor, levels: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Literal, get_args
 Unit = Literal["bytes", "share", "bpp"]
 
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+PLACES = 18
+"""Digits after the point that a size may have."""
 _TEXT = re.compile(r"(\d{0,18}\.?\d{1,18})\s*(%|bpp|[kKMGT]?B?)")
 
 
@@ -65,6 +67,7 @@ class Size:
         >>> str(Size.parse("0.5%")), str(Size.parse("2MB"))
         ('0.5%', '2000000B')
         """
-        if self.unit == "bytes":
-            return f"{int(self.amount)}B"
-        return f"{float(self.amount * 100):g}%" if self.unit == "share" else f"{float(self.amount):g}bpp"
+        amount = self.amount * 100 if self.unit == "share" else self.amount
+        whole, rest = divmod(round(amount * 10**PLACES), 10**PLACES)
+        digits = f"{whole}.{rest:0{PLACES}}".rstrip("0").rstrip(".")
+        return digits + {"bytes": "B", "share": "%", "bpp": "bpp"}[self.unit]
