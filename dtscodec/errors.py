@@ -91,6 +91,10 @@ class CheckpointError(DtsError, ValueError):
     """A checkpoint cannot be read or understood."""
 
 
+class ConfigError(DtsError, ValueError):
+    """A setting is out of range, or settings exclude each other."""
+
+
 class EncodeError(DtsError, ValueError):
     """The input cannot be encoded as asked."""
 

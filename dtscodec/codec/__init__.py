@@ -1,1 +1,12 @@
-"""The mathematics, in memory: delta -> factors -> codes, and back."""
+"""The mathematics, in memory: delta -> factors -> codes, and back.
+
+Encoding, in the order of the data::
+
+    checkpoints -> delta, moved, rounding, ties -> pieces
+    pieces -> options -> survey -> allocate (a size) or least (an error)      what to spend bytes on; size, recipe
+    pieces -> factorize -> levels, refine -> best                             codes that fit the delta
+    pieces -> factorize -> codebook -> paper                                  codes as DTS has them
+    blocks and streams -> code_tensor -> encode                               the pack
+
+Decoding, the inverse: pack -> dequantize -> reconstruct -> decode, decoded. Beside them: compare, folder, inventory.
+"""

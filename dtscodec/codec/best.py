@@ -30,11 +30,22 @@ ORDINARY = 30
 
 @dataclass(frozen=True, slots=True)
 class BestPart:
-    """A delta, and the block that it is to become."""
+    """A delta, and the block that it is to become.
+
+    Parameters
+    ----------
+    moved : Moved
+        The rows that are to be coded.
+    block : LowRank or Values
+    recipe : Recipe
+    left : float
+        Squared norm in rows that moved, but are left as the base has them.
+    """
 
     moved: Moved
     block: LowRank | Values
     recipe: Recipe
+    left: float
 
     def code(self) -> CodedBlock:
         """Code it; see `Planned`."""
@@ -42,7 +53,8 @@ class BestPart:
             numbers, bands = self._low_rank(self.block) if isinstance(self.block, LowRank) else self._values(self.block)
             coded = measured(self.block, self.moved, Streams(self.moved.bitmaps, _rounded(numbers), bands))
             coded.streams.numbers[:] = _rounded(coded.streams.numbers)
-            return coded
+            squares = coded.delta_square + self.left, coded.error_square + self.left
+            return CodedBlock(coded.block, coded.streams, *squares)
 
     def _scaled(self) -> tuple[Tensor, float]:
         """The values by a power of two, and that power: squares of extreme values are beyond float32."""
@@ -91,10 +103,12 @@ def planner_of(choices: Choices, config: EncodeConfig) -> Planner:
 
 def _plan(piece: Delta | New, choice: Choice, config: EncodeConfig) -> Part:
     block, moved = choice.block, piece.moved
+    energy = moved.signal_square if isinstance(piece, Delta) else 0.0
     if isinstance(block, LowRank | Values):
         rows = len(moved.values) if block.rows is None else block.rows
-        return BestPart(moved.largest_rows(rows), block, config.effective_recipe)
-    energy = moved.signal_square if isinstance(piece, Delta) else 0.0
+        within = moved.largest_rows(rows)
+        left = max(0.0, energy - within.signal_square) if isinstance(piece, Delta) else 0.0
+        return BestPart(within, block, config.effective_recipe, left)
     if isinstance(block, Same):
         return CodedBlock(block, Streams(), energy, energy)
     exact = raw_block(piece.stored, piece.split)

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from dtscodec.codec.recipe import BEST, LEAST_ERROR, Recipe
 from dtscodec.codec.size import Size
+from dtscodec.errors import ConfigError
 
 Preset = Literal["best", "paper"]
 LevelScope = Literal["matrix", "vector"]
@@ -67,7 +68,7 @@ class EncodeConfig:
 
     Raises
     ------
-    ValueError
+    ConfigError
         A value out of range, or values that exclude each other.
     """
 
@@ -83,28 +84,28 @@ class EncodeConfig:
 
     def __post_init__(self) -> None:
         if isinstance(self.raw, str):
-            raise ValueError(f"expected a tuple of patterns, got the string {self.raw!r}")
+            raise ConfigError(f"expected a tuple of patterns, got the string {self.raw!r}")
         for value, allowed, what in (
             (self.preset, get_args(Preset), "a preset"),
             (self.levels, get_args(LevelScope), "levels per"),
         ):
             if value not in allowed:
-                raise ValueError(f"expected {what} {' or '.join(allowed)}, got {value!r}")
+                raise ConfigError(f"expected {what} {' or '.join(allowed)}, got {value!r}")
         self._check_target()
 
     def _check_target(self) -> None:
         if sum(target is not None for target in (self.size, self.rank, self.error)) > 1:
-            raise ValueError("expected one of size, rank and error, got several")
+            raise ConfigError("expected one of size, rank and error, got several")
         if self.preset == "paper" and any(given is not None for given in (self.size, self.error, self.recipe)):
-            raise ValueError("expected a rank for the preset paper, got a size, an error or a recipe")
+            raise ConfigError("expected a rank for the preset paper, got a size, an error or a recipe")
         if self.preset == "best" and self.levels != "matrix":
-            raise ValueError("expected levels per matrix for the preset best, got levels per vector")
+            raise ConfigError("expected levels per matrix for the preset best, got levels per vector")
         if self.rank is not None:
             whole = isinstance(self.rank, Integral)
             if isinstance(self.rank, bool) or not (self.rank >= 1 if whole else 0 < self.rank <= 1):
-                raise ValueError(f"expected a rank of at least 1, or a share between 0 and 1, got {self.rank}")
+                raise ConfigError(f"expected a rank of at least 1, or a share between 0 and 1, got {self.rank}")
         if self.error is not None and not 0 < self.error < 1:
-            raise ValueError(f"expected an error between 0 and 1, got {self.error}")
+            raise ConfigError(f"expected an error between 0 and 1, got {self.error}")
 
     def rank_of(self, rows: int, columns: int) -> int:
         """Components for a matrix of that size, where a rank is given.
@@ -151,5 +152,6 @@ class EncodeConfig:
         if self.preset == "paper":
             levels = "" if self.levels == "matrix" else f" levels={self.levels}"
             return f"preset=paper rank={PAPER_RANK if self.rank is None else self.rank}{levels}"
-        target = f"rank={self.rank}" if self.rank is not None else f"size={self.size or DEFAULT_SIZE}"
-        return f"preset=best {target if self.error is None else f'error={self.error}'}"
+        # Not the size: it is the file's, and a text that went with it would change it.
+        targets = {"rank": self.rank, "error": self.error}
+        return " ".join(["preset=best", *(f"{name}={target}" for name, target in targets.items() if target)])

@@ -37,7 +37,7 @@ def smallest_for(error: float, survey: Survey, error_of: Callable[[Choices], flo
                 break
         else:
             high = aim
-        aim = aim * error / got if got else (aim + high) / 2
+        aim = aim * error / got if got else 2 * aim
         if not low < aim < high:
             aim = (low + high) / 2
     return found

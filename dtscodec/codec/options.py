@@ -79,8 +79,8 @@ class Options(Protocol):
         """The choice of the largest worth minus price times cost."""
 
     @property
-    def low_rank(self) -> Choice | None:
-        """The choice that holds all of a delta of exactly a low rank; None if it is no such delta."""
+    def wanted(self) -> Choice | None:
+        """The choice that a default size makes room for: all of a delta of low rank, new tensors in 8 bits."""
 
     def better(self, choice: Choice) -> Iterator[Choice]:
         """Choices that a few bytes more would buy."""
@@ -98,7 +98,7 @@ class Listed:
         return max(self.choices, key=lambda choice: choice.worth - price * choice.cost)
 
     @property
-    def low_rank(self) -> None:
+    def wanted(self) -> None:
         """See `Options`."""
 
     def better(self, choice: Choice) -> Iterator[Choice]:
@@ -172,6 +172,10 @@ class Spectrum:
         tables = 8 * NUMBER if bands[-1].bits == 2 else 0
         return Choice(block, cost + tables + NUMBER, worth, removed, self.bitmaps)
 
+    def least(self) -> Choice:
+        """One component in the fewest bits."""
+        return self._changed({}, {self.recipe.widths[0]: 1})
+
     def better(self, bands: tuple[Band, ...]) -> Iterator[Choice]:
         """One component more, or a width more for one component."""
         counts = dict.fromkeys(self.recipe.widths, 0) | {band.bits: band.rank for band in bands}
@@ -182,7 +186,7 @@ class Spectrum:
                 yield self._changed(counts, {narrow: -1, wide: 1})
 
     def _changed(self, counts: dict[int, int], by: dict[int, int]) -> Choice:
-        changed = self.choice({bits: count + by.get(bits, 0) for bits, count in counts.items()})
+        changed = self.choice({bits: counts.get(bits, 0) + by.get(bits, 0) for bits in {**counts, **by}})
         assert changed is not None
         return changed
 
@@ -198,20 +202,27 @@ class Matrix:
     others : tuple of Choice
         Costs ascending.
     energy : float
+    is_new : bool
+        Whether it is new, and so never left out.
     """
 
     spectra: tuple[Spectrum, ...]
     others: tuple[Choice, ...]
     energy: float
+    is_new: bool = False
 
     def best(self, price: float) -> Choice:
         """See `Options`."""
         choices = [*self.others, *filter(None, (spectrum.best(price) for spectrum in self.spectra))]
+        if self.is_new:
+            choices.append(self.spectra[0].least())
         return max(choices, key=lambda choice: choice.worth - price * choice.cost)
 
     @property
-    def low_rank(self) -> Choice | None:
+    def wanted(self) -> Choice | None:
         """See `Options`."""
+        if self.is_new:
+            return self.others[0]
         spectrum = self.spectra[0]
         rank = len(spectrum.energies)
         if rank > LOW * min(spectrum.shape) or spectrum.energies.sum() < (1 - UNSEEN) * self.energy:
@@ -313,7 +324,7 @@ def _options_of_new(piece: New, config: EncodeConfig) -> Options:
         return Listed((exact,), 0.0)
     if min(moved.values.shape) < NEW_MATRIX_SIDE:
         return Listed(tuple(choices), 0.0)
-    return Matrix((Spectrum.of(moved, config.effective_recipe),), tuple(choices), 0.0)
+    return Matrix((Spectrum.of(moved, config.effective_recipe),), tuple(choices), 0.0, is_new=True)
 
 
 def _new_values(piece: New, energy: float) -> Iterator[Choice]:

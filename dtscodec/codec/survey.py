@@ -80,14 +80,15 @@ class Survey:
     def budget(self, frame: Frame) -> int:
         """Bytes of the file that the config asks for.
 
-        The default gives way to what must be in the pack, and to deltas of exactly a low rank, such as a merged LoRA's.
+        The default gives way to what must be in the pack, to new matrices in 8 bits, and to deltas of exactly a low
+        rank, such as a merged LoRA's.
         """
         specs = [spec for _, spec, *_ in self._tensors]
         size = self.config.size or DEFAULT_SIZE
         asked = size.in_bytes(sum(spec.nbytes for spec in specs), sum(spec.elements for spec in specs))
         if self.config.size:
             return asked
-        whole = {key: option.low_rank or option.best(DEAREST) for key, option in self.options.items()}
+        whole = {key: option.wanted or option.best(DEAREST) for key, option in self.options.items()}
         return max(asked, self.size(whole, frame))
 
     def energy(self) -> float:
