@@ -49,8 +49,9 @@ class EncodeReport:
     pack_bytes : int
         Size of the pack on disk.
     relative_error : float
-        Norm of what coding loses, by the norm of the delta, over all tensors that have a counterpart in the base; both
-        without what rounding of the fine-tune to its dtype explains. 0 if nothing changed.
+        Norm of what coding loses, by the norm of the delta, over all tensors that have a counterpart in the base and
+        are not kept exactly by a pattern; both without what rounding of the fine-tune to its dtype explains. 0 if
+        nothing changed.
     left_out : float
         Share of the delta's squared norm in tensors that are left as the base has them though they changed: what the
         budget had better uses for.

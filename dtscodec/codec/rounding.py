@@ -59,9 +59,10 @@ def rounding_noise(stored: Tensor, delta: Tensor) -> Noise:
     Parameters
     ----------
     stored : float16, bfloat16, float32 or float64 [m, n]
-        The fine-tune's weights.
+        The fine-tune's weights. Values of half precision in a wider dtype were rounded once, and count as such.
     delta : float32 [m, n]
     """
+    stored = stored.to(_rounded_to(stored))
     rows = torch.empty(len(stored), dtype=torch.float64)
     columns = torch.zeros(stored.shape[1], dtype=torch.float64)
     step = max(1, ELEMENTS_AT_ONCE // max(1, stored.shape[1]))
@@ -72,6 +73,12 @@ def rounding_noise(stored: Tensor, delta: Tensor) -> Noise:
         rows[part] = variance.sum(1)
         columns += variance.sum(0)
     return Noise(rows, columns)
+
+
+def _rounded_to(stored: Tensor) -> torch.dtype:
+    """The narrowest dtype that holds all the values."""
+    narrower = (torch.bfloat16, torch.float16) if stored.dtype in (torch.float32, torch.float64) else ()
+    return next((dtype for dtype in narrower if torch.equal(stored.to(dtype).to(stored.dtype), stored)), stored.dtype)
 
 
 def _unit(stored: Tensor) -> Tensor:
