@@ -14,6 +14,8 @@ INK = "#797979"
 ACCENT = "#2f81f7"
 PAPER = "#d1722c"
 SHADES = ("#8f98a3", "#a97fb3", "#6f9f6f", "#b58d4c", "#5f9ea0", "#b36f7d", "#7d86c4", "#93934c", "#997766", "#66a3a3")
+SAME = 1.01
+"""Sizes that differ by less than this factor are one: a method's files differ a little from task to task."""
 MARKS = "ovs^DPX<>*hp"
 TEXT = 10
 
@@ -26,7 +28,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     _panel(right, result["curves"]["sixteen"], "the same, one task of sixteen classes")
     handles, labels = left.get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=5, frameon=False, labelcolor=INK, fontsize=TEXT - 1
+        handles, labels, loc="outside lower center", ncols=4, frameon=False, labelcolor=INK, fontsize=TEXT - 2
     )
     figure.savefig(path, dpi=160, transparent=True)
 
@@ -50,5 +52,11 @@ def _panel(axes: "Axes", curves: Mapping[str, Sequence[Sequence[float]]], title:
 
 def _line(axes: "Axes", points: Sequence[Sequence[float]], label: str, colour: str, mark: str, width: float) -> None:
     if points:
-        shares, kls = zip(*points, strict=True)
+        shares, kls = zip(*_settled(points), strict=True)
         axes.plot(shares, kls, label=label, color=colour, marker=mark, markersize=2.2 * width + 1, linewidth=width)
+
+
+def _settled(points: Sequence[Sequence[float]]) -> list[Sequence[float]]:
+    """Of points of about the same size the last one, when all tasks have it."""
+    follows = [*points[1:], [float("inf")]]
+    return [point for point, after in zip(points, follows, strict=True) if after[0] > SAME * point[0]]

@@ -66,11 +66,21 @@ class Closeness:
 
 @dataclass(frozen=True, slots=True)
 class TensorComparison:
-    """One tensor: what it takes, whether it is exact, and, if it is coded, how close it is."""
+    """One tensor: what it takes, whether it is exact, and, if it is coded, how close it is.
+
+    Parameters
+    ----------
+    size : TensorSize
+    exact : bool
+    closeness : Closeness, optional
+    counted : Closeness
+        What of it counts in the total: all but rows that are coded without a base.
+    """
 
     size: TensorSize
     exact: bool
     closeness: Closeness | None
+    counted: Closeness = Closeness()
 
     @property
     def bits_per_parameter(self) -> float:
@@ -87,7 +97,8 @@ class Comparison:
     tensors : tuple of TensorComparison
         Names ascending.
     total : Closeness
-        Over all coded tensors, and those that should be exact but differ; exact ones would only flatter it.
+        Over all coded deltas, and tensors that should be exact but differ; exact ones would only flatter it, and so
+        would new ones, which are large and no deltas.
     pack_bytes, fine_bytes, parameters : int
         Size of the pack file; bytes and elements of the fine-tune's tensors.
     """
@@ -140,7 +151,7 @@ def compare(
             progress(size.spec.nbytes)
         decoded.check_base()
         specs = list(fine.specs.values())
-        total = sum((item.closeness for item in compared if item.closeness), Closeness())
+        total = sum((item.counted for item in compared), Closeness())
         sizes = decoded.pack.size, sum(spec.nbytes for spec in specs), sum(spec.elements for spec in specs)
         return Comparison(tuple(compared), total, *sizes)
 
@@ -161,13 +172,16 @@ def _compare_tensor(decoded: Decoded, fine: Checkpoint, size: TensorSize) -> Ten
     if entry.spec.dtype not in CODED_DTYPES or (exact and not is_coded):
         return TensorComparison(size, exact, None)
     ours_matrix, theirs_matrix = _matrix(ours, entry), _matrix(theirs, entry)
-    closeness = Closeness()
+    closeness = counted = Closeness()
     for row, block in entry.placed():
         rows = slice(row, row + block.height)
         if isinstance(block, Values | LowRank) or not torch.equal(ours_matrix[rows], theirs_matrix[rows]):
             start = _base_rows(decoded, entry, base_of(block), block.height).to(ours_matrix.dtype)
-            closeness += measure(theirs_matrix[rows] - start, ours_matrix[rows] - start)
-    return TensorComparison(size, exact, closeness)
+            measured = measure(theirs_matrix[rows] - start, ours_matrix[rows] - start)
+            closeness += measured
+            if not (isinstance(block, Values | LowRank) and block.base is None):
+                counted += measured
+    return TensorComparison(size, exact, closeness, counted)
 
 
 def measure(true: Tensor, decoded: Tensor) -> Closeness:
