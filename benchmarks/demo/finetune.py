@@ -80,7 +80,7 @@ def finetune(base: Path, out: Path, settings: Settings, cache: Path) -> None:
     with reproducibly(settings.seed):
         model = initial_model(base, classes(settings.domain))
         train(model, tokenizer(base, settings.max_length), examples, settings)
-    _save(model, base, out)
+    save(model, base, out)
 
 
 @contextmanager
@@ -171,7 +171,7 @@ def _schedule(optimizer: torch.optim.Optimizer, steps: int, warmup: float) -> La
     return LambdaLR(optimizer, lambda step: min((step + 1) / rise, (steps - step) / max(1, steps - rise)))
 
 
-def _save(model: PreTrainedModel, base: Path, out: Path) -> None:
+def save(model: PreTrainedModel, base: Path, out: Path) -> None:
     """Save as a model directory that appears only when complete, since its presence means "cached"."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:

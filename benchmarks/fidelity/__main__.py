@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -66,7 +66,7 @@ def _result(cache: Path, folder: Path, options: argparse.Namespace) -> dict[str,
         "few": FEW,
         "two_classes": summary.by_size(*two),
         "sixteen": summary.by_size(*sixteen),
-        "curves": {"two_classes": _lines(*two), "sixteen": _lines(*sixteen)},
+        "curves": {"two_classes": summary.lines(*two), "sixteen": summary.lines(*sixteen)},
         "promises": summary.promises(points, options.texts),
         "lora": lora_rows(Bench(Task(LORA), cache, folder, options.texts)),
         "ablations": summary.ablations(points),
@@ -74,24 +74,6 @@ def _result(cache: Path, folder: Path, options: argparse.Namespace) -> dict[str,
         "distances": distance,
         "packages": package_rows(Bench(Task("tweets"), cache, folder, options.texts), options.python),
     }
-
-
-def _lines(found: summary.Curves, tasks: Sequence[str]) -> dict[str, list[list[float]]]:
-    """For each method its line in the picture: share and KL, as the geometric mean over tasks."""
-    return {method: list(_line(of_task, tasks)) for method, of_task in found.items() if method != "fine-tune"}
-
-
-def _line(of_task: Any, tasks: Sequence[str]) -> Iterable[list[float]]:
-    if not all(task in of_task for task in tasks):
-        return
-    last = float("inf")
-    for share in sorted({point.share for task in tasks for point in of_task[task]}):
-        best = [summary.within(of_task[task], share) for task in tasks]
-        if all(best) and share <= 0.035:
-            kl = summary.geometric(max(point.kl, 1e-12) for point in best if point)
-            if kl < last * 0.995:
-                last = kl
-                yield [share, kl]
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -1,13 +1,11 @@
 """A fine-tune by LoRA (`peft`) of rank 16 on query and value, merged into plain weights in float32."""
 
-import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.demo.data import classes, load
-from benchmarks.demo.finetune import TOKENIZER_FILES, Settings, initial_model, reproducibly, tokenizer, train
+from benchmarks.demo.finetune import Settings, initial_model, reproducibly, save, tokenizer, train
 
 RANK = 16
 LEARNING_RATE = 1e-3
@@ -32,10 +30,4 @@ def finetune_lora(base: Path, out: Path, settings: Settings, cache: Path) -> Non
         model: Any = get_peft_model(initial_model(base, classes(settings.domain)), targets)
         train(model, tokenizer(base, settings.max_length), examples, settings)
         merged = model.merge_and_unload()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-        made = Path(folder, out.name)
-        merged.save_pretrained(made)
-        for name in TOKENIZER_FILES:
-            shutil.copyfile(base / name, made / name)
-        made.rename(out)
+    save(merged, base, out)

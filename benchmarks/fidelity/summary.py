@@ -2,33 +2,38 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from benchmarks.fidelity.judge import FEW
 from benchmarks.fidelity.points import Point
-from benchmarks.fidelity.sweep import AT_PAPERS
+from benchmarks.fidelity.sweep import AT_PAPERS, LARGEST
 from benchmarks.fidelity.tasks import TWO_CLASSES
 
 SHARES = (0.0005, 0.001, 0.0025, 0.005, 0.0082, 0.01, 0.02, 0.032)
 """Sizes that the table shows, as shares of the fp32 bytes: within each, a method's best setting counts."""
 PAPER, BITDELTA = ("paper", "rank 0.1"), ("BitDelta", "BitDelta (per row)")
 OURS = ("best", "paper")
+TINY = 1e-12
 
 Curves = Mapping[str, Mapping[str, Sequence[Point]]]
 """Method -> task -> points."""
 
 
 def geometric(values: Iterable[float]) -> float:
-    """Geometric mean.
+    """Geometric mean; of a KL that is zero to rounding, `TINY` counts.
 
     >>> round(geometric([1, 100]), 6)
     10.0
     """
-    logs = [math.log(value) for value in values]
-    return math.exp(sum(logs) / len(logs))
+    return math.exp(float(np.mean(_logs(values))))
+
+
+def _logs(values: Iterable[float]) -> list[float]:
+    return [math.log(max(value, TINY)) for value in values]
 
 
 def curves(points: Iterable[Point]) -> dict[str, dict[str, list[Point]]]:
@@ -45,8 +50,6 @@ def curves(points: Iterable[Point]) -> dict[str, dict[str, list[Point]]]:
 
 def _mean(group: Sequence[Point]) -> Point:
     """The point whose KL is the mean of the seeds', and all else the first one's."""
-    from dataclasses import replace
-
     return replace(group[0], kl=sum(point.kl for point in group) / len(group), share=max(p.share for p in group))
 
 
@@ -67,12 +70,30 @@ def by_size(found: Curves, tasks: Sequence[str]) -> dict[str, list[dict[str, flo
 
 
 def _figures(points: Sequence[Point]) -> dict[str, float]:
-    logs = np.log([max(point.kl, 1e-12) for point in points])
+    kls = [point.kl for point in points]
     return {
-        "kl": float(np.exp(logs.mean())),
-        "spread": float(np.exp(logs.std())),
+        "kl": geometric(kls),
+        "spread": math.exp(float(np.std(_logs(kls)))),
         "agreement": float(np.mean([point.agreement for point in points])),
     }
+
+
+def lines(found: Curves, tasks: Sequence[str]) -> dict[str, list[list[float]]]:
+    """For each method its line in the picture: share and KL, as the geometric mean over tasks."""
+    return {method: list(_line(of_task, tasks)) for method, of_task in found.items() if method != "fine-tune"}
+
+
+def _line(of_task: Mapping[str, Sequence[Point]], tasks: Sequence[str]) -> Iterator[list[float]]:
+    if not all(task in of_task for task in tasks):
+        return
+    last = float("inf")
+    for share in sorted({point.share for task in tasks for point in of_task[task]}):
+        best = [within(of_task[task], share) for task in tasks]
+        if all(best) and share <= LARGEST:
+            kl = geometric(point.kl for point in best if point)
+            if kl < last * 0.995:
+                last = kl
+                yield [share, kl]
 
 
 def promises(points: Sequence[Point], texts: int) -> dict[str, Any]:
@@ -133,7 +154,7 @@ def ablations(points: Iterable[Point]) -> dict[str, dict[str, float]]:
     for point in points:
         is_one = point.method.startswith(("ablation", "levels")) and point.texts == FEW
         if is_one and point.task in TWO_CLASSES and not point.task_seed:
-            groups[point.method, point.setting].append(max(point.kl, 1e-12))
+            groups[point.method, point.setting].append(point.kl)
     table: dict[str, dict[str, float]] = defaultdict(dict)
     for (method, setting), values in groups.items():
         table[method][setting] = geometric(values)

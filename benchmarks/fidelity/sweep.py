@@ -72,16 +72,16 @@ class Bench:
         dtscodec.encode(base_directory(), self.directory, path, config, task=self.task.name, force=True)
         return path
 
-    def peer(self, setting: Setting, matrices: Matrices, seed: int) -> None:
+    def peer(self, setting: Setting, matrices: Matrices, seed: int, counts: tuple[int, ...] = (FEW,)) -> None:
         """Code the matrices as a peer does; heads count in float16, vectors stay the base's at no cost."""
-        if self.log.has(setting.peer, setting.label, seed, FEW):
+        if self.log.has(setting.peer, setting.label, seed, counts[0]):
             return
         start = time.perf_counter()
         coded = setting.code(matrices, seed)
         seconds = time.perf_counter() - start
         size = coded.size + self.weights.head_bytes()
         if size <= LARGEST * self.weights.nbytes():
-            self.add(setting.peer, setting.label, seed, size, self.weights.decoded(coded.deltas), seconds, (FEW,))
+            self.add(setting.peer, setting.label, seed, size, self.weights.decoded(coded.deltas), seconds, counts)
 
     def add(
         self,
@@ -94,10 +94,10 @@ class Bench:
         counts: tuple[int, ...],
     ) -> None:
         """Judge a model on the first so many texts, for each of the counts."""
+        error, share = self.weights.error(state), size / self.weights.nbytes()
+        fixed = (self.task.name, self.task.seed, method, setting, seed, size, share, error)
         for count in counts:
             figures: dict[str, Any] = behaviour(self.judge.judge(state, count))
-            error, share = self.weights.error(state), size / self.weights.nbytes()
-            fixed = (self.task.name, self.task.seed, method, setting, seed, size, share, error)
             self.log.add(Point(*fixed, **figures, seconds=round(seconds, 2)))
 
 
@@ -129,12 +129,7 @@ def bitdelta(bench: Bench) -> None:
     matrices = Matrices(bench.weights.matrices())
     for setting in settings():
         if setting.peer.startswith("BitDelta") and "left" not in setting.label:
-            if bench.log.has(setting.peer, setting.label, 0, bench.texts):
-                continue
-            coded = setting.code(matrices, 0)
-            size = coded.size + bench.weights.head_bytes()
-            state = bench.weights.decoded(coded.deltas)
-            bench.add(setting.peer, setting.label, 0, size, state, 0.0, (bench.texts, FEW))
+            bench.peer(setting, matrices, 0, (bench.texts, FEW))
 
 
 def peers(bench: Bench) -> None:

@@ -38,6 +38,21 @@ def at_price(options: Mapping[Key, Options], price: float) -> Choices:
     return {key: option.best(price) for key, option in options.items()}
 
 
+def at_last_price(
+    options: Mapping[Key, Options], begin: float, end: float, holds: Callable[[Choices], bool]
+) -> Choices:
+    """The choices at the price nearest to `end` at which something holds that holds at `begin`: by bisection."""
+    chosen = at_price(options, begin)
+    for _ in range(HALVINGS):
+        price = begin**0.5 * end**0.5
+        trial = at_price(options, price)
+        if holds(trial):
+            chosen, begin = trial, price
+        else:
+            end = price
+    return chosen
+
+
 def allocate(options: Mapping[Key, Options], budget: int, size_of: Measure) -> Choices:
     """The choices of most worth in a file of at most `budget` bytes.
 
@@ -72,19 +87,10 @@ def allocate(options: Mapping[Key, Options], budget: int, size_of: Measure) -> C
 
 def _spend(options: Mapping[Key, Options], payload: int) -> Choices:
     """The best choices whose costs add up to at most so many bytes."""
-    low, high = CHEAPEST, DEAREST
-    chosen = at_price(options, low)
-    if total_cost(chosen) <= payload:
-        return chosen
-    chosen = at_price(options, high)
-    for _ in range(HALVINGS):
-        price = low**0.5 * high**0.5
-        trial = at_price(options, price)
-        if total_cost(trial) <= payload:
-            chosen, high = trial, price
-        else:
-            low = price
-    return chosen
+    everything = at_price(options, CHEAPEST)
+    if total_cost(everything) <= payload:
+        return everything
+    return at_last_price(options, DEAREST, CHEAPEST, lambda trial: total_cost(trial) <= payload)
 
 
 def _fill(options: Mapping[Key, Options], chosen: Choices, budget: int, size_of: Measure) -> Choices:

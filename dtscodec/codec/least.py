@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from dtscodec.codec.allocate import CHEAPEST, DEAREST, HALVINGS, Choices, at_price, total_cost
+from dtscodec.codec.allocate import CHEAPEST, DEAREST, Choices, at_last_price, at_price, total_cost
 from dtscodec.codec.survey import Survey
 
 CLOSE = 0.985
@@ -45,16 +45,7 @@ def smallest_for(error: float, survey: Survey, error_of: Callable[[Choices], flo
 
 def _foretold(survey: Survey, error: float) -> Choices:
     """The cheapest choices that are foretold an error of at most so much."""
-    low, high = CHEAPEST, DEAREST
-    chosen = at_price(survey.options, low)
-    for _ in range(HALVINGS):
-        price = low**0.5 * high**0.5
-        trial = at_price(survey.options, price)
-        if _expected(survey, trial) <= error:
-            chosen, low = trial, price
-        else:
-            high = price
-    return chosen
+    return at_last_price(survey.options, CHEAPEST, DEAREST, lambda trial: _expected(survey, trial) <= error)
 
 
 def _expected(survey: Survey, choices: Choices) -> float:

@@ -78,7 +78,13 @@ def rounding_noise(stored: Tensor, delta: Tensor) -> Noise:
 def _rounded_to(stored: Tensor) -> torch.dtype:
     """The narrowest dtype that holds all the values."""
     narrower = (torch.bfloat16, torch.float16) if stored.dtype in (torch.float32, torch.float64) else ()
-    return next((dtype for dtype in narrower if torch.equal(stored.to(dtype).to(stored.dtype), stored)), stored.dtype)
+    flat = stored.reshape(-1)
+    parts = [flat[begin : begin + ELEMENTS_AT_ONCE] for begin in range(0, len(flat), ELEMENTS_AT_ONCE)]
+
+    def is_held(dtype: torch.dtype) -> bool:
+        return all(torch.equal(part.to(dtype).to(part.dtype), part) for part in parts)
+
+    return next(filter(is_held, narrower), stored.dtype)
 
 
 def _unit(stored: Tensor) -> Tensor:
