@@ -13,9 +13,10 @@ from typing import Any
 from benchmarks.demo import commands, data, report
 from benchmarks.demo.finetune import base_directory
 from benchmarks.fidelity import picture, summary
+from benchmarks.fidelity.half import half_rows
 from benchmarks.fidelity.judge import FEW
 from benchmarks.fidelity.report import markdown
-from benchmarks.fidelity.shown import lora_rows, package_rows
+from benchmarks.fidelity.shown import container_row, lora_rows, package_rows
 from benchmarks.fidelity.sweep import Bench
 from benchmarks.fidelity.tasks import FULL, LORA, TWO_CLASSES, Task
 from benchmarks.fidelity.work import limit, measure
@@ -60,6 +61,7 @@ def _result(cache: Path, folder: Path, options: argparse.Namespace) -> dict[str,
         limits = {name: pool.submit(limit, Task(name), cache, folder, options.texts) for name in LIMITED}
         distance = {name: run.result() for name, run in limits.items()}
     two, sixteen = (summary.curves(points), [*TWO_CLASSES]), (summary.curves(points), [data.SIXTEEN])
+    lora, tweets = (Bench(Task(name), cache, folder, options.texts) for name in (LORA, "tweets"))
     return {
         **report.circumstances(),
         "texts": options.texts,
@@ -68,11 +70,13 @@ def _result(cache: Path, folder: Path, options: argparse.Namespace) -> dict[str,
         "sixteen": summary.by_size(*sixteen),
         "curves": {"two_classes": summary.lines(*two), "sixteen": summary.lines(*sixteen)},
         "promises": summary.promises(points, options.texts),
-        "lora": lora_rows(Bench(Task(LORA), cache, folder, options.texts)),
+        "lora": lora_rows(lora),
+        "half": half_rows(lora.weights),
+        "container": container_row(tweets),
         "ablations": summary.ablations(points),
         "seeds": summary.seeds(points, options.texts),
         "distances": distance,
-        "packages": package_rows(Bench(Task("tweets"), cache, folder, options.texts), options.python),
+        "packages": package_rows(tweets, options.python),
     }
 
 

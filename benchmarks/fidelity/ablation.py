@@ -18,7 +18,7 @@ from dtscodec.codec.size import Size
 SIZES = ("0.1%", "0.8%")
 VARIANTS = {
     "best": Recipe(),
-    "levels of the paper": Recipe(fitted_levels=False),
+    "levels of Lloyd and Max": Recipe(fitted_levels=True),
     "no refits": Recipe(rounds=0),
     "no gain": Recipe(gain=None),
     "gain by the norm kept (a = 1)": Recipe(gain=1.0),
@@ -67,7 +67,8 @@ def _code_books() -> Iterator[tuple[str, int, str]]:
 def _counted(bench: Bench, method: str, size: str, count: int, scope: str) -> None:
     """Components in code books that the format need not have: bytes are counted, not written.
 
-    The largest components for their bytes until the size is spent; refits and gain as in `best`, one code book only.
+    The largest components for their bytes until the size is spent; refits and gain as in `best`, one code book only, of
+    Lloyd-Max levels at every size.
     """
     if bench.log.has(method, size, 0, FEW):
         return
@@ -105,9 +106,10 @@ def _cost(moved: Moved, count: int, scope: str) -> int:
 
 def _decoded(moved: Moved, rank: int, count: int, scope: str) -> Tensor:
     factors = leading_factors(moved.values, rank)
-    refined = Refined(moved.values, factors, [2] * rank, Recipe(levels=count, per_vector=scope == "vector"))
+    recipe = Recipe(fitted_levels=True, levels=count, per_vector=scope == "vector")
+    refined = Refined(moved.values, factors, [2] * rank, recipe)
     scales = refined.solve_scales(lambda numbers: numbers)
-    scales = scales * refined.gain(scales, 2.0, 0.0)
+    scales = scales * refined.gain(scales, 0.0)
     whole = torch.zeros(moved.height, moved.columns)
     rows = torch.ones(moved.height, dtype=torch.bool) if moved.rows is None else torch.from_numpy(moved.rows)
     columns = torch.ones(moved.columns, dtype=torch.bool) if moved.cols is None else torch.from_numpy(moved.cols)

@@ -1,8 +1,10 @@
 """The result of a run as Markdown."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.fidelity.half import DELTA, WEIGHT
 from benchmarks.fidelity.summary import SHARES
 from benchmarks.fidelity.sweep import AT_PAPERS
 
@@ -15,6 +17,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         "## The same, sixteen classes\n\n" + _sizes(result["sixteen"]),
         "## `best` against `paper` and BitDelta, all test texts\n\n" + _promises(result["promises"]),
         "## A LoRA of rank 16 on query and value, merged in fp32\n\n" + _lora(result["lora"]),
+        _half(result["half"]),
+        "## A small pack's container\n\n" + _container(result["container"]),
         "## What each ingredient is worth\n\n" + _ablations(result["ablations"]),
         "## Other training seeds: KL\n\n" + _seeds(result["seeds"]),
         "## Distance to the limit\n\n" + _distances(result["distances"]),
@@ -96,6 +100,32 @@ def _figures(figures: Mapping[str, float]) -> list[str]:
 def _lora(rows: Sequence[Mapping[str, Any]]) -> str:
     head = ["asked for", "bytes", "share", "KL", "agrees", "accuracy", "delta's error", "ranks", "bits"]
     return _table(head, [[row["asked"], *_figures(row), row["ranks"], row["bits"]] for row in rows])
+
+
+def _half(rows: Sequence[Mapping[str, Any]]) -> str:
+    cells = [
+        [row["factors"], f"{row['bytes']:,}", _share(row["share"]), _ranks(row), f"{100 * row['within_one_ulp']:.1f} %"]
+        for row in rows
+    ]
+    intro = (
+        f"Merged in bf16, each weight matrix at a root mean square of {WEIGHT} and its delta at {DELTA}, default size; "
+        "weights within one unit in the last place of the fine-tune's, of the matrices that changed:"
+    )
+    return f"{intro}\n\n" + _table(["factors", "bytes", "share", "ranks", "weights"], cells)
+
+
+def _ranks(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{count} of rank {rank}" for rank, count in sorted(Counter(row["ranks"]).items(), reverse=True))
+
+
+def _container(row: Mapping[str, Any]) -> str:
+    def part(name: str) -> str:
+        return f"{row[name]:,} bytes ({100 * row[name] / row['bytes']:.1f} %)"
+
+    return (
+        f"Of {row['bytes']:,} bytes (tweets, {row['asked']}): header, digests, index and padding {part('overhead')}; "
+        f"configuration and tokenizer files {part('files')}; which rows and columns are coded {part('bitmaps')}."
+    )
 
 
 def _ablations(table: Mapping[str, Mapping[str, float]]) -> str:

@@ -1,4 +1,4 @@
-"""What is measured on one fine-tune only: the merged LoRA, and the real packages."""
+"""What is measured on one fine-tune only: the merged LoRA, a small pack's container, and the real packages."""
 
 import tempfile
 from pathlib import Path
@@ -11,13 +11,15 @@ from benchmarks.demo.finetune import base_directory
 from benchmarks.fidelity.peers import packages
 from benchmarks.fidelity.sweep import Bench
 from dtscodec.codec.config import EncodeConfig
-from dtscodec.codec.inventory import tensor_sizes
+from dtscodec.codec.inventory import bitmap_bytes, overhead, tensor_sizes
+from dtscodec.codec.size import Size
 
 ASKED = {
     "--error 0.02": EncodeConfig(error=0.02),
     "--error 0.3": EncodeConfig(error=0.3),
     "default size": EncodeConfig(),
 }
+SMALL = "0.1%"
 RANKS = (1, 16)
 """Of sparse-llm's lossy mode; 16 is its default."""
 
@@ -51,6 +53,18 @@ def lora_rows(bench: Bench) -> list[dict[str, Any]]:
 def _span(values: Any) -> str:
     found = sorted(set(values))
     return "-" if not found else str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
+
+
+def container_row(bench: Bench) -> dict[str, Any]:
+    """What of a small pack belongs to no tensor."""
+    path = bench.encode(EncodeConfig(size=Size.parse(SMALL)))
+    with dtscodec.open(path) as pack:
+        sizes = tensor_sizes(pack)
+        container, bitmaps = overhead(pack, sizes), bitmap_bytes(pack)
+        files = pack.size - container - bitmaps - sum(tensor.size for tensor in sizes)
+        row = {"asked": SMALL, "bytes": pack.size, "overhead": container, "files": files, "bitmaps": bitmaps}
+    path.unlink()
+    return row
 
 
 def package_rows(bench: Bench, python: str) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from benchmarks.fidelity.tasks import LORA, Task, Weights
 from dtscodec.codec.config import EncodeConfig
 from dtscodec.codec.size import Size
 
-SIZES = ("0.03%", "0.05%", "0.1%", "0.15%", "0.25%", "0.5%", "1%", "2%", "3%")
+SIZES = ("0.03%", "0.05%", "0.1%", "0.12%", "0.15%", "0.25%", "0.5%", "1%", "2%", "3%")
 AT_PAPERS = "paper's bytes"
 PAPER_RANKS = (0.03, 0.1, 0.3)
 FEW_SIZES, FEW_RANKS = ("0.1%", "0.25%"), (0.1,)

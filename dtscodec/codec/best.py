@@ -76,8 +76,7 @@ class BestPart:
         widths = [band.bits for band in block.bands for _ in range(band.rank)]
         refined = Refined(values, leading_factors(values, block.rank), widths, recipe)
         scales = refined.solve_scales(_rounded_tensor)
-        if recipe.gain is not None:
-            scales *= refined.gain(scales, recipe.gain, moved.noise.edge / unit if moved.noise else 0.0)
+        scales *= refined.gain(scales, moved.noise.edge / unit if moved.noise else 0.0)
         return join_lowrank(0.0, refined.bands(scales * unit))
 
     def _values(self, block: Values) -> tuple[np.ndarray, tuple[bytes, ...]]:

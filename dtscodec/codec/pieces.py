@@ -122,11 +122,7 @@ def cut_tensor(fine: StoredTensor, base: StoredTensor | None, config: EncodeConf
     shared = None if base is None else shared_part(fine, base)
     if shared is None:
         return Cut(fine.name, fine.spec, [_new(fine, config)])
-    is_whole = shared[0] is fine
-    pieces, split = _cut_shared(*shared, config, is_whole)
-    if is_whole and not any(isinstance(piece, Delta) for piece in pieces):
-        # The bits differ, but not the values, as 0 and -0 do.
-        return Cut(fine.name, fine.spec, [raw_block(fine)])
+    pieces, split = _cut_shared(*shared, config, is_whole=shared[0] is fine)
     rows = shared[0].spec.shape[:1]
     if rows != fine.spec.shape[:1]:
         pieces = [*pieces, _new(fine.cut(*rows, *fine.spec.shape[:1]), config, split)]

@@ -9,6 +9,9 @@ KEPT = {2: 0.78, 4: 0.981, 8: 0.9998, 16: 1 - 2**-22, 32: 1.0}
 .0095 at sixteen (J. Max, 1960); refits come on top. 32 stands for exact bytes.
 """
 
+FOUR = 4
+"""Levels of a table in the format."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -19,7 +22,8 @@ class Recipe:
     rounds : int
         Refits of each factor in turn against the true delta.
     fitted_levels : bool
-        Lloyd-Max levels, not those of the published four groups.
+        Lloyd-Max levels, not those of the published four groups. They leave less squared error, but shrink what they
+        stand for: root mean squares keep its norm, and behaviour is closer.
     gain : float, optional
         Power of singular values by which directions count where a decoded delta is scaled to have the effect of the
         true one (`dtscodec.codec.refine.Refined.gain`). None: it is not scaled.
@@ -35,20 +39,24 @@ class Recipe:
     widths : tuple of int
         Bits an element that components may have.
     levels : int
-        Of a table for components of two bits. The format has four.
+        Of a table for components of two bits. The format has four; other numbers need `fitted_levels`.
     per_vector : bool
         A table for each vector of such components. `best` writes one for each factor.
     """
 
     rounds: int = 5
-    fitted_levels: bool = True
+    fitted_levels: bool = False
     gain: float | None = 2.0
     largest_gain: float = 1.5
     row_subsets: bool = True
     precision_worth: float = 0.15
     widths: tuple[int, ...] = (2, 4, 8, 16)
-    levels: int = 4
+    levels: int = FOUR
     per_vector: bool = False
+
+    def __post_init__(self) -> None:
+        if self.levels != FOUR and not self.fitted_levels:
+            raise ValueError(f"{self.levels} levels: only four have a published rule, others must be fitted")
 
     def worth(self, bits: int, vectors: int = 2) -> float:
         """Share of energy that coding at a width is counted to remove, from a component or from a single vector.
@@ -62,5 +70,5 @@ class Recipe:
 
 BEST = Recipe()
 
-LEAST_ERROR = Recipe(gain=None, precision_worth=1.0)
+LEAST_ERROR = Recipe(fitted_levels=True, gain=None, precision_worth=1.0)
 """For an error that is asked for: squared error is all that counts."""

@@ -173,8 +173,7 @@ class Refined:
     """
 
     def __init__(self, delta: Tensor, factors: Factors, widths: Sequence[int], recipe: Recipe) -> None:
-        self._delta, self._factors, self._widths = delta, factors, list(widths)
-        self._largest_gain = recipe.largest_gain
+        self._delta, self._factors, self._widths, self._recipe = delta, factors, list(widths), recipe
         self.u = Side((factors.u * factors.s).T.contiguous(), widths, recipe)
         self.v = Side(factors.v.contiguous(), widths, recipe)
         for _ in range(recipe.rounds):
@@ -197,23 +196,24 @@ class Refined:
         scales: Tensor = torch.linalg.solve(damped, wanted)
         return scales.float()
 
-    def gain(self, scales: Tensor, power: float, floor: float) -> float:
+    def gain(self, scales: Tensor, floor: float) -> float:
         """What the decoded delta is multiplied by to have the true one's effect.
 
         Least squares shrinks: what it leaves out is missing everywhere in the same sense, and a model's outputs come
         out too faint. The effect of a delta D on the outputs is its inner product with a gradient, and a gradient looks
-        like the delta that training made of it, strong directions even more so: G = sum_i s_i^a u_i v_i^T. The gain
-        makes <G, decoded> equal to <G, D>, within the recipe's limit, and the decoded delta no larger in norm than D.
+        like the delta that training made of it, strong directions even more so: G = sum_i s_i^a u_i v_i^T, with the
+        recipe's power a. The gain makes <G, decoded> equal to <G, D>, within the recipe's limit, and the decoded delta
+        no larger in norm than D. 1 if the recipe wants none.
 
         Parameters
         ----------
         scales : float32 [r]
-        power : float
-            a.
         floor : float
             Singular values up to this are noise, and no part of what is to be kept.
         """
-        factors = self._factors
+        factors, power = self._factors, self._recipe.gain
+        if power is None:
+            return 1.0
         spectrum = factors.spectrum.double()[factors.spectrum > floor]
         kept = ((self.u.plain() @ factors.u).T @ (scales[:, None] * (self.v.plain() @ factors.v.T))).diagonal().double()
         weights = (factors.s.double() / factors.s[0]).pow(power)
@@ -223,7 +223,7 @@ class Refined:
             return 1.0
         true = float(spectrum.square().sum())
         decoded = float(scales.double() @ self._system() @ scales.double())
-        return max(1.0, min(wanted / got, math.sqrt(true / decoded), self._largest_gain))
+        return max(1.0, min(wanted / got, math.sqrt(true / decoded), self._recipe.largest_gain))
 
     def _system(self) -> Tensor:
         """Inner products of the components without their scales: float64 [r, r]."""

@@ -10,6 +10,7 @@ import torch
 
 import dtscodec
 from dtscodec import EncodeConfig
+from dtscodec.codec.inventory import tensor_sizes
 from dtscodec.errors import EncodeError, FormatError
 from tests.codec.published import published_quantizer
 from tests.support import CODING, assert_equals_reference, make_pack, spec_decoder, spec_tensors
@@ -99,3 +100,17 @@ def test_decoding_values_beyond_float32_does_not_warn(settings: dict[str, Any], 
         warnings.simplefilter("error")
         with dtscodec.decode(path, base) as decoded:
             assert decoded["w"].isfinite().all()
+
+
+@pytest.mark.parametrize("settings", CODING.values(), ids=CODING)
+def test_a_zero_that_changed_its_sign_is_no_change_unless_bytes_are_asked_for(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    base = {"w": torch.randn(64, 64)}
+    base["w"][::2] = -0.0
+    fine = {"w": base["w"] + 0}
+    assert base["w"].signbit().ne(fine["w"].signbit()).any()
+    for raw, kind in (((), "same"), (("w",), "raw")):
+        report = make_pack(base, fine, tmp_path / kind, raw=raw, **settings)
+        with dtscodec.open(report.path) as pack:
+            assert [tensor.kind for tensor in tensor_sizes(pack)] == [kind]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,17 +13,18 @@ from torch import Tensor
 
 from dtscodec.codec.dequantize import code_values
 from dtscodec.codec.factorize import leading_factors
-from dtscodec.codec.recipe import LEAST_ERROR, Recipe
+from dtscodec.codec.recipe import BEST, LEAST_ERROR, Recipe
 from dtscodec.codec.refine import Refined, balanced
 from dtscodec.format.parts import BandParts
 from dtscodec.format.streams import round_numbers
 
 few = settings(deadline=None, max_examples=25)
-FROM_SVD = Recipe(rounds=0, gain=None)
+RECIPES = LEAST_ERROR, replace(BEST, gain=None)
+"""Fitted levels, and those of the published four groups."""
 
 
 def in_bf16(numbers: Tensor) -> Tensor:
-    return torch.from_numpy(round_numbers(numbers.numpy(), "BF16")).reshape(numbers.shape).reshape(numbers.shape)
+    return torch.from_numpy(round_numbers(numbers.numpy(), "BF16")).reshape(numbers.shape)
 
 
 def power_law(seed: int, rows: int, columns: int, power: float) -> Tensor:
@@ -67,15 +69,15 @@ def error(delta: Tensor, widths: Sequence[int], recipe: Recipe = LEAST_ERROR) ->
 
 
 @few
-@given(deltas, st.integers(1, 16))
-def test_five_rounds_have_no_larger_error_than_none(delta: Tensor, rank: int) -> None:
-    assert error(delta, [2] * rank) <= error(delta, [2] * rank, FROM_SVD) * (1 + 1e-6)
+@given(deltas, st.integers(1, 16), st.sampled_from(RECIPES))
+def test_five_rounds_have_no_larger_error_than_none(delta: Tensor, rank: int, recipe: Recipe) -> None:
+    assert error(delta, [2] * rank, recipe) <= error(delta, [2] * rank, replace(recipe, rounds=0)) * (1 + 1e-6)
 
 
 @few
-@given(deltas, descending())
-def test_the_error_is_never_above_the_norm_of_the_delta(delta: Tensor, widths: list[int]) -> None:
-    assert error(delta, widths) <= float(delta.double().square().sum()) * (1 + 1e-6)
+@given(deltas, descending(), st.sampled_from(RECIPES))
+def test_the_error_is_never_above_the_norm_of_the_delta(delta: Tensor, widths: list[int], recipe: Recipe) -> None:
+    assert error(delta, widths, recipe) <= float(delta.double().square().sum()) * (1 + 1e-6)
 
 
 @few
@@ -86,9 +88,9 @@ def test_the_error_is_never_below_that_of_the_best_matrix_of_the_rank(delta: Ten
 
 
 @few
-@given(deltas, descending(), st.sampled_from([1e-3, 1e-2, 0.1, 1.0]))
-def test_no_change_of_one_scale_lowers_the_error(delta: Tensor, widths: list[int], by: float) -> None:
-    components, scales = refined(delta, widths)
+@given(deltas, descending(), st.sampled_from(RECIPES), st.sampled_from([1e-3, 1e-2, 0.1, 1.0]))
+def test_no_change_of_one_scale_lowers_the_error(delta: Tensor, widths: list[int], recipe: Recipe, by: float) -> None:
+    components, scales = refined(delta, widths, recipe)
     u, v = components.u.plain().double(), components.v.plain().double()
 
     def square_error(of: Tensor) -> float:
@@ -116,8 +118,8 @@ def test_what_least_squares_leaves_is_orthogonal_to_what_it_takes(delta: Tensor,
 def test_the_gain_is_at_least_1_and_makes_no_delta_larger_than_the_true_one(
     delta: Tensor, widths: list[int], power: float, floor: float
 ) -> None:
-    components, scales = refined(delta, widths)
-    gain = components.gain(scales, power, floor)
+    components, scales = refined(delta, widths, replace(LEAST_ERROR, gain=power))
+    gain = components.gain(scales, floor)
     assert gain >= 1
     if gain > 1:
         singular = torch.linalg.svdvals(delta.double())
@@ -130,21 +132,21 @@ def test_the_gain_is_at_least_1_and_makes_no_delta_larger_than_the_true_one(
 @given(small, st.sampled_from([0.5, 1.0, 2.0, 4.0]))
 def test_the_gain_gives_the_decoded_delta_the_effect_of_the_true_one_unless_capped(delta: Tensor, power: float) -> None:
     rank = min(delta.shape)
-    components, scales = refined(delta, [2] * rank)
+    components, scales = refined(delta, [2] * rank, replace(LEAST_ERROR, gain=power))
     u, s, v = torch.linalg.svd(delta.double(), full_matrices=False)
     gradient = (u * (s / s[0]).pow(power)) @ v
     plain = decoded(components.bands(scales))
     wanted = float((gradient * delta.double()).sum() / (gradient * plain).sum())
     cap = float(s.norm() / plain.norm())
-    assert components.gain(scales, power, 0.0) == pytest.approx(max(1, min(wanted, cap)), rel=1e-4)
+    assert components.gain(scales, 0.0) == pytest.approx(max(1, min(wanted, cap)), rel=1e-4)
 
 
 def test_the_gain_in_full_is_below_its_cap_where_strong_directions_count_most() -> None:
     delta = power_law(0, 64, 64, 0.8)
-    components, scales = refined(delta, [2] * 64)
+    components, scales = refined(delta, [2] * 64, replace(LEAST_ERROR, gain=4.0))
     u, s, v = torch.linalg.svd(delta.double(), full_matrices=False)
     gradient = (u * (s / s[0]).pow(4)) @ v
-    gain = components.gain(scales, 4, 0.0)
+    gain = components.gain(scales, 0.0)
     scaled = decoded(components.bands(scales * gain))
     assert gain > 1.001
     assert float(scaled.norm()) < float(s.norm()) * 0.999
@@ -154,8 +156,8 @@ def test_the_gain_in_full_is_below_its_cap_where_strong_directions_count_most() 
 @few
 @given(deltas, st.integers(1, 12))
 def test_components_that_all_point_away_have_no_gain(delta: Tensor, rank: int) -> None:
-    components, scales = refined(delta, [2] * rank)
-    assert components.gain(-scales, 2.0, 0.0) == 1
+    components, scales = refined(delta, [2] * rank, BEST)
+    assert components.gain(-scales, 0.0) == 1
 
 
 @few

@@ -27,7 +27,7 @@ def in_bf16(numbers: Tensor) -> Tensor:
 
 def gain(delta: Tensor, rank: int, limit: float) -> float:
     components = Refined(delta, leading_factors(delta, rank), [2] * rank, Recipe(largest_gain=limit))
-    return components.gain(components.solve_scales(in_bf16), 2.0, 0.0)
+    return components.gain(components.solve_scales(in_bf16), 0.0)
 
 
 @few
@@ -67,3 +67,9 @@ def test_the_same_matrix_has_the_same_fit_to_the_last_bit(delta: Tensor, rank: i
         )
     for one, other in zip(first, again, strict=True):
         assert torch.equal(one, other)
+
+
+def test_levels_of_another_number_than_four_must_be_fitted() -> None:
+    assert Recipe(levels=8, fitted_levels=True).levels == 8
+    with pytest.raises(ValueError, match="8 levels"):
+        Recipe(levels=8, fitted_levels=False)
