@@ -1,4 +1,6 @@
-"""What each ingredient of `best` is worth: the same sizes with one of them taken out, as real files."""
+"""What each ingredient of `best` is worth: the same sizes with one of them taken out, as real files; and code books
+that the format lacks, counted.
+"""
 
 import math
 from collections.abc import Iterator
@@ -34,11 +36,16 @@ ROWS_OF_TALL = 1024
 
 
 def ablate(bench: Bench) -> None:
-    """Every variant at every size, then code books of other sizes and scopes."""
+    """Every variant at every size."""
     for size in SIZES:
         for name, recipe in VARIANTS.items():
             bench.file(f"ablation: {name}", size, EncodeConfig(size=Size.parse(size), recipe=recipe), few=True)
         _without_pooling(bench, size)
+
+
+def vary_levels(bench: Bench) -> None:
+    """Code books of other sizes and scopes, at every size."""
+    for size in SIZES:
         for method, count, scope in _code_books():
             _counted(bench, method, size, count, scope)
 

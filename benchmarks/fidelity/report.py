@@ -128,14 +128,20 @@ def _container(row: Mapping[str, Any]) -> str:
     )
 
 
-def _ablations(table: Mapping[str, Mapping[str, float]]) -> str:
-    sizes = sorted({size for row in table.values() for size in row}, key=lambda size: float(size.rstrip("%")))
-    rows = [
-        [_named(method), *(f"{row[size]:.5f}" if size in row else "-" for size in sizes)]
-        for method, row in table.items()
-    ]
-    note = "Levels: bytes are counted, not written; one code book for all components, no bitmaps, no vectors."
-    return _table(["KL, geometric mean of four tasks", *sizes], rows) + f"\n\n{note}"
+def _ablations(tables: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    two, sixteen = tables["two_classes"], tables["sixteen"]
+    sizes = sorted({size for row in two.values() for size in row}, key=lambda size: float(size.rstrip("%")))
+
+    def cells(row: Mapping[str, float]) -> list[str]:
+        return [f"{row[size]:.5f}" if size in row else "-" for size in sizes]
+
+    rows = [[_named(method), *cells(row), *cells(sixteen.get(method, {}))] for method, row in two.items()]
+    head = ["KL", *sizes, *(f"sixteen classes, {size}" for size in sizes)]
+    note = (
+        "Geometric mean of four tasks of two classes, and one task of sixteen. Levels: Lloyd-Max, bytes are counted, "
+        "not written; one code book for all components, no bitmaps, no vectors."
+    )
+    return _table(head, rows) + f"\n\n{note}"
 
 
 def _named(method: str) -> str:

@@ -148,15 +148,15 @@ def paired(ours: Point, theirs: Point) -> float:
     return float(difference.mean() / error) if error else 0.0
 
 
-def ablations(points: Iterable[Point]) -> dict[str, dict[str, float]]:
-    """Geometric mean of the KL over the two-class tasks, by variant and size."""
+def ablations(points: Iterable[Point], tasks: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Geometric mean of the KL over some tasks, by variant and size; variants of levels last."""
     groups: dict[tuple[str, str], list[float]] = defaultdict(list)
     for point in points:
         is_one = point.method.startswith(("ablation", "levels")) and point.texts == FEW
-        if is_one and point.task in TWO_CLASSES and not point.task_seed:
+        if is_one and point.task in tasks and not point.task_seed:
             groups[point.method, point.setting].append(point.kl)
     table: dict[str, dict[str, float]] = defaultdict(dict)
-    for (method, setting), values in groups.items():
+    for (method, setting), values in sorted(groups.items(), key=lambda item: item[0][0].startswith("levels")):
         table[method][setting] = geometric(values)
     return dict(table)
 
