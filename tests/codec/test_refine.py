@@ -69,9 +69,9 @@ def error(delta: Tensor, widths: Sequence[int], recipe: Recipe = LEAST_ERROR) ->
 
 
 @few
-@given(deltas, st.integers(1, 16), st.sampled_from(RECIPES))
-def test_five_rounds_have_no_larger_error_than_none(delta: Tensor, rank: int, recipe: Recipe) -> None:
-    assert error(delta, [2] * rank, recipe) <= error(delta, [2] * rank, replace(recipe, rounds=0)) * (1 + 1e-6)
+@given(deltas, st.integers(4, 16), st.sampled_from(RECIPES))
+def test_five_rounds_lower_the_error_of_several_components(delta: Tensor, rank: int, recipe: Recipe) -> None:
+    assert error(delta, [2] * rank, recipe) < error(delta, [2] * rank, replace(recipe, rounds=0))
 
 
 @few
