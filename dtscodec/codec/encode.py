@@ -163,7 +163,7 @@ class _Encoder:
         config = self._config
         if config.preset == "paper":
             return lambda cut: plan_paper(cut, config)
-        survey = Survey(config)
+        survey = Survey(config, tuple(self._fine.specs.values()))
         for cut in self._cuts(progress):
             survey.add(cut)
         if config.rank is not None:

@@ -7,10 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dtscodec.codec.moved import square
+from dtscodec.codec.spectrum import completed
+from dtscodec.codec.subspace import EXTRA, leading_triplets
 from dtscodec.errors import EncodeError
 
 ROWS_AT_ONCE = 2**22
 """Elements of a matrix that are widened to float64 at a time."""
+SMALL_SIDE = 768
+"""Matrices up to this side are decomposed in full: it takes no time that counts."""
+FEW = 4
 
 
 def truncated_svd(delta: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -42,20 +48,42 @@ def truncated_svd(delta: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     return canonical_signs(u[:, :rank], s[:rank], v[:rank])
 
 
-def singular_values(delta: Tensor) -> Tensor:
-    """All singular values of a matrix, float32 [m, n]: float64 [min(m, n)], descending.
+def singular_values(delta: Tensor, least: int | None = None, share: float = 0.0) -> Tensor:
+    """All singular values of a matrix, descending.
 
     From the Gram matrix of the shorter side in float64, whose rounding is far below that of a float32 SVD: a tall
-    matrix, such as an embedding, takes no more than its short side squared.
+    matrix, such as an embedding, takes no more than its short side squared. If few are needed of many, only these are
+    computed (`dtscodec.codec.subspace`), and the others estimated (`dtscodec.codec.spectrum`).
+
+    Parameters
+    ----------
+    delta : float32 [m, n]
+    least : int, optional
+        How many of them must be computed; by default all.
+    share : float
+        Share of the squared norm that the computed ones must hold: as many more are computed.
+
+    Returns
+    -------
+    float64 [min(m, n)]
     """
+    count = min(delta.shape) if least is None else least
     with _lapack_errors():
+        while _are_few(count, delta):
+            leading, whole = leading_triplets(delta, count)[1], square(delta)
+            if float(leading.square().sum()) >= share * whole:
+                return completed(leading, whole, min(delta.shape))
+            count *= 2
         squares: Tensor = torch.linalg.eigvalsh(gram(delta))
     return squares.clamp(min=0).sqrt().flip(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """The leading singular triplets of a matrix, as of `truncated_svd`, and all its singular values, descending."""
+    """The leading singular triplets of a matrix, as of `truncated_svd`, and all its singular values, descending.
+
+    Those beyond the triplets may be estimates.
+    """
 
     u: Tensor
     s: Tensor
@@ -64,12 +92,16 @@ class Factors:
 
 
 def leading_factors(delta: Tensor, rank: int) -> Factors:
-    """As `truncated_svd`, by way of the shorter side's Gram matrix as in `singular_values`.
+    """As `truncated_svd`, by way of the shorter side's Gram matrix or by subspace iteration, as `singular_values`.
 
     Vectors of singular values that are zero to working precision are zero on the longer side.
     """
     rows, columns = delta.shape
     with _lapack_errors():
+        if _are_few(rank, delta):
+            u, leading, v = leading_triplets(delta, rank)
+            spectrum = completed(leading, square(delta), min(rows, columns)).float()
+            return Factors(*canonical_signs(u, leading.float(), v), spectrum)
         squares, vectors = torch.linalg.eigh(gram(delta))
     spectrum = squares.clamp(min=0).sqrt().flip(0).float()
     s, short = spectrum[:rank], vectors.flip(1)[:, :rank].float()
@@ -79,6 +111,12 @@ def leading_factors(delta: Tensor, rank: int) -> Factors:
     else:
         u, v = (delta @ short) * inverse, short.T
     return Factors(*canonical_signs(u, s, v), spectrum)
+
+
+def _are_few(count: int, delta: Tensor) -> bool:
+    """Whether subspace iteration finds so many singular triplets sooner than a Gram matrix finds all."""
+    side = min(delta.shape)
+    return side > SMALL_SIDE and FEW * (count + EXTRA) <= side
 
 
 def gram(delta: Tensor) -> Tensor:

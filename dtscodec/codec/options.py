@@ -4,7 +4,8 @@ Worth is squared norm of the delta that a choice removes, as the recipe counts i
 here codes anything: costs follow from shapes, worth from singular values and sums of squares.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
@@ -39,6 +40,10 @@ UNSEEN = 0.01
 """Share of a delta's energy that may lie under the rounding noise where its rank is counted."""
 NEW_MATRIX_SIDE = 64
 """New matrices with sides of at least so many may be coded by singular vectors, if nothing better can be paid for."""
+AMPLE = 2
+"""How many times the components of an even share in the budget are looked at: strong matrices get more than that."""
+LEAST_KNOWN = 160
+"""Singular values that are looked at in any case: adapters have ranks up to 128."""
 HALF_VALUES = (2.0**-17, 2.0**15)
 """Root mean square and largest magnitude of values that float16 holds well enough."""
 HALF_FACTORS = (2.0**-34, 2.0**8)
@@ -66,6 +71,28 @@ class Choice:
     worth: float
     removed: float
     bitmaps: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """How much of a spectrum a choice may depend on; what is beyond is estimated, where that saves time.
+
+    Parameters
+    ----------
+    density : float
+        Bytes of the pack for each parameter; 0 if no size is asked for.
+    share : float
+        Share of the energy that singular values must be known of.
+    """
+
+    density: float
+    share: float
+
+    def of(self, shape: Sequence[int]) -> tuple[int, float]:
+        """Singular values of a matrix that must be known at the least, and the share of its energy."""
+        component = sum(vector_bytes(side, 2) for side in shape) + NUMBER
+        even = self.density * math.prod(shape) / component
+        return max(LEAST_KNOWN, int(AMPLE * even)), self.share
 
 
 class Options(Protocol):
@@ -129,9 +156,9 @@ class Spectrum:
     recipe: Recipe
 
     @classmethod
-    def of(cls, moved: Moved, recipe: Recipe) -> "Spectrum":
+    def of(cls, moved: Moved, recipe: Recipe, demand: Demand) -> "Spectrum":
         """The spectrum of what moved."""
-        singular = singular_values(moved.values)
+        singular = singular_values(moved.values, *demand.of(moved.values.shape))
         squares = singular.square() if moved.noise is None else signal_energies(singular, moved.noise)
         energies = squares[squares > 0].numpy()[:MAX_COMPONENTS]
         rows, columns = moved.values.shape
@@ -241,7 +268,7 @@ class Matrix:
         yield from (other for other in self.others if other.cost > choice.cost and other.worth > choice.worth)
 
 
-def options_of(piece: CodedBlock | Delta | New, config: EncodeConfig) -> Options:
+def options_of(piece: CodedBlock | Delta | New, config: EncodeConfig, demand: Demand) -> Options:
     """The ways to store a piece.
 
     With a rank in the config there is one way only.
@@ -251,7 +278,7 @@ def options_of(piece: CodedBlock | Delta | New, config: EncodeConfig) -> Options
     if piece.stored.spec.nbytes <= ALWAYS_EXACT:
         return Listed((_fixed(raw_block(piece.stored, piece.split)),), 0.0)
     if isinstance(piece, New):
-        return _options_of_new(piece, config)
+        return _options_of_new(piece, config, demand)
     energy = piece.moved.signal_square
     if config.rank is not None:
         return Listed((_of_rank(piece, config),), energy)
@@ -259,7 +286,7 @@ def options_of(piece: CodedBlock | Delta | New, config: EncodeConfig) -> Options
     unchanged = Choice(Same(height, base), 0, 0.0, 0.0)
     if piece.is_matrix:
         others = unchanged, _plain(piece, energy, config.effective_recipe)
-        return Matrix(_spectra(piece.moved, config.effective_recipe), others, energy)
+        return Matrix(_spectra(piece.moved, config.effective_recipe, demand), others, energy)
     exact = _exact(piece, config.effective_recipe.worth(32, vectors=1) * energy, energy)
     return Listed((unchanged, *_values(piece, energy, config.effective_recipe), exact), energy)
 
@@ -293,12 +320,12 @@ def _fits_half(moved: Moved) -> bool:
     return rms >= HALF_VALUES[0] and moved.largest <= HALF_VALUES[1]
 
 
-def _spectra(moved: Moved, recipe: Recipe) -> tuple[Spectrum, ...]:
+def _spectra(moved: Moved, recipe: Recipe, demand: Demand) -> tuple[Spectrum, ...]:
     """Of all coded rows; of a tall matrix also of those that moved most, if few hold much of what moved."""
     rows, columns = moved.values.shape
     shares = ROW_SHARES if recipe.row_subsets and rows >= TALL * columns else ROW_SHARES[:1]
     counts = sorted({max(columns, int(rows * share)) for share in shares}, reverse=True)
-    return tuple(Spectrum.of(moved.largest_rows(count), recipe) for count in counts)
+    return tuple(Spectrum.of(moved.largest_rows(count), recipe, demand) for count in counts)
 
 
 def _of_rank(piece: Delta, config: EncodeConfig) -> Choice:
@@ -314,7 +341,7 @@ def _of_rank(piece: Delta, config: EncodeConfig) -> Choice:
     return choice
 
 
-def _options_of_new(piece: New, config: EncodeConfig) -> Options:
+def _options_of_new(piece: New, config: EncodeConfig, demand: Demand) -> Options:
     """A new tensor may be coded, but never left out: 8 or 16 bits, exact, or, if it is large, by singular vectors."""
     moved, energy = piece.moved, square(piece.moved.values)
     exact = _exact(piece, energy, energy)
@@ -324,7 +351,7 @@ def _options_of_new(piece: New, config: EncodeConfig) -> Options:
         return Listed((exact,), 0.0)
     if min(moved.values.shape) < NEW_MATRIX_SIDE:
         return Listed(tuple(choices), 0.0)
-    return Matrix((Spectrum.of(moved, config.effective_recipe),), tuple(choices), 0.0, is_new=True)
+    return Matrix((Spectrum.of(moved, config.effective_recipe, demand),), tuple(choices), 0.0, is_new=True)
 
 
 def _new_values(piece: New, energy: float) -> Iterator[Choice]:

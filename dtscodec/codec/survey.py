@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from dtscodec.codec.allocate import DEAREST, Choices, Key, TooSmallError, allocate, at_price, total_cost
 from dtscodec.codec.config import DEFAULT_SIZE, EncodeConfig
-from dtscodec.codec.options import NUMBERS, Choice, Options, options_of
+from dtscodec.codec.options import NUMBERS, Choice, Demand, Options, options_of
 from dtscodec.codec.pieces import Cut
 from dtscodec.errors import EncodeError
 from dtscodec.format.dtypes import TensorSpec
@@ -15,6 +15,9 @@ from dtscodec.format.writer import planned_size
 
 LEAF_BYTES = 4
 """Bytes of a base tensor's leaf that a pack holds; its whole digest is in the summary (spec section 7)."""
+
+KNOWN_ERROR = 0.5
+"""Of the error that is asked for: single matrices may have to be closer than all together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +40,17 @@ class Frame:
 
 @dataclass(slots=True)
 class Survey:
-    """Every tensor's pieces and their options, in the order of names."""
+    """Every tensor's pieces and their options, in the order of names.
+
+    Parameters
+    ----------
+    config : EncodeConfig
+    specs : sequence of TensorSpec
+        Of the fine-tune's tensors.
+    """
 
     config: EncodeConfig
+    specs: Sequence[TensorSpec]
     options: dict[Key, Options] = field(default_factory=dict)
     _tensors: list[tuple[str, TensorSpec, int, int]] = field(default_factory=list)
 
@@ -47,7 +58,7 @@ class Survey:
         """Add a tensor; only what the choice depends on is kept of it."""
         self._tensors.append((cut.name, cut.spec, cut.split, len(cut.pieces)))
         for place, piece in enumerate(cut.pieces):
-            self.options[cut.name, place] = options_of(piece, self.config)
+            self.options[cut.name, place] = options_of(piece, self.config, self._demand)
 
     def choose(self, frame: Frame, budget: int) -> Choices:
         """The best choices for a file of at most so many bytes.
@@ -83,13 +94,26 @@ class Survey:
         The default gives way to what must be in the pack, to new matrices in 8 bits, and to deltas of exactly a low
         rank, such as a merged LoRA's.
         """
-        specs = [spec for _, spec, *_ in self._tensors]
-        size = self.config.size or DEFAULT_SIZE
-        asked = size.in_bytes(sum(spec.nbytes for spec in specs), sum(spec.elements for spec in specs))
+        asked = self._asked()
         if self.config.size:
             return asked
         whole = {key: option.wanted or option.best(DEAREST) for key, option in self.options.items()}
         return max(asked, self.size(whole, frame))
+
+    def _asked(self) -> int:
+        """Bytes of the file that the config names, or the default."""
+        size = self.config.size or DEFAULT_SIZE
+        return size.in_bytes(sum(spec.nbytes for spec in self.specs), self._parameters())
+
+    def _parameters(self) -> int:
+        return sum(spec.elements for spec in self.specs)
+
+    @property
+    def _demand(self) -> Demand:
+        error = self.config.error
+        if error is not None:
+            return Demand(0.0, 1 - (KNOWN_ERROR * error) ** 2)
+        return Demand(self._asked() / max(1, self._parameters()), 0.0)
 
     def energy(self) -> float:
         """Squared norm of the whole delta, without rounding noise."""

@@ -115,8 +115,8 @@ def test_the_size_that_is_planned_is_that_of_the_file(count: int, dtype: torch.d
     pair = transformer(dtype)
     assume(count > 3_000 or not raw_head)
     config = EncodeConfig(size=Size.parse(f"{count}B"), recipe=QUICK, raw=("head*",) if raw_head else ())
-    survey = Survey(config)
     with open_checkpoint(pair.base) as base, open_checkpoint(pair.fine) as fine:
+        survey = Survey(config, tuple(fine.specs.values()))
         for name, spec in fine.specs.items():
             ours = StoredTensor(name, spec, fine.read(name))
             theirs = StoredTensor(name, base.specs[name], base.read(name)) if name in base.specs else None
