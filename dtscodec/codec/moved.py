@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dtscodec.codec.rounding import Noise
+from dtscodec.codec.rounding import ELEMENTS_AT_ONCE, Noise
 from dtscodec.format.blocks import BaseRows
 from dtscodec.format.parts import Mask, join_masks
 
@@ -114,4 +114,8 @@ def _count(mask: Mask | None) -> int | None:
 
 def square(tensor: Tensor) -> float:
     """Squared Frobenius norm, summed in float64."""
-    return float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2
+    flat, total = tensor.reshape(-1), 0.0
+    for begin in range(0, len(flat), ELEMENTS_AT_ONCE):
+        wide = flat[begin : begin + ELEMENTS_AT_ONCE].double()
+        total += float(wide @ wide)
+    return total

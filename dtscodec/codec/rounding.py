@@ -7,13 +7,15 @@ has singular values up to an edge; what of a delta lies below is not the fine-tu
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 MANTISSA_BITS = {torch.float16: 10, torch.bfloat16: 7, torch.float32: 23, torch.float64: 52}
 SMALLEST_EXPONENT = {torch.float16: -14, torch.bfloat16: -126, torch.float32: -126, torch.float64: -1022}
-ELEMENTS_AT_ONCE = 2**22
+EXPONENT = 0x7FF0 << 48
+"""Bits of a float64 that hold its exponent."""
+ELEMENTS_AT_ONCE = 2**17
+"""As many as caches hold: intermediate results in memory would take most of the time."""
 MARGIN = 1.05
 """Noise of finite size exceeds the edge of infinite matrices by a few percent."""
 ROUNDINGS = 12
@@ -89,10 +91,10 @@ def _rounded_to(stored: Tensor) -> torch.dtype:
 
 def _unit(stored: Tensor) -> Tensor:
     """One unit in the last place of each weight: float64."""
-    smallest = SMALLEST_EXPONENT[stored.dtype]
-    exponent = (torch.frexp(stored.double()).exponent - 1).clamp(min=smallest)
-    exponent[stored == 0] = smallest
-    return torch.from_numpy(np.ldexp(1.0, (exponent - MANTISSA_BITS[stored.dtype]).numpy()))
+    # What remains of a float64 without sign and mantissa is the power of two below it; 0 of a subnormal one.
+    power = (stored.double().view(torch.int64) & EXPONENT).view(torch.float64)
+    smallest: float = 2.0 ** SMALLEST_EXPONENT[stored.dtype]
+    return power.clamp(min=smallest) * 2.0 ** -MANTISSA_BITS[stored.dtype]
 
 
 def signal_energies(singular: Tensor, noise: Noise) -> Tensor:
