@@ -9,20 +9,19 @@ import argparse
 import json
 import math
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.demo.report import circumstances
+from benchmarks.watch import Taken, watch
 from dtscodec.checkpoints.torch_dtypes import Bytes, dtype_code, tensor_bytes
 from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.format.dtypes import TensorSpec
@@ -39,15 +38,7 @@ FACTOR, ALLOWANCE = 8, 400_000_000
 SHARD_BYTES = 500_000_000
 DELTA_RANK = 8
 PACK = "fine.dts.safetensors"
-SAMPLE_SECONDS = 0.02
 SEED = 0
-
-
-class Peak(NamedTuple):
-    """What a command took: bytes of anonymous memory at its peak, and seconds."""
-
-    anonymous: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +50,8 @@ class Result:
     tensors: int
     largest: int
     pack: int
-    encode: Peak
-    decode: Peak
+    encode: Taken
+    decode: Taken
 
     @property
     def limit(self) -> int:
@@ -161,38 +152,6 @@ def measure(folder: Path, gigabytes: float, dtype: torch.dtype) -> Result:
         encode=encode,
         decode=decode,
     )
-
-
-def watch(arguments: Sequence[str], folder: Path) -> Peak:
-    """Run a command of ours as a process of its own, looking at its memory until it ends."""
-    start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "dtscodec", *arguments], cwd=folder)
-    peak = 0
-    try:
-        while process.poll() is None:
-            peak = max(peak, anonymous_memory(process.pid))
-            time.sleep(SAMPLE_SECONDS)
-    finally:
-        process.kill()
-        code = process.wait()
-    if code != 0:
-        raise SystemExit(f"dtscodec {' '.join(arguments)}: expected exit code 0, got {code}")
-    return Peak(peak, time.perf_counter() - start)
-
-
-def anonymous_memory(pid: int) -> int:
-    """Bytes of anonymous memory of a process, in RAM or swapped out; 0 once it has ended.
-
-    >>> import os
-    >>> anonymous_memory(os.getpid()) > 1_000_000
-    True
-    """
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    return sum(1024 * int(fields[key].split()[0]) for key in ("RssAnon", "VmSwap") if key in fields)
 
 
 # Reporting

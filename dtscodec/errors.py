@@ -58,6 +58,10 @@ class RefusedError(DtsError, ValueError):
         self.section = section
         super().__init__(f"{reason}: {where}: {detail}")
 
+    def __reduce__(self) -> tuple[type["RefusedError"], tuple[Reason, str, str, str]]:
+        # By default the text alone would go to another process, which is no argument of this class.
+        return type(self), (self.reason, self.where, self.detail, self.section)
+
 
 class FormatError(RefusedError):
     """A pack breaks a rule of the format."""

@@ -174,6 +174,14 @@ class Base:
             self._keep(name, before, found)
         return data, found
 
+    def known_leaf(self, name: str) -> bytes | None:
+        """The leaf of a tensor if it need not be read for that."""
+        return self._known(name, self.checkpoint.signature(name))
+
+    def learn_leaf(self, name: str, found: bytes) -> None:
+        """Remember a leaf that another process took from the same file."""
+        self._keep(name, self.checkpoint.signature(name), found)
+
     def _known(self, name: str, signature: Signature | None) -> bytes | None:
         kept, found = self._leaves.get(name, (None, b""))
         if found and kept == signature:

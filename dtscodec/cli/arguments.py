@@ -58,6 +58,13 @@ def error(text: str) -> float:
     return value
 
 
+def count(text: str) -> int:
+    """An integer of at least 1."""
+    if not re.fullmatch(r"\d{1,6}", text) or not int(text):
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text!r}")
+    return int(text)
+
+
 def rename(text: str) -> tuple[str, str]:
     """OLD=NEW: how names of the fine-tune begin, and what they begin with in the base."""
     old, equals, new = text.partition("=")

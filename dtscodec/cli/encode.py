@@ -13,6 +13,8 @@ from dtscodec.cli.progress import progress_bar
 from dtscodec.errors import EncodeError, OutputError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from dtscodec import Base, EncodeConfig, EncodeReport
 
 _SUFFIXES = (".dts.safetensors", ".safetensors.index.json", ".bin.index.json", ".safetensors", ".bin", ".pt", ".pth")
@@ -75,6 +77,13 @@ def add_to(commands: "arguments.Subparsers") -> None:
         default=[],
         help="names of the fine-tune that begin with OLD begin with NEW in the base; repeatable",
     )
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=arguments.count,
+        default=1,
+        help="processes that decompose and code tensors, of one thread each; the pack is the same (default: 1)",
+    )
     parser.add_argument("--no-files", action="store_true", help="leave out configuration and tokenizer files")
     arguments.add_force(parser)
     parser.set_defaults(run=run, parser=parser)
@@ -98,11 +107,13 @@ def _encode_all(
 ) -> None:
     from dtscodec import Base
     from dtscodec.codec.folder import list_pack
+    from dtscodec.codec.workers import processes
 
     config = _config(options)
-    with Base(options.base) as base:
+    pool = processes(options.workers) if options.workers > 1 else nullcontext()
+    with Base(options.base) as base, pool as executor:
         for name, path in fine_tunes.items():
-            report = _encode_one(base, name, path, outputs[name], config, options.force)
+            report = _encode_one(base, name, path, outputs[name], config, options.force, executor)
             if directory:
                 list_pack(directory, name, report.path, report.pack_bytes, report.pack_id, Path(options.base))
 
@@ -127,7 +138,15 @@ def _config(options: argparse.Namespace) -> "EncodeConfig":
         parser.error(str(error))
 
 
-def _encode_one(base: "Base", name: str, path: str, out: Path, config: "EncodeConfig", force: bool) -> "EncodeReport":
+def _encode_one(
+    base: "Base",
+    name: str,
+    path: str,
+    out: Path,
+    config: "EncodeConfig",
+    force: bool,
+    executor: "Executor | None",
+) -> "EncodeReport":
     from dtscodec import encode
     from dtscodec.checkpoints.checkpoint import open_checkpoint
     from dtscodec.codec.encode import reads
@@ -135,7 +154,7 @@ def _encode_one(base: "Base", name: str, path: str, out: Path, config: "EncodeCo
     with open_checkpoint(path) as checkpoint:
         total = reads(config) * sum(spec.nbytes for spec in checkpoint.specs.values())
         with progress_bar(name, total) as progress:
-            report = encode(base, checkpoint, out, config, task=name, force=force, progress=progress)
+            report = encode(base, checkpoint, out, config, task=name, force=force, progress=progress, executor=executor)
     sizes = f"{show.size(report.fine_bytes)} -> {show.size(report.pack_bytes)}"
     share = show.percent(report.pack_bytes, report.fine_bytes)
     left_out = f", {100 * report.left_out:.1f} % of the delta left out" if report.left_out else ""

@@ -1,14 +1,13 @@
 """`--preset best`: a chosen option -> block and streams. The inverse is `dtscodec.codec.dequantize`."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dtscodec.codec.allocate import Choices
-from dtscodec.codec.code_tensor import Planner
 from dtscodec.codec.config import EncodeConfig
 from dtscodec.codec.dequantize import FIXED_LEVELS
 from dtscodec.codec.factorize import leading_factors
@@ -88,16 +87,12 @@ class BestPart:
         return join_values(Vectors(packed, levels, codes.size, block.bits), scales)
 
 
-def planner_of(choices: Choices, config: EncodeConfig) -> Planner:
-    """Gives every piece the block that has been chosen for it."""
-
-    def plan(cut: Cut) -> list[Part]:
-        return [
-            piece if isinstance(piece, CodedBlock) else _plan(piece, choices[cut.name, place], config)
-            for place, piece in enumerate(cut.pieces)
-        ]
-
-    return plan
+def plan_best(cut: Cut, choices: Sequence[Choice], config: EncodeConfig) -> list[Part]:
+    """Give every piece of a tensor the block that has been chosen for it."""
+    return [
+        piece if isinstance(piece, CodedBlock) else _plan(piece, choice, config)
+        for piece, choice in zip(cut.pieces, choices, strict=True)
+    ]
 
 
 def _plan(piece: Delta | New, choice: Choice, config: EncodeConfig) -> Part:

@@ -1,19 +1,16 @@
 """One tensor of a fine-tune -> its entry and streams."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from dtscodec.codec.config import keep_exact
 from dtscodec.codec.part import Part
-from dtscodec.codec.pieces import CodedBlock, Cut
+from dtscodec.codec.pieces import CodedBlock
 from dtscodec.errors import EncodeError
-from dtscodec.format.blocks import Same
+from dtscodec.format.blocks import BaseRows, Block, Same, Tie
+from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.streams import Streams
-
-Planner: TypeAlias = Callable[[Cut], list[Part]]
-"""Decides on a block for each piece of a tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +44,34 @@ class EncodedTensor:
     squares: Squares
 
 
-def code_tensor(cut: Cut, planner: Planner) -> EncodedTensor:
-    """Decide on blocks and code them.
+def code_tensor(name: str, spec: TensorSpec, split: int, parts: Sequence[Part]) -> EncodedTensor:
+    """Code the blocks that were decided on.
 
     Raises
     ------
     EncodeError
         A matrix cannot be decomposed, or its delta is too large for float32.
     """
-    parts, name, spec, split = planner(cut), cut.name, cut.spec, cut.split
-    del cut  # The fine-tune's bytes are not needed any more, and what follows needs memory.
     try:
         blocks = [part if isinstance(part, CodedBlock) else part.code() for part in parts]
     except EncodeError as error:
         raise EncodeError(f"{name}: {error}; {keep_exact(name)}") from error
     entry = TensorEntry(name, spec, tuple(coded.block for coded in blocks), split)
     return EncodedTensor(entry, [coded.streams for coded in blocks], sum(map(_squares, blocks), Squares()))
+
+
+def code_same(name: str, spec: TensorSpec, base: str) -> EncodedTensor:
+    """A tensor that is the base's of that name."""
+    return _alone(name, spec, Same(spec.matrix()[0], BaseRows(base, 0)))
+
+
+def code_tie(name: str, spec: TensorSpec, to: str) -> EncodedTensor:
+    """A tensor that equals another one of the fine-tune."""
+    return _alone(name, spec, Tie(spec.matrix()[0], to))
+
+
+def _alone(name: str, spec: TensorSpec, block: Block) -> EncodedTensor:
+    return EncodedTensor(TensorEntry(name, spec, (block,)), [Streams()], Squares())
 
 
 def _squares(coded: CodedBlock) -> Squares:

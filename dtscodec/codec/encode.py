@@ -1,10 +1,11 @@
 """Checkpoint -> pack file: every tensor of a fine-tune against its base, one at a time."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeAlias, TypeVar
 
 from dtscodec import __version__
 from dtscodec.checkpoints.attachments import Attachment, Carried, collect_files
@@ -12,24 +13,24 @@ from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.identity import Base, digest
 from dtscodec.checkpoints.names import NameMatch, match_names
 from dtscodec.codec.allocate import Choices
-from dtscodec.codec.best import planner_of
-from dtscodec.codec.code_tensor import Planner, Squares, code_tensor
+from dtscodec.codec.code_tensor import EncodedTensor, Squares, code_same, code_tie
 from dtscodec.codec.config import EncodeConfig
-from dtscodec.codec.delta import StoredTensor
-from dtscodec.codec.factorize import one_thread
 from dtscodec.codec.inputs import as_base, as_checkpoint, weight_paths
 from dtscodec.codec.least import smallest_for
-from dtscodec.codec.options import NUMBERS
-from dtscodec.codec.paper import plan_paper
-from dtscodec.codec.pieces import Cut, cut_same, cut_tensor, cut_tie
+from dtscodec.codec.options import NUMBERS, Choice
 from dtscodec.codec.survey import LEAF_BYTES, Frame, Survey
+from dtscodec.codec.tensor_work import Coded, Identity, Inputs, code, look, measure
 from dtscodec.codec.ties import Ties
+from dtscodec.codec.workers import in_order
 from dtscodec.format.atomic import atomic_file
 from dtscodec.format.index import FileEntry, NamedFile, base_of
 from dtscodec.format.summary import BaseRef, Summary
 from dtscodec.format.writer import PackWriter, carried_entry
 
 Progress = Callable[[int], None]
+Chosen: TypeAlias = Mapping[str, Sequence[Choice]]
+"""How each tensor is stored, by piece."""
+RESULT = TypeVar("RESULT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ def encode(
     task: str | None = None,
     force: bool = False,
     progress: Progress = lambda size: None,
+    executor: Executor | None = None,
 ) -> EncodeReport:
     """Write the pack that turns a base into a fine-tune.
 
@@ -102,6 +104,8 @@ def encode(
         Replace a file that exists.
     progress : callable
         Told the bytes of each tensor that is looked at; `reads` tells how often that is.
+    executor : concurrent.futures.Executor, optional
+        Whose workers decompose and code tensors, each from the same files; the pack does not depend on it.
 
     Raises
     ------
@@ -110,7 +114,7 @@ def encode(
     BaseMismatchError
         The base is of another architecture.
     EncodeError
-        A tensor cannot be coded, names are ambiguous, or the size that is asked for is too small.
+        A tensor cannot be coded, names are ambiguous, the size that is asked for is too small, or a worker was killed.
     OutputError
         The pack cannot be written, or exists.
 
@@ -131,10 +135,9 @@ def encode(
     numbers = NUMBERS if config.preset == "best" else "F32"
     with as_base(base) as opened, as_checkpoint(fine_tune) as fine:
         inputs = weight_paths(fine, opened.checkpoint)
-        with atomic_file(out, force, inputs) as file, PackWriter(numbers, out.parent) as writer, one_thread():
-            encoder = _Encoder(opened, fine, config, task)
-            planner = encoder.choose(progress)
-            pack_id, squares = encoder.write(planner, file, writer, progress)
+        with atomic_file(out, force, inputs) as file, PackWriter(numbers, out.parent) as writer:
+            encoder = _Encoder(opened, fine, config, task, executor)
+            pack_id, squares = encoder.write(encoder.choose(progress), file, writer, progress)
         sizes = sum(spec.nbytes for spec in fine.specs.values()), out.stat().st_size
         return EncodeReport(
             out,
@@ -150,48 +153,62 @@ def encode(
 class _Encoder:
     """One encode: goes over the tensors, once or several times, and keeps account of base leaves and ties."""
 
-    def __init__(self, base: Base, fine: Checkpoint, config: EncodeConfig, task: str | None) -> None:
-        self._base, self._fine, self._config = base, fine, config
+    def __init__(
+        self, base: Base, fine: Checkpoint, config: EncodeConfig, task: str | None, executor: Executor | None
+    ) -> None:
+        self._base, self._fine, self._config, self._executor = base, fine, config, executor
         self._match: NameMatch = match_names(fine.specs, base.specs, config.renames, fine.aliases)
+        self._inputs = Inputs(fine, base, self._match.counterpart, config)
         self._ties = Ties(fine, self._match, config)
         self._leaves: dict[str, bytes] = {}
+        self._settled: dict[str, EncodedTensor] = {}
         self._files = self._collect_files()
         self._summary = Summary(task=task, encoder=f"dtscodec {__version__} {config.describe()}", tensors=0)
 
-    def choose(self, progress: Progress) -> Planner:
-        """Decide how each piece of each tensor is stored."""
+    def choose(self, progress: Progress) -> Chosen | None:
+        """Look at all tensors and decide how each piece is stored; the preset `paper` has nothing to choose."""
+        if self._config.preset == "paper":
+            return None
+        survey = Survey(self._config, tuple(self._fine.specs.values()))
+        for name, seen in self._each(look, lambda name: (survey.demand,)):
+            settled = self._settle(name, seen.identity)
+            if settled:
+                survey.add_settled(settled.entry)
+            elif seen.problem:
+                raise seen.problem
+            else:
+                survey.add(name, self._fine.specs[name], seen.split, seen.options)
+            progress(self._fine.specs[name].nbytes)
+        return survey.by_tensor(self._choices(survey))
+
+    def _choices(self, survey: Survey) -> Choices:
         config = self._config
-        if config.preset == "paper":
-            return lambda cut: plan_paper(cut, config)
-        survey = Survey(config, tuple(self._fine.specs.values()))
-        for cut in self._cuts(progress):
-            survey.add(cut)
         if config.rank is not None:
-            choices = survey.choose_any()
-        elif config.error is not None:
-            choices = smallest_for(config.error, survey, lambda choices: self._error_of(choices))
-        else:
-            frame = self._frame()
-            choices = survey.choose(frame, survey.budget(frame))
-        return planner_of(choices, config)
+            return survey.choose_any()
+        if config.error is not None:
+            return smallest_for(config.error, survey, lambda choices: self._error_of(survey.by_tensor(choices)))
+        frame = self._frame()
+        return survey.choose(frame, survey.budget(frame))
 
-    def _error_of(self, choices: Choices) -> float:
+    def _error_of(self, chosen: Chosen) -> float:
         """Relative error that choices lead to, by coding all tensors."""
-        total = Squares()
-        planner = planner_of(choices, self._config)
-        for cut in self._cuts(lambda size: None):
-            total += code_tensor(cut, planner).squares
-        return total.relative_error
+        return sum(
+            (squares for _, squares in self._each(measure, lambda name: (chosen[name],))), Squares()
+        ).relative_error
 
-    def write(self, planner: Planner, file: BinaryIO, writer: PackWriter, progress: Progress) -> tuple[bytes, Squares]:
+    def write(
+        self, chosen: Chosen | None, file: BinaryIO, writer: PackWriter, progress: Progress
+    ) -> tuple[bytes, Squares]:
         """Code all tensors and write the pack; its id, and what coding loses."""
         total = Squares()
         used: set[str] = set()
-        for cut in self._cuts(progress):
-            encoded = code_tensor(cut, planner)
+        coded = self._each(code, lambda name: (chosen[name] if chosen else None,))
+        for name, spec in self._fine.specs.items():
+            encoded = self._settled.get(name) or self._encoded(*next(coded))
             used |= {base.name for block in encoded.entry.blocks if (base := base_of(block))}
             total += encoded.squares
             writer.add(encoded.entry, encoded.streams)
+            progress(spec.nbytes)
         for attached in self._files:
             if isinstance(attached, Carried):
                 writer.carry_file(attached.name, attached.data)
@@ -199,6 +216,47 @@ class _Encoder:
                 writer.name_file(attached.name, attached.digest)
         leaves = {name: self._leaves[name] for name in used}
         return self._finish(file, writer, leaves), total
+
+    def _encoded(self, name: str, coded: Coded) -> EncodedTensor:
+        settled = self._settle(name, coded.identity)
+        if settled:
+            return settled
+        if coded.problem:
+            raise coded.problem
+        assert coded.tensor is not None
+        return coded.tensor
+
+    def _each(
+        self, work: Callable[..., RESULT], more: Callable[[str], tuple[Any, ...]]
+    ) -> Iterator[tuple[str, RESULT]]:
+        """Results of some work on every tensor that is not settled, names ascending.
+
+        Parameters
+        ----------
+        work : callable
+            A function of `tensor_work`.
+        more : callable
+            What it is to be given for a name beside the inputs.
+        """
+        names = [name for name in self._fine.specs if name not in self._settled]
+        tasks = ((self._inputs, name, self._known_leaf(name), *more(name)) for name in names)
+        yield from zip(names, in_order(self._executor, work, tasks), strict=True)
+
+    def _known_leaf(self, name: str) -> bytes | None:
+        counterpart = self._match.counterpart[name]
+        return None if counterpart is None else self._base.known_leaf(counterpart)
+
+    def _settle(self, name: str, identity: Identity) -> EncodedTensor | None:
+        """A tensor that is the base's or another one's, and needs no coding; keeps account of what was seen."""
+        counterpart, spec = self._match.counterpart[name], self._fine.specs[name]
+        if counterpart is not None and identity.base is not None:
+            self._leaves[counterpart] = identity.base
+            self._base.learn_leaf(counterpart, identity.base)
+        if identity.content is None and counterpart is not None:
+            self._settled[name] = code_same(name, spec, counterpart)
+        elif identity.content is not None and (original := self._ties.original(name, identity.content)) != name:
+            self._settled[name] = code_tie(name, spec, original)
+        return self._settled.get(name)
 
     def _finish(self, file: BinaryIO, writer: PackWriter, leaves: dict[str, bytes]) -> bytes:
         summary = replace(self._summary, base=BaseRef(digest(leaves).hex()) if leaves else None)
@@ -212,25 +270,6 @@ class _Encoder:
         summary = replace(self._summary, base=BaseRef(bytes(32).hex()) if needs_base else None)
         files = [_entry(file) for file in self._files]
         return Frame(summary, self._match.prefix, self._match.absent, self._fine.metadata, files)
-
-    def _cuts(self, progress: Progress) -> Iterator[Cut]:
-        """Every tensor of the fine-tune against its base, names ascending."""
-        for name, spec in self._fine.specs.items():
-            yield self._cut(name)
-            progress(spec.nbytes)
-
-    def _cut(self, name: str) -> Cut:
-        spec, counterpart = self._fine.specs[name], self._match.counterpart[name]
-        fine = StoredTensor(name, spec, self._fine.read(name))
-        base = None
-        if counterpart is not None:
-            data, self._leaves[counterpart] = self._base.read_with_leaf(counterpart)
-            base = StoredTensor(counterpart, self._base.specs[counterpart], data)
-        same = cut_same(fine, base)
-        if same is not None:
-            return same
-        original = self._ties.original(fine)
-        return cut_tie(name, spec, original) if original != name else cut_tensor(fine, base, self._config)
 
     def _collect_files(self) -> list[Attachment]:
         """The small files of a fine-tune that is a directory."""

@@ -1,5 +1,6 @@
 """Delta -> singular vectors, with signs made canonical."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -134,14 +135,33 @@ def gram(delta: Tensor) -> Tensor:
 def one_thread() -> Iterator[None]:
     """Run torch on one thread: its SVD and sums give other last bits on each number of threads.
 
-    A pack must not depend on how many cores made it. The setting is the process's, so it is put back.
+    A pack must not depend on how many cores made it. The setting is the process's, so the last of all threads that are
+    in here puts it back.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    with _threads.lock:
+        if not _threads.inside:
+            _threads.before = torch.get_num_threads()
+        _threads.inside += 1
+        torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        with _threads.lock:
+            _threads.inside -= 1
+            if not _threads.inside:
+                torch.set_num_threads(_threads.before)
+
+
+@dataclass(slots=True)
+class _Threads:
+    """How many threads are inside `one_thread`, and torch's setting before."""
+
+    lock: threading.Lock
+    inside: int = 0
+    before: int = 1
+
+
+_threads = _Threads(threading.Lock())
 
 
 def canonical_signs(u: Tensor, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:

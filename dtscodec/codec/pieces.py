@@ -15,7 +15,7 @@ from dtscodec.codec.config import EncodeConfig
 from dtscodec.codec.delta import StoredTensor, delta_of, is_finite, is_same, shared_part
 from dtscodec.codec.moved import Moved
 from dtscodec.codec.rounding import rounding_noise
-from dtscodec.format.blocks import BaseRows, Block, Raw, Same, Tie
+from dtscodec.format.blocks import BaseRows, Block, Raw, Same
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec, plane_count
 from dtscodec.format.planes import split_planes
 from dtscodec.format.streams import Streams
@@ -94,11 +94,6 @@ def cut_same(fine: StoredTensor, base: StoredTensor | None) -> Cut | None:
     if base is None or not is_same(fine, base):
         return None
     return Cut(fine.name, fine.spec, [_same(fine.spec, base.name)])
-
-
-def cut_tie(name: str, spec: TensorSpec, to: str) -> Cut:
-    """A tensor that equals another one of the fine-tune."""
-    return Cut(name, spec, [CodedBlock(Tie(spec.matrix()[0], to), Streams())])
 
 
 def cut_tensor(fine: StoredTensor, base: StoredTensor | None, config: EncodeConfig) -> Cut:

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from dtscodec.codec.allocate import DEAREST, Choices, Key, TooSmallError, allocate, at_price, total_cost
 from dtscodec.codec.config import DEFAULT_SIZE, EncodeConfig
-from dtscodec.codec.options import NUMBERS, Choice, Demand, Options, options_of
-from dtscodec.codec.pieces import Cut
+from dtscodec.codec.options import NUMBERS, Choice, Demand, Listed, Options
 from dtscodec.errors import EncodeError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import FileEntry, Index, TensorEntry
@@ -54,11 +53,20 @@ class Survey:
     options: dict[Key, Options] = field(default_factory=dict)
     _tensors: list[tuple[str, TensorSpec, int, int]] = field(default_factory=list)
 
-    def add(self, cut: Cut) -> None:
-        """Add a tensor; only what the choice depends on is kept of it."""
-        self._tensors.append((cut.name, cut.spec, cut.split, len(cut.pieces)))
-        for place, piece in enumerate(cut.pieces):
-            self.options[cut.name, place] = options_of(piece, self.config, self._demand)
+    def add(self, name: str, spec: TensorSpec, split: int, options: Sequence[Options]) -> None:
+        """Add a tensor: what each of its pieces may become."""
+        self._tensors.append((name, spec, split, len(options)))
+        self.options.update(((name, place), option) for place, option in enumerate(options))
+
+    def add_settled(self, entry: TensorEntry) -> None:
+        """Add a tensor whose blocks take no bytes and are not to be chosen."""
+        self.add(
+            entry.name, entry.spec, entry.split, [Listed((Choice(block, 0, 0.0, 0.0),), 0.0) for block in entry.blocks]
+        )
+
+    def by_tensor(self, choices: Mapping[Key, Choice]) -> dict[str, tuple[Choice, ...]]:
+        """Choices by tensor."""
+        return {name: tuple(choices[name, place] for place in range(count)) for name, _, _, count in self._tensors}
 
     def choose(self, frame: Frame, budget: int) -> Choices:
         """The best choices for a file of at most so many bytes.
@@ -109,7 +117,8 @@ class Survey:
         return sum(spec.elements for spec in self.specs)
 
     @property
-    def _demand(self) -> Demand:
+    def demand(self) -> Demand:
+        """How much of each spectrum options must know."""
         error = self.config.error
         if error is not None:
             return Demand(0.0, 1 - (KNOWN_ERROR * error) ** 2)

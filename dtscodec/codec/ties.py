@@ -4,7 +4,6 @@ from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.identity import leaf
 from dtscodec.checkpoints.names import NameMatch
 from dtscodec.codec.config import EncodeConfig
-from dtscodec.codec.delta import StoredTensor
 from dtscodec.format.dtypes import TensorSpec
 
 
@@ -27,32 +26,39 @@ class Ties:
         self._matched: dict[TensorSpec, dict[bytes, str]] = {}
         self._originals: dict[str, str] = {}
 
-    def original(self, tensor: StoredTensor) -> str:
-        """Name of the tensor that this one is tied to; its own if it is tied to none. Originals are tied to none."""
-        if not tensor.spec.nbytes:
-            return tensor.name
-        if tensor.name not in self._originals:
-            self._originals[tensor.name] = self._find(tensor)
-        original = self._originals[tensor.name]
+    def original(self, name: str, content: bytes) -> str:
+        """Name of the tensor that this one is tied to; its own if it is tied to none. Originals are tied to none.
+
+        Parameters
+        ----------
+        name : str
+        content : bytes
+            Its leaf.
+        """
+        if not self._fine.specs[name].nbytes:
+            return name
+        if name not in self._originals:
+            self._originals[name] = self._find(name, content)
+        original = self._originals[name]
         self._originals[original] = original
         return original
 
-    def _find(self, tensor: StoredTensor) -> str:
+    def _find(self, name: str, content: bytes) -> str:
         """Look for equal content among the tensors before and, for a new one, among all that have a counterpart.
 
         A state dict has a tied `lm_head.weight` before the embedding, which alone a base on disk has: without looking
         ahead the head would have to be stored exactly.
         """
-        content, exact = leaf(tensor.spec, tensor.data), self._config.keeps_exact(tensor.name)
+        exact = self._config.keeps_exact(name)
         if not exact and (content, True) in self._first_of:
             return self._first_of[content, True]
-        is_new = self._match.counterpart[tensor.name] is None
-        matched = self._matched_of(tensor.spec).get(content) if is_new else None
+        is_new = self._match.counterpart[name] is None
+        matched = self._matched_of(self._fine.specs[name]).get(content) if is_new else None
         if matched is not None and (not exact or self._config.keeps_exact(matched)):
             original = self._originals.get(matched, matched)
             self._first_of.setdefault((content, self._config.keeps_exact(original)), original)
             return original
-        return self._first_of.setdefault((content, exact), tensor.name)
+        return self._first_of.setdefault((content, exact), name)
 
     def _matched_of(self, spec: TensorSpec) -> dict[bytes, str]:
         """Leaf -> first name, of the fine-tune's tensors of one spec that have a counterpart. Read once."""

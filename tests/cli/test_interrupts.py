@@ -20,6 +20,7 @@ COMMANDS = [
     ["encode", "base", "movie", "-o", "out"],
     ["encode", "base", "movie", "-o", "out/"],
     ["encode", "base", "movie", "--force"],
+    ["encode", "base", "movie", "-o", "out", "--workers", "2"],
     ["decode", PACK, "--base", "base", "-o", "out.safetensors"],
     ["decode", PACK, "--base", "base", "-o", "out.bin"],
     ["decode", PACK, "--base", "base", "-o", "out"],
@@ -111,7 +112,7 @@ def until_a_temporary_appears(process: "subprocess.Popen[str]") -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("command", [COMMANDS[2], COMMANDS[3]], ids=" ".join)
+@pytest.mark.parametrize("command", [COMMANDS[2], COMMANDS[3], COMMANDS[4]], ids=" ".join)
 @pytest.mark.usefixtures("work")
 def test_ctrl_c_ends_a_process(command: list[str]) -> None:
     interrupted([sys.executable, "-c", STALLING, *command], signal.SIGINT, until_working)
@@ -119,15 +120,46 @@ def test_ctrl_c_ends_a_process(command: list[str]) -> None:
 
 @pytest.mark.usefixtures("work")
 def test_termination_ends_a_process() -> None:
-    interrupted([sys.executable, "-c", STALLING, *COMMANDS[5]], signal.SIGTERM, until_working)
+    interrupted([sys.executable, "-c", STALLING, *COMMANDS[6]], signal.SIGTERM, until_working)
 
 
-def test_ctrl_c_in_the_middle_of_a_long_encode(work: Path) -> None:
+def long_encode(*more: str) -> list[str]:
+    """A command that takes some seconds."""
     base = {f"layer.{i}.weight": torch.randn(400, 400) for i in range(40)}
     save_file(base, "b.safetensors")
     save_file({name: tensor + torch.randn(400, 400) for name, tensor in base.items()}, "f.safetensors")
-    command = [sys.executable, "-m", "dtscodec", "encode", "b.safetensors", "f.safetensors", "-o", "out"]
-    interrupted(command, signal.SIGINT, until_a_temporary_appears)
+    return [sys.executable, "-m", "dtscodec", "encode", "b.safetensors", "f.safetensors", "-o", "out", *more]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.usefixtures("work")
+def test_ctrl_c_in_the_middle_of_a_long_encode(workers: str) -> None:
+    interrupted(long_encode("--workers", workers), signal.SIGINT, until_a_temporary_appears)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.usefixtures("work")
+def test_workers_do_not_outlive_an_encode_that_is_killed() -> None:
+    with subprocess.Popen(long_encode("--workers", "2"), stderr=subprocess.PIPE) as process:
+        while len(workers := children(process.pid)) < 3:  # One of them keeps track of semaphores.
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(1)
+        process.kill()
+    deadline = time.monotonic() + 30
+    while any(map(is_running, workers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_the_handler_of_termination_is_put_back(cli: Cli) -> None:

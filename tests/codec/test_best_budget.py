@@ -18,6 +18,7 @@ import dtscodec
 from dtscodec import EncodeConfig, __version__
 from dtscodec.checkpoints.checkpoint import open_checkpoint
 from dtscodec.codec.delta import StoredTensor
+from dtscodec.codec.options import options_of
 from dtscodec.codec.pieces import cut_same, cut_tensor
 from dtscodec.codec.recipe import LEAST_ERROR, Recipe
 from dtscodec.codec.size import Size
@@ -120,7 +121,8 @@ def test_the_size_that_is_planned_is_that_of_the_file(count: int, dtype: torch.d
         for name, spec in fine.specs.items():
             ours = StoredTensor(name, spec, fine.read(name))
             theirs = StoredTensor(name, base.specs[name], base.read(name)) if name in base.specs else None
-            survey.add(cut_same(ours, theirs) or cut_tensor(ours, theirs, config))
+            cut = cut_same(ours, theirs) or cut_tensor(ours, theirs, config)
+            survey.add(name, spec, cut.split, [options_of(piece, config, survey.demand) for piece in cut.pieces])
     summary = Summary(0, base=BaseRef("0" * 64), encoder=f"dtscodec {__version__} {config.describe()}")
     frame = Frame(summary, ("", ""), [], {}, [])
     choices = survey.choose(frame, survey.budget(frame))

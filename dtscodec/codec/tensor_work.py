@@ -1,0 +1,168 @@
+"""What an encode does with one tensor: in this process, or in a worker that opens the checkpoints itself.
+
+Workers are sent names and choices and send back what is small: options, or codes. The same functions run in both
+places, each on one thread, so that the pack does not depend on where they ran.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from dtscodec.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from dtscodec.checkpoints.identity import Base, leaf
+from dtscodec.codec.best import plan_best
+from dtscodec.codec.code_tensor import EncodedTensor, Squares, code_tensor
+from dtscodec.codec.config import EncodeConfig
+from dtscodec.codec.delta import StoredTensor
+from dtscodec.codec.factorize import one_thread
+from dtscodec.codec.options import Choice, Demand, Options, options_of
+from dtscodec.codec.paper import plan_paper
+from dtscodec.codec.pieces import Cut, cut_same, cut_tensor
+from dtscodec.errors import EncodeError
+
+
+class Inputs:
+    """Both checkpoints, and which tensor belongs to which. Another process opens the same files again.
+
+    Parameters
+    ----------
+    fine : Checkpoint
+    base : Base
+    counterpart : mapping
+        For each tensor of the fine-tune the base tensor that it is coded against, or None.
+    config : EncodeConfig
+    """
+
+    def __init__(
+        self, fine: Checkpoint, base: Base, counterpart: Mapping[str, str | None], config: EncodeConfig
+    ) -> None:
+        self.fine, self.base, self.counterpart, self.config = fine, base, counterpart, config
+
+    def __reduce__(self) -> "tuple[object, tuple[str, str, tuple[tuple[str, str | None], ...], EncodeConfig]]":
+        for checkpoint in (self.fine, self.base.checkpoint):
+            if checkpoint.directory is None:
+                detail = (
+                    "expected files, got tensors in memory, which workers cannot read; save them, or use no workers"
+                )
+                raise EncodeError(f"{checkpoint.location}: {detail}")
+        places = self.fine.location, self.base.checkpoint.location
+        return _opened, (*places, tuple(self.counterpart.items()), self.config)
+
+    def read(self, name: str) -> tuple[StoredTensor, StoredTensor | None]:
+        """A tensor and its counterpart."""
+        other = self.counterpart[name]
+        base = None if other is None else StoredTensor(other, self.base.specs[other], self.base.read(other))
+        return StoredTensor(name, self.fine.specs[name], self.fine.read(name)), base
+
+
+@lru_cache(maxsize=1)
+def _opened(fine: str, base: str, counterpart: tuple[tuple[str, str | None], ...], config: EncodeConfig) -> Inputs:
+    """The inputs in a worker; those of the encode before are closed as they are let go."""
+    return Inputs(open_checkpoint(fine), Base(base), dict(counterpart), config)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What identifies the tensors that were read.
+
+    Parameters
+    ----------
+    base : bytes or None
+        Leaf of the counterpart.
+    content : bytes or None
+        Leaf of the tensor; None if it is the base's.
+    """
+
+    base: bytes | None
+    content: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A tensor as `best` sees it before it chooses.
+
+    Parameters
+    ----------
+    identity : Identity
+    split : int
+    options : tuple of Options
+        By piece.
+    problem : EncodeError or None
+        Why it cannot be coded; of no account if it is tied to another one.
+    """
+
+    identity: Identity
+    split: int = 1
+    options: tuple[Options, ...] = ()
+    problem: EncodeError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A tensor that was coded, or why it could not be; see `Look`."""
+
+    identity: Identity
+    tensor: EncodedTensor | None = None
+    problem: EncodeError | None = None
+
+
+def look(inputs: Inputs, name: str, known: bytes | None, demand: Demand) -> Look:
+    """Find what each piece of a tensor may become.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    name : str
+    known : bytes or None
+        Leaf of its counterpart, if it has been hashed before.
+    demand : Demand
+    """
+    with one_thread():
+        identity, cut = _cut(inputs, name, known)
+        if isinstance(cut, EncodeError):
+            return Look(identity, problem=cut)
+        return Look(identity, cut.split, tuple(options_of(piece, inputs.config, demand) for piece in cut.pieces))
+
+
+def code(inputs: Inputs, name: str, known: bytes | None, choices: Sequence[Choice] | None) -> Coded:
+    """Code a tensor: as was chosen, or as the preset `paper` does.
+
+    Parameters
+    ----------
+    inputs, name, known
+        As for `look`.
+    choices : sequence of Choice, optional
+        By piece.
+    """
+    with one_thread():
+        identity, cut = _cut(inputs, name, known)
+        if isinstance(cut, EncodeError):
+            return Coded(identity, problem=cut)
+        spec, split = cut.spec, cut.split
+        parts = plan_paper(cut, inputs.config) if choices is None else plan_best(cut, choices, inputs.config)
+        del cut  # The fine-tune's bytes are not needed any more, and what follows needs memory.
+        try:
+            return Coded(identity, code_tensor(name, spec, split, parts))
+        except EncodeError as error:
+            return Coded(identity, problem=error)
+
+
+def measure(inputs: Inputs, name: str, known: bytes | None, choices: Sequence[Choice]) -> Squares:
+    """What coding a tensor so loses."""
+    coded = code(inputs, name, known, choices)
+    if coded.problem:
+        raise coded.problem
+    return coded.tensor.squares if coded.tensor else Squares()
+
+
+def _cut(inputs: Inputs, name: str, known: bytes | None) -> "tuple[Identity, Cut | EncodeError]":
+    fine, base = inputs.read(name)
+    identity = Identity(known or (leaf(base.spec, base.data) if base else None), None)
+    same = cut_same(fine, base)
+    if same is not None:
+        return identity, same
+    identity = replace(identity, content=leaf(fine.spec, fine.data))
+    try:
+        return identity, cut_tensor(fine, base, inputs.config)
+    except EncodeError as error:
+        return identity, error
