@@ -11,10 +11,9 @@ SAMPLE_SECONDS = 0.02
 
 
 class Taken(NamedTuple):
-    """What a command took: bytes of anonymous memory at its peak, workers included, bytes read, and seconds."""
+    """What a command took: bytes of anonymous memory at its peak, workers included, and seconds."""
 
     anonymous: int
-    read: int
     seconds: float
 
 
@@ -23,19 +22,16 @@ def watch(arguments: Sequence[str], folder: Path) -> Taken:
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "dtscodec", *arguments], cwd=folder)
     peak = 0
-    read: dict[int, int] = {}
     try:
         while process.poll() is None:
-            family = tree(process.pid)
-            peak = max(peak, sum(map(anonymous_memory, family)))
-            read |= {pid: max(bytes_read(pid), read.get(pid, 0)) for pid in family}
+            peak = max(peak, sum(map(anonymous_memory, tree(process.pid))))
             time.sleep(SAMPLE_SECONDS)
     finally:
         process.kill()
         code = process.wait()
     if code != 0:
         raise SystemExit(f"dtscodec {' '.join(arguments)}: expected exit code 0, got {code}")
-    return Taken(peak, sum(read.values()), time.perf_counter() - start)
+    return Taken(peak, time.perf_counter() - start)
 
 
 def tree(pid: int) -> list[int]:
@@ -58,11 +54,6 @@ def anonymous_memory(pid: int) -> int:
     """
     fields = _fields(Path(f"/proc/{pid}/status"))
     return sum(1024 * int(fields[key].split()[0]) for key in ("RssAnon", "VmSwap") if key in fields)
-
-
-def bytes_read(pid: int) -> int:
-    """Bytes that a process has read so far, from caches too; 0 once it has ended."""
-    return int(_fields(Path(f"/proc/{pid}/io")).get("rchar", "0"))
 
 
 def _fields(path: Path) -> dict[str, str]:

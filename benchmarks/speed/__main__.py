@@ -65,17 +65,17 @@ def _matrices(rows: Sequence[Mapping[str, Any]]) -> str:
 def _models(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         f"## Whole models, bf16, `--size {SIZE}`\n",
-        "| parameters | checkpoint | workers | seconds | ns a parameter | peak memory | read | pack |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| parameters | checkpoint | workers | seconds | ns a parameter | peak memory | pack |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         each = row["seconds"] / row["parameters"] * 1e9
         lines.append(
             f"| {row['parameters'] / 1e9:.2f} B | {row['checkpoint'] / 1e9:.2f} GB | {row['workers']} "
             f"| {row['seconds']} | {each:.0f} | {row['peak'] / 1e9:.2f} GB "
-            f"| {row['read'] / row['checkpoint']:.2f} checkpoints | {row['pack'] / 1e6:.1f} MB |"
+            f"| {row['pack'] / 1e6:.1f} MB |"
         )
-    return "\n".join([*lines, "", "Peak memory: anonymous, workers included. Read: of both checkpoints.", ""])
+    return "\n".join([*lines, "", "Peak memory: anonymous, workers included.", ""])
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
