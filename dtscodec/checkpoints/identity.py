@@ -12,6 +12,8 @@ from dtscodec.errors import BaseMismatchError
 from dtscodec.format.dtypes import TensorSpec
 
 Signature = tuple[int | str, ...]
+KnownLeaf = tuple[Signature | None, bytes]
+"""A leaf, and the signature of the content that it was taken of."""
 
 _RECENT_NS = 1_000_000_000
 """A file changed so lately may change again within the resolution of its time stamp; its leaves are not kept."""
@@ -77,7 +79,7 @@ class Base:
         else:
             self.checkpoint = source
             self._owned = False
-        self._leaves: dict[str, tuple[Signature | None, bytes]] = {}
+        self._leaves: dict[str, KnownLeaf] = {}
 
     @property
     def location(self) -> str:
@@ -174,13 +176,15 @@ class Base:
             self._keep(name, before, found)
         return data, found
 
-    def known_leaf(self, name: str) -> bytes | None:
-        """The leaf of a tensor if it need not be read for that."""
-        return self._known(name, self.checkpoint.signature(name))
+    def known_leaf(self, name: str) -> KnownLeaf | None:
+        """The leaf of a tensor and the content it was taken of, for `learn_leaf`; None if it must be read for that."""
+        signature = self.checkpoint.signature(name)
+        found = self._known(name, signature)
+        return None if found is None else (signature, found)
 
-    def learn_leaf(self, name: str, found: bytes) -> None:
-        """Remember a leaf that another process took from the same file."""
-        self._keep(name, self.checkpoint.signature(name), found)
+    def learn_leaf(self, name: str, known: KnownLeaf) -> None:
+        """Remember what `known_leaf` said in another process; it counts only while the file is the same."""
+        self._leaves[name] = known
 
     def _known(self, name: str, signature: Signature | None) -> bytes | None:
         kept, found = self._leaves.get(name, (None, b""))

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, TypeAlias, TypeVar
 from dtscodec import __version__
 from dtscodec.checkpoints.attachments import Attachment, Carried, collect_files
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
-from dtscodec.checkpoints.identity import Base, digest
+from dtscodec.checkpoints.identity import Base, KnownLeaf, digest
 from dtscodec.checkpoints.names import NameMatch, match_names
 from dtscodec.codec.allocate import Choices
 from dtscodec.codec.code_tensor import EncodedTensor, Squares, code_same, code_tie
@@ -242,7 +242,7 @@ class _Encoder:
         tasks = ((self._inputs, name, self._known_leaf(name), *more(name)) for name in names)
         yield from zip(names, in_order(self._executor, work, tasks), strict=True)
 
-    def _known_leaf(self, name: str) -> bytes | None:
+    def _known_leaf(self, name: str) -> KnownLeaf | None:
         counterpart = self._match.counterpart[name]
         return None if counterpart is None else self._base.known_leaf(counterpart)
 
@@ -251,7 +251,8 @@ class _Encoder:
         counterpart, spec = self._match.counterpart[name], self._fine.specs[name]
         if counterpart is not None and identity.base is not None:
             self._leaves[counterpart] = identity.base
-            self._base.learn_leaf(counterpart, identity.base)
+        if counterpart is not None and identity.known is not None:
+            self._base.learn_leaf(counterpart, identity.known)
         if identity.content is None and counterpart is not None:
             self._settled[name] = code_same(name, spec, counterpart)
         elif identity.content is not None and (original := self._ties.original(name, identity.content)) != name:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from dtscodec.checkpoints.identity import Base, leaf
+from dtscodec.checkpoints.identity import Base, KnownLeaf, leaf
 from dtscodec.codec.best import plan_best
 from dtscodec.codec.code_tensor import EncodedTensor, Squares, code_tensor
 from dtscodec.codec.config import EncodeConfig
@@ -48,11 +48,16 @@ class Inputs:
         places = self.fine.location, self.base.checkpoint.location
         return _opened, (*places, tuple(self.counterpart.items()), self.config)
 
-    def read(self, name: str) -> tuple[StoredTensor, StoredTensor | None]:
-        """A tensor and its counterpart."""
+    def read(self, name: str, known: KnownLeaf | None) -> tuple[StoredTensor, StoredTensor | None, bytes | None]:
+        """A tensor, its counterpart, and the counterpart's leaf, which may be known."""
         other = self.counterpart[name]
-        base = None if other is None else StoredTensor(other, self.base.specs[other], self.base.read(other))
-        return StoredTensor(name, self.fine.specs[name], self.fine.read(name)), base
+        fine = StoredTensor(name, self.fine.specs[name], self.fine.read(name))
+        if other is None:
+            return fine, None, None
+        if known:
+            self.base.learn_leaf(other, known)
+        data, found = self.base.read_with_leaf(other)
+        return fine, StoredTensor(other, self.base.specs[other], data), found
 
 
 @lru_cache(maxsize=1)
@@ -69,11 +74,14 @@ class Identity:
     ----------
     base : bytes or None
         Leaf of the counterpart.
+    known : KnownLeaf or None
+        The same for `Base.learn_leaf`, unless its file changed meanwhile.
     content : bytes or None
         Leaf of the tensor; None if it is the base's.
     """
 
     base: bytes | None
+    known: KnownLeaf | None
     content: bytes | None
 
 
@@ -106,14 +114,14 @@ class Coded:
     problem: EncodeError | None = None
 
 
-def look(inputs: Inputs, name: str, known: bytes | None, demand: Demand) -> Look:
+def look(inputs: Inputs, name: str, known: KnownLeaf | None, demand: Demand) -> Look:
     """Find what each piece of a tensor may become.
 
     Parameters
     ----------
     inputs : Inputs
     name : str
-    known : bytes or None
+    known : KnownLeaf or None
         Leaf of its counterpart, if it has been hashed before.
     demand : Demand
     """
@@ -124,7 +132,7 @@ def look(inputs: Inputs, name: str, known: bytes | None, demand: Demand) -> Look
         return Look(identity, cut.split, tuple(options_of(piece, inputs.config, demand) for piece in cut.pieces))
 
 
-def code(inputs: Inputs, name: str, known: bytes | None, choices: Sequence[Choice] | None) -> Coded:
+def code(inputs: Inputs, name: str, known: KnownLeaf | None, choices: Sequence[Choice] | None) -> Coded:
     """Code a tensor: as was chosen, or as the preset `paper` does.
 
     Parameters
@@ -147,7 +155,7 @@ def code(inputs: Inputs, name: str, known: bytes | None, choices: Sequence[Choic
             return Coded(identity, problem=error)
 
 
-def measure(inputs: Inputs, name: str, known: bytes | None, choices: Sequence[Choice]) -> Squares:
+def measure(inputs: Inputs, name: str, known: KnownLeaf | None, choices: Sequence[Choice]) -> Squares:
     """What coding a tensor so loses."""
     coded = code(inputs, name, known, choices)
     if coded.problem:
@@ -155,9 +163,9 @@ def measure(inputs: Inputs, name: str, known: bytes | None, choices: Sequence[Ch
     return coded.tensor.squares if coded.tensor else Squares()
 
 
-def _cut(inputs: Inputs, name: str, known: bytes | None) -> "tuple[Identity, Cut | EncodeError]":
-    fine, base = inputs.read(name)
-    identity = Identity(known or (leaf(base.spec, base.data) if base else None), None)
+def _cut(inputs: Inputs, name: str, known: KnownLeaf | None) -> "tuple[Identity, Cut | EncodeError]":
+    fine, base, found = inputs.read(name, known)
+    identity = Identity(found, inputs.base.known_leaf(base.name) if base else None, None)
     same = cut_same(fine, base)
     if same is not None:
         return identity, same
