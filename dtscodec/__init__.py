@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dtscodec.codec.decoded import Decoded as Decoded
     from dtscodec.codec.encode import EncodeReport as EncodeReport
     from dtscodec.codec.encode import encode as encode
+    from dtscodec.codec.journal import Journal as Journal
     from dtscodec.codec.pack import Pack as Pack
     from dtscodec.codec.pack import Pack as open
     from dtscodec.errors import DtsError as DtsError
@@ -33,6 +34,7 @@ __all__ = [
     "DtsError",
     "EncodeConfig",
     "EncodeReport",
+    "Journal",
     "Pack",
     "compare",
     "compare_behaviour",
@@ -49,6 +51,7 @@ _HOMES = {
     "DtsError": "dtscodec.errors",
     "EncodeConfig": "dtscodec.codec.config",
     "EncodeReport": "dtscodec.codec.encode",
+    "Journal": "dtscodec.codec.journal",
     "Pack": "dtscodec.codec.pack",
     "compare": "dtscodec.codec.compare",
     "compare_behaviour": "dtscodec.behaviour.measure",

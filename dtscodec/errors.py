@@ -108,4 +108,4 @@ class OutputError(DtsError, OSError):
 
 
 class BackendError(DtsError, RuntimeError):
-    """The device or library asked for is not available here."""
+    """The device, library or workers asked for are not available here, or no more."""

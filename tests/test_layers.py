@@ -97,6 +97,7 @@ PUBLIC = [
     "DtsError",
     "EncodeConfig",
     "EncodeReport",
+    "Journal",
     "Pack",
     "compare",
     "compare_behaviour",

@@ -3,19 +3,20 @@
 import argparse
 import os
 import re
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtscodec.cli import arguments, show
 from dtscodec.cli.progress import progress_bar
-from dtscodec.errors import EncodeError, OutputError
+from dtscodec.errors import BackendError, CheckpointError, EncodeError, OutputError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from dtscodec import Base, EncodeConfig, EncodeReport
+    from dtscodec.codec.journal import Journal
 
 _SUFFIXES = (".dts.safetensors", ".safetensors.index.json", ".bin.index.json", ".safetensors", ".bin", ".pt", ".pth")
 _GENERIC = re.compile(r"(model|pytorch_model)([-.].*)?")
@@ -23,6 +24,9 @@ _GENERIC = re.compile(r"(model|pytorch_model)([-.].*)?")
 EPILOG = """\
 One fine-tune gives ./NAME.dts.safetensors, or the file that -o names. Several, or a directory after -o, give
 DIR/packs/NAME.safetensors and DIR/dtscodec.json. NAME is the file's or directory's, or what NAME=PATH says.
+
+Finished tensors are kept in OUT.part (DIR/dtscodec.part) until all is done: if it is cut off, the same command
+goes on from there.
 """
 
 
@@ -84,6 +88,9 @@ def add_to(commands: "arguments.Subparsers") -> None:
         default=1,
         help="processes that decompose and code tensors, of one thread each; the pack is the same (default: 1)",
     )
+    parser.add_argument(
+        "--no-resume", action="store_true", help="forget the finished tensors of an encode that was cut off (OUT.part)"
+    )
     parser.add_argument("--no-files", action="store_true", help="leave out configuration and tokenizer files")
     arguments.add_force(parser)
     parser.set_defaults(run=run, parser=parser)
@@ -94,16 +101,38 @@ def run(options: argparse.Namespace) -> None:
     fine_tunes = _named(options.fine_tunes)
     directory = _directory(options.output, len(fine_tunes))
     outputs = _outputs(list(fine_tunes), options.output, directory)
-    if not options.force:
+    part = directory / "dtscodec.part" if directory else Path(f"{outputs[next(iter(outputs))]}.part")
+    if not options.force and not part.exists():
         _check_free(outputs.values())
     from dtscodec.codec.folder import open_folder
 
-    with open_folder(directory) if directory else nullcontext():
-        _encode_all(options, fine_tunes, outputs, directory)
+    with open_folder(directory) if directory else nullcontext(), _resumable(part, options.no_resume) as journal:
+        _encode_all(options, fine_tunes, outputs, directory, journal)
+
+
+@contextmanager
+def _resumable(part: Path, fresh: bool) -> Iterator["Journal"]:
+    """The journal of this run. What ends the run early tells of it, if it is kept."""
+    from dtscodec.codec.journal import Journal
+
+    try:
+        with Journal(part, fresh) as journal:
+            if len(journal):
+                show.note(f"going on with {len(journal)} results in {part}")
+            yield journal
+    except (KeyboardInterrupt, CheckpointError, OutputError, BackendError) as error:
+        if not part.exists():
+            raise
+        way_on = f"finished tensors are kept in {part}: the same command resumes, --no-resume starts afresh"
+        raise type(error)("; ".join([*filter(None, [str(error)]), way_on])) from error
 
 
 def _encode_all(
-    options: argparse.Namespace, fine_tunes: dict[str, str], outputs: dict[str, Path], directory: Path | None
+    options: argparse.Namespace,
+    fine_tunes: dict[str, str],
+    outputs: dict[str, Path],
+    directory: Path | None,
+    journal: "Journal",
 ) -> None:
     from dtscodec import Base
     from dtscodec.codec.folder import list_pack
@@ -113,7 +142,7 @@ def _encode_all(
     pool = processes(options.workers) if options.workers > 1 else nullcontext()
     with Base(options.base) as base, pool as executor:
         for name, path in fine_tunes.items():
-            report = _encode_one(base, name, path, outputs[name], config, options.force, executor)
+            report = _encode_one(base, name, path, outputs[name], config, options.force, executor, journal)
             if directory:
                 list_pack(directory, name, report.path, report.pack_bytes, report.pack_id, Path(options.base))
 
@@ -146,6 +175,7 @@ def _encode_one(
     config: "EncodeConfig",
     force: bool,
     executor: "Executor | None",
+    journal: "Journal",
 ) -> "EncodeReport":
     from dtscodec import encode
     from dtscodec.checkpoints.checkpoint import open_checkpoint
@@ -154,7 +184,17 @@ def _encode_one(
     with open_checkpoint(path) as checkpoint:
         total = reads(config) * sum(spec.nbytes for spec in checkpoint.specs.values())
         with progress_bar(name, total) as progress:
-            report = encode(base, checkpoint, out, config, task=name, force=force, progress=progress, executor=executor)
+            report = encode(
+                base,
+                checkpoint,
+                out,
+                config,
+                task=name,
+                force=force,
+                progress=progress,
+                executor=executor,
+                journal=journal,
+            )
     sizes = f"{show.size(report.fine_bytes)} -> {show.size(report.pack_bytes)}"
     share = show.percent(report.pack_bytes, report.fine_bytes)
     left_out = f", {100 * report.left_out:.1f} % of the delta left out" if report.left_out else ""

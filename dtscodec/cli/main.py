@@ -49,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except DtsError as error:
         return _fail(str(error))
-    except KeyboardInterrupt:
-        return _fail("interrupted; no partial output is left")
+    except KeyboardInterrupt as error:
+        return _fail(f"interrupted; {str(error) or 'no partial output is left'}")
     except BrokenPipeError:
         return 1  # Whoever read our output has seen enough.
     except (MemoryError, RuntimeError) as error:

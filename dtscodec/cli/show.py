@@ -8,7 +8,7 @@ from typing import Any
 
 from dtscodec.errors import OutputError
 
-__all__ = ["facts", "lines", "number", "percent", "printable", "size", "table"]
+__all__ = ["facts", "lines", "note", "number", "percent", "printable", "size", "table"]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -33,6 +33,11 @@ def lines(*texts: str) -> None:
         if isinstance(error, BrokenPipeError):
             raise
         raise OutputError(f"standard output: expected to write it, got '{error.strerror}'") from error
+
+
+def note(text: str) -> None:
+    """Say something beside the data: one line on standard error."""
+    print(printable(f"dtscodec: {text}"), file=sys.stderr, flush=True)
 
 
 def facts(document: Any) -> None:

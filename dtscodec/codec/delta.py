@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dtscodec.checkpoints.torch_dtypes import Bytes, tensor_from_bytes, torch_dtype
 from dtscodec.codec.config import keep_exact
+from dtscodec.codec.rounding import ELEMENTS_AT_ONCE
 from dtscodec.errors import EncodeError
 from dtscodec.format.dtypes import CODED_DTYPES, DType, TensorSpec
 
@@ -89,12 +90,21 @@ def delta_of(fine: StoredTensor, base: StoredTensor) -> Tensor:
     ours, theirs = fine.tensor(), base.tensor()
     _check_finite(fine.name, ours)
     _check_finite(fine.name, theirs, f" in the base's {base.name!r}")
+    delta = torch.empty(ours.shape, dtype=torch.float32)
+    flat = delta.view(-1), ours.reshape(-1), theirs.reshape(-1)
+    for begin in range(0, delta.numel(), ELEMENTS_AT_ONCE):
+        part, *both = (tensor[begin : begin + ELEMENTS_AT_ONCE] for tensor in flat)
+        part.copy_(_difference(*both, fine.spec.dtype))
+    _check_finite(fine.name, delta, " in its difference from the base")
+    return delta
+
+
+def _difference(ours: Tensor, theirs: Tensor, dtype: DType) -> Tensor:
+    """Fine-tune minus base, 0 where both are the same in the fine-tune's dtype: float32 or float64."""
     wide = torch.float64 if torch.float64 in (ours.dtype, theirs.dtype) else torch.float32
     delta = ours.to(wide) - theirs.to(wide)
     if ours.dtype != theirs.dtype:
-        delta[_bits(ours) == _bits(convert(theirs, fine.spec.dtype))] = 0
-    delta = delta.to(torch.float32)
-    _check_finite(fine.name, delta, " in its difference from the base")
+        delta[_bits(ours) == _bits(convert(theirs, dtype))] = 0
     return delta
 
 

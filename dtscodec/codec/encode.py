@@ -16,12 +16,15 @@ from dtscodec.codec.allocate import Choices
 from dtscodec.codec.code_tensor import EncodedTensor, Squares, code_same, code_tie
 from dtscodec.codec.config import EncodeConfig
 from dtscodec.codec.inputs import as_base, as_checkpoint, weight_paths
+from dtscodec.codec.journal import Journal, key_of
 from dtscodec.codec.least import smallest_for
 from dtscodec.codec.options import NUMBERS, Choice
+from dtscodec.codec.pack import Pack
 from dtscodec.codec.survey import LEAF_BYTES, Frame, Survey
 from dtscodec.codec.tensor_work import Coded, Identity, Inputs, code, look, measure
 from dtscodec.codec.ties import Ties
 from dtscodec.codec.workers import in_order
+from dtscodec.errors import DtsError
 from dtscodec.format.atomic import atomic_file
 from dtscodec.format.index import FileEntry, NamedFile, base_of
 from dtscodec.format.summary import BaseRef, Summary
@@ -85,6 +88,7 @@ def encode(
     force: bool = False,
     progress: Progress = lambda size: None,
     executor: Executor | None = None,
+    journal: Journal | None = None,
 ) -> EncodeReport:
     """Write the pack that turns a base into a fine-tune.
 
@@ -106,6 +110,8 @@ def encode(
         Told the bytes of each tensor that is looked at; `reads` tells how often that is.
     executor : concurrent.futures.Executor, optional
         Whose workers decompose and code tensors, each from the same files; the pack does not depend on it.
+    journal : Journal, optional
+        Where what is found is kept, so that the same encode, if it is cut off, goes on where it ended.
 
     Raises
     ------
@@ -114,9 +120,11 @@ def encode(
     BaseMismatchError
         The base is of another architecture.
     EncodeError
-        A tensor cannot be coded, names are ambiguous, the size that is asked for is too small, or a worker was killed.
+        A tensor cannot be coded, names are ambiguous, or the size that is asked for is too small.
+    BackendError
+        A worker was killed.
     OutputError
-        The pack cannot be written, or exists.
+        The pack cannot be written, or exists; or the journal is that of another encode.
 
     Examples
     --------
@@ -134,29 +142,40 @@ def encode(
     out = Path(out)
     numbers = NUMBERS if config.preset == "best" else "F32"
     with as_base(base) as opened, as_checkpoint(fine_tune) as fine:
+        encoder = _Encoder(opened, fine, config, task, executor, journal)
+        earlier = encoder.begin()
+        if earlier is not None and _is_there(out, earlier["pack_id"]):
+            return EncodeReport(out, **earlier, pack_bytes=out.stat().st_size, seconds=time.perf_counter() - start)
         inputs = weight_paths(fine, opened.checkpoint)
         with atomic_file(out, force, inputs) as file, PackWriter(numbers, out.parent) as writer:
-            encoder = _Encoder(opened, fine, config, task, executor)
-            pack_id, squares = encoder.write(encoder.choose(progress), file, writer, progress)
-        sizes = sum(spec.nbytes for spec in fine.specs.values()), out.stat().st_size
-        return EncodeReport(
-            out,
-            pack_id.hex(),
-            len(fine.specs),
-            *sizes,
-            squares.relative_error,
-            squares.left_out_share,
-            time.perf_counter() - start,
-        )
+            report = encoder.write(encoder.choose(progress), file, writer, progress)
+            if journal is not None:
+                journal.done(report)
+        return EncodeReport(out, **report, pack_bytes=out.stat().st_size, seconds=time.perf_counter() - start)
+
+
+def _is_there(out: Path, pack_id: str) -> bool:
+    """Whether a file is the pack of that id."""
+    try:
+        with Pack(out) as pack:
+            return pack.id == pack_id
+    except DtsError:
+        return False
 
 
 class _Encoder:
     """One encode: goes over the tensors, once or several times, and keeps account of base leaves and ties."""
 
     def __init__(
-        self, base: Base, fine: Checkpoint, config: EncodeConfig, task: str | None, executor: Executor | None
+        self,
+        base: Base,
+        fine: Checkpoint,
+        config: EncodeConfig,
+        task: str | None,
+        executor: Executor | None,
+        journal: Journal | None,
     ) -> None:
-        self._base, self._fine, self._config, self._executor = base, fine, config, executor
+        self._base, self._fine, self._config, self._executor, self._journal = base, fine, config, executor, journal
         self._match: NameMatch = match_names(fine.specs, base.specs, config.renames, fine.aliases)
         self._inputs = Inputs(fine, base, self._match.counterpart, config)
         self._ties = Ties(fine, self._match, config)
@@ -164,6 +183,13 @@ class _Encoder:
         self._settled: dict[str, EncodedTensor] = {}
         self._files = self._collect_files()
         self._summary = Summary(task=task, encoder=f"dtscodec {__version__} {config.describe()}", tensors=0)
+
+    def begin(self) -> dict[str, Any] | None:
+        """Begin, or go on with what the journal holds; what there is to report if it holds all."""
+        if self._journal is None:
+            return None
+        checkpoints = self._fine, self._base.checkpoint
+        return self._journal.begin(key_of(checkpoints, self._config, self._summary, self._match, self._files))
 
     def choose(self, progress: Progress) -> Chosen | None:
         """Look at all tensors and decide how each piece is stored; the preset `paper` has nothing to choose."""
@@ -196,10 +222,8 @@ class _Encoder:
             (squares for _, squares in self._each(measure, lambda name: (chosen[name],))), Squares()
         ).relative_error
 
-    def write(
-        self, chosen: Chosen | None, file: BinaryIO, writer: PackWriter, progress: Progress
-    ) -> tuple[bytes, Squares]:
-        """Code all tensors and write the pack; its id, and what coding loses."""
+    def write(self, chosen: Chosen | None, file: BinaryIO, writer: PackWriter, progress: Progress) -> dict[str, Any]:
+        """Code all tensors and write the pack; what there is to report of it."""
         total = Squares()
         used: set[str] = set()
         coded = self._each(code, lambda name: (chosen[name] if chosen else None,))
@@ -215,7 +239,13 @@ class _Encoder:
             else:
                 writer.name_file(attached.name, attached.digest)
         leaves = {name: self._leaves[name] for name in used}
-        return self._finish(file, writer, leaves), total
+        return {
+            "pack_id": self._finish(file, writer, leaves).hex(),
+            "tensors": len(self._fine.specs),
+            "fine_bytes": sum(spec.nbytes for spec in self._fine.specs.values()),
+            "relative_error": total.relative_error,
+            "left_out": total.left_out_share,
+        }
 
     def _encoded(self, name: str, coded: Coded) -> EncodedTensor:
         settled = self._settle(name, coded.identity)
@@ -239,8 +269,22 @@ class _Encoder:
             What it is to be given for a name beside the inputs.
         """
         names = [name for name in self._fine.specs if name not in self._settled]
-        tasks = ((self._inputs, name, self._known_leaf(name), *more(name)) for name in names)
-        yield from zip(names, in_order(self._executor, work, tasks), strict=True)
+        done = 0
+        for name, result in zip(names, self._kept(work.__name__, names), strict=False):
+            yield name, result
+            done += 1
+        rest = names[done:]
+        tasks = ((self._inputs, name, self._known_leaf(name), *more(name)) for name in rest)
+        for name, result in zip(rest, in_order(self._executor, work, tasks), strict=True):
+            self._keep(work.__name__, name, result)
+            yield name, result
+
+    def _kept(self, step: str, names: Sequence[str]) -> Iterator[Any]:
+        return iter(()) if self._journal is None else self._journal.kept(step, names)
+
+    def _keep(self, step: str, name: str, result: object) -> None:
+        if self._journal is not None:
+            self._journal.keep(step, name, result)
 
     def _known_leaf(self, name: str) -> KnownLeaf | None:
         counterpart = self._match.counterpart[name]

@@ -72,8 +72,9 @@ class Moved:
 
     def row_energies(self) -> Tensor:
         """Squared norm of each coded row: float64."""
-        norms: Tensor = torch.linalg.vector_norm(self.values, dim=1, dtype=torch.float64)
-        return norms.square()
+        step = max(1, ELEMENTS_AT_ONCE // max(1, self.values.shape[1]))
+        norms = [torch.linalg.vector_norm(part, dim=1, dtype=torch.float64) for part in self.values.split(step)]
+        return torch.cat(norms).square()
 
     @property
     def subset(self) -> tuple[int, BaseRows | None, int | None, int | None]:

@@ -7,6 +7,9 @@ places, each on one thread, so that the pack does not depend on where they ran.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
+
+import numpy as np
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from dtscodec.checkpoints.identity import Base, KnownLeaf, leaf
@@ -15,10 +18,15 @@ from dtscodec.codec.code_tensor import EncodedTensor, Squares, code_tensor
 from dtscodec.codec.config import EncodeConfig
 from dtscodec.codec.delta import StoredTensor
 from dtscodec.codec.factorize import one_thread
-from dtscodec.codec.options import Choice, Demand, Options, options_of
+from dtscodec.codec.options import Choice, Demand, Listed, Matrix, Options, Spectrum, options_of
 from dtscodec.codec.paper import plan_paper
 from dtscodec.codec.pieces import Cut, cut_same, cut_tensor
+from dtscodec.codec.recipe import Recipe
 from dtscodec.errors import EncodeError
+from dtscodec.format.blocks import Band, BaseRows, LowRank, Raw, Same, Tie, Values
+from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.index import TensorEntry
+from dtscodec.format.streams import Streams
 
 
 class Inputs:
@@ -112,6 +120,19 @@ class Coded:
     identity: Identity
     tensor: EncodedTensor | None = None
     problem: EncodeError | None = None
+
+
+def _places(*parts: Any) -> dict[tuple[str, str], Any]:
+    return {(part.__module__, part.__qualname__): part for part in parts}
+
+
+_ARRAY_PARTS = np.empty(1).__reduce_ex__(5)[0], np.ndarray, np.dtype
+
+RESULT_PARTS = _places(
+    *(Look, Coded, Squares, Identity, Listed, Matrix, Spectrum, Choice, Recipe, EncodedTensor, TensorEntry, TensorSpec),
+    *(LowRank, Values, Raw, Same, Tie, Band, BaseRows, Streams, EncodeError, *_ARRAY_PARTS),
+)
+"""All that results are made of, by module and name."""
 
 
 def look(inputs: Inputs, name: str, known: KnownLeaf | None, demand: Demand) -> Look:

@@ -10,7 +10,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from dtscodec.errors import EncodeError
+from dtscodec.errors import BackendError
 
 RESULT = TypeVar("RESULT")
 
@@ -25,7 +25,7 @@ def in_order(
 
     Raises
     ------
-    EncodeError
+    BackendError
         A worker ended before its task did.
     """
     if executor is None:
@@ -41,7 +41,7 @@ def in_order(
             yield waiting.popleft().result()
     except BrokenExecutor as error:
         detail = "expected a result, got none: a worker was killed, perhaps for want of memory; use fewer of them"
-        raise EncodeError(f"workers: {detail}") from error
+        raise BackendError(f"workers: {detail}") from error
     finally:
         for future in waiting:
             future.cancel()

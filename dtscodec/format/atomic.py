@@ -1,4 +1,4 @@
-"""Outputs that appear whole or not at all: sibling temporary, fsync, rename.
+"""Outputs that appear whole or not at all: a temporary beside them, unnamed where possible, fsync, rename.
 
 Whatever ends the ``with`` early, Ctrl-C included, removes the temporary. Failures of the file system come out as
 `OutputError`; those of other files that are read meanwhile pass unchanged.
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dtscodec.errors import OutputError
-from dtscodec.format.output_file import output_errors, output_file
+from dtscodec.format.output_file import output_errors, output_file, unnamed_file
 
 __all__ = ["atomic_directory", "atomic_file", "output_errors", "output_file"]
 
@@ -58,7 +58,7 @@ def atomic_file(path: str | os.PathLike[str], force: bool = False, inputs: Itera
     _check_file(path, force, inputs)
     temporary = _sibling(path)
     try:
-        with output_file(temporary, "w+b", path) as file:
+        with unnamed_file(temporary, path) as file:
             yield file
         with output_errors(path):
             _publish_file(temporary, path, force)

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -37,6 +37,35 @@ def output_file(path: Path, mode: str = "xb", shown: Path | None = None) -> Iter
     shown = shown or path
     with output_errors(shown):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    with _durable(descriptor, mode, shown) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def unnamed_file(path: Path, shown: Path) -> Iterator[BinaryIO]:
+    """As `output_file` to read back as well, but the file has no name until its content is durable.
+
+    However the process ends before, nothing is left. Where the system has no such files it is an `output_file`.
+    """
+    try:
+        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
+    except (AttributeError, OSError):
+        with output_file(path, "w+b", shown) as file:
+            yield file
+        return
+    with _durable(descriptor, "w+b", shown, lambda: _name(descriptor, path)) as file:
+        yield file
+
+
+def _name(descriptor: int, path: Path) -> None:
+    """Give an unnamed file a name (as open(2) has it for O_TMPFILE)."""
+    # A directory's descriptor, though it plays no part, makes Python follow the link to the file.
+    os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
+
+
+@contextlib.contextmanager
+def _durable(descriptor: int, mode: str, shown: Path, at_end: Callable[[], None] = lambda: None) -> Iterator[BinaryIO]:
+    """The buffered file of a descriptor: in the end fsynced, and something done before it is closed."""
     raw = _OutputFile(descriptor, shown)
     file = cast(BinaryIO, io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw))
     try:
@@ -44,6 +73,7 @@ def output_file(path: Path, mode: str = "xb", shown: Path | None = None) -> Iter
         with output_errors(shown):
             file.flush()
             os.fsync(descriptor)
+            at_end()
             file.close()
     finally:
         if not file.closed:  # Without flushing, which would fail again where it failed before.

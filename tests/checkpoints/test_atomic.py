@@ -1,7 +1,10 @@
 import contextlib
 import errno
 import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +86,7 @@ def test_file_that_appeared_meanwhile_is_not_replaced(
     tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not links:
-        monkeypatch.setattr(os, "link", no_links)
+        without_links(monkeypatch)
     with pytest.raises(OutputError, match="--force"), atomic_file(tmp_path / "x"):
         (tmp_path / "x").write_text("other")
     assert (tmp_path / "x").read_text() == "other"
@@ -94,12 +97,34 @@ def no_links(source: Any, target: Any) -> None:
     raise OSError(errno.EPERM, "Operation not permitted")
 
 
-def test_file_system_without_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def without_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As file systems do that know neither links nor unnamed files."""
     monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+
+
+def test_file_system_without_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_links(monkeypatch)
     with atomic_file(tmp_path / "x") as file:
         file.write(b"a")
     assert (tmp_path / "x").read_bytes() == b"a"
     assert names(tmp_path) == ["x"]
+
+
+KILLED = """
+import os, signal, sys
+from dtscodec.format.atomic import atomic_file
+with atomic_file(sys.argv[1]) as file:
+    file.write(bytes(100_000))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="this system has no unnamed files")
+def test_a_killed_process_leaves_nothing(tmp_path: Path) -> None:
+    process = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "x")], check=False)
+    assert process.returncode == -signal.SIGKILL
+    assert names(tmp_path) == []
 
 
 def test_force_replaces_a_file_at_the_end_only(tmp_path: Path) -> None:

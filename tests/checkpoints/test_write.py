@@ -193,7 +193,6 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, kind: str) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert [process.stdout.readline() for _ in range(2)] == ["w0\n", "w1\n"]
-        assert len(list(tmp_path.iterdir())) == 1
         process.send_signal(signal.SIGINT)
         assert "KeyboardInterrupt" in process.communicate()[1]
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,15 @@ import dtscodec
 from dtscodec import EncodeConfig
 from dtscodec.codec.size import Size
 from dtscodec.codec.workers import AHEAD, in_order, processes
-from dtscodec.errors import BaseMismatchError, ChecksumError, DtsError, EncodeError, FormatError, TruncatedError
+from dtscodec.errors import (
+    BackendError,
+    BaseMismatchError,
+    ChecksumError,
+    DtsError,
+    EncodeError,
+    FormatError,
+    TruncatedError,
+)
 from tests.codec.fine_tunes import State, transformer
 
 SETTINGS = {
@@ -97,7 +105,7 @@ def test_what_cannot_be_coded_is_told_as_without_workers(folder: Path, pool: Exe
 def test_a_worker_that_is_killed_is_one_clear_error_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     with processes(1) as executor:
         executor.submit(os._exit, 9)
-        with pytest.raises(EncodeError, match="a worker was killed"):
+        with pytest.raises(BackendError, match="a worker was killed"):
             packed(folder, tmp_path / "pack", EncodeConfig(), executor)
     assert not list(tmp_path.iterdir())
 
