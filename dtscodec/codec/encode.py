@@ -22,10 +22,12 @@ from dtscodec.codec.survey import LEAF_BYTES, Frame, Survey
 from dtscodec.codec.tensor_work import Coded, Identity, Inputs, code, look, measure
 from dtscodec.codec.ties import Ties
 from dtscodec.codec.workers import in_order
-from dtscodec.format.atomic import atomic_file
 from dtscodec.format.index import FileEntry, NamedFile, base_of
 from dtscodec.format.summary import BaseRef, Summary
 from dtscodec.format.writer import PackWriter, carried_entry
+from dtscodec.remote.fetched import fetched_for
+from dtscodec.remote.place import as_place, work_folder
+from dtscodec.remote.upload import new_file
 
 Progress = Callable[[int], None]
 Chosen: TypeAlias = Mapping[str, Sequence[Choice]]
@@ -93,9 +95,9 @@ def encode(
     base : path, mapping of tensors, or Base
         The base checkpoint. A `Base` is hashed once for several fine-tunes.
     fine_tune : path, mapping of tensors, or Checkpoint
-        The fine-tune.
+        The fine-tune. What is given here by a remote name, such as ``s3://bucket/model``, is transferred once.
     out : path
-        The pack; its directory must exist.
+        The pack, here or in remote storage; its directory must exist.
     config : EncodeConfig, optional
         Settings; by default the preset `best` at 0.08 bits a parameter.
     task : str, optional
@@ -117,6 +119,8 @@ def encode(
         A tensor cannot be coded, names are ambiguous, the size that is asked for is too small, or a worker was killed.
     OutputError
         The pack cannot be written, or exists.
+    BackendError
+        A package for remote storage is not there.
 
     Examples
     --------
@@ -131,11 +135,15 @@ def encode(
     """
     start = time.perf_counter()
     config = config or EncodeConfig()
-    out = Path(out)
+    out = as_place(out)
     numbers = NUMBERS if config.preset == "best" else "F32"
-    with as_base(base) as opened, as_checkpoint(fine_tune) as fine:
-        inputs = weight_paths(fine, opened.checkpoint)
-        with atomic_file(out, force, inputs) as file, PackWriter(numbers, out.parent) as writer:
+    with (
+        fetched_for(out, base, fine_tune) as fetched,
+        as_base(base, fetched) as opened,
+        as_checkpoint(fine_tune, fetched) as fine,
+    ):
+        inputs = weight_paths(out, fine, opened.checkpoint)
+        with new_file(out, force, inputs) as file, PackWriter(numbers, work_folder(out)) as writer:
             encoder = _Encoder(opened, fine, config, task, executor)
             pack_id, squares = encoder.write(encoder.choose(progress), file, writer, progress)
         sizes = sum(spec.nbytes for spec in fine.specs.values()), out.stat().st_size
