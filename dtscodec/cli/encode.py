@@ -92,12 +92,12 @@ def add_to(commands: "arguments.Subparsers") -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    fine_tunes = _named(options.fine_tunes)
-    directory = _directory(options.output, len(fine_tunes))
-    outputs = _outputs(list(fine_tunes), options.output, directory)
     from dtscodec.codec.folder import open_folder
     from dtscodec.remote.upload import check_new
 
+    fine_tunes = _named(options.fine_tunes)
+    directory = _directory(options.output, len(fine_tunes))
+    outputs = _outputs(list(fine_tunes), options.output, directory)
     for out in outputs.values():
         check_new(out, options.force)
     with open_folder(directory) if directory else nullcontext():

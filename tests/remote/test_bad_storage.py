@@ -160,7 +160,7 @@ def test_an_output_that_is_the_input_is_refused(cli: Cli, models: Path, bucket: 
     assert objects(bucket) == {"tweets.safetensors": data}
 
 
-@pytest.mark.parametrize("out", ["s3://no-such-bucket/out", "s3://no-such-bucket/out/"])
+@pytest.mark.parametrize("out", ["s3://no-such-bucket/out", "s3://no-such-bucket/out/", "s3://no-such-bucket"])
 def test_an_output_in_no_bucket_is_refused_before_any_work(cli: Cli, server: Server, out: str) -> None:
     line = cli.fails(*COMMAND, out)
     assert "expected the bucket s3://no-such-bucket/, got none" in line

@@ -1,5 +1,6 @@
 """Inputs and outputs in remote storage: the same packs as with local ones, each tensor transferred once."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import dtscodec
 from dtscodec import EncodeConfig
 from tests.cli.helpers import Cli, snapshot
-from tests.remote.helpers import Server, objects
+from tests.remote.helpers import Server, objects, put
 
 PAIRS = [("base", "movie"), ("base/model.safetensors.index.json", "tweets.safetensors")]
 
@@ -54,12 +55,14 @@ def test_several_fine_tunes_fetch_base_and_all_once(
     assert objects(bucket) == {f"packs-of-mine/{name}": (Path("local") / name).read_bytes() for name in names}
 
 
-def test_a_remote_directory_keeps_the_packs_it_lists(cli: Cli, bucket: str) -> None:
-    for name in ("movie", "tweets.safetensors"):
-        cli("encode", "s3://models/base", f"s3://models/{name}", "-o", f"{bucket}/", "--rank", "2")
-    index = objects(bucket)["dtscodec.json"].decode()
-    assert '"movie"' in index
-    assert '"tweets"' in index
+def test_a_remote_directory_keeps_the_packs_it_lists_and_names_a_base_within(
+    cli: Cli, models: Path, bucket: str
+) -> None:
+    put(f"{bucket}/bases/a.safetensors", (models / "tweets.safetensors").read_bytes())
+    for base, name in ((f"{bucket}/bases/a.safetensors", "movie"), ("s3://models/base", "tweets.safetensors")):
+        cli("encode", base, f"s3://models/{name}", "-o", bucket, "--rank", "2")
+    index = json.loads(objects(bucket)["dtscodec.json"])
+    assert (sorted(index["packs"]), index["base"]) == (["movie", "tweets"], "bases/a.safetensors")
 
 
 @pytest.mark.parametrize("preset", ["best", "paper"])
