@@ -13,8 +13,8 @@ from tests.support import ROOT
 PACKAGE = ROOT / "dtscodec"
 
 # Lowest first; a room may import itself and the rooms below it.
-ROOMS = ["errors", "format", "checkpoints", "codec", "behaviour", "cli"]
-NO_TORCH = ["errors", "format"]
+ROOMS = ["errors", "format", "remote", "checkpoints", "codec", "behaviour", "cli"]
+NO_TORCH = ["errors", "format", "remote"]
 
 
 def imports(path: Path) -> set[str]:

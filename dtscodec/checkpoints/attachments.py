@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dtscodec.errors import CheckpointError
 from dtscodec.format.file_names import MAX_FILE_BYTES, MAX_FILES, valid_file_name
+from dtscodec.remote.failures import read_errors
 
 _LEFTOVERS = re.compile(r"trainer_state\.json|training_args.*|optimizer.*|(.*_)?all_results\.json|.*_results\.json")
 _MODULE = re.compile(r"[0-9]+_[^/]*")
@@ -91,18 +92,16 @@ def restore_files(attachments: Iterable[Attachment], base_dir: Path | None) -> d
 
 
 def _candidates(directory: Path) -> list[str]:
-    try:
+    with read_errors(directory):
         entries = sorted(directory.iterdir())
         inner = [file for d in entries if _MODULE.fullmatch(d.name) and d.is_dir() for file in d.glob("*.json")]
-    except OSError as e:
-        raise CheckpointError(f"{directory}: expected a directory to read, got '{e.strerror}'") from e
-    names = {file.relative_to(directory).as_posix() for file in [*entries, *inner] if file.is_file()}
+        names = {file.relative_to(directory).as_posix() for file in [*entries, *inner] if file.is_file()}
     return [name for name in names if valid_file_name(name) and not _LEFTOVERS.fullmatch(name.split("/")[-1])]
 
 
 def _attach(name: str, fine_dir: Path, base_dir: Path | None) -> Attachment:
     data = _read(fine_dir / name)
-    if base_dir is not None and (base_dir / name).is_file():
+    if base_dir is not None and _is_file(base_dir / name):
         other = _read(base_dir / name)
         if _same_content(name, data, other):
             return Named(name, hashlib.sha256(other).hexdigest())
@@ -136,12 +135,15 @@ def _read_named(file: Named, base_dir: Path | None) -> bytes:
 
 
 def _read(path: Path) -> bytes:
-    try:
+    with read_errors(path, f"put it there, {_WAY_OUT}"):
         if (size := path.stat().st_size) > MAX_FILE_BYTES:
             raise CheckpointError(f"{path}: expected at most {MAX_FILE_BYTES} bytes, got {size}; remove it, {_WAY_OUT}")
         return path.read_bytes()
-    except OSError as e:
-        raise CheckpointError(f"{path}: expected a file to read, got '{e.strerror}'; put it there, {_WAY_OUT}") from e
+
+
+def _is_file(path: Path) -> bool:
+    with read_errors(path):
+        return path.is_file()
 
 
 def _check_name(name: str) -> None:

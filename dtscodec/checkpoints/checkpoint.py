@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -13,6 +14,8 @@ from dtscodec.checkpoints.torch_dtypes import Bytes
 from dtscodec.checkpoints.torch_files import TorchCheckpoint
 from dtscodec.errors import CheckpointError
 from dtscodec.format.dtypes import TensorSpec
+from dtscodec.remote.failures import read_errors
+from dtscodec.remote.place import as_place, is_remote
 
 if TYPE_CHECKING:
     import torch
@@ -65,6 +68,10 @@ class Checkpoint(Protocol):
     def weight_files(self) -> frozenset[str]:
         """Names in `directory` of the files that hold the tensors, the index included."""
 
+    @property
+    def fetched(self) -> Path | None:
+        """The folder where what is fetched of remote files is kept, so that it is transferred once."""
+
     def read(self, name: str) -> Bytes:
         """The little-endian bytes of a tensor in C order: uint8 [nbytes], fresh or a read-only view.
 
@@ -75,6 +82,9 @@ class Checkpoint(Protocol):
         CheckpointError
             The file was changed or cannot be read.
         """
+
+    def prefetch(self, name: str) -> None:
+        """Begin to read a tensor in the background, where that helps."""
 
     def signature(self, name: str) -> tuple[int | str, ...] | None:
         """Identity of the content, as the file is now; None where content may change unseen."""
@@ -89,14 +99,17 @@ class Checkpoint(Protocol):
     ) -> None: ...
 
 
-def open_checkpoint(source: Source) -> Checkpoint:
+def open_checkpoint(source: Source, fetched: Path | None = None) -> Checkpoint:
     """Open a checkpoint of any kind.
 
     Parameters
     ----------
     source : path or mapping
         A `.safetensors` file; a `.bin`, `.pt` or `.pth` file of `torch.save`; an index (`*.index.json`); a model
-        directory; or tensors in memory. Files of other names are told by their first bytes.
+        directory; or tensors in memory. Files of other names are told by their first bytes. Names with a scheme that
+        fsspec knows, such as `s3://bucket/model`, are those of safetensors files in remote storage.
+    fetched : Path, optional
+        A folder where what is fetched of remote files is kept (`fetched_for`); without it each read transfers anew.
 
     Returns
     -------
@@ -107,6 +120,8 @@ def open_checkpoint(source: Source) -> Checkpoint:
     ------
     CheckpointError
         Nothing of the kind is there, or it is unsound.
+    BackendError
+        A package for its storage is not there.
 
     >>> import numpy as np
     >>> with open_checkpoint({"w": np.zeros((2, 3), np.float32)}) as checkpoint:
@@ -115,37 +130,38 @@ def open_checkpoint(source: Source) -> Checkpoint:
     """
     if isinstance(source, Mapping):
         return MappingCheckpoint(source)
-    text = os.fspath(source)
-    if text.startswith("hf://"):
-        raise CheckpointError(f"{text}: expected a local path, since this version cannot fetch from the Hub yet")
-    path = Path(text)
-    try:
+    if isinstance(source, str) and source.startswith("hf://"):
+        raise CheckpointError(f"{source}: expected a local path, since this version cannot fetch from the Hub yet")
+    path = as_place(source)
+    with read_errors(path):
         if path.is_dir():
-            return _open_file(_weights_in(path), is_directory=True)
-        return _open_file(path, is_directory=False)
-    except OSError as e:
-        raise CheckpointError(f"{path}: expected to read it, got '{e.strerror}'") from e
+            return _open_file(_weights_in(path), True, fetched)
+        return _open_file(path, False, fetched)
 
 
-def _open_file(path: Path, is_directory: bool) -> Checkpoint:
+def _open_file(path: Path, is_directory: bool, fetched: Path | None) -> Checkpoint:
     """Open one file, or the shards that an index lists."""
     if not path.exists():
         raise CheckpointError(f"{path}: expected a checkpoint, got nothing of that name")
     if not path.is_file():
         raise CheckpointError(f"{path}: expected a file or a directory, got something else")
     if path.name.endswith(".index.json"):
-        return ShardedCheckpoint(path, _open_shard)
-    return _open_shard(path, is_directory)
+        return ShardedCheckpoint(path, partial(_open_shard, fetched=fetched), fetched)
+    return _open_shard(path, is_directory, fetched)
 
 
-def _open_shard(path: Path, is_directory: bool = False) -> Checkpoint:
-    kind = TorchCheckpoint if _is_torch(path) else SafetensorsCheckpoint
-    return kind(path, is_directory)
+def _open_shard(path: Path, is_directory: bool = False, fetched: Path | None = None) -> Checkpoint:
+    if not _is_torch(path):
+        return SafetensorsCheckpoint(path, is_directory, fetched)
+    if is_remote(path):
+        detail = "expected safetensors, got a file of torch's, which cannot be read by range; download or convert it"
+        raise CheckpointError(f"{path}: {detail}")
+    return TorchCheckpoint(path, is_directory)
 
 
 def _is_torch(path: Path) -> bool:
     """Whether a file is torch's: by its ending, else by its first bytes (a zip archive or a pickle)."""
-    if path.suffix == ".safetensors" or path.suffix in TORCH_ENDINGS or not path.exists():
+    if path.suffix == ".safetensors" or path.suffix in TORCH_ENDINGS or is_remote(path) or not path.exists():
         return path.suffix in TORCH_ENDINGS
     with open(path, "rb") as file:
         head = file.read(9)

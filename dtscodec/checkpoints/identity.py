@@ -4,6 +4,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source, open_checkpoint
@@ -65,6 +66,8 @@ class Base:
     ----------
     source : path, mapping or Checkpoint
         The base. A `Checkpoint` stays its owner's to close; anything else is closed by `close`.
+    fetched : Path, optional
+        As for `open_checkpoint`.
 
     Raises
     ------
@@ -72,9 +75,9 @@ class Base:
         It cannot be opened.
     """
 
-    def __init__(self, source: "Source | Checkpoint") -> None:
+    def __init__(self, source: "Source | Checkpoint", fetched: Path | None = None) -> None:
         if isinstance(source, (str, os.PathLike, Mapping)):
-            self.checkpoint: Checkpoint = open_checkpoint(source)
+            self.checkpoint: Checkpoint = open_checkpoint(source, fetched)
             self._owned = True
         else:
             self.checkpoint = source

@@ -62,6 +62,7 @@ class MappingCheckpoint:
         self.location = location
         self.directory = path.parent if path else None
         self.is_directory = False
+        self.fetched: Path | None = None
         self.weight_files = frozenset({path.name} if path else ())
         self.metadata: Mapping[str, str] = {}
         _check_entries(tensors, location)
@@ -73,6 +74,9 @@ class MappingCheckpoint:
         """The bytes of a tensor: uint8 [nbytes], a read-only view where possible."""
         tensor = self._tensors[name]
         return _array_bytes(tensor) if isinstance(tensor, np.ndarray) else tensor_bytes(tensor)
+
+    def prefetch(self, name: str) -> None:
+        """Do nothing: it is in memory."""
 
     def signature(self, name: str) -> tuple[int | str, ...] | None:
         """None: memory may change unseen."""

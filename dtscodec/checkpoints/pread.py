@@ -1,8 +1,10 @@
 """Reading pieces of a file at given offsets, from many threads, without mapping it."""
 
+import contextlib
 import os
 import threading
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -30,6 +32,10 @@ class RandomAccessFile:
             raise CheckpointError(f"{path}: expected a file to read, got '{e.strerror}'") from e
         self._lock = threading.Lock()
 
+    def opened(self) -> contextlib.AbstractContextManager[BinaryIO]:
+        """The file as a stream."""
+        return contextlib.nullcontext(cast(BinaryIO, self.file))
+
     def read(self, offset: int, size: int) -> Bytes:
         """Read `size` bytes into a fresh buffer.
 
@@ -50,6 +56,12 @@ class RandomAccessFile:
         if done < size:
             raise self._ends_early(offset, size)
         return result
+
+    def prefetch(self, offset: int, size: int) -> None:
+        """Let the system begin to read a range, where it can."""
+        if hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):  # The read itself will meet it.
+                os.posix_fadvise(self.file.fileno(), offset, size, os.POSIX_FADV_WILLNEED)
 
     def signature(self) -> FileSignature:
         """What changes when the content does, as the file is now."""

@@ -5,8 +5,10 @@ from pathlib import Path
 from types import TracebackType
 
 from dtscodec.checkpoints.pread import RandomAccessFile
+from dtscodec.checkpoints.remote_file import RemoteFile
 from dtscodec.checkpoints.torch_dtypes import Bytes
 from dtscodec.format.safetensors_header import read_header
+from dtscodec.remote.place import is_remote
 
 
 class SafetensorsCheckpoint:
@@ -18,6 +20,8 @@ class SafetensorsCheckpoint:
         The file.
     is_directory : bool
         Whether the user named the directory that holds it.
+    fetched : Path, optional
+        Where what is fetched of a remote file is kept.
 
     Raises
     ------
@@ -25,15 +29,17 @@ class SafetensorsCheckpoint:
         The file is missing, cut off, or not a sound safetensors file.
     """
 
-    def __init__(self, path: Path, is_directory: bool = False) -> None:
+    def __init__(self, path: Path, is_directory: bool = False, fetched: Path | None = None) -> None:
         self.location = str(path)
         self.directory: Path | None = path.parent
         self.is_directory = is_directory
         self.weight_files = frozenset({path.name})
         self.aliases: Mapping[str, str] = {}
-        self._file = RandomAccessFile(path)
+        self.fetched = fetched
+        self._file = RemoteFile(path, fetched) if is_remote(path) else RandomAccessFile(path)
         try:
-            header = read_header(self._file.file, self.location)
+            with self._file.opened() as stream:
+                header = read_header(stream, self.location)
         except BaseException:
             self._file.close()
             raise
@@ -44,6 +50,10 @@ class SafetensorsCheckpoint:
     def read(self, name: str) -> Bytes:
         """The bytes of a tensor, in a fresh buffer: uint8 [nbytes]."""
         return self._file.read(self._offsets[name], self.specs[name].nbytes)
+
+    def prefetch(self, name: str) -> None:
+        """Begin to read a tensor in the background."""
+        self._file.prefetch(self._offsets[name], self.specs[name].nbytes)
 
     def signature(self, name: str) -> tuple[int | str, ...] | None:
         """Identity of the file's content now, and the name."""

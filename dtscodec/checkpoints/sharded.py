@@ -10,6 +10,7 @@ from dtscodec.checkpoints.torch_dtypes import Bytes
 from dtscodec.errors import CheckpointError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.safetensors_header import parse_object
+from dtscodec.remote.failures import read_errors
 
 if TYPE_CHECKING:
     from dtscodec.checkpoints.checkpoint import Checkpoint
@@ -24,6 +25,8 @@ class ShardedCheckpoint:
         The index; its shards lie beside it.
     open_shard : callable
         Opens one shard.
+    fetched : Path, optional
+        Where it keeps what is fetched of a remote file.
 
     Raises
     ------
@@ -31,10 +34,11 @@ class ShardedCheckpoint:
         The index is unsound, a shard is missing, or the two disagree on which tensor is where.
     """
 
-    def __init__(self, index: Path, open_shard: "Callable[[Path], Checkpoint]") -> None:
+    def __init__(self, index: Path, open_shard: "Callable[[Path], Checkpoint]", fetched: Path | None = None) -> None:
         self.location = str(index)
         self.directory: Path | None = index.parent
         self.is_directory = True
+        self.fetched = fetched
         weight_map = _read_weight_map(index)
         shards = sorted(set(weight_map.values()))
         self.weight_files = frozenset({index.name, *shards})
@@ -53,6 +57,10 @@ class ShardedCheckpoint:
     def read(self, name: str) -> Bytes:
         """The bytes of a tensor: uint8 [nbytes]."""
         return self._shards[name].read(name)
+
+    def prefetch(self, name: str) -> None:
+        """Begin to read a tensor in the background, as its shard does."""
+        self._shards[name].prefetch(name)
 
     def signature(self, name: str) -> tuple[int | str, ...] | None:
         """Identity of the content of the tensor's shard now, and the name."""
@@ -73,10 +81,8 @@ class ShardedCheckpoint:
 
 def _read_weight_map(index: Path) -> dict[str, str]:
     """Tensor names -> file names, each a plain name in the index's own directory."""
-    try:
+    with read_errors(index):
         data = index.read_bytes()
-    except OSError as e:
-        raise CheckpointError(f"{index}: expected an index, got '{e.strerror}'") from e
     weight_map = parse_object(data, str(index)).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: expected an object 'weight_map' of tensors, got {weight_map!r:.60}")

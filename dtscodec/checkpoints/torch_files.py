@@ -48,6 +48,7 @@ class TorchCheckpoint:
             raise
         self.directory: Path | None = path.parent
         self.is_directory = is_directory
+        self.fetched: Path | None = None
         self.weight_files = frozenset({path.name})
         self.metadata: Mapping[str, str] = {}
         self.specs = self._tensors.specs
@@ -64,6 +65,9 @@ class TorchCheckpoint:
         if (size := self._file.signature()[2]) < self._size:
             raise CheckpointError(f"{self.location}: expected {self._size} bytes, got {size}: it was cut off")
         return self._tensors.read(name)
+
+    def prefetch(self, name: str) -> None:
+        """Do nothing: the file is mapped, or in memory."""
 
     def signature(self, name: str) -> tuple[int | str, ...] | None:
         """Identity of the file's content now, and the name."""

@@ -3,7 +3,7 @@
 import argparse
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from dtscodec.cli import arguments, show
 from dtscodec.cli.progress import progress_bar
 from dtscodec.errors import BackendError, CheckpointError, EncodeError, OutputError
+from dtscodec.remote.failures import write_errors
+from dtscodec.remote.place import as_place, is_remote
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -39,7 +41,7 @@ def add_to(commands: "arguments.Subparsers") -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("base", help="the base checkpoint: file, index or directory")
+    parser.add_argument("base", help="the base checkpoint: file, index or directory, also s3:// and the like")
     parser.add_argument("fine_tunes", metavar="FT", nargs="+", help="a fine-tune of it, or NAME=PATH")
     parser.add_argument("-o", "--output", metavar="OUT", help="the pack, or a directory of packs")
     parser.add_argument(
@@ -98,16 +100,24 @@ def add_to(commands: "arguments.Subparsers") -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
+    from dtscodec.codec.folder import open_folder
+    from dtscodec.remote.upload import check_new
+
     fine_tunes = _named(options.fine_tunes)
     directory = _directory(options.output, len(fine_tunes))
     outputs = _outputs(list(fine_tunes), options.output, directory)
-    part = directory / "dtscodec.part" if directory else Path(f"{outputs[next(iter(outputs))]}.part")
-    if not options.force and not part.exists():
-        _check_free(outputs.values())
-    from dtscodec.codec.folder import open_folder
-
+    part = _part(directory or next(iter(outputs.values())), is_directory=directory is not None)
+    for out in () if part.exists() else outputs.values():
+        check_new(out, options.force)
     with open_folder(directory) if directory else nullcontext(), _resumable(part, options.no_resume) as journal:
         _encode_all(options, fine_tunes, outputs, directory, journal)
+
+
+def _part(out: Path, is_directory: bool) -> Path:
+    """Where finished tensors are kept: beside the output, or here if that is remote."""
+    if is_directory:
+        return Path("dtscodec.part") if is_remote(out) else out / "dtscodec.part"
+    return Path(f"{out.name}.part") if is_remote(out) else Path(f"{out}.part")
 
 
 @contextmanager
@@ -137,14 +147,16 @@ def _encode_all(
     from dtscodec import Base
     from dtscodec.codec.folder import list_pack
     from dtscodec.codec.workers import processes
+    from dtscodec.remote.fetched import fetched_for
 
     config = _config(options)
     pool = processes(options.workers) if options.workers > 1 else nullcontext()
-    with Base(options.base) as base, pool as executor:
+    out = next(iter(outputs.values()))
+    with fetched_for(out, options.base) as fetched, Base(options.base, fetched) as base, pool as executor:
         for name, path in fine_tunes.items():
             report = _encode_one(base, name, path, outputs[name], config, options.force, executor, journal)
             if directory:
-                list_pack(directory, name, report.path, report.pack_bytes, report.pack_id, Path(options.base))
+                list_pack(directory, name, report.path, report.pack_bytes, report.pack_id, options.base)
 
 
 def _config(options: argparse.Namespace) -> "EncodeConfig":
@@ -180,8 +192,9 @@ def _encode_one(
     from dtscodec import encode
     from dtscodec.checkpoints.checkpoint import open_checkpoint
     from dtscodec.codec.encode import reads
+    from dtscodec.remote.fetched import fetched_for
 
-    with open_checkpoint(path) as checkpoint:
+    with fetched_for(out, path) as fetched, open_checkpoint(path, fetched) as checkpoint:
         total = reads(config) * sum(spec.nbytes for spec in checkpoint.specs.values())
         with progress_bar(name, total) as progress:
             report = encode(
@@ -235,9 +248,9 @@ def task_name(path: str) -> str:
 
 def _directory(output: str | None, count: int) -> Path | None:
     """The directory of packs that is asked for; None if it is a single pack."""
-    if count > 1 or (output is not None and (output.endswith("/") or Path(output).is_dir())):
-        return Path(output or ".")
-    return None
+    place = as_place(output or ".")
+    with write_errors(place):
+        return place if count > 1 or (output and (output.endswith("/") or place.is_dir())) else None
 
 
 def _outputs(names: list[str], output: str | None, directory: Path | None) -> dict[str, Path]:
@@ -245,13 +258,4 @@ def _outputs(names: list[str], output: str | None, directory: Path | None) -> di
 
     if directory:
         return {name: pack_path(directory, name) for name in names}
-    return {names[0]: Path(output or f"{names[0]}.dts.safetensors")}
-
-
-def _check_free(outputs: Iterable[Path]) -> None:
-    for out in outputs:
-        if os.path.lexists(out):
-            detail = (
-                "expected nothing of that name, got an output; use --force to replace it, or choose another with -o"
-            )
-            raise OutputError(f"{out}: {detail}")
+    return {names[0]: as_place(output or f"{names[0]}.dts.safetensors")}

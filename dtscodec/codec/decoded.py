@@ -182,7 +182,7 @@ class Decoded(Mapping[str, Tensor]):
         """
         out = Path(out)
         inputs = [self.pack.path] if self.pack.path else []
-        inputs += weight_paths(self.base.checkpoint) if self.base else ()
+        inputs += weight_paths(out, self.base.checkpoint) if self.base else ()
         write_checkpoint(
             out,
             {name: self.spec(name) for name in self},

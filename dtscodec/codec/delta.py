@@ -93,8 +93,8 @@ def delta_of(fine: StoredTensor, base: StoredTensor) -> Tensor:
     delta = torch.empty(ours.shape, dtype=torch.float32)
     flat = delta.view(-1), ours.reshape(-1), theirs.reshape(-1)
     for begin in range(0, delta.numel(), ELEMENTS_AT_ONCE):
-        part, *both = (tensor[begin : begin + ELEMENTS_AT_ONCE] for tensor in flat)
-        part.copy_(_difference(*both, fine.spec.dtype))
+        part, our, their = (tensor[begin : begin + ELEMENTS_AT_ONCE] for tensor in flat)
+        part.copy_(_difference(our, their, fine.spec.dtype))
     _check_finite(fine.name, delta, " in its difference from the base")
     return delta
 

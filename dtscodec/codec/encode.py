@@ -25,10 +25,12 @@ from dtscodec.codec.tensor_work import Coded, Identity, Inputs, code, look, meas
 from dtscodec.codec.ties import Ties
 from dtscodec.codec.workers import in_order
 from dtscodec.errors import DtsError
-from dtscodec.format.atomic import atomic_file
 from dtscodec.format.index import FileEntry, NamedFile, base_of
 from dtscodec.format.summary import BaseRef, Summary
 from dtscodec.format.writer import PackWriter, carried_entry
+from dtscodec.remote.fetched import fetched_for
+from dtscodec.remote.place import as_place, work_folder
+from dtscodec.remote.upload import new_file
 
 Progress = Callable[[int], None]
 Chosen: TypeAlias = Mapping[str, Sequence[Choice]]
@@ -97,9 +99,9 @@ def encode(
     base : path, mapping of tensors, or Base
         The base checkpoint. A `Base` is hashed once for several fine-tunes.
     fine_tune : path, mapping of tensors, or Checkpoint
-        The fine-tune.
+        The fine-tune. What is given here by a remote name, such as ``s3://bucket/model``, is transferred once.
     out : path
-        The pack; its directory must exist.
+        The pack, here or in remote storage; its directory must exist.
     config : EncodeConfig, optional
         Settings; by default the preset `best` at 0.08 bits a parameter.
     task : str, optional
@@ -122,7 +124,7 @@ def encode(
     EncodeError
         A tensor cannot be coded, names are ambiguous, or the size that is asked for is too small.
     BackendError
-        A worker was killed.
+        A worker was killed, or a package for remote storage is not there.
     OutputError
         The pack cannot be written, or exists; or the journal is that of another encode.
 
@@ -139,27 +141,30 @@ def encode(
     """
     start = time.perf_counter()
     config = config or EncodeConfig()
-    out = Path(out)
+    out = as_place(out)
     numbers = NUMBERS if config.preset == "best" else "F32"
-    with as_base(base) as opened, as_checkpoint(fine_tune) as fine:
+    with (
+        fetched_for(out, base, fine_tune) as fetched,
+        as_base(base, fetched) as opened,
+        as_checkpoint(fine_tune, fetched) as fine,
+    ):
         encoder = _Encoder(opened, fine, config, task, executor, journal)
-        earlier = encoder.begin()
-        if earlier is not None and _is_there(out, earlier["pack_id"]):
-            return EncodeReport(out, **earlier, pack_bytes=out.stat().st_size, seconds=time.perf_counter() - start)
-        inputs = weight_paths(fine, opened.checkpoint)
-        with atomic_file(out, force, inputs) as file, PackWriter(numbers, out.parent) as writer:
-            report = encoder.write(encoder.choose(progress), file, writer, progress)
-            if journal is not None:
-                journal.done(report)
+        report = encoder.begin()
+        if report is None or not _is_there(out, report["pack_id"]):
+            inputs = weight_paths(out, fine, opened.checkpoint)
+            with new_file(out, force, inputs) as file, PackWriter(numbers, work_folder(out)) as writer:
+                report = encoder.write(encoder.choose(progress), file, writer, progress)
+                if journal is not None:
+                    journal.done(report)
         return EncodeReport(out, **report, pack_bytes=out.stat().st_size, seconds=time.perf_counter() - start)
 
 
 def _is_there(out: Path, pack_id: str) -> bool:
     """Whether a file is the pack of that id."""
     try:
-        with Pack(out) as pack:
+        with Pack(out.read_bytes()) as pack:
             return pack.id == pack_id
-    except DtsError:
+    except (DtsError, OSError):
         return False
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from dtscodec.codec.pack import Pack
 from dtscodec.errors import CheckpointError, OutputError
-from dtscodec.format.atomic import atomic_file
 from dtscodec.format.canonical import Json
 from dtscodec.format.fields import Fields
 from dtscodec.format.index import NamedFile
 from dtscodec.format.output_file import output_errors
+from dtscodec.remote.failures import read_errors
+from dtscodec.remote.place import as_place, is_remote
+from dtscodec.remote.upload import new_file
 
 INDEX_NAME = "dtscodec.json"
 PACKS = "packs"
@@ -60,7 +62,7 @@ def write_folder(directory: Path, folder: Folder) -> None:
     if folder.base is not None:
         document["base"] = folder.base
     text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    with atomic_file(directory / INDEX_NAME, force=True) as file:
+    with new_file(directory / INDEX_NAME, force=True) as file:
         file.write(text.encode())
 
 
@@ -73,15 +75,17 @@ def read_folder(directory: Path) -> Folder | None:
         It is not what it should be.
     """
     path = directory / INDEX_NAME
-    if not path.is_file():
-        return None
+    with read_errors(path):
+        if not path.is_file():
+            return None
+        data = path.read_bytes()
     try:
-        fields = Fields(json.loads(path.read_bytes()), INDEX_NAME)
+        fields = Fields(json.loads(data), INDEX_NAME)
         if fields.take("version", int) != 1:
             raise ValueError("expected version 1")
         packs = {task: _listed(item) for task, item in fields.take("packs", dict).items()}
         return Folder(packs, fields.take("base", str, None))
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: expected an index of packs, got a file with: {error}") from error
 
 
@@ -125,7 +129,8 @@ def open_folder(directory: Path) -> Iterator[None]:
     read_folder(directory)
     made: list[Path] = []
     try:
-        for path in (directory, directory / PACKS):
+        # Object stores have no directories, and asked for one would make its bucket.
+        for path in () if is_remote(directory) else (directory, directory / PACKS):
             if not path.is_dir():
                 if path.exists():
                     raise OutputError(f"{path}: expected a directory, got a file; choose another place with -o")
@@ -139,10 +144,19 @@ def open_folder(directory: Path) -> Iterator[None]:
                 path.rmdir()
 
 
-def list_pack(directory: Path, task: str, path: Path, size: int, pack_id: str, base: Path) -> None:
+def list_pack(directory: Path, task: str, path: Path, size: int, pack_id: str, base: str | os.PathLike[str]) -> None:
     """Enter a pack into the index of a directory, and the base, if it lies within."""
     folder = read_folder(directory) or Folder({})
     listed = ListedPack(path.relative_to(directory).as_posix(), size, pack_id)
-    inside = base.resolve().is_relative_to(directory.resolve())
-    reference = base.resolve().relative_to(directory.resolve()).as_posix() if inside else folder.base
-    write_folder(directory, Folder(folder.packs | {task: listed}, reference))
+    write_folder(directory, Folder(folder.packs | {task: listed}, _within(directory, as_place(base)) or folder.base))
+
+
+def _within(directory: Path, place: Path) -> str | None:
+    """The path of what lies in a directory, relative to it; None of what lies elsewhere."""
+    if is_remote(place) != is_remote(directory):
+        return None
+    place, directory = place.resolve(), directory.resolve()
+    try:
+        return place.relative_to(directory).as_posix()
+    except ValueError:
+        return None

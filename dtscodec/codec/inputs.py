@@ -7,22 +7,23 @@ from pathlib import Path
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source, open_checkpoint
 from dtscodec.checkpoints.identity import Base
+from dtscodec.remote.place import is_remote
 
 
-def as_base(base: "Source | Base") -> AbstractContextManager[Base]:
+def as_base(base: "Source | Base", fetched: Path | None = None) -> AbstractContextManager[Base]:
     """A context in which the base is open. A `Base` stays its owner's to close."""
-    return nullcontext(base) if isinstance(base, Base) else Base(base)
+    return nullcontext(base) if isinstance(base, Base) else Base(base, fetched)
 
 
-def as_checkpoint(source: "Source | Checkpoint") -> AbstractContextManager[Checkpoint]:
+def as_checkpoint(source: "Source | Checkpoint", fetched: Path | None = None) -> AbstractContextManager[Checkpoint]:
     """A context in which a checkpoint is open. One that was open already stays its owner's to close."""
     if isinstance(source, (str, os.PathLike, Mapping)):
-        return open_checkpoint(source)
+        return open_checkpoint(source, fetched)
     return nullcontext(source)
 
 
-def weight_paths(*checkpoints: Checkpoint) -> Iterator[Path]:
-    """The files that hold the tensors of these checkpoints."""
+def weight_paths(out: Path, *checkpoints: Checkpoint) -> Iterator[Path]:
+    """The files that hold the tensors of these checkpoints and are where an output is made: here, or elsewhere."""
     for checkpoint in checkpoints:
-        if checkpoint.directory is not None:
+        if checkpoint.directory is not None and is_remote(checkpoint.directory) == is_remote(out):
             yield from (checkpoint.directory / name for name in checkpoint.weight_files)

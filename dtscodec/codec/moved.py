@@ -73,7 +73,10 @@ class Moved:
     def row_energies(self) -> Tensor:
         """Squared norm of each coded row: float64."""
         step = max(1, ELEMENTS_AT_ONCE // max(1, self.values.shape[1]))
-        norms = [torch.linalg.vector_norm(part, dim=1, dtype=torch.float64) for part in self.values.split(step)]
+        norms = [
+            torch.linalg.vector_norm(self.values[begin : begin + step], dim=1, dtype=torch.float64)
+            for begin in range(0, len(self.values), step)
+        ]
         return torch.cat(norms).square()
 
     @property

@@ -7,7 +7,8 @@ places, each on one thread, so that the pack does not depend on where they ran.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -28,6 +29,9 @@ from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.streams import Streams
 
+Place: TypeAlias = "tuple[str, Path | None]"
+"""Location of a checkpoint, and the folder with what was fetched of it."""
+
 
 class Inputs:
     """Both checkpoints, and which tensor belongs to which. Another process opens the same files again.
@@ -46,15 +50,15 @@ class Inputs:
     ) -> None:
         self.fine, self.base, self.counterpart, self.config = fine, base, counterpart, config
 
-    def __reduce__(self) -> "tuple[object, tuple[str, str, tuple[tuple[str, str | None], ...], EncodeConfig]]":
+    def __reduce__(self) -> "tuple[object, tuple[Place, Place, tuple[tuple[str, str | None], ...], EncodeConfig]]":
         for checkpoint in (self.fine, self.base.checkpoint):
             if checkpoint.directory is None:
                 detail = (
                     "expected files, got tensors in memory, which workers cannot read; save them, or use no workers"
                 )
                 raise EncodeError(f"{checkpoint.location}: {detail}")
-        places = self.fine.location, self.base.checkpoint.location
-        return _opened, (*places, tuple(self.counterpart.items()), self.config)
+        fine, base = ((each.location, each.fetched) for each in (self.fine, self.base.checkpoint))
+        return _opened, (fine, base, tuple(self.counterpart.items()), self.config)
 
     def read(self, name: str, known: KnownLeaf | None) -> tuple[StoredTensor, StoredTensor | None, bytes | None]:
         """A tensor, its counterpart, and the counterpart's leaf, which may be known."""
@@ -69,9 +73,9 @@ class Inputs:
 
 
 @lru_cache(maxsize=1)
-def _opened(fine: str, base: str, counterpart: tuple[tuple[str, str | None], ...], config: EncodeConfig) -> Inputs:
+def _opened(fine: Place, base: Place, counterpart: tuple[tuple[str, str | None], ...], config: EncodeConfig) -> Inputs:
     """The inputs in a worker; those of the encode before are closed as they are let go."""
-    return Inputs(open_checkpoint(fine), Base(base), dict(counterpart), config)
+    return Inputs(open_checkpoint(*fine), Base(*base), dict(counterpart), config)
 
 
 @dataclass(frozen=True, slots=True)

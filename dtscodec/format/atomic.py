@@ -17,7 +17,7 @@ from typing import BinaryIO
 from dtscodec.errors import OutputError
 from dtscodec.format.output_file import output_errors, output_file, unnamed_file
 
-__all__ = ["atomic_directory", "atomic_file", "output_errors", "output_file"]
+__all__ = ["atomic_directory", "atomic_file", "output_errors", "output_exists", "output_file", "output_is_input"]
 
 _NO_LINKS = {
     errno.EPERM,
@@ -120,12 +120,12 @@ def _check_file(path: Path, force: bool, inputs: Iterable[Path]) -> None:
     if not os.path.lexists(path):
         return
     if not force:
-        raise _exists(path)
+        raise output_exists(path)
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         kind = "a directory" if path.is_dir() else "a device"
         raise OutputError(f"{path}: expected a file to replace, got {kind}; choose another name with -o")
     if any(other.exists() and path.exists() and other.samefile(path) for other in inputs):
-        raise _is_input(path)
+        raise output_is_input(path)
 
 
 def _check_directory(path: Path, force: bool, inputs: Iterable[Path], replaceable: Callable[[str], bool]) -> None:
@@ -138,9 +138,9 @@ def _check_directory(path: Path, force: bool, inputs: Iterable[Path], replaceabl
         if not any(path.iterdir()):
             return
     if not force:
-        raise _exists(path)
+        raise output_exists(path)
     if any(path == real or path in real.parents for real in (Path(os.path.realpath(p)) for p in inputs)):
-        raise _is_input(path)
+        raise output_is_input(path)
     here, home = (Path(os.path.realpath(p)) for p in (".", os.path.expanduser("~")))
     if path in {here, home, *here.parents, *home.parents} or path.is_mount():
         raise OutputError(f"{path}: expected a directory to replace, got one in use; choose another name with -o")
@@ -158,13 +158,15 @@ def _check_parent(path: Path) -> None:
         raise OutputError(f"{path}: expected the directory {parent}, got a file; choose another place with -o")
 
 
-def _exists(path: Path) -> OutputError:
+def output_exists(path: Path) -> OutputError:
+    """The refusal to replace an output."""
     return OutputError(
         f"{path}: expected nothing of that name, got an output; use --force to replace it, or choose another with -o"
     )
 
 
-def _is_input(path: Path) -> OutputError:
+def output_is_input(path: Path) -> OutputError:
+    """The refusal to replace what is being read."""
     return OutputError(f"{path}: expected an output apart from the input, got the input; choose another with -o")
 
 
@@ -176,12 +178,12 @@ def _publish_file(temporary: Path, path: Path, force: bool) -> None:
         try:
             os.link(temporary, path)
         except FileExistsError:
-            raise _exists(path) from None
+            raise output_exists(path) from None
         except OSError as e:
             if e.errno not in _NO_LINKS:
                 raise
             if os.path.lexists(path):
-                raise _exists(path) from None
+                raise output_exists(path) from None
             os.rename(temporary, path)
     _fsync_directory(path.parent)
 

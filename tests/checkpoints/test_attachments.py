@@ -134,7 +134,7 @@ def test_named_file_that_differs_or_is_missing_points_to_no_files(tmp_path: Path
 
 
 def test_directory_that_is_missing_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="expected a directory"):
+    with pytest.raises(CheckpointError, match="No such file"):
         collect_files(tmp_path / "no", None, frozenset())
 
 
