@@ -239,7 +239,7 @@ class _Encoder:
             What it is to be given for a name beside the inputs.
         """
         names = [name for name in self._fine.specs if name not in self._settled]
-        tasks = ((self._inputs, name, self._known_leaf(name), *more(name)) for name in names)
+        tasks = ((self._inputs.only(name), name, self._known_leaf(name), *more(name)) for name in names)
         yield from zip(names, in_order(self._executor, work, tasks), strict=True)
 
     def _known_leaf(self, name: str) -> KnownLeaf | None:

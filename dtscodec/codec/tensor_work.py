@@ -4,6 +4,9 @@ Workers are sent names and choices and send back what is small: options, or code
 places, each on one thread, so that the pack does not depend on where they ran.
 """
 
+import os
+import socket
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -18,7 +21,7 @@ from dtscodec.codec.factorize import one_thread
 from dtscodec.codec.options import Choice, Demand, Options, options_of
 from dtscodec.codec.paper import plan_paper
 from dtscodec.codec.pieces import Cut, cut_same, cut_tensor
-from dtscodec.errors import EncodeError
+from dtscodec.errors import CheckpointError, EncodeError
 
 
 class Inputs:
@@ -31,22 +34,34 @@ class Inputs:
     counterpart : mapping
         For each tensor of the fine-tune the base tensor that it is coded against, or None.
     config : EncodeConfig
+    encode : str, optional
+        What tells one encode from others: a worker that outlives it must open files afresh, which may have changed.
     """
 
     def __init__(
-        self, fine: Checkpoint, base: Base, counterpart: Mapping[str, str | None], config: EncodeConfig
+        self,
+        fine: Checkpoint,
+        base: Base,
+        counterpart: Mapping[str, str | None],
+        config: EncodeConfig,
+        encode: str | None = None,
     ) -> None:
         self.fine, self.base, self.counterpart, self.config = fine, base, counterpart, config
+        self._encode = encode or uuid.uuid4().hex
 
-    def __reduce__(self) -> "tuple[object, tuple[str, str, tuple[tuple[str, str | None], ...], EncodeConfig]]":
+    def only(self, name: str) -> "Inputs":
+        """The same for one tensor: a task that is sent away need not carry the names of all."""
+        return Inputs(self.fine, self.base, {name: self.counterpart[name]}, self.config, self._encode)
+
+    def __reduce__(self) -> "tuple[object, tuple[str, str, str, dict[str, str | None], EncodeConfig]]":
         for checkpoint in (self.fine, self.base.checkpoint):
             if checkpoint.directory is None:
                 detail = (
                     "expected files, got tensors in memory, which workers cannot read; save them, or use no workers"
                 )
                 raise EncodeError(f"{checkpoint.location}: {detail}")
-        places = self.fine.location, self.base.checkpoint.location
-        return _opened, (*places, tuple(self.counterpart.items()), self.config)
+        places = _everywhere(self.fine.location), _everywhere(self.base.checkpoint.location)
+        return _inputs, (self._encode, *places, dict(self.counterpart), self.config)
 
     def read(self, name: str, known: KnownLeaf | None) -> tuple[StoredTensor, StoredTensor | None, bytes | None]:
         """A tensor, its counterpart, and the counterpart's leaf, which may be known."""
@@ -60,10 +75,30 @@ class Inputs:
         return fine, StoredTensor(other, self.base.specs[other], data), found
 
 
+def _everywhere(location: str) -> str:
+    """A place as processes with other working directories name it."""
+    return location if "://" in location else os.path.abspath(location)
+
+
+def _inputs(encode: str, fine: str, base: str, counterpart: dict[str, str | None], config: EncodeConfig) -> Inputs:
+    """The inputs in a worker.
+
+    Raises
+    ------
+    CheckpointError
+        They cannot be opened there.
+    """
+    return Inputs(*_opened(encode, fine, base), counterpart, config, encode)
+
+
 @lru_cache(maxsize=1)
-def _opened(fine: str, base: str, counterpart: tuple[tuple[str, str | None], ...], config: EncodeConfig) -> Inputs:
-    """The inputs in a worker; those of the encode before are closed as they are let go."""
-    return Inputs(open_checkpoint(fine), Base(base), dict(counterpart), config)
+def _opened(encode: str, fine: str, base: str) -> tuple[Checkpoint, Base]:
+    """Both checkpoints in a worker; those of the encode before are closed as they are let go."""
+    try:
+        return open_checkpoint(fine), Base(base)
+    except CheckpointError as error:
+        way_out = "workers read the same paths, so keep checkpoints where each of them finds them"
+        raise CheckpointError(f"{error} (by a worker on {socket.gethostname()}); {way_out}") from error
 
 
 @dataclass(frozen=True, slots=True)
