@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
+
+from distributed import Client
 
 from tests.support import ROOT
 
@@ -40,10 +43,14 @@ class DaskCluster:
             self.add_worker(count)
 
     def add_worker(self, threads: int = 1, before: str = "pass") -> "subprocess.Popen[bytes]":
-        """A worker without a nanny: once killed it stays away. Its name in the cluster is its process id's."""
+        """A worker without a nanny: once killed it stays away."""
         options = [self.address, "--nthreads", str(threads), "--no-nanny"]
         self.workers.append(self._start("worker", before, options))
         return self.workers[-1]
+
+    def client(self) -> Any:
+        """A client of one's own, to look on."""
+        return Client(self.address, set_as_default=False)  # type: ignore[no-untyped-call]
 
     def _start(self, kind: str, before: str, options: list[str]) -> "subprocess.Popen[bytes]":
         code = BEGIN.format(kind, before)
@@ -66,6 +73,11 @@ class DaskCluster:
         for process in (*self.workers, self.scheduler):
             process.kill()
             process.wait()
+
+
+def is_busy(client: Any) -> bool:
+    """Whether any worker has work."""
+    return any(client.processing().values())
 
 
 def until(holds: Callable[[], object], seconds: float = 60) -> None:

@@ -1,5 +1,6 @@
 """A Dask cluster that runs already, as an executor."""
 
+import asyncio
 import logging
 import warnings
 from collections.abc import Iterator
@@ -14,7 +15,10 @@ CONNECT_WITHIN = 10.0
 """Seconds in which a scheduler must answer."""
 
 WORKERS_WITHIN = 10.0
-"""Seconds in which a scheduler must have a worker, and workers must tell their versions."""
+"""Seconds in which a scheduler must have a worker."""
+
+VERSIONS_WITHIN = 60.0
+"""Seconds in which all workers must tell their versions; for that they import torch, perhaps from a slow disk."""
 
 TALKATIVE = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application", "asyncio")
 """Loggers that Dask gives levels of their own, or that tell of its lost connections."""
@@ -71,9 +75,9 @@ def _check_workers(client: Any, address: str) -> None:
     """Check that there are workers, and that each of them computes with what we do."""
     try:
         client.wait_for_workers(1, timeout=WORKERS_WITHIN)
-        builds = client.run(build, on_error="return", callback_timeout=WORKERS_WITHIN)
-    except (TimeoutError, OSError) as error:
-        detail = f"expected workers that answer, got none within {WORKERS_WITHIN:.0f} s"
+        builds = client.run(build, on_error="return", callback_timeout=VERSIONS_WITHIN)
+    except (asyncio.TimeoutError, OSError) as error:
+        detail = f"expected workers, got none that answered in time ({type(error).__name__})"
         raise BackendError(f"{address}: {detail}; start some by 'dask worker {address} --nthreads 1'") from error
     for worker, found in builds.items():
         if isinstance(found, Exception):

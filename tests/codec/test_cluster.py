@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from distributed import Client
 from safetensors.torch import save_file
 
 import dtscodec
@@ -19,7 +18,7 @@ from dtscodec.codec.workers import in_order
 from dtscodec.errors import BackendError, CheckpointError, EncodeError
 from tests.codec.fine_tunes import transformer
 from tests.codec.test_workers import SETTINGS, packed, tied
-from tests.dask_cluster import OLD_VERSION, WITHOUT_US, DaskCluster, until
+from tests.dask_cluster import OLD_VERSION, WITHOUT_US, DaskCluster, is_busy, until
 
 SOON = 20
 """Seconds in which an encode must have noticed that its cluster is gone."""
@@ -44,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
     """Two workers, of one thread and of two."""
     with DaskCluster(tmp_path_factory.mktemp("dask"), 1, 2) as running:
-        with Client(running.address, set_as_default=False) as client:
+        with running.client() as client:
             client.wait_for_workers(2, timeout=60)
         yield running
 
@@ -78,7 +77,7 @@ def test_a_pack_is_the_same_when_a_cluster_makes_it(
 
 def test_any_executor_of_a_client_will_do(dask: DaskCluster, folder: Path, tmp_path: Path) -> None:
     here = packed(folder, tmp_path / "here", EncodeConfig(), None)
-    with Client(dask.address, set_as_default=False) as client:
+    with dask.client() as client:
         assert packed(folder, tmp_path / "cluster", EncodeConfig(), client.get_executor()) == here
 
 
@@ -121,7 +120,7 @@ def test_an_error_of_the_work_is_told_as_it_is(pool: Executor) -> None:
 
 def test_when_a_worker_is_killed_at_work_another_one_does_it(dask: DaskCluster, folder: Path, tmp_path: Path) -> None:
     here = long_encode(folder, tmp_path / "here", None)
-    with cluster(dask.address) as executor, Client(dask.address, set_as_default=False) as client:
+    with cluster(dask.address) as executor, dask.client() as client:
         before = set(client.nthreads())
         victim = dask.add_worker()
         until(lambda: len(client.nthreads()) > len(before))
@@ -139,18 +138,18 @@ def test_what_is_not_needed_any_more_is_taken_back(dask: DaskCluster, folder: Pa
     def stop() -> None:
         raise KeyboardInterrupt
 
-    with Client(dask.address, set_as_default=False) as client:
+    with dask.client() as client:
         own = client.get_executor()
         with pytest.raises(KeyboardInterrupt):
             long_encode(folder, tmp_path / "pack", own, stop)
-        until(lambda: not any(client.processing().values()))
+        until(lambda: not is_busy(client))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_worker_of_another_version_is_refused_at_the_start_and_in_the_middle(folder: Path, tmp_path: Path) -> None:
     refused = r"tcp://\S+: expected dtscodec \S+, got 0\.0\.1; install"
     (tmp_path / "dask").mkdir()
-    with DaskCluster(tmp_path / "dask") as dask, Client(dask.address, set_as_default=False) as client:
+    with DaskCluster(tmp_path / "dask") as dask, dask.client() as client:
         dask.add_worker(before=OLD_VERSION)
         with pytest.raises(BackendError, match=refused), cluster(dask.address):
             pass
@@ -160,9 +159,9 @@ def test_a_worker_of_another_version_is_refused_at_the_start_and_in_the_middle(f
 
 
 def test_a_scheduler_without_this_package_is_refused(folder: Path, tmp_path: Path) -> None:
-    with DaskCluster(tmp_path, 1, before=WITHOUT_US) as dask, cluster(dask.address) as executor:
-        with pytest.raises(BackendError, match="expected the package dtscodec on the scheduler"):
-            packed(folder, tmp_path / "pack", EncodeConfig(), executor)
+    refused = pytest.raises(BackendError, match="expected the package dtscodec on the scheduler")
+    with DaskCluster(tmp_path, 1, before=WITHOUT_US) as dask, cluster(dask.address) as executor, refused:
+        packed(folder, tmp_path / "pack", EncodeConfig(), executor)
 
 
 @pytest.mark.parametrize("lost", ["scheduler", "workers"])
