@@ -74,7 +74,7 @@ class ClusterCall(Generic[RESULT]):
     def _wait(self) -> None:
         """Wait for the result as long as somebody works for it."""
         seen = time.monotonic()
-        while not self._done.wait(LOOK_AFTER):
+        while not (self._done.wait(LOOK_AFTER) or self._future.done()):
             if self._client.status != "running":
                 raise ConnectionError
             if _threads(self._client):

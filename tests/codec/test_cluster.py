@@ -1,9 +1,10 @@
 """Encoding by the workers of a Dask cluster: the same pack, whatever happens to a worker, and clear errors."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from dtscodec.codec.workers import in_order
 from dtscodec.errors import BackendError, CheckpointError, EncodeError
 from tests.codec.fine_tunes import transformer
 from tests.codec.test_workers import SETTINGS, packed, tied
-from tests.dask_cluster import OLD_VERSION, WITHOUT_US, DaskCluster, is_busy, until
+from tests.dask_cluster import NO_SECOND_CHANCE, OLD_VERSION, WITHOUT_US, DaskCluster, is_busy, until
 
 SOON = 20
 """Seconds in which an encode must have noticed that its cluster is gone."""
@@ -118,9 +119,20 @@ def test_an_error_of_the_work_is_told_as_it_is(pool: Executor) -> None:
         list(in_order(pool, os.stat, [("/nothing/of/that/name",)]))
 
 
+def test_a_result_that_cannot_travel_is_an_error_and_no_waiting_for_ever(pool: Executor) -> None:
+    with pytest.raises(TypeError, match="pickle"):
+        list(in_order(pool, threading.Lock, [()]))
+
+
+def test_a_task_that_kills_its_workers_is_one_clear_error(tmp_path: Path) -> None:
+    told = pytest.raises(EncodeError, match="workers died of the same tensor")
+    with DaskCluster(tmp_path, 1, before=NO_SECOND_CHANCE) as dask, cluster(dask.address) as executor, told:
+        list(in_order(executor, os._exit, [(9,)]))
+
+
 def test_when_a_worker_is_killed_at_work_another_one_does_it(dask: DaskCluster, folder: Path, tmp_path: Path) -> None:
     here = long_encode(folder, tmp_path / "here", None)
-    with cluster(dask.address) as executor, dask.client() as client:
+    with dask.client() as client:
         before = set(client.nthreads())
         victim = dask.add_worker()
         until(lambda: len(client.nthreads()) > len(before))
@@ -129,8 +141,12 @@ def test_when_a_worker_is_killed_at_work_another_one_does_it(dask: DaskCluster, 
         def kill() -> None:
             until(lambda: client.processing()[address])
             victim.kill()
+            victim.wait()
 
-        assert long_encode(folder, tmp_path / "cluster", executor, kill) == here
+        with cluster(dask.address) as executor, ThreadPoolExecutor(1) as aside:
+            killed = aside.submit(kill)
+            assert long_encode(folder, tmp_path / "cluster", executor) == here
+            assert killed.done()
         assert set(client.nthreads()) == before
 
 
