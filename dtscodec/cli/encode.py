@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,12 +83,18 @@ def add_to(commands: "arguments.Subparsers") -> None:
         default=[],
         help="names of the fine-tune that begin with OLD begin with NEW in the base; repeatable",
     )
-    parser.add_argument(
+    workers = parser.add_mutually_exclusive_group()
+    workers.add_argument(
         "--workers",
         metavar="N",
         type=arguments.count,
         default=1,
         help="processes that decompose and code tensors, of one thread each; the pack is the same (default: 1)",
+    )
+    workers.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="scheduler of a Dask cluster whose workers do that, and find the checkpoints at the same paths",
     )
     parser.add_argument(
         "--no-resume", action="store_true", help="forget the finished tensors of an encode that was cut off (OUT.part)"
@@ -146,17 +152,29 @@ def _encode_all(
 ) -> None:
     from dtscodec import Base
     from dtscodec.codec.folder import list_pack
-    from dtscodec.codec.workers import processes
     from dtscodec.remote.fetched import fetched_for
 
     config = _config(options)
-    pool = processes(options.workers) if options.workers > 1 else nullcontext()
     out = next(iter(outputs.values()))
-    with fetched_for(out, options.base) as fetched, Base(options.base, fetched) as base, pool as executor:
+    with (
+        fetched_for(out, options.base) as fetched,
+        Base(options.base, fetched) as base,
+        _workers(options) as executor,
+    ):
         for name, path in fine_tunes.items():
             report = _encode_one(base, name, path, outputs[name], config, options.force, executor, journal)
             if directory:
                 list_pack(directory, name, report.path, report.pack_bytes, report.pack_id, options.base)
+
+
+def _workers(options: argparse.Namespace) -> "AbstractContextManager[Executor | None]":
+    """Who is to do the work; nobody but this process, if nothing is said."""
+    from dtscodec.codec.cluster import cluster
+    from dtscodec.codec.workers import processes
+
+    if options.dask:
+        return cluster(options.dask)
+    return processes(options.workers) if options.workers > 1 else nullcontext()
 
 
 def _config(options: argparse.Namespace) -> "EncodeConfig":

@@ -279,7 +279,7 @@ class _Encoder:
             yield name, result
             done += 1
         rest = names[done:]
-        tasks = ((self._inputs, name, self._known_leaf(name), *more(name)) for name in rest)
+        tasks = ((self._inputs.only(name), name, self._known_leaf(name), *more(name)) for name in rest)
         for name, result in zip(rest, in_order(self._executor, work, tasks), strict=True):
             self._keep(work.__name__, name, result)
             yield name, result

@@ -4,6 +4,9 @@ Workers are sent names and choices and send back what is small: options, or code
 places, each on one thread, so that the pack does not depend on where they ran.
 """
 
+import os
+import socket
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -23,7 +26,7 @@ from dtscodec.codec.options import Choice, Demand, Listed, Matrix, Options, Spec
 from dtscodec.codec.paper import plan_paper
 from dtscodec.codec.pieces import Cut, cut_same, cut_tensor
 from dtscodec.codec.recipe import Recipe
-from dtscodec.errors import EncodeError
+from dtscodec.errors import CheckpointError, EncodeError
 from dtscodec.format.blocks import Band, BaseRows, LowRank, Raw, Same, Tie, Values
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
@@ -43,22 +46,34 @@ class Inputs:
     counterpart : mapping
         For each tensor of the fine-tune the base tensor that it is coded against, or None.
     config : EncodeConfig
+    encode : str, optional
+        What tells one encode from others: a worker that outlives it must open files afresh, which may have changed.
     """
 
     def __init__(
-        self, fine: Checkpoint, base: Base, counterpart: Mapping[str, str | None], config: EncodeConfig
+        self,
+        fine: Checkpoint,
+        base: Base,
+        counterpart: Mapping[str, str | None],
+        config: EncodeConfig,
+        encode: str | None = None,
     ) -> None:
         self.fine, self.base, self.counterpart, self.config = fine, base, counterpart, config
+        self._encode = encode or uuid.uuid4().hex
 
-    def __reduce__(self) -> "tuple[object, tuple[Place, Place, tuple[tuple[str, str | None], ...], EncodeConfig]]":
+    def only(self, name: str) -> "Inputs":
+        """The same for one tensor: a task that is sent away need not carry the names of all."""
+        return Inputs(self.fine, self.base, {name: self.counterpart[name]}, self.config, self._encode)
+
+    def __reduce__(self) -> "tuple[object, tuple[str, Place, Place, dict[str, str | None], EncodeConfig]]":
         for checkpoint in (self.fine, self.base.checkpoint):
             if checkpoint.directory is None:
                 detail = (
                     "expected files, got tensors in memory, which workers cannot read; save them, or use no workers"
                 )
                 raise EncodeError(f"{checkpoint.location}: {detail}")
-        fine, base = ((each.location, each.fetched) for each in (self.fine, self.base.checkpoint))
-        return _opened, (fine, base, tuple(self.counterpart.items()), self.config)
+        places = _everywhere(self.fine), _everywhere(self.base.checkpoint)
+        return _inputs, (self._encode, *places, dict(self.counterpart), self.config)
 
     def read(self, name: str, known: KnownLeaf | None) -> tuple[StoredTensor, StoredTensor | None, bytes | None]:
         """A tensor, its counterpart, and the counterpart's leaf, which may be known."""
@@ -72,10 +87,37 @@ class Inputs:
         return fine, StoredTensor(other, self.base.specs[other], data), found
 
 
+def _everywhere(checkpoint: Checkpoint) -> Place:
+    """A checkpoint's place as processes with other working directories name it."""
+    location, fetched = checkpoint.location, checkpoint.fetched
+    return location if "://" in location else os.path.abspath(location), fetched and fetched.absolute()
+
+
+def _inputs(encode: str, fine: Place, base: Place, counterpart: dict[str, str | None], config: EncodeConfig) -> Inputs:
+    """The inputs in a worker.
+
+    Raises
+    ------
+    CheckpointError
+        They cannot be opened there.
+    """
+    return Inputs(*_opened(encode, fine, base), counterpart, config, encode)
+
+
 @lru_cache(maxsize=1)
-def _opened(fine: Place, base: Place, counterpart: tuple[tuple[str, str | None], ...], config: EncodeConfig) -> Inputs:
-    """The inputs in a worker; those of the encode before are closed as they are let go."""
-    return Inputs(open_checkpoint(*fine), Base(*base), dict(counterpart), config)
+def _opened(encode: str, fine: Place, base: Place) -> tuple[Checkpoint, Base]:
+    """Both checkpoints in a worker; those of the encode before are closed as they are let go."""
+    try:
+        return open_checkpoint(*_here(fine)), Base(*_here(base))
+    except CheckpointError as error:
+        way_out = "workers read the same paths, so keep checkpoints where each of them finds them"
+        raise CheckpointError(f"{error} (by a worker on {socket.gethostname()}); {way_out}") from error
+
+
+def _here(place: Place) -> Place:
+    """A place without its folder if that is on another machine, which then fetches by itself."""
+    location, fetched = place
+    return location, fetched if fetched is not None and fetched.is_dir() else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from dtscodec.codec.cluster_calls import ClusterCall, ClusterCalls, is_of_dask
 from dtscodec.errors import BackendError
 
 RESULT = TypeVar("RESULT")
 
 AHEAD = 32
-"""Tasks that are handed out before their turn: results wait here, and are small."""
+"""Tasks that are handed out before their turn, more for a large cluster: results wait, and are small."""
 
 
 def in_order(
@@ -26,16 +27,21 @@ def in_order(
     Raises
     ------
     BackendError
-        A worker ended before its task did.
+        A worker ended before its task did, or a cluster did.
     """
     if executor is None:
         yield from (function(*task) for task in tasks)
         return
-    waiting: deque[Future[RESULT]] = deque()
+    waiting: deque[Future[RESULT] | ClusterCall[RESULT]] = deque()
+    workers: Executor | ClusterCalls = executor
+    ahead = AHEAD
+    if is_of_dask(executor):
+        workers = ClusterCalls(executor)
+        ahead = max(AHEAD, 2 * workers.count_threads())
     try:
         for task in tasks:
-            waiting.append(executor.submit(function, *task))
-            if len(waiting) > AHEAD:
+            waiting.append(workers.submit(function, *task))
+            if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

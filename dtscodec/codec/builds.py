@@ -1,0 +1,37 @@
+"""What a pack's bytes depend on beside its inputs: the versions of the packages that compute it."""
+
+from dtscodec import __version__
+from dtscodec.errors import BackendError
+
+Build = dict[str, str]
+"""Versions by package."""
+
+
+def build() -> Build:
+    """What this process computes with; imports torch."""
+    import numpy
+    import torch
+
+    return {
+        "dtscodec": __version__,
+        "torch": f"{torch.__version__} of {str(torch.version.git_version)[:12]}",
+        "numpy": numpy.__version__,
+    }
+
+
+def check_build(worker: str, found: Build, expected: Build) -> None:
+    """Check that a worker computes with what its client computes with.
+
+    Raises
+    ------
+    BackendError
+        A version is another one.
+
+    >>> check_build("worker", {"torch": "2.6"}, {"torch": "2.6"})
+    """
+    for package, version in expected.items():
+        if found.get(package) != version:
+            detail = (
+                f"expected {package} {version}, got {found.get(package)}; install the client's version on every worker"
+            )
+            raise BackendError(f"{worker}: {detail}")
