@@ -37,6 +37,9 @@ Chosen: TypeAlias = Mapping[str, Sequence[Choice]]
 """How each tensor is stored, by piece."""
 RESULT = TypeVar("RESULT")
 
+NEAR = 4
+"""Tensors after the one whose result came last that are read ahead: those that workers turn to next."""
+
 
 @dataclass(frozen=True, slots=True)
 class EncodeReport:
@@ -280,9 +283,18 @@ class _Encoder:
             done += 1
         rest = names[done:]
         tasks = ((self._inputs.only(name), name, self._known_leaf(name), *more(name)) for name in rest)
-        for name, result in zip(rest, in_order(self._executor, work, tasks), strict=True):
+        self._prefetch(rest[:NEAR])
+        for at, (name, result) in enumerate(zip(rest, in_order(self._executor, work, tasks), strict=True)):
+            self._prefetch(rest[at + NEAR : at + NEAR + 1])
             self._keep(work.__name__, name, result)
             yield name, result
+
+    def _prefetch(self, names: Sequence[str]) -> None:
+        """Let tensors be read while others are computed."""
+        for name in names:
+            self._fine.prefetch(name)
+            if (counterpart := self._match.counterpart[name]) is not None:
+                self._base.checkpoint.prefetch(counterpart)
 
     def _kept(self, step: str, names: Sequence[str]) -> Iterator[Any]:
         return iter(()) if self._journal is None else self._journal.kept(step, names)
