@@ -96,6 +96,7 @@ def add_to(commands: "arguments.Subparsers") -> None:
         metavar="ADDRESS",
         help="scheduler of a Dask cluster whose workers do that, and find the checkpoints at the same paths",
     )
+    parser.add_argument("--device", default="cpu", help="what multiplies large matrices, such as cuda (default: cpu)")
     parser.add_argument(
         "--no-resume", action="store_true", help="forget the finished tensors of an encode that was cut off (OUT.part)"
     )
@@ -191,6 +192,7 @@ def _config(options: argparse.Namespace) -> "EncodeConfig":
             levels=options.levels,
             renames=tuple(options.map),
             files=not options.no_files,
+            device=options.device,
         )
     except ValueError as error:
         parser: argparse.ArgumentParser = options.parser

@@ -39,12 +39,15 @@ class BestPart:
     recipe : Recipe
     left : float
         Squared norm in rows that moved, but are left as the base has them.
+    device : str
+        What multiplies large matrices.
     """
 
     moved: Moved
     block: LowRank | Values
     recipe: Recipe
     left: float
+    device: str = "cpu"
 
     def code(self) -> CodedBlock:
         """Code it; see `Planned`."""
@@ -73,7 +76,7 @@ class BestPart:
         moved, recipe = self.moved, self.recipe
         values, unit = self._scaled()
         widths = [band.bits for band in block.bands for _ in range(band.rank)]
-        refined = Refined(values, leading_factors(values, block.rank), widths, recipe)
+        refined = Refined(values.to(self.device), leading_factors(values, block.rank, self.device), widths, recipe)
         scales = refined.solve_scales(_rounded_tensor)
         scales *= refined.gain(scales, moved.noise.edge / unit if moved.noise else 0.0)
         return join_lowrank(0.0, refined.bands(scales * unit))
@@ -102,7 +105,7 @@ def _plan(piece: Delta | New, choice: Choice, config: EncodeConfig) -> Part:
         rows = len(moved.values) if block.rows is None else block.rows
         within = moved.largest_rows(rows)
         left = max(0.0, energy - within.signal_square) if isinstance(piece, Delta) else 0.0
-        return BestPart(within, block, config.effective_recipe, left)
+        return BestPart(within, block, config.effective_recipe, left, config.device)
     if isinstance(block, Same):
         return CodedBlock(block, Streams(), energy, energy)
     exact = raw_block(piece.stored, piece.split)

@@ -65,6 +65,8 @@ class EncodeConfig:
         Whether configuration and tokenizer files travel in the pack.
     recipe : Recipe, optional
         What `best` is made of; for experiments.
+    device : str
+        What multiplies large matrices for `best`, such as ``"cuda"``.
 
     Raises
     ------
@@ -81,6 +83,7 @@ class EncodeConfig:
     renames: tuple[tuple[str, str], ...] = field(default=())
     files: bool = True
     recipe: Recipe | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if isinstance(self.raw, str):

@@ -9,10 +9,10 @@ import torch
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
 from dtscodec.codec.decoded import Decoded
+from dtscodec.codec.device import usable_device
 from dtscodec.codec.folder import find_base
 from dtscodec.codec.inputs import as_base
 from dtscodec.codec.pack import MAX_TENSOR_BYTES, Pack
-from dtscodec.errors import BackendError
 
 PackSource: TypeAlias = "str | os.PathLike[str] | bytes | Pack"
 
@@ -73,17 +73,6 @@ def decode(
         opened = pack if isinstance(pack, Pack) else stack.enter_context(Pack(pack))
         found = base if base is not None else find_base(opened)
         opened_base = stack.enter_context(as_base(found)) if found is not None else None
-        decoded = Decoded(opened, opened_base, _device(device), dtype, check, max_tensor_bytes)
+        decoded = Decoded(opened, opened_base, usable_device(device), dtype, check, max_tensor_bytes)
         decoded.keep_open(stack.pop_all())
         return decoded
-
-
-def _device(device: str | torch.device) -> torch.device:
-    try:
-        found = torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError, ImportError) as error:
-        reason = str(error).splitlines()[0].split(". ")[0]
-        raise BackendError(f"device '{device}': expected one that torch can use here, got '{reason}'") from error
-    if found.type == "meta":
-        raise BackendError(f"device '{device}': expected one that holds data, got none that does")
-    return found

@@ -15,6 +15,7 @@ from dtscodec.checkpoints.names import NameMatch, match_names
 from dtscodec.codec.allocate import Choices
 from dtscodec.codec.code_tensor import EncodedTensor, Squares, code_same, code_tie
 from dtscodec.codec.config import EncodeConfig
+from dtscodec.codec.device import usable_device
 from dtscodec.codec.inputs import as_base, as_checkpoint, weight_paths
 from dtscodec.codec.journal import Journal, key_of
 from dtscodec.codec.least import smallest_for
@@ -127,7 +128,7 @@ def encode(
     EncodeError
         A tensor cannot be coded, names are ambiguous, or the size that is asked for is too small.
     BackendError
-        A worker was killed, or a package for remote storage is not there.
+        A worker was killed, the config's device is not there, or a package for remote storage is not there.
     OutputError
         The pack cannot be written, or exists; or the journal is that of another encode.
 
@@ -144,6 +145,7 @@ def encode(
     """
     start = time.perf_counter()
     config = config or EncodeConfig()
+    usable_device(config.device)
     out = as_place(out)
     numbers = NUMBERS if config.preset == "best" else "F32"
     with (

@@ -49,7 +49,7 @@ def truncated_svd(delta: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     return canonical_signs(u[:, :rank], s[:rank], v[:rank])
 
 
-def singular_values(delta: Tensor, least: int | None = None, share: float = 0.0) -> Tensor:
+def singular_values(delta: Tensor, least: int | None = None, share: float = 0.0, device: str = "cpu") -> Tensor:
     """All singular values of a matrix, descending.
 
     From the Gram matrix of the shorter side in float64, whose rounding is far below that of a float32 SVD: a tall
@@ -63,6 +63,8 @@ def singular_values(delta: Tensor, least: int | None = None, share: float = 0.0)
         How many of them must be computed; by default all.
     share : float
         Share of the squared norm that the computed ones must hold: as many more are computed.
+    device : str
+        What multiplies where few are needed.
 
     Returns
     -------
@@ -71,7 +73,7 @@ def singular_values(delta: Tensor, least: int | None = None, share: float = 0.0)
     count = min(delta.shape) if least is None else least
     with _lapack_errors():
         while _are_few(count, delta):
-            leading, whole = leading_triplets(delta, count)[1], square(delta)
+            leading, whole = leading_triplets(delta.to(device), count)[1], square(delta)
             if float(leading.square().sum()) >= share * whole:
                 return completed(leading, whole, min(delta.shape))
             count *= 2
@@ -92,7 +94,7 @@ class Factors:
     spectrum: Tensor
 
 
-def leading_factors(delta: Tensor, rank: int) -> Factors:
+def leading_factors(delta: Tensor, rank: int, device: str = "cpu") -> Factors:
     """As `truncated_svd`, by way of the shorter side's Gram matrix or by subspace iteration, as `singular_values`.
 
     Vectors of singular values that are zero to working precision are zero on the longer side.
@@ -100,7 +102,7 @@ def leading_factors(delta: Tensor, rank: int) -> Factors:
     rows, columns = delta.shape
     with _lapack_errors():
         if _are_few(rank, delta):
-            u, leading, v = leading_triplets(delta, rank)
+            u, leading, v = leading_triplets(delta.to(device), rank)
             spectrum = completed(leading, square(delta), min(rows, columns)).float()
             return Factors(*canonical_signs(u, leading.float(), v), spectrum)
         squares, vectors = torch.linalg.eigh(gram(delta))

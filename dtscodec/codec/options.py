@@ -156,9 +156,10 @@ class Spectrum:
     recipe: Recipe
 
     @classmethod
-    def of(cls, moved: Moved, recipe: Recipe, demand: Demand) -> "Spectrum":
+    def of(cls, moved: Moved, config: EncodeConfig, demand: Demand) -> "Spectrum":
         """The spectrum of what moved."""
-        singular = singular_values(moved.values, *demand.of(moved.values.shape))
+        recipe = config.effective_recipe
+        singular = singular_values(moved.values, *demand.of(moved.values.shape), config.device)
         squares = singular.square() if moved.noise is None else signal_energies(singular, moved.noise)
         energies = squares[squares > 0].numpy()[:MAX_COMPONENTS]
         rows, columns = moved.values.shape
@@ -286,7 +287,7 @@ def options_of(piece: CodedBlock | Delta | New, config: EncodeConfig, demand: De
     unchanged = Choice(Same(height, base), 0, 0.0, 0.0)
     if piece.is_matrix:
         others = unchanged, _plain(piece, energy, config.effective_recipe)
-        return Matrix(_spectra(piece.moved, config.effective_recipe, demand), others, energy)
+        return Matrix(_spectra(piece.moved, config, demand), others, energy)
     exact = _exact(piece, config.effective_recipe.worth(32, vectors=1) * energy, energy)
     return Listed((unchanged, *_values(piece, energy, config.effective_recipe), exact), energy)
 
@@ -320,12 +321,12 @@ def _fits_half(moved: Moved) -> bool:
     return rms >= HALF_VALUES[0] and moved.largest <= HALF_VALUES[1]
 
 
-def _spectra(moved: Moved, recipe: Recipe, demand: Demand) -> tuple[Spectrum, ...]:
+def _spectra(moved: Moved, config: EncodeConfig, demand: Demand) -> tuple[Spectrum, ...]:
     """Of all coded rows; of a tall matrix also of those that moved most, if few hold much of what moved."""
     rows, columns = moved.values.shape
-    shares = ROW_SHARES if recipe.row_subsets and rows >= TALL * columns else ROW_SHARES[:1]
+    shares = ROW_SHARES if config.effective_recipe.row_subsets and rows >= TALL * columns else ROW_SHARES[:1]
     counts = sorted({max(columns, int(rows * share)) for share in shares}, reverse=True)
-    return tuple(Spectrum.of(moved.largest_rows(count), recipe, demand) for count in counts)
+    return tuple(Spectrum.of(moved.largest_rows(count), config, demand) for count in counts)
 
 
 def _of_rank(piece: Delta, config: EncodeConfig) -> Choice:
@@ -351,7 +352,7 @@ def _options_of_new(piece: New, config: EncodeConfig, demand: Demand) -> Options
         return Listed((exact,), 0.0)
     if min(moved.values.shape) < NEW_MATRIX_SIDE:
         return Listed(tuple(choices), 0.0)
-    return Matrix((Spectrum.of(moved, config.effective_recipe, demand),), tuple(choices), 0.0, is_new=True)
+    return Matrix((Spectrum.of(moved, config, demand),), tuple(choices), 0.0, is_new=True)
 
 
 def _new_values(piece: New, energy: float) -> Iterator[Choice]:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from dtscodec.codec.codebook import four_groups
 from dtscodec.codec.dequantize import FIXED_LEVELS
+from dtscodec.codec.device import product
 from dtscodec.codec.factorize import Factors
 from dtscodec.codec.levels import fit_levels, nearest
 from dtscodec.codec.recipe import Recipe
@@ -165,6 +166,7 @@ class Refined:
     Parameters
     ----------
     delta : float32 [m, n]
+        On the device that is to multiply it.
     factors : Factors
         Where to start from: its leading singular triplets, r of them.
     widths : sequence of int
@@ -177,8 +179,8 @@ class Refined:
         self.u = Side((factors.u * factors.s).T.contiguous(), widths, recipe)
         self.v = Side(factors.v.contiguous(), widths, recipe)
         for _ in range(recipe.rounds):
-            self.u.refit(self.v.vectors, self.v.vectors @ delta.T)
-            self.v.refit(self.u.vectors, self.u.vectors @ delta)
+            self.u.refit(self.v.vectors, product(self.v.vectors, delta.T))
+            self.v.refit(self.u.vectors, product(self.u.vectors, delta))
 
     def solve_scales(self, rounded: Callable[[Tensor], Tensor]) -> Tensor:
         """The scales of least squared error for the codes as they are: `[(U^T U) o (V^T V)] s = diag(U^T D V)`.
@@ -191,7 +193,7 @@ class Refined:
         self.u.round_levels(rounded)
         self.v.round_levels(rounded)
         system = self._system()
-        wanted = ((self.u.plain() @ self._delta) * self.v.plain()).sum(1).double()
+        wanted = (product(self.u.plain(), self._delta) * self.v.plain()).sum(1).double()
         damped = system + RIDGE * torch.diag(system.diagonal()) + TINY * torch.eye(len(system), dtype=torch.float64)
         scales: Tensor = torch.linalg.solve(damped, wanted)
         return scales.float()

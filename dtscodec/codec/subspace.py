@@ -9,6 +9,8 @@ a thin block: 2 m n k flops for each, where a full SVD takes a multiple of m n m
 import torch
 from torch import Tensor
 
+from dtscodec.codec.device import product
+
 ROUNDS = 2
 """Products with the matrix and its transpose before the last pair. What is left of deltas with flat spectra (a power
 law of 0.3) exceeds the least possible by about a thousandth; refits make up for it."""
@@ -24,7 +26,7 @@ def leading_triplets(delta: Tensor, count: int, seed: int = 0) -> tuple[Tensor, 
     Parameters
     ----------
     delta : float32 [m, n]
-        Finite.
+        Finite; on the device that is to multiply it. All results are here.
     count : int
         At most min(m, n).
     seed : int
@@ -43,9 +45,9 @@ def leading_triplets(delta: Tensor, count: int, seed: int = 0) -> tuple[Tensor, 
     size = min(count + EXTRA, *delta.shape)
     block = torch.randn(delta.shape[1], size, generator=torch.Generator().manual_seed(seed))
     for _ in range(ROUNDS):
-        block = orthonormal(delta.T @ orthonormal(delta @ block))
-    basis = orthonormal(delta @ block)
-    within = delta.T @ basis
+        block = orthonormal(product(delta.T, orthonormal(product(delta, block))))
+    basis = orthonormal(product(delta, block))
+    within = product(delta.T, basis)
     squares, turns = _descending(within)
     s = squares[:count].sqrt()
     inverse = torch.where(squares > NEGLIGIBLE * squares[:1], squares.clamp(min=1e-300).rsqrt(), 0.0)[:count]
