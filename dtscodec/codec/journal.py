@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from dtscodec import __version__
 from dtscodec.checkpoints.checkpoint import Checkpoint
+from dtscodec.codec.builds import build
 from dtscodec.codec.record_file import RecordFile
 from dtscodec.codec.tensor_work import RESULT_PARTS
 from dtscodec.errors import ConfigError, EncodeError, OutputError, RefusedError
@@ -166,8 +166,8 @@ def key_of(checkpoints: Sequence[Checkpoint], *settings: object) -> bytes:
         detail = f"expected tensors in files, got {unsure[0]!r} in memory, where it may change unseen"
         raise ConfigError(f"journal: {detail}; save them, or give no journal")
     metadata = [c.metadata for c in checkpoints]
-    software = __version__, torch.__version__, torch.backends.cpu.get_cpu_capability()
-    return hashlib.sha256(repr((software, tensors, metadata, settings)).encode()).digest()
+    arithmetic = build(), torch.backends.cpu.get_cpu_capability()
+    return hashlib.sha256(repr((arithmetic, tensors, metadata, settings)).encode()).digest()
 
 
 class _Unpickler(pickle.Unpickler):
