@@ -15,7 +15,7 @@ TELL_SECONDS = 30
 class Moved(NamedTuple):
     """Bytes that processes read and wrote by system calls, and those of them that storage had to deliver.
 
-    Pipes and sockets count; mapped files, such as the libraries of torch, do not.
+    Pipes count; sockets and mapped files, such as the libraries of torch, do not.
     """
 
     read: int = 0
