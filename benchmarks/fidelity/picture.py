@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
+from benchmarks.style import ACCENT, INK, PAPER, TEXT, dress
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# The picture has no background. This grey has equal contrast (4.3) to GitHub's light and dark pages.
-INK = "#797979"
-ACCENT = "#2f81f7"
-PAPER = "#d1722c"
 SHADES = ("#8f98a3", "#a97fb3", "#6f9f6f", "#b58d4c", "#5f9ea0", "#b36f7d", "#7d86c4", "#93934c", "#997766", "#66a3a3")
 SAME = 1.01
 """Sizes that differ by less than this factor are one: a method's files differ a little from task to task."""
 MARKS = "ovs^DPX<>*hp"
-TEXT = 10
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:
@@ -42,12 +39,7 @@ def _panel(axes: "Axes", curves: Mapping[str, Sequence[Sequence[float]]], title:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks([0.0003, 0.001, 0.003, 0.01, 0.03], ["0.03 %", "0.1 %", "0.3 %", "1 %", "3 %"])
-    axes.minorticks_off()
-    axes.set_xlabel("bytes on disk, share of the fp32 checkpoint", color=INK, fontsize=TEXT)
-    axes.set_title(title, loc="left", color=INK, fontsize=TEXT, fontweight="bold")
-    axes.tick_params(labelcolor=INK, color=INK, labelsize=TEXT - 1)
-    axes.grid(color=INK, alpha=0.25, linewidth=0.8)
-    axes.spines[:].set_visible(False)
+    dress(axes, title, "bytes on disk, share of the fp32 checkpoint")
 
 
 def _line(axes: "Axes", points: Sequence[Sequence[float]], label: str, colour: str, mark: str, width: float) -> None:

@@ -2,91 +2,117 @@
 
 import argparse
 import json
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.demo.report import circumstances
+from benchmarks.speed.engines import DASK, engine_name
+from benchmarks.speed.factors import MODELS, factor_rows
+from benchmarks.speed.log import Log
+from benchmarks.speed.many import many_row
 from benchmarks.speed.matrices import matrix_rows
-from benchmarks.speed.models import SIZE, model_rows
+from benchmarks.speed.models import model_rows
 from benchmarks.speed.pair import SHAPES
+from benchmarks.speed.record import merged
+from benchmarks.speed.report import markdown
 
 HERE = Path(__file__).resolve().parent
 SCRATCH = HERE.parents[1] / ".cache" / "speed"
+PARTS = ("matrices", "factors", "models", "many")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run everything and print it; see ``--help``."""
+    """Run what is asked for and print all that is known by then; see ``--help``."""
     options = _parse(argv)
     torch.set_num_threads(1)
-    result = {
-        **circumstances(),
-        "matrices": matrix_rows(),
-        "models": model_rows(options.models, options.workers, options.folder),
-    }
-    print(markdown(result))
-    if options.record:
-        (HERE / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-        (HERE / "RESULT.md").write_text(markdown(result))
+    place = HERE if options.record else options.folder
+    record = place / "result.json"
+    known = json.loads(record.read_text()) if record.exists() else {}
+    log = Log(options.log or place / "run.log", _title(options))
+    for fresh in _runs(options, log):
+        known = merged(known, fresh)
+        _write(known, place)  # After each run: what hours have measured must not be lost with the next one.
+    print(markdown(known))
     return 0
 
 
-def markdown(result: Mapping[str, Any]) -> str:
-    """All tables of a result (the content of ``result.json``)."""
-    machine, versions = result["machine"], result["versions"]
-    head = (
-        f"# Speed of encoding\n\nPrinted by `python -m benchmarks.speed` on {result['date']}: {machine['processor']}, "
-        f"{machine['cores']} cores, torch {versions['torch']}, Python {versions['python']}.\n\n"
-    )
-    return head + _matrices(result["matrices"]) + "\n" + _models(result["models"])
+def _runs(options: argparse.Namespace, log: Log) -> Iterator[dict[str, Any]]:
+    """Results of the parts, of each model its own."""
+    if "matrices" in options.parts:
+        log.say("matrices: one matrix, every way")
+        yield {"matrices": {**circumstances(), "rows": matrix_rows()}}
+    if "factors" in options.parts:
+        yield {"factors": {**circumstances(), "rows": factor_rows(MODELS, log)}}
+    if "models" in options.parts:
+        for name in options.models:
+            with _scratch(options.folder) as folder:
+                rows = model_rows(name, options.engines, folder, log)
+            yield {"models": {name: {**circumstances(), "rows": rows}}}
+    if "many" in options.parts:
+        with _scratch(options.folder) as folder:
+            row = many_row(options.fine_tunes, folder, log)
+        yield {"many": {**circumstances(), **row}}
+    log.say("done")
 
 
-def _matrices(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = [
-        "## One matrix, on one thread\n",
-        "| matrix | rank | what | seconds | times as fast as the full SVD |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    notes = []
-    for row in rows:
-        full, name = row["seconds"]["full SVD"], " x ".join(map(str, row["shape"]))
-        lines += [
-            f"| {name} | {row['rank']} | {what} | {seconds:.2f} | {full / seconds:.1f} |"
-            for what, seconds in row["seconds"].items()
-        ]
-        exact, ours = row["error"]["from exact factors"], row["error"]["from ours"]
-        notes.append(f"{name}: error after refits {ours:.4f}, {ours / exact:.4f} times that from exact factors.")
-    return "\n".join([*lines, "", *notes, ""])
+@contextmanager
+def _scratch(parent: Path) -> Iterator[Path]:
+    """A folder that is gone afterwards."""
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=parent.resolve()))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
-def _models(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = [
-        f"## Whole models, bf16, `--size {SIZE}`\n",
-        "| parameters | checkpoint | workers | seconds | ns a parameter | peak memory | pack |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        each = row["seconds"] / row["parameters"] * 1e9
-        lines.append(
-            f"| {row['parameters'] / 1e9:.2f} B | {row['checkpoint'] / 1e9:.2f} GB | {row['workers']} "
-            f"| {row['seconds']} | {each:.0f} | {row['peak'] / 1e9:.2f} GB "
-            f"| {row['pack'] / 1e6:.1f} MB |"
-        )
-    return "\n".join([*lines, "", "Peak memory: anonymous, workers included.", ""])
+def _write(result: dict[str, Any], place: Path) -> None:
+    from benchmarks.speed.picture import draw  # Workers of a cluster load this module too, but draw nothing.
+
+    (place / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    (place / "RESULT.md").write_text(markdown(result))
+    draw(result, place / "result.png")
+
+
+def _title(options: argparse.Namespace) -> str:
+    return f"{circumstances()['date']}: {', '.join(options.parts)}"
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description="Time encoding.")
-    parser.add_argument(
-        "--models", nargs="*", choices=list(SHAPES), default=["0.1", "0.5", "1"], help="billions of parameters"
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.speed",
+        description="Time encoding. Parts that are not run keep what the result holds of them, and so do models.",
     )
-    parser.add_argument("--workers", nargs="*", type=int, default=[1, 2], metavar="N")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to run (default: all)")
+    parser.add_argument(
+        "--models", nargs="+", choices=list(SHAPES), default=["0.1", "0.5", "1"], help="billions of parameters"
+    )
+    parser.add_argument(
+        "--engines",
+        nargs="+",
+        type=engine_name,
+        default=["1", "2", DASK],
+        metavar="ENGINE",
+        help=f"numbers of workers, or {DASK} (default: 1 2 {DASK})",
+    )
+    parser.add_argument(
+        "--fine-tunes", type=int, default=20, metavar="N", help="of the part many (default: %(default)s)"
+    )
     parser.add_argument("--folder", type=Path, default=SCRATCH, help="scratch (default: %(default)s)")
-    parser.add_argument("--record", action="store_true", help="write what the documents show")
-    return parser.parse_args(argv)
+    parser.add_argument("--log", type=Path, help="what is said is appended to it (default: run.log, beside the result)")
+    parser.add_argument(
+        "--record", action="store_true", help="the result is what the documents show, not one in the scratch folder"
+    )
+    options = parser.parse_args(argv)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    return options
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """One matrix: a full SVD, what the authors of DTS compute, and what `best` does, on the same data in one run."""
 
-import time
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.speed.pair import POOL, delta
+from benchmarks.speed.pair import delta, pool_of_numbers
+from benchmarks.speed.timing import timed
 from dtscodec.codec.codebook import four_groups
 from dtscodec.codec.factorize import Factors, canonical_signs, leading_factors
 from dtscodec.codec.recipe import LEAST_ERROR
@@ -16,23 +15,31 @@ from dtscodec.codec.size import Size
 
 SHAPES = ((4096, 4096), (4096, 11008))
 SIZE = Size.parse("0.5%")
-REPEATS = 3
-RESULT = TypeVar("RESULT")
 
 
 def matrix_rows() -> list[dict[str, Any]]:
     """Seconds of each way, and the error that refits end with from exact factors and from ours."""
-    pool = torch.randn(POOL, generator=torch.Generator().manual_seed(0))
+    pool = pool_of_numbers()
     return [_row(delta(pool, "matrix", shape)) for shape in SHAPES]
+
+
+def rank_of(shape: tuple[int, int]) -> int:
+    """Components that fill the size if each number takes two bits.
+
+    >>> rank_of((4096, 4096))
+    81
+    """
+    rows, columns = shape
+    return SIZE.in_bytes(2 * rows * columns, 0) * 4 // (rows + columns)
 
 
 def _row(matrix: Tensor) -> dict[str, Any]:
     rows, columns = matrix.shape
-    rank = SIZE.in_bytes(2 * matrix.numel(), 0) * 4 // (rows + columns)
-    exact, full = _timed(lambda: _full(matrix, rank), repeats=1)
-    _, published = _timed(lambda: _published(matrix, rank), repeats=1)
-    ours, factorized = _timed(lambda: leading_factors(matrix, rank))
-    near, refined = _timed(lambda: _refined(matrix, ours))
+    rank = rank_of((rows, columns))
+    exact, full = timed(lambda: _full(matrix, rank), repeats=1)
+    _, published = timed(lambda: _published(matrix, rank), repeats=1)
+    ours, factorized = timed(lambda: leading_factors(matrix, rank))
+    near, refined = timed(lambda: _refined(matrix, ours))
     return {
         "shape": [rows, columns],
         "rank": rank,
@@ -45,19 +52,6 @@ def _row(matrix: Tensor) -> dict[str, Any]:
         },
         "error": {"from exact factors": _error(matrix, _refined(matrix, exact)), "from ours": _error(matrix, near)},
     }
-
-
-def _timed(work: Callable[[], RESULT], repeats: int = REPEATS) -> tuple[RESULT, float]:
-    """A result, and the least of some times."""
-    results = list(_runs(work, repeats))
-    return results[0][0], min(seconds for _, seconds in results)
-
-
-def _runs(work: Callable[[], RESULT], repeats: int) -> Iterator[tuple[RESULT, float]]:
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = work()
-        yield result, time.perf_counter() - start
 
 
 def _full(matrix: Tensor, rank: int) -> Factors:

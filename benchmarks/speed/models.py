@@ -1,51 +1,73 @@
-"""Whole models: time and memory of an encode, as models and the number of workers grow."""
+"""Whole models: time, memory and bytes moved by an encode, as models grow, and on every engine the same pack."""
 
-import shutil
-import tempfile
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import dtscodec
+from benchmarks.speed.engines import running, title
+from benchmarks.speed.log import Log, free_space
 from benchmarks.speed.pair import SHAPES, write_pair
-from benchmarks.watch import watch
+from benchmarks.watch import Taken, watch
 
 SIZE = "0.5%"
 PACK = "fine.dts.safetensors"
-LARGE = 2e9
+PASSES = 2
+"""How often an encode reads both checkpoints."""
 
 
-def model_rows(names: Sequence[str], workers: Sequence[int], scratch: Path) -> list[dict[str, Any]]:
-    """Encode models of these sizes (billions of parameters), with every number of workers; large ones with the last."""
-    return [row for name in names for row in _rows(name, workers, scratch)]
+def model_rows(name: str, engines: Sequence[str], folder: Path, log: Log) -> list[dict[str, Any]]:
+    """Encode a pair of one size (billions of parameters) on every engine; an engine that fails has no row."""
+    log.say(f"{name} B: writing two checkpoints, {free_space(folder)}")
+    size = write_pair(folder, SHAPES[name])
+    log.say(f"{name} B: two checkpoints of {size / 1e9:.2f} GB, {free_space(folder)}")
+    rows = []
+    for engine in engines:
+        try:
+            rows.append(_row(name, engine, folder, size, log))
+        except SystemExit as failed:
+            # Its reason names folders, which have no place in the log.
+            print(failed, flush=True)
+            log.say(f"{name} B, {title(engine)}: FAILED, left out")
+    return rows
 
 
-def _rows(name: str, workers: Sequence[int], scratch: Path) -> list[dict[str, Any]]:
-    scratch.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{name}B-", dir=scratch))
-    try:
-        print(f"{name} B: writing two checkpoints to {folder}, {_free(folder):.0f} GB free", flush=True)
-        size = write_pair(folder, SHAPES[name])
-        counts = workers if SHAPES[name].parameters() < LARGE else workers[-1:]
-        return [_row(name, count, folder, size) for count in counts]
-    finally:
-        shutil.rmtree(folder)
+def _row(name: str, engine: str, folder: Path, size: int, log: Log) -> dict[str, Any]:
+    label = f"{name} B, {title(engine)}"
 
+    def tell(taken: Taken) -> None:
+        log.say(f"{label}: {progress(taken, size)}")
 
-def _row(name: str, workers: int, folder: Path, size: int) -> dict[str, Any]:
-    command = ["encode", "base", "fine", "-o", PACK, "--size", SIZE, "--workers", str(workers), "--force"]
-    taken = watch(command, folder)
-    row = {
-        "model": name,
+    log.say(f"{label}: dtscodec encode base fine --size {SIZE}")
+    # A cluster's workers have a folder of their own, so that paths are absolute.
+    command = ["encode", str(folder / "base"), str(folder / "fine"), "-o", PACK, "--size", SIZE, "--force"]
+    with running(engine) as (arguments, beside):
+        taken = watch([*command, *arguments], folder, beside=beside, tell=tell)
+    log.say(f"{label}: done, {progress(taken, size)}; {free_space(folder)}")
+    return {
+        "engine": engine,
         "parameters": SHAPES[name].parameters(),
         "checkpoint": size,
-        "workers": workers,
-        "pack": (folder / PACK).stat().st_size,
         "seconds": round(taken.seconds, 1),
         "peak": taken.anonymous,
+        **taken.moved._asdict(),
+        **identity(folder / PACK),
     }
-    print(row, flush=True)
-    return row
 
 
-def _free(folder: Path) -> float:
-    return shutil.disk_usage(folder).free / 1e9
+def progress(taken: Taken, size: int) -> str:
+    """What an encode of checkpoints of this size has done: it reads each of two in every pass."""
+    read, written, fetched = (count / 1e9 for count in taken.moved)
+    whole = 2 * PASSES * size / 1e9
+    return (
+        f"{taken.seconds:.1f} s, read {read:.2f} of about {whole:.2f} GB ({fetched:.2f} from storage), "
+        f"wrote {written:.3f} GB, peak memory {taken.anonymous / 1e9:.2f} GB"
+    )
+
+
+def identity(pack: Path) -> dict[str, Any]:
+    """Size and id of a pack, and a digest of all its bytes."""
+    with dtscodec.open(pack) as opened:
+        pack_id = opened.id
+    return {"pack": pack.stat().st_size, "pack_id": pack_id, "sha256": hashlib.sha256(pack.read_bytes()).hexdigest()}

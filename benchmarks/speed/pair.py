@@ -2,7 +2,9 @@
 
 import math
 import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -64,20 +66,42 @@ SHAPES = {
 
 def write_pair(folder: Path, shape: Shape) -> int:
     """Write `base` and `fine`, one tensor in memory at a time; return the bytes of the tensors of one."""
-    sizes, pool = shape.tensors(), torch.randn(POOL, generator=torch.Generator().manual_seed(0))
+    return write_family(folder, shape, {"fine": ""})
+
+
+def write_family(folder: Path, shape: Shape, fine_tunes: Mapping[str, str]) -> int:
+    """Write `base` and fine-tunes of it, one tensor in memory at a time; return the bytes of the tensors of one.
+
+    Parameters
+    ----------
+    folder : Path
+    shape : Shape
+    fine_tunes : mapping
+        Their names, and what tells the delta of each from those of the others.
+    """
+    sizes, pool = shape.tensors(), pool_of_numbers()
     specs = {name: TensorSpec("BF16", size) for name, size in sizes.items()}
 
     def base(name: str) -> Tensor:
         return (normal(pool, f"base {name}", sizes[name]) * WEIGHT).bfloat16()
 
-    def fine(name: str) -> Bytes:
-        return tensor_bytes((base(name).float() + delta(pool, name, sizes[name])).bfloat16())
+    def fine(own: str, name: str) -> Tensor:
+        return (base(name).float() + delta(pool, own + name, sizes[name])).bfloat16()
 
-    write_checkpoint(
-        folder / "base", specs, lambda name: tensor_bytes(base(name)), metadata=METADATA, shard_bytes=SHARD_BYTES
-    )
-    write_checkpoint(folder / "fine", specs, fine, metadata=METADATA, shard_bytes=SHARD_BYTES)
+    kinds = {"base": base} | {kind: partial(fine, own) for kind, own in fine_tunes.items()}
+    for kind, tensor in kinds.items():
+        read = partial(_bytes_of, tensor)
+        write_checkpoint(folder / kind, specs, read, metadata=METADATA, shard_bytes=SHARD_BYTES)
     return sum(spec.nbytes for spec in specs.values())
+
+
+def _bytes_of(tensor: Callable[[str], Tensor], name: str) -> Bytes:
+    return tensor_bytes(tensor(name))
+
+
+def pool_of_numbers() -> Tensor:
+    """Normal numbers, always the same, for `normal` and `delta`."""
+    return torch.randn(POOL, generator=torch.Generator().manual_seed(0))
 
 
 def delta(pool: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:
