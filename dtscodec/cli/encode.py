@@ -137,10 +137,13 @@ def _resumable(part: Path, fresh: bool) -> Iterator["Journal"]:
             if len(journal):
                 show.note(f"going on with {len(journal)} results in {part}")
             yield journal
-    except (KeyboardInterrupt, CheckpointError, OutputError, BackendError) as error:
+    except (KeyboardInterrupt, Exception) as error:
         if not part.exists():
             raise
         way_on = f"finished tensors are kept in {part}: the same command resumes, --no-resume starts afresh"
+        if not isinstance(error, (KeyboardInterrupt, CheckpointError, OutputError, BackendError)):
+            show.note(way_on)
+            raise
         raise type(error)("; ".join([*filter(None, [str(error)]), way_on])) from error
 
 
