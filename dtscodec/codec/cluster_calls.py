@@ -55,9 +55,7 @@ class ClusterCall(Generic[RESULT]):
         Raises
         ------
         BackendError
-            The cluster cannot give it any more.
-        BackendError
-            The scheduler has not this package.
+            The cluster cannot give it any more, or the scheduler has not this package.
         """
         try:
             self._wait()

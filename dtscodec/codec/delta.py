@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from dtscodec.checkpoints.torch_dtypes import Bytes, tensor_from_bytes, torch_dtype
+from dtscodec.codec.cache_sized import cache_sized
 from dtscodec.codec.config import keep_exact
-from dtscodec.codec.rounding import ELEMENTS_AT_ONCE
 from dtscodec.errors import EncodeError
 from dtscodec.format.dtypes import CODED_DTYPES, DType, TensorSpec
 
@@ -91,10 +91,9 @@ def delta_of(fine: StoredTensor, base: StoredTensor) -> Tensor:
     _check_finite(fine.name, ours)
     _check_finite(fine.name, theirs, f" in the base's {base.name!r}")
     delta = torch.empty(ours.shape, dtype=torch.float32)
-    flat = delta.view(-1), ours.reshape(-1), theirs.reshape(-1)
-    for begin in range(0, delta.numel(), ELEMENTS_AT_ONCE):
-        part, our, their = (tensor[begin : begin + ELEMENTS_AT_ONCE] for tensor in flat)
-        part.copy_(_difference(our, their, fine.spec.dtype))
+    flat, ours, theirs = delta.view(-1), ours.reshape(-1), theirs.reshape(-1)
+    for part in cache_sized(len(flat)):
+        flat[part] = _difference(ours[part], theirs[part], fine.spec.dtype)
     _check_finite(fine.name, delta, " in its difference from the base")
     return delta
 

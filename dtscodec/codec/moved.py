@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dtscodec.codec.rounding import ELEMENTS_AT_ONCE, Noise
+from dtscodec.codec.cache_sized import cache_sized
+from dtscodec.codec.rounding import Noise
 from dtscodec.format.blocks import BaseRows
 from dtscodec.format.parts import Mask, join_masks
 
@@ -72,12 +73,10 @@ class Moved:
 
     def row_energies(self) -> Tensor:
         """Squared norm of each coded row: float64."""
-        step = max(1, ELEMENTS_AT_ONCE // max(1, self.values.shape[1]))
-        norms = [
-            torch.linalg.vector_norm(self.values[begin : begin + step], dim=1, dtype=torch.float64)
-            for begin in range(0, len(self.values), step)
-        ]
-        return torch.cat(norms).square()
+        norms = torch.empty(len(self.values), dtype=torch.float64)
+        for part in cache_sized(*self.values.shape):
+            norms[part] = torch.linalg.vector_norm(self.values[part], dim=1, dtype=torch.float64)
+        return norms.square()
 
     @property
     def subset(self) -> tuple[int, BaseRows | None, int | None, int | None]:
@@ -119,7 +118,7 @@ def _count(mask: Mask | None) -> int | None:
 def square(tensor: Tensor) -> float:
     """Squared Frobenius norm, summed in float64."""
     flat, total = tensor.reshape(-1), 0.0
-    for begin in range(0, len(flat), ELEMENTS_AT_ONCE):
-        wide = flat[begin : begin + ELEMENTS_AT_ONCE].double()
+    for part in cache_sized(len(flat)):
+        wide = flat[part].double()
         total += float(wide @ wide)
     return total

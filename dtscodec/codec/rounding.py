@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dtscodec.codec.cache_sized import cache_sized
+
 MANTISSA_BITS = {torch.float16: 10, torch.bfloat16: 7, torch.float32: 23, torch.float64: 52}
 SMALLEST_EXPONENT = {torch.float16: -14, torch.bfloat16: -126, torch.float32: -126, torch.float64: -1022}
 EXPONENT = 0x7FF0 << 48
 """Bits of a float64 that hold its exponent."""
-ELEMENTS_AT_ONCE = 2**17
-"""As many as caches hold: intermediate results in memory would take most of the time."""
 MARGIN = 1.05
 """Noise of finite size exceeds the edge of infinite matrices by a few percent."""
 ROUNDINGS = 12
@@ -67,9 +67,7 @@ def rounding_noise(stored: Tensor, delta: Tensor) -> Noise:
     stored = stored.to(_rounded_to(stored))
     rows = torch.empty(len(stored), dtype=torch.float64)
     columns = torch.zeros(stored.shape[1], dtype=torch.float64)
-    step = max(1, ELEMENTS_AT_ONCE // max(1, stored.shape[1]))
-    for begin in range(0, len(stored), step):
-        part = slice(begin, begin + step)
+    for part in cache_sized(*stored.shape):
         rounded = _unit(stored[part]).square() + ROUNDINGS * _unit(delta[part]).square()
         variance = torch.where(delta[part] != 0, rounded / 12, 0)
         rows[part] = variance.sum(1)
@@ -81,7 +79,7 @@ def _rounded_to(stored: Tensor) -> torch.dtype:
     """The narrowest dtype that holds all the values."""
     narrower = (torch.bfloat16, torch.float16) if stored.dtype in (torch.float32, torch.float64) else ()
     flat = stored.reshape(-1)
-    parts = [flat[begin : begin + ELEMENTS_AT_ONCE] for begin in range(0, len(flat), ELEMENTS_AT_ONCE)]
+    parts = [flat[part] for part in cache_sized(len(flat))]
 
     def is_held(dtype: torch.dtype) -> bool:
         return all(torch.equal(part.to(dtype).to(part.dtype), part) for part in parts)

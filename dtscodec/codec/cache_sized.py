@@ -1,0 +1,16 @@
+"""Large tensors in pieces: intermediate results of whole ones would take memory, and most of the time."""
+
+from collections.abc import Iterator
+
+ELEMENTS_AT_ONCE = 2**17
+"""As many as caches hold."""
+
+
+def cache_sized(count: int, width: int = 1) -> Iterator[slice]:
+    """Cut so many rows of a width into pieces that caches hold, in order.
+
+    >>> list(cache_sized(5, 2**16))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None)]
+    """
+    step = max(1, ELEMENTS_AT_ONCE // max(1, width))
+    return (slice(begin, begin + step) for begin in range(0, count, step))
