@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+ENVIRONMENT = dict(os.environ)
+"""As this process got it: a Dask cluster that was started here leaves its workers' settings of malloc in ours."""
 SAMPLE_SECONDS = 0.02
 TELL_SECONDS = 30
 
@@ -54,7 +56,7 @@ def watch(
     """
     start = time.perf_counter()
     before = _moved(_family(beside))
-    process = subprocess.Popen([sys.executable, "-m", module, *arguments], cwd=folder)
+    process = subprocess.Popen([sys.executable, "-m", module, *arguments], cwd=folder, env=ENVIRONMENT)
     taken, told = Taken(0, 0.0), 0.0
     try:
         while True:
