@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 DASK = "dask"
 DASK_WORKERS = 2
+MALLOC = {"distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**25}
+"""What README asks of a worker's environment."""
 
 
 class Engine(NamedTuple):
@@ -21,12 +23,16 @@ def running(name: str) -> Iterator[Engine]:
     if name != DASK:
         yield Engine(["--workers", name], [])
         return
+    import dask
     from distributed import LocalCluster
 
     # Scheduler and the workers' guardians live in this process: their memory is not counted, nor is starting them.
-    with LocalCluster(  # type: ignore[no-untyped-call]
-        n_workers=DASK_WORKERS, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
-    ) as cluster:
+    with (
+        dask.config.set(MALLOC),
+        LocalCluster(  # type: ignore[no-untyped-call]
+            n_workers=DASK_WORKERS, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
+        ) as cluster,
+    ):
         yield Engine(["--dask", cluster.scheduler_address], [nanny.pid for nanny in cluster.workers.values()])
 
 
