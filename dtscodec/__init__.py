@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dtscodec.codec.journal import Journal as Journal
     from dtscodec.codec.pack import Pack as Pack
     from dtscodec.codec.pack import Pack as open
+    from dtscodec.codec.size import Size as Size
     from dtscodec.errors import DtsError as DtsError
 
 __version__ = "0.1.0"
@@ -36,6 +37,7 @@ __all__ = [
     "EncodeReport",
     "Journal",
     "Pack",
+    "Size",
     "compare",
     "compare_behaviour",
     "decode",
@@ -53,6 +55,7 @@ _HOMES = {
     "EncodeReport": "dtscodec.codec.encode",
     "Journal": "dtscodec.codec.journal",
     "Pack": "dtscodec.codec.pack",
+    "Size": "dtscodec.codec.size",
     "compare": "dtscodec.codec.compare",
     "compare_behaviour": "dtscodec.behaviour.measure",
     "decode": "dtscodec.codec.decode",

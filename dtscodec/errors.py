@@ -107,5 +107,9 @@ class OutputError(DtsError, OSError):
     """The output cannot be written, or exists already."""
 
 
+class OtherEncodeError(OutputError):
+    """Finished tensors that are kept are those of another encode."""
+
+
 class BackendError(DtsError, RuntimeError):
     """The device, library or workers asked for are not available here, or no more."""

@@ -99,6 +99,7 @@ PUBLIC = [
     "EncodeReport",
     "Journal",
     "Pack",
+    "Size",
     "compare",
     "compare_behaviour",
     "decode",

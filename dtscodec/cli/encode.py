@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dtscodec.cli import arguments, show
 from dtscodec.cli.progress import progress_bar
-from dtscodec.errors import BackendError, CheckpointError, EncodeError, OutputError
+from dtscodec.errors import BackendError, CheckpointError, EncodeError, OtherEncodeError, OutputError
 from dtscodec.remote.failures import write_errors
 from dtscodec.remote.place import as_place, is_remote
 
@@ -135,12 +135,15 @@ def _resumable(part: Path, fresh: bool) -> Iterator["Journal"]:
     try:
         with Journal(part, fresh) as journal:
             if len(journal):
-                show.note(f"going on with {len(journal)} results in {part}")
+                show.note(f"{len(journal)} results of an earlier run in {part}")
             yield journal
     except (KeyboardInterrupt, Exception) as error:
-        if not part.exists():
+        if not part.exists() or isinstance(error, OtherEncodeError):
             raise
-        way_on = f"finished tensors are kept in {part}: the same command resumes, --no-resume starts afresh"
+        way_on = (
+            f"finished tensors are kept in {part}: the same command goes on from there if its inputs stay the same, "
+            "--no-resume starts afresh"
+        )
         if not isinstance(error, (KeyboardInterrupt, CheckpointError, OutputError, BackendError)):
             show.note(way_on)
             raise

@@ -2,6 +2,7 @@
 
 import glob
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from fractions import Fraction
@@ -88,6 +89,8 @@ class EncodeConfig:
     def __post_init__(self) -> None:
         if isinstance(self.raw, str):
             raise ConfigError(f"expected a tuple of patterns, got the string {self.raw!r}")
+        if self.size is not None and not isinstance(self.size, Size):
+            raise ConfigError(f"expected a size such as dtscodec.Size.parse('2MB'), got {self.size!r}")
         for value, allowed, what in (
             (self.preset, get_args(Preset), "a preset"),
             (self.levels, get_args(LevelScope), "levels per"),
@@ -125,6 +128,12 @@ class EncodeConfig:
         """Whether a tensor is to be stored exactly."""
         patterns = self.raw + (PAPER_HEADS if self.preset == "paper" else ())
         return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+    def check_raw(self, names: Collection[str]) -> None:
+        """Raise ConfigError if a pattern of `raw` fits none of these names: a letter may be wrong."""
+        for pattern in self.raw:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise ConfigError(f"raw: expected patterns that fit a tensor, got {pattern!r}, which fits none")
 
     @property
     def codes_new(self) -> bool:

@@ -16,10 +16,11 @@ from dtscodec.codec.delta import convert
 from dtscodec.codec.inputs import weight_paths
 from dtscodec.codec.pack import Pack, check_size
 from dtscodec.codec.reconstruct import check_fit, reconstruct
-from dtscodec.errors import BaseMismatchError
+from dtscodec.errors import BaseMismatchError, OutputError
 from dtscodec.format.blocks import Tie
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.index import CarriedFile, TensorEntry, base_of
+from dtscodec.remote.place import as_place, is_remote
 
 
 class Decoded(Mapping[str, Tensor]):
@@ -180,7 +181,9 @@ class Decoded(Mapping[str, Tensor]):
         FormatError, BaseMismatchError
             As for reading tensors.
         """
-        out = Path(out)
+        if is_remote(out):
+            raise OutputError(f"{out}: expected a local path, since only encode writes to remote storage")
+        out = as_place(out)
         inputs = [self.pack.path] if self.pack.path else []
         inputs += weight_paths(out, self.base.checkpoint) if self.base else ()
         write_checkpoint(
@@ -210,6 +213,7 @@ class Decoded(Mapping[str, Tensor]):
             if isinstance(entry, CarriedFile):
                 attached.append(Carried(entry.name, self.pack.reader.file(entry)))
             else:
+                self._needed_base()
                 attached.append(Named(entry.name, entry.digest))
         return restore_files(attached, self.base.checkpoint.directory if self.base else None)
 

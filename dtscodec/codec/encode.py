@@ -123,6 +123,8 @@ def encode(
     ------
     CheckpointError
         A checkpoint cannot be read.
+    ConfigError
+        A pattern of `raw` fits no tensor.
     BaseMismatchError
         The base is of another architecture.
     EncodeError
@@ -153,6 +155,7 @@ def encode(
         as_base(base, fetched) as opened,
         as_checkpoint(fine_tune, fetched) as fine,
     ):
+        config.check_raw(fine.specs)
         encoder = _Encoder(opened, fine, config, task, executor, journal)
         report = encoder.begin()
         if report is None or not _is_there(out, report["pack_id"]):

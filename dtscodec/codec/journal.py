@@ -19,7 +19,7 @@ from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.codec.builds import build
 from dtscodec.codec.record_file import RecordFile
 from dtscodec.codec.tensor_work import RESULT_PARTS
-from dtscodec.errors import ConfigError, EncodeError, OutputError, RefusedError
+from dtscodec.errors import ConfigError, EncodeError, OtherEncodeError, OutputError, RefusedError
 
 MAGIC = b"dtscodec-journal-1\n"
 BEGIN, RESULT, DONE = b"B", b"R", b"D"
@@ -141,9 +141,9 @@ class Journal:
         self._file.append(kind, content)
         self._used += 1
 
-    def _of_another(self) -> OutputError:
+    def _of_another(self) -> OtherEncodeError:
         detail = "expected finished tensors of the same encode, got those of other inputs or settings"
-        return OutputError(f"{self.path}: {detail}; start afresh with --no-resume, or choose another -o")
+        return OtherEncodeError(f"{self.path}: {detail}; start afresh with --no-resume, or choose another -o")
 
 
 def key_of(checkpoints: Sequence[Checkpoint], *settings: object) -> bytes:

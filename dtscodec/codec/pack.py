@@ -15,6 +15,7 @@ from dtscodec.format.index import Index
 from dtscodec.format.reader import PackReader
 from dtscodec.format.source import FileSource, MemorySource
 from dtscodec.format.summary import Summary
+from dtscodec.remote.place import as_place, is_remote
 
 MAX_TENSOR_BYTES = 2**36
 """Default of the largest tensor that is decoded (spec section 8, rule L2)."""
@@ -47,9 +48,12 @@ class Pack:
             self.path: Path | None = None
             self.reader = PackReader(MemorySource(source), "pack")
             return
-        if os.fspath(source).startswith("hf://"):
-            raise PackNotFoundError(f"{source}: expected a local path, since this version cannot reach the Hub yet")
-        self.path = Path(source)
+        if is_remote(source):
+            raise PackNotFoundError(
+                f"{source}: expected a pack on this machine, got a remote one; copy it here, "
+                "since packs cannot be read from remote storage or the Hub yet"
+            )
+        self.path = as_place(source)
         try:
             file = FileSource(self.path)
         except OSError as error:

@@ -27,6 +27,12 @@ CODED = ("--rank", "0.1")
 FINE_TUNES = ("movie", "tweets")
 
 
+def kept_in(part: str | Path) -> str:
+    """What an encode that failed says of its finished tensors."""
+    way_on = "the same command goes on from there if its inputs stay the same, --no-resume starts afresh"
+    return f"finished tensors are kept in {part}: {way_on}"
+
+
 class Cli:
     """Runs commands, and checks what holds for every one of them."""
 
@@ -56,7 +62,7 @@ class Cli:
         before = snapshot(self._root)
         code, out, err = self.run(*arguments)
         assert (code, out) == (1, "")
-        way_on = f"; finished tensors are kept in {part}: the same command resumes, --no-resume starts afresh\n"
+        way_on = f"; {kept_in(part)}\n"
         assert err.startswith("dtscodec: ")
         assert err.endswith(way_on) == Path(part).exists(), err
         Path(part).unlink(missing_ok=True)

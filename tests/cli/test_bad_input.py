@@ -235,6 +235,23 @@ def test_the_hub_is_not_reached_yet(cli: Cli) -> None:
         assert "the Hub yet" in line
 
 
+@pytest.mark.parametrize("command", READING, ids=" ".join)
+def test_a_pack_in_remote_storage_is_to_be_copied(cli: Cli, command: list[str]) -> None:
+    line = cli.fails(*(word.replace(PACK, "s3://bucket/pack") for word in command))
+    assert line.startswith("s3://bucket/pack: expected a pack on this machine, got a remote one; copy it here")
+
+
+def test_only_encode_writes_to_remote_storage(cli: Cli) -> None:
+    line = cli.fails("decode", PACK, "--base", "base", "-o", "s3://bucket/out")
+    assert line == "s3://bucket/out: expected a local path, since only encode writes to remote storage"
+
+
+def test_a_local_pack_and_output_may_be_named_as_urls(cli: Cli) -> None:
+    here = Path.cwd().as_uri()
+    cli("decode", f"{here}/{PACK}", "--base", "base", "-o", f"{here}/out.safetensors")
+    assert Path("out.safetensors").exists()
+
+
 # Bases
 
 

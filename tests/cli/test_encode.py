@@ -183,6 +183,11 @@ def test_raw_keeps_tensors_exactly(cli: Cli) -> None:
     assert_equal({name: decoded[name] for name in raw}, {name: fine[name] for name in raw})
 
 
+def test_a_pattern_of_raw_that_fits_no_tensor_is_refused(cli: Cli) -> None:
+    line = cli.fails("encode", "base", "movie", "-o", "a", "--raw", "encoder.*", "--raw", "clasifier*")
+    assert line == "raw: expected patterns that fit a tensor, got 'clasifier*', which fits none"
+
+
 def test_everything_raw_needs_no_base(cli: Cli) -> None:
     cli("encode", "base", "movie", "-o", "a", "--raw", "*", "--no-files")
     info = cli.json("info", "a")

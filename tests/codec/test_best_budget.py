@@ -437,6 +437,7 @@ MISTAKES: list[dict[str, Any]] = [
     *({"rank": rank} for rank in (0, -1, 1.5, 0.0, -0.5, float("nan"), True)),
     *({"error": error} for error in (0, 1, -0.1, 1.5, float("nan"), float("inf"))),
     {"raw": "head*"},
+    {"size": "2MB"},
 ]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import dtscodec
 from dtscodec.codec.pack import Pack
@@ -146,6 +147,21 @@ def test_a_base_of_other_shape_is_refused(pack: Path, base: dict[str, torch.Tens
 def test_without_a_base_the_error_says_how_to_name_one(pack: Path) -> None:
     with dtscodec.decode(pack) as decoded, pytest.raises(BaseMismatchError, match="--base"):
         decoded["wide"]
+
+
+def test_files_that_are_the_bases_need_a_base(tmp_path: Path) -> None:
+    for name in ("base", "fine"):
+        state = {"weight": torch.ones(2, 2) if name == "base" else torch.zeros(2, 2)}
+        (tmp_path / name).mkdir()
+        save_file(state, tmp_path / name / "model.safetensors")
+        (tmp_path / name / "vocab.txt").write_text("one\ntwo\n")
+    dtscodec.encode(tmp_path / "base", tmp_path / "fine", tmp_path / "pack", dtscodec.EncodeConfig(raw=("*",)))
+    with dtscodec.decode(tmp_path / "pack") as decoded:
+        assert decoded["weight"].equal(torch.zeros(2, 2))
+        with pytest.raises(BaseMismatchError, match="name it with --base"):
+            decoded.files()
+    with dtscodec.decode(tmp_path / "pack", tmp_path / "base") as decoded:
+        assert decoded.files() == {"vocab.txt": b"one\ntwo\n"}
 
 
 def test_a_pack_without_base_needs_none(tmp_path: Path) -> None:
