@@ -13,7 +13,7 @@ from tests.support import ROOT
 PACKAGE = ROOT / "dtscodec"
 
 # Lowest first; a room may import itself and the rooms below it.
-ROOMS = ["errors", "format", "remote", "checkpoints", "codec", "behaviour", "cli"]
+ROOMS = ["errors", "format", "kernels", "remote", "checkpoints", "codec", "behaviour", "cli"]
 NO_TORCH = ["errors", "format", "remote"]
 
 

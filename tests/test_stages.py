@@ -11,7 +11,6 @@ import torch
 from dtscodec.checkpoints.identity import digest, leaf
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes
 from dtscodec.codec.delta import convert
-from dtscodec.codec.dequantize import code_values, dequantize
 from dtscodec.format import canonical
 from dtscodec.format.bits import pack_bitmap, pack_codes, unpack_bitmap, unpack_codes
 from dtscodec.format.block_json import parse_block
@@ -22,6 +21,7 @@ from dtscodec.format.fields import Fields
 from dtscodec.format.parts import Vectors
 from dtscodec.format.planes import join_planes
 from dtscodec.format.streams import Streams
+from dtscodec.kernels.dequantize import code_values, dequantize
 from tests.support import ROOT
 
 STORED: dict[int, Any] = {2: np.uint8, 4: np.uint8, 8: np.int8, 16: np.float16}

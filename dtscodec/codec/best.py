@@ -1,4 +1,4 @@
-"""`--preset best`: a chosen option -> block and streams. The inverse is `dtscodec.codec.dequantize`."""
+"""`--preset best`: a chosen option -> block and streams. The inverse is `dtscodec.kernels.dequantize`."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from dtscodec.codec.config import EncodeConfig
-from dtscodec.codec.dequantize import FIXED_LEVELS
 from dtscodec.codec.factorize import leading_factors
 from dtscodec.codec.levels import fit_levels, nearest
 from dtscodec.codec.moved import Moved, square
@@ -22,6 +21,7 @@ from dtscodec.format.bits import pack_codes
 from dtscodec.format.blocks import LowRank, Raw, Same, Values
 from dtscodec.format.parts import Vectors, join_lowrank, join_values
 from dtscodec.format.streams import NO_NUMBERS, Streams, round_numbers
+from dtscodec.kernels.dequantize import FIXED_LEVELS
 
 ORDINARY = 30
 """Exponents of two up to which values are coded as they are."""

@@ -1,5 +1,6 @@
 """The fine-tune that a pack and its base stand for: a lazy mapping of tensors, and a plain checkpoint."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,13 +14,16 @@ from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.torch_dtypes import Bytes, dtype_code, tensor_bytes, torch_dtype, torch_form
 from dtscodec.checkpoints.write import SHARD_BYTES, is_single_file, write_checkpoint
 from dtscodec.codec.delta import convert
+from dtscodec.codec.fit import check_fit
 from dtscodec.codec.inputs import weight_paths
+from dtscodec.codec.loaded import as_tensor, load_tensors
 from dtscodec.codec.pack import Pack, check_size
-from dtscodec.codec.reconstruct import check_fit, reconstruct
+from dtscodec.codec.reconstruct import reconstruct
 from dtscodec.errors import BaseMismatchError, OutputError
 from dtscodec.format.blocks import Tie
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.index import CarriedFile, TensorEntry, base_of
+from dtscodec.kernels.backend import backend_for
 from dtscodec.remote.place import as_place, is_remote
 
 
@@ -37,6 +41,7 @@ class Decoded(Mapping[str, Tensor]):
     ) -> None:
         self.pack, self.base = pack, base
         self._device, self._dtype, self._check, self._max_bytes = device, dtype, check, max_tensor_bytes
+        self._backend = backend_for(device)
         self._unread = set(pack.index.base_names()) if check else set()
         self._stack = ExitStack()
 
@@ -81,8 +86,10 @@ class Decoded(Mapping[str, Tensor]):
         if isinstance(entry.blocks[0], Tie):
             return self._bytes(entry.blocks[0].to)
         check_size(name, max(entry.spec.nbytes, self.spec(name).nbytes), self._max_bytes)
-        blocks = self.pack.reader.blocks(name)
-        data = reconstruct(entry, blocks, self._base_specs(entry), self._read_base, self._device)
+        self._check_fit(entry)
+        tensor = load_tensors(self.pack.reader, [name], self._device)[name]
+        data = torch.empty(entry.spec.nbytes, dtype=torch.uint8, device=self._device)
+        reconstruct(tensor, functools.cache(self._read_base), self._backend, data)
         target = self.spec(name).dtype
         if target != entry.spec.dtype:
             data = convert(data.view(torch_dtype(entry.spec.dtype)), target).view(torch.uint8)
@@ -90,24 +97,24 @@ class Decoded(Mapping[str, Tensor]):
 
     # Base
 
-    def _read_base(self, name: str) -> Bytes:
+    def _read_base(self, name: str) -> tuple[TensorSpec, Tensor]:
         """Read a base tensor and check it (rule H2); the last one read completes the whole base's check (H3)."""
         expected = self.pack.reader.leaves[name] if self._check else None
-        data = self._needed_base().read(name, expected)
+        base = self._needed_base()
+        data = as_tensor(base.read(name, expected)).to(self._device)
         if name in self._unread:
             self._unread.discard(name)
             if not self._unread:
                 self.check_base()
-        return data
+        return base.specs[name], data
 
-    def _base_specs(self, entry: TensorEntry) -> Mapping[str, TensorSpec]:
-        """The base's tensors; an error if those that this tensor is made from are not there or do not fit."""
+    def _check_fit(self, entry: TensorEntry) -> None:
+        """Raise an error if base tensors that this tensor is made from are not there or do not fit."""
         if not any(map(base_of, entry.blocks)):
-            return {}
+            return
         base = self._needed_base()
         for block in entry.blocks:
             check_fit(entry, block, base.specs, base.location)
-        return base.specs
 
     def _needed_base(self) -> Base:
         if self.base is None:
@@ -125,7 +132,7 @@ class Decoded(Mapping[str, Tensor]):
             The base is another.
         """
         for entry in self.pack.index.tensors:
-            self._base_specs(entry)
+            self._check_fit(entry)
         for name in self.pack.index.base_names():
             self._read_base(name)
         self.check_base()

@@ -7,7 +7,6 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from dtscodec.codec.dequantize import dequantize
 from dtscodec.errors import FormatError, PackNotFoundError
 from dtscodec.format.blocks import LowRank, Values
 from dtscodec.format.dtypes import TensorSpec
@@ -15,6 +14,7 @@ from dtscodec.format.index import Index
 from dtscodec.format.reader import PackReader
 from dtscodec.format.source import FileSource, MemorySource
 from dtscodec.format.summary import Summary
+from dtscodec.kernels.dequantize import dequantize
 from dtscodec.remote.place import as_place, is_remote
 
 MAX_TENSOR_BYTES = 2**36

@@ -5,12 +5,12 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import torch
 
-from dtscodec.codec.dequantize import dequantize
 from dtscodec.codec.moved import Moved, square
 from dtscodec.codec.pieces import CodedBlock
 from dtscodec.errors import EncodeError
 from dtscodec.format.blocks import Coded, LowRank
 from dtscodec.format.streams import Streams
+from dtscodec.kernels.dequantize import dequantize
 
 
 @runtime_checkable

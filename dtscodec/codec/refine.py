@@ -6,7 +6,7 @@ coordinate descent, as in the alternating refits of matrix factorization, with r
 orthogonal; strong directions are met more than once where that pays.
 
 The widths of vectors and what their codes stand for are the format's (spec section 5.3). The inverse is
-`dtscodec.codec.dequantize`.
+`dtscodec.kernels.dequantize`.
 """
 
 import math
@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dtscodec.codec.codebook import four_groups
-from dtscodec.codec.dequantize import FIXED_LEVELS
 from dtscodec.codec.device import product
 from dtscodec.codec.factorize import Factors
 from dtscodec.codec.levels import fit_levels, nearest
 from dtscodec.codec.recipe import Recipe
 from dtscodec.format.bits import pack_codes
 from dtscodec.format.parts import BandParts, Vectors
+from dtscodec.kernels.dequantize import FIXED_LEVELS
 
 TINY = 1e-30
 RIDGE = 1e-6

@@ -9,7 +9,7 @@ WIDTHS: Final = (2, 4, 8, 16)
 ALIGNMENT: Final = 16
 
 _STORED: Final = {2: np.uint8, 4: np.uint8, 8: np.int8, 16: np.float16}
-_FIELDS: Final = {
+BYTE_CODES: Final = {
     bits: np.stack([np.arange(256) >> shift & (1 << bits) - 1 for shift in range(0, 8, bits)], axis=1).astype(np.uint8)
     for bits in (2, 4)
 }
@@ -64,7 +64,7 @@ def unpack_codes(packed: NDArray[np.uint8], count: int, bits: int) -> NDArray[np
         return packed.view(np.int8)[:, :count]
     if bits == 16:
         return packed.view("<f2")[:, :count]
-    codes: NDArray[np.uint8] = np.take(_FIELDS[bits], packed, axis=0).reshape(len(packed), -1)
+    codes: NDArray[np.uint8] = np.take(BYTE_CODES[bits], packed, axis=0).reshape(len(packed), -1)
     return codes[:, :count]
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dtscodec.codec.codebook import four_groups
-from dtscodec.codec.dequantize import FIXED_LEVELS
+from dtscodec.kernels.dequantize import FIXED_LEVELS
 from tests.codec.published import published_quantizer
 
 finite = st.floats(-1e3, 1e3, width=32).filter(lambda x: abs(x) > 1e-6)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 import dtscodec
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.codec.config import EncodeConfig
-from dtscodec.codec.dequantize import code_values
 from dtscodec.codec.factorize import canonical_signs, truncated_svd
 from dtscodec.codec.paper import quantize_factors
 from dtscodec.format.blocks import LowRank, Raw, Same, Values
+from dtscodec.kernels.dequantize import code_values
 from tests.codec.published import published_matrix, published_quantizer
 from tests.support import make_pack
 

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dtscodec.codec.dequantize import code_values
 from dtscodec.codec.factorize import leading_factors
 from dtscodec.codec.recipe import BEST, LEAST_ERROR, Recipe
 from dtscodec.codec.refine import Refined, balanced
 from dtscodec.format.parts import BandParts
 from dtscodec.format.streams import round_numbers
+from dtscodec.kernels.dequantize import code_values
 
 few = settings(deadline=None, max_examples=25)
 RECIPES = LEAST_ERROR, replace(BEST, gain=None)

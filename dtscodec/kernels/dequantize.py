@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dtscodec.format.bits import unpack_codes
+from dtscodec.format.bits import BYTE_CODES, unpack_codes
 from dtscodec.format.blocks import Coded, LowRank, Values
 from dtscodec.format.parts import BandParts, Mask, Vectors, split_lowrank, split_masks, split_values
 from dtscodec.format.streams import Streams
@@ -103,10 +103,11 @@ def _scaled_u(band: BandParts, dtype: type[np.floating]) -> Floats:
 
 def code_values(vectors: Vectors) -> NDArray[np.float32]:
     """The values of packed codes: float32 [k, count]."""
-    codes = unpack_codes(np.ascontiguousarray(vectors.packed), vectors.count, vectors.bits)
     if vectors.bits >= 8:
-        return codes.astype(np.float32)
+        return unpack_codes(np.ascontiguousarray(vectors.packed), vectors.count, vectors.bits).astype(np.float32)
     tables = FIXED_LEVELS[None] if vectors.bits == 4 else vectors.levels
-    if len(tables) == 1:
-        return np.take(tables[0], codes.view(np.uint8))
+    if len(tables) == 1:  # One lookup for all codes of a byte.
+        of_bytes = tables[0][BYTE_CODES[vectors.bits]]
+        return np.take(of_bytes, vectors.packed, axis=0).reshape(len(vectors.packed), -1)[:, : vectors.count]
+    codes = unpack_codes(vectors.packed, vectors.count, vectors.bits)
     return np.take_along_axis(tables, codes.astype(np.intp), axis=1)

@@ -1,0 +1,89 @@
+"""The reference backend: plain torch, on any device. Factors become dense for as long as a call takes."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from dtscodec.kernels.backend import Share
+from dtscodec.kernels.packed import PackedFactors
+from dtscodec.kernels.unpack import unpack_factors, unpack_left_rows
+
+
+class Reference:
+    """See `dtscodec.kernels.backend.Backend`."""
+
+    def reconstruct(self, base: Tensor, factors: PackedFactors, out: Tensor) -> None:
+        """Write W = base + D."""
+        wide = torch.float64 if out.dtype == torch.float64 else torch.float32
+        base = as_summand(base, out)
+        left, right = unpack_factors(factors, wide)
+        with full_precision(out.device):
+            delta = left.T @ right
+        if factors.is_whole:
+            out.copy_(delta.add_(base))
+            return
+        if out.data_ptr() != base.data_ptr():
+            out.copy_(base)
+        where = factors.places()
+        out[where] = (base[where].to(wide) + delta).to(out.dtype)
+
+    def apply(self, x: Tensor, shares: Sequence[Share], y: Tensor) -> None:
+        """Add x D^T to y."""
+        with full_precision(x.device):
+            for share in shares:
+                factors, some = share.factors, x[share.rows]
+                left, right = unpack_factors(factors)
+                if factors.cols is not None:
+                    some = some.index_select(1, factors.cols.long())
+                add_rows(y, share.rows, (some.float() @ right.T) @ left, factors.rows)
+
+    def gather(self, ids: Tensor, shares: Sequence[Share], y: Tensor) -> None:
+        """Add rows of D to y."""
+        with full_precision(y.device):
+            for share in shares:
+                some = ids[share.rows]
+                at, coded = coded_positions(some, share.factors)
+                left, right = unpack_left_rows(share.factors, at)
+                add_rows(y, share.rows, (left * coded).T @ right, share.factors.cols)
+
+
+def as_summand(base: Tensor, out: Tensor) -> Tensor:
+    """The base as it enters the sum: float64 reaches other dtypes by way of float32 (spec section 6.1)."""
+    return base.float() if base.dtype == torch.float64 != out.dtype else base
+
+
+def add_rows(y: Tensor, rows: "slice | Tensor", delta: Tensor, columns: Tensor | None) -> None:
+    """Add a delta to some rows of y, and if only some of the columns have one, to those."""
+    if columns is not None:
+        delta = y.new_zeros(len(delta), y.shape[1], dtype=delta.dtype).index_copy_(1, columns.long(), delta)
+    if isinstance(rows, slice):
+        y[rows] += delta
+    else:
+        y.index_copy_(0, rows, delta.add_(y.index_select(0, rows)).to(y.dtype))
+
+
+def coded_positions(ids: Tensor, factors: PackedFactors) -> tuple[Tensor, Tensor]:
+    """Where rows are among the coded ones, and whether they are there at all (if not, the position is any)."""
+    if factors.rows is None:
+        return ids, torch.ones_like(ids, dtype=torch.bool)
+    rows = factors.rows.long()
+    at = torch.searchsorted(rows, ids).clamp_(max=len(rows) - 1)
+    return at, rows[at] == ids
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Products of float32 matrices in float32: what level B asks for, whatever the application has set."""
+    if device.type == "cpu" and torch.get_float32_matmul_precision() == "highest":
+        with torch.autocast("cpu", enabled=False):
+            yield
+        return
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
