@@ -24,10 +24,15 @@ if TYPE_CHECKING:
     from dtscodec.codec.pack import Pack as open
     from dtscodec.codec.size import Size as Size
     from dtscodec.errors import DtsError as DtsError
+    from dtscodec.runtime.apply import apply_ as apply_
+    from dtscodec.runtime.attach import Attached as Attached
+    from dtscodec.runtime.attach import attach as attach
+    from dtscodec.runtime.switcher import Switcher as Switcher
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Attached",
     "Base",
     "Behaviour",
     "Comparison",
@@ -38,6 +43,9 @@ __all__ = [
     "Journal",
     "Pack",
     "Size",
+    "Switcher",
+    "apply_",
+    "attach",
     "compare",
     "compare_behaviour",
     "decode",
@@ -46,6 +54,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Attached": "dtscodec.runtime.attach",
     "Base": "dtscodec.checkpoints.identity",
     "Behaviour": "dtscodec.behaviour.measure",
     "Comparison": "dtscodec.codec.compare",
@@ -56,6 +65,9 @@ _HOMES = {
     "Journal": "dtscodec.codec.journal",
     "Pack": "dtscodec.codec.pack",
     "Size": "dtscodec.codec.size",
+    "Switcher": "dtscodec.runtime.switcher",
+    "apply_": "dtscodec.runtime.apply",
+    "attach": "dtscodec.runtime.attach",
     "compare": "dtscodec.codec.compare",
     "compare_behaviour": "dtscodec.behaviour.measure",
     "decode": "dtscodec.codec.decode",

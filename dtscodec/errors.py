@@ -107,6 +107,16 @@ class OutputError(DtsError, OSError):
     """The output cannot be written, or exists already."""
 
 
+class ModelMismatchError(DtsError, ValueError):
+    """A running model and a pack, or its base, do not fit each other."""
+
+
+class TaskError(DtsError, KeyError):
+    """There is no task of this name, or one already."""
+
+    __str__ = Exception.__str__  # That of KeyError shows quotes.
+
+
 class OtherEncodeError(OutputError):
     """Finished tensors that are kept are those of another encode."""
 

@@ -13,7 +13,7 @@ from tests.support import ROOT
 PACKAGE = ROOT / "dtscodec"
 
 # Lowest first; a room may import itself and the rooms below it.
-ROOMS = ["errors", "format", "kernels", "remote", "checkpoints", "codec", "behaviour", "cli"]
+ROOMS = ["errors", "format", "kernels", "remote", "checkpoints", "codec", "behaviour", "runtime", "cli"]
 NO_TORCH = ["errors", "format", "remote"]
 
 
@@ -90,6 +90,7 @@ def _targets(path: Path, modules: dict[str, Path]) -> set[str]:
 
 
 PUBLIC = [
+    "Attached",
     "Base",
     "Behaviour",
     "Comparison",
@@ -100,6 +101,9 @@ PUBLIC = [
     "Journal",
     "Pack",
     "Size",
+    "Switcher",
+    "apply_",
+    "attach",
     "compare",
     "compare_behaviour",
     "decode",

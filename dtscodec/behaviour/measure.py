@@ -17,7 +17,8 @@ from dtscodec.behaviour.texts import read_texts
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source, open_checkpoint
 from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
-from dtscodec.codec.decode import PackSource, decode
+from dtscodec.codec.decode import decode
+from dtscodec.codec.pack import PackSource
 from dtscodec.errors import CheckpointError
 
 ROWS = 256

@@ -10,12 +10,12 @@ from torch import Tensor
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source, open_checkpoint
 from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.torch_dtypes import Bytes, tensor_from_bytes
-from dtscodec.codec.decode import PackSource, decode
+from dtscodec.codec.decode import decode
 from dtscodec.codec.decoded import Decoded
 from dtscodec.codec.delta import convert
 from dtscodec.codec.inventory import TensorSize, tensor_sizes
 from dtscodec.codec.moved import square
-from dtscodec.codec.pack import Pack
+from dtscodec.codec.pack import Pack, PackSource
 from dtscodec.errors import CheckpointError
 from dtscodec.format.blocks import BaseRows, LowRank, Values
 from dtscodec.format.dtypes import CODED_DTYPES

@@ -1,8 +1,6 @@
 """Pack + base -> weights (spec section 8)."""
 
-import os
 from contextlib import ExitStack
-from typing import TypeAlias
 
 import torch
 
@@ -12,9 +10,7 @@ from dtscodec.codec.decoded import Decoded
 from dtscodec.codec.device import usable_device
 from dtscodec.codec.folder import find_base
 from dtscodec.codec.inputs import as_base
-from dtscodec.codec.pack import MAX_TENSOR_BYTES, Pack
-
-PackSource: TypeAlias = "str | os.PathLike[str] | bytes | Pack"
+from dtscodec.codec.pack import MAX_TENSOR_BYTES, PackSource, as_pack
 
 
 def decode(
@@ -70,7 +66,7 @@ def decode(
     torch.Size([64, 64])
     """
     with ExitStack() as stack:
-        opened = pack if isinstance(pack, Pack) else stack.enter_context(Pack(pack))
+        opened = stack.enter_context(as_pack(pack))
         found = base if base is not None else find_base(opened)
         opened_base = stack.enter_context(as_base(found)) if found is not None else None
         decoded = Decoded(opened, opened_base, usable_device(device), dtype, check, max_tensor_bytes)

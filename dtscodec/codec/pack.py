@@ -1,8 +1,10 @@
 """A pack as users hold it: names, specs and deltas, one tensor at a time. Needs no torch."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,3 +143,11 @@ class Pack:
 
     def __repr__(self) -> str:
         return f"<pack {self.path or 'in memory'}: {len(self.index.tensors)} tensors, {self.size} bytes>"
+
+
+PackSource: TypeAlias = "str | os.PathLike[str] | bytes | Pack"
+
+
+def as_pack(source: PackSource) -> AbstractContextManager[Pack]:
+    """A context in which a pack is open. One that was open already stays its owner's to close."""
+    return nullcontext(source) if isinstance(source, Pack) else Pack(source)

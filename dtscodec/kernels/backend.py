@@ -15,10 +15,11 @@ Rows: TypeAlias = "slice | Tensor"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Share:
-    """The rows of a batch that belong to one task, and its factors."""
+    """The rows of a batch that belong to one task, and its factors; transposed if D is to be read as D^T."""
 
     factors: PackedFactors
     rows: Rows
+    transposed: bool = False
 
 
 class Backend(Protocol):

@@ -33,11 +33,12 @@ class Reference:
         """Add x D^T to y."""
         with full_precision(x.device):
             for share in shares:
-                factors, some = share.factors, x[share.rows]
-                left, right = unpack_factors(factors)
-                if factors.cols is not None:
-                    some = some.index_select(1, factors.cols.long())
-                add_rows(y, share.rows, (some.float() @ right.T) @ left, factors.rows)
+                left, right = unpack_factors(share.factors)
+                rows, cols = share.factors.rows, share.factors.cols
+                if share.transposed:
+                    left, right, rows, cols = right, left, cols, rows
+                some = x[share.rows] if cols is None else x[share.rows].index_select(1, cols.long())
+                add_rows(y, share.rows, (some.float() @ right.T) @ left, rows)
 
     def gather(self, ids: Tensor, shares: Sequence[Share], y: Tensor) -> None:
         """Add rows of D to y."""

@@ -1,0 +1,53 @@
+"""A pack put into a model for good."""
+
+from contextlib import ExitStack
+from functools import partial
+
+from torch import Tensor, nn
+
+from dtscodec.checkpoints.checkpoint import Source
+from dtscodec.checkpoints.identity import Base
+from dtscodec.codec.inputs import as_base
+from dtscodec.codec.pack import PackSource, as_pack
+from dtscodec.format.dtypes import TensorSpec
+from dtscodec.runtime.base import RunningBase
+from dtscodec.runtime.resident import Resident, load
+from dtscodec.runtime.slots import Slot, slots_of
+from dtscodec.runtime.write import write, writing
+
+
+def apply_(model: nn.Module, pack: PackSource, base: "Source | Base | None" = None) -> None:
+    """Turn a model that holds the base into the fine-tune: in place, once, tensor by tensor.
+
+    All is checked before the first weight is written. `Switcher` can go back.
+
+    Parameters
+    ----------
+    model : nn.Module
+    pack : path, bytes or Pack
+    base : path, mapping of tensors, or Base, optional
+        As for `Switcher`.
+
+    Raises
+    ------
+    ModelMismatchError, BaseMismatchError, FormatError
+        As for `Switcher.add`. The model is as it was.
+    """
+    with ExitStack() as stack:
+        running = RunningBase(stack.enter_context(as_base(base)) if base is not None else None)
+        resident = load(stack.enter_context(as_pack(pack)), slots_of(model), running)
+        for slot in resident.changes:
+            running.keep(resident.bases, _of_others(resident, slot), slot.device)
+        with writing(resident.changes):
+            for slot, change in resident.changes.items():
+                write(slot, change, partial(_read, running, resident, slot))
+
+
+def _of_others(resident: Resident, slot: Slot) -> list[str]:
+    """Base tensors that a change is made from and that lie in another slot, which may be written before."""
+    return [name for name in resident.base_names(slot) if resident.bases[name] is not slot]
+
+
+def _read(running: RunningBase, resident: Resident, slot: Slot, name: str) -> tuple[TensorSpec, Tensor]:
+    home = resident.bases[name]
+    return running.read(name, home) if home is not slot else running.fetch(name, slot, slot.device)

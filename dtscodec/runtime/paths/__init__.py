@@ -1,0 +1,1 @@
+"""What a layer does beside its weights, by kind of layer."""

@@ -1,0 +1,36 @@
+"""One changed tensor -> the model's memory."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from dtscodec.checkpoints.torch_dtypes import torch_form
+from dtscodec.codec.delta import convert
+from dtscodec.codec.loaded import LoadedTensor
+from dtscodec.codec.reconstruct import ReadBase, reconstruct
+from dtscodec.kernels.backend import backend_for
+from dtscodec.runtime.base import bytes_of
+from dtscodec.runtime.slots import Slot
+
+
+def write(slot: Slot, change: LoadedTensor, read_base: ReadBase) -> None:
+    """Rebuild a tensor in its slot: in place, in the dtype and strides that the model has there."""
+    tensor, spec = slot.tensor, change.entry.spec
+    dtype, shape = torch_form(spec)
+    backend = backend_for(tensor.device)
+    if tensor.dtype == dtype and tensor.is_contiguous():
+        reconstruct(change, read_base, backend, bytes_of(tensor))
+        return
+    data = torch.empty(spec.nbytes, dtype=torch.uint8, device=tensor.device)
+    reconstruct(change, read_base, backend, data)
+    whole = data.view(dtype).view(shape)
+    tensor.copy_(whole if tensor.dtype == dtype else convert(whole, slot.spec.dtype))
+
+
+@contextmanager
+def writing(slots: Iterable[Slot]) -> Iterator[None]:
+    """A context in which the model's tensors may be written, whether they were made for inference only or not."""
+    for_inference = any(slot.tensor.is_inference() for slot in slots)
+    with torch.inference_mode(for_inference), torch.no_grad():
+        yield
