@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dtscodec.runtime.apply import apply_ as apply_
     from dtscodec.runtime.attach import Attached as Attached
     from dtscodec.runtime.attach import attach as attach
+    from dtscodec.runtime.pretrained import from_pretrained as from_pretrained
     from dtscodec.runtime.switcher import Switcher as Switcher
 
 __version__ = "0.1.0"
@@ -50,6 +51,7 @@ __all__ = [
     "compare_behaviour",
     "decode",
     "encode",
+    "from_pretrained",
     "open",
 ]
 
@@ -72,6 +74,7 @@ _HOMES = {
     "compare_behaviour": "dtscodec.behaviour.measure",
     "decode": "dtscodec.codec.decode",
     "encode": "dtscodec.codec.encode",
+    "from_pretrained": "dtscodec.runtime.pretrained",
 }
 
 

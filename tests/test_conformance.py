@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import dtscodec
+from dtscodec.checkpoints.torch_dtypes import tensor_bytes
+from dtscodec.codec.plain import NUMPY_DTYPES
 from dtscodec.errors import REASONS, DtsError, RefusedError
 from dtscodec.format.reader import PackReader
 from dtscodec.format.source import MemorySource
@@ -85,6 +88,22 @@ def test_the_spec_decoder_gives_the_expected_bytes_of_valid_packs(folder: Path) 
     base = base_of(folder)
     tensors, _ = spec_decoder.decode((folder / "pack.safetensors").read_bytes(), spec_tensors(base) if base else {})
     assert tensors == expected
+
+
+@pytest.mark.parametrize("folder", VALID, ids=lambda folder: folder.name)
+def test_single_tensors_without_torch_are_those_of_valid_packs(folder: Path) -> None:
+    reference = spec_decoder.Pack((folder / "pack.safetensors").read_bytes())
+    base = base_of(folder)
+    with dtscodec.open(folder / "pack.safetensors") as pack:
+        for name, spec in ((entry.name, entry.spec) for entry in pack.index.tensors):
+            if spec.dtype not in (*NUMPY_DTYPES, "BF16"):
+                with pytest.raises(ValueError, match="expected a dtype that numpy has"):
+                    pack.tensor(name, base)
+                continue
+            tensor = torch.from_numpy(pack.tensor(name, base))
+            assert tuple(tensor.shape) == spec.shape
+            data = tensor_bytes(tensor.bfloat16() if spec.dtype == "BF16" else tensor)
+            assert_equals_reference(reference, name, data, spec_tensors(base) if base else {})
 
 
 @pytest.mark.parametrize("folder", VALID, ids=lambda folder: folder.name)

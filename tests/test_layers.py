@@ -108,6 +108,7 @@ PUBLIC = [
     "compare_behaviour",
     "decode",
     "encode",
+    "from_pretrained",
     "open",
 ]
 

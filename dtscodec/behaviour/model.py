@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.behaviour.library import explained, quietly, transformers
+from dtscodec.behaviour.loading import load_weights, read_config
 from dtscodec.behaviour.texts import Classes
 from dtscodec.errors import CheckpointError
 
@@ -52,22 +53,8 @@ class Architecture:
         CheckpointError
             They are not all the tensors of this model, and no others.
         """
-        name, state = self.kind.__name__, dict(tensors)
-        with quietly(), explained(location, f"weights of a {name} as {self.directory} describes it"):
-            model, report = self.kind.from_pretrained(
-                None,
-                config=self.config,
-                state_dict=state,
-                dtype=torch.float32,
-                local_files_only=True,
-                ignore_mismatched_sizes=True,  # They are reported instead.
-                output_loading_info=True,
-            )
-        problems = _problems(report)
-        if problems:
-            detail = f"expected the tensors of a {name} as {self.directory} describes it, got {problems}"
-            raise CheckpointError(f"{location}: {detail}; name its own model directory with --model")
-        return model
+        way_out = f"{self.directory} describes it; name its own model directory with --model"
+        return load_weights(self.kind, self.config, tensors, location, way_out, dtype=torch.float32)
 
 
 def read_architecture(directory: Path) -> Architecture:
@@ -85,8 +72,7 @@ def read_architecture(directory: Path) -> Architecture:
         detail = "expected a model directory with config.json and a tokenizer, got none; name one with --model"
         raise CheckpointError(f"{directory}: {detail}")
     where = str(directory / "config.json")
-    with quietly(), explained(where, "a configuration that transformers knows"):
-        config = library.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    config = read_config(directory)
     names = config.architectures or ["no name under 'architectures'"]
     is_classifier = names[0] in _names("SEQUENCE_CLASSIFICATION")
     kind = getattr(library, names[0], None)
@@ -139,19 +125,3 @@ def _classes(config: Any, where: str) -> Classes:
         found = f"{config.num_labels} of {problem}"
         raise CheckpointError(f"{where}: expected a classifier that chooses one of at least two labels, got {found}")
     return Classes(config.num_labels, {name: int(number) for name, number in config.label2id.items()})
-
-
-def _problems(report: Mapping[str, Any]) -> str:
-    """What a loading report objects to; empty if it does not."""
-    shapes = [(name, f"{list(got)} instead of {list(want)}") for name, got, want in report["mismatched_keys"]]
-    found = [
-        ("no", sorted(map(repr, report["missing_keys"]))),
-        ("also", sorted(map(repr, report["unexpected_keys"]))),
-        ("", sorted(f"{name!r} of {shape}" for name, shape in shapes)),
-    ]
-    return ", and ".join(f"{word} {_some(names)}".strip() for word, names in found if names)
-
-
-def _some(names: list[str], count: int = 3) -> str:
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more

@@ -4,19 +4,24 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dtscodec.errors import FormatError, PackNotFoundError
-from dtscodec.format.blocks import LowRank, Values
+from dtscodec.checkpoints.checkpoint import Source
+from dtscodec.checkpoints.identity import Base
+from dtscodec.codec.fit import check_fit
+from dtscodec.codec.inputs import as_base
+from dtscodec.codec.plain import plain_tensor
+from dtscodec.errors import BaseMismatchError, FormatError, PackNotFoundError
+from dtscodec.format.blocks import LowRank, Tie, Values
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import Index
 from dtscodec.format.reader import PackReader
 from dtscodec.format.source import FileSource, MemorySource
 from dtscodec.format.summary import Summary
-from dtscodec.kernels.dequantize import dequantize
+from dtscodec.kernels.dequantize import CodedDelta, dequantize
 from dtscodec.remote.place import as_place, is_remote
 
 MAX_TENSOR_BYTES = 2**36
@@ -128,6 +133,83 @@ class Pack:
             elif not (hasattr(block, "base") and block.base is not None):
                 raise ValueError(f"{name}: expected a delta, got a tensor that is stored exactly; decode it instead")
         return whole.reshape(entry.spec.shape)
+
+    def factors(self, name: str, max_tensor_bytes: int = MAX_TENSOR_BYTES) -> "list[tuple[int, CodedDelta]]":
+        """The coded blocks of a tensor, dequantized but not multiplied, read alone by byte range.
+
+        Parameters
+        ----------
+        name : str
+            The tensor.
+        max_tensor_bytes : int
+            Largest tensor; a hostile pack may claim any size.
+
+        Returns
+        -------
+        list of (first row, CodedDelta)
+            The delta of a block is `left @ right` where rows and columns are coded, or `left` alone if `right` is None.
+
+        Raises
+        ------
+        KeyError
+            No tensor of that name.
+        FormatError
+            The pack is damaged there, or the tensor larger than allowed.
+        """
+        entry = self.reader.entry(name)
+        check_size(name, 4 * entry.spec.elements, max_tensor_bytes)
+        return [
+            (row, dequantize(block, entry.columns, streams))
+            for row, block, streams in self.reader.blocks(name)
+            if isinstance(block, LowRank | Values)
+        ]
+
+    def tensor(
+        self, name: str, base: "Source | Base | None" = None, max_tensor_bytes: int = MAX_TENSOR_BYTES
+    ) -> NDArray[np.generic]:
+        """One tensor of the fine-tune as a numpy array, rebuilt without torch.
+
+        Parameters
+        ----------
+        name : str
+            The tensor.
+        base : path, mapping of numpy arrays, or Base
+            The base; what is used of it is checked.
+        max_tensor_bytes : int
+            Largest tensor; a hostile pack may claim any size.
+
+        Returns
+        -------
+        array
+            In the tensor's dtype; BF16, which numpy does not have, as float32.
+
+        Raises
+        ------
+        KeyError
+            No tensor of that name.
+        ValueError
+            numpy has no such dtype: use `dtscodec.decode`.
+        BaseMismatchError
+            The base is missing, or another than the pack was made against.
+        FormatError, CheckpointError
+            Pack or base are damaged.
+        """
+        entry = self.reader.entry(name)
+        if isinstance(entry.blocks[0], Tie):
+            entry = self.reader.entry(entry.blocks[0].to)
+        check_size(name, entry.spec.nbytes, max_tensor_bytes)
+        if base is None:
+            return plain_tensor(entry, self.reader.blocks(entry.name), self._no_base)
+        with as_base(base) as opened:
+            for block in entry.blocks:
+                check_fit(entry, block, opened.specs, opened.location)
+            read = lambda name: (opened.specs[name], opened.read(name, self.reader.leaves[name]))  # noqa: E731
+            return plain_tensor(entry, self.reader.blocks(entry.name), read)
+
+    def _no_base(self, name: str) -> NoReturn:
+        where = str(self.path or "pack")
+        detail = "expected the base that it was made against, got none; name it as base="
+        raise BaseMismatchError("base-tensor", where, detail, "4.4")
 
     def close(self) -> None:
         """Close the file."""

@@ -14,6 +14,7 @@ from dtscodec.format.dtypes import TensorSpec, bits_of
 from dtscodec.format.index import TensorEntry, base_of
 from dtscodec.kernels.backend import Backend
 from dtscodec.kernels.packed import Packed, PackedFactors, PackedValues
+from dtscodec.kernels.reference import wide_dtype
 from dtscodec.kernels.unpack import unpack_values
 
 ReadBase: TypeAlias = Callable[[str], tuple[TensorSpec, Tensor]]
@@ -85,7 +86,7 @@ def _write_values(base: Tensor, values: PackedValues, out: Tensor) -> None:
     """Write W = base + values in float32 (float64 where the tensor is): level A, so the same on every device."""
     if base.dtype == torch.float64 != out.dtype:
         base = base.float()
-    delta = unpack_values(values).to(torch.float64 if out.dtype == torch.float64 else torch.float32)
+    delta = unpack_values(values).to(wide_dtype(out.dtype))
     if values.is_whole:
         torch.add(base, delta, out=out)
         return

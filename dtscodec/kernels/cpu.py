@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.kernels.packed import PackedFactors
-from dtscodec.kernels.reference import Reference, as_summand, full_precision
+from dtscodec.kernels.reference import Reference, as_summand, full_precision, wide_dtype
 from dtscodec.kernels.unpack import unpack_factors
 
 PIECE = 2**18
@@ -24,7 +24,7 @@ class Cpu(Reference):
             super().reconstruct(base, factors, out)
             return
         base = as_summand(base, out)
-        left, right = unpack_factors(factors, torch.float64 if out.dtype == torch.float64 else torch.float32)
+        left, right = unpack_factors(factors, wide_dtype(out.dtype))
         if factors.rows is not None and out.data_ptr() != base.data_ptr():
             out.copy_(base)
         count, columns = left.shape[1], right.shape[1]

@@ -16,7 +16,7 @@ class Reference:
 
     def reconstruct(self, base: Tensor, factors: PackedFactors, out: Tensor) -> None:
         """Write W = base + D."""
-        wide = torch.float64 if out.dtype == torch.float64 else torch.float32
+        wide = wide_dtype(out.dtype)
         base = as_summand(base, out)
         left, right = unpack_factors(factors, wide)
         with full_precision(out.device):
@@ -33,12 +33,12 @@ class Reference:
         """Add x D^T to y."""
         with full_precision(x.device):
             for share in shares:
-                left, right = unpack_factors(share.factors)
+                left, right = unpack_factors(share.factors, wide_dtype(y.dtype))
                 rows, cols = share.factors.rows, share.factors.cols
                 if share.transposed:
                     left, right, rows, cols = right, left, cols, rows
                 some = x[share.rows] if cols is None else x[share.rows].index_select(1, cols.long())
-                add_rows(y, share.rows, (some.float() @ right.T) @ left, rows)
+                add_rows(y, share.rows, (some.to(left.dtype) @ right.T) @ left, rows)
 
     def gather(self, ids: Tensor, shares: Sequence[Share], y: Tensor) -> None:
         """Add rows of D to y."""
@@ -46,8 +46,13 @@ class Reference:
             for share in shares:
                 some = ids[share.rows]
                 at, coded = coded_positions(some, share.factors)
-                left, right = unpack_left_rows(share.factors, at)
+                left, right = (factor.to(wide_dtype(y.dtype)) for factor in unpack_left_rows(share.factors, at))
                 add_rows(y, share.rows, (left * coded).T @ right, share.factors.cols)
+
+
+def wide_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What the arithmetic runs in for results of a dtype."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def as_summand(base: Tensor, out: Tensor) -> Tensor:

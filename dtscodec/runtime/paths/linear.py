@@ -60,7 +60,7 @@ class LinearPath(Path):
                         shares[part].append(Share(block.payload, rows, self.transposed))
             elif is_additive(change.entry):
                 delta = self.delta("weight", group.resident, change)
-                out[rows] += x[rows].float() @ (delta if self.transposed else delta.T)
+                out[rows] += x[rows].to(delta.dtype) @ (delta if self.transposed else delta.T)
         for part, found in shares.items():
             if self.transposed:
                 self.backend.apply(x[:, slice(*part)], found, out)

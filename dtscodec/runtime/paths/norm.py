@@ -26,7 +26,8 @@ class NormPath(Path):
         rest = x.shape[len(leading) :]
         flat_x, flat = x.reshape(-1, *rest), out.reshape(-1, *rest)
         for group, change, rows in self.changes("weight", batch, leading):
-            flat[rows] += self.normalize(flat_x[rows]).float() * self.delta("weight", group.resident, change)
+            delta = self.delta("weight", group.resident, change)
+            flat[rows] += self.normalize(flat_x[rows]).to(delta.dtype) * delta
         for group, change, rows in self.changes("bias", batch, leading):
             flat[rows] += self.delta("bias", group.resident, change)
         return flat.view(out.shape)

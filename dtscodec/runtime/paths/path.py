@@ -17,6 +17,7 @@ from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.index import TensorEntry, base_of
 from dtscodec.kernels.backend import Rows, backend_for
 from dtscodec.kernels.packed import PackedFactors, PackedValues
+from dtscodec.kernels.reference import wide_dtype
 from dtscodec.kernels.unpack import unpack_factors, unpack_values
 from dtscodec.runtime.batch import Batch, Group
 from dtscodec.runtime.resident import Resident
@@ -68,11 +69,13 @@ class Path(ABC):
         return out.view(dtype).view(shape)
 
     def delta(self, attribute: str, resident: Resident, change: LoadedTensor) -> Tensor:
-        """What a task adds to a parameter: float32, of the parameter's shape."""
+        """What a task adds to a parameter: float32 or float64, of the parameter's shape."""
+        own = self.slots[attribute].tensor
+        wide = wide_dtype(own.dtype)
         if not is_additive(change.entry):
-            return self.whole(resident, change).float() - self.slots[attribute].tensor.float()
+            return self.whole(resident, change).to(wide) - own.to(wide)
         height, columns = change.entry.spec.matrix(change.entry.split)
-        delta = torch.zeros(height, columns, device=self.device)
+        delta = torch.zeros(height, columns, dtype=wide, device=self.device)
         for block in change.blocks:
             add_delta(block, delta[block.row : block.row + block.block.height])
         return delta.view(change.entry.spec.shape)
@@ -98,9 +101,9 @@ def has_factors(change: LoadedTensor) -> bool:
 
 
 def add_delta(loaded: LoadedBlock, out: Tensor) -> None:
-    """Add the delta of a block to float32 [height, columns]."""
+    """Add the delta of a block to float32 or float64 [height, columns]."""
     if isinstance(loaded.payload, PackedFactors):
-        left, right = unpack_factors(loaded.payload)
+        left, right = unpack_factors(loaded.payload, out.dtype)
         out[loaded.payload.places()] += left.T @ right
     elif isinstance(loaded.payload, PackedValues):
         out[loaded.payload.places()] += unpack_values(loaded.payload)

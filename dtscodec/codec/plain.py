@@ -1,0 +1,102 @@
+"""Blocks + base rows -> one tensor in plain numpy, for programs without torch (spec section 8, steps 3 to 6)."""
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtscodec.format.blocks import BaseRows, Block, LowRank, Raw, Values
+from dtscodec.format.dtypes import CODED_DTYPES, DType, TensorSpec, bits_of
+from dtscodec.format.index import TensorEntry, base_of
+from dtscodec.format.parts import raw_bytes
+from dtscodec.format.streams import Streams, numbers_from_bytes, round_numbers
+from dtscodec.kernels.dequantize import dequantize
+
+Array: TypeAlias = NDArray[np.generic]
+Floats: TypeAlias = NDArray[np.floating]
+Bytes: TypeAlias = NDArray[np.uint8]
+ReadBase: TypeAlias = Callable[[str], tuple[TensorSpec, Bytes]]
+"""Gives the spec of a base tensor and its checked bytes."""
+
+NUMPY_DTYPES: dict[DType, str] = {
+    "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8",
+    "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8", "C64": "<c8",
+}  # fmt: skip
+"""numpy's name of each dtype that it has."""
+
+
+def plain_tensor(entry: TensorEntry, blocks: Iterable[tuple[int, Block, Streams]], read_base: ReadBase) -> Array:
+    """Rebuild one tensor that is no tie and whose blocks fit the base; BF16 comes as float32.
+
+    Raises
+    ------
+    ValueError
+        numpy has no such dtype.
+    """
+    spec = entry.spec
+    if spec.dtype not in CODED_DTYPES:
+        return _exact(entry, blocks, read_base)
+    wide = np.dtype(np.float64 if spec.dtype == "F64" else np.float32)
+    weights = np.zeros(spec.matrix(entry.split), wide)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for row, block, streams in blocks:
+            part = weights[row : row + block.height]
+            if isinstance(block, Raw):
+                part[:] = _floats(raw_bytes(entry, block, streams), spec.dtype).reshape(part.shape)
+            else:
+                if (base := base_of(block)) is not None:
+                    part[:] = _rounded(_base_rows(entry, base, block.height, read_base).astype(wide), spec.dtype)
+                if isinstance(block, Values | LowRank):
+                    _add(part, entry, block, streams, read_base)
+        return weights.reshape(spec.shape).astype("<f2") if spec.dtype == "F16" else weights.reshape(spec.shape)
+
+
+def _exact(entry: TensorEntry, blocks: Iterable[tuple[int, Block, Streams]], read_base: ReadBase) -> Array:
+    """A tensor of a dtype that is never coded."""
+    spec = entry.spec
+    if spec.dtype not in NUMPY_DTYPES:
+        raise ValueError(f"{entry.name}: expected a dtype that numpy has, got {spec.dtype}; use dtscodec.decode")
+    data = np.zeros(spec.nbytes, np.uint8)
+    width = entry.columns * bits_of(spec.dtype) // 8
+    for row, block, streams in blocks:
+        part = data[row * width : (row + block.height) * width]
+        if isinstance(block, Raw):
+            part[:] = raw_bytes(entry, block, streams)
+        elif (base := base_of(block)) is not None:
+            part[:] = read_base(base.name)[1][base.first * width : (base.first + block.height) * width]
+    return data.view(NUMPY_DTYPES[spec.dtype]).reshape(spec.shape)
+
+
+def _add(part: Floats, entry: TensorEntry, block: Values | LowRank, streams: Streams, read_base: ReadBase) -> None:
+    """Write W = B + delta where a block is coded; B is not rounded before."""
+    coded = dequantize(block, entry.columns, streams, np.float64 if entry.spec.dtype == "F64" else np.float32)
+    where = coded.where(*part.shape)
+    delta = coded.dense()
+    if block.base is not None:
+        delta = _base_rows(entry, block.base, block.height, read_base).astype(part.dtype)[where] + delta
+    part[where] = _rounded(delta, entry.spec.dtype)
+
+
+def _base_rows(entry: TensorEntry, base: BaseRows, height: int, read_base: ReadBase) -> Floats:
+    spec, data = read_base(base.name)
+    width = entry.columns * bits_of(spec.dtype) // 8
+    rows = data[base.first * width : (base.first + height) * width]
+    return _floats(rows, spec.dtype).reshape(height, entry.columns)
+
+
+def _floats(data: Bytes, dtype: DType) -> Floats:
+    """Bytes of F16, BF16, F32 or F64 as numbers; BF16 as float32."""
+    if dtype == "BF16":
+        return numbers_from_bytes(data.tobytes(), "BF16")
+    return np.ascontiguousarray(data).view(NUMPY_DTYPES[dtype])
+
+
+def _rounded(values: Floats, dtype: DType) -> Floats:
+    """Numbers that a dtype holds, nearest even, in the dtype that they came in."""
+    if dtype == "F16":
+        return values.astype(np.float16).astype(values.dtype)
+    if dtype == "BF16":
+        rounded = round_numbers(np.ascontiguousarray(values, np.float32).ravel(), "BF16").reshape(values.shape)
+        return np.where(np.isnan(values), np.float32(np.nan), rounded)
+    return values

@@ -1,0 +1,83 @@
+"""Decode, Switcher, attach, numpy and the spec's decoder agree: level A to the bit, level B within the bound."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import dtscodec
+from dtscodec.checkpoints.torch_dtypes import tensor_bytes
+from tests.support import assert_equals_reference, make_pack, spec_decoder, spec_tensors
+
+SETTINGS: list[dict[str, Any]] = [
+    *({"rank": rank} for rank in (1, 7, 0.5)),
+    *({"size": dtscodec.Size.parse(size)} for size in ("2kB", "6kB", "40kB")),
+    {"preset": "paper", "rank": 0.3},
+    {"preset": "paper", "levels": "vector"},
+    {"raw": ("*",)},
+]
+
+
+@st.composite
+def fine_tunes(draw: st.DrawFn) -> tuple[Any, dict[str, torch.Tensor]]:
+    """Two linear layers, and a fine-tune of which some rows and columns moved."""
+    dtype = draw(st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16]))
+    random = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    model = nn.Sequential()
+    for _ in range(2):
+        model.append(nn.Linear(draw(st.integers(1, 90)), draw(st.integers(1, 90)), dtype=dtype))
+    fine = {}
+    for name, tensor in model.state_dict().items():
+        moved = 0.1 * torch.randn(tensor.shape, generator=random)
+        moved[: draw(st.integers(0, len(tensor) - 1))] = 0
+        if moved.dim() == 2:
+            moved[:, : draw(st.integers(0, moved.shape[1] - 1))] = 0
+        fine[name] = (tensor + moved.to(dtype)).to(dtype)
+    return model, fine
+
+
+@given(fine_tunes(), st.sampled_from(SETTINGS))
+@settings(deadline=None, max_examples=60)
+def test_all_ways_to_a_tensor_agree(pair: tuple[Any, dict[str, torch.Tensor]], how: dict[str, Any]) -> None:
+    model, fine = pair
+    base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with TemporaryDirectory() as folder:
+        path = make_pack(base, fine, Path(folder) / "pack", **how).path  # It compares decode with the spec's decoder.
+        reference, tensors = spec_decoder.Pack(path.read_bytes()), spec_tensors(base)
+        with dtscodec.decode(path, base) as decoded, dtscodec.open(path) as pack:
+            state = dict(decoded)
+            for name, tensor in base.items():
+                plain = torch.from_numpy(np.ascontiguousarray(pack.tensor(name, base))).to(tensor.dtype)
+                assert_equals_reference(reference, name, tensor_bytes(plain), tensors)
+        with torch.no_grad(), dtscodec.attach(model, {"task": path}) as attached, attached.serve("task"):
+            for index, layer in enumerate(model):
+                eye = torch.eye(layer.in_features, dtype=layer.weight.dtype)
+                bias = layer(torch.zeros_like(eye[0]))
+                assert_equals_reference(reference, f"{index}.bias", tensor_bytes(bias), tensors)
+        switcher = dtscodec.Switcher(model, packs={"task": path})
+    switcher.activate("task")
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+
+
+@given(fine_tunes(), st.sampled_from(SETTINGS))
+@settings(deadline=None, max_examples=60)
+def test_the_side_path_of_a_weight_is_within_the_bound(
+    pair: tuple[Any, dict[str, torch.Tensor]], how: dict[str, Any]
+) -> None:
+    model, fine = pair
+    for layer in model:
+        layer.bias = None
+    base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with TemporaryDirectory() as folder:
+        path = make_pack(base, {name: fine[name] for name in base}, Path(folder) / "pack", **how).path
+        reference, tensors = spec_decoder.Pack(path.read_bytes()), spec_tensors(base)
+        with torch.no_grad(), dtscodec.attach(model, {"task": path}) as attached, attached.serve("task"):
+            for index, layer in enumerate(model):
+                # The rows of a unit matrix pick out the columns of the weight.
+                columns = layer(torch.eye(layer.in_features, dtype=layer.weight.dtype))
+                assert_equals_reference(reference, f"{index}.weight", tensor_bytes(columns.T.contiguous()), tensors)
