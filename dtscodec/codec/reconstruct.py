@@ -21,7 +21,9 @@ ReadBase: TypeAlias = Callable[[str], tuple[TensorSpec, Tensor]]
 """Gives the spec of a base tensor and its checked bytes: uint8 [nbytes], on the device."""
 
 
-def reconstruct(tensor: LoadedTensor, read_base: ReadBase, backend: Backend, out: Tensor) -> None:
+def reconstruct(
+    tensor: LoadedTensor, read_base: ReadBase, backend: Backend, out: Tensor, holds_base: bool = False
+) -> None:
     """Rebuild one tensor that is no tie and whose blocks fit the base (see `dtscodec.codec.fit.check_fit`).
 
     Parameters
@@ -32,17 +34,20 @@ def reconstruct(tensor: LoadedTensor, read_base: ReadBase, backend: Backend, out
         Of the device where all lie.
     out : uint8 [nbytes]
         Where the tensor's bytes go.
+    holds_base : bool
+        Whether the base is there already, own rows in the tensor's dtype, so that only what is coded need be
+        written.
     """
     entry = tensor.entry
     for loaded in tensor.blocks:
         part = out[row_span(entry.spec, entry.columns, loaded.row, loaded.block.height)]
         if isinstance(loaded.payload, Packed):
-            _write_coded(part, entry, loaded, read_base, backend)
+            _write_coded(part, entry, loaded, read_base, backend, holds_base)
         elif loaded.payload is not None:
             part.copy_(loaded.payload)
         elif isinstance(loaded.block, Tie):
             raise TypeError(f"{entry.name} is tied to {loaded.block.to}")
-        else:
+        elif not holds_base:
             _write_same(part, entry, loaded, read_base)
 
 
@@ -65,7 +70,9 @@ def _write_same(part: Tensor, entry: TensorEntry, loaded: LoadedBlock, read_base
         part.copy_(convert(data.view(torch_dtype(spec.dtype)), entry.spec.dtype).view(torch.uint8))
 
 
-def _write_coded(part: Tensor, entry: TensorEntry, loaded: LoadedBlock, read_base: ReadBase, backend: Backend) -> None:
+def _write_coded(
+    part: Tensor, entry: TensorEntry, loaded: LoadedBlock, read_base: ReadBase, backend: Backend, only_coded: bool
+) -> None:
     """Write W = B + delta into the bytes of a block's rows; what is not coded is the base, converted."""
     shape = (loaded.block.height, entry.columns)
     dtype = torch_dtype(entry.spec.dtype)
@@ -77,7 +84,7 @@ def _write_coded(part: Tensor, entry: TensorEntry, loaded: LoadedBlock, read_bas
         spec, data = _rows(rows, loaded.block.height, entry.columns, read_base)
         base = data.view(torch_dtype(spec.dtype)).view(shape)
     if isinstance(loaded.payload, PackedFactors):
-        backend.reconstruct(base, loaded.payload, out)
+        backend.reconstruct(base, loaded.payload, out, only_coded)
     elif isinstance(loaded.payload, PackedValues):
         _write_values(base, loaded.payload, out)
 

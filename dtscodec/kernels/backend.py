@@ -1,5 +1,6 @@
 """What a backend does with packed factors, and which one serves a device."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -29,7 +30,7 @@ class Backend(Protocol):
     columns that are not coded have a delta of zero.
     """
 
-    def reconstruct(self, base: Tensor, factors: PackedFactors, out: Tensor) -> None:
+    def reconstruct(self, base: Tensor, factors: PackedFactors, out: Tensor, only_coded: bool = False) -> None:
         """Write W = base + D, within the spec's level B.
 
         Parameters
@@ -40,6 +41,8 @@ class Backend(Protocol):
         factors : PackedFactors
         out : float [m, n]
             Of any strides. It may be `base` itself, but not overlap it otherwise.
+        only_coded : bool
+            Leave rows and columns that are not coded as they are.
         """
 
     def apply(self, x: Tensor, shares: Sequence[Share], y: Tensor) -> None:
@@ -68,7 +71,12 @@ class Backend(Protocol):
 
 def backend_for(device: torch.device) -> Backend:
     """The fastest backend that is here for a device."""
-    if device.type == "cpu":
+    return _backend(device.type)
+
+
+@functools.cache
+def _backend(kind: str) -> Backend:
+    if kind == "cpu":
         from dtscodec.kernels.cpu import Cpu
 
         return Cpu()

@@ -1,5 +1,7 @@
 """The backend for processors: the reference's arithmetic, in pieces that stay in a core's cache."""
 
+import threading
+
 import torch
 from torch import Tensor
 
@@ -8,35 +10,62 @@ from dtscodec.kernels.reference import Reference, as_summand, full_precision, wi
 from dtscodec.kernels.unpack import unpack_factors
 
 PIECE = 2**18
-"""Elements of a product that is added to the base before it leaves the cache: 1 MiB of float32."""
+"""Elements of a product that each thread adds to the base before they leave its cache: 1 MiB of float32."""
+
+ROWS = 2**17
+"""The same where single rows are read and written, and the product is one of three pieces in the cache."""
 
 
 class Cpu(Reference):
     """See `dtscodec.kernels.backend.Backend`."""
 
-    def reconstruct(self, base: Tensor, factors: PackedFactors, out: Tensor) -> None:
+    def reconstruct(self, base: Tensor, factors: PackedFactors, out: Tensor, only_coded: bool = False) -> None:
         """Write W = base + D, some rows at a time.
 
         Never by `addmm`: for some shapes it adds the products to the base one by one, which rounds more often than
         level B allows.
         """
         if factors.cols is not None:
-            super().reconstruct(base, factors, out)
+            super().reconstruct(base, factors, out, only_coded)
             return
         base = as_summand(base, out)
         left, right = unpack_factors(factors, wide_dtype(out.dtype))
-        if factors.rows is not None and out.data_ptr() != base.data_ptr():
+        if factors.rows is not None and not only_coded and out.data_ptr() != base.data_ptr():
             out.copy_(base)
-        count, columns = left.shape[1], right.shape[1]
-        step = min(count, max(16, PIECE // columns))
-        delta = torch.empty((step, columns), dtype=left.dtype)
-        rows = None if factors.rows is None else factors.rows.long()
         with full_precision(out.device):
-            for begin in range(0, count, step):
-                end = min(begin + step, count)
-                product = torch.mm(left[:, begin:end].T, right, out=delta[: end - begin])
-                if rows is None:
-                    torch.add(base[begin:end], product, out=out[begin:end])
-                else:
-                    some = rows[begin:end]
-                    out.index_copy_(0, some, product.add_(base.index_select(0, some)).to(out.dtype))
+            if factors.rows is None:
+                _add_product(base, left, right, out)
+            else:
+                _add_to_rows(base, left, right, factors.rows.long(), out)
+
+
+def _add_product(base: Tensor, left: Tensor, right: Tensor, out: Tensor) -> None:
+    count, columns = left.shape[1], right.shape[1]
+    step = min(count, max(16, PIECE * torch.get_num_threads() // columns))
+    product = _scratch(step * columns, left.dtype).view(step, columns)
+    for begin in range(0, count, step):
+        end = min(begin + step, count)
+        torch.mm(left[:, begin:end].T, right, out=product[: end - begin])
+        torch.add(base[begin:end], product[: end - begin], out=out[begin:end])
+
+
+def _add_to_rows(base: Tensor, left: Tensor, right: Tensor, rows: Tensor, out: Tensor) -> None:
+    """As `_add_product`, into some rows of the base and of the result."""
+    step = min(len(rows), max(16, ROWS * torch.get_num_threads() // right.shape[1]))
+    for begin in range(0, len(rows), step):
+        some = rows[begin : begin + step]
+        product = left[:, begin : begin + step].T @ right
+        out.index_copy_(0, some, product.add_(base.index_select(0, some)).to(out.dtype))
+
+
+_kept = threading.local()
+
+
+def _scratch(count: int, dtype: torch.dtype) -> Tensor:
+    """Memory for the products of this thread: fresh memory costs more than a small product, a fault for each page."""
+    if count > PIECE or dtype != torch.float32 or torch.get_num_threads() > 1:
+        return torch.empty(count, dtype=dtype)
+    if not hasattr(_kept, "memory"):
+        _kept.memory = torch.empty(PIECE)
+    memory: Tensor = _kept.memory[:count]
+    return memory

@@ -1,5 +1,6 @@
 """Codes -> delta, in numpy (spec sections 5.3, 6.4, 6.5 and 8). Needs no torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,8 +77,8 @@ def dequantize(block: Coded, columns: int, streams: Streams, dtype: type[np.floa
     rows, cols = split_masks(block, columns, streams)
     with np.errstate(over="ignore", invalid="ignore"):
         if isinstance(block, LowRank):
-            left, right = _factors(block, columns, streams, dtype)
-            return CodedDelta(rows, cols, left, right)
+            left, right = scaled_factors(split_lowrank(block, columns, streams)[1], dtype)
+            return CodedDelta(rows, cols, left.T, right)
         return CodedDelta(rows, cols, _values(block, columns, streams).astype(dtype, copy=False), None)
 
 
@@ -88,12 +89,19 @@ def _values(block: Values, columns: int, streams: Streams) -> Floats:
     return values * scales[:, None] if len(scales) else values
 
 
-def _factors(block: LowRank, columns: int, streams: Streams, dtype: type[np.floating]) -> tuple[Floats, Floats]:
-    """(u s) [rows, r] and v [r, columns] of all bands."""
-    _, bands = split_lowrank(block, columns, streams)
-    left = np.concatenate([_scaled_u(band, dtype) for band in bands])
-    right = np.concatenate([code_values(band.v) for band in bands]).astype(dtype, copy=False)
-    return left.T, right
+def scaled_factors(bands: Sequence[BandParts], dtype: type[np.floating]) -> tuple[Floats, Floats]:
+    """The factors of all bands: (u s)^T [r, rows] and v^T [r, columns]."""
+    if len(bands) == 1:
+        return _scaled_u(bands[0], dtype), code_values(bands[0].v).astype(dtype, copy=False)
+    rank = sum(len(band.u.packed) for band in bands)
+    left, right = np.empty((rank, bands[0].u.count), dtype), np.empty((rank, bands[0].v.count), dtype)
+    begin = 0
+    for band in bands:
+        end = begin + len(band.u.packed)
+        left[begin:end] = _scaled_u(band, dtype)
+        right[begin:end] = code_values(band.v)
+        begin = end
+    return left, right
 
 
 def _scaled_u(band: BandParts, dtype: type[np.floating]) -> Floats:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dtscodec.format.bits import vector_bytes
 from dtscodec.format.blocks import LEVELS, Band, Coded, LowRank, Values
-from dtscodec.format.parts import Mask, split_masks
+from dtscodec.format.parts import BandParts, Floats, Mask, Vectors, split_masks
 from dtscodec.format.streams import Streams
 
 
@@ -149,6 +149,21 @@ class PackedFactors(Packed):
         """Components of all bands."""
         return sum(band.rank for band in self.bands)
 
+    def parts(self) -> list[BandParts]:
+        """Each band as the streams of the block give it: numpy arrays over a store on the CPU."""
+        codes, numbers = self.store.codes.numpy(), self.store.numbers.numpy()
+        m, n = self.coded_shape
+        found = []
+        for band in self.placed():
+            records = codes[band.u_at : band.u_at + band.rank * band.stride].reshape(band.rank, band.stride)
+            cut = band.v_at - band.u_at
+            u = Vectors(records[:, :cut], _tables(numbers[band.u_levels : band.v_levels]), m, band.bits)
+            v_tables = band.scales if band.bits == 2 else band.v_levels
+            v = Vectors(records[:, cut:], _tables(numbers[band.v_levels : v_tables]), n, band.bits)
+            scales = numbers[band.scales : band.scales + (0 if band.bits == 16 else band.rank)]
+            found.append(BandParts(u, v, scales))
+        return found
+
     def placed(self) -> list[PackedBand]:
         """Where each band lies."""
         m, n = self.coded_shape
@@ -171,6 +186,20 @@ class PackedValues(Packed):
 
     bits: int
     per_row: bool
+
+    def parts(self) -> tuple[Vectors, Floats]:
+        """Codes and scales as the streams of the block give them: numpy arrays over a store on the CPU."""
+        rows, cols = self.coded_shape
+        size = vector_bytes(rows * cols, self.bits)
+        packed = self.store.codes.numpy()[None, self.codes_at : self.codes_at + size]
+        count = LEVELS if self.bits == 2 else 0 if self.bits == 16 else rows if self.per_row else 1
+        numbers = self.store.numbers.numpy()[self.numbers_at : self.numbers_at + count]
+        tables = numbers if self.bits == 2 else numbers[:0]
+        return Vectors(packed, _tables(tables), rows * cols, self.bits), numbers[len(tables) :]
+
+
+def _tables(numbers: Floats) -> Floats:
+    return numbers.reshape(-1, LEVELS)
 
 
 def _indices(block: Coded, columns: int, streams: Streams, device: torch.device) -> tuple[Tensor | None, Tensor | None]:

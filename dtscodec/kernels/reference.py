@@ -14,7 +14,7 @@ from dtscodec.kernels.unpack import unpack_factors, unpack_left_rows
 class Reference:
     """See `dtscodec.kernels.backend.Backend`."""
 
-    def reconstruct(self, base: Tensor, factors: PackedFactors, out: Tensor) -> None:
+    def reconstruct(self, base: Tensor, factors: PackedFactors, out: Tensor, only_coded: bool = False) -> None:
         """Write W = base + D."""
         wide = wide_dtype(out.dtype)
         base = as_summand(base, out)
@@ -24,7 +24,7 @@ class Reference:
         if factors.is_whole:
             out.copy_(delta.add_(base))
             return
-        if out.data_ptr() != base.data_ptr():
+        if not only_coded and out.data_ptr() != base.data_ptr():
             out.copy_(base)
         where = factors.places()
         out[where] = (base[where].to(wide) + delta).to(out.dtype)
@@ -46,7 +46,7 @@ class Reference:
             for share in shares:
                 some = ids[share.rows]
                 at, coded = coded_positions(some, share.factors)
-                left, right = (factor.to(wide_dtype(y.dtype)) for factor in unpack_left_rows(share.factors, at))
+                left, right = unpack_left_rows(share.factors, at, wide_dtype(y.dtype))
                 add_rows(y, share.rows, (left * coded).T @ right, share.factors.cols)
 
 
@@ -82,11 +82,10 @@ def coded_positions(ids: Tensor, factors: PackedFactors) -> tuple[Tensor, Tensor
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Products of float32 matrices in float32: what level B asks for, whatever the application has set."""
-    if device.type == "cpu" and torch.get_float32_matmul_precision() == "highest":
-        with torch.autocast("cpu", enabled=False):
-            yield
-        return
     precision = torch.get_float32_matmul_precision()
+    if precision == "highest" and not torch.is_autocast_enabled(device.type):
+        yield
+        return
     torch.set_float32_matmul_precision("highest")
     try:
         with torch.autocast(device.type, enabled=False):

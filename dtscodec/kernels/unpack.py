@@ -1,12 +1,13 @@
 """Packed codes -> values, as torch tensors, on the device of their store (spec sections 5.3, 6.4 and 6.5)."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from dtscodec.format.bits import vector_bytes
 from dtscodec.format.blocks import LEVELS
-from dtscodec.format.parts import Vectors
-from dtscodec.kernels.dequantize import FIXED_LEVELS, code_values
-from dtscodec.kernels.packed import PackedBand, PackedFactors, PackedValues, Store
+from dtscodec.kernels.dequantize import FIXED_LEVELS, code_values, scaled_factors
+from dtscodec.kernels.packed import PackedBand, PackedFactors, PackedValues
 
 
 def unpack_factors(factors: PackedFactors, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -25,65 +26,53 @@ def unpack_factors(factors: PackedFactors, dtype: torch.dtype = torch.float32) -
     right : dtype [r, n]
         v, transposed.
     """
-    m, n = factors.coded_shape
+    if _by_bytes(factors.store.device):
+        arrays = scaled_factors(factors.parts(), np.float64 if dtype == torch.float64 else np.float32)
+        return torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1])
+    return _unpack(factors, torch.arange(factors.coded_shape[0], device=factors.store.device), dtype)
+
+
+def unpack_left_rows(factors: PackedFactors, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """As `unpack_factors`, of some of the coded rows: int64 [k] -> left [r, k], right [r, n]."""
+    return _unpack(factors, rows, dtype)
+
+
+def _unpack(factors: PackedFactors, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """By shifts, which every device has."""
+    columns = torch.arange(factors.coded_shape[1], device=rows.device)
     lefts, rights = [], []
     for band in factors.placed():
-        u = _values(*_packed(factors, band, band.u_at, m, band.u_levels), m, band.bits)
-        v = _values(*_packed(factors, band, band.v_at, n, band.v_levels), n, band.bits)
-        lefts.append(_scaled(u.to(dtype), factors, band))
-        rights.append(v.to(dtype))
-    return (lefts[0], rights[0]) if len(lefts) == 1 else (torch.cat(lefts), torch.cat(rights))
+        left = _values_at(*_packed(factors, band, band.u_at, band.u_levels), band.bits, rows).to(dtype)
+        if band.bits != 16:
+            left *= factors.store.numbers[band.scales : band.scales + band.rank].to(dtype)[:, None]
+        lefts.append(left)
+        rights.append(_values_at(*_packed(factors, band, band.v_at, band.v_levels), band.bits, columns).to(dtype))
+    return torch.cat(lefts), torch.cat(rights)
+
+
+def _packed(factors: PackedFactors, band: PackedBand, at: int, levels_at: int) -> tuple[Tensor, Tensor]:
+    """Vectors of u or v of a band, still packed: uint8 [rank, bytes]; and their level tables [tables, 4]."""
+    tables = (band.rank if factors.per_vector else 1) if band.bits == 2 else 0
+    levels = factors.store.numbers[levels_at : levels_at + LEVELS * tables].view(-1, LEVELS)
+    end = min(band.stride, len(factors.store.codes) - at - (band.rank - 1) * band.stride)
+    return factors.store.codes.as_strided((band.rank, end), (band.stride, 1), at), levels
 
 
 def unpack_values(values: PackedValues) -> Tensor:
     """The delta of a `values` block: float32 [coded rows, coded columns], the same bits on every device (level A)."""
     rows, cols = values.coded_shape
-    used = -(-rows * cols * values.bits // 8)
-    tables = int(values.bits == 2)
-    packed, levels = _stored(values.store, values.codes_at, (1, used), used, values.numbers_at, tables)
-    found = _values(packed, levels, rows * cols, values.bits).view(rows, cols)
+    if _by_bytes(values.store.device):
+        vector, scales = values.parts()
+        found = torch.from_numpy(code_values(vector)).view(rows, cols)
+        return found * torch.from_numpy(scales)[:, None] if len(scales) else found
+    store, tables = values.store, int(values.bits == 2)
+    levels = store.numbers[values.numbers_at : values.numbers_at + LEVELS * tables].view(-1, LEVELS)
+    packed = store.codes[None, values.codes_at : values.codes_at + vector_bytes(rows * cols, values.bits)]
+    found = _values_at(packed, levels, values.bits, torch.arange(rows * cols, device=store.device)).view(rows, cols)
     if values.bits not in (4, 8):
         return found
     count = rows if values.per_row else 1
-    return found * values.store.numbers[values.numbers_at : values.numbers_at + count, None]
-
-
-def unpack_left_rows(factors: PackedFactors, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """As `unpack_factors`, of some of the coded rows: int64 [k] -> left float32 [r, k], right float32 [r, n]."""
-    n = factors.coded_shape[1]
-    lefts, rights = [], []
-    for band in factors.placed():
-        packed, levels = _packed(factors, band, band.u_at, factors.coded_shape[0], band.u_levels)
-        lefts.append(_scaled(_values_at(packed, levels, band.bits, rows), factors, band))
-        rights.append(_values(*_packed(factors, band, band.v_at, n, band.v_levels), n, band.bits))
-    return torch.cat(lefts), torch.cat(rights)
-
-
-def _scaled(u: Tensor, factors: PackedFactors, band: PackedBand) -> Tensor:
-    if band.bits == 16:
-        return u
-    scales = factors.store.numbers[band.scales : band.scales + band.rank]
-    return u * scales.to(u.dtype)[:, None]
-
-
-def _packed(factors: PackedFactors, band: PackedBand, at: int, count: int, levels_at: int) -> tuple[Tensor, Tensor]:
-    """Vectors of u or v of a band, still packed: uint8 [rank, bytes]; and their level tables [tables, 4]."""
-    tables = (band.rank if factors.per_vector else 1) if band.bits == 2 else 0
-    return _stored(factors.store, at, (band.rank, -(-count * band.bits // 8)), band.stride, levels_at, tables)
-
-
-def _stored(
-    store: Store, at: int, shape: tuple[int, int], stride: int, levels_at: int, tables: int
-) -> tuple[Tensor, Tensor]:
-    levels = store.numbers[levels_at : levels_at + LEVELS * tables].view(-1, LEVELS)
-    return store.codes.as_strided(shape, (stride, 1), at), levels
-
-
-def _values(packed: Tensor, levels: Tensor, count: int, bits: int) -> Tensor:
-    """The values of packed vectors: float32 [k, count]."""
-    if _by_bytes(packed.device):
-        return torch.from_numpy(code_values(Vectors(packed.numpy(), levels.numpy(), count, bits)))
-    return _values_at(packed, levels, bits, torch.arange(count, device=packed.device))
+    return found * store.numbers[values.numbers_at : values.numbers_at + count, None]
 
 
 def _by_bytes(device: torch.device) -> bool:

@@ -27,6 +27,20 @@ class Resident:
         """Base tensors that a changed tensor is made from."""
         return [base.name for block in self.changes[slot].entry.blocks if (base := base_of(block))]
 
+    def coded_rows(self, slot: Slot) -> Tensor | None:
+        """The rows of a tensor that differ from the base's own, or None if they may be all."""
+        change = self.changes[slot]
+        payload, base = change.blocks[0].payload, base_of(change.blocks[0].block)
+        if (
+            len(change.blocks) > 1
+            or change.entry.split > 1
+            or not isinstance(payload, Packed)
+            or base is None
+            or base.first
+        ):
+            return None
+        return payload.rows if self.bases[base.name] is slot else None
+
     @property
     def nbytes(self) -> int:
         """Bytes of its tensors in memory: codes, numbers, indices of coded rows and columns, exact bytes."""

@@ -45,6 +45,11 @@ class Slot:
         return tensor.detach()
 
     @property
+    def is_for_inference(self) -> bool:
+        """Whether it was made in inference mode, outside of which it cannot be written."""
+        return self._found().is_inference()
+
+    @property
     def spec(self) -> TensorSpec:
         """Its dtype and shape.
 

@@ -180,16 +180,38 @@ class Switcher:
         with writing(slots):
             try:
                 for slot in slots:
-                    self._fill(slot, new)
+                    held = slot in new.changes and self._restore_rows(slot, old, new)
+                    self._fill(slot, new, held)
             except BaseException:
                 for slot in slots:
                     self._fill(slot, old)
                 raise
 
-    def _fill(self, slot: Slot, resident: Resident) -> None:
+    def _fill(self, slot: Slot, resident: Resident, holds_base: bool = False) -> None:
         """Write what a task has in a slot, or what the model had there itself."""
         if slot in resident.changes:
-            write(slot, resident.changes[slot], lambda name: self._base.read(name, resident.bases[name]))
+            change = resident.changes[slot]
+            write(slot, change, lambda name: self._base.read(name, resident.bases[name]), holds_base)
         else:
+            slot.tensor.copy_(self._original(slot))
+
+    def _restore_rows(self, slot: Slot, old: Resident, new: Resident) -> bool:
+        """Bring the base back where only the old task changes rows; False if either task may change all."""
+        to_write = new.coded_rows(slot)
+        if to_write is None:
+            return False
+        if slot in old.changes:
+            written = old.coded_rows(slot)
+            if written is None:
+                return False
             tensor = slot.tensor
-            tensor.copy_(self._originals[slot].view(tensor.dtype).view(tensor.shape))
+            stays = torch.zeros(len(tensor), dtype=torch.bool, device=tensor.device)
+            stays[written.long()] = True
+            stays[to_write.long()] = False
+            rows = stays.nonzero()[:, 0]
+            tensor.index_copy_(0, rows, self._original(slot).index_select(0, rows))
+        return True
+
+    def _original(self, slot: Slot) -> Tensor:
+        tensor = slot.tensor
+        return self._originals[slot].view(tensor.dtype).view(tensor.shape)

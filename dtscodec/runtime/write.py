@@ -14,13 +14,16 @@ from dtscodec.runtime.base import bytes_of
 from dtscodec.runtime.slots import Slot
 
 
-def write(slot: Slot, change: LoadedTensor, read_base: ReadBase) -> None:
-    """Rebuild a tensor in its slot: in place, in the dtype and strides that the model has there."""
+def write(slot: Slot, change: LoadedTensor, read_base: ReadBase, holds_base: bool = False) -> None:
+    """Rebuild a tensor in its slot: in place, in the dtype and strides that the model has there.
+
+    Where it `holds_base` already, only what is coded need be written.
+    """
     tensor, spec = slot.tensor, change.entry.spec
     dtype, shape = torch_form(spec)
     backend = backend_for(tensor.device)
     if tensor.dtype == dtype and tensor.is_contiguous():
-        reconstruct(change, read_base, backend, bytes_of(tensor))
+        reconstruct(change, read_base, backend, bytes_of(tensor), holds_base)
         return
     data = torch.empty(spec.nbytes, dtype=torch.uint8, device=tensor.device)
     reconstruct(change, read_base, backend, data)
@@ -31,6 +34,6 @@ def write(slot: Slot, change: LoadedTensor, read_base: ReadBase) -> None:
 @contextmanager
 def writing(slots: Iterable[Slot]) -> Iterator[None]:
     """A context in which the model's tensors may be written, whether they were made for inference only or not."""
-    for_inference = any(slot.tensor.is_inference() for slot in slots)
+    for_inference = any(slot.is_for_inference for slot in slots)
     with torch.inference_mode(for_inference), torch.no_grad():
         yield

@@ -39,7 +39,7 @@ def test_unpacking_without_numpy_gives_the_same_bits(case: Case) -> None:
 def test_some_rows_of_u_are_those_of_all(case: Case) -> None:
     factors = case.packed()
     rows = torch.arange(factors.coded_shape[0] - 1, -1, -2)
-    left, right = unpack_left_rows(factors, rows)
+    left, right = unpack_left_rows(factors, rows, torch.float32)
     whole = unpack_factors(factors)
     assert torch.equal(left, whole[0][:, rows])
     assert torch.equal(right, whole[1])

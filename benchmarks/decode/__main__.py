@@ -1,0 +1,54 @@
+"""Command line: ``python -m benchmarks.decode``."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.decode import matrix, resident, side, switch
+from benchmarks.decode.report import PARTS, markdown
+from benchmarks.demo.report import circumstances
+
+HERE = Path(__file__).parent
+RUNS: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "matrix": matrix.rows,
+    "switch": switch.switch_rows,
+    "checkpoint": switch.checkpoint_rows,
+    "side": side.rows,
+    "resident": lambda: [resident.row()],
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the parts that are asked for, and print all that is known by then; see ``--help``."""
+    options = _parse(argv)
+    torch.set_num_threads(options.threads)
+    place = HERE / "result.json"
+    known: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {}
+    for part in options.parts:
+        print(f"{part} ...", file=sys.stderr, flush=True)
+        known[part] = {**circumstances(), "threads": torch.get_num_threads(), "rows": RUNS[part]()}
+        if options.record:
+            place.write_text(json.dumps(known, indent=1) + "\n")
+            (HERE / "RESULT.md").write_text(markdown(known))
+    print(markdown({part: known[part] for part in PARTS if part in known}))
+    return 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.decode",
+        description="Time decoding and packs in running models. Parts that are not run keep their results.",
+    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to run (default: all)")
+    parser.add_argument("--threads", type=int, default=2, help="of torch (default: %(default)s)")
+    parser.add_argument("--record", action="store_true", help="write the result that the documents show")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
