@@ -1,7 +1,9 @@
 """The index <-> canonical JSON (spec section 4). Each reading function stands beside the one it inverts."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from dtscodec.errors import FormatError
@@ -95,7 +97,7 @@ def _parse_tensors(fields: Fields, prefix: tuple[str, str]) -> Iterator[TensorEn
     blocks = 0
     for document in documents:
         tensor = Fields(document, "a tensor")
-        name = tensor.take("name", str)
+        name = sys.intern(tensor.take("name", str))
         with _located(name):
             entry = _parse_tensor(tensor, name, prefix)
         blocks += len(entry.blocks)
@@ -109,7 +111,7 @@ def _parse_tensor(fields: Fields, name: str, prefix: tuple[str, str]) -> TensorE
     split, documents = fields.take("split", int, 1), fields.take_list("blocks", dict)
     fields.done("4.2")
     _check_size(shape)
-    spec = TensorSpec(dtype, shape)  # type: ignore[arg-type]  # checked in construction
+    spec = _spec(dtype, shape)  # type: ignore[arg-type]  # checked in construction
     rows = spec.matrix(split)[0]
     blocks: list[Block] = []
     row = 0
@@ -120,11 +122,16 @@ def _parse_tensor(fields: Fields, name: str, prefix: tuple[str, str]) -> TensorE
         height = rows if len(documents) == 1 else block.take("height", int)
         if height < 0:
             raise ValueError(f"expected a height of at least 1, got {height}")
-        own = BaseRows(base_name(name, prefix), row)
+        own = _base_rows(sys.intern(base_name(name, prefix)), row)
         blocks.append(parse_block(block, height, own))
         block.done("4.3")
         row += height
     return TensorEntry(name, spec, tuple(blocks), split)
+
+
+# Packs of one base say the same of their tensors: a hundred of them in memory share it.
+_spec = lru_cache(4096)(TensorSpec)
+_base_rows = lru_cache(4096)(BaseRows)
 
 
 def _check_size(shape: tuple[int, ...]) -> None:
