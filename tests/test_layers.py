@@ -53,10 +53,14 @@ def test_imports_go_only_downward(room: str) -> None:
 
 
 @pytest.mark.parametrize("room", NO_TORCH)
-def test_the_format_knows_neither_torch_nor_the_hub(room: str) -> None:
+def test_the_format_and_storage_know_no_torch(room: str) -> None:
     for path in files(room):
-        used = {module.split(".")[0] for module in imports(path)}
-        assert not used & {"torch", "huggingface_hub", "transformers"}, path
+        assert not {module.split(".")[0] for module in imports(path)} & {"torch", "transformers"}, path
+
+
+def test_the_format_does_not_know_the_hub() -> None:
+    for path in files("format"):
+        assert "huggingface_hub" not in {module.split(".")[0] for module in imports(path)}, path
 
 
 def test_encode_and_decode_do_not_import_each_other() -> None:

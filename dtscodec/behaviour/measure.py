@@ -121,9 +121,9 @@ def compare_behaviour(
     architecture = read_architecture(_directory(model, fine_tune))
     given = read_texts(Path(texts), architecture.classes)
     tokenizer = load_tokenizer(architecture)
-    with open_checkpoint(fine_tune) as fine:
+    with open_checkpoint(fine_tune, whole=True) as fine:
         tuned = architecture.build(_tensors(fine), fine.location)
-    with decode(pack, base) as decoded:
+    with decode(pack, base, whole=True) as decoded:
         ours = architecture.build(decoded, str(decoded.pack.path or "pack"))
     sums = Sums()
     with quietly():

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 from dtscodec.checkpoints.mapping import MappingCheckpoint
 from dtscodec.checkpoints.safetensors_files import SafetensorsCheckpoint
@@ -15,6 +15,7 @@ from dtscodec.checkpoints.torch_files import TorchCheckpoint
 from dtscodec.errors import CheckpointError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.remote.failures import read_errors
+from dtscodec.remote.hub_place import HubPlace
 from dtscodec.remote.place import as_place, is_remote
 
 if TYPE_CHECKING:
@@ -99,17 +100,20 @@ class Checkpoint(Protocol):
     ) -> None: ...
 
 
-def open_checkpoint(source: Source, fetched: Path | None = None) -> Checkpoint:
+def open_checkpoint(source: Source, fetched: Path | None = None, whole: bool = False) -> Checkpoint:
     """Open a checkpoint of any kind.
 
     Parameters
     ----------
     source : path or mapping
         A `.safetensors` file; a `.bin`, `.pt` or `.pth` file of `torch.save`; an index (`*.index.json`); a model
-        directory; or tensors in memory. Files of other names are told by their first bytes. Names with a scheme that
-        fsspec knows, such as `s3://bucket/model`, are those of safetensors files in remote storage.
+        directory; or tensors in memory. Files of other names are told by their first bytes. `hf://user/repo[@revision]`
+        is a repository of the Hub, and names with a scheme that fsspec knows, such as `s3://bucket/model`, are those of
+        safetensors files in remote storage.
     fetched : Path, optional
         A folder where what is fetched of remote files is kept (`fetched_for`); without it each read transfers anew.
+    whole : bool
+        Whether all of it will be read: files of the Hub then go through the client's cache, else only what is read.
 
     Returns
     -------
@@ -130,29 +134,29 @@ def open_checkpoint(source: Source, fetched: Path | None = None) -> Checkpoint:
     """
     if isinstance(source, Mapping):
         return MappingCheckpoint(source)
-    if isinstance(source, str) and source.startswith("hf://"):
-        raise CheckpointError(f"{source}: expected a local path, since this version cannot fetch from the Hub yet")
-    path = as_place(source)
-    with read_errors(path):
+    with read_errors(cast(Path, source)):
+        path = as_place(source)
         if path.is_dir():
-            return _open_file(_weights_in(path), True, fetched)
-        return _open_file(path, False, fetched)
+            return _open_file(_weights_in(path), True, fetched, whole)
+        return _open_file(path, False, fetched, whole)
 
 
-def _open_file(path: Path, is_directory: bool, fetched: Path | None) -> Checkpoint:
+def _open_file(path: Path, is_directory: bool, fetched: Path | None, whole: bool) -> Checkpoint:
     """Open one file, or the shards that an index lists."""
     if not path.exists():
         raise CheckpointError(f"{path}: expected a checkpoint, got nothing of that name")
     if not path.is_file():
         raise CheckpointError(f"{path}: expected a file or a directory, got something else")
     if path.name.endswith(".index.json"):
-        return ShardedCheckpoint(path, partial(_open_shard, fetched=fetched), fetched)
-    return _open_shard(path, is_directory, fetched)
+        return ShardedCheckpoint(path, partial(_open_shard, fetched=fetched, whole=whole), fetched)
+    return _open_shard(path, is_directory, fetched, whole)
 
 
-def _open_shard(path: Path, is_directory: bool = False, fetched: Path | None = None) -> Checkpoint:
+def _open_shard(path: Path, is_directory: bool = False, fetched: Path | None = None, whole: bool = False) -> Checkpoint:
     if not _is_torch(path):
-        return SafetensorsCheckpoint(path, is_directory, fetched)
+        return SafetensorsCheckpoint(path, is_directory, fetched, whole)
+    if isinstance(path, HubPlace):
+        return TorchCheckpoint(path.local(), is_directory)
     if is_remote(path):
         detail = "expected safetensors, got a file of torch's, which cannot be read by range; download or convert it"
         raise CheckpointError(f"{path}: {detail}")

@@ -11,6 +11,7 @@ from dtscodec.checkpoints.checkpoint import Checkpoint, Source, open_checkpoint
 from dtscodec.checkpoints.torch_dtypes import Bytes
 from dtscodec.errors import BaseMismatchError
 from dtscodec.format.dtypes import TensorSpec
+from dtscodec.remote.hub_place import HubPlace
 
 Signature = tuple[int | str, ...]
 KnownLeaf = tuple[Signature | None, bytes]
@@ -66,7 +67,7 @@ class Base:
     ----------
     source : path, mapping or Checkpoint
         The base. A `Checkpoint` stays its owner's to close; anything else is closed by `close`.
-    fetched : Path, optional
+    fetched, whole
         As for `open_checkpoint`.
 
     Raises
@@ -75,14 +76,20 @@ class Base:
         It cannot be opened.
     """
 
-    def __init__(self, source: "Source | Checkpoint", fetched: Path | None = None) -> None:
+    def __init__(self, source: "Source | Checkpoint", fetched: Path | None = None, whole: bool = False) -> None:
         if isinstance(source, (str, os.PathLike, Mapping)):
-            self.checkpoint: Checkpoint = open_checkpoint(source, fetched)
+            self.checkpoint: Checkpoint = open_checkpoint(source, fetched, whole)
             self._owned = True
         else:
             self.checkpoint = source
             self._owned = False
         self._leaves: dict[str, KnownLeaf] = {}
+
+    @property
+    def hub(self) -> HubPlace | None:
+        """The repository and commit that it is the model of, if it came from the Hub's and lies at its top."""
+        directory: object = self.checkpoint.directory
+        return directory if isinstance(directory, HubPlace) and not directory.path else None
 
     @property
     def location(self) -> str:

@@ -8,6 +8,8 @@ from dtscodec.checkpoints.pread import RandomAccessFile
 from dtscodec.checkpoints.remote_file import RemoteFile
 from dtscodec.checkpoints.torch_dtypes import Bytes
 from dtscodec.format.safetensors_header import read_header
+from dtscodec.remote.failures import read_errors
+from dtscodec.remote.hub_place import HubPlace
 from dtscodec.remote.place import is_remote
 
 
@@ -22,6 +24,8 @@ class SafetensorsCheckpoint:
         Whether the user named the directory that holds it.
     fetched : Path, optional
         Where what is fetched of a remote file is kept.
+    whole : bool
+        Whether a file of the Hub is to go through the client's cache; one that is there already always does.
 
     Raises
     ------
@@ -29,14 +33,16 @@ class SafetensorsCheckpoint:
         The file is missing, cut off, or not a sound safetensors file.
     """
 
-    def __init__(self, path: Path, is_directory: bool = False, fetched: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, is_directory: bool = False, fetched: Path | None = None, whole: bool = False
+    ) -> None:
         self.location = str(path)
         self.directory: Path | None = path.parent
         self.is_directory = is_directory
         self.weight_files = frozenset({path.name})
         self.aliases: Mapping[str, str] = {}
         self.fetched = fetched
-        self._file = RemoteFile(path, fetched) if is_remote(path) else RandomAccessFile(path)
+        self._file = _open(path, fetched, whole)
         try:
             with self._file.opened() as stream:
                 header = read_header(stream, self.location)
@@ -70,3 +76,12 @@ class SafetensorsCheckpoint:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _open(path: Path, fetched: Path | None, whole: bool) -> RandomAccessFile | RemoteFile:
+    if isinstance(path, HubPlace):
+        with read_errors(path):
+            cached = path.local() if whole else path.cached()
+        if cached is not None:
+            return RandomAccessFile(cached)
+    return RemoteFile(path, fetched) if is_remote(path) else RandomAccessFile(path)

@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
 
     start = time.perf_counter()
     dtype = getattr(torch, DTYPES[options.dtype]) if options.dtype else None
-    with dtscodec.decode(options.pack, options.base, device=options.device, dtype=dtype) as decoded:
+    with dtscodec.decode(options.pack, options.base, device=options.device, dtype=dtype, whole=True) as decoded:
         total = sum(decoded.spec(name).nbytes for name in decoded)
         with progress_bar("decode", total) as progress:
             decoded.save(

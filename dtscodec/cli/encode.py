@@ -12,7 +12,7 @@ from dtscodec.cli import arguments, show
 from dtscodec.cli.progress import progress_bar
 from dtscodec.errors import BackendError, CheckpointError, EncodeError, OtherEncodeError, OutputError
 from dtscodec.remote.failures import write_errors
-from dtscodec.remote.place import as_place, is_remote
+from dtscodec.remote.place import as_output, is_remote
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -165,7 +165,7 @@ def _encode_all(
     out = next(iter(outputs.values()))
     with (
         fetched_for(out, options.base) as fetched,
-        Base(options.base, fetched) as base,
+        Base(options.base, fetched, whole=True) as base,
         _workers(options) as executor,
     ):
         for name, path in fine_tunes.items():
@@ -220,7 +220,7 @@ def _encode_one(
     from dtscodec.codec.encode import reads
     from dtscodec.remote.fetched import fetched_for
 
-    with fetched_for(out, path) as fetched, open_checkpoint(path, fetched) as checkpoint:
+    with fetched_for(out, path) as fetched, open_checkpoint(path, fetched, whole=True) as checkpoint:
         total = reads(config) * sum(spec.nbytes for spec in checkpoint.specs.values())
         with progress_bar(name, total) as progress:
             report = encode(
@@ -262,8 +262,10 @@ def task_name(path: str) -> str:
 
     >>> task_name("runs/movie/model.safetensors"), task_name("movie.safetensors"), task_name("runs/movie/")
     ('movie', 'movie', 'movie')
+    >>> task_name("hf://me/movie@main"), task_name("hf://me/movie")
+    ('movie', 'movie')
     """
-    place = Path(path)
+    place = Path(path.partition("@")[0] if path.startswith("hf://") else path)
     name = place.name
     for suffix in _SUFFIXES:
         if name.endswith(suffix):
@@ -274,7 +276,7 @@ def task_name(path: str) -> str:
 
 def _directory(output: str | None, count: int) -> Path | None:
     """The directory of packs that is asked for; None if it is a single pack."""
-    place = as_place(output or ".")
+    place = as_output(output or ".")
     with write_errors(place):
         return place if count > 1 or (output and (output.endswith("/") or place.is_dir())) else None
 
@@ -284,4 +286,4 @@ def _outputs(names: list[str], output: str | None, directory: Path | None) -> di
 
     if directory:
         return {name: pack_path(directory, name) for name in names}
-    return {names[0]: as_place(output or f"{names[0]}.dts.safetensors")}
+    return {names[0]: as_output(output or f"{names[0]}.dts.safetensors")}

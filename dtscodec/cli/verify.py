@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from dtscodec.codec.pack import Pack
 
-    with Pack(options.pack) as pack, progress_bar("verify", pack.size) as progress:
+    with Pack(options.pack, whole=True) as pack, progress_bar("verify", pack.size) as progress:
         for count in pack.reader.check_all():
             progress(count)
         if options.base:
@@ -50,5 +50,5 @@ def check_base(pack: "Pack", source: str) -> None:
     """Check every base tensor that a pack uses, then the whole."""
     from dtscodec.codec.decode import decode
 
-    with decode(pack, source) as decoded:
+    with decode(pack, source, whole=True) as decoded:
         decoded.check_base_tensors()

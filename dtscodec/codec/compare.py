@@ -143,7 +143,7 @@ def compare(
     BaseMismatchError, FormatError
         As for `dtscodec.decode`.
     """
-    with decode(pack, base) as decoded, open_checkpoint(fine_tune) as fine:
+    with decode(pack, base, whole=True) as decoded, open_checkpoint(fine_tune, whole=True) as fine:
         _check_specs(decoded.pack, fine)
         compared = []
         for size in tensor_sizes(decoded.pack):

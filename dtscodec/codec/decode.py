@@ -21,6 +21,7 @@ def decode(
     dtype: torch.dtype | None = None,
     check: bool = True,
     max_tensor_bytes: int = MAX_TENSOR_BYTES,
+    whole: bool = False,
 ) -> "Decoded":
     """Open the fine-tune that a pack stands for.
 
@@ -28,7 +29,8 @@ def decode(
     ----------
     pack : path, bytes or Pack
     base : path, mapping of tensors, or Base
-        The base. Without it the index beside the pack is asked (see `dtscodec.codec.folder`).
+        The base. Without it the index beside the pack is asked, then the base that the pack remembers (see
+        `dtscodec.codec.folder`).
     device : str or torch.device
         Where tensors are rebuilt, and stay.
     dtype : torch.dtype, optional
@@ -37,6 +39,9 @@ def decode(
         Whether base tensors are checked against the pack. Without it a wrong base gives wrong weights.
     max_tensor_bytes : int
         Largest tensor that is decoded; a hostile pack may claim any size.
+    whole : bool
+        Whether all tensors will be decoded: files of the Hub are then fetched through the client's cache. Else no more
+        of them is read than the tensors that are asked for.
 
     Returns
     -------
@@ -66,9 +71,9 @@ def decode(
     torch.Size([64, 64])
     """
     with ExitStack() as stack:
-        opened = stack.enter_context(as_pack(pack))
+        opened = stack.enter_context(as_pack(pack, whole))
         found = base if base is not None else find_base(opened)
-        opened_base = stack.enter_context(as_base(found)) if found is not None else None
+        opened_base = stack.enter_context(as_base(found, whole=whole)) if found is not None else None
         decoded = Decoded(opened, opened_base, usable_device(device), dtype, check, max_tensor_bytes)
         decoded.keep_open(stack.pop_all())
         return decoded

@@ -30,7 +30,7 @@ from dtscodec.format.index import FileEntry, NamedFile, base_of
 from dtscodec.format.summary import BaseRef, Summary
 from dtscodec.format.writer import PackWriter, carried_entry
 from dtscodec.remote.fetched import fetched_for
-from dtscodec.remote.place import as_place, work_folder
+from dtscodec.remote.place import as_output, work_folder
 from dtscodec.remote.upload import new_file
 
 Progress = Callable[[int], None]
@@ -148,12 +148,12 @@ def encode(
     start = time.perf_counter()
     config = config or EncodeConfig()
     usable_device(config.device)
-    out = as_place(out)
+    out = as_output(out)
     numbers = NUMBERS if config.preset == "best" else "F32"
     with (
         fetched_for(out, base, fine_tune) as fetched,
-        as_base(base, fetched) as opened,
-        as_checkpoint(fine_tune, fetched) as fine,
+        as_base(base, fetched, whole=True) as opened,
+        as_checkpoint(fine_tune, fetched, whole=True) as fine,
     ):
         config.check_raw(fine.specs)
         encoder = _Encoder(opened, fine, config, task, executor, journal)
@@ -326,15 +326,20 @@ class _Encoder:
         return self._settled.get(name)
 
     def _finish(self, file: BinaryIO, writer: PackWriter, leaves: dict[str, bytes]) -> bytes:
-        summary = replace(self._summary, base=BaseRef(digest(leaves).hex()) if leaves else None)
+        summary = replace(self._summary, base=self._reference(digest(leaves)) if leaves else None)
         cut_leaves = {name: whole[:LEAF_BYTES] for name, whole in leaves.items()}
         match, metadata = self._match, self._fine.metadata
         return writer.write(file, summary, cut_leaves, prefix=match.prefix, absent=match.absent, metadata=metadata)
 
+    def _reference(self, digest: bytes) -> BaseRef:
+        """What the pack remembers of its base."""
+        hub = self._base.hub
+        return BaseRef(digest.hex(), hub.repo, hub.commit) if hub else BaseRef(digest.hex())
+
     def _frame(self) -> Frame:
         """What the size of the pack depends on beside the choices. Any digest is as long as the right one."""
         needs_base = any(other is not None for other in self._match.counterpart.values())
-        summary = replace(self._summary, base=BaseRef(bytes(32).hex()) if needs_base else None)
+        summary = replace(self._summary, base=self._reference(bytes(32)) if needs_base else None)
         files = [_entry(file) for file in self._files]
         return Frame(summary, self._match.prefix, self._match.absent, self._fine.metadata, files)
 

@@ -1,113 +1,48 @@
 """A directory of packs: `packs/<task>.safetensors`, and `dtscodec.json`, which lists them (spec section 14)."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+from dtscodec.codec.folder_index import Folder, ListedPack, read_folder, write_folder
 from dtscodec.codec.pack import Pack
-from dtscodec.errors import CheckpointError, OutputError
-from dtscodec.format.canonical import Json
-from dtscodec.format.fields import Fields
+from dtscodec.errors import OutputError
 from dtscodec.format.index import NamedFile
 from dtscodec.format.output_file import output_errors
-from dtscodec.remote.failures import read_errors
 from dtscodec.remote.place import as_place, is_remote
-from dtscodec.remote.upload import new_file
 
-INDEX_NAME = "dtscodec.json"
 PACKS = "packs"
 
 
-@dataclass(frozen=True, slots=True)
-class ListedPack:
-    """A pack of a directory: its file relative to the directory, size in bytes and id."""
+def find_base(pack: Pack) -> str | None:
+    """The base that the index beside a pack names, in its directory or the one above, or that the pack remembers.
 
-    file: str
-    size: int
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """What `dtscodec.json` says.
-
-    Parameters
-    ----------
-    packs : dict
-        By task.
-    base : str or None
-        Path of the base relative to the directory, if it lies within.
-    """
-
-    packs: dict[str, ListedPack]
-    base: str | None = None
-
-    def __post_init__(self) -> None:
-        for path in [pack.file for pack in self.packs.values()] + ([self.base] if self.base else []):
-            if Path(path).is_absolute() or ".." in Path(path).parts:
-                raise ValueError(f"expected paths within the directory, got {path!r:.80}")
-
-
-def write_folder(directory: Path, folder: Folder) -> None:
-    """Write `dtscodec.json`; the inverse of `read_folder`."""
-    document: dict[str, Json] = {
-        "version": 1,
-        "packs": {
-            task: {"file": pack.file, "size": pack.size, "id": pack.id} for task, pack in sorted(folder.packs.items())
-        },
-    }
-    if folder.base is not None:
-        document["base"] = folder.base
-    text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    with new_file(directory / INDEX_NAME, force=True) as file:
-        file.write(text.encode())
-
-
-def read_folder(directory: Path) -> Folder | None:
-    """Read `dtscodec.json`; None if there is none. The inverse of `write_folder`.
+    None if there is none, or if the pack needs none: no tensor and no file is the base's.
 
     Raises
     ------
     CheckpointError
-        It is not what it should be.
+        The index cannot be read.
     """
-    path = directory / INDEX_NAME
-    with read_errors(path):
-        if not path.is_file():
-            return None
-        data = path.read_bytes()
-    try:
-        fields = Fields(json.loads(data), INDEX_NAME)
-        if fields.take("version", int) != 1:
-            raise ValueError("expected version 1")
-        packs = {task: _listed(item) for task, item in fields.take("packs", dict).items()}
-        return Folder(packs, fields.take("base", str, None))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: expected an index of packs, got a file with: {error}") from error
-
-
-def _listed(item: Json) -> ListedPack:
-    fields = Fields(item, "a pack")
-    return ListedPack(fields.take("file", str), fields.take("size", int), fields.take("id", str))
-
-
-def find_base(pack: Pack) -> Path | None:
-    """The base that the index beside a pack names, in its directory or the one above.
-
-    None if there is none, or if the pack needs none: no tensor and no file is the base's.
-    """
-    needs_one = pack.summary.base is not None or any(isinstance(file, NamedFile) for file in pack.index.files)
-    if pack.path is None or not needs_one:
+    reference = pack.summary.base
+    if reference is None and not any(isinstance(file, NamedFile) for file in pack.index.files):
         return None
-    beside = Path(os.path.abspath(pack.path)).parent
-    for directory in (beside, beside.parent):
+    for directory in _around(pack):
         folder = read_folder(directory)
         if folder is not None and folder.base is not None:
-            return directory / folder.base
-    return None
+            return str(directory / folder.base)
+    if reference is None or reference.repo is None:
+        return None
+    return f"hf://{reference.repo}" + (f"@{reference.revision}" if reference.revision else "")
+
+
+def _around(pack: Pack) -> tuple[Path, ...]:
+    """The directory of a pack, and the one above."""
+    if pack.path is None:
+        return ()
+    beside = pack.path.parent if is_remote(pack.path) else Path(os.path.abspath(pack.path)).parent
+    return beside, beside.parent
 
 
 def pack_path(directory: Path, task: str) -> Path:

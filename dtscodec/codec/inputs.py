@@ -10,15 +10,17 @@ from dtscodec.checkpoints.identity import Base
 from dtscodec.remote.place import is_remote
 
 
-def as_base(base: "Source | Base", fetched: Path | None = None) -> AbstractContextManager[Base]:
+def as_base(base: "Source | Base", fetched: Path | None = None, whole: bool = False) -> AbstractContextManager[Base]:
     """A context in which the base is open. A `Base` stays its owner's to close."""
-    return nullcontext(base) if isinstance(base, Base) else Base(base, fetched)
+    return nullcontext(base) if isinstance(base, Base) else Base(base, fetched, whole)
 
 
-def as_checkpoint(source: "Source | Checkpoint", fetched: Path | None = None) -> AbstractContextManager[Checkpoint]:
+def as_checkpoint(
+    source: "Source | Checkpoint", fetched: Path | None = None, whole: bool = False
+) -> AbstractContextManager[Checkpoint]:
     """A context in which a checkpoint is open. One that was open already stays its owner's to close."""
     if isinstance(source, (str, os.PathLike, Mapping)):
-        return open_checkpoint(source, fetched)
+        return open_checkpoint(source, fetched, whole)
     return nullcontext(source)
 
 

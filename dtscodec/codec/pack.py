@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
 from dtscodec.codec.fit import check_fit
+from dtscodec.codec.folder_index import pack_place
 from dtscodec.codec.inputs import as_base
 from dtscodec.codec.plain import plain_tensor
 from dtscodec.errors import BaseMismatchError, FormatError, PackNotFoundError
@@ -19,10 +20,10 @@ from dtscodec.format.blocks import LowRank, Tie, Values
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import Index
 from dtscodec.format.reader import PackReader
-from dtscodec.format.source import FileSource, MemorySource
+from dtscodec.format.source import MemorySource
 from dtscodec.format.summary import Summary
 from dtscodec.kernels.dequantize import CodedDelta, dequantize
-from dtscodec.remote.place import as_place, is_remote
+from dtscodec.remote.source import pack_source
 
 MAX_TENSOR_BYTES = 2**36
 """Default of the largest tensor that is decoded (spec section 8, rule L2)."""
@@ -40,7 +41,10 @@ class Pack:
     Parameters
     ----------
     source : path or bytes
-        The pack.
+        The pack: a file, here or in remote storage (`s3://...`), or on the Hub: `hf://user/repo[@revision]/path`, or a
+        task of the repository's index in place of the path.
+    whole : bool
+        Whether all of it will be read, so that a file of the Hub is best fetched through the client's cache.
 
     Raises
     ------
@@ -50,19 +54,14 @@ class Pack:
         It is no sound pack.
     """
 
-    def __init__(self, source: "str | os.PathLike[str] | bytes") -> None:
+    def __init__(self, source: "str | os.PathLike[str] | bytes", *, whole: bool = False) -> None:
         if isinstance(source, bytes):
             self.path: Path | None = None
             self.reader = PackReader(MemorySource(source), "pack")
             return
-        if is_remote(source):
-            raise PackNotFoundError(
-                f"{source}: expected a pack on this machine, got a remote one; copy it here, "
-                "since packs cannot be read from remote storage or the Hub yet"
-            )
-        self.path = as_place(source)
+        self.path = pack_place(source)
         try:
-            file = FileSource(self.path)
+            file = pack_source(self.path, whole)
         except OSError as error:
             raise PackNotFoundError(f"{self.path}: expected a pack, got '{error.strerror}'") from error
         try:
@@ -230,6 +229,6 @@ class Pack:
 PackSource: TypeAlias = "str | os.PathLike[str] | bytes | Pack"
 
 
-def as_pack(source: PackSource) -> AbstractContextManager[Pack]:
+def as_pack(source: PackSource, whole: bool = False) -> AbstractContextManager[Pack]:
     """A context in which a pack is open. One that was open already stays its owner's to close."""
-    return nullcontext(source) if isinstance(source, Pack) else Pack(source)
+    return nullcontext(source) if isinstance(source, Pack) else Pack(source, whole=whole)

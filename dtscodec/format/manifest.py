@@ -111,7 +111,7 @@ def _parse_tensor(fields: Fields, name: str, prefix: tuple[str, str]) -> TensorE
     split, documents = fields.take("split", int, 1), fields.take_list("blocks", dict)
     fields.done("4.2")
     _check_size(shape)
-    spec = _spec(dtype, shape)  # type: ignore[arg-type]  # checked in construction
+    spec = _spec(dtype, shape)
     rows = spec.matrix(split)[0]
     blocks: list[Block] = []
     row = 0

@@ -46,7 +46,9 @@ class PackReader:
         self.index = self._read_index()
         self._layout = self._lay_out()
         self._entries = {entry.name: entry for entry in self.index.tensors}
-        self._check_lengths()
+        self._ends = self._check_lengths()
+        if not source.far:
+            self.check_padding()
 
     def close(self) -> None:
         """Close the source."""
@@ -86,7 +88,8 @@ class PackReader:
             raise FormatError("limit", f"{self._where}: {name}", str(error), "10") from error
         except ValueError as error:
             raise FormatError("zstd", f"{self._where}: {name}", str(error), "4") from error
-        self._check_arena_end(name, used)
+        self._check_arena_length(name, used)
+        self._check_zeros(name, used)
         return content
 
     def _read_index(self) -> Index:
@@ -102,29 +105,44 @@ class PackReader:
         except ValueError as error:
             raise FormatError("index", f"{self._where}: index", str(error), "5.4") from error
 
-    def _check_lengths(self) -> None:
-        """Rules C7 and H1, as far as lengths go."""
+    def _check_lengths(self) -> dict[str, int]:
+        """Rules C7 and H1, as far as lengths go; where the content of some arenas ends."""
         layout = self._layout
-        self._check_arena_end("numbers", layout.numbers * self.number_bytes)
-        self._check_arena_end("codes", layout.codes)
-        self._check_arena_end("raw", layout.raw)
+        lengths = {"numbers": layout.numbers * self.number_bytes, "codes": layout.codes, "raw": layout.raw}
+        for name, length in lengths.items():
+            self._check_arena_length(name, length)
         if bool(layout.rows) != ("rows" in self._arenas):
             self._refuse_totals("rows", layout.rows, self._arena("rows").end - self._arena("rows").begin)
         names = self.index.base_names()
         shape = self._arena("base").shape
         if shape[0] != len(names) or bool(names) != (self.summary.base is not None):
             self._refuse_totals("base", len(names), shape[0])
+        return lengths
 
-    def _check_arena_end(self, name: str, length: int) -> None:
-        """Rule C7: content, then the zeros that the next arena's alignment needs."""
+    def check_padding(self) -> None:
+        """Check the zeros behind the content of arenas (rule C7); of a pack that is far this is left to the caller.
+
+        Raises
+        ------
+        FormatError
+            There is something else.
+        """
+        for name, length in self._ends.items():
+            self._check_zeros(name, length)
+
+    def _check_zeros(self, name: str, length: int) -> None:
+        arena = self._arena(name)
+        if any(self._bytes.read(arena.begin + length, arena.end)):
+            raise FormatError("padding", f"{self._where}: {name}", "expected zeros after the content", "3.2")
+
+    def _check_arena_length(self, name: str, length: int) -> None:
+        """Rule C7: content, then as many bytes as the next arena's alignment needs."""
         arena = self._arena(name)
         names = [*self._arenas, ""]
         following = names[names.index(name) + 1] if name in names else ""
         expected = length + padding_before(following, arena.begin + length)
         if arena.end - arena.begin != expected:
             self._refuse_totals(name, expected, arena.end - arena.begin)
-        if any(self._bytes.read(arena.begin + length, arena.end)):
-            raise FormatError("padding", f"{self._where}: {name}", "expected zeros after the content", "3.2")
 
     def _refuse_totals(self, name: str, expected: int, got: int) -> None:
         raise FormatError("totals", f"{self._where}: {name}", f"expected {expected} by the index, got {got}", "3.2")
@@ -226,6 +244,7 @@ class PackReader:
     def check_all(self) -> Iterator[int]:
         """Check every digest block, then every stream; yields bytes checked."""
         yield from self._bytes.check_all()
+        self.check_padding()
         for entry in self.index.tensors:
             for _, block, streams in self.blocks(entry.name):
                 if isinstance(block, Raw):

@@ -6,9 +6,17 @@ from typing import Protocol
 
 
 class ByteSource(Protocol):
-    """Bytes that can be read by range, by several threads at once."""
+    """Bytes that can be read by range, by several threads at once.
+
+    Attributes
+    ----------
+    size : int
+    far : bool
+        Whether each read takes a request to another machine, so that as little as possible should be read.
+    """
 
     size: int
+    far: bool
 
     def read(self, offset: int, length: int) -> bytes:
         """Return `length` bytes from `offset` on; fewer only at the end."""
@@ -25,6 +33,8 @@ class FileSource:
     OSError
         The file cannot be opened.
     """
+
+    far = False
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb", buffering=0)
@@ -44,6 +54,8 @@ class FileSource:
 
 class MemorySource:
     """Bytes in memory."""
+
+    far = False
 
     def __init__(self, data: bytes) -> None:
         self._data = data

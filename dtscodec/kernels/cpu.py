@@ -66,6 +66,7 @@ def _scratch(count: int, dtype: torch.dtype) -> Tensor:
     if count > PIECE or dtype != torch.float32 or torch.get_num_threads() > 1:
         return torch.empty(count, dtype=dtype)
     if not hasattr(_kept, "memory"):
-        _kept.memory = torch.empty(PIECE)
+        with torch.inference_mode(False):  # Else it could not be written outside of it.
+            _kept.memory = torch.empty(PIECE)
     memory: Tensor = _kept.memory[:count]
     return memory

@@ -1,6 +1,6 @@
 """The reference backend: plain torch, on any device. Factors become dense for as long as a call takes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -82,13 +82,24 @@ def coded_positions(ids: Tensor, factors: PackedFactors) -> tuple[Tensor, Tensor
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Products of float32 matrices in float32: what level B asks for, whatever the application has set."""
-    precision = torch.get_float32_matmul_precision()
-    if precision == "highest" and not torch.is_autocast_enabled(device.type):
+    get, put = _precision(device)
+    precision = get()
+    if precision in ("highest", "ieee", "none") and not torch.is_autocast_enabled(device.type):
         yield
         return
-    torch.set_float32_matmul_precision("highest")
+    put("ieee" if precision in ("tf32", "bf16") else "highest")
     try:
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
-        torch.set_float32_matmul_precision(precision)
+        put(precision)
+
+
+def _precision(device: torch.device) -> tuple[Callable[[], str], Callable[[str], None]]:
+    """How to ask for the precision of products, and to set it: torch has two ways, which exclude each other."""
+    try:
+        torch.get_float32_matmul_precision()
+    except RuntimeError:
+        backend = torch.backends.cuda.matmul if device.type == "cuda" else torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+        return lambda: str(backend.fp32_precision), lambda value: setattr(backend, "fp32_precision", value)
+    return torch.get_float32_matmul_precision, torch.set_float32_matmul_precision

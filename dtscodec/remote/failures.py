@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dtscodec.errors import CheckpointError, DtsError, OutputError
+from dtscodec.errors import CheckpointError, DtsError, OutputError, PackNotFoundError
+from dtscodec.remote.hub_failures import told
 from dtscodec.remote.place import is_remote
 
 _WAYS_OUT: tuple[tuple[type[Exception], str], ...] = (
@@ -19,6 +20,13 @@ _WAYS_OUT: tuple[tuple[type[Exception], str], ...] = (
 def read_errors(place: Path, way_out: str = "") -> Iterator[None]:
     """Turn failures to read into a `CheckpointError` that names the place and a way out."""
     with _told(place, CheckpointError, "read", way_out):
+        yield
+
+
+@contextmanager
+def pack_errors(place: Path) -> Iterator[None]:
+    """Turn failures to read a pack into a `PackNotFoundError` that names the place and a way out."""
+    with _told(place, PackNotFoundError, "read", ""):
         yield
 
 
@@ -38,9 +46,13 @@ def _told(place: Path, kind: type[DtsError], verb: str, way_out: str) -> Iterato
     except Exception as e:  # Clients of storage end in nearly any exception.
         if not isinstance(e, OSError) and not is_remote(place):
             raise
-        if is_remote(place):
+        why = reason(e)
+        said = told(e) if is_remote(place) else None
+        if said is not None:
+            why, way_out = said[0], way_out or said[1]
+        elif is_remote(place):
             way_out = way_out or next(text for found, text in _WAYS_OUT if isinstance(e, found))
-        raise kind(f"{place}: expected to {verb} it, got '{reason(e)}'" + (way_out and f"; {way_out}")) from e
+        raise kind(f"{place}: expected to {verb} it, got '{why}'" + (way_out and f"; {way_out}")) from e
 
 
 def reason(error: Exception) -> str:

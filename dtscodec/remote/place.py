@@ -6,7 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, cast
 
-from dtscodec.errors import BackendError
+from dtscodec.errors import BackendError, OutputError
+from dtscodec.remote.hub_place import hub_place
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
@@ -23,12 +24,14 @@ def as_place(name: str | os.PathLike[str]) -> Path:
     Returns
     -------
     Path
-        Of remote places a `UPath`, which has the methods of `Path` that this package uses.
+        Of remote places a `UPath`, of the Hub's a `HubPlace`, which have the methods of `Path` that this package uses.
 
     Raises
     ------
     BackendError
         The scheme, or a package for it, is not there.
+    Exception
+        What the client of the Hub raises; see `dtscodec.remote.failures`.
 
     >>> as_place("file:///models/base").as_posix()
     '/models/base'
@@ -39,8 +42,23 @@ def as_place(name: str | os.PathLike[str]) -> Path:
     if scheme == "file":
         return Path(name.removeprefix("file://"))
     if scheme == "hf":
-        raise BackendError(f"{name}: expected a local path or other storage, since this version cannot use the Hub yet")
+        return cast(Path, hub_place(name))
     return _remote(name, scheme)
+
+
+def as_output(name: str | os.PathLike[str]) -> Path:
+    """The path of something to write.
+
+    Raises
+    ------
+    OutputError
+        It names the Hub, where a push writes many files at once.
+    BackendError
+        As for `as_place`.
+    """
+    if _scheme(name) == "hf":
+        raise OutputError(f"{name}: expected a place to write to, got the Hub; write here, then use dtscodec push")
+    return as_place(name)
 
 
 def is_remote(place: object) -> bool:

@@ -10,6 +10,7 @@ from dtscodec.checkpoints.identity import Base
 from dtscodec.codec.inputs import as_base
 from dtscodec.codec.pack import PackSource, as_pack
 from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.index import base_of
 from dtscodec.runtime.base import RunningBase
 from dtscodec.runtime.resident import Resident, load
 from dtscodec.runtime.slots import Slot, slots_of
@@ -34,20 +35,26 @@ def apply_(model: nn.Module, pack: PackSource, base: "Source | Base | None" = No
         As for `Switcher.add`. The model is as it was.
     """
     with ExitStack() as stack:
-        running = RunningBase(stack.enter_context(as_base(base)) if base is not None else None)
-        resident = load(stack.enter_context(as_pack(pack)), slots_of(model), running)
+        running = RunningBase(stack.enter_context(as_base(base, whole=True)) if base is not None else None)
+        resident = load(stack.enter_context(as_pack(pack, whole=True)), slots_of(model), running)
         for slot in resident.changes:
-            running.keep(resident.bases, _of_others(resident, slot), slot.device)
+            running.keep(resident.bases, _written_before(resident, slot), slot.device)
         with writing(resident.changes):
             for slot, change in resident.changes.items():
                 write(slot, change, partial(_read, running, resident, slot))
 
 
-def _of_others(resident: Resident, slot: Slot) -> list[str]:
-    """Base tensors that a change is made from and that lie in another slot, which may be written before."""
-    return [name for name in resident.base_names(slot) if resident.bases[name] is not slot]
+def _written_before(resident: Resident, slot: Slot) -> list[str]:
+    """Base tensors that a change is made from and that may be written before they are read.
+
+    They lie in another slot, or other rows of the slot are made from them.
+    """
+    entry = resident.changes[slot].entry
+    used = [(row, base) for row, block in entry.placed() if (base := base_of(block)) is not None]
+    return [base.name for row, base in used if resident.bases[base.name] is not slot or base.first != row]
 
 
 def _read(running: RunningBase, resident: Resident, slot: Slot, name: str) -> tuple[TensorSpec, Tensor]:
     home = resident.bases[name]
-    return running.read(name, home) if home is not slot else running.fetch(name, slot, slot.device)
+    kept = running.kept_bytes(name, home, slot.device)
+    return kept if kept is not None else running.fetch(name, home, slot.device)

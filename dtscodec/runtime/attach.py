@@ -1,19 +1,21 @@
 """Many tasks beside one model: each request of a batch names its own."""
 
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
 from dtscodec.codec.inputs import as_base
 from dtscodec.codec.pack import PackSource, as_pack
-from dtscodec.errors import ModelMismatchError, TaskError
+from dtscodec.errors import ModelMismatchError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.runtime.base import RunningBase
@@ -22,11 +24,13 @@ from dtscodec.runtime.paths.kinds import path_kind
 from dtscodec.runtime.paths.path import Path, is_additive
 from dtscodec.runtime.resident import Resident, load
 from dtscodec.runtime.slots import Slot, slots_of
+from dtscodec.runtime.tasks import check_new_task, task_named
 
 BYPASSING = (nn.MultiheadAttention,)
 """Layers that use the weights of their parts without running them."""
-DISTANCES = ("relative_attention_bias", "rel_embeddings")
-"""Embeddings of distances (T5 and its kin, DeBERTa), which are looked up for all requests at once."""
+NOT_BY_REQUEST = ("relative_attention_bias", "rel_embeddings", "distance_embedding", "rel_pos_emb", "experts")
+"""Parts of models whose inputs have no row for each request: embeddings of distances (T5, DeBERTa, wav2vec2-BERT,
+Granite Speech), which are looked up for all at once, and experts, which get tokens of all."""
 
 
 class Attached:
@@ -34,20 +38,27 @@ class Attached:
 
     The model's weights stay the base's. Each layer that a task changes gets a low-rank path beside it, which is asked
     for by `serve`; outside of it the model is the base. Other threads may run the model while tasks come and go.
+
+    The first dimension of every layer's input must be that of the requests, and a model that reads a layer's weight
+    without running the layer goes unnoticed. Attach before the first call of a compiled model: torch looks for hooks
+    only when it compiles. A backward pass that recomputes layers (checkpointing) belongs inside `serve` too.
     """
 
-    def __init__(self, model: nn.Module, base: Base | None) -> None:
+    def __init__(self, model: nn.Module, base: "Source | Base | None" = None) -> None:
         self._lock = threading.Lock()
         self._slots = slots_of(model)
-        self._base = RunningBase(base)
+        self._stack = ExitStack()
+        self._base = RunningBase(self._stack.enter_context(as_base(base, whole=True)) if base is not None else None)
         self._tasks: Mapping[str, Resident] = {}
         self._batch: ContextVar[Batch | None] = ContextVar("batch", default=None)
-        self._owners = _owners(model, self._slots)
+        self._slots_of: dict[nn.Module, dict[str, Slot]] = defaultdict(dict)
+        for slot in self._slots.values():
+            for module, attribute in slot.owners:
+                self._slots_of[module][attribute] = slot
         self._bypassed = {
             part for module in model.modules() if isinstance(module, BYPASSING) for part in module.children()
         }
         self._paths: dict[nn.Module, Path] = {}
-        self._stack = ExitStack()
         self._attached = True
 
     @property
@@ -75,14 +86,14 @@ class Attached:
         """
         with self._lock:
             self._check_attached()
-            if task in self._tasks:
-                raise TaskError(f"{task!r}: expected the name of a new task, got one that is there; remove it first")
-            with as_pack(pack) as opened:
+            check_new_task(task, self._tasks)
+            with as_pack(pack, whole=True) as opened:
                 resident = load(opened, self._slots, self._base, self._check)
             for slot, change in resident.changes.items():
-                if not is_additive(change.entry):
-                    self._base.keep(resident.bases, resident.base_names(slot), slot.device)
-                for module, _ in self._owners[slot]:
+                if not is_additive(change.entry) and self._base.source is not None:
+                    for name in resident.base_names(slot):
+                        resident.kept[name] = self._base.fetch(name, resident.bases[name], slot.device)
+                for module, _ in slot.owners:
                     self._put_path(module)
             self._tasks = {**self._tasks, task: resident}
 
@@ -95,7 +106,7 @@ class Attached:
             There is none of that name.
         """
         with self._lock:
-            self._resident(task)
+            task_named(task, self._tasks)
             self._tasks = {name: resident for name, resident in self._tasks.items() if name != task}
 
     @contextmanager
@@ -121,9 +132,9 @@ class Attached:
         """
         self._check_attached()
         if isinstance(tasks, str):
-            batch = Batch((Group(self._resident(tasks), None),), None)
+            batch = Batch((Group(task_named(tasks, self._tasks), None),), None)
         else:
-            batch = Batch.of([None if task is None else self._resident(task) for task in tasks])
+            batch = Batch.of([None if task is None else task_named(task, self._tasks) for task in tasks])
         token = self._batch.set(batch)
         try:
             yield batch
@@ -136,6 +147,7 @@ class Attached:
             self._attached = False
             self._tasks = {}
             self._stack.close()
+            self._paths.clear()
 
     def __enter__(self) -> "Attached":
         return self
@@ -143,57 +155,68 @@ class Attached:
     def __exit__(self, *_: object) -> None:
         self.detach()
 
-    def keep_open(self, stack: ExitStack) -> None:
-        """Take over what is to be closed with this."""
-        self._stack.push(stack)
-
     def _check_attached(self) -> None:
         if not self._attached:
             raise ModelMismatchError(
                 "expected packs that are attached, got a model that they were detached from; attach again"
             )
 
-    def _resident(self, task: str) -> Resident:
-        try:
-            return self._tasks[task]
-        except KeyError:
-            detail = f"expected one of the tasks {sorted(self._tasks)}, got none of that name"
-            raise TaskError(f"{task!r}: {detail}") from None
-
     def _check(self, entry: TensorEntry, slot: Slot) -> None:
         """Raise ModelMismatchError unless every layer that uses a tensor can have another one beside it."""
-        owners = self._owners.get(slot, [])
-        for module, attribute in owners:
-            kind = path_kind(module) if module not in self._bypassed else None
-            by_distance = any(part in DISTANCES for part in slot.name.split("."))
-            if kind is None or by_distance or attribute not in ("weight", "bias"):
+        for module, attribute in slot.owners:
+            kind = self._kind(module)
+            not_by_request = any(part in NOT_BY_REQUEST for part in slot.name.split("."))
+            if kind is None or not_by_request or attribute not in ("weight", "bias"):
                 what = f"expected a layer that can have a path beside it, got {type(module).__name__}; use Switcher"
                 raise ModelMismatchError(f"{slot.name}: {what}")
             self._path(module, kind).check(attribute, entry)
 
     def _path(self, module: nn.Module, kind: type[Path]) -> Path:
-        slots = {attribute: slot for slot, users in self._owners.items() for user, attribute in users if user is module}
-        return kind(module, slots, self._read_base)
+        return kind(module, self._slots_of[module], self._read_base)
+
+    def _kind(self, module: nn.Module) -> type[Path] | None:
+        """The kind of path that a layer can have. Layers may be run for that, which must not be served."""
+        token = self._batch.set(None)
+        try:
+            return path_kind(module) if module not in self._bypassed else None
+        finally:
+            self._batch.reset(token)
 
     def _put_path(self, module: nn.Module) -> None:
         if module in self._paths:
             return
-        kind = path_kind(module)
-        assert kind is not None
+        kind = self._kind(module)
+        if kind is None:
+            return
         self._paths[module] = self._path(module, kind)
-        handle = module.register_forward_hook(self._run, with_kwargs=True)
+        run: Any = torch.compiler.disable(self._run)  # type: ignore[no-untyped-call]  # Packs come and go, and are read by numpy.
+        handle = module.register_forward_hook(run, with_kwargs=True)
         self._stack.callback(handle.remove)
 
-    def _run(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> Tensor:
-        """The hook of every layer that has a path."""
-        batch = self._batch.get()
-        if batch is None or not batch.groups:
-            return out
-        x: Tensor = args[0] if args else next(iter(kwargs.values()))
-        return self._paths[module].run(x, out, batch)
+    def _run(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> Tensor:
+        """The hook of every layer that has a path.
 
-    def _read_base(self, resident: Resident, name: str) -> tuple[TensorSpec, Tensor]:
-        return self._base.read(name, resident.bases[name])
+        What follows `args` is (kwargs, output); only (output) if the layer runs in the moment when torch has entered
+        the hook, and not yet that it wants kwargs.
+        """
+        out: Tensor = rest[-1]
+        batch = self._batch.get()
+        inputs = [*args, *(rest[0].values() if len(rest) > 1 else ())]
+        if batch is None or not batch.groups or not inputs:
+            return out
+        if module not in self._paths:
+            raise ModelMismatchError(
+                "expected the model that packs were attached to, got a copy of it; attach to that one"
+            )
+        if out.requires_grad and out.is_leaf:
+            out = out.clone()
+        return self._paths[module].run(inputs[0], out, batch)
+
+    def _read_base(self, resident: Resident, device: torch.device, name: str) -> tuple[TensorSpec, Tensor]:
+        if name in resident.kept:
+            spec, data = resident.kept[name]
+            return spec, data.to(device)
+        return self._base.fetch(name, resident.bases[name], device)
 
 
 def attach(
@@ -233,21 +256,8 @@ def attach(
     >>> attached.detach()
     """
     with ExitStack() as stack:
-        opened = stack.enter_context(as_base(base)) if base is not None else None
-        attached = stack.enter_context(Attached(model, opened))
+        attached = stack.enter_context(Attached(model, base))
         for task, pack in packs.items():
             attached.add(task, pack)
         stack.pop_all()
     return attached
-
-
-def _owners(model: nn.Module, slots: Mapping[str, Slot]) -> dict[Slot, list[tuple[nn.Module, str]]]:
-    """The layers that use each slot, and the attribute by which they do."""
-    modules = dict(model.named_modules(remove_duplicate=False))
-    owners: dict[Slot, list[tuple[nn.Module, str]]] = {}
-    for name, slot in slots.items():
-        prefix, _, attribute = name.rpartition(".")
-        owner = (modules[prefix], attribute)
-        if owner not in owners.setdefault(slot, []):
-            owners[slot].append(owner)
-    return owners

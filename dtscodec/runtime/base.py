@@ -27,8 +27,8 @@ class RunningBase:
 
     def __init__(self, source: Base | None = None) -> None:
         self.source = source
-        self._leaves: dict[Slot, bytes] = {}
-        self._same: set[Slot] = set()
+        self._leaves: dict[tuple[Slot, int], bytes] = {}
+        self._same: set[tuple[Slot, int]] = set()
         self._kept: dict[Slot | str, tuple[TensorSpec, Tensor]] = {}
 
     def check(self, pack: Pack, bases: Mapping[str, Slot | None]) -> None:
@@ -79,11 +79,19 @@ class RunningBase:
                 spec, data = self.fetch(name, bases[name], device)
                 self._kept[key] = spec, data if self.source else data.clone()
 
-    def read(self, name: str, slot: Slot | None) -> tuple[TensorSpec, Tensor]:
-        """Spec and bytes, uint8 [nbytes], of a tensor that was kept."""
-        return self._kept[slot or name]
+    def kept_bytes(self, name: str, slot: Slot | None, device: torch.device) -> tuple[TensorSpec, Tensor] | None:
+        """Spec and bytes, uint8 [nbytes], of a tensor, if it was kept; on a device."""
+        if (slot or name) not in self._kept:
+            return None
+        spec, data = self._kept[slot or name]
+        return spec, data.to(device)
 
-    def kept(self, slot: Slot) -> Tensor | None:
+    def read(self, name: str, slot: Slot | None, device: torch.device) -> tuple[TensorSpec, Tensor]:
+        """The same of a tensor that was kept."""
+        spec, data = self._kept[slot or name]
+        return spec, data.to(device)
+
+    def original(self, slot: Slot) -> Tensor | None:
         """What the model itself had in a slot, if that is kept: uint8 [nbytes]."""
         return self._kept[slot][1] if self.source is None and slot in self._kept else None
 
@@ -93,15 +101,19 @@ class RunningBase:
             spec = self.source.specs[name]
             return spec, as_tensor(self.source.read(name)).to(device, copy=True)
         found = self._in_model(name, slot)
-        return found.spec, bytes_of(found.tensor)
+        return found.spec, bytes_of(found.tensor).to(device)
 
     def _leaf(self, name: str, slot: Slot | None) -> bytes:
         if self.source is not None:
             return self.source.leaf(name)
         found = self._in_model(name, slot)
-        if found not in self._leaves:
-            self._leaves[found] = leaf(found.spec, tensor_bytes(found.tensor))
-        return self._leaves[found]
+        if found in self._kept:  # The model may hold a task there.
+            spec, data = self._kept[found]
+            return self._leaves.setdefault((found, -1), leaf(spec, tensor_bytes(data)))
+        key = found, found.version
+        if key not in self._leaves:
+            self._leaves[key] = leaf(found.spec, tensor_bytes(found.tensor))
+        return self._leaves[key]
 
     def _in_model(self, name: str, slot: Slot | None) -> Slot:
         if slot is not None:
@@ -111,7 +123,7 @@ class RunningBase:
 
     def _check_model(self, name: str, slot: Slot) -> None:
         """Raise ModelMismatchError unless the model holds the base's values, in whatever dtype it has them."""
-        if self.source is None or slot in self._same:
+        if self.source is None or slot in self._kept or (slot, slot.version) in self._same:
             return
         spec, found = self.source.specs[name], slot.spec
         if spec.shape != found.shape or (spec.dtype != found.dtype and not {spec.dtype, found.dtype} <= CODED_DTYPES):
@@ -122,7 +134,7 @@ class RunningBase:
             raise ModelMismatchError(
                 f"{slot.name}: expected the base's values, got others; load the base's weights first"
             )
-        self._same.add(slot)
+        self._same.add((slot, slot.version))
 
 
 def bytes_of(tensor: Tensor) -> Tensor:

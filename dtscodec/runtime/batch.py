@@ -1,6 +1,6 @@
 """Which task each request of a batch asks for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from dtscodec.errors import ModelMismatchError
 from dtscodec.kernels.backend import Rows
 from dtscodec.runtime.resident import Resident
+from dtscodec.runtime.slots import Slot
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,14 +54,15 @@ class Batch:
         """
         return [row[..., : self.widths.get(request, row.shape[-1])] for request, row in enumerate(output)]
 
-    def note_width(self, group: Group, own: int, others: int) -> None:
-        """Remember that the outputs of a group are so wide, and those of requests that nothing is known of yet."""
-        for request in range(self.size or 0):
-            self.widths.setdefault(request, others)
-        self.widths |= dict.fromkeys(group.requests or (), own)
+    def note_widths(self, others: int, own: Mapping[Group, int]) -> None:
+        """Remember how wide the outputs of a layer are, where that differs: of some groups, and of all others."""
+        if any(width != others for width in own.values()):
+            self.widths = dict.fromkeys(range(self.size or 0), others)
+            for group, width in own.items():
+                self.widths |= dict.fromkeys(group.requests or (), width)
 
-    def rows(self, group: Group, leading: Sequence[int], device: torch.device) -> Rows:
-        """The rows of a group's requests in a tensor [*leading, ...] that is seen as a matrix.
+    def rows(self, group: Group, leading: Sequence[int], slot: Slot) -> Rows:
+        """The rows of a group's requests in a tensor [*leading, ...] that is seen as a matrix, for a layer with a slot.
 
         Raises
         ------
@@ -71,12 +73,13 @@ class Batch:
             return slice(None)
         if not leading or leading[0] != self.size:
             raise ModelMismatchError(
-                f"expected a first dimension of {self.size} requests, got a tensor of {list(leading)}; "
-                "name as many tasks as the model has rows, or one task for all"
+                f"{slot.name}: expected a first dimension of {self.size} requests, got an input of {list(leading)}; "
+                "name as many tasks as the model has rows (beams and sequences to return are rows), or one for all"
             )
         each = 1
         for length in leading[1:]:
             each *= length
+        device = slot.device
         key = (group.requests, each, device)
         if key not in self._tokens:
             self._tokens[key] = _spread(group.requests, each, device)

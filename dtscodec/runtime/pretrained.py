@@ -65,7 +65,7 @@ def from_pretrained(
         The package transformers is not there.
     """
     library = transformers()
-    with decode(pack, base) as decoded, tempfile.TemporaryDirectory() as folder:
+    with decode(pack, base, whole=True) as decoded, tempfile.TemporaryDirectory() as folder:
         files = _write_configurations(decoded, Path(folder))
         where = str(decoded.pack.path or "pack")
         if config is None:

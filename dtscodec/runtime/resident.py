@@ -2,13 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from dtscodec.codec.loaded import LoadedTensor, load_tensors
 from dtscodec.codec.pack import Pack
+from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry, base_of
 from dtscodec.kernels.packed import Packed
 from dtscodec.runtime.base import RunningBase
@@ -18,17 +19,28 @@ from dtscodec.runtime.slots import Slot
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resident:
-    """The tensors that a fine-tune changes, by slot, and where the model has the base tensors they are made from."""
+    """A task on a model.
+
+    Parameters
+    ----------
+    changes : mapping
+        The tensors that the fine-tune changes, by slot.
+    bases : mapping
+        Names of the base tensors that they are made from, and where the model has each, if it does.
+    kept : dict
+        Spec and bytes of those base tensors that it keeps for itself.
+    """
 
     changes: Mapping[Slot, LoadedTensor]
     bases: Mapping[str, Slot | None]
+    kept: dict[str, tuple[TensorSpec, Tensor]] = field(default_factory=dict)
 
     def base_names(self, slot: Slot) -> list[str]:
         """Base tensors that a changed tensor is made from."""
         return [base.name for block in self.changes[slot].entry.blocks if (base := base_of(block))]
 
     def coded_rows(self, slot: Slot) -> Tensor | None:
-        """The rows of a tensor that differ from the base's own, or None if they may be all."""
+        """The rows of which a task writes every element, others being the base's own; None if it is not so simple."""
         change = self.changes[slot]
         payload, base = change.blocks[0].payload, base_of(change.blocks[0].block)
         if (
@@ -39,7 +51,7 @@ class Resident:
             or base.first
         ):
             return None
-        return payload.rows if self.bases[base.name] is slot else None
+        return payload.rows if self.bases[base.name] is slot and payload.cols is None else None
 
     @property
     def nbytes(self) -> int:
@@ -50,7 +62,8 @@ class Resident:
         payloads = [block.payload for change in self.changes.values() for block in change.blocks]
         packed = [payload for payload in payloads if isinstance(payload, Packed)]
         found = [part for one in packed for part in (one.store.codes, one.store.numbers, one.rows, one.cols)]
-        return [part for part in (*found, *payloads) if isinstance(part, Tensor)]
+        kept = [data for _, data in self.kept.values()]
+        return [part for part in (*found, *payloads, *kept) if isinstance(part, Tensor)]
 
 
 def load(

@@ -18,14 +18,19 @@ class Slot:
     ----------
     name : str
         Its first name.
-    module, attribute : Module, str
-        Where the model keeps it.
+    tensor : Tensor
+        What the model has there.
+
+    Attributes
+    ----------
+    owners : list of (Module, str)
+        The layers that have it, each with the attribute by which it does.
     """
 
-    def __init__(self, name: str, module: nn.Module, attribute: str) -> None:
+    def __init__(self, name: str, tensor: Tensor) -> None:
         self.name = name
-        self._module, self._attribute = module, attribute
-        self._memory = memory_of(self._found())
+        self.owners: list[tuple[nn.Module, str]] = []
+        self._memory = memory_of(tensor)
 
     @property
     def tensor(self) -> Tensor:
@@ -36,13 +41,20 @@ class Slot:
         ModelMismatchError
             The model has another tensor there than it had.
         """
-        tensor = self._found()
-        if memory_of(tensor) != self._memory:
-            raise ModelMismatchError(
-                f"{self.name}: expected the tensor that the model had, got another one; after .to(), .half() and the "
-                "like take the packs off and put them on again"
-            )
+        for module, attribute in self.owners:
+            tensor: Tensor = getattr(module, attribute)
+            if memory_of(tensor) != self._memory:
+                raise ModelMismatchError(
+                    f"{self.name}: expected the tensor that the model had, got another one; after .to(), .half() and "
+                    "the like take the packs off and put them on again"
+                )
         return tensor.detach()
+
+    @property
+    def version(self) -> int:
+        """What changes when somebody writes the tensor, as far as torch tells."""
+        tensor = self._found()
+        return 0 if tensor.is_inference() else tensor._version
 
     @property
     def is_for_inference(self) -> bool:
@@ -74,7 +86,8 @@ class Slot:
         return self._found().device
 
     def _found(self) -> Tensor:
-        tensor: Tensor = getattr(self._module, self._attribute)
+        module, attribute = self.owners[0]
+        tensor: Tensor = getattr(module, attribute)
         return tensor
 
 
@@ -83,7 +96,9 @@ def slots_of(model: nn.Module) -> dict[str, Slot]:
     slots: dict[str, Slot] = {}
     known: dict[object, Slot] = {}
     for name, module, attribute, tensor in _tensors(model):
-        slots[name] = known.setdefault(memory_of(tensor), Slot(name, module, attribute))
+        slot = slots[name] = known.setdefault(memory_of(tensor), Slot(name, tensor))
+        if (module, attribute) not in slot.owners:
+            slot.owners.append((module, attribute))
     return slots
 
 

@@ -12,10 +12,11 @@ from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
 from dtscodec.codec.inputs import as_base
 from dtscodec.codec.pack import PackSource, as_pack
-from dtscodec.errors import TaskError
+from dtscodec.errors import ModelMismatchError, TaskError
 from dtscodec.runtime.base import RunningBase, bytes_of
 from dtscodec.runtime.resident import Resident, load
 from dtscodec.runtime.slots import Slot, slots_of
+from dtscodec.runtime.tasks import check_new_task, task_named
 from dtscodec.runtime.write import write, writing
 
 NOTHING = Resident({}, {})
@@ -71,9 +72,10 @@ class Switcher:
         self._tasks: dict[str, Resident] = {}
         self._originals: dict[Slot, Tensor] = {}
         self._active: str | None = None
+        self._closed = False
         self._stack = ExitStack()
         with ExitStack() as stack:
-            self._base = RunningBase(stack.enter_context(as_base(base)) if base is not None else None)
+            self._base = RunningBase(stack.enter_context(as_base(base, whole=True)) if base is not None else None)
             for task, pack in packs.items():
                 self.add(task, pack)
             self._stack = stack.pop_all()
@@ -108,9 +110,10 @@ class Switcher:
             There is a task of that name.
         """
         with self._lock:
-            if task in self._tasks:
-                raise TaskError(f"{task!r}: expected the name of a new task, got one that is there; remove it first")
-            with as_pack(pack) as opened:
+            check_new_task(task, self._tasks)
+            if self._closed:
+                raise ModelMismatchError("expected a Switcher that is open, got one that was closed; make a new one")
+            with as_pack(pack, whole=True) as opened:
                 resident = load(opened, self._slots, self._base)
             with torch.inference_mode(False):
                 for slot in resident.changes:
@@ -159,19 +162,16 @@ class Switcher:
             self._active = None
 
     def close(self) -> None:
-        """Let go of the base, if it was opened for this. The model stays as it is."""
+        """Let go of the base, if it was opened for this; no task can be added any more. The model stays as it is."""
+        self._closed = True
         self._stack.close()
 
     def _resident(self, task: str | None) -> Resident:
-        if task is None:
-            return NOTHING
-        if task not in self._tasks:
-            raise TaskError(f"{task!r}: expected one of the tasks {sorted(self._tasks)}, got none of that name")
-        return self._tasks[task]
+        return NOTHING if task is None else task_named(task, self._tasks)
 
     def _keep_original(self, slot: Slot) -> None:
         if slot not in self._originals:
-            kept = self._base.kept(slot)
+            kept = self._base.original(slot)
             self._originals[slot] = bytes_of(slot.tensor).clone() if kept is None else kept
 
     def _switch(self, new: Resident) -> None:
@@ -191,7 +191,7 @@ class Switcher:
         """Write what a task has in a slot, or what the model had there itself."""
         if slot in resident.changes:
             change = resident.changes[slot]
-            write(slot, change, lambda name: self._base.read(name, resident.bases[name]), holds_base)
+            write(slot, change, lambda name: self._base.read(name, resident.bases[name], slot.device), holds_base)
         else:
             slot.tensor.copy_(self._original(slot))
 

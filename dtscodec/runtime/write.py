@@ -35,5 +35,8 @@ def write(slot: Slot, change: LoadedTensor, read_base: ReadBase, holds_base: boo
 def writing(slots: Iterable[Slot]) -> Iterator[None]:
     """A context in which the model's tensors may be written, whether they were made for inference only or not."""
     for_inference = any(slot.is_for_inference for slot in slots)
-    with torch.inference_mode(for_inference), torch.no_grad():
-        yield
+    try:
+        with torch.inference_mode(for_inference), torch.no_grad():
+            yield
+    finally:
+        torch.clear_autocast_cache()  # It holds copies of weights in other dtypes.

@@ -134,11 +134,6 @@ def test_device_is_no_checkpoint() -> None:
     refused(Path(os.devnull), "something else")
 
 
-def test_hub_address_says_that_it_cannot_yet() -> None:
-    with pytest.raises(CheckpointError, match="local path"):
-        open_checkpoint("hf://user/repo")
-
-
 @pytest.mark.parametrize("target", ["x.safetensors", "x.bin"])
 def test_files_of_other_names_are_told_by_content(tmp_path: Path, target: str) -> None:
     write(tmp_path / target)

@@ -220,27 +220,6 @@ def test_a_pack_that_is_missing(cli: Cli, command: list[str]) -> None:
     assert cli.fails(*command) == f"{PACK}: expected a pack, got 'Is a directory'"
 
 
-def test_the_hub_is_not_reached_yet(cli: Cli) -> None:
-    for command in (
-        ["encode", "hf://me/base", "movie", "-o", "out"],
-        ["encode", "base", "hf://me/movie", "-o", "out"],
-        ["decode", PACK, "--base", "hf://me/base", "-o", "out"],
-        ["decode", "hf://me/pack", "-o", "out"],
-        ["info", "hf://me/pack"],
-        ["verify", PACK, "--base", "hf://me/base"],
-        ["compare", PACK, "hf://me/movie", "--base", "base"],
-    ):
-        line = cli.fails(*command)
-        assert line.startswith("hf://me/")
-        assert "the Hub yet" in line
-
-
-@pytest.mark.parametrize("command", READING, ids=" ".join)
-def test_a_pack_in_remote_storage_is_to_be_copied(cli: Cli, command: list[str]) -> None:
-    line = cli.fails(*(word.replace(PACK, "s3://bucket/pack") for word in command))
-    assert line.startswith("s3://bucket/pack: expected a pack on this machine, got a remote one; copy it here")
-
-
 def test_only_encode_writes_to_remote_storage(cli: Cli) -> None:
     line = cli.fails("decode", PACK, "--base", "base", "-o", "s3://bucket/out")
     assert line == "s3://bucket/out: expected a local path, since only encode writes to remote storage"

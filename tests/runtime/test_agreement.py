@@ -64,6 +64,32 @@ def test_all_ways_to_a_tensor_agree(pair: tuple[Any, dict[str, torch.Tensor]], h
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
 
 
+@given(st.data(), st.integers(0, 2**32))
+@settings(deadline=None, max_examples=60)
+def test_any_task_after_any_other_is_as_if_it_came_first(data: Any, seed: int) -> None:
+    torch.manual_seed(seed)
+    model: Any = nn.Linear(data.draw(st.integers(40, 70)), 60)
+    base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    states, switcher = {}, dtscodec.Switcher(model)
+    with TemporaryDirectory() as folder:
+        for task in ("one", "two", "three"):
+            moved = torch.zeros_like(base["weight"])
+            rows, cols = (slice(*sorted(data.draw(st.tuples(*[st.integers(0, size)] * 2)))) for size in moved.shape)
+            moved[rows, cols] = 0.3 * torch.randn(moved[rows, cols].shape)
+            fine = {"weight": base["weight"] + moved, "bias": base["bias"] + 0.1}
+            path = make_pack(base, fine, Path(folder) / task, **data.draw(st.sampled_from(SETTINGS))).path
+            switcher.add(task, path)
+            with dtscodec.decode(path, base) as decoded:
+                states[task] = dict(decoded)
+    for task in data.draw(st.lists(st.sampled_from([*states, None]), min_size=2, max_size=6)):
+        if task is None:
+            switcher.deactivate()
+        else:
+            switcher.activate(task)
+        wanted = base if task is None else states[task]
+        assert all(torch.equal(tensor, wanted[name]) for name, tensor in model.state_dict().items())
+
+
 @given(fine_tunes(), st.sampled_from(SETTINGS))
 @settings(deadline=None, max_examples=60)
 def test_the_side_path_of_a_weight_is_within_the_bound(

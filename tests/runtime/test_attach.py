@@ -1,12 +1,14 @@
 """Packs beside a model: each row of a mixed batch equals the output of its own decoded checkpoint."""
 
 import copy
+import os
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import dtscodec
@@ -169,6 +171,76 @@ def test_heads_of_their_own_are_used_for_each_row_whatever_their_widths(tmp_path
         assert model(x).shape == (4, widths["two"])
 
 
+def test_widths_are_those_of_the_last_layer_that_tasks_have_of_their_own(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 3))
+    base = {name: tensor.clone() for name, tensor in model[:1].state_dict().items()}
+    wide = {**base, "1.weight": torch.randn(16, 64), "1.bias": torch.randn(16)}
+    inner = {name: tensor + 0.1 for name, tensor in base.items()}
+    inner |= {"1.weight": torch.randn(3, 64), "1.bias": torch.randn(3)}
+    packs = {
+        task: make_pack(base, fine, tmp_path / task, raw=("*",)).path
+        for task, fine in (("inner", inner), ("wide", wide))
+    }
+    with torch.no_grad(), dtscodec.attach(model, packs) as attached, attached.serve(["inner", "wide", None]) as batch:
+        assert [len(row) for row in batch.outputs(model(torch.randn(3, 64)))] == [3, 16, 3]
+
+
+@pytest.mark.parametrize("asked", ["task", ["task"]])
+def test_a_single_image_without_a_dimension_for_requests(tmp_path: Path, asked: Any) -> None:
+    model = nn.Conv2d(8, 8, 3, padding=1)
+    base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    fine = {name: tensor + torch.rand(tensor.shape) for name, tensor in base.items()}
+    pack = make_pack(base, fine, tmp_path / "pack", raw=("*",)).path
+    x, own = torch.randn(8, 8, 8), copy.deepcopy(model)
+    dtscodec.apply_(own, pack)
+    with torch.no_grad(), dtscodec.attach(model, {"task": pack}) as attached, attached.serve(asked):
+        assert close(model(x), own(x))
+
+
+def test_a_compiled_layer_serves(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(64, 64))
+    base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    pack = make_pack(base, {name: tensor + 0.1 for name, tensor in base.items()}, tmp_path / "pack", rank=2).path
+    own, x = copy.deepcopy(model), torch.randn(2, 64)
+    dtscodec.apply_(own, pack)
+    with torch.no_grad(), dtscodec.attach(model, {"task": pack}) as attached, attached.serve("task"):
+        assert close(torch.compile(model, backend="eager")(x), own(x))
+
+
+def test_a_path_runs_also_where_torch_has_not_said_yet_that_it_wants_keywords(beside: Tasks) -> None:
+    with dtscodec.attach(beside.model.eval(), beside.packs) as attached, torch.no_grad(), attached.serve("one"):
+        true = beside.model(**beside.inputs).logits
+        module, path = next(iter(attached._paths.items()))
+        assert attached._run(module, (), torch.ones(1)).equal(torch.ones(1))
+        assert path.module is module
+        assert torch.equal(beside.model(**beside.inputs).logits, true)
+
+
+def test_a_task_may_be_added_while_a_batch_is_served(tmp_path: Path) -> None:
+    tasks = make_tasks("llama", tmp_path, attachable=True)
+    with dtscodec.attach(tasks.model, {"one": tasks.packs["one"]}) as attached, attached.serve(["one"] * 5):
+        attached.add("two", tasks.packs["two"])
+    assert not any(module._forward_hooks for module in tasks.model.modules())
+
+
+def test_a_copy_of_the_model_is_the_base_and_cannot_serve(beside: Tasks) -> None:
+    with torch.no_grad(), dtscodec.attach(beside.model.eval(), beside.packs) as attached:
+        copied = copy.deepcopy(beside.model)
+        assert torch.equal(copied(**beside.inputs).logits, beside.model(**beside.inputs).logits)
+        with attached.serve("one"), pytest.raises(ModelMismatchError, match="got a copy of it"):
+            copied(**beside.inputs)
+
+
+def test_a_base_that_was_opened_for_it_is_closed_with_it(tmp_path: Path) -> None:
+    tasks = make_tasks("bert", tmp_path, attachable=True)
+    save_file(tasks.base, tmp_path / "base.safetensors")
+    model = copy.deepcopy(tasks.model).bfloat16().eval()
+    before = len(os.listdir("/proc/self/fd"))
+    attached = dtscodec.attach(model, tasks.packs, tmp_path / "base.safetensors")
+    attached.detach()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 # What cannot be attached
 
 
@@ -184,6 +256,28 @@ def refused(model: nn.Module, tmp_path: Path, name: str) -> str:
     return str(caught.value)
 
 
+class OddNorm(nn.Module):
+    """Its number that keeps it from dividing by zero has a name of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.epsilon = nn.Parameter(torch.ones(64)), 1e-2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.epsilon) * self.weight
+
+
+class OddRMSNorm(OddNorm):
+    pass
+
+
+def replaced() -> nn.Module:
+    layer: Any = nn.Linear(64, 64)
+    original = layer.forward
+    layer.forward = lambda x: 2 * original(x)
+    return nn.ModuleDict({"layer": layer})
+
+
 class Scaled(nn.Embedding):
     def forward(self, ids: Tensor) -> Tensor:
         return super().forward(ids) * 8
@@ -196,13 +290,26 @@ class Scaled(nn.Embedding):
         (lambda: nn.ModuleDict({"embed": Scaled(64, 64)}), "embed.weight"),
         (lambda: nn.ModuleDict({"lstm": nn.LSTM(64, 64)}), "lstm.weight_hh_l0"),
         (lambda: nn.ModuleDict({"attention": nn.MultiheadAttention(64, 2)}), "attention.out_proj.weight"),
+        (lambda: nn.ModuleDict({"experts": nn.ModuleList([nn.Linear(64, 64)])}), "experts.0.weight"),
+        (lambda: nn.ModuleDict({"norm": OddRMSNorm()}), "norm.weight"),
+        (replaced, "layer.weight"),
         (lambda: nn.ModuleDict({"relative_attention_bias": nn.Embedding(64, 64)}), "relative_attention_bias.weight"),
         (
             lambda: nn.ModuleDict({"circular": nn.Conv2d(8, 8, 3, padding=1, padding_mode="circular")}),
             "circular.weight",
         ),
     ],
-    ids=["batch norm", "own forward", "lstm", "attention", "looked up for all", "padding"],
+    ids=[
+        "batch norm",
+        "own forward",
+        "lstm",
+        "attention",
+        "looked up for all",
+        "expert",
+        "odd norm",
+        "replaced",
+        "padding",
+    ],
 )
 def test_what_cannot_have_a_path_is_refused_by_name(make: Any, name: str, tmp_path: Path) -> None:
     refused(make(), tmp_path, name)

@@ -11,10 +11,17 @@ import torch
 from torch import nn
 
 import dtscodec
+from dtscodec.checkpoints.identity import Base, digest
 from dtscodec.errors import BaseMismatchError, DtsError, ModelMismatchError, TaskError
+from dtscodec.format.blocks import BaseRows, Same
+from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.index import TensorEntry
+from dtscodec.format.streams import Streams
+from dtscodec.format.summary import BaseRef, Summary
+from dtscodec.format.writer import PackWriter
 from dtscodec.kernels.cpu import Cpu
 from tests.runtime.helpers import Tasks, same_state
-from tests.support import make_pack
+from tests.support import check_against_spec, make_pack
 
 Use = Callable[[Any, Any], object]
 
@@ -164,6 +171,71 @@ def test_what_the_fine_tune_untied_cannot_be_put_into_a_tied_model(tmp_path: Pat
     pack = make_pack(base, fine, tmp_path / "pack").path
     with pytest.raises(ModelMismatchError, match=r"got a\.weight and b\.weight; load the model untied"):
         dtscodec.Switcher(model, packs={"task": pack})
+
+
+def test_autocast_does_not_keep_the_old_task(tmp_path: Path) -> None:
+    model = nn.Linear(64, 64)
+    base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    pack = make_pack(base, {name: tensor + 1 for name, tensor in base.items()}, tmp_path / "pack").path
+    switcher, x = dtscodec.Switcher(model, packs={"task": pack}), torch.ones(2, 64)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        before = model(x)
+        switcher.activate("task")
+        assert (model(x) - before).mean() > 60
+
+
+def test_rows_that_are_made_from_other_rows_of_the_same_tensor(tmp_path: Path) -> None:
+    base = {"weight": torch.randn(10, 64)}
+    blocks = (Same(5, BaseRows("weight", 5)), Same(5, BaseRows("weight", 0)))
+    entry = TensorEntry("weight", TensorSpec("F32", (10, 64)), blocks)
+    with Base(base) as source, open(tmp_path / "pack", "w+b") as file, PackWriter("F32", tmp_path) as writer:
+        writer.add(entry, [Streams(), Streams()])
+        leaves = {"weight": source.leaf("weight")}
+        summary = Summary(1, base=BaseRef(digest(leaves).hex()))
+        writer.write(file, summary, {name: leaf[:8] for name, leaf in leaves.items()})
+    check_against_spec(tmp_path / "pack", base)
+    uses: list[Callable[[Any], None]] = [
+        lambda model: dtscodec.apply_(model, tmp_path / "pack"),
+        lambda model: dtscodec.Switcher(model, packs={"task": tmp_path / "pack"}).activate("task"),
+    ]
+    for use in uses:
+        model: Any = nn.Linear(64, 10, bias=False)
+        model.load_state_dict(base)
+        use(model)
+        assert torch.equal(model.weight, base["weight"].roll(5, 0))
+
+
+def test_weights_that_were_trained_meanwhile_are_no_base(bert: Tasks) -> None:
+    switcher = dtscodec.Switcher(bert.model, packs={"one": bert.packs["one"]})
+    switcher.remove("one")
+    name = next(name for name, _ in bert.model.named_parameters() if "classifier" not in name)
+    attached = dtscodec.attach(bert.model, {"one": bert.packs["one"]})
+    attached.remove("one")
+    with torch.no_grad():
+        bert.model.get_parameter(name).add_(1)
+    with pytest.raises(BaseMismatchError, match="expected a leaf"):
+        attached.add("two", bert.packs["two"])
+    attached.detach()
+
+
+def test_a_weight_that_was_untied_meanwhile_is_noticed(tmp_path: Path) -> None:
+    model: Any = nn.ModuleDict({"a": nn.Linear(64, 64, bias=False), "b": nn.Linear(64, 64, bias=False)})
+    model["b"].weight = model["a"].weight
+    base = {"a.weight": model["a"].weight.detach().clone()}
+    pack = make_pack(base, {"a.weight": base["a.weight"] + 0.1}, tmp_path / "pack").path
+    switcher = dtscodec.Switcher(model, packs={"task": pack})
+    model["b"].weight = nn.Parameter(model["a"].weight.detach().clone())
+    with pytest.raises(ModelMismatchError, match="expected the tensor that the model had"):
+        switcher.activate("task")
+
+
+def test_a_closed_switcher_takes_no_more_tasks(bert: Tasks) -> None:
+    switcher = dtscodec.Switcher(bert.model, bert.base, {"one": bert.packs["one"]})
+    switcher.close()
+    with pytest.raises(ModelMismatchError, match="got one that was closed"):
+        switcher.add("two", bert.packs["two"])
+    switcher.activate("one")
+    assert same_state(bert.model.state_dict(), expected(bert, "one"))
 
 
 # Failures

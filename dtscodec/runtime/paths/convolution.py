@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 from dtscodec.codec.loaded import LoadedTensor
 from dtscodec.format.index import TensorEntry
-from dtscodec.kernels.packed import PackedFactors
+from dtscodec.kernels.reference import wide_dtype
 from dtscodec.kernels.unpack import unpack_factors
 from dtscodec.runtime.batch import Batch
-from dtscodec.runtime.paths.path import Path, check_same_shape, has_factors
+from dtscodec.runtime.paths.path import Path, check_same_shape, only_factors
 from dtscodec.runtime.resident import Resident
 
 CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
@@ -30,6 +30,8 @@ class ConvolutionPath(Path):
 
     def run(self, x: Tensor, out: Tensor, batch: Batch) -> Tensor:
         """Add the convolution with each task's delta."""
+        if x.dim() < len(self.slots["weight"].shape):  # One image and no requests.
+            return self.run(x[None], out[None], batch)[0]
         leading = x.shape[:1]
         for group, change, rows in self.changes("weight", batch, leading):
             out[rows] += self._side(x[rows], group.resident, change)
@@ -43,12 +45,10 @@ class ConvolutionPath(Path):
         assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
         convolve = next(function for kind, function in CONVOLUTIONS.items() if isinstance(layer, kind))
         where: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
-        payload = change.blocks[0].payload
-        thin = len(change.blocks) == 1 and isinstance(payload, PackedFactors) and payload.is_whole and layer.groups == 1
-        if not thin or not has_factors(change):
+        factors = only_factors(change)
+        if factors is None or not factors.is_whole or layer.groups > 1:
             delta = self.delta("weight", resident, change).to(x.dtype)
             return convolve(x, delta, groups=layer.groups, **where)
-        assert isinstance(payload, PackedFactors)
-        left, right = unpack_factors(payload)
-        inner = convolve(x.float(), right.view(-1, *change.entry.spec.shape[1:]), **where)
+        left, right = unpack_factors(factors, wide_dtype(x.dtype))
+        inner = convolve(x.to(left.dtype), right.view(-1, *change.entry.spec.shape[1:]), **where)
         return convolve(inner, left.T.reshape(-1, len(left), *[1] * (x.dim() - 2)))

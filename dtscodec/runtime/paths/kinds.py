@@ -25,4 +25,6 @@ def path_kind(module: nn.Module) -> type[Path] | None:
 
 
 def _computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
-    return isinstance(module, kind) and type(module).forward is kind.forward
+    """Whether a layer runs what its kind runs: nobody replaced that, but for accelerate, which only moves tensors."""
+    replaced = "forward" in vars(module) and not hasattr(module, "_hf_hook")
+    return isinstance(module, kind) and type(module).forward is kind.forward and not replaced

@@ -42,11 +42,13 @@ class LinearPath(Path):
         for group, change, rows in self.changes("bias", batch, leading):
             if change.entry.spec.shape == self.slots["bias"].shape:
                 flat[rows] += self.delta("bias", group.resident, change)
+        own = {}
         for group, change, rows in self.changes("weight", batch, leading):
             if not is_additive(change.entry):
                 y = self._own_output(flat_x[rows], group.resident, change)
                 flat = _put(flat, rows, y)
-                batch.note_width(group, y.shape[-1], out.shape[-1])
+                own[group] = y.shape[-1]
+        batch.note_widths(out.shape[-1], own)
         return flat.view(*leading, flat.shape[-1])
 
     def _add_factors(self, x: Tensor, out: Tensor, batch: Batch, leading: Sequence[int]) -> None:
@@ -74,8 +76,9 @@ class LinearPath(Path):
         own_bias = resident.changes.get(bias) if bias is not None else None
         if own_bias is not None:
             added: Tensor | None = self.whole(resident, own_bias).to(x.dtype)
-        else:
-            added = bias.tensor if bias is not None else None
+        else:  # A model's bias that does not fit is none that the fine-tune has.
+            outputs = weight.shape[1:] if self.transposed else weight.shape[:1]
+            added = bias.tensor if bias is not None and bias.shape == outputs else None
         return F.linear(x, weight.T if self.transposed else weight, added)
 
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dtscodec.format.index import TensorEntry
+from dtscodec.kernels.reference import wide_dtype
 from dtscodec.runtime.batch import Batch
 from dtscodec.runtime.paths.path import Path, check_same_shape
 
@@ -57,7 +58,7 @@ def rms_normalized(layer: nn.Module, x: Tensor) -> Tensor:
     eps = next(
         (value for name in ("variance_epsilon", "eps") if (value := getattr(layer, name, None)) is not None), None
     )
-    return F.rms_norm(x.float(), tuple(weight.shape), eps=eps).to(x.dtype)
+    return F.rms_norm(x.to(wide_dtype(x.dtype)), tuple(weight.shape), eps=eps).to(x.dtype)
 
 
 @torch.no_grad()
@@ -71,6 +72,11 @@ def is_rms_norm(layer: nn.Module) -> bool:
     ):
         return False
     x = torch.linspace(-2, 3, 2 * weight.numel(), device=weight.device, dtype=weight.dtype).view(2, *weight.shape)
-    normalized = rms_normalized(layer, x).float()
-    rest = layer(x).float() - normalized * weight.float()
-    return any(torch.allclose(rest, plus * normalized, rtol=0, atol=0.05) for plus in (0.0, 1.0))
+    return any(all(_is_so(layer, x * scale, plus) for scale in (1e-3, 1.0, 30.0)) for plus in (0.0, 1.0))
+
+
+def _is_so(layer: nn.Module, x: Tensor, plus: float) -> bool:
+    """Whether a layer's output is the normalized input times its weight plus a number."""
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    expected = rms_normalized(layer, x).float() * (weight.float() + plus)
+    return bool((layer(x).float() - expected).abs().max() <= 0.02 * expected.abs().max() + 1e-6)

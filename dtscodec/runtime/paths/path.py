@@ -23,7 +23,7 @@ from dtscodec.runtime.batch import Batch, Group
 from dtscodec.runtime.resident import Resident
 from dtscodec.runtime.slots import Slot
 
-ReadBaseOf: TypeAlias = Callable[[Resident, str], tuple[TensorSpec, Tensor]]
+ReadBaseOf: TypeAlias = Callable[[Resident, torch.device, str], tuple[TensorSpec, Tensor]]
 """Gives spec and bytes of a base tensor that a task is made from."""
 
 
@@ -59,13 +59,13 @@ class Path(ABC):
         slot = self.slots.get(attribute)
         for group in batch.groups:
             if slot is not None and slot in group.resident.changes:
-                yield group, group.resident.changes[slot], batch.rows(group, leading, slot.device)
+                yield group, group.resident.changes[slot], batch.rows(group, leading, slot)
 
     def whole(self, resident: Resident, change: LoadedTensor) -> Tensor:
         """The task's own tensor."""
         dtype, shape = torch_form(change.entry.spec)
         out = torch.empty(change.entry.spec.nbytes, dtype=torch.uint8, device=self.device)
-        reconstruct(change, partial(self._read_base, resident), self.backend, out)
+        reconstruct(change, partial(self._read_base, resident, self.device), self.backend, out)
         return out.view(dtype).view(shape)
 
     def delta(self, attribute: str, resident: Resident, change: LoadedTensor) -> Tensor:
@@ -98,6 +98,12 @@ def has_factors(change: LoadedTensor) -> bool:
     """Whether a tensor is the base's same rows plus products of factors, so that its delta need not be formed."""
     blocks = [block.payload is None or isinstance(block.payload, PackedFactors) for block in change.blocks]
     return change.entry.split == 1 and all(blocks) and is_additive(change.entry)
+
+
+def only_factors(change: LoadedTensor) -> PackedFactors | None:
+    """The factors of a tensor that has nothing else to add, in one block; None of any other."""
+    payload = change.blocks[0].payload
+    return payload if len(change.blocks) == 1 and has_factors(change) and isinstance(payload, PackedFactors) else None
 
 
 def add_delta(loaded: LoadedBlock, out: Tensor) -> None:

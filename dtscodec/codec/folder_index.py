@@ -1,0 +1,114 @@
+"""The index of a directory of packs: `dtscodec.json` (spec section 14), and packs by the names that it has for them."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from dtscodec.errors import CheckpointError, PackNotFoundError
+from dtscodec.format.canonical import Json
+from dtscodec.format.fields import Fields
+from dtscodec.remote.failures import pack_errors, read_errors
+from dtscodec.remote.hub_place import HubPlace
+from dtscodec.remote.place import as_place
+from dtscodec.remote.upload import new_file
+
+INDEX_NAME = "dtscodec.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPack:
+    """A pack of a directory: its file relative to the directory, size in bytes and id."""
+
+    file: str
+    size: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What `dtscodec.json` says.
+
+    Parameters
+    ----------
+    packs : dict
+        By task.
+    base : str or None
+        Path of the base relative to the directory, if it lies within.
+    """
+
+    packs: dict[str, ListedPack]
+    base: str | None = None
+
+    def __post_init__(self) -> None:
+        for path in [pack.file for pack in self.packs.values()] + ([self.base] if self.base else []):
+            if Path(path).is_absolute() or ".." in Path(path).parts:
+                raise ValueError(f"expected paths within the directory, got {path!r:.80}")
+
+
+def write_folder(directory: Path, folder: Folder) -> None:
+    """Write `dtscodec.json`; the inverse of `read_folder`."""
+    document: dict[str, Json] = {
+        "version": 1,
+        "packs": {
+            task: {"file": pack.file, "size": pack.size, "id": pack.id} for task, pack in sorted(folder.packs.items())
+        },
+    }
+    if folder.base is not None:
+        document["base"] = folder.base
+    text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    with new_file(directory / INDEX_NAME, force=True) as file:
+        file.write(text.encode())
+
+
+def read_folder(directory: Path) -> Folder | None:
+    """Read `dtscodec.json`; None if there is none. The inverse of `write_folder`.
+
+    Raises
+    ------
+    CheckpointError
+        It is not what it should be.
+    """
+    path = directory / INDEX_NAME
+    with read_errors(path):
+        if not path.is_file():
+            return None
+        data = path.read_bytes()
+    try:
+        fields = Fields(json.loads(data), INDEX_NAME)
+        if fields.take("version", int) != 1:
+            raise ValueError("expected version 1")
+        packs = {task: _listed(item) for task, item in fields.take("packs", dict).items()}
+        return Folder(packs, fields.take("base", str, None))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: expected an index of packs, got a file with: {error}") from error
+
+
+def _listed(item: Json) -> ListedPack:
+    fields = Fields(item, "a pack")
+    return ListedPack(fields.take("file", str), fields.take("size", int), fields.take("id", str))
+
+
+def pack_place(source: str | os.PathLike[str]) -> Path:
+    """Where a pack lies. In a repository of the Hub it may be named by its path, or by its task; a path wins.
+
+    Raises
+    ------
+    PackNotFoundError
+        The Hub does not have it.
+    BackendError
+        As for `as_place`.
+    """
+    with pack_errors(cast(Path, source)):
+        place = as_place(source)
+        if not isinstance(place, HubPlace) or place.is_file():
+            return place
+        root = HubPlace(place.repo, place.commit)
+        packs = (read_folder(cast(Path, root)) or Folder({})).packs
+    if not place.path and len(packs) == 1:
+        return cast(Path, root / next(iter(packs.values())).file)
+    if place.path in packs:
+        return cast(Path, root / packs[place.path].file)
+    tasks = ", ".join(sorted(packs)[:10]) + (" and more" if len(packs) > 10 else "") if packs else "none"
+    raise PackNotFoundError(f"{source}: expected the path or the task of a pack, got neither; tasks there: {tasks}")

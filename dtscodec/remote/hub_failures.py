@@ -1,0 +1,39 @@
+"""What the client of the Hub raises, as a reason and a way out."""
+
+from typing import Any
+
+LOG_IN = "log in with 'hf auth login', or set HF_TOKEN"
+ONLINE = "check the network, and try again without HF_HUB_OFFLINE"
+
+
+def told(error: BaseException) -> tuple[str, str] | None:
+    """A reason of a few words, and what to do about it; None if the error is not the client's own."""
+    from huggingface_hub import errors
+
+    of_kind: tuple[tuple[type[BaseException], str, str], ...] = (
+        (errors.GatedRepoError, "a gated repository", f"ask for access on its page, then {LOG_IN}"),
+        (errors.DisabledRepoError, "a repository that is disabled", "ask its owner"),
+        (
+            errors.RepositoryNotFoundError,
+            "no such repository, or a private one",
+            f"check the name; if private, {LOG_IN}",
+        ),
+        (errors.RevisionNotFoundError, "no such branch, tag or commit", "check what follows the @"),
+        (errors.RemoteEntryNotFoundError, "no such file in the repository", "check the name"),
+        (errors.LocalEntryNotFoundError, "no copy in the cache, and no Hub", ONLINE),
+        (errors.OfflineModeIsEnabled, "no copy in the cache, and HF_HUB_OFFLINE is set", ONLINE),
+        (errors.RevisionResolutionError, "no answer from the Hub, and nothing in the cache", ONLINE),
+    )
+    for kind, reason, way_out in of_kind:
+        if isinstance(error, kind):
+            return reason, way_out
+    return _of_status(error) if isinstance(error, errors.HfHubHTTPError) else None
+
+
+def _of_status(error: Any) -> tuple[str, str]:
+    status = getattr(error.response, "status_code", 0)
+    said = " ".join((error.server_message or "").split())[:120]
+    reason = f"status {status}" + (f" ({said})" if said else "")
+    if status in (401, 403):
+        return reason, f"this token may not do that: {LOG_IN}"
+    return reason, "try again" if status in (408, 409, 412, 429) or status >= 500 else "check the name"
