@@ -1,5 +1,6 @@
 """One test body for every backend: what each does equals the plain arithmetic in float64, within the spec's bounds."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,14 @@ from tests.kernels.strategies import Case, cases, low_rank
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 ACCELERATOR = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
 DEVICE = ACCELERATOR or torch.device("cpu")
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 NO_ACCELERATOR = pytest.mark.skipif(ACCELERATOR is None, reason="torch finds no accelerator here")
+
+
+def interpreted_triton() -> Backend:
+    from dtscodec.kernels.triton_backend import Triton
+
+    return Triton()
 
 
 @pytest.fixture(
@@ -30,6 +38,11 @@ NO_ACCELERATOR = pytest.mark.skipif(ACCELERATOR is None, reason="torch finds no 
             (lambda: backend_for(DEVICE), str(DEVICE)),
             id="accelerator",
             marks=NO_ACCELERATOR,
+        ),
+        pytest.param(
+            (interpreted_triton, "cpu"),
+            id="triton-interpreted",
+            marks=pytest.mark.skipif(not INTERPRETED, reason="test_triton.py runs this with TRITON_INTERPRET=1"),
         ),
     ],
 )

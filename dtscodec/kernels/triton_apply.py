@@ -1,0 +1,125 @@
+"""y += ((x v) s) u^T for rows of many tasks in two Triton kernels, straight from packed codes; and the embedding's way.
+
+A launch serves all shares of a batch. Rows are grouped by share and cut into tiles, each with a record of the table:
+place of the share, first row, number of rows. `rows` says which rows of x and y these are. Between the kernels lies
+`hidden`, float32 [parts, rows, rank]: what the first one found, in parts that the second one adds up, always in the
+same order.
+"""
+
+import triton
+import triton.language as tl
+
+from dtscodec.kernels.triton_codes import (
+    BAND,
+    BANDS,
+    COMPONENT,
+    COUNT,
+    RANK,
+    U,
+    V,
+    components,
+    elements,
+    positions,
+    scales,
+    tile,
+)
+
+TILE = tl.constexpr(3)
+
+
+@triton.jit
+def project(
+    x, rows, table, tiles, hidden,
+    x_row, x_column, hidden_part, hidden_row, part_columns,
+    WIDTHS: tl.constexpr, COLUMN_INDEX: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """Write hidden = (x v) s for the rows of a tile, summed over one part of the columns."""
+    share, b, live_row = _rows_of_tile(table, tiles, BLOCK_B)
+    row = tl.load(rows + b, mask=live_row, other=0)[:, None]
+    n = tl.load(share + COUNT + V).to(tl.int32)
+    first = tl.program_id(1) * part_columns
+    for width in tl.static_range(len(WIDTHS)):
+        BITS: tl.constexpr = WIDTHS[width]
+        for place in range(tl.load(share + BANDS + width), tl.load(share + BANDS + width + 1), BAND):
+            band = table + place
+            for begin in range(0, tl.load(band + RANK).to(tl.int32), BLOCK_K):
+                k, live = components(band, begin, BLOCK_K)
+                total = tl.zeros((BLOCK_B, BLOCK_K), tl.float32)
+                for first_column in range(first, tl.minimum(first + part_columns, n), BLOCK_N):
+                    j = first_column + tl.arange(0, BLOCK_N)
+                    column = positions(share, j, V, COLUMN_INDEX).to(tl.int64)[None, :]
+                    inside = live_row[:, None] & (j < n)[None, :]
+                    some = tl.load(x + row * x_row + column * x_column, mask=inside, other=0.0).to(tl.float32)
+                    v = tile(band, k, first_column, n, BITS, V, BLOCK_N)
+                    total = tl.dot(some, tl.trans(v), total, input_precision=PRECISION)
+                spot = _hidden(hidden + tl.program_id(1) * hidden_part, hidden_row, b, band, k)
+                tl.store(spot, total * scales(band, k, live, BITS)[None, :], mask=live_row[:, None] & live[None, :])
+
+
+@triton.jit
+def pick(
+    at, table, tiles, hidden, hidden_row,
+    WIDTHS: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """Write hidden = u s for the rows of a tile: of each, element `at` of the vectors of u; zeros where it is negative."""
+    share, b, live_row = _rows_of_tile(table, tiles, BLOCK_B)
+    place_in_u = tl.load(at + b, mask=live_row, other=-1)
+    coded = place_in_u >= 0
+    for width in tl.static_range(len(WIDTHS)):
+        BITS: tl.constexpr = WIDTHS[width]
+        for place in range(tl.load(share + BANDS + width), tl.load(share + BANDS + width + 1), BAND):
+            band = table + place
+            for begin in range(0, tl.load(band + RANK).to(tl.int32), BLOCK_K):
+                k, live = components(band, begin, BLOCK_K)
+                u = elements(band, k, tl.maximum(place_in_u, 0), coded, BITS, U)
+                scaled = tl.where(coded[:, None], u * scales(band, k, live, BITS)[None, :], 0.0)
+                tl.store(
+                    _hidden(hidden, hidden_row, b, band, k), scaled, mask=live_row[:, None] & live[None, :]
+                )
+
+
+@triton.jit
+def expand(
+    hidden, rows, table, tiles, y,
+    y_row, y_column, hidden_part, hidden_row, parts,
+    WIDTHS: tl.constexpr, SIDE: tl.constexpr, INDEX: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """Add hidden times the vectors of u (SIDE U) or v (V) to the rows of a tile and some columns of y; round once."""
+    share, b, live_row = _rows_of_tile(table, tiles, BLOCK_B)
+    count = tl.load(share + COUNT + SIDE).to(tl.int32)
+    first = tl.program_id(1) * BLOCK_N
+    total = tl.zeros((BLOCK_B, BLOCK_N), tl.float32)
+    for width in tl.static_range(len(WIDTHS)):
+        BITS: tl.constexpr = WIDTHS[width]
+        for place in range(tl.load(share + BANDS + width), tl.load(share + BANDS + width + 1), BAND):
+            band = table + place
+            for begin in range(0, tl.load(band + RANK).to(tl.int32), BLOCK_K):
+                k, live = components(band, begin, BLOCK_K)
+                left = tl.zeros((BLOCK_B, BLOCK_K), tl.float32)
+                for part in range(parts):
+                    spot = _hidden(hidden + part * hidden_part, hidden_row, b, band, k)
+                    left += tl.load(spot, mask=live_row[:, None] & live[None, :], other=0.0)
+                right = tile(band, k, first, count, BITS, SIDE, BLOCK_N)
+                total = tl.dot(left, right, total, input_precision=PRECISION)
+    i = first + tl.arange(0, BLOCK_N)
+    inside = live_row[:, None] & (i < count)[None, :]
+    row = tl.load(rows + b, mask=live_row, other=0)[:, None]
+    spot = y + row * y_row + positions(share, i, SIDE, INDEX).to(tl.int64)[None, :] * y_column
+    result = tl.load(spot, mask=inside, other=0.0).to(tl.float32) + total
+    tl.store(spot, result.to(y.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _rows_of_tile(table, tiles, BLOCK_B: tl.constexpr):
+    """The share of this program's tile, its rows in the order of the launch, and which of them are there."""
+    record = tiles + tl.program_id(0) * TILE
+    within = tl.arange(0, BLOCK_B)
+    return table + tl.load(record), tl.load(record + 1) + within, within < tl.load(record + 2)
+
+
+@triton.jit
+def _hidden(part, hidden_row, b, band, k):
+    """Where the components k of a band lie in `hidden`: [b, k]."""
+    return part + b[:, None] * hidden_row + (tl.load(band + COMPONENT) + k)[None, :]

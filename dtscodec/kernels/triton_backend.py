@@ -1,0 +1,134 @@
+"""The backend for GPUs: Triton kernels that read packed codes."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from dtscodec.kernels.backend import Share
+from dtscodec.kernels.packed import PackedFactors
+from dtscodec.kernels.reference import Reference, as_summand, coded_positions
+from dtscodec.kernels.triton_apply import expand, pick, project
+from dtscodec.kernels.triton_batch import Batch, batch_of
+from dtscodec.kernels.triton_codes import U, V
+from dtscodec.kernels.triton_reconstruct import reconstruct
+from dtscodec.kernels.triton_table import Table, on_device, table_of
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+
+PRECISION = "ieee" if triton.knobs.runtime.interpret else "bf16x6"
+"""How tensor cores multiply float32 within level B.
+
+A value is split, exactly, into three of bfloat16, each the rounded rest of those before it. Their products are exact in
+float32; of the nine, the three that are below 2^-24 of the whole are left out. What remains takes as long as tf32x3, which
+loses 2^-20. `tests/kernels/test_triton_precision.py` holds this against the bound. Two limits come with bfloat16: parts
+below 2^-133 vanish, so a level of less than 2^-110 loses precision; and a product (u s) within 0.4 % of the largest
+float32 overflows.
+"""
+
+RECONSTRUCT = {"BLOCK_M": 128, "BLOCK_N": 128, "num_warps": 8}
+APPLY = {"BLOCK_N": 128, "num_warps": 4}
+PARTS = 64
+"""Programs that `project` should have at least: with fewer tiles of rows it cuts the columns into parts."""
+PART = 256
+"""The fewest columns of a part."""
+
+
+class Triton(Reference):
+    """See `dtscodec.kernels.backend.Backend`.
+
+    Left to the reference: tensors of other dtypes than float16, bfloat16 and float32 (but a float64 base is converted), and
+    blocks of 2^31 rows or columns.
+    """
+
+    def reconstruct(self, base: Tensor, factors: PackedFactors, out: Tensor) -> None:
+        """Write W = base + D."""
+        base = as_summand(base, out)
+        if not _served([base, out], [factors]):
+            super().reconstruct(base, factors, out)
+            return
+        if not factors.is_whole and out.data_ptr() != base.data_ptr():
+            out.copy_(base)
+        table = table_of([factors])
+        m, n = factors.coded_shape
+        grid = (triton.cdiv(m, RECONSTRUCT["BLOCK_M"]), triton.cdiv(n, RECONSTRUCT["BLOCK_N"]))
+        with torch.cuda.device_of(out):
+            reconstruct[grid](
+                base, out, on_device(table.fields, out.device), *base.stride(), *out.stride(),
+                WIDTHS=table.widths, ROW_INDEX=_index_type(factors.rows), COLUMN_INDEX=_index_type(factors.cols),
+                PRECISION=PRECISION, BLOCK_K=_block_k(table), **RECONSTRUCT,
+            )  # fmt: skip
+
+    def apply(self, x: Tensor, shares: Sequence[Share], y: Tensor) -> None:
+        """Add x D^T to y."""
+        if not _served([x, y], [share.factors for share in shares]):
+            super().apply(x, shares, y)
+            return
+        batch = batch_of(shares, len(y), y.device)
+        if batch is None:
+            return
+        n = max(share.factors.coded_shape[1] for share in shares)
+        parts = min(triton.cdiv(n, PART), triton.cdiv(PARTS, batch.tile_count))
+        part = triton.cdiv(triton.cdiv(n, parts), APPLY["BLOCK_N"]) * APPLY["BLOCK_N"]
+        hidden = torch.empty((triton.cdiv(n, part), len(batch.rows), batch.table.rank), device=y.device)
+        with torch.cuda.device_of(y):
+            project[batch.tile_count, len(hidden)](
+                x, batch.rows, batch.fields, batch.tiles, hidden, *x.stride(), *hidden.stride()[:2], part,
+                WIDTHS=batch.table.widths, COLUMN_INDEX=_index_type(*(share.factors.cols for share in shares)),
+                PRECISION=PRECISION, BLOCK_B=batch.block, BLOCK_K=_block_k(batch.table), **APPLY,
+            )  # fmt: skip
+            _expand(hidden, batch, [share.factors for share in shares], U.value, y)
+
+    def gather(self, ids: Tensor, shares: Sequence[Share], y: Tensor) -> None:
+        """Add rows of D to y."""
+        if not _served([y], [share.factors for share in shares]):
+            super().gather(ids, shares, y)
+            return
+        batch = batch_of(shares, len(y), y.device)
+        if batch is None:
+            return
+        at = torch.cat([_positions(ids[share.rows], share.factors) for share in shares])
+        hidden = torch.empty((1, len(batch.rows), batch.table.rank), device=y.device)
+        with torch.cuda.device_of(y):
+            pick[batch.tile_count,](
+                at, batch.fields, batch.tiles, hidden, hidden.stride(1),
+                WIDTHS=batch.table.widths, BLOCK_B=batch.block, BLOCK_K=_block_k(batch.table),
+            )  # fmt: skip
+            _expand(hidden, batch, [share.factors for share in shares], V.value, y)
+
+
+def _expand(hidden: Tensor, batch: Batch, shares: Sequence[PackedFactors], side: int, y: Tensor) -> None:
+    """The second half of `apply` and `gather`: add hidden times the vectors of u or of v."""
+    count = max(factors.coded_shape[side] for factors in shares)
+    index = _index_type(*((factors.rows, factors.cols)[side] for factors in shares))
+    expand[batch.tile_count, triton.cdiv(count, APPLY["BLOCK_N"])](
+        hidden, batch.rows, batch.fields, batch.tiles, y, *y.stride(), *hidden.stride()[:2], len(hidden),
+        WIDTHS=batch.table.widths, SIDE=side, INDEX=index,
+        PRECISION=PRECISION, BLOCK_B=batch.block, BLOCK_K=_block_k(batch.table), **APPLY,
+    )  # fmt: skip
+
+
+def _served(tensors: Iterable[Tensor], shares: Iterable[PackedFactors]) -> bool:
+    """Whether the kernels do this."""
+    return all(tensor.dtype in FLOATS for tensor in tensors) and all(
+        max(factors.height, factors.columns) < 2**31 for factors in shares
+    )
+
+
+def _block_k(table: Table) -> int:
+    """Components at a time: no more than a small pack has, whose products would be mostly with zeros."""
+    return 16 if table.rank <= 16 else 32
+
+
+def _index_type(*subsets: Tensor | None) -> "tl.dtype | None":
+    """The type of the index of rows or columns: the same for all shares, as it depends on the shape of the block."""
+    types = {subset.dtype for subset in subsets if subset is not None}
+    return {torch.int16: tl.int16, torch.int32: tl.int32}[types.pop()] if types else None
+
+
+def _positions(ids: Tensor, factors: PackedFactors) -> Tensor:
+    """Where rows are among the coded ones; -1 for those that are not."""
+    at, coded = coded_positions(ids, factors)
+    return torch.where(coded, at, -1)
