@@ -36,25 +36,35 @@ def project(
 ):  # fmt: skip
     """Write hidden = (x v) s for the rows of a tile, summed over one part of the columns."""
     share, b, live_row = _rows_of_tile(table, tiles, BLOCK_B)
-    row = tl.load(rows + b, mask=live_row, other=0)[:, None]
-    n = tl.load(share + COUNT + V).to(tl.int32)
+    x += tl.load(rows + b, mask=live_row, other=0)[:, None] * x_row
+    hidden += tl.program_id(1) * hidden_part + b[:, None] * hidden_row
     first = tl.program_id(1) * part_columns
+    end = tl.minimum(first + part_columns, tl.load(share + COUNT + V).to(tl.int32))
     for width in tl.static_range(len(WIDTHS)):
-        BITS: tl.constexpr = WIDTHS[width]
-        for place in range(tl.load(share + BANDS + width), tl.load(share + BANDS + width + 1), BAND):
-            band = table + place
-            for begin in range(0, tl.load(band + RANK).to(tl.int32), BLOCK_K):
-                k, live = components(band, begin, BLOCK_K)
-                total = tl.zeros((BLOCK_B, BLOCK_K), tl.float32)
-                for first_column in range(first, tl.minimum(first + part_columns, n), BLOCK_N):
-                    j = first_column + tl.arange(0, BLOCK_N)
-                    column = positions(share, j, V, COLUMN_INDEX).to(tl.int64)[None, :]
-                    inside = live_row[:, None] & (j < n)[None, :]
-                    some = tl.load(x + row * x_row + column * x_column, mask=inside, other=0.0).to(tl.float32)
-                    v = tile(band, k, first_column, n, BITS, V, BLOCK_N)
-                    total = tl.dot(some, tl.trans(v), total, input_precision=PRECISION)
-                spot = _hidden(hidden + tl.program_id(1) * hidden_part, hidden_row, b, band, k)
-                tl.store(spot, total * scales(band, k, live, BITS)[None, :], mask=live_row[:, None] & live[None, :])
+        for band in range(tl.load(share + BANDS + width), tl.load(share + BANDS + width + 1), BAND):
+            _project_band(
+                x, live_row, x_column, share, table + band, first, end, hidden,
+                WIDTHS[width], COLUMN_INDEX, PRECISION, BLOCK_B, BLOCK_N, BLOCK_K,
+            )  # fmt: skip
+
+
+@triton.jit
+def _project_band(
+    x, live_row, x_column, share, band, first, end, hidden,
+    BITS: tl.constexpr, COLUMN_INDEX: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    for begin in range(0, tl.load(band + RANK).to(tl.int32), BLOCK_K):
+        k, live = components(band, begin, BLOCK_K)
+        total = tl.zeros((BLOCK_B, BLOCK_K), tl.float32)
+        for first_column in range(first, end, BLOCK_N):
+            j = first_column + tl.arange(0, BLOCK_N)
+            column = positions(share, j, V, COLUMN_INDEX).to(tl.int64)[None, :]
+            inside = live_row[:, None] & (j < end)[None, :]
+            some = tl.load(x + column * x_column, mask=inside, other=0.0).to(tl.float32)
+            v = tile(band, k, first_column, end, BITS, V, BLOCK_N)
+            total = tl.dot(some, tl.trans(v), total, input_precision=PRECISION)
+        _store_hidden(hidden, live_row, band, k, live, total * scales(band, k, live, BITS)[None, :])
 
 
 @triton.jit
@@ -64,19 +74,20 @@ def pick(
 ):  # fmt: skip
     """Write hidden = u s for the rows of a tile: of each, element `at` of the vectors of u; zeros where it is negative."""
     share, b, live_row = _rows_of_tile(table, tiles, BLOCK_B)
-    place_in_u = tl.load(at + b, mask=live_row, other=-1)
-    coded = place_in_u >= 0
+    place = tl.load(at + b, mask=live_row, other=-1)
+    hidden += b[:, None] * hidden_row
     for width in tl.static_range(len(WIDTHS)):
-        BITS: tl.constexpr = WIDTHS[width]
-        for place in range(tl.load(share + BANDS + width), tl.load(share + BANDS + width + 1), BAND):
-            band = table + place
-            for begin in range(0, tl.load(band + RANK).to(tl.int32), BLOCK_K):
-                k, live = components(band, begin, BLOCK_K)
-                u = elements(band, k, tl.maximum(place_in_u, 0), coded, BITS, U)
-                scaled = tl.where(coded[:, None], u * scales(band, k, live, BITS)[None, :], 0.0)
-                tl.store(
-                    _hidden(hidden, hidden_row, b, band, k), scaled, mask=live_row[:, None] & live[None, :]
-                )
+        for band in range(tl.load(share + BANDS + width), tl.load(share + BANDS + width + 1), BAND):
+            _pick_band(place, live_row, table + band, hidden, WIDTHS[width], BLOCK_K)
+
+
+@triton.jit
+def _pick_band(place, live_row, band, hidden, BITS: tl.constexpr, BLOCK_K: tl.constexpr):
+    coded = place >= 0
+    for begin in range(0, tl.load(band + RANK).to(tl.int32), BLOCK_K):
+        k, live = components(band, begin, BLOCK_K)
+        u = elements(band, k, tl.maximum(place, 0), coded, BITS, U) * scales(band, k, live, BITS)[None, :]
+        _store_hidden(hidden, live_row, band, k, live, tl.where(coded[:, None], u, 0.0))
 
 
 @triton.jit
@@ -88,27 +99,38 @@ def expand(
 ):  # fmt: skip
     """Add hidden times the vectors of u (SIDE U) or v (V) to the rows of a tile and some columns of y; round once."""
     share, b, live_row = _rows_of_tile(table, tiles, BLOCK_B)
-    count = tl.load(share + COUNT + SIDE).to(tl.int32)
+    hidden += b[:, None] * hidden_row
     first = tl.program_id(1) * BLOCK_N
+    count = tl.load(share + COUNT + SIDE).to(tl.int32)
     total = tl.zeros((BLOCK_B, BLOCK_N), tl.float32)
     for width in tl.static_range(len(WIDTHS)):
-        BITS: tl.constexpr = WIDTHS[width]
-        for place in range(tl.load(share + BANDS + width), tl.load(share + BANDS + width + 1), BAND):
-            band = table + place
-            for begin in range(0, tl.load(band + RANK).to(tl.int32), BLOCK_K):
-                k, live = components(band, begin, BLOCK_K)
-                left = tl.zeros((BLOCK_B, BLOCK_K), tl.float32)
-                for part in range(parts):
-                    spot = _hidden(hidden + part * hidden_part, hidden_row, b, band, k)
-                    left += tl.load(spot, mask=live_row[:, None] & live[None, :], other=0.0)
-                right = tile(band, k, first, count, BITS, SIDE, BLOCK_N)
-                total = tl.dot(left, right, total, input_precision=PRECISION)
+        for band in range(tl.load(share + BANDS + width), tl.load(share + BANDS + width + 1), BAND):
+            total = _expand_band(
+                total, hidden, hidden_part, parts, live_row, table + band, first, count,
+                WIDTHS[width], SIDE, PRECISION, BLOCK_B, BLOCK_N, BLOCK_K,
+            )  # fmt: skip
     i = first + tl.arange(0, BLOCK_N)
     inside = live_row[:, None] & (i < count)[None, :]
     row = tl.load(rows + b, mask=live_row, other=0)[:, None]
-    spot = y + row * y_row + positions(share, i, SIDE, INDEX).to(tl.int64)[None, :] * y_column
-    result = tl.load(spot, mask=inside, other=0.0).to(tl.float32) + total
-    tl.store(spot, result.to(y.dtype.element_ty), mask=inside)
+    y += row * y_row + positions(share, i, SIDE, INDEX).to(tl.int64)[None, :] * y_column
+    result = tl.load(y, mask=inside, other=0.0).to(tl.float32) + total
+    tl.store(y, result.to(y.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _expand_band(
+    total, hidden, hidden_part, parts, live_row, band, first, count,
+    BITS: tl.constexpr, SIDE: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    for begin in range(0, tl.load(band + RANK).to(tl.int32), BLOCK_K):
+        k, live = components(band, begin, BLOCK_K)
+        spot = hidden + (tl.load(band + COMPONENT) + k)[None, :]
+        left = tl.zeros((BLOCK_B, BLOCK_K), tl.float32)
+        for part in range(parts):
+            left += tl.load(spot + part * hidden_part, mask=live_row[:, None] & live[None, :], other=0.0)
+        total = tl.dot(left, tile(band, k, first, count, BITS, SIDE, BLOCK_N), total, input_precision=PRECISION)
+    return total
 
 
 @triton.jit
@@ -120,6 +142,6 @@ def _rows_of_tile(table, tiles, BLOCK_B: tl.constexpr):
 
 
 @triton.jit
-def _hidden(part, hidden_row, b, band, k):
-    """Where the components k of a band lie in `hidden`: [b, k]."""
-    return part + b[:, None] * hidden_row + (tl.load(band + COMPONENT) + k)[None, :]
+def _store_hidden(hidden, live_row, band, k, live, values):
+    """Write the components k of a band: [b, k]."""
+    tl.store(hidden + (tl.load(band + COMPONENT) + k)[None, :], values, mask=live_row[:, None] & live[None, :])

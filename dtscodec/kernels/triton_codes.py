@@ -42,7 +42,8 @@ def scales(band, k, live, BITS: tl.constexpr):
     """The scales of components: float32 [k]; zero where they do not count, so that whatever they hold adds nothing."""
     if BITS == 16:
         return live.to(tl.float32)
-    return tl.load(_address(band + SCALES, tl.float32) + k, mask=live, other=0.0)
+    else:
+        return tl.load(_address(band + SCALES, tl.float32) + k, mask=live, other=0.0)
 
 
 @triton.jit
@@ -78,10 +79,11 @@ def positions(share, i, SIDE: tl.constexpr, INDEX_TYPE: tl.constexpr):
     """
     if INDEX_TYPE is None:
         return i
-    address = tl.load(share + INDEX + SIDE)
-    inside = (i < tl.load(share + COUNT + SIDE)) & (address != 0)
-    chosen = tl.load(address.to(tl.pointer_type(INDEX_TYPE)) + i, mask=inside, other=0)
-    return tl.where(address != 0, chosen.to(tl.int32), i)
+    else:
+        address = tl.load(share + INDEX + SIDE)
+        inside = (i < tl.load(share + COUNT + SIDE)) & (address != 0)
+        chosen = tl.load(address.to(tl.pointer_type(INDEX_TYPE)) + i, mask=inside, other=0)
+        return tl.where(address != 0, chosen.to(tl.int32), i)
 
 
 @triton.jit
@@ -89,10 +91,11 @@ def _values(band, k, codes, BITS: tl.constexpr, SIDE: tl.constexpr):
     """The values of codes, each in the low bits of its word; k broadcasts to them."""
     if BITS == 16:
         return codes.to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32)
-    if BITS == 8:
+    elif BITS == 8:
         return codes.to(tl.int8).to(tl.float32)
-    levels = _address(band + LEVELS + SIDE, tl.float32) + k * tl.load(band + TABLE_STEP)
-    return tl.load(levels + (codes & ((1 << BITS) - 1)))
+    else:
+        levels = _address(band + LEVELS + SIDE, tl.float32) + k * tl.load(band + TABLE_STEP)
+        return tl.load(levels + (codes & ((1 << BITS) - 1)))
 
 
 @triton.jit

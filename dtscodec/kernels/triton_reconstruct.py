@@ -21,11 +21,11 @@ def reconstruct(
     first_row, first_column = tl.program_id(0) * BLOCK_M, tl.program_id(1) * BLOCK_N
     delta = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for width in tl.static_range(len(WIDTHS)):
-        BITS: tl.constexpr = WIDTHS[width]
         for band in range(tl.load(table + BANDS + width), tl.load(table + BANDS + width + 1), BAND):
             delta = _add_band(
-                delta, table + band, first_row, m, first_column, n, BITS, PRECISION, BLOCK_M, BLOCK_N, BLOCK_K
-            )
+                delta, table + band, first_row, m, first_column, n,
+                WIDTHS[width], PRECISION, BLOCK_M, BLOCK_N, BLOCK_K,
+            )  # fmt: skip
     i, j = first_row + tl.arange(0, BLOCK_M), first_column + tl.arange(0, BLOCK_N)
     inside = (i < m)[:, None] & (j < n)[None, :]
     row = positions(table, i, U, ROW_INDEX).to(tl.int64)[:, None]
