@@ -1,9 +1,9 @@
-"""y += ((x v) s) u^T for rows of many tasks in two Triton kernels, straight from packed codes; and the embedding's way.
+"""y += ((x v) s) u^T for rows of many tasks, straight from packed codes, and y += (rows of u s) v^T: Triton kernels.
 
-A launch serves all shares of a batch. Rows are grouped by share and cut into tiles, each with a record of the table:
-place of the share, first row, number of rows. `rows` says which rows of x and y these are. Between the kernels lies
-`hidden`, float32 [parts, rows, rank]: what the first one found, in parts that the second one adds up, always in the
-same order.
+Each takes two steps: `project` or `pick` writes what lies between the factors, `hidden`, float32 [rows, rank], and
+`expand` multiplies it with the other factor. A launch serves all shares of a batch. Rows are grouped by share and cut into
+tiles, each with a record: place of the share in the table, first row, number of rows. `rows` says which rows of x and y
+these are.
 """
 
 import triton
@@ -34,7 +34,10 @@ def project(
     WIDTHS: tl.constexpr, COLUMN_INDEX: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """Write hidden = (x v) s for the rows of a tile, summed over one part of the columns."""
+    """Write hidden [parts, rows, rank] = (x v) s for the rows of a tile, summed over one part of the columns.
+
+    The grid is tiles x parts x blocks of components: a batch of one row has work for many programs only so.
+    """
     share, b, live_row = _rows_of_tile(table, tiles, BLOCK_B)
     x += tl.load(rows + b, mask=live_row, other=0)[:, None] * x_row
     hidden += tl.program_id(1) * hidden_part + b[:, None] * hidden_row
@@ -54,7 +57,8 @@ def _project_band(
     BITS: tl.constexpr, COLUMN_INDEX: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    for begin in range(0, tl.load(band + RANK).to(tl.int32), BLOCK_K):
+    step = tl.num_programs(2) * BLOCK_K
+    for begin in range(tl.program_id(2) * BLOCK_K, tl.load(band + RANK).to(tl.int32), step):
         k, live = components(band, begin, BLOCK_K)
         total = tl.zeros((BLOCK_B, BLOCK_K), tl.float32)
         for first_column in range(first, end, BLOCK_N):
@@ -93,7 +97,7 @@ def _pick_band(place, live_row, band, hidden, BITS: tl.constexpr, BLOCK_K: tl.co
 @triton.jit
 def expand(
     hidden, rows, table, tiles, y,
-    y_row, y_column, hidden_part, hidden_row, parts,
+    y_row, y_column, hidden_row,
     WIDTHS: tl.constexpr, SIDE: tl.constexpr, INDEX: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
@@ -106,8 +110,8 @@ def expand(
     for width in tl.static_range(len(WIDTHS)):
         for band in range(tl.load(share + BANDS + width), tl.load(share + BANDS + width + 1), BAND):
             total = _expand_band(
-                total, hidden, hidden_part, parts, live_row, table + band, first, count,
-                WIDTHS[width], SIDE, PRECISION, BLOCK_B, BLOCK_N, BLOCK_K,
+                total, hidden, live_row, table + band, first, count,
+                WIDTHS[width], SIDE, PRECISION, BLOCK_N, BLOCK_K,
             )  # fmt: skip
     i = first + tl.arange(0, BLOCK_N)
     inside = live_row[:, None] & (i < count)[None, :]
@@ -119,16 +123,13 @@ def expand(
 
 @triton.jit
 def _expand_band(
-    total, hidden, hidden_part, parts, live_row, band, first, count,
-    BITS: tl.constexpr, SIDE: tl.constexpr, PRECISION: tl.constexpr,
-    BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    total, hidden, live_row, band, first, count,
+    BITS: tl.constexpr, SIDE: tl.constexpr, PRECISION: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     for begin in range(0, tl.load(band + RANK).to(tl.int32), BLOCK_K):
         k, live = components(band, begin, BLOCK_K)
         spot = hidden + (tl.load(band + COMPONENT) + k)[None, :]
-        left = tl.zeros((BLOCK_B, BLOCK_K), tl.float32)
-        for part in range(parts):
-            left += tl.load(spot + part * hidden_part, mask=live_row[:, None] & live[None, :], other=0.0)
+        left = tl.load(spot, mask=live_row[:, None] & live[None, :], other=0.0)
         total = tl.dot(left, tile(band, k, first, count, BITS, SIDE, BLOCK_N), total, input_precision=PRECISION)
     return total
 

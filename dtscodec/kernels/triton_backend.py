@@ -11,10 +11,10 @@ from dtscodec.kernels.backend import Share
 from dtscodec.kernels.packed import PackedFactors
 from dtscodec.kernels.reference import Reference, as_summand, coded_positions
 from dtscodec.kernels.triton_apply import expand, pick, project
-from dtscodec.kernels.triton_batch import Batch, batch_of
+from dtscodec.kernels.triton_batch import LARGE_TILE, SMALL_TILE, Batch, batch_of
 from dtscodec.kernels.triton_codes import U, V
 from dtscodec.kernels.triton_reconstruct import reconstruct
-from dtscodec.kernels.triton_table import Table, on_device, table_of
+from dtscodec.kernels.triton_table import on_device, table_of
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
@@ -28,11 +28,20 @@ below 2^-133 vanish, so a level of less than 2^-110 loses precision; and a produ
 float32 overflows.
 """
 
-RECONSTRUCT = {"BLOCK_M": 128, "BLOCK_N": 128, "num_warps": 8}
-APPLY = {"BLOCK_N": 128, "num_warps": 4}
-PARTS = 64
-"""Programs that `project` should have at least: with fewer tiles of rows it cuts the columns into parts."""
-PART = 256
+BLOCK_K = 16
+"""Components at a time: what a tensor core takes, and what few-component packs fill."""
+RECONSTRUCT = {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_K": BLOCK_K, "num_warps": 8, "num_stages": 1}
+PROJECT = {"BLOCK_N": 16, "BLOCK_K": BLOCK_K}
+EXPAND = {"BLOCK_N": 64, "BLOCK_K": BLOCK_K}
+LAUNCH = {
+    SMALL_TILE: {"num_warps": 4, "num_stages": 1, "maxnreg": 128},  # Without the limit ptxas takes fewer, and spills.
+    LARGE_TILE: {"num_warps": 8, "num_stages": 1},
+}
+"""One stage: more would copy levels, not codes, ahead. Blackwell's tensor memory has no room for more than 64 columns."""
+
+PROGRAMS = 512
+"""What `project` is cut into at least, by parts of the columns, to fill a GPU."""
+PART = 128
 """The fewest columns of a part."""
 
 
@@ -58,7 +67,7 @@ class Triton(Reference):
             reconstruct[grid](
                 base, out, on_device(table.fields, out.device), *base.stride(), *out.stride(),
                 WIDTHS=table.widths, ROW_INDEX=_index_type(factors.rows), COLUMN_INDEX=_index_type(factors.cols),
-                PRECISION=PRECISION, BLOCK_K=_block_k(table), **RECONSTRUCT,
+                PRECISION=PRECISION, **RECONSTRUCT,
             )  # fmt: skip
 
     def apply(self, x: Tensor, shares: Sequence[Share], y: Tensor) -> None:
@@ -69,17 +78,18 @@ class Triton(Reference):
         batch = batch_of(shares, len(y), y.device)
         if batch is None:
             return
+        blocks = triton.cdiv(batch.table.rank, BLOCK_K)
         n = max(share.factors.coded_shape[1] for share in shares)
-        parts = min(triton.cdiv(n, PART), triton.cdiv(PARTS, batch.tile_count))
-        part = triton.cdiv(triton.cdiv(n, parts), APPLY["BLOCK_N"]) * APPLY["BLOCK_N"]
+        parts = min(triton.cdiv(n, PART), triton.cdiv(PROGRAMS, batch.tile_count * blocks))
+        part = triton.cdiv(n, parts * PART) * PART
         hidden = torch.empty((triton.cdiv(n, part), len(batch.rows), batch.table.rank), device=y.device)
         with torch.cuda.device_of(y):
-            project[batch.tile_count, len(hidden)](
+            project[batch.tile_count, len(hidden), blocks](
                 x, batch.rows, batch.fields, batch.tiles, hidden, *x.stride(), *hidden.stride()[:2], part,
                 WIDTHS=batch.table.widths, COLUMN_INDEX=_index_type(*(share.factors.cols for share in shares)),
-                PRECISION=PRECISION, BLOCK_B=batch.block, BLOCK_K=_block_k(batch.table), **APPLY,
+                PRECISION=PRECISION, BLOCK_B=batch.block, **PROJECT, **LAUNCH[batch.block],
             )  # fmt: skip
-            _expand(hidden, batch, [share.factors for share in shares], U.value, y)
+            _expand(hidden.sum(0), batch, [share.factors for share in shares], U.value, y)
 
     def gather(self, ids: Tensor, shares: Sequence[Share], y: Tensor) -> None:
         """Add rows of D to y."""
@@ -90,11 +100,11 @@ class Triton(Reference):
         if batch is None:
             return
         at = torch.cat([_positions(ids[share.rows], share.factors) for share in shares])
-        hidden = torch.empty((1, len(batch.rows), batch.table.rank), device=y.device)
+        hidden = torch.empty((len(batch.rows), batch.table.rank), device=y.device)
         with torch.cuda.device_of(y):
             pick[batch.tile_count,](
-                at, batch.fields, batch.tiles, hidden, hidden.stride(1),
-                WIDTHS=batch.table.widths, BLOCK_B=batch.block, BLOCK_K=_block_k(batch.table),
+                at, batch.fields, batch.tiles, hidden, hidden.stride(0),
+                WIDTHS=batch.table.widths, BLOCK_B=batch.block, BLOCK_K=BLOCK_K, **LAUNCH[batch.block],
             )  # fmt: skip
             _expand(hidden, batch, [share.factors for share in shares], V.value, y)
 
@@ -103,10 +113,10 @@ def _expand(hidden: Tensor, batch: Batch, shares: Sequence[PackedFactors], side:
     """The second half of `apply` and `gather`: add hidden times the vectors of u or of v."""
     count = max(factors.coded_shape[side] for factors in shares)
     index = _index_type(*((factors.rows, factors.cols)[side] for factors in shares))
-    expand[batch.tile_count, triton.cdiv(count, APPLY["BLOCK_N"])](
-        hidden, batch.rows, batch.fields, batch.tiles, y, *y.stride(), *hidden.stride()[:2], len(hidden),
+    expand[batch.tile_count, triton.cdiv(count, EXPAND["BLOCK_N"])](
+        hidden, batch.rows, batch.fields, batch.tiles, y, *y.stride(), hidden.stride(0),
         WIDTHS=batch.table.widths, SIDE=side, INDEX=index,
-        PRECISION=PRECISION, BLOCK_B=batch.block, BLOCK_K=_block_k(batch.table), **APPLY,
+        PRECISION=PRECISION, BLOCK_B=batch.block, **EXPAND, **LAUNCH[batch.block],
     )  # fmt: skip
 
 
@@ -115,11 +125,6 @@ def _served(tensors: Iterable[Tensor], shares: Iterable[PackedFactors]) -> bool:
     return all(tensor.dtype in FLOATS for tensor in tensors) and all(
         max(factors.height, factors.columns) < 2**31 for factors in shares
     )
-
-
-def _block_k(table: Table) -> int:
-    """Components at a time: no more than a small pack has, whose products would be mostly with zeros."""
-    return 16 if table.rank <= 16 else 32
 
 
 def _index_type(*subsets: Tensor | None) -> "tl.dtype | None":
