@@ -1,9 +1,9 @@
 """y += ((x v) s) u^T for rows of many tasks, straight from packed codes, and y += (rows of u s) v^T: Triton kernels.
 
 Each takes two steps: `project` or `pick` writes what lies between the factors, `hidden`, float32 [rows, rank], and
-`expand` multiplies it with the other factor. A launch serves all shares of a batch. Rows are grouped by share and cut into
-tiles, each with a record: place of the share in the table, first row, number of rows. `rows` says which rows of x and y
-these are.
+`expand` multiplies it with the other factor. A launch serves all shares of a batch. Rows are grouped by share and cut
+into tiles, each with a record: place of the share in the table, first row, number of rows. `rows` says which rows of x
+and y these are.
 """
 
 import triton
@@ -76,7 +76,7 @@ def pick(
     at, table, tiles, hidden, hidden_row,
     WIDTHS: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """Write hidden = u s for the rows of a tile: of each, element `at` of the vectors of u; zeros where it is negative."""
+    """Write hidden = u s for the rows of a tile: of each, element `at` of the vectors of u; zeros if that is negative."""
     share, b, live_row = _rows_of_tile(table, tiles, BLOCK_B)
     place = tl.load(at + b, mask=live_row, other=-1)
     hidden += b[:, None] * hidden_row

@@ -1,6 +1,7 @@
 """The backend for GPUs: Triton kernels that read packed codes."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import triton
@@ -19,25 +20,31 @@ from dtscodec.kernels.triton_table import on_device, table_of
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 PRECISION = "ieee" if triton.knobs.runtime.interpret else "bf16x6"
-"""How tensor cores multiply float32 within level B.
+"""How tensor cores multiply float32 within level B; the interpreter does it as it is.
 
-A value is split, exactly, into three of bfloat16, each the rounded rest of those before it. Their products are exact in
-float32; of the nine, the three that are below 2^-24 of the whole are left out. What remains takes as long as tf32x3, which
-loses 2^-20. `tests/kernels/test_triton_precision.py` holds this against the bound. Two limits come with bfloat16: parts
-below 2^-133 vanish, so a level of less than 2^-110 loses precision; and a product (u s) within 0.4 % of the largest
-float32 overflows.
+A value is cut, exactly, into three of bfloat16, each the rounded rest of those before it. Their products are exact in
+float32; of the nine, three that are below 2^-24 of the whole are left out. The six take as long as `tf32x3`, which leaves
+out up to 2^-22: too much for few components. `tests/kernels/test_triton_precision.py` holds this against the bound. Two
+limits come with bfloat16: parts below 2^-133 vanish, so that levels below 2^-110 lose bits, and a u s within 0.4 % of the
+largest float32 overflows.
 """
 
-BLOCK_K = 16
-"""Components at a time: what a tensor core takes, and what few-component packs fill."""
-RECONSTRUCT = {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_K": BLOCK_K, "num_warps": 8, "num_stages": 1}
-PROJECT = {"BLOCK_N": 16, "BLOCK_K": BLOCK_K}
-EXPAND = {"BLOCK_N": 64, "BLOCK_K": BLOCK_K}
-LAUNCH = {
-    SMALL_TILE: {"num_warps": 4, "num_stages": 1, "maxnreg": 128},  # Without the limit ptxas takes fewer, and spills.
-    LARGE_TILE: {"num_warps": 8, "num_stages": 1},
+COMMON = {"BLOCK_K": 16, "num_stages": 1}
+"""Few components at a time, as small packs have few. More stages would copy levels ahead, not codes."""
+RECONSTRUCT = {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, **COMMON}
+PROJECT = {
+    SMALL_TILE: {"BLOCK_N": 16, "num_warps": 4, "maxnreg": 128, **COMMON},
+    LARGE_TILE: {"BLOCK_N": 16, "num_warps": 4, "maxnreg": 255, **COMMON},
 }
-"""One stage: more would copy levels, not codes, ahead. Blackwell's tensor memory has no room for more than 64 columns."""
+EXPAND = {
+    SMALL_TILE: {"BLOCK_N": 64, "num_warps": 4, "maxnreg": 128, **COMMON},
+    LARGE_TILE: {"BLOCK_N": 64, "num_warps": 8, "maxnreg": 255, **COMMON},
+}
+PICK = {"num_warps": 4, "maxnreg": 128, **COMMON}
+"""Tiles and limits with which no kernel spills; ptxas, left alone, now and then takes fewer registers and spills.
+
+Blackwell's tensor memory has room for the six products of a tile of 64 columns, not of 128: such a kernel would trap.
+"""
 
 PROGRAMS = 512
 """What `project` is cut into at least, by parts of the columns, to fill a GPU."""
@@ -48,8 +55,8 @@ PART = 128
 class Triton(Reference):
     """See `dtscodec.kernels.backend.Backend`.
 
-    Left to the reference: tensors of other dtypes than float16, bfloat16 and float32 (but a float64 base is converted), and
-    blocks of 2^31 rows or columns.
+    Left to the reference: results, inputs and batches of other dtypes than float16, bfloat16 and float32 (a float64 base is
+    converted), and blocks of 2^31 rows or columns.
     """
 
     def reconstruct(self, base: Tensor, factors: PackedFactors, out: Tensor) -> None:
@@ -63,11 +70,11 @@ class Triton(Reference):
         table = table_of([factors])
         m, n = factors.coded_shape
         grid = (triton.cdiv(m, RECONSTRUCT["BLOCK_M"]), triton.cdiv(n, RECONSTRUCT["BLOCK_N"]))
-        with torch.cuda.device_of(out):
+        with _current(out.device):
             reconstruct[grid](
                 base, out, on_device(table.fields, out.device), *base.stride(), *out.stride(),
                 WIDTHS=table.widths, ROW_INDEX=_index_type(factors.rows), COLUMN_INDEX=_index_type(factors.cols),
-                PRECISION=PRECISION, **RECONSTRUCT,
+                PRECISION=PRECISION, maxnreg=registers(table.widths, whole=factors.is_whole), **RECONSTRUCT,
             )  # fmt: skip
 
     def apply(self, x: Tensor, shares: Sequence[Share], y: Tensor) -> None:
@@ -78,16 +85,16 @@ class Triton(Reference):
         batch = batch_of(shares, len(y), y.device)
         if batch is None:
             return
-        blocks = triton.cdiv(batch.table.rank, BLOCK_K)
+        blocks = triton.cdiv(batch.table.rank, COMMON["BLOCK_K"])
         n = max(share.factors.coded_shape[1] for share in shares)
         parts = min(triton.cdiv(n, PART), triton.cdiv(PROGRAMS, batch.tile_count * blocks))
         part = triton.cdiv(n, parts * PART) * PART
         hidden = torch.empty((triton.cdiv(n, part), len(batch.rows), batch.table.rank), device=y.device)
-        with torch.cuda.device_of(y):
+        with _current(y.device):
             project[batch.tile_count, len(hidden), blocks](
                 x, batch.rows, batch.fields, batch.tiles, hidden, *x.stride(), *hidden.stride()[:2], part,
                 WIDTHS=batch.table.widths, COLUMN_INDEX=_index_type(*(share.factors.cols for share in shares)),
-                PRECISION=PRECISION, BLOCK_B=batch.block, **PROJECT, **LAUNCH[batch.block],
+                PRECISION=PRECISION, BLOCK_B=batch.block, **PROJECT[batch.block],
             )  # fmt: skip
             _expand(hidden.sum(0), batch, [share.factors for share in shares], U.value, y)
 
@@ -101,10 +108,10 @@ class Triton(Reference):
             return
         at = torch.cat([_positions(ids[share.rows], share.factors) for share in shares])
         hidden = torch.empty((len(batch.rows), batch.table.rank), device=y.device)
-        with torch.cuda.device_of(y):
+        with _current(y.device):
             pick[batch.tile_count,](
                 at, batch.fields, batch.tiles, hidden, hidden.stride(0),
-                WIDTHS=batch.table.widths, BLOCK_B=batch.block, BLOCK_K=BLOCK_K, **LAUNCH[batch.block],
+                WIDTHS=batch.table.widths, BLOCK_B=batch.block, **PICK,
             )  # fmt: skip
             _expand(hidden, batch, [share.factors for share in shares], V.value, y)
 
@@ -113,10 +120,10 @@ def _expand(hidden: Tensor, batch: Batch, shares: Sequence[PackedFactors], side:
     """The second half of `apply` and `gather`: add hidden times the vectors of u or of v."""
     count = max(factors.coded_shape[side] for factors in shares)
     index = _index_type(*((factors.rows, factors.cols)[side] for factors in shares))
-    expand[batch.tile_count, triton.cdiv(count, EXPAND["BLOCK_N"])](
+    expand[batch.tile_count, triton.cdiv(count, EXPAND[batch.block]["BLOCK_N"])](
         hidden, batch.rows, batch.fields, batch.tiles, y, *y.stride(), hidden.stride(0),
         WIDTHS=batch.table.widths, SIDE=side, INDEX=index,
-        PRECISION=PRECISION, BLOCK_B=batch.block, **EXPAND, **LAUNCH[batch.block],
+        PRECISION=PRECISION, BLOCK_B=batch.block, **EXPAND[batch.block],
     )  # fmt: skip
 
 
@@ -125,6 +132,16 @@ def _served(tensors: Iterable[Tensor], shares: Iterable[PackedFactors]) -> bool:
     return all(tensor.dtype in FLOATS for tensor in tensors) and all(
         max(factors.height, factors.columns) < 2**31 for factors in shares
     )
+
+
+def registers(widths: Sequence[int], *, whole: bool) -> int:
+    """The limit for `reconstruct`: one that lets two blocks of threads run at a time, where it does without spills."""
+    return 128 if whole and tuple(widths) == (2,) else 255
+
+
+def _current(device: torch.device) -> AbstractContextManager[object]:
+    """Triton launches on the current device; in the interpreter there is none."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _index_type(*subsets: Tensor | None) -> "tl.dtype | None":

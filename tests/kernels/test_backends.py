@@ -244,6 +244,34 @@ def test_one_task_for_all_rows_of_any_shape(place: tuple[Backend, str], case: Ca
     close(rows, case.delta(), case.magnitude())
 
 
+def test_batches_and_matrices_of_many_tiles(place: tuple[Backend, str]) -> None:
+    backend, device = place
+    made = [low_rank(200, 1030, bands, cols=cols, seed=7) for bands, cols in ((((40, 2),), None), (((3, 8),), 700))]
+    factors = [case.packed(device) for case in made]
+    x, y = random((230, 1030)).to(device), random((230, 200), seed=2).to(device)
+    expected, magnitude = y.double().cpu().numpy(), np.zeros((230, 200))
+    batch = [Share(factors[0], slice(70, 210)), Share(factors[1], torch.arange(69, -1, -1, device=device))]
+    for case, rows in zip(made, (slice(70, 210), slice(0, 70)), strict=True):
+        some = x[rows].double().cpu().numpy()
+        expected[rows] += some @ case.delta().T
+        magnitude[rows] = np.abs(some) @ case.magnitude().T
+    backend.apply(x, batch, y)
+    close(y, expected, magnitude)
+
+
+def test_strided_inputs_and_results_of_a_batch(place: tuple[Backend, str]) -> None:
+    backend, device = place
+    case = low_rank(67, 131, BANDS["all widths"], rows=37)
+    wide = torch.zeros(134, 9, device=device)
+    x, y = random((131, 9)).to(device).T, wide[::2].T
+    backend.apply(x, [Share(case.packed(device), slice(1, None, 2))], y)
+    expected, magnitude = np.zeros((9, 67)), np.zeros((9, 67))
+    some = x[1::2].double().cpu().numpy()
+    expected[1::2], magnitude[1::2] = some @ case.delta().T, np.abs(some) @ case.magnitude().T
+    close(y, expected, magnitude)
+    assert wide[1::2].count_nonzero() == 0
+
+
 def test_a_batch_without_rows(place: tuple[Backend, str]) -> None:
     backend, device = place
     factors = low_rank(67, 131, BANDS["2 bits"], rows=5).packed(device)
