@@ -76,7 +76,7 @@ def pick(
     at, table, tiles, hidden, hidden_row,
     WIDTHS: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """Write hidden = u s for the rows of a tile: of each, element `at` of the vectors of u; zeros if that is negative."""
+    """Write hidden = u s for the rows of a tile: elements `at` of the vectors of u; zeros where that is negative."""
     share, b, live_row = _rows_of_tile(table, tiles, BLOCK_B)
     place = tl.load(at + b, mask=live_row, other=-1)
     hidden += b[:, None] * hidden_row

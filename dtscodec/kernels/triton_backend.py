@@ -23,10 +23,10 @@ PRECISION = "ieee" if triton.knobs.runtime.interpret else "bf16x6"
 """How tensor cores multiply float32 within level B; the interpreter does it as it is.
 
 A value is cut, exactly, into three of bfloat16, each the rounded rest of those before it. Their products are exact in
-float32; of the nine, three that are below 2^-24 of the whole are left out. The six take as long as `tf32x3`, which leaves
-out up to 2^-22: too much for few components. `tests/kernels/test_triton_precision.py` holds this against the bound. Two
-limits come with bfloat16: parts below 2^-133 vanish, so that levels below 2^-110 lose bits, and a u s within 0.4 % of the
-largest float32 overflows.
+float32; of the nine, three that are below 2^-24 of the whole are left out. The six take as long as `tf32x3`, which
+leaves out up to 2^-22: too much for few components. `tests/kernels/test_triton_precision.py` holds this against the
+bound. Two limits come with bfloat16: parts below 2^-133 vanish, so that levels below 2^-110 lose bits, and a u s
+within 0.4 % of the largest float32 overflows.
 """
 
 COMMON = {"BLOCK_K": 16, "num_stages": 1}
@@ -55,8 +55,8 @@ PART = 128
 class Triton(Reference):
     """See `dtscodec.kernels.backend.Backend`.
 
-    Left to the reference: results, inputs and batches of other dtypes than float16, bfloat16 and float32 (a float64 base is
-    converted), and blocks of 2^31 rows or columns.
+    Left to the reference: results, inputs and batches of other dtypes than float16, bfloat16 and float32 (a float64
+    base is converted), and blocks of 2^31 rows or columns.
     """
 
     def reconstruct(self, base: Tensor, factors: PackedFactors, out: Tensor) -> None:

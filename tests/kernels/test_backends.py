@@ -24,6 +24,7 @@ NO_ACCELERATOR = pytest.mark.skipif(ACCELERATOR is None, reason="torch finds no 
 
 
 def interpreted_triton() -> Backend:
+    """On the CPU; `test_triton.py` runs these tests with TRITON_INTERPRET=1."""
     from dtscodec.kernels.triton_backend import Triton
 
     return Triton()
@@ -39,11 +40,7 @@ def interpreted_triton() -> Backend:
             id="accelerator",
             marks=NO_ACCELERATOR,
         ),
-        pytest.param(
-            (interpreted_triton, "cpu"),
-            id="triton-interpreted",
-            marks=pytest.mark.skipif(not INTERPRETED, reason="test_triton.py runs this with TRITON_INTERPRET=1"),
-        ),
+        *([pytest.param((interpreted_triton, "cpu"), id="triton-interpreted")] if INTERPRETED else []),
     ],
 )
 def place(request: pytest.FixtureRequest) -> tuple[Backend, str]:

@@ -1,10 +1,10 @@
-"""Products in three parts of bfloat16 on a tensor core: within level B (spec section 8) by published models of the units.
+"""Products in three parts of bfloat16 on a tensor core: within level B (spec, section 8) by models of the units.
 
 This needs no interpreter and no GPU: the arithmetic is repeated here in float64. Triton's `bf16x6` adds five small
-products to zero, the large one on top, and the sum to what there was, in float32. A unit multiplies exactly, shifts the
-products of 16 components and its accumulator to the largest exponent, drops what lies below its last bit, adds, and cuts
-the sum to float32. (M. Fasi et al., "Numerical behavior of NVIDIA tensor cores", 2021: up to two bits more than float32
-has are kept before the sum.)
+products to zero, the large one on top, and the sum to what there was, in float32. A unit multiplies exactly, shifts
+the products of 16 components and its accumulator to the largest exponent, drops what lies below its last bit, adds,
+and cuts the sum to float32. (M. Fasi et al., "Numerical behavior of NVIDIA tensor cores", 2021: up to two bits more
+than float32 has are kept before the sum.)
 """
 
 import numpy as np
