@@ -72,7 +72,7 @@ class Triton(Reference):
         grid = (triton.cdiv(m, RECONSTRUCT["BLOCK_M"]), triton.cdiv(n, RECONSTRUCT["BLOCK_N"]))
         with _current(out.device):
             reconstruct[grid](
-                base, out, on_device(table.fields, out.device), *base.stride(), *out.stride(),
+                base, out, on_device(table.fields, out.device), m, n, *base.stride(), *out.stride(),
                 WIDTHS=table.widths, ROW_INDEX=_index_type(factors.rows), COLUMN_INDEX=_index_type(factors.cols),
                 PRECISION=PRECISION, maxnreg=registers(table.widths, whole=factors.is_whole), **RECONSTRUCT,
             )  # fmt: skip

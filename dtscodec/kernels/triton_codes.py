@@ -94,8 +94,8 @@ def _values(band, k, codes, BITS: tl.constexpr, SIDE: tl.constexpr):
     elif BITS == 8:
         return codes.to(tl.int8).to(tl.float32)
     else:
-        levels = _address(band + LEVELS + SIDE, tl.float32) + k * tl.load(band + TABLE_STEP)
-        return tl.load(levels + (codes & ((1 << BITS) - 1)))
+        level = k * tl.load(band + TABLE_STEP).to(tl.int32) + (codes & ((1 << BITS) - 1))
+        return tl.load(_address(band + LEVELS + SIDE, tl.float32) + level)
 
 
 @triton.jit

@@ -3,21 +3,21 @@
 import triton
 import triton.language as tl
 
-from dtscodec.kernels.triton_codes import BAND, BANDS, COUNT, RANK, U, V, components, positions, scales, tile
+from dtscodec.kernels.triton_codes import BAND, BANDS, RANK, U, V, components, positions, scales, tile
 
 
 @triton.jit
 def reconstruct(
     base, out, table,
-    base_row, base_column, out_row, out_column,
+    m, n, base_row, base_column, out_row, out_column,
     WIDTHS: tl.constexpr, ROW_INDEX: tl.constexpr, COLUMN_INDEX: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """Write one tile of the coded rows and columns of W: float32 until it is rounded, once, to the dtype of `out`.
 
-    The table holds one share. The four integers are strides.
+    The table holds one share. Its numbers of rows and columns come as arguments, too: only so can the compiler know
+    that they are multiples of 16, and move many elements at a time. The other integers are strides.
     """
-    m, n = tl.load(table + COUNT + U).to(tl.int32), tl.load(table + COUNT + V).to(tl.int32)
     first_row, first_column = tl.program_id(0) * BLOCK_M, tl.program_id(1) * BLOCK_N
     delta = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for width in tl.static_range(len(WIDTHS)):
