@@ -40,7 +40,7 @@ def project(
     """
     share, b, live_row = _rows_of_tile(table, tiles, BLOCK_B)
     x += tl.load(rows + b, mask=live_row, other=0)[:, None] * x_row
-    hidden += tl.program_id(1) * hidden_part + b[:, None] * hidden_row
+    hidden += tl.program_id(1).to(tl.int64) * hidden_part + b[:, None] * hidden_row
     first = tl.program_id(1) * part_columns
     end = tl.minimum(first + part_columns, tl.load(share + COUNT + V).to(tl.int32))
     for width in tl.static_range(len(WIDTHS)):

@@ -18,6 +18,8 @@ from dtscodec.kernels.triton_reconstruct import reconstruct
 from dtscodec.kernels.triton_table import on_device, table_of
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+LARGEST = 2**21
+"""Rows and columns of the largest block: a grid has at most 2^16 - 1 tiles beside one another."""
 
 PRECISION = "ieee" if triton.knobs.runtime.interpret else "bf16x6"
 """How tensor cores multiply float32 within level B; the interpreter does it as it is.
@@ -55,8 +57,7 @@ PART = 128
 class Triton(Reference):
     """See `dtscodec.kernels.backend.Backend`.
 
-    Left to the reference: results, inputs and batches of other dtypes than float16, bfloat16 and float32 (a float64
-    base is converted), and blocks of 2^31 rows or columns.
+    Left to the reference: float64, but for a base that is converted, and blocks of more than 2^21 rows or columns.
     """
 
     def reconstruct(self, base: Tensor, factors: PackedFactors, out: Tensor) -> None:
@@ -130,7 +131,7 @@ def _expand(hidden: Tensor, batch: Batch, shares: Sequence[PackedFactors], side:
 def _served(tensors: Iterable[Tensor], shares: Iterable[PackedFactors]) -> bool:
     """Whether the kernels do this."""
     return all(tensor.dtype in FLOATS for tensor in tensors) and all(
-        max(factors.height, factors.columns) < 2**31 for factors in shares
+        max(factors.height, factors.columns) <= LARGEST for factors in shares
     )
 
 

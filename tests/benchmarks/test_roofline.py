@@ -12,14 +12,15 @@ def test_the_page_is_what_the_script_prints() -> None:
 
 
 def test_floors_are_those_worked_by_hand() -> None:
-    gpu = Gpu("one", 1e12, 1e15, 1e13)
+    gpu = Gpu("one", 1e12, 1e15, 1e13, 500)
     matrix = Matrix(1024, 3072)
     rank = matrix.rank(0.001)
     assert rank == 6  # 6,291 bytes at 1,024 bytes a component
     floor = roofline.reconstruct(gpu, matrix, rank)
     assert floor.memory == pytest.approx((4 * 1024 * 3072 + 6 * 1024) / 1e12)
     assert floor.products == pytest.approx(6 * 2 * 1024 * 3072 * 6 / 1e15)
-    assert floor.seconds == max(floor.memory, floor.products, floor.unpacking)
+    assert floor.instructions == pytest.approx(8 * 48 * 256 * (380 + 500) / 1e13)
+    assert floor.seconds == max(floor.memory, floor.products, floor.instructions)
     assert roofline.apply(gpu, matrix, rank, 1) == pytest.approx((6 * 1024 + 2 * (3072 + 2 * 1024)) / 1e12)
 
 

@@ -43,7 +43,7 @@ def kernels(widths: tuple[int, ...], index: Any) -> Iterator[tuple[str, Any, dic
 
 
 def compiled(function: Any, settings: dict[str, Any], dtype: str, architecture: int) -> dict[str, Any]:
-    """Registers, spilled bytes and kinds of matrix instruction of a kernel; columns are next to one another."""
+    """What a kernel takes where columns are next to one another and all counts are multiples of 16."""
     options = {name: settings[name] for name in OPTIONS if name in settings}
     constants = {name: value for name, value in settings.items() if name not in OPTIONS}
     constants |= {name: 1 for name in function.arg_names if name.endswith("_column") and name.islower()}
@@ -56,8 +56,13 @@ def compiled(function: Any, settings: dict[str, Any], dtype: str, architecture: 
         file.flush()
         usage = subprocess.run([CUOBJDUMP, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
     registers, stack = (int(re.search(rf"{what}:(\d+)", usage)[1]) for what in ("REG", "STACK"))  # type: ignore[index]
-    instructions = sorted(set(re.findall(r"\b(wgmma|tcgen05|mma)\.(?:mma|sync)", done.asm["ptx"])))
-    return {"registers": registers, "spilled": stack, "shared": done.metadata.shared, "instructions": instructions}
+    ptx = done.asm["ptx"]
+    return {
+        "registers": registers,
+        "spilled": stack,
+        "instructions": sorted(set(re.findall(r"\b(wgmma|tcgen05|mma)\.(?:mma|sync)", ptx))),
+        "moves_16_bytes": bool(re.search(r"ld\.global\S*\.v4\.", ptx) and re.search(r"st\.global\S*\.v4\.", ptx)),
+    }
 
 
 def _type_of(name: str, constants: dict[str, Any], dtype: str) -> str:

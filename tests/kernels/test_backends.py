@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import dtscodec
 from dtscodec.kernels.backend import Backend, Share, backend_for
 from dtscodec.kernels.cpu import Cpu
 from dtscodec.kernels.packed import PackedFactors
 from dtscodec.kernels.reference import Reference
 from tests.kernels.strategies import Case, cases, low_rank
+from tests.support import ROOT, assert_equals_reference, spec_decoder, spec_tensors
 
+VECTORS = sorted((ROOT / "spec" / "vectors" / "valid").glob("lowrank*"))
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 ACCELERATOR = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
 DEVICE = ACCELERATOR or torch.device("cpu")
@@ -163,6 +167,18 @@ def test_what_the_application_set_for_products_does_not_matter(place: tuple[Back
     finally:
         torch.set_float32_matmul_precision(before)
     check(case, base, out)
+
+
+@pytest.mark.parametrize("folder", VECTORS, ids=lambda folder: folder.name)
+def test_vectors_of_the_spec(place: tuple[Backend, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend, device = place
+    monkeypatch.setattr("dtscodec.codec.decoded.backend_for", lambda device: backend)
+    reference = spec_decoder.Pack((folder / "pack.safetensors").read_bytes())
+    base = folder / "base.safetensors"
+    with dtscodec.decode(folder / "pack.safetensors", base if base.exists() else {}, device=device) as decoded:
+        for name in decoded:
+            tensors = spec_tensors(base) if base.exists() else {}
+            assert_equals_reference(reference, name, decoded.read(name), tensors)
 
 
 # The side path

@@ -68,6 +68,11 @@ def test_kernels_keep_to_their_registers(kernels: list[dict[str, Any]]) -> None:
         assert kernel["registers"] <= most, kernel
 
 
+def test_whole_matrices_are_moved_16_bytes_at_a_time(kernels: list[dict[str, Any]]) -> None:
+    whole = [kernel for kernel in kernels if kernel["kernel"] == "reconstruct" and len(kernel["widths"]) < 4]
+    assert all(kernel["moves_16_bytes"] for kernel in whole)
+
+
 def test_products_are_done_by_tensor_cores(kernels: list[dict[str, Any]]) -> None:
     for kernel in kernels:
         if kernel["kernel"].startswith("pick"):
