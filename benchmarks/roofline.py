@@ -192,7 +192,8 @@ For m x n weights in BF16 and r components of two bits: the base is read and W w
 of packed codes are next to nothing. 2 m n r operations, each done by {PRODUCTS} products of bfloat16, which keeps the
 precision of float32. And instructions, since each tile of {TILE[0]} x {TILE[1]} unpacks its own codes: for each of its
 {THREADS} threads {GPUS[0].step} (sm_80) or {GPUS[1].step} (sm_90) for {STEP} components, and {OUTSIDE} beside, as
-counted in the code that the kernel compiles to. The ranks are those of packs of 0.1 % and 0.5 %. 4096 x 4096, microseconds:
+counted in the code that the kernel compiles to. The ranks are those of packs of 0.1 % and 0.5 %. 4096 x 4096,
+microseconds:
 
 | GPU | rank | memory | products | instructions | at least |
 |---|---|---|---|---|---|"""

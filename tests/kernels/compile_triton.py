@@ -1,84 +1,99 @@
-"""Compile each Triton kernel for GPUs that are not here, and print what it takes as JSON. Run by test_triton.py.
+"""Compile what the Triton backend launches for GPUs that are not here, and print what it takes. Run by test_triton.py.
 
-`python -m tests.kernels.compile_triton` compiles with the tiles that the backend launches.
+`python -m tests.kernels.compile_triton` calls the backend with tensors of the CPU, behind a driver that only names a
+GPU: everything happens but the launch itself.
 """
 
-import itertools
 import json
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 import triton
-import triton.language as tl
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
 
-from dtscodec.kernels.triton_apply import expand, pick, project
-from dtscodec.kernels.triton_backend import EXPAND, PICK, PRECISION, PROJECT, RECONSTRUCT, registers
-from dtscodec.kernels.triton_reconstruct import reconstruct
+from dtscodec.kernels.backend import Share
+from dtscodec.kernels.triton_backend import Triton
+from tests.kernels.strategies import Case, low_rank
 
 ARCHITECTURES = (80, 90, 100)
-FORMS = (((2,), "bf16", None), ((2, 8), "fp16", None), ((2, 4, 8, 16), "fp32", tl.int16))
-"""Widths of the bands, dtype of the tensors, type of the indices of rows and columns."""
+ROWS, COLUMNS = 512, 1024
+CASES = {
+    torch.bfloat16: low_rank(ROWS, COLUMNS, ((16, 2),)),
+    torch.float16: low_rank(ROWS, COLUMNS, ((3, 8), (16, 2))),
+    torch.float32: low_rank(ROWS, COLUMNS, ((1, 16), (2, 8), (3, 4), (40, 2)), rows=300, cols=700),
+}
+"""A block for each dtype: of two bits, of the widths of most packs, and of everything that a block may have."""
+BATCHES = (5, 80)
+"""Rows for small and for large tiles."""
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-OPTIONS = ("num_warps", "num_stages", "maxnreg")
-POINTERS = {"hidden": "fp32", "table": "i64", "tiles": "i64", "rows": "i64", "at": "i64"}
-"""Types of what is not of the model's dtype."""
 
 
-def kernels(widths: tuple[int, ...], index: Any) -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    """Name, function and constants of each kernel in each of its forms."""
-    common = {"WIDTHS": widths, "PRECISION": PRECISION}
-    limit = {"maxnreg": registers(widths, whole=index is None)}
-    yield "reconstruct", reconstruct, {"ROW_INDEX": index, "COLUMN_INDEX": index, **common, **limit, **RECONSTRUCT}
-    for rows, settings in PROJECT.items():
-        yield f"project {rows}", project, {"BLOCK_B": rows, "COLUMN_INDEX": index, **common, **settings}
-        yield "pick", pick, {"WIDTHS": widths, "BLOCK_B": rows, **PICK}
-    for (rows, settings), side in itertools.product(EXPAND.items(), (0, 1)):
-        yield f"expand {rows}", expand, {"BLOCK_B": rows, "SIDE": side, "INDEX": index, **common, **settings}
+class NoGpu:
+    """A driver of a GPU that nothing can be launched on; each architecture counts as a device of its own."""
+
+    def __init__(self, architecture: int) -> None:
+        self.architecture = architecture
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.architecture, 32)
+
+    def get_current_device(self) -> int:
+        return self.architecture
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
 
 
-def compiled(function: Any, settings: dict[str, Any], dtype: str, architecture: int) -> dict[str, Any]:
-    """What a kernel takes where columns are next to one another and all counts are multiples of 16."""
-    options = {name: settings[name] for name in OPTIONS if name in settings}
-    constants = {name: value for name, value in settings.items() if name not in OPTIONS}
-    constants |= {name: 1 for name in function.arg_names if name.endswith("_column") and name.islower()}
-    signature = {name: _type_of(name, constants, dtype) for name in function.arg_names}
-    aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind != "constexpr"}
-    source = ASTSource(fn=function, signature=signature, constexprs=constants, attrs=aligned)
-    done = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
+def usage(kernel: Any) -> dict[str, Any]:
+    """What a compiled kernel takes, and which instructions it has."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(done.asm["cubin"])
+        file.write(kernel.asm["cubin"])
         file.flush()
-        usage = subprocess.run([CUOBJDUMP, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
-    registers, stack = (int(re.search(rf"{what}:(\d+)", usage)[1]) for what in ("REG", "STACK"))  # type: ignore[index]
-    ptx = done.asm["ptx"]
+        printed = subprocess.run(
+            [CUOBJDUMP, "-res-usage", file.name], capture_output=True, text=True, check=True
+        ).stdout
+    registers, stack = (int(found) for found in re.findall(r"(?:REG|STACK):(\d+)", printed))
+    ptx = kernel.asm["ptx"]
     return {
         "registers": registers,
         "spilled": stack,
         "instructions": sorted(set(re.findall(r"\b(wgmma|tcgen05|mma)\.(?:mma|sync)", ptx))),
-        "moves_16_bytes": bool(re.search(r"ld\.global\S*\.v4\.", ptx) and re.search(r"st\.global\S*\.v4\.", ptx)),
+        "moves_16_bytes": all(re.search(rf"{way}\.global\S*\.v4\.", ptx) for way in ("ld", "st")),
     }
 
 
-def _type_of(name: str, constants: dict[str, Any], dtype: str) -> str:
-    if name in constants:
-        return "constexpr"
-    if name in ("base", "out", "x", "y") or name in POINTERS:
-        return "*" + POINTERS.get(name, dtype)
-    return "i32"
+def call_all(case: Case, dtype: torch.dtype) -> None:
+    """Have the backend launch each of its kernels."""
+    backend, factors = Triton(), case.packed()
+    base = torch.zeros(ROWS, COLUMNS, dtype=dtype)
+    backend.reconstruct(base, factors, torch.empty_like(base))
+    for count in BATCHES:
+        x, y = (torch.zeros(count, columns, dtype=dtype) for columns in (COLUMNS, ROWS))
+        backend.apply(x, [Share(factors, slice(None))], y)
+        backend.gather(torch.zeros(count, dtype=torch.long), [Share(factors, slice(None))], x)
 
 
 def main() -> None:
-    """Print one line of JSON for each kernel, form and architecture."""
-    for architecture, (widths, dtype, index) in itertools.product(ARCHITECTURES, FORMS):
-        for name, function, settings in kernels(widths, index):
-            found = compiled(function, settings, dtype, architecture)
-            print(json.dumps({"kernel": name, "architecture": architecture, "widths": widths, **found}), flush=True)
+    """Print one line of JSON for each kernel, in each form and for each architecture."""
+    run = JITFunction.run
+
+    def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **settings: Any) -> None:
+        kernel = run(self, *args, grid=grid, warmup=True, **settings)
+        name = " ".join([self.__name__, *(str(settings[key]) for key in ("BLOCK_B",) if key in settings)])
+        about = {"kernel": name, "architecture": driver.active.architecture, "widths": settings["WIDTHS"]}
+        print(json.dumps(about | usage(kernel)), flush=True)
+
+    JITFunction.run = compile_only
+    for architecture in ARCHITECTURES:
+        driver.set_active(NoGpu(architecture))
+        for dtype, case in CASES.items():
+            call_all(case, dtype)
 
 
 if __name__ == "__main__":
