@@ -55,17 +55,29 @@ def usage(kernel: Any) -> dict[str, Any]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
-        printed = subprocess.run(
-            [CUOBJDUMP, "-res-usage", file.name], capture_output=True, text=True, check=True
-        ).stdout
-    registers, stack = (int(found) for found in re.findall(r"(?:REG|STACK):(\d+)", printed))
+        registers, stack = (int(found) for found in re.findall(r"(?:REG|STACK):(\d+)", _dump("-res-usage", file.name)))
+        total, loop = _lengths(_dump("-sass", file.name))
     ptx = kernel.asm["ptx"]
     return {
         "registers": registers,
         "spilled": stack,
-        "instructions": sorted(set(re.findall(r"\b(wgmma|tcgen05|mma)\.(?:mma|sync)", ptx))),
+        "products": sorted(set(re.findall(r"\b(wgmma|tcgen05|mma)\.(?:mma|sync)", ptx))),
         "moves_16_bytes": all(re.search(rf"{way}\.global\S*\.v4\.", ptx) for way in ("ld", "st")),
+        "instructions": total,
+        "instructions_in_loop": loop,
     }
+
+
+def _dump(what: str, file: str) -> str:
+    return subprocess.run([CUOBJDUMP, what, file], capture_output=True, text=True, check=True).stdout
+
+
+def _lengths(code: str) -> tuple[int, int]:
+    """Instructions of a kernel, and of its innermost loop with matrix products (0: it has none)."""
+    lines = [(int(found[1], 16), found[2]) for found in re.finditer(r"^\s+/\*(\w{4,5})\*/(.*)", code, re.MULTILINE)]
+    ends = [(int(back[1], 16), at) for at, text in lines if (back := re.search(r"BRA 0x(\w+)", text))]
+    loops = [[text for at, text in lines if first <= at <= last] for first, last in ends if first < last]
+    return len(lines), min((len(loop) for loop in loops if any("MMA" in text for text in loop)), default=0)
 
 
 def call_all(case: Case, dtype: torch.dtype) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks import roofline
 from dtscodec.kernels import backend
 from dtscodec.kernels.reference import Reference
 from tests.support import ROOT
@@ -79,7 +80,16 @@ def test_products_are_done_by_tensor_cores(kernels: list[dict[str, Any]]) -> Non
         if kernel["kernel"].startswith("pick"):
             continue
         small = kernel["kernel"].endswith("16")
-        assert kernel["instructions"] == ["mma" if small else INSTRUCTIONS[kernel["architecture"]]], kernel
+        assert kernel["products"] == ["mma" if small else INSTRUCTIONS[kernel["architecture"]]], kernel
+
+
+def test_the_roofline_counts_the_instructions_of_these_kernels(kernels: list[dict[str, Any]]) -> None:
+    steps = {80: roofline.GPUS[0].step, 90: roofline.GPUS[1].step}
+    for kernel in kernels:
+        if kernel["kernel"] == "reconstruct" and kernel["widths"] == [2] and kernel["architecture"] in steps:
+            loop = kernel["instructions_in_loop"]
+            assert loop == pytest.approx(steps[kernel["architecture"]], rel=0.1)
+            assert kernel["instructions"] - loop == pytest.approx(roofline.OUTSIDE, rel=0.1)
 
 
 @pytest.mark.parametrize(
