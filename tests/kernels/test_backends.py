@@ -1,6 +1,8 @@
 """One test body for every backend: what each does equals the plain arithmetic in float64, within the spec's bounds."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,16 +11,27 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import dtscodec
 from dtscodec.kernels.backend import Backend, Share, backend_for
 from dtscodec.kernels.cpu import Cpu
 from dtscodec.kernels.packed import PackedFactors
 from dtscodec.kernels.reference import Reference
 from tests.kernels.strategies import Case, cases, low_rank
+from tests.support import ROOT, assert_equals_reference, spec_decoder, spec_tensors
 
+VECTORS = sorted((ROOT / "spec" / "vectors" / "valid").glob("lowrank*"))
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 ACCELERATOR = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
 DEVICE = ACCELERATOR or torch.device("cpu")
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 NO_ACCELERATOR = pytest.mark.skipif(ACCELERATOR is None, reason="torch finds no accelerator here")
+
+
+def interpreted_triton() -> Backend:
+    """On the CPU; `test_triton.py` runs these tests with TRITON_INTERPRET=1."""
+    from dtscodec.kernels.triton_backend import Triton
+
+    return Triton()
 
 
 @pytest.fixture(
@@ -31,6 +44,7 @@ NO_ACCELERATOR = pytest.mark.skipif(ACCELERATOR is None, reason="torch finds no 
             id="accelerator",
             marks=NO_ACCELERATOR,
         ),
+        *([pytest.param((interpreted_triton, "cpu"), id="triton-interpreted")] if INTERPRETED else []),
     ],
 )
 def place(request: pytest.FixtureRequest) -> tuple[Backend, str]:
@@ -110,6 +124,19 @@ def test_the_result_may_replace_the_base(place: tuple[Backend, str], subset: str
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
+def test_only_what_is_coded_may_be_written(place: tuple[Backend, str], subset: str) -> None:
+    backend, device = place
+    case = low_rank(67, 131, BANDS["2 bits"], *SUBSETS[subset])
+    base, factors = random((67, 131)).to(device), case.packed(device)
+    whole, out = torch.empty_like(base), torch.full_like(base, 7.0)
+    backend.reconstruct(base, factors, whole)
+    backend.reconstruct(base, factors, out, only_coded=True)
+    expected = torch.full_like(base, 7.0)
+    expected[factors.places()] = whole[factors.places()]
+    assert torch.equal(out, expected)
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
 def test_strided_bases_and_results(place: tuple[Backend, str], subset: str) -> None:
     backend, device = place
     case = low_rank(67, 131, BANDS["2 bits"], *SUBSETS[subset])
@@ -153,6 +180,18 @@ def test_what_the_application_set_for_products_does_not_matter(place: tuple[Back
     finally:
         torch.set_float32_matmul_precision(before)
     check(case, base, out)
+
+
+@pytest.mark.parametrize("folder", VECTORS, ids=lambda folder: folder.name)
+def test_vectors_of_the_spec(place: tuple[Backend, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend, device = place
+    monkeypatch.setattr("dtscodec.codec.decoded.backend_for", lambda device: backend)
+    reference = spec_decoder.Pack((folder / "pack.safetensors").read_bytes())
+    base = folder / "base.safetensors"
+    with dtscodec.decode(folder / "pack.safetensors", base if base.exists() else {}, device=device) as decoded:
+        for name in decoded:
+            tensors = spec_tensors(base) if base.exists() else {}
+            assert_equals_reference(reference, name, decoded.read(name), tensors)
 
 
 # The side path
@@ -202,6 +241,16 @@ def test_apply_adds_to_each_row_what_its_own_task_makes_of_it(
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
+def test_apply_takes_factors_as_transposed(place: tuple[Backend, str], subset: str) -> None:
+    backend, device = place
+    case = low_rank(67, 131, BANDS["all widths"], *SUBSETS[subset])
+    x, y = random((9, 67)).to(device), torch.zeros(9, 131, device=device)
+    backend.apply(x, [Share(case.packed(device), slice(None), transposed=True)], y)
+    plain = x.double().cpu().numpy()
+    close(y, plain @ case.delta(), np.abs(plain) @ case.magnitude())
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
 def test_gather_adds_the_rows_of_each_ones_own_task(place: tuple[Backend, str], subset: str) -> None:
     backend, device = place
     made, factors = tasks(subset, device)
@@ -229,6 +278,34 @@ def test_one_task_for_all_rows_of_any_shape(place: tuple[Backend, str], case: Ca
     rows = torch.zeros(len(ids), case.columns, device=device)
     backend.gather(ids, [Share(case.packed(device), slice(None))], rows)
     close(rows, case.delta(), case.magnitude())
+
+
+def test_batches_and_matrices_of_many_tiles(place: tuple[Backend, str]) -> None:
+    backend, device = place
+    made = [low_rank(200, 1030, bands, cols=cols, seed=7) for bands, cols in ((((40, 2),), None), (((3, 8),), 700))]
+    factors = [case.packed(device) for case in made]
+    x, y = random((230, 1030)).to(device), random((230, 200), seed=2).to(device)
+    expected, magnitude = y.double().cpu().numpy(), np.zeros((230, 200))
+    batch = [Share(factors[0], slice(70, 210)), Share(factors[1], torch.arange(69, -1, -1, device=device))]
+    for case, rows in zip(made, (slice(70, 210), slice(0, 70)), strict=True):
+        some = x[rows].double().cpu().numpy()
+        expected[rows] += some @ case.delta().T
+        magnitude[rows] = np.abs(some) @ case.magnitude().T
+    backend.apply(x, batch, y)
+    close(y, expected, magnitude)
+
+
+def test_strided_inputs_and_results_of_a_batch(place: tuple[Backend, str]) -> None:
+    backend, device = place
+    case = low_rank(67, 131, BANDS["all widths"], rows=37)
+    wide = torch.zeros(134, 9, device=device)
+    x, y = random((131, 9)).to(device).T, wide[::2].T
+    backend.apply(x, [Share(case.packed(device), slice(1, None, 2))], y)
+    expected, magnitude = np.zeros((9, 67)), np.zeros((9, 67))
+    some = x[1::2].double().cpu().numpy()
+    expected[1::2], magnitude[1::2] = some @ case.delta().T, np.abs(some) @ case.magnitude().T
+    close(y, expected, magnitude)
+    assert wide[1::2].count_nonzero() == 0
 
 
 def test_a_batch_without_rows(place: tuple[Backend, str]) -> None:
