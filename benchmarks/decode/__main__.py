@@ -4,6 +4,8 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +28,24 @@ RUNS: dict[str, Callable[[], list[dict[str, Any]]]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the parts that are asked for, and print all that is known by then; see ``--help``."""
     options = _parse(argv)
-    torch.set_num_threads(options.threads)
     place = HERE / "result.json"
     known: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {}
     for part in options.parts:
         print(f"{part} ...", file=sys.stderr, flush=True)
-        known[part] = {**circumstances(), "threads": torch.get_num_threads(), "rows": RUNS[part]()}
+        # Each in a process of its own: what one part leaves in memory would be another's.
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            rows = pool.submit(_run, part, options.threads).result()
+        known[part] = {**circumstances(), "threads": options.threads, "rows": rows}
         if options.record:
             place.write_text(json.dumps(known, indent=1) + "\n")
             (HERE / "RESULT.md").write_text(markdown(known))
     print(markdown({part: known[part] for part in PARTS if part in known}))
     return 0
+
+
+def _run(part: str, threads: int) -> list[dict[str, Any]]:
+    torch.set_num_threads(threads)
+    return RUNS[part]()
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
