@@ -3,26 +3,17 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from benchmarks.decode import matrix, resident, side, switch
+from benchmarks.decode import parts
 from benchmarks.decode.report import PARTS, markdown
 from benchmarks.demo.report import circumstances
 
 HERE = Path(__file__).parent
-RUNS: dict[str, Callable[[], list[dict[str, Any]]]] = {
-    "matrix": matrix.rows,
-    "switch": switch.switch_rows,
-    "checkpoint": switch.checkpoint_rows,
-    "side": side.rows,
-    "resident": lambda: [resident.row()],
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,18 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{part} ...", file=sys.stderr, flush=True)
         # Each in a process of its own: what one part leaves in memory would be another's.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            rows = pool.submit(_run, part, options.threads).result()
+            rows = pool.submit(parts.run, part, options.threads).result()
         known[part] = {**circumstances(), "threads": options.threads, "rows": rows}
         if options.record:
             place.write_text(json.dumps(known, indent=1) + "\n")
             (HERE / "RESULT.md").write_text(markdown(known))
     print(markdown({part: known[part] for part in PARTS if part in known}))
     return 0
-
-
-def _run(part: str, threads: int) -> list[dict[str, Any]]:
-    torch.set_num_threads(threads)
-    return RUNS[part]()
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
