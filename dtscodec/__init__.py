@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dtscodec.codec.pack import Pack as open
     from dtscodec.codec.size import Size as Size
     from dtscodec.errors import DtsError as DtsError
+    from dtscodec.hub.push import push as push
     from dtscodec.runtime.apply import apply_ as apply_
     from dtscodec.runtime.attach import Attached as Attached
     from dtscodec.runtime.attach import attach as attach
@@ -53,6 +54,7 @@ __all__ = [
     "encode",
     "from_pretrained",
     "open",
+    "push",
 ]
 
 _HOMES = {
@@ -75,6 +77,7 @@ _HOMES = {
     "decode": "dtscodec.codec.decode",
     "encode": "dtscodec.codec.encode",
     "from_pretrained": "dtscodec.runtime.pretrained",
+    "push": "dtscodec.hub.push",
 }
 
 

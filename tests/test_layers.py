@@ -13,7 +13,7 @@ from tests.support import ROOT
 PACKAGE = ROOT / "dtscodec"
 
 # Lowest first; a room may import itself and the rooms below it.
-ROOMS = ["errors", "format", "kernels", "remote", "checkpoints", "codec", "behaviour", "runtime", "cli"]
+ROOMS = ["errors", "format", "kernels", "remote", "checkpoints", "codec", "behaviour", "runtime", "hub", "cli"]
 NO_TORCH = ["errors", "format", "remote"]
 
 
@@ -114,6 +114,7 @@ PUBLIC = [
     "encode",
     "from_pretrained",
     "open",
+    "push",
 ]
 
 

@@ -60,6 +60,7 @@ def dtype_code(dtype: "torch.dtype") -> DType:
         raise CheckpointError(f"expected a dtype that safetensors knows, got {dtype}") from None
 
 
+@functools.cache
 def torch_dtype(code: DType) -> "torch.dtype":
     """The torch dtype of a code; the inverse of `dtype_code`.
 

@@ -31,7 +31,7 @@ def find_base(pack: Pack) -> str | None:
     for directory in _around(pack):
         folder = read_folder(directory)
         if folder is not None and folder.base is not None:
-            return str(directory / folder.base)
+            return folder.base if folder.base.startswith("hf://") else str(directory / folder.base)
     if reference is None or reference.repo is None:
         return None
     return f"hf://{reference.repo}" + (f"@{reference.revision}" if reference.revision else "")

@@ -2,9 +2,10 @@
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from dtscodec.errors import CheckpointError, PackNotFoundError
 from dtscodec.format.canonical import Json
@@ -19,11 +20,12 @@ INDEX_NAME = "dtscodec.json"
 
 @dataclass(frozen=True, slots=True)
 class ListedPack:
-    """A pack of a directory: its file relative to the directory, size in bytes and id."""
+    """A pack of a directory: its file relative to the directory, size in bytes, id, and figures about its quality."""
 
     file: str
     size: int
     id: str
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,31 +37,34 @@ class Folder:
     packs : dict
         By task.
     base : str or None
-        Path of the base relative to the directory, if it lies within.
+        Path of the base relative to the directory, if it lies within, or its name on the Hub, `hf://user/repo@commit`.
     """
 
     packs: dict[str, ListedPack]
     base: str | None = None
 
     def __post_init__(self) -> None:
-        for path in [pack.file for pack in self.packs.values()] + ([self.base] if self.base else []):
+        within = [self.base] if self.base and not self.base.startswith("hf://") else []
+        for path in [pack.file for pack in self.packs.values()] + within:
             if Path(path).is_absolute() or ".." in Path(path).parts:
                 raise ValueError(f"expected paths within the directory, got {path!r:.80}")
 
 
 def write_folder(directory: Path, folder: Folder) -> None:
     """Write `dtscodec.json`; the inverse of `read_folder`."""
-    document: dict[str, Json] = {
+    with new_file(directory / INDEX_NAME, force=True) as file:
+        file.write(folder_text(folder).encode())
+
+
+def folder_text(folder: Folder) -> str:
+    """The text of `dtscodec.json`; the inverse of `parse_folder`."""
+    document: dict[str, Any] = {
         "version": 1,
-        "packs": {
-            task: {"file": pack.file, "size": pack.size, "id": pack.id} for task, pack in sorted(folder.packs.items())
-        },
+        "packs": {task: _listing(pack) for task, pack in sorted(folder.packs.items())},
     }
     if folder.base is not None:
         document["base"] = folder.base
-    text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    with new_file(directory / INDEX_NAME, force=True) as file:
-        file.write(text.encode())
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def read_folder(directory: Path) -> Folder | None:
@@ -75,6 +80,17 @@ def read_folder(directory: Path) -> Folder | None:
         if not path.is_file():
             return None
         data = path.read_bytes()
+    return parse_folder(data, str(path))
+
+
+def parse_folder(data: bytes, where: str) -> Folder:
+    """Parse `dtscodec.json`; the inverse of `folder_text`.
+
+    Raises
+    ------
+    CheckpointError
+        It is not what it should be.
+    """
     try:
         fields = Fields(json.loads(data), INDEX_NAME)
         if fields.take("version", int) != 1:
@@ -82,12 +98,20 @@ def read_folder(directory: Path) -> Folder | None:
         packs = {task: _listed(item) for task, item in fields.take("packs", dict).items()}
         return Folder(packs, fields.take("base", str, None))
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: expected an index of packs, got a file with: {error}") from error
+        raise CheckpointError(f"{where}: expected an index of packs, got a file with: {error}") from error
 
 
 def _listed(item: Json) -> ListedPack:
     fields = Fields(item, "a pack")
-    return ListedPack(fields.take("file", str), fields.take("size", int), fields.take("id", str))
+    figures = fields.take("figures", dict, {})
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in figures.values()):
+        raise ValueError(f"expected numbers as figures, got {figures!r:.80}")
+    return ListedPack(fields.take("file", str), fields.take("size", int), fields.take("id", str), figures)
+
+
+def _listing(pack: ListedPack) -> dict[str, Any]:
+    listing = {"file": pack.file, "size": pack.size, "id": pack.id}
+    return listing | ({"figures": dict(pack.figures)} if pack.figures else {})
 
 
 def pack_place(source: str | os.PathLike[str]) -> Path:

@@ -40,7 +40,7 @@ def reconstruct(
     """
     entry = tensor.entry
     for loaded in tensor.blocks:
-        part = out[row_span(entry.spec, entry.columns, loaded.row, loaded.block.height)]
+        part = _part(out, row_span(entry.spec, entry.columns, loaded.row, loaded.block.height))
         if isinstance(loaded.payload, Packed):
             _write_coded(part, entry, loaded, read_base, backend, holds_base)
         elif loaded.payload is not None:
@@ -105,4 +105,8 @@ def _write_values(base: Tensor, values: PackedValues, out: Tensor) -> None:
 def _rows(base: BaseRows, height: int, columns: int, read_base: ReadBase) -> tuple[TensorSpec, Tensor]:
     """Spec of a base tensor and the bytes of some of its rows, which `check_fit` has found there."""
     spec, data = read_base(base.name)
-    return spec, data[row_span(spec, columns, base.first, height)]
+    return spec, _part(data, row_span(spec, columns, base.first, height))
+
+
+def _part(data: Tensor, span: slice) -> Tensor:
+    return data if not span.start and span.stop == len(data) else data[span]

@@ -63,10 +63,10 @@ _kept = threading.local()
 
 def _scratch(count: int, dtype: torch.dtype) -> Tensor:
     """Memory for the products of this thread: fresh memory costs more than a small product, a fault for each page."""
-    if count > PIECE or dtype != torch.float32 or torch.get_num_threads() > 1:
+    if dtype != torch.float32 or count > PIECE * torch.get_num_threads():
         return torch.empty(count, dtype=dtype)
-    if not hasattr(_kept, "memory"):
+    if len(getattr(_kept, "memory", ())) < count:
         with torch.inference_mode(False):  # Else it could not be written outside of it.
-            _kept.memory = torch.empty(PIECE)
+            _kept.memory = torch.empty(PIECE * torch.get_num_threads())
     memory: Tensor = _kept.memory[:count]
     return memory

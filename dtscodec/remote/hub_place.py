@@ -115,11 +115,7 @@ class HubPlace:
 
     def local(self) -> Path:
         """The file in the client's cache, fetched if it is not there; a fetch that was cut off goes on."""
-        from huggingface_hub import hf_hub_download
-
-        return self.cached() or Path(
-            hf_hub_download(self.repo, self.path, revision=self.commit, library_name=NAME, library_version=_version())
-        )
+        return self.cached() or Path(hub_api().hf_hub_download(self.repo, self.path, revision=self.commit))
 
 
 def hub_place(name: str) -> HubPlace:
@@ -159,21 +155,17 @@ class _Files:
 
     def cat_file(self, name: str, start: int, end: int) -> bytes:
         """Bytes of a range; the client tries again where that helps."""
-        from huggingface_hub import constants, hf_hub_url
-        from huggingface_hub.utils import (  # type: ignore[attr-defined]
-            build_hf_headers,
-            hf_raise_for_status,
-            http_backoff,
-        )
+        from huggingface_hub import constants, hf_hub_url, hf_raise_for_status
+        from huggingface_hub.utils import build_hf_headers, http_backoff  # type: ignore[attr-defined]
 
-        headers = {
-            **build_hf_headers(library_name=NAME, library_version=_version()),
-            "Range": f"bytes={start}-{end - 1}",
-        }
-        url = hf_hub_url(self._repo, name, revision=self._commit)
-        response = http_backoff("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
+        api = hub_api()
+        headers = build_hf_headers(token=api.token, library_name=NAME, library_version=api.library_version)
+        url = hf_hub_url(self._repo, name, revision=self._commit, endpoint=api.endpoint)
+        wanted = {**headers, "Range": f"bytes={start}-{end - 1}"}
+        response = http_backoff("GET", url, headers=wanted, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
         hf_raise_for_status(response)
-        return response.content if response.status_code == 206 else response.content[start:end]
+        content: bytes = response.content
+        return content if response.status_code == 206 else content[start:end]
 
     def open(self, name: str, mode: str = "rb", cache_type: str = "none") -> BinaryIO:
         """The file as a stream."""
@@ -202,24 +194,26 @@ class _Stream(io.RawIOBase):
         return len(data)
 
 
-def _api() -> Any:
+def hub_api() -> Any:
+    """The client, which says who we are."""
     from huggingface_hub import HfApi
 
-    return HfApi(library_name=NAME, library_version=_version())
-
-
-def _version() -> str:
     from dtscodec import __version__
 
-    return __version__
+    return HfApi(library_name=NAME, library_version=__version__)
+
+
+def forget() -> None:
+    """Forget what the Hub said, so that branches are looked up again."""
+    _commit.cache_clear()
+    _names.cache_clear()
+    _known.clear()
 
 
 @lru_cache
 def _commit(repo: str, revision: str | None) -> str:
     """The commit that a branch, tag or commit names, asked once in the life of a process; offline as last seen."""
-    from huggingface_hub import resolve_revision
-
-    return str(resolve_revision(repo, revision=revision).resolved)
+    return str(hub_api().resolve_revision(repo, revision=revision).resolved)
 
 
 _known: dict[HubPlace, Any] = {}
@@ -229,7 +223,7 @@ _known: dict[HubPlace, Any] = {}
 def _entry(place: HubPlace) -> Any:
     """What the Hub says of a path: a file, a directory, or None."""
     if place not in _known:
-        found = _api().get_paths_info(place.repo, place.path, revision=place.commit)
+        found = hub_api().get_paths_info(place.repo, place.path, revision=place.commit)
         _known[place] = found[0] if found else None
     return _known[place]
 
@@ -254,7 +248,7 @@ def _names(directory: HubPlace) -> tuple[str, ...]:
     if _is_offline():
         folder = _snapshot(directory) / directory.path
         return tuple(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else ()
-    tree = _api().list_repo_tree(directory.repo, directory.path or None, revision=directory.commit)
+    tree = hub_api().list_repo_tree(directory.repo, directory.path or None, revision=directory.commit)
     _known.update({HubPlace(directory.repo, directory.commit, entry.path): entry for entry in tree})
     inside = (place for place in _known if place.path and place.parent == directory)
     return tuple(sorted(place.name for place in inside if _known[place] is not None))

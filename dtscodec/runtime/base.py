@@ -89,7 +89,7 @@ class RunningBase:
     def read(self, name: str, slot: Slot | None, device: torch.device) -> tuple[TensorSpec, Tensor]:
         """The same of a tensor that was kept."""
         spec, data = self._kept[slot or name]
-        return spec, data.to(device)
+        return spec, data if data.device == device else data.to(device)
 
     def original(self, slot: Slot) -> Tensor | None:
         """What the model itself had in a slot, if that is kept: uint8 [nbytes]."""

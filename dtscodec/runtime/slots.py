@@ -30,7 +30,7 @@ class Slot:
     def __init__(self, name: str, tensor: Tensor) -> None:
         self.name = name
         self.owners: list[tuple[nn.Module, str]] = []
-        self._memory = memory_of(tensor)
+        self._memory = tensor.data_ptr(), tensor.dtype, tensor.shape
 
     @property
     def tensor(self) -> Tensor:
@@ -43,7 +43,7 @@ class Slot:
         """
         for module, attribute in self.owners:
             tensor: Tensor = getattr(module, attribute)
-            if memory_of(tensor) != self._memory:
+            if (tensor.data_ptr(), tensor.dtype, tensor.shape) != self._memory:
                 raise ModelMismatchError(
                     f"{self.name}: expected the tensor that the model had, got another one; after .to(), .half() and "
                     "the like take the packs off and put them on again"

@@ -69,6 +69,7 @@ class Switcher:
     ) -> None:
         self._lock = threading.RLock()
         self._slots = slots_of(model)
+        self._devices = {slot: slot.device for slot in self._slots.values()}
         self._tasks: dict[str, Resident] = {}
         self._originals: dict[Slot, Tensor] = {}
         self._active: str | None = None
@@ -180,37 +181,45 @@ class Switcher:
         with writing(slots):
             try:
                 for slot in slots:
-                    held = slot in new.changes and self._restore_rows(slot, old, new)
-                    self._fill(slot, new, held)
+                    self._change(slot, old, new)
             except BaseException:
                 for slot in slots:
-                    self._fill(slot, old)
+                    self._write(slot, old, holds_base=False)
                 raise
 
-    def _fill(self, slot: Slot, resident: Resident, holds_base: bool = False) -> None:
-        """Write what a task has in a slot, or what the model had there itself."""
-        if slot in resident.changes:
-            change = resident.changes[slot]
-            write(slot, change, lambda name: self._base.read(name, resident.bases[name], slot.device), holds_base)
-        else:
-            slot.tensor.copy_(self._original(slot))
-
-    def _restore_rows(self, slot: Slot, old: Resident, new: Resident) -> bool:
-        """Bring the base back where only the old task changes rows; False if either task may change all."""
-        to_write = new.coded_rows(slot)
-        if to_write is None:
-            return False
+    def _change(self, slot: Slot, old: Resident, new: Resident) -> None:
+        """Bring a slot from one task to another; where tasks change some rows only, only those are written."""
+        to_write = new.coded_rows(slot) if slot in new.changes else None
+        written = old.coded_rows(slot) if slot in old.changes else None
+        if slot in new.changes and (to_write is None or (slot in old.changes and written is None)):
+            self._write(slot, new, holds_base=False)
+            return
         if slot in old.changes:
-            written = old.coded_rows(slot)
-            if written is None:
-                return False
-            tensor = slot.tensor
+            self._restore(slot, written, to_write)
+        if slot in new.changes:
+            self._write(slot, new, holds_base=True)
+
+    def _write(self, slot: Slot, resident: Resident, holds_base: bool) -> None:
+        """Write what a task has in a slot, or what the model had there itself."""
+        if slot not in resident.changes:
+            self._restore(slot, None, None)
+            return
+        change = resident.changes[slot]
+        write(slot, change, lambda name: self._base.read(name, resident.bases[name], self._devices[slot]), holds_base)
+
+    def _restore(self, slot: Slot, written: Tensor | None, to_write: Tensor | None) -> None:
+        """Bring back what the model had in a slot: in the rows that were written (None: all) and will not be again."""
+        tensor, original = slot.tensor, self._original(slot)
+        if written is None:
+            tensor.copy_(original)
+            return
+        rows = written.long()
+        if to_write is not None:
             stays = torch.zeros(len(tensor), dtype=torch.bool, device=tensor.device)
-            stays[written.long()] = True
+            stays[rows] = True
             stays[to_write.long()] = False
             rows = stays.nonzero()[:, 0]
-            tensor.index_copy_(0, rows, self._original(slot).index_select(0, rows))
-        return True
+        tensor.index_copy_(0, rows, original.index_select(0, rows))
 
     def _original(self, slot: Slot) -> Tensor:
         tensor = slot.tensor

@@ -75,6 +75,9 @@ class Path(ABC):
         if not is_additive(change.entry):
             return self.whole(resident, change).to(wide) - own.to(wide)
         height, columns = change.entry.spec.matrix(change.entry.split)
+        payload = change.blocks[0].payload
+        if isinstance(payload, PackedValues) and payload.is_whole and len(change.blocks) == 1:
+            return unpack_values(payload).to(wide).view(change.entry.spec.shape)
         delta = torch.zeros(height, columns, dtype=wide, device=self.device)
         for block in change.blocks:
             add_delta(block, delta[block.row : block.row + block.block.height])

@@ -1,0 +1,88 @@
+"""``dtscodec push``: packs -> a repository of the Hub."""
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+from dtscodec.cli import arguments, show
+from dtscodec.cli.progress import progress_bar
+
+
+def add_to(commands: "arguments.Subparsers") -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "push",
+        help="put packs into a repository of the Hugging Face Hub",
+        description="Check packs and put what is new of them into a repository of the Hub, in one commit, with an "
+        "index and a page that tells of them.",
+        epilog="Who you are comes from 'hf auth login' or HF_TOKEN. Of a README that is there only the marked part and "
+        "the metadata change.",
+    )
+    parser.add_argument("source", metavar="DIR_OR_PACK", help="what 'encode -o DIR' made, or one pack")
+    parser.add_argument("repo", metavar="USER/REPO", type=_repo)
+    parser.add_argument("--base", metavar="hf://USER/REPO", help="the base, for packs that do not remember it")
+    parser.add_argument(
+        "--figures",
+        metavar="TASK=FILE",
+        type=_figures,
+        action="append",
+        default=[],
+        help="what 'compare --json' printed of a task, for the page; may be repeated",
+    )
+    parser.add_argument("--revision", metavar="BRANCH", help="the branch (default: main)")
+    parser.add_argument("--private", action="store_true", help="a repository that is made is private")
+    parser.add_argument("--message", help="of the commit")
+    parser.add_argument("--dry-run", action="store_true", help="change nothing, show what would be")
+    arguments.add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    from dtscodec.hub.push import push
+    from dtscodec.hub.repository import read_figures
+
+    figures = {task: read_figures(path) for task, path in options.figures}
+    with progress_bar("check", _bytes(Path(options.source))) as progress:
+        done = push(
+            options.source,
+            options.repo,
+            base=options.base,
+            figures=figures,
+            revision=options.revision,
+            private=options.private,
+            message=options.message,
+            dry_run=options.dry_run,
+            progress=progress,
+        )
+    if options.json:
+        show.facts({**asdict(done), "dry_run": options.dry_run})
+        return
+    lines = [f"{path}  {show.size(size)}" for path, size in sorted(done.files.items())]
+    same = f"{len(done.unchanged)} packs are there already" if done.unchanged else ""
+    if not done.files:
+        end = "nothing to do"
+    elif options.dry_run:
+        end = f"{len(done.files)} files would go to {done.repo}"
+    else:
+        end = f"{len(done.files)} files: {done.url}"
+    show.lines(*lines, "; ".join(filter(None, [same, end])))
+
+
+def _bytes(source: Path) -> int:
+    files = source.rglob("*.safetensors") if source.is_dir() else [source]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _repo(text: str) -> str:
+    name = text.removeprefix("hf://").strip("/")
+    if name.count("/") != 1 or "@" in name or not all(name.split("/")):
+        raise argparse.ArgumentTypeError(f"expected USER/REPO, got {text!r}")
+    return name
+
+
+def _figures(text: str) -> tuple[str, Path]:
+    task, equals, file = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"expected TASK=FILE, got {text!r}")
+    return task, Path(file)

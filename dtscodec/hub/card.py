@@ -1,0 +1,109 @@
+"""The page of a repository: metadata that the Hub reads, a part that tells of the packs, and what its owner wrote."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dtscodec.codec.folder_index import Folder, ListedPack
+
+BEGIN, END = "<!-- dtscodec: written by `dtscodec push`, between these lines -->", "<!-- dtscodec: end -->"
+
+_HEADS = {
+    "relative_error": "error",
+    "kl": "KL",
+    "agreement": "agrees",
+    "accuracy_fine_tune": "accuracy, fine-tune",
+    "accuracy": "accuracy, decoded",
+}
+_SHARES = ("agreement", "accuracy", "accuracy_fine_tune")
+
+
+def card_text(repo: str, folder: Folder, before: str | None = None) -> str:
+    """The README of a repository.
+
+    Parameters
+    ----------
+    repo : str
+        `user/name`.
+    folder : Folder
+        What the repository will hold.
+    before : str, optional
+        The README that is there; what is not ours in it stays.
+    """
+    from huggingface_hub import ModelCard
+
+    title = f"---\n---\n\n# {repo.partition('/')[2]}\n\n{BEGIN}\n{END}\n"
+    card: Any = ModelCard(before if before is not None else title, ignore_metadata_errors=True)
+    for key, value in _metadata(folder).items():
+        setattr(card.data, key, value)
+    card.data.tags = sorted({*(card.data.tags or []), "dtscodec", "compressed", "delta"})
+    part = f"{BEGIN}\n{_part(repo, folder)}{END}"
+    card.text = _replaced(card.text, part)
+    return str(card)
+
+
+def _metadata(folder: Folder) -> dict[str, Any]:
+    """What the Hub reads. A pack needs its base to run, as an adapter does."""
+    data: dict[str, Any] = {"library_name": "dtscodec"}
+    if folder.base and folder.base.startswith("hf://"):
+        data |= {"base_model": folder.base.removeprefix("hf://").partition("@")[0], "base_model_relation": "adapter"}
+    return data
+
+
+def _replaced(text: str, part: str) -> str:
+    before, begin, rest = text.partition(BEGIN)
+    if not begin or END not in rest:
+        return f"{text.rstrip()}\n\n{part}\n"
+    return before + part + rest.partition(END)[2]
+
+
+def _part(repo: str, folder: Folder) -> str:
+    tasks = sorted(folder.packs)
+    first = tasks[0]
+    base = folder.base or "BASE"
+    return f"""
+Fine-tunes as [dtscodec](https://pypi.org/project/dtscodec/) packs: each is what differs from
+{_base_link(folder.base)}, in a fraction of its size.
+
+{_table(folder.packs)}
+
+```
+pip install dtscodec
+dtscodec decode hf://{repo}/{first} -o {first}/       # plain weights
+```
+
+```python
+import dtscodec
+
+model = dtscodec.from_pretrained("{base}", "hf://{repo}/{first}")  # a model of transformers
+dtscodec.apply_(model_of_the_base, "hf://{repo}/{first}")  # into one that holds the base
+```
+"""
+
+
+def _base_link(base: str | None) -> str:
+    if base is None:
+        return "its base"
+    if not base.startswith("hf://"):
+        return f"the base in `{base}`"
+    repo, _, revision = base.removeprefix("hf://").partition("@")
+    return f"[{repo}](https://huggingface.co/{repo}) at `{revision[:12] or 'main'}`"
+
+
+def _table(packs: Mapping[str, ListedPack]) -> str:
+    known = [name for name in _HEADS if any(name in pack.figures for pack in packs.values())]
+    head = ["task", "size", *(_HEADS[name] for name in known)]
+    rows = [
+        [f"`{task}`", f"{pack.size:,} bytes", *(_figure(name, pack.figures.get(name)) for name in known)]
+        for task, pack in sorted(packs.items())
+    ]
+    return "\n".join(map(_row, [head, ["---"] * len(head), *rows]))
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _figure(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.1%}".replace("%", " %") if name in _SHARES else f"{value:.3g}"

@@ -1,0 +1,219 @@
+"""Local packs -> a repository of the Hub, in one commit."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from dtscodec.codec.folder_index import Folder, parse_folder
+from dtscodec.errors import ConfigError
+from dtscodec.hub.card import card_text
+from dtscodec.hub.repository import INDEX, README, LocalPack, index_of, local_packs, small_files
+from dtscodec.remote.failures import read_errors, write_errors
+from dtscodec.remote.hub_place import HubPlace, hub_api, hub_place
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """What a push changes, or changed.
+
+    Parameters
+    ----------
+    repo : str
+    files : dict
+        Paths in the repository and the sizes of what is new there.
+    unchanged : tuple of str
+        Tasks whose packs are there already.
+    url : str or None
+        Of the commit; None if nothing was, or is to be, committed.
+    """
+
+    repo: str
+    files: dict[str, int]
+    unchanged: tuple[str, ...]
+    url: str | None = None
+
+
+def push(
+    source: str | Path,
+    repo: str,
+    *,
+    base: str | None = None,
+    figures: Mapping[str, Mapping[str, float]] | None = None,
+    revision: str | None = None,
+    private: bool = False,
+    message: str | None = None,
+    dry_run: bool = False,
+    progress: Callable[[int], None] = lambda size: None,
+) -> Push:
+    """Put packs into a repository of the Hub: one commit, or none if all is there already.
+
+    Parameters
+    ----------
+    source : path
+        A directory of packs as `dtscodec encode ... -o DIR` makes it, or one pack.
+    repo : str
+        `user/name`. It is made if it is not there. Packs of other tasks that it holds stay.
+    base : str, optional
+        The Hub's name of the base, `hf://user/repo[@revision]`, for packs that do not remember it.
+    figures : mapping, optional
+        By task, numbers about its quality for the page (see `dtscodec.hub.repository.read_figures`).
+    revision : str, optional
+        The branch; by default the main one.
+    private : bool
+        Whether a repository that is made is private.
+    message : str, optional
+        Of the commit.
+    dry_run : bool
+        Change nothing; say what would be.
+    progress : callable
+        Told the bytes of each pack that was checked.
+
+    Raises
+    ------
+    ConfigError
+        The base is not known, or packs are of different ones.
+    BaseMismatchError
+        The base lacks what a pack needs.
+    OutputError
+        The Hub does not take it; the repository is as it was.
+    CheckpointError, PackNotFoundError, FormatError
+        There are no packs, or one is damaged.
+    """
+    packs = local_packs(Path(source), figures or {})
+    for pack in packs:
+        progress(pack.listed.size)
+    where = cast(Path, f"hf://{repo}" + (f"@{revision}" if revision else ""))
+    with write_errors(where):
+        there = _Remote.look(repo, revision)
+        known = there.folder()
+        folder = index_of(known, packs, _base_of(packs, base, known))
+        operations = _changes(there, folder, packs)
+    unchanged = tuple(pack.task for pack in packs if pack.listed.file not in operations)
+    sizes = {path: len(data) if isinstance(data, bytes) else data.stat().st_size for path, data in operations.items()}
+    if dry_run or not operations:
+        return Push(repo, sizes, unchanged)
+    with write_errors(where):
+        url = _commit(there, operations, revision, private, message or _message(packs, unchanged))
+    return Push(repo, sizes, unchanged, url)
+
+
+class _Remote:
+    """A repository as it is: its commit, if it is there, and small files."""
+
+    def __init__(self, repo: str, commit: str | None) -> None:
+        self.repo, self.commit = repo, commit
+
+    @classmethod
+    def look(cls, repo: str, revision: str | None) -> "_Remote":
+        """Ask the Hub; a repository, or a branch, that is not there will be made."""
+        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+        try:
+            return cls(repo, hub_api().repo_info(repo, revision=revision).sha)
+        except (RepositoryNotFoundError, RevisionNotFoundError):
+            return cls(repo, None)
+
+    def file(self, path: str) -> bytes | None:
+        """A file's content; None if there is no such file."""
+        place = HubPlace(self.repo, self.commit, path) if self.commit else None
+        return place.read_bytes() if place and place.is_file() else None
+
+    def folder(self) -> Folder | None:
+        """Its index."""
+        data = self.file(INDEX)
+        return None if data is None else parse_folder(data, f"hf://{self.repo}/{INDEX}")
+
+
+def _base_of(packs: list[LocalPack], named: str | None, known: Folder | None) -> str | None:
+    """The Hub's name of the base of all packs, at a commit."""
+    needs = [pack for pack in packs if pack.base_digest is not None]
+    found = {pack.base for pack in needs if pack.base} if named is None else {named}
+    if len(found) > 1:
+        raise ConfigError(
+            f"expected packs of one base, got {' and '.join(sorted(found))}; push them to repositories of their own"
+        )
+    if not needs:
+        return None
+    if not found and known is not None and known.base:
+        found = {known.base}
+    if not found:
+        detail = "expected packs that remember their base on the Hub, got one that does not"
+        raise ConfigError(f"{needs[0].task}: {detail}; name it with --base hf://user/repo")
+    name = found.pop()
+    with read_errors(cast(Path, name)):
+        place = hub_place(name)
+    _check_base(place, needs)
+    return str(place)
+
+
+def _check_base(place: HubPlace, packs: list[LocalPack]) -> None:
+    """Raise BaseMismatchError unless a base has the tensors that packs need; their content is checked at use."""
+    from dtscodec.checkpoints.checkpoint import open_checkpoint
+    from dtscodec.codec.fit import check_fit
+    from dtscodec.codec.pack import Pack
+
+    with open_checkpoint(str(place)) as base:
+        for local in packs:
+            with Pack(local.path) as pack:
+                for entry in pack.index.tensors:
+                    for block in entry.blocks:
+                        check_fit(entry, block, base.specs, base.location)
+
+
+def _changes(there: _Remote, folder: Folder, packs: list[LocalPack]) -> dict[str, bytes | Path]:
+    """What differs from what is there."""
+    known = there.folder()
+    before = known.packs if known else {}
+    changes: dict[str, bytes | Path] = {
+        pack.listed.file: pack.path
+        for pack in packs
+        if pack.task not in before or before[pack.task].id != pack.listed.id
+    }
+    readme = there.file(README)
+    files = small_files(folder)
+    files[README] = card_text(there.repo, folder, readme.decode("utf-8", "replace") if readme else None).encode()
+    return changes | {path: data for path, data in files.items() if there.file(path) != data}
+
+
+def _commit(
+    there: _Remote, operations: Mapping[str, bytes | Path], revision: str | None, private: bool, message: str
+) -> str:
+    from huggingface_hub import CommitOperationAdd
+
+    api = hub_api()
+    if there.commit is None:
+        api.create_repo(there.repo, private=private, exist_ok=True)
+        if revision:
+            api.create_branch(there.repo, branch=revision, exist_ok=True)
+    with _quietly():
+        done: Any = api.create_commit(
+            there.repo,
+            [CommitOperationAdd(path, data) for path, data in operations.items()],
+            commit_message=message,
+            revision=revision,
+            parent_commit=there.commit,  # Somebody else's commit in between is refused, not overwritten.
+        )
+    return str(done.commit_url)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep the client from drawing bars of its own."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    was_off = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not was_off:
+            enable_progress_bars()
+
+
+def _message(packs: list[LocalPack], unchanged: tuple[str, ...]) -> str:
+    tasks = [pack.task for pack in packs if pack.task not in unchanged]
+    if not tasks:
+        return "Update the index and the page"
+    return f"Packs: {', '.join(tasks[:5])}" + (f" and {len(tasks) - 5} more" if len(tasks) > 5 else "")

@@ -1,0 +1,129 @@
+"""Local packs -> the files of a repository."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dtscodec.codec.folder import pack_path
+from dtscodec.codec.folder_index import Folder, ListedPack, folder_text, read_folder
+from dtscodec.codec.pack import Pack
+from dtscodec.errors import CheckpointError, ConfigError
+
+README, INDEX, CONFIG = "README.md", "dtscodec.json", "config.json"
+FIGURES = ("relative_error", "kl", "agreement", "accuracy", "accuracy_fine_tune")
+"""What a page tells of a pack, if it is known: from `dtscodec compare --json`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPack:
+    """A pack on this machine, every byte of it checked.
+
+    Parameters
+    ----------
+    task : str
+    path : Path
+    listed : ListedPack
+        As the repository's index will list it.
+    base : str or None
+        The Hub's name of the base that it remembers, if it does.
+    base_digest : str or None
+        Which base it needs.
+    parameters : int
+        Elements of the fine-tune.
+    """
+
+    task: str
+    path: Path
+    listed: ListedPack
+    base: str | None
+    base_digest: str | None
+    parameters: int
+
+
+def local_packs(source: Path, figures: Mapping[str, Mapping[str, float]]) -> list[LocalPack]:
+    """The packs of a directory that `dtscodec encode` made, or a single pack; each is checked.
+
+    Parameters
+    ----------
+    source : Path
+    figures : mapping
+        By task, numbers about its quality.
+
+    Raises
+    ------
+    CheckpointError
+        It is no directory of packs.
+    ConfigError
+        Figures of a task that is not there.
+    PackNotFoundError, FormatError
+        A pack is missing or damaged.
+    """
+    if source.is_dir():
+        folder = read_folder(source)
+        if folder is None or not folder.packs:
+            raise CheckpointError(f"{source}: expected a directory of packs with {INDEX}, or a pack, got neither")
+        packs = [_checked(source / listed.file, task) for task, listed in sorted(folder.packs.items())]
+    else:
+        packs = [_checked(source, None)]
+    if unknown := sorted(figures.keys() - {pack.task for pack in packs}):
+        raise ConfigError(f"figures: expected tasks among {[pack.task for pack in packs]}, got {unknown[0]!r}")
+    return [_with_figures(pack, figures.get(pack.task, {})) for pack in packs]
+
+
+def read_figures(path: Path) -> dict[str, float]:
+    """Numbers about a pack's quality, from what `dtscodec compare --json` printed.
+
+    Raises
+    ------
+    CheckpointError
+        It is something else.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+        found = {**document, **(document.get("behaviour") or {})}
+        return {name: float(found[name]) for name in FIGURES if isinstance(found.get(name), int | float)}
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: expected what 'dtscodec compare --json' prints, got '{error}'") from error
+
+
+def index_of(known: Folder | None, packs: list[LocalPack], base: str | None) -> Folder:
+    """The index of a repository after packs were added; those of the same task are replaced."""
+    listed = dict(known.packs) if known else {}
+    for pack in packs:
+        before = listed.get(pack.task)
+        same = before is not None and before.id == pack.listed.id
+        figures = {**(before.figures if before and same else {}), **pack.listed.figures}
+        listed[pack.task] = ListedPack(pack.listed.file, pack.listed.size, pack.listed.id, figures)
+    return Folder(listed, base or (known.base if known else None))
+
+
+def small_files(folder: Folder) -> dict[str, bytes]:
+    """The index, and a configuration: the Hub counts downloads of that."""
+    config: dict[str, Any] = {"library_name": "dtscodec", "packs": sorted(folder.packs)}
+    if folder.base:
+        config["base_model"] = folder.base
+    return {INDEX: folder_text(folder).encode(), CONFIG: (json.dumps(config, indent=2) + "\n").encode()}
+
+
+def _checked(path: Path, task: str | None) -> LocalPack:
+    with Pack(path) as pack:
+        for _ in pack.reader.check_all():
+            pass
+        name = task or pack.summary.task or path.name.partition(".")[0]
+        reference = pack.summary.base
+        base = f"hf://{reference.repo}@{reference.revision}" if reference and reference.repo else None
+        return LocalPack(
+            task=name,
+            path=path,
+            listed=ListedPack(pack_path(Path(), name).as_posix(), pack.size, pack.id),
+            base=base,
+            base_digest=reference.digest if reference else None,
+            parameters=sum(entry.spec.elements for entry in pack.index.tensors),
+        )
+
+
+def _with_figures(pack: LocalPack, figures: Mapping[str, float]) -> LocalPack:
+    listed = ListedPack(pack.listed.file, pack.listed.size, pack.listed.id, dict(figures))
+    return LocalPack(pack.task, pack.path, listed, pack.base, pack.base_digest, pack.parameters)

@@ -1,0 +1,51 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi, close_session, constants
+
+from tests.hub.server import LoopbackHub
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    """A server of one's own. In this process the client knows no other Hub, no token, and an empty cache.
+
+    What it read when it was imported, such as the endpoint of functions that need no `HfApi`, stays.
+    """
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with LoopbackHub().running() as running:
+        for name, value in {
+            "ENDPOINT": running.endpoint,
+            "HUGGINGFACE_CO_URL_TEMPLATE": f"{running.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
+            "HF_HUB_CACHE": f"{tmp_path}/hub_cache",
+            "HF_TOKEN_PATH": f"{tmp_path}/no_token",
+            "HF_HUB_DISABLE_TELEMETRY": True,
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_OFFLINE": False,
+        }.items():
+            monkeypatch.setattr(constants, name, value)
+        yield running
+    close_session()
+
+
+@pytest.fixture
+def api(hub: LoopbackHub) -> HfApi:
+    """The client of somebody who may write to `me/...`."""
+    return HfApi(endpoint=hub.endpoint, token="hf_me")
+
+
+@pytest.fixture
+def hub_environment(hub: LoopbackHub, tmp_path: Path) -> dict[str, str]:
+    """The environment of a subprocess that knows no Hub but this one; the client reads it when it is imported."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    return inherited | {
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": f"{tmp_path}/hf_home",
+        "HF_TOKEN": "hf_me",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "NO_PROXY": "127.0.0.1,localhost",
+    }
