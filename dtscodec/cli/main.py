@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from dtscodec import __version__
 from dtscodec.cli import compare, decode, encode, info, push, show, verify
 from dtscodec.errors import DtsError
+from dtscodec.remote import hub_place
 
 COMMANDS = (encode, decode, info, verify, compare, push)
 
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     # torch, which is not imported yet, takes large tensors as huge pages then: touching fresh memory is much faster.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    hub_place.is_command = True
     handlers = _catch_signals()
     try:
         options.run(options)

@@ -31,8 +31,10 @@ def card_text(repo: str, folder: Folder, before: str | None = None) -> str:
     """
     from huggingface_hub import ModelCard
 
-    title = f"---\n---\n\n# {repo.partition('/')[2]}\n\n{BEGIN}\n{END}\n"
-    card: Any = ModelCard(before if before is not None else title, ignore_metadata_errors=True)
+    text = before if before is not None else f"# {repo.partition('/')[2]}\n"
+    if not text.startswith("---"):
+        text = f"---\nlibrary_name: dtscodec\n---\n\n{text}"
+    card: Any = ModelCard(text, ignore_metadata_errors=True)
     for key, value in _metadata(folder).items():
         setattr(card.data, key, value)
     card.data.tags = sorted({*(card.data.tags or []), "dtscodec", "compressed", "delta"})

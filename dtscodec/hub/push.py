@@ -11,7 +11,7 @@ from dtscodec.errors import ConfigError
 from dtscodec.hub.card import card_text
 from dtscodec.hub.repository import INDEX, README, LocalPack, index_of, local_packs, small_files
 from dtscodec.remote.failures import read_errors, write_errors
-from dtscodec.remote.hub_place import HubPlace, hub_api, hub_place
+from dtscodec.remote.hub_place import WAIT_SECONDS, HubPlace, hub_api, hub_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class _Remote:
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
         try:
-            return cls(repo, hub_api().repo_info(repo, revision=revision).sha)
+            return cls(repo, hub_api().repo_info(repo, revision=revision, timeout=WAIT_SECONDS).sha)
         except (RepositoryNotFoundError, RevisionNotFoundError):
             return cls(repo, None)
 

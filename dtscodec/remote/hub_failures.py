@@ -10,6 +10,8 @@ def told(error: BaseException) -> tuple[str, str] | None:
     """A reason of a few words, and what to do about it; None if the error is not the client's own."""
     from huggingface_hub import errors
 
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:  # So it tells of uploads.
+        return told(error.__cause__)
     of_kind: tuple[tuple[type[BaseException], str, str], ...] = (
         (errors.GatedRepoError, "a gated repository", f"ask for access on its page, then {LOG_IN}"),
         (errors.DisabledRepoError, "a repository that is disabled", "ask its owner"),
@@ -27,7 +29,11 @@ def told(error: BaseException) -> tuple[str, str] | None:
     for kind, reason, way_out in of_kind:
         if isinstance(error, kind):
             return reason, way_out
-    return _of_status(error) if isinstance(error, errors.HfHubHTTPError) else None
+    if isinstance(error, errors.HfHubHTTPError):
+        return _of_status(error)
+    if isinstance(error, errors.HTTPError):  # type: ignore[attr-defined]
+        return f"{' '.join(str(error).split())[:120] or type(error).__name__}", ONLINE
+    return None
 
 
 def _of_status(error: Any) -> tuple[str, str]:

@@ -18,6 +18,12 @@ SCHEME = "hf://"
 NAME = "dtscodec"
 """How we tell the Hub who we are."""
 
+WAIT_SECONDS = 30.0
+"""How long we wait for an answer of the Hub; the client itself would for ever."""
+
+is_command = False
+"""Whether this process is a command of ours, which never waits for ever."""
+
 _STREAM_BYTES = 2**16
 
 
@@ -196,10 +202,14 @@ class _Stream(io.RawIOBase):
 
 def hub_api() -> Any:
     """The client, which says who we are."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, get_session
 
     from dtscodec import __version__
 
+    if is_command:
+        get_session().timeout = (
+            WAIT_SECONDS  # One client serves the whole process; a program's own is not ours to change.
+        )
     return HfApi(library_name=NAME, library_version=__version__)
 
 
@@ -213,7 +223,22 @@ def forget() -> None:
 @lru_cache
 def _commit(repo: str, revision: str | None) -> str:
     """The commit that a branch, tag or commit names, asked once in the life of a process; offline as last seen."""
-    return str(hub_api().resolve_revision(repo, revision=revision).resolved)
+    api = hub_api()
+    cached_only = _is_offline() or not _answers(api, repo, revision)
+    return str(api.resolve_revision(repo, revision=revision, local_files_only=cached_only).resolved)
+
+
+def _answers(api: Any, repo: str, revision: str | None) -> bool:
+    """Whether the Hub answers at all. `resolve_revision` itself would wait for ever."""
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
+
+    try:
+        api.repo_info(repo, revision=revision, timeout=WAIT_SECONDS)
+    except HfHubHTTPError:
+        raise
+    except (HTTPError, ConnectionError):
+        return False
+    return True
 
 
 _known: dict[HubPlace, Any] = {}

@@ -22,7 +22,7 @@ from .helpers import TORCHLESS, one_of_each, random_bytes, spec_maps
 
 def test_dtype_codes_round_trip() -> None:
     for code in DTYPES - TORCHLESS:
-        dtype = torch_dtype(code)  # type: ignore[arg-type]
+        dtype = torch_dtype(code)
         assert dtype is not None
         assert dtype_code(dtype) == code
     with pytest.raises(CheckpointError, match="F6_E2M3"):
@@ -35,7 +35,7 @@ def test_dtype_codes_are_those_of_safetensors() -> None:
     from safetensors.torch import save
 
     for code in DTYPES - TORCHLESS - {"F4"}:
-        dtype = torch_dtype(code)  # type: ignore[arg-type]
+        dtype = torch_dtype(code)
         assert dtype is not None
         saved = save(
             {"w": torch.zeros(4, dtype=torch.uint8).view(dtype) if dtype.itemsize == 1 else torch.zeros(4, dtype=dtype)}
