@@ -13,7 +13,7 @@ from tests.support import ROOT
 PACKAGE = ROOT / "dtscodec"
 
 # Lowest first; a room may import itself and the rooms below it.
-ROOMS = ["errors", "format", "kernels", "remote", "checkpoints", "codec", "behaviour", "runtime", "cli"]
+ROOMS = ["errors", "format", "kernels", "remote", "checkpoints", "codec", "behaviour", "runtime", "report", "cli"]
 NO_TORCH = ["errors", "format", "remote"]
 
 

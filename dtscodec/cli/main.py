@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from dtscodec import __version__
-from dtscodec.cli import compare, decode, encode, info, show, verify
+from dtscodec.cli import compare, decode, encode, info, report, show, verify
 from dtscodec.errors import DtsError
 
-COMMANDS = (encode, decode, info, verify, compare)
+COMMANDS = (encode, decode, info, verify, compare, report)
 
 EPILOG = """\
 examples:
