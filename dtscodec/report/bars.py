@@ -24,8 +24,10 @@ def bar(parts: Mapping[str, int], whole: int, width: float, height: float = 12) 
             shapes.append(element("rect", title, class_=f"k{name}", x=begin, width=max(length, 0.75), height=height))
         begin += length
     described = ", ".join(f"{name} {count:,} bytes" for name, count in parts.items() if count) or "no bytes"
-    options = {"width": width, "height": height, "viewBox": f"0 0 {width:g} {height:g}"}
-    return element("svg", *shapes or [element("g")], role="img", aria_label=described, class_="bar", **options)
+    return element(
+        "svg", *shapes or [element("g")], role="img", aria_label=described, class_="bar", width=width, height=height,
+        viewBox=f"0 0 {width:g} {height:g}", preserveAspectRatio="none",
+    )  # fmt: skip
 
 
 def legend(entries: Sequence[tuple[str, str]]) -> Markup:

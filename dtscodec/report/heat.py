@@ -11,8 +11,11 @@ STEPS = 9
 """Steps of a scale; each is a class of the style sheet, so that it can be dark or light."""
 
 MAX_ROWS = 40
-_LABEL, _CHARACTER = 34, 6.4
+_LABEL, _CHARACTER = 28, 7.5
 _ROW, _GAP, _HEAD = 22, 26, 40
+_LEAST = 150
+"""Narrowest panel: its scale must fit."""
+
 _MOST, _TEXT = 34, 26
 """Widest cell, and narrowest that has a figure in it."""
 
@@ -46,18 +49,19 @@ def heat_maps(grid: Grid, measures: list[Measure]) -> Markup:
     groups = [*(grid.layers[label] for label in layers), *({0: grid.others[label]} for label in others)]
     margin = 10 + _CHARACTER * max((len(_short(label)) for label in rows.labels), default=0)
     columns = max(1, len(grid.columns))
-    beside = (WIDTH - margin - _GAP * (len(measures) - 1)) / len(measures) / columns
-    together = beside >= _TEXT
-    cell = min(_MOST, beside if together else (WIDTH - margin) / columns)
+    share = (WIDTH - margin - _GAP * (len(measures) - 1)) / len(measures)
+    together = share >= max(_LEAST, columns * _TEXT)
+    cell = min(_MOST, (share if together else WIDTH - margin) / columns)
+    panel = max(_LEAST, columns * cell) + _GAP
     height = rows.top(len(rows.labels)) + 34
     shapes: list[str] = []
     for position, measure in enumerate(measures):
-        left = margin + (position * (columns * max(cell, 26 if columns > 4 else 34) + _GAP) if together else 0)
+        left = margin + (position * panel if together else 0)
         top = 0 if together else position * height
         if position == 0 or not together:
             shapes.append(element("g", *_labels(rows, margin - 10), transform=f"translate(0 {top:g})"))
-        panel = _panel(grid.columns, rows, groups, measure, cell)
-        shapes.append(element("g", panel, transform=f"translate({left:.2f} {top:g})"))
+        shown = _panel(grid.columns, rows, groups, measure, cell)
+        shapes.append(element("g", shown, transform=f"translate({left:.2f} {top:g})"))
     total = height if together else height * len(measures)
     names = " and ".join(measure.title for measure in measures)
     described = f"Heat maps over depth and module: {names}. The table of all tensors has the same figures."
@@ -88,7 +92,8 @@ def _panel(
         for column, group in members.items():
             shapes += _cell(group, measure, (column * cell, rows.top(row)), cell)
     bottom = rows.top(len(groups)) + 10
-    return join([*shapes, _scale(measure, bottom)])
+    values = [value for row in groups for group in row.values() if (value := measure.value(group)) is not None]
+    return join([*shapes, _scale(measure, bottom, max(values, default=0) > measure.most)])
 
 
 def _depths(columns: tuple[str, ...], cell: float) -> list[Markup]:
@@ -120,11 +125,12 @@ def _step(value: float, most: float) -> int:
     return max(0, min(STEPS - 1, int(STEPS * value / most))) if most > 0 else 0
 
 
-def _scale(measure: Measure, top: float) -> Markup:
+def _scale(measure: Measure, top: float, is_exceeded: bool) -> Markup:
     """The steps of a scale, from zero to the most."""
+    most = measure.form(measure.most) + (" and more" if is_exceeded else "")
     steps = [element("rect", class_=f"h{i}", x=14 + 10 * i, y=top, width=10, height=8) for i in range(STEPS)]
     ends = [
         element("text", "0", class_="axis", x=0, y=top + 8),
-        element("text", measure.form(measure.most), class_="axis", x=18 + 10 * STEPS, y=top + 8),
+        element("text", most, class_="axis", x=18 + 10 * STEPS, y=top + 8),
     ]
     return join([*steps, *ends])

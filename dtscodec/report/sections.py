@@ -3,9 +3,9 @@
 from dtscodec.report.bars import bar, legend
 from dtscodec.report.facts import PARTS, PackFacts, TensorFacts
 from dtscodec.report.heat import MAX_ROWS, Measure, heat_maps
-from dtscodec.report.markup import Markup, element, table
-from dtscodec.report.modules import Grid, by_module, grid
-from dtscodec.report.spectra import MAX_LINES, MAX_PANELS, STEPS, spectra
+from dtscodec.report.markup import Markup, element, join, table
+from dtscodec.report.modules import Grid, Group, by_module, grid
+from dtscodec.report.spectra import STEPS, spectra
 from dtscodec.report.words import number, percent, size
 
 KINDS = {
@@ -60,19 +60,15 @@ def identity(facts: PackFacts) -> Markup:
         "encoder": facts.encoder or "-",
         "file": facts.name,
     }
-    return element("dl", *(element("dt", name) + element("dd", value) for name, value in map(_marked, told.items())))
-
-
-def _marked(item: tuple[str, str]) -> tuple[Markup, Markup]:
-    return element("span", item[0]), element("span", item[1])
+    return element("dl", *(join([element("dt", name), element("dd", value)]) for name, value in told.items()))
 
 
 def kinds(facts: PackFacts) -> Markup:
     """Where the bytes of the file go."""
-    present = [kind for kind in facts.kinds if kind.size or kind.count]
+    present = sorted((kind for kind in facts.kinds if kind.size or kind.count), key=lambda kind: -kind.size)
     rows = [
         [
-            Markup(element("i", Markup(""), class_=f"k{kind.kind} dot") + element("span", KINDS[kind.kind])),
+            join([element("i", Markup(""), class_=f"k{kind.kind}"), KINDS[kind.kind]]),
             _amount(kind.count),
             _amount(kind.parameters),
             f"{kind.size:,}",
@@ -83,38 +79,41 @@ def kinds(facts: PackFacts) -> Markup:
     whole = [["all", f"{len(facts.tensors):,}", f"{facts.parameters:,}", f"{facts.size:,}", percent(1, 1)]]
     parts = {kind.kind: kind.size for kind in present}
     picture = bar(parts, facts.size, 860, 18)
-    head = ["", "count", "parameters", "bytes", "share"]
+    head = ["kind", "count", "parameters", "bytes", "share"]
     return section("Where the bytes go", "Every byte of the file.", picture, table("Bytes by kind", head, rows + whole))
 
 
 def widths(facts: PackFacts) -> Markup:
-    """Bits by module: a stacked bar for each."""
+    """Bits by module: a stacked bar for each, and one for all small ones."""
     groups = {name: group for name, group in by_module(facts.tensors).items() if group.size}
-    chosen = dict(sorted(groups.items(), key=lambda item: -item[1].size)[:MAX_MODULES])
+    ordered = sorted(groups.items(), key=lambda item: -item[1].size)
+    chosen = {name: group for name, group in ordered[:MAX_MODULES] if group.size >= facts.size / 100}
+    small = [group for name, group in ordered if name not in chosen]
+    if len(small) > 1:
+        joined = tuple(tensor for group in small for tensor in group.tensors)
+        chosen[f"{len(small):,} modules of less"] = Group(joined)
+    else:
+        chosen = dict(ordered)
     largest = max((group.size for group in chosen.values()), default=0)
-    rows = [
-        [
-            name,
-            bar(group.parts, largest, _SHORT),
-            f"{group.size:,}",
-            f"{group.bits:.3f}",
-            number(group.rank, 1),
-            *([number(group.error)] if facts.closeness else []),
-        ]
-        for name, group in chosen.items()
-    ]
-    head = ["module", "bytes by width", "bytes", "bits/param", "mean rank", *(["error"] if facts.closeness else [])]
-    totals = {part: sum(tensor.parts.get(part, 0) for tensor in facts.tensors) for part in PARTS}
+    compared = facts.closeness is not None
+    rows = [_module_row(name, group, largest, compared) for name, group in chosen.items()]
+    head = ["module", "bytes by width", "bytes", "bits/param", "mean rank", *(["error"] if compared else [])]
+    totals = Group(facts.tensors).parts
     told = [(part, f"{_PARTS[part]}: {size(count)}") for part, count in totals.items() if count]
-    hidden = len(groups) - len(chosen)
     note = "All layers together; what takes no bytes is not listed."
-    note += f" {hidden} smaller modules are in the table of all tensors only." if hidden else ""
     return section("Bits by module", note, legend(told), table("Bytes by module", head, rows, left=2))
+
+
+def _module_row(name: str, group: Group, largest: int, compared: bool) -> list[str]:
+    picture = bar(group.parts, largest, _SHORT)
+    row = [name, picture, f"{group.size:,}", f"{group.bits:.3f}", number(group.rank, 1)]
+    return [*row, number(group.error)] if compared else row
 
 
 def measures(places: Grid, with_error: bool) -> list[Measure]:
     """What heat maps show, each on a scale of its own."""
-    groups = [*(group for row in places.layers.values() for group in row.values()), *places.others.values()]
+    # What is outside of layers (a new head, say) may be far beyond all layers, and would make them look alike.
+    groups = [group for row in places.layers.values() for group in row.values()] or [*places.others.values()]
     rank = max((group.rank or 0 for group in groups), default=0)
     bits = max((group.bits for group in groups), default=0)
     shown = [
@@ -145,8 +144,10 @@ def spectrum(facts: PackFacts) -> Markup:
         return section("Spectra", "Nothing is stored with low rank.")
     note = (
         "Norms of the components as they are decoded, strongest first: the singular values that the pack holds. "
-        f"A line for each layer, at most {MAX_LINES} in each of at most {MAX_PANELS} panels; a dot is the cut."
+        "A line for each layer; a dot is the cut."
     )
+    if facts.closeness is not None:
+        note += " What is left out is given as a share of the difference's energy, its squared norm."
     colours = [element("i", Markup(""), class_=f"d{step} line") for step in range(STEPS)]
     scale = element("p", element("span", "first layer "), *colours, element("span", " last layer"), class_="legend")
     return section("Spectra", note, scale, element("div", picture, class_="wide"))

@@ -69,7 +69,7 @@ def _panels(tensors: Iterable[TensorFacts]) -> list[tuple[str, Sequence[TensorFa
 def _panel(title: str, members: Sequence[TensorFacts], frame: _Frame) -> Markup:
     shown = _thinned(sorted(members, key=lambda tensor: tensor.depth or 0), MAX_LINES)
     ranks = [rank for tensor in members for rank in tensor.ranks]
-    cut = f"cut at {min(ranks)}" if min(ranks) == max(ranks) else f"cut at {min(ranks)} to {max(ranks)}"
+    cut = f"cut at {min(ranks)}" if min(ranks) == max(ranks) else f"cut at {min(ranks)}–{max(ranks)}"
     short = title if len(title) <= 38 else f"{title[:18]}…{title[-19:]}"
     shapes = [
         element("text", element("title", title), short, class_="title", x=_LEFT, y=14),
@@ -89,7 +89,7 @@ def _left_out(members: Sequence[TensorFacts]) -> str:
     if not shares:
         return ""
     low, high = f"{100 * min(shares):.0f}", f"{100 * max(shares):.0f}"
-    return f"; {low} % of the energy left out" if low == high else f"; {low} to {high} % of the energy left out"
+    return f", {low} % left out" if low == high else f", {low}–{high} % left out"
 
 
 def _axes(frame: _Frame) -> list[Markup]:
