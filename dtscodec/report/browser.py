@@ -168,7 +168,7 @@ def _high(descriptor: int) -> int:
     return other
 
 
-def picture(page: str, width: int = 900, scale: float = 2) -> bytes:
+def picture(page: str, width: int = 900, scale: float = 1) -> bytes:
     """A page as PNG, in light colours."""
     with tempfile.TemporaryDirectory(prefix="dtscodec-") as folder, Browser() as browser:
         path = Path(folder) / "report.html"

@@ -51,7 +51,7 @@ def _kinds(pack: PackFacts) -> dict[str, int]:
 
 def _pack(place: int, task: str, pack: PackFacts) -> Markup:
     places = grid(pack.tensors)
-    told = f"{size(pack.size)}, {pack.bits:.3f} bits a parameter, id {pack.id}"
+    told = f"{size(pack.size)}, {pack.bits:.3f} bits a parameter, id {pack.id[:16]}"
     parts = [element("h2", task), element("p", told, class_="note")]
     if places.layers or places.others:
         parts.append(element("div", heat_maps(places, measures(places, False)), class_="wide"))

@@ -5,12 +5,16 @@ from dataclasses import dataclass
 
 from dtscodec.report.markup import Markup, element, join
 from dtscodec.report.modules import Grid, Group
+from dtscodec.report.words import shorten
 
 WIDTH = 860
 STEPS = 9
 """Steps of a scale; each is a class of the style sheet, so that it can be dark or light."""
 
 MAX_ROWS = 40
+LONGEST = 120
+"""Characters of a name that is shown beside a cell; a hostile one may have a thousand."""
+
 _LABEL, _CHARACTER = 28, 7.5
 _ROW, _GAP, _HEAD = 22, 26, 40
 _LEAST = 150
@@ -47,7 +51,7 @@ def heat_maps(grid: Grid, measures: list[Measure]) -> Markup:
     layers, others = list(grid.layers)[:MAX_ROWS], list(grid.others)[:MAX_ROWS]
     rows = _Rows([*layers, *others], len(layers))
     groups = [*(grid.layers[label] for label in layers), *({0: grid.others[label]} for label in others)]
-    margin = 10 + _CHARACTER * max((len(_short(label)) for label in rows.labels), default=0)
+    margin = 10 + _CHARACTER * max((len(shorten(label, _LABEL)) for label in rows.labels), default=0)
     columns = max(1, len(grid.columns))
     share = (WIDTH - margin - _GAP * (len(measures) - 1)) / len(measures)
     together = share >= max(_LEAST, columns * _TEXT)
@@ -74,14 +78,11 @@ def heat_maps(grid: Grid, measures: list[Measure]) -> Markup:
 def _labels(rows: _Rows, right: float) -> list[Markup]:
     labels = []
     for row, label in enumerate(rows.labels):
-        titled = [element("title", label)] if _short(label) != label else []
+        short = shorten(label, _LABEL)
+        titled = [element("title", label)] if short != label else []
         y = rows.top(row) + _ROW / 2 + 4
-        labels.append(element("text", *titled, _short(label) or "-", x=right, y=y, text_anchor="end"))
+        labels.append(element("text", *titled, short or "-", x=right, y=y, text_anchor="end"))
     return labels
-
-
-def _short(label: str) -> str:
-    return label if len(label) <= _LABEL else f"{label[: _LABEL // 2 - 1]}…{label[-_LABEL // 2 :]}"
 
 
 def _panel(
@@ -108,7 +109,7 @@ def _depths(columns: tuple[str, ...], cell: float) -> list[Markup]:
 
 def _cell(group: Group, measure: Measure, corner: tuple[float, float], width: float) -> list[Markup]:
     value, (x, y) = measure.value(group), corner
-    first = group.tensors[0].name
+    first = shorten(group.tensors[0].name, LONGEST)
     name = first if len(group.tensors) == 1 else f"{first} and {len(group.tensors) - 1} more"
     gap = 1 if width > 6 else 0
     step = "none" if value is None else f"h{_step(value, measure.most)}"

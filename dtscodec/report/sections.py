@@ -91,7 +91,7 @@ def widths(facts: PackFacts) -> Markup:
     small = [group for name, group in ordered if name not in chosen]
     if len(small) > 1:
         joined = tuple(tensor for group in small for tensor in group.tensors)
-        chosen[f"{len(small):,} modules of less"] = Group(joined)
+        chosen[f"{len(small):,} smaller modules"] = Group(joined)
     else:
         chosen = dict(ordered)
     largest = max((group.size for group in chosen.values()), default=0)

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dtscodec.report.facts import TensorFacts
+from dtscodec.report.heat import LONGEST
 from dtscodec.report.markup import Markup, element, join
 from dtscodec.report.modules import by_module
+from dtscodec.report.words import shorten
 
 ITEM = TypeVar("ITEM")
 
@@ -22,11 +24,11 @@ _ROW = _HEIGHT + 88
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """What all panels have in common: the longest line, and the decades of its values."""
+    """What all panels have in common: the longest line, and logarithms of the least and largest value."""
 
     longest: int
-    low: int
-    high: int
+    low: float
+    high: float
 
     def at(self, component: int, value: float) -> tuple[float, float]:
         """Where a component lies in a panel."""
@@ -42,8 +44,7 @@ def spectra(tensors: Iterable[TensorFacts]) -> Markup | None:
     if not lines:
         return None
     ends = [value for line in lines for value in (line[0], line[-1])]
-    low, high = math.floor(math.log10(min(ends))), math.ceil(math.log10(max(ends)))
-    frame = _Frame(max(map(len, lines)), low, max(high, low + 1))
+    frame = _Frame(max(map(len, lines)), math.log10(min(ends)) - 0.1, math.log10(max(ends)) + 0.1)
     shapes = []
     for number, (title, members) in enumerate(panels):
         place = f"translate({number % _ACROSS * (_WIDTH - _PANEL) / (_ACROSS - 1):g} {number // _ACROSS * _ROW})"
@@ -70,9 +71,8 @@ def _panel(title: str, members: Sequence[TensorFacts], frame: _Frame) -> Markup:
     shown = _thinned(sorted(members, key=lambda tensor: tensor.depth or 0), MAX_LINES)
     ranks = [rank for tensor in members for rank in tensor.ranks]
     cut = f"cut at {min(ranks)}" if min(ranks) == max(ranks) else f"cut at {min(ranks)}–{max(ranks)}"
-    short = title if len(title) <= 38 else f"{title[:18]}…{title[-19:]}"
     shapes = [
-        element("text", element("title", title), short, class_="title", x=_LEFT, y=14),
+        element("text", element("title", title), shorten(title, 30), class_="title", x=_LEFT, y=14),
         element("text", cut + _left_out(members), class_="axis", x=_LEFT, y=30),
         *_axes(frame),
     ]
@@ -95,18 +95,23 @@ def _left_out(members: Sequence[TensorFacts]) -> str:
 def _axes(frame: _Frame) -> list[Markup]:
     right, bottom = _PANEL - 14, _TOP + _HEIGHT
     shapes = []
-    for power in range(frame.low, frame.high + 1, max(1, (frame.high - frame.low) // 4)):
-        y = frame.at(1, 10.0**power)[1]
+    for value in _ticks(frame):
+        y = frame.at(1, value)[1]
         shapes.append(element("line", class_="rule", x1=_LEFT, x2=right, y1=y, y2=y))
-        shapes.append(element("text", _power(power), class_="axis", x=_LEFT - 6, y=y + 4, text_anchor="end"))
+        shapes.append(element("text", f"{value:g}", class_="axis", x=_LEFT - 6, y=y + 4, text_anchor="end"))
+    shapes.append(element("line", class_="rule", x1=_LEFT, x2=right, y1=bottom, y2=bottom))
     for component in sorted({1, (1 + frame.longest) // 2, frame.longest}):
-        x = frame.at(component, 10.0**frame.low)[0]
+        x = frame.at(component, 1.0)[0]
         shapes.append(element("text", f"{component:,}", class_="axis", x=x, y=bottom + 16, text_anchor="middle"))
     return shapes
 
 
-def _power(power: int) -> str:
-    return f"{10.0**power:g}" if -3 <= power <= 4 else f"1e{power}"
+def _ticks(frame: _Frame) -> list[float]:
+    """Round values: 1, 2 and 5 of each decade, or, of many decades, some powers of ten."""
+    decades = range(math.floor(frame.low), math.ceil(frame.high) + 1, max(1, int(frame.high - frame.low) // 4))
+    steps = (1, 2, 5) if frame.high - frame.low < 2 else (1,)
+    values = [float(f"{step}e{decade}") for decade in decades for step in steps]
+    return [value for value in values if frame.low < math.log10(value) < frame.high]
 
 
 def _curve(tensor: TensorFacts, frame: _Frame, step: int) -> list[Markup]:
@@ -117,7 +122,9 @@ def _curve(tensor: TensorFacts, frame: _Frame, step: int) -> list[Markup]:
     points = [frame.at(component, line[component - 1]) for component in chosen]
     x, y = points[-1]
     path = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
-    title = element("title", f"{tensor.name}: {len(line)} components, {line[0]:.3g} to {line[-1]:.3g}")
+    title = element(
+        "title", f"{shorten(tensor.name, LONGEST)}: {len(line)} components, {line[0]:.3g} to {line[-1]:.3g}"
+    )
     return [
         element("polyline", title, class_=f"d{step}", points=path),
         element("circle", title, class_=f"e{step}", cx=x, cy=y, r=2.5),

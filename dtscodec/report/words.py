@@ -1,6 +1,6 @@
 """How figures and names are written, in lines and on pages."""
 
-__all__ = ["number", "percent", "printable", "size"]
+__all__ = ["number", "percent", "printable", "shorten", "size"]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -38,3 +38,13 @@ def percent(part: int, whole: int) -> str:
 def number(value: float | None, digits: int = 3) -> str:
     """A figure, or a dash where there is none."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def shorten(text: str, most: int) -> str:
+    """A text of at most so many characters: what is too long loses its middle.
+
+    >>> shorten("bert.embeddings.word_embeddings", 20)
+    'bert.embe…embeddings'
+    """
+    kept = most // 2
+    return text if len(text) <= most else f"{text[: most - kept - 1]}…{text[-kept:]}"
