@@ -21,6 +21,7 @@ examples:
   dtscodec decode finetune.dts.safetensors --base base/ -o restored/
   dtscodec info finetune.dts.safetensors --tensors
   dtscodec compare finetune.dts.safetensors finetune/ --base base/
+  dtscodec report finetune.dts.safetensors -o report.html
 
 exit codes: 0 done, 1 failed, 2 wrong usage
 """

@@ -16,6 +16,7 @@ from dtscodec.codec.pack import Pack, PackSource, as_pack
 from dtscodec.errors import CheckpointError
 from dtscodec.format.blocks import LowRank, Raw, Values
 from dtscodec.format.index import CarriedFile
+from dtscodec.kernels.dequantize import Floats
 from dtscodec.report.facts import (
     PARTS,
     Closeness,
@@ -187,8 +188,12 @@ def _spectra(pack: Pack, size: TensorSize) -> tuple[tuple[float, ...], ...]:
     spectra = []
     for _, coded in pack.factors(size.name):
         if coded.right is not None:
-            left, right = coded.left.astype(np.float64), coded.right.astype(np.float64)
-            norms = np.linalg.norm(left, axis=0) * np.linalg.norm(right, axis=1)
-            norms = np.nan_to_num(norms, nan=0.0, posinf=_LARGEST).clip(max=_LARGEST)
-            spectra.append(tuple(sorted((float(f"{norm:.4g}") for norm in norms), reverse=True)))
+            spectra.append(component_norms(coded.left, coded.right))
     return tuple(spectra)
+
+
+def component_norms(left: Floats, right: Floats) -> tuple[float, ...]:
+    """Norms of the components of a product, descending; of what is no number, the largest float32."""
+    norms = np.linalg.norm(left.astype(np.float64), axis=0) * np.linalg.norm(right.astype(np.float64), axis=1)
+    norms = np.nan_to_num(norms, nan=_LARGEST, posinf=_LARGEST).clip(max=_LARGEST)
+    return tuple(sorted((float(f"{norm:.4g}") for norm in norms), reverse=True))

@@ -16,10 +16,10 @@ from dtscodec.report.gather import gather, gather_folder
 from dtscodec.report.page import page, style_sheet
 from tests.report.conftest import HOSTILE, LAYERS, Tensors
 
-TAGS = set(
-    "html head meta link title style body main header section div p h1 h2 b i span dl dt dd table caption thead tbody "
-    "tr th td details summary footer a svg g rect text line polyline circle".split()
-)
+TAGS = {"html", "head", "meta", "link", "title", "style", "body", "main", "header", "section", "footer"}
+TAGS |= {"div", "p", "h1", "h2", "b", "i", "span", "a", "dl", "dt", "dd", "details", "summary"}
+TAGS |= {"table", "caption", "thead", "tbody", "tr", "th", "td"}
+TAGS |= {"svg", "g", "rect", "text", "line", "polyline", "circle"}
 
 
 class Reader(HTMLParser):
