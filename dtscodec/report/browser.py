@@ -30,6 +30,8 @@ _FLAGS = (
     "--remote-debugging-pipe",
 )
 _SECONDS = 60
+_PAINTED = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+"""Fulfilled once the page is drawn at its new size; before, tables may still be blank."""
 
 Message = dict[str, Any]
 
@@ -108,6 +110,7 @@ class Browser:
         self._resize(width, 600, scale)
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
         self._resize(width, int(size["height"]), scale)
+        self.call("Runtime.evaluate", expression=_PAINTED, awaitPromise=True)
         return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
 
     def _resize(self, width: int, height: int, scale: float) -> None:

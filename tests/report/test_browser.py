@@ -111,6 +111,17 @@ def test_a_picture_is_the_whole_page(pages: dict[str, Path]) -> None:
     assert int.from_bytes(data[20:24], "big") > 1500
 
 
+@needs_browser
+def test_a_picture_waits_until_all_is_drawn(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.call("Emulation.setEmulatedMedia", media="screen", features=[])
+    taken = set()
+    for _ in range(4):
+        browser.show(pages["pack"].as_uri())
+        browser.picture(720, 1)
+        taken.add(browser.picture(400, 1))
+    assert len(taken) == 1
+
+
 def test_without_a_browser_the_error_says_how(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BackendError, match="apt-get install chromium"):
