@@ -9,7 +9,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dtscodec.behaviour.measure import Behaviour as Behaviour
     from dtscodec.behaviour.measure import compare_behaviour as compare_behaviour
     from dtscodec.checkpoints.identity import Base as Base
     from dtscodec.codec.compare import Comparison as Comparison
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from dtscodec.errors import DtsError as DtsError
     from dtscodec.hub.push import push as push
     from dtscodec.runtime.apply import apply_ as apply_
-    from dtscodec.runtime.attach import Attached as Attached
     from dtscodec.runtime.attach import attach as attach
     from dtscodec.runtime.pretrained import from_pretrained as from_pretrained
     from dtscodec.runtime.switcher import Switcher as Switcher
@@ -34,9 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Attached",
     "Base",
-    "Behaviour",
     "Comparison",
     "Decoded",
     "DtsError",
@@ -58,9 +54,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Attached": "dtscodec.runtime.attach",
     "Base": "dtscodec.checkpoints.identity",
-    "Behaviour": "dtscodec.behaviour.measure",
     "Comparison": "dtscodec.codec.compare",
     "Decoded": "dtscodec.codec.decoded",
     "DtsError": "dtscodec.errors",

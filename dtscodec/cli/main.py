@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from dtscodec import __version__
-from dtscodec.cli import compare, decode, encode, info, push, show, verify
+from dtscodec.cli import compare, decode, encode, info, push, report, show, verify
 from dtscodec.errors import DtsError
 from dtscodec.remote import hub_place
 
-COMMANDS = (encode, decode, info, verify, compare, push)
+COMMANDS = (encode, decode, info, verify, compare, report, push)
 
 EPILOG = """\
 examples:
@@ -22,6 +22,7 @@ examples:
   dtscodec decode finetune.dts.safetensors --base base/ -o restored/
   dtscodec info finetune.dts.safetensors --tensors
   dtscodec compare finetune.dts.safetensors finetune/ --base base/
+  dtscodec report finetune.dts.safetensors -o report.html
   dtscodec push packs/ me/packs                   then: dtscodec decode hf://me/packs/finetune -o restored/
 
 exit codes: 0 done, 1 failed, 2 wrong usage

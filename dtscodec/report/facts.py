@@ -1,0 +1,171 @@
+"""What a report tells of a pack, as values: gathered once, then shown as a page or as JSON."""
+
+from dataclasses import asdict, dataclass
+from math import isfinite, sqrt
+from typing import Any
+
+from dtscodec.format.summary import BaseRef
+
+PARTS = ("2", "4", "8", "16", "numbers", "exact")
+"""What bytes of a tensor are: codes of a width, norms with scales and levels, exact bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFacts:
+    """One tensor.
+
+    Parameters
+    ----------
+    name, dtype, kind : str
+    shape : tuple of int
+    depth : int or None
+        Number of its layer.
+    module : str
+        What it is within a layer.
+    elements, size : int
+        Its elements, and the bytes that the pack spends on them.
+    ranks : tuple of int
+        Components of each low-rank block.
+    parts : dict
+        Bytes by `PARTS`; they add up to `size`.
+    spectra : tuple of tuple of float
+        For each low-rank block the norms of its components as they are decoded, descending.
+    reason : str or None
+        Why it is stored otherwise than as a difference, if it is.
+    exact : bool or None
+        Whether it comes back bit for bit; None if no fine-tune was given.
+    delta_square, error_square : float or None
+        Squared norms of the true difference and of what is missing of it; None where nothing could be measured.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    kind: str
+    depth: int | None
+    module: str
+    elements: int
+    size: int
+    ranks: tuple[int, ...]
+    parts: dict[str, int]
+    spectra: tuple[tuple[float, ...], ...]
+    reason: str | None
+    exact: bool | None = None
+    delta_square: float | None = None
+    error_square: float | None = None
+
+    @property
+    def rank(self) -> float | None:
+        """Mean rank of its blocks."""
+        return sum(self.ranks) / len(self.ranks) if self.ranks else None
+
+    @property
+    def bits(self) -> float:
+        """Bits for each element."""
+        return 8 * self.size / max(1, self.elements)
+
+    @property
+    def error(self) -> float | None:
+        """Relative error of its difference."""
+        return relative(self.error_square, self.delta_square)
+
+
+@dataclass(frozen=True, slots=True)
+class KindFacts:
+    """A kind of storage: how many tensors or files are of it, their elements, and bytes."""
+
+    kind: str
+    count: int | None
+    parameters: int | None
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """A file that travels: its size, and what is stored of it; None for one that lies beside the base."""
+
+    name: str
+    size: int | None = None
+    stored: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Closeness:
+    """The whole pack against its fine-tune, over all that is coded."""
+
+    error: float | None
+    cosine: float | None
+    norm_ratio: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PackFacts:
+    """One pack.
+
+    Parameters
+    ----------
+    name : str
+        Of its file.
+    id, task, encoder, base
+        What it says of itself.
+    size, parameters, fine_tune_size : int
+        Bytes of the file; elements and bytes of the tensors that it stands for.
+    kinds : tuple of KindFacts
+        They add up to `size`.
+    files : tuple of FileFacts
+    absent : tuple of str
+        Tensors that only the base has.
+    tensors : tuple of TensorFacts
+        Names ascending.
+    closeness : Closeness, optional
+        If the fine-tune was given.
+    """
+
+    name: str
+    id: str
+    task: str | None
+    encoder: str | None
+    base: BaseRef | None
+    size: int
+    parameters: int
+    fine_tune_size: int
+    kinds: tuple[KindFacts, ...]
+    files: tuple[FileFacts, ...]
+    absent: tuple[str, ...]
+    tensors: tuple[TensorFacts, ...]
+    closeness: Closeness | None = None
+
+    @property
+    def title(self) -> str:
+        """Its task, or else its file's name."""
+        return self.task or self.name
+
+    @property
+    def bits(self) -> float:
+        """Bits of the file for each parameter."""
+        return 8 * self.size / max(1, self.parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderFacts:
+    """A directory of packs, by task."""
+
+    name: str
+    packs: dict[str, PackFacts]
+
+
+def document(facts: PackFacts | FolderFacts) -> dict[str, Any]:
+    """Facts as JSON holds them."""
+    if isinstance(facts, FolderFacts):
+        return {"name": facts.name, "packs": {task: document(pack) for task, pack in facts.packs.items()}}
+    return asdict(facts)
+
+
+def finite(value: float | None) -> float | None:
+    """The value, if it is a number; a hostile pack may decode to none."""
+    return value if value is not None and isfinite(value) else None
+
+
+def relative(error_square: float | None, delta_square: float | None) -> float | None:
+    """Norm of the error by norm of the delta, if there is one."""
+    return finite(sqrt(error_square / delta_square)) if error_square is not None and delta_square else None

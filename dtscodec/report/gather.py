@@ -1,0 +1,200 @@
+"""A pack -> facts. Needs torch only where the fine-tune is given too."""
+
+import os
+from collections.abc import Callable, Container
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dtscodec.checkpoints.checkpoint import Source
+from dtscodec.checkpoints.identity import Base
+from dtscodec.codec.folder import find_base
+from dtscodec.codec.folder_index import INDEX_NAME, read_folder
+from dtscodec.codec.inputs import as_base
+from dtscodec.codec.inventory import TensorSize, bitmap_bytes, kind_totals, overhead, tensor_sizes
+from dtscodec.codec.pack import Pack, PackSource, as_pack
+from dtscodec.errors import CheckpointError
+from dtscodec.format.blocks import LowRank, Raw, Values
+from dtscodec.format.index import CarriedFile
+from dtscodec.kernels.dequantize import Floats
+from dtscodec.report.facts import (
+    PARTS,
+    Closeness,
+    FileFacts,
+    FolderFacts,
+    KindFacts,
+    PackFacts,
+    TensorFacts,
+    finite,
+)
+from dtscodec.report.places import Place, places
+from dtscodec.report.reasons import reason
+
+if TYPE_CHECKING:
+    from dtscodec.codec.compare import Comparison, TensorComparison
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def gather(
+    source: PackSource,
+    fine_tune: "Source | None" = None,
+    base: "Source | Base | None" = None,
+    *,
+    progress: Callable[[int], None] = lambda size: None,
+) -> PackFacts:
+    """Gather what a report tells of a pack.
+
+    Parameters
+    ----------
+    source : path, bytes or Pack
+    fine_tune : path or mapping of tensors, optional
+        To measure errors.
+    base : path, mapping of tensors, or Base, optional
+        Tells which exact tensors are new. Needed with `fine_tune`, unless an index beside the pack names it.
+    progress : callable
+        Told the bytes of each tensor that is compared.
+
+    Raises
+    ------
+    FormatError
+        The pack is damaged.
+    CheckpointError, BaseMismatchError
+        As for `dtscodec.compare`.
+    """
+    with as_pack(source) as pack:
+        if fine_tune is not None and base is None:
+            base = find_base(pack)
+        comparison = None
+        if fine_tune is not None:
+            from dtscodec.codec.compare import compare
+
+            comparison = compare(pack, fine_tune, base, progress=progress)
+        return _pack_facts(pack, comparison, _names(base))
+
+
+def gather_folder(directory: Path) -> FolderFacts:
+    """Gather what a report tells of a directory of packs.
+
+    Raises
+    ------
+    CheckpointError
+        It has no index of packs.
+    """
+    folder = read_folder(directory)
+    if folder is None:
+        raise CheckpointError(f"{directory}: expected a pack, or a directory with {INDEX_NAME}, got neither")
+    packs = {task: gather(directory / listed.file) for task, listed in sorted(folder.packs.items())}
+    return FolderFacts(Path(os.path.abspath(directory)).name, packs)
+
+
+def _names(base: "Source | Base | None") -> frozenset[str] | None:
+    if base is None:
+        return None
+    with as_base(base) as opened:
+        return frozenset(opened.specs)
+
+
+def _pack_facts(pack: Pack, comparison: "Comparison | None", base_names: Container[str] | None) -> PackFacts:
+    sizes = tensor_sizes(pack)
+    where = places(pack.keys())
+    compared = {item.size.name: item for item in comparison.tensors} if comparison else {}
+    specs = [entry.spec for entry in pack.index.tensors]
+    return PackFacts(
+        name=pack.path.name if pack.path else "pack",
+        id=pack.id,
+        task=pack.summary.task,
+        encoder=pack.summary.encoder,
+        base=pack.summary.base,
+        size=pack.size,
+        parameters=sum(spec.elements for spec in specs),
+        fine_tune_size=sum(spec.nbytes for spec in specs),
+        kinds=_kinds(pack, sizes),
+        files=_files(pack),
+        absent=pack.index.absent,
+        tensors=tuple(_tensor(pack, size, where[size.name], base_names, compared.get(size.name)) for size in sizes),
+        closeness=_closeness(comparison),
+    )
+
+
+def _closeness(comparison: "Comparison | None") -> Closeness | None:
+    if comparison is None:
+        return None
+    total = comparison.total
+    return Closeness(finite(total.relative_error), finite(total.cosine), finite(total.norm_ratio))
+
+
+def _kinds(pack: Pack, sizes: list[TensorSize]) -> tuple[KindFacts, ...]:
+    kinds = [KindFacts(kind, *totals) for kind, totals in kind_totals(sizes).items()]
+    stored = [file.stored for file in pack.index.files if isinstance(file, CarriedFile)]
+    kinds.append(KindFacts("files", len(pack.index.files), None, sum(stored)))
+    kinds.append(KindFacts("bitmaps", None, None, bitmap_bytes(pack)))
+    kinds.append(KindFacts("overhead", None, None, overhead(pack, sizes)))
+    return tuple(kinds)
+
+
+def _files(pack: Pack) -> tuple[FileFacts, ...]:
+    return tuple(
+        FileFacts(file.name, file.size, file.stored) if isinstance(file, CarriedFile) else FileFacts(file.name)
+        for file in pack.index.files
+    )
+
+
+def _tensor(
+    pack: Pack,
+    size: TensorSize,
+    place: Place,
+    base_names: Container[str] | None,
+    compared: "TensorComparison | None",
+) -> TensorFacts:
+    closeness = compared.closeness if compared else None
+    return TensorFacts(
+        name=size.name,
+        dtype=size.spec.dtype,
+        shape=size.spec.shape,
+        kind=size.kind,
+        depth=place.depth,
+        module=place.module,
+        elements=size.spec.elements,
+        size=size.size,
+        ranks=size.ranks,
+        parts=_parts(pack, size.name),
+        spectra=_spectra(pack, size),
+        reason=reason(pack, pack.reader.entry(size.name), base_names),
+        exact=compared.exact if compared else None,
+        delta_square=finite(closeness.delta_square) if closeness else None,
+        error_square=finite(closeness.error_square) if closeness else None,
+    )
+
+
+def _parts(pack: Pack, name: str) -> dict[str, int]:
+    """Bytes of a tensor by what they are."""
+    parts = dict.fromkeys(PARTS, 0)
+    entry = pack.reader.entry(name)
+    for block, place in zip(entry.blocks, pack.reader.place(name), strict=True):
+        parts["numbers"] += (place.numbers[1] - place.numbers[0]) * pack.reader.number_bytes
+        if isinstance(block, Raw):
+            parts["exact"] += place.raw[1] - place.raw[0]
+        if isinstance(block, LowRank | Values):
+            widths = [band.bits for band in block.bands] if isinstance(block, LowRank) else [block.bits]
+            for bits, (begin, end) in zip(widths, place.bands, strict=True):
+                parts[str(bits)] += end - begin
+    return {part: count for part, count in parts.items() if count}
+
+
+def _spectra(pack: Pack, size: TensorSize) -> tuple[tuple[float, ...], ...]:
+    if not size.ranks:
+        return ()
+    spectra = []
+    for _, coded in pack.factors(size.name):
+        if coded.right is not None:
+            spectra.append(component_norms(coded.left, coded.right))
+    return tuple(spectra)
+
+
+def component_norms(left: Floats, right: Floats) -> tuple[float, ...]:
+    """Norms of the components of a product, descending; of what is no number, the largest float32."""
+    norms = np.linalg.norm(left.astype(np.float64), axis=0) * np.linalg.norm(right.astype(np.float64), axis=1)
+    norms = np.nan_to_num(norms, nan=_LARGEST, posinf=_LARGEST).clip(max=_LARGEST)
+    return tuple(sorted((float(f"{norm:.4g}") for norm in norms), reverse=True))

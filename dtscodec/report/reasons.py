@@ -1,0 +1,36 @@
+"""Why a tensor is kept exactly or coded without a base, as far as the pack tells, and its base if that is given."""
+
+from collections.abc import Container
+
+from dtscodec.codec.pack import Pack
+from dtscodec.format.blocks import LowRank, Raw, Values
+from dtscodec.format.dtypes import CODED_DTYPES
+from dtscodec.format.index import TensorEntry, base_name
+
+
+def reason(pack: Pack, entry: TensorEntry, base_names: Container[str] | None) -> str | None:
+    """Why a tensor, or a part of it, is stored otherwise than as a difference; None if it is not.
+
+    Parameters
+    ----------
+    pack : Pack
+    entry : TensorEntry
+        One of its tensors.
+    base_names : container of str, optional
+        Names of the base's tensors; without them nobody knows which exact tensors are new.
+    """
+    if any(isinstance(block, Values | LowRank) and block.base is None for block in entry.blocks):
+        return "new: not in the base, so coded by itself"
+    raw = [block for block in entry.blocks if isinstance(block, Raw)]
+    if not raw:
+        return None
+    some = "" if len(raw) == len(entry.blocks) else "some rows "
+    if entry.spec.dtype not in CODED_DTYPES:
+        return f"{some}exact: {entry.spec.dtype} is never coded"
+    if not entry.spec.shape:
+        return f"{some}exact: a single number"
+    if base_names is None:
+        return f"{some}exact: new, no smaller if coded, or asked for by --raw"
+    if base_name(entry.name, pack.index.prefix) not in base_names:
+        return f"{some}exact: new, not in the base"
+    return f"{some}exact: no smaller if coded, or asked for by --raw"
