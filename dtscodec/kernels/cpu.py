@@ -9,8 +9,8 @@ from dtscodec.kernels.packed import PackedFactors
 from dtscodec.kernels.reference import Reference, as_summand, full_precision, wide_dtype
 from dtscodec.kernels.unpack import unpack_factors
 
-PIECE = 2**18
-"""Elements of a product that each thread adds to the base before they leave its cache: 1 MiB of float32."""
+PIECE = 2**19
+"""Elements of a product that each thread adds to the base before they leave its cache: 2 MiB of float32."""
 
 ROWS = 2**17
 """The same where single rows are read and written, and the product is one of three pieces in the cache."""
