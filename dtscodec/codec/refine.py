@@ -221,10 +221,10 @@ class Refined:
         weights = (factors.s.double() / factors.s[0]).pow(power)
         wanted = float(((spectrum / factors.s[0]).pow(power) * spectrum).sum())
         got = float((weights * kept).sum())
-        if got <= 0:
-            return 1.0
         true = float(spectrum.square().sum())
         decoded = float(scales.double() @ self._system() @ scales.double())
+        if got <= 0 or decoded <= 0:
+            return 1.0
         return max(1.0, min(wanted / got, math.sqrt(true / decoded), self._recipe.largest_gain))
 
     def _system(self) -> Tensor:

@@ -102,6 +102,13 @@ def test_decoding_values_beyond_float32_does_not_warn(settings: dict[str, Any], 
             assert decoded["w"].isfinite().all()
 
 
+def test_a_delta_beyond_float32_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    base, fine = ({"w": torch.full((40, 40), value)} for value in (1.0, 3e38))
+    with pytest.raises(EncodeError, match="keep it exact with --raw w"):
+        dtscodec.encode(base, fine, tmp_path / "p", EncodeConfig(rank=1))
+    make_pack(base, fine, tmp_path / "p", raw=("w",))
+
+
 @pytest.mark.parametrize("settings", CODING.values(), ids=CODING)
 def test_a_zero_that_changed_its_sign_is_no_change_unless_bytes_are_asked_for(
     settings: dict[str, Any], tmp_path: Path
