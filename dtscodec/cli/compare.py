@@ -9,7 +9,8 @@ from dtscodec.cli import arguments, show
 from dtscodec.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from dtscodec import Behaviour, Comparison, Pack
+    from dtscodec import Comparison, Pack
+    from dtscodec.behaviour.measure import Behaviour
     from dtscodec.codec.compare import Closeness
 
 
@@ -84,7 +85,7 @@ def _behaviour_facts(behaviour: "Behaviour") -> dict[str, Any]:
 def _behaviour_line(behaviour: "Behaviour") -> str:
     """The figures in words.
 
-    >>> from dtscodec import Behaviour
+    >>> from dtscodec.behaviour.measure import Behaviour
     >>> print(_behaviour_line(Behaviour(1500, 1500, 0.00391, 0.969)))
     behaviour   1,500 texts: KL 0.0039, agrees 96.9 %
     """

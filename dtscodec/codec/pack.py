@@ -62,6 +62,8 @@ class Pack:
         self.path = pack_place(source)
         try:
             file = pack_source(self.path, whole)
+        except PackNotFoundError:
+            raise
         except OSError as error:
             raise PackNotFoundError(f"{self.path}: expected a pack, got '{error.strerror}'") from error
         try:

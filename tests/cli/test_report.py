@@ -54,7 +54,7 @@ def test_wrong_usage(cli: Cli, options: list[str]) -> None:
     cli.misused("report", PACK, *options)
 
 
-@pytest.mark.parametrize("pack", ["missing", "base", "base/model.safetensors", "s3://bucket/pack"])
+@pytest.mark.parametrize("pack", ["missing", "base", "base/model.safetensors"])
 def test_what_is_no_pack_fails_and_leaves_nothing(cli: Cli, pack: str) -> None:
     cli.fails("report", pack, "-o", "out.html")
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import s3fs  # type: ignore[import-untyped]
 from safetensors.torch import save_file
 
 from dtscodec.remote.place import as_place, storage
@@ -42,6 +43,7 @@ def started(models: Path) -> Iterator[Server]:
     with Server().running() as server, pytest.MonkeyPatch.context() as patch:
         for key, value in {**settings, "AWS_ENDPOINT_URL": server.url}.items():
             patch.setenv(key, value)
+        s3fs.S3FileSystem.clear_instance_cache()  # Whoever asked before knew no credentials.
         files, _ = storage(as_place("s3://models"))
         files.mkdir("models")
         files.put(f"{models}/", "models/", recursive=True)

@@ -89,15 +89,15 @@ def test_a_pack_is_decoded_against_a_remote_base(cli: Cli, models: Path, server:
 
 
 def test_a_remote_pack_is_read_by_range_and_decoded(cli: Cli, models: Path, bucket: str, server: Server) -> None:
-    cli("encode", f"{models}/base", f"{models}/movie", "-o", "pack", "--raw", "*")
-    cli("encode", f"{models}/base", f"{models}/movie", "-o", f"{bucket}/pack", "--raw", "*")
-    cli("decode", "pack", "-o", "local")
+    cli("encode", f"{models}/base", f"{models}/movie", "-o", "pack", "--raw", "*", "--no-files")
+    cli("encode", f"{models}/base", f"{models}/movie", "-o", f"{bucket}/pack", "--raw", "*", "--no-files")
+    cli("decode", "pack", "--base", f"{models}/base", "-o", "local")
     server.reset()
     info = cli.json("info", f"{bucket}/pack")
     assert info["id"] == cli.json("info", "pack")["id"]
     assert server.sent <= 2**18 < info["size"]
     cli("verify", f"{bucket}/pack")
-    cli("decode", f"{bucket}/pack", "-o", "remote")
+    cli("decode", f"{bucket}/pack", "--base", f"{models}/base", "-o", "remote")
     assert snapshot(Path("remote")) == snapshot(Path("local"))
     assert "s3://own/none: expected to read it" in cli.fails("info", f"{bucket}/none")
 
