@@ -16,7 +16,9 @@ PACKS = "packs"
 
 
 def find_base(pack: Pack) -> str | None:
-    """The base that the index beside a pack names, in its directory or the one above, or that the pack remembers.
+    """The base that lies beside a pack, or that it remembers, or that the index beside it names on the Hub.
+
+    The index is that of its directory or the one above.
 
     None if there is none, or if the pack needs none: no tensor and no file is the base's.
 
@@ -28,13 +30,16 @@ def find_base(pack: Pack) -> str | None:
     reference = pack.summary.base
     if reference is None and not any(isinstance(file, NamedFile) for file in pack.index.files):
         return None
+    named = None
     for directory in _around(pack):
         folder = read_folder(directory)
         if folder is not None and folder.base is not None:
-            return folder.base if folder.base.startswith("hf://") else str(directory / folder.base)
-    if reference is None or reference.repo is None:
-        return None
-    return f"hf://{reference.repo}" + (f"@{reference.revision}" if reference.revision else "")
+            if not folder.base.startswith("hf://"):
+                return str(directory / folder.base)
+            named = named or folder.base
+    if reference is not None and reference.repo is not None:
+        return f"hf://{reference.repo}" + (f"@{reference.revision}" if reference.revision else "")
+    return named
 
 
 def _around(pack: Pack) -> tuple[Path, ...]:

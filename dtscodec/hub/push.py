@@ -100,20 +100,25 @@ def push(
 
 
 class _Remote:
-    """A repository as it is: its commit, if it is there, and small files."""
+    """A repository as it is: its commit, if it is there, and small files.
 
-    def __init__(self, repo: str, commit: str | None) -> None:
-        self.repo, self.commit = repo, commit
+    A branch that is not there yet is what it will be made of, the main one.
+    """
+
+    def __init__(self, repo: str, commit: str | None, has_branch: bool = True) -> None:
+        self.repo, self.commit, self.has_branch = repo, commit, has_branch
 
     @classmethod
     def look(cls, repo: str, revision: str | None) -> "_Remote":
-        """Ask the Hub; a repository, or a branch, that is not there will be made."""
+        """Ask the Hub."""
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
         try:
             return cls(repo, hub_api().repo_info(repo, revision=revision, timeout=WAIT_SECONDS).sha)
-        except (RepositoryNotFoundError, RevisionNotFoundError):
-            return cls(repo, None)
+        except RevisionNotFoundError:
+            return cls(repo, hub_api().repo_info(repo, timeout=WAIT_SECONDS).sha, has_branch=False)
+        except RepositoryNotFoundError:
+            return cls(repo, None, has_branch=revision is None)
 
     def file(self, path: str) -> bytes | None:
         """A file's content; None if there is no such file."""
@@ -145,7 +150,18 @@ def _base_of(packs: list[LocalPack], named: str | None, known: Folder | None) ->
     with read_errors(cast(Path, name)):
         place = hub_place(name)
     _check_base(place, needs)
-    return str(place)
+    return _shared_base(str(place), packs, known)
+
+
+def _shared_base(base: str, packs: list[LocalPack], known: Folder | None) -> str:
+    """The base that the index is to name: one for all packs that do not remember theirs."""
+    others = known is not None and known.packs.keys() - {pack.task for pack in packs}
+    if known is None or not others or known.base in (None, base):
+        return base
+    if any(pack.base is None and pack.base_digest is not None for pack in packs):
+        detail = f"expected packs of {known.base} as others in the repository, got some of {base}"
+        raise ConfigError(f"{detail}; push them to a repository of their own")
+    return str(known.base)
 
 
 def _check_base(place: HubPlace, packs: list[LocalPack]) -> None:
@@ -185,8 +201,8 @@ def _commit(
     api = hub_api()
     if there.commit is None:
         api.create_repo(there.repo, private=private, exist_ok=True)
-        if revision:
-            api.create_branch(there.repo, branch=revision, exist_ok=True)
+    if not there.has_branch:
+        api.create_branch(there.repo, branch=revision, revision=there.commit, exist_ok=True)
     with _quietly():
         done: Any = api.create_commit(
             there.repo,

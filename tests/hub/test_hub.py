@@ -245,6 +245,31 @@ def test_a_base_that_a_pack_does_not_remember_must_be_named_and_fit(cli: Cli, hu
     assert snapshot(Path("out")) == snapshot(Path("local"))
 
 
+def test_packs_of_several_bases_share_a_repository_if_they_remember_them(cli: Cli, pushed: LoopbackHub) -> None:
+    pushed.create("me/second")
+    pushed.commit("me/second", {path.name: path.read_bytes() for path in Path("tweets").iterdir()})
+    cli("encode", "hf://me/second", "other=amazon", "-o", "other.safetensors", *CODED)
+    cli("push", "other.safetensors", "me/packs")
+    cli("encode", "tweets", "movie", "-o", "forgets.safetensors", *CODED)
+    line = cli.fails("push", "forgets.safetensors", "me/packs", "--base", "hf://me/second")
+    assert "push them to a repository of their own" in line
+    hub_place.forget()
+    for task, base in (("other", "tweets"), ("amazon", "base")):
+        cli("decode", f"hf://me/packs/{task}", "-o", f"out-{task}")
+        with dtscodec.open(f"hf://me/packs/{task}") as pack, dtscodec.decode(pack, base) as state:
+            assert_equal(dict(state), load(f"out-{task}/model.safetensors"))
+
+
+def test_a_branch_that_is_not_there_begins_with_what_the_main_one_has(cli: Cli, pushed: LoopbackHub) -> None:
+    main = pushed.files("me/packs")
+    cli("encode", "hf://me/base", "more=movie", "-o", "more.safetensors")
+    cli("push", "more.safetensors", "me/packs", "--revision", "try")
+    assert pushed.files("me/packs") == main
+    hub_place.forget()
+    for task in ("more", "movie"):
+        cli("decode", f"hf://me/packs@try/{task}", "-o", task + "-out")
+
+
 def test_the_hub_is_no_output_of_encode_and_decode(cli: Cli) -> None:
     assert "use dtscodec push" in cli.fails("encode", "base", "movie", "-o", "hf://me/packs/movie")
     cli("encode", "base", "movie", "-o", "pack")
