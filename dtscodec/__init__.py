@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from dtscodec.codec.pack import Pack as open
     from dtscodec.codec.size import Size as Size
     from dtscodec.errors import DtsError as DtsError
+    from dtscodec.interop.from_adapter import import_adapter as import_adapter
+    from dtscodec.interop.to_adapter import export_adapter as export_adapter
     from dtscodec.runtime.apply import apply_ as apply_
     from dtscodec.runtime.attach import Attached as Attached
     from dtscodec.runtime.attach import attach as attach
@@ -51,7 +53,9 @@ __all__ = [
     "compare_behaviour",
     "decode",
     "encode",
+    "export_adapter",
     "from_pretrained",
+    "import_adapter",
     "open",
 ]
 
@@ -74,7 +78,9 @@ _HOMES = {
     "compare_behaviour": "dtscodec.behaviour.measure",
     "decode": "dtscodec.codec.decode",
     "encode": "dtscodec.codec.encode",
+    "export_adapter": "dtscodec.interop.to_adapter",
     "from_pretrained": "dtscodec.runtime.pretrained",
+    "import_adapter": "dtscodec.interop.from_adapter",
 }
 
 

@@ -46,10 +46,10 @@ def code_factored(delta: Factored, base: BaseRows, bits: int) -> CodedBlock:
     """
     with one_thread(), np.errstate(over="ignore", invalid="ignore"):
         rows, cols = _moved(delta.left), _moved(delta.right.T)
-        if not (rows.any() and cols.any()):
-            return CodedBlock(Same(delta.shape[0], base), Streams())
         part = delta.rows(rows).T.rows(cols).T
         u, s, v = part.triplets()
+        if not len(s):
+            return CodedBlock(Same(delta.shape[0], base), Streams())
         _check_size(float(s[0]) / math.sqrt(math.prod(part.shape)), bits)
         unit = 2.0 ** math.frexp(float(s[0]))[1]  # Squares of extreme values are beyond float32.
         factors = _factors(u, s / unit, v, min(part.shape))

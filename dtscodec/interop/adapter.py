@@ -75,16 +75,28 @@ def read_adapter(directory: Path) -> Adapter:
             detail = "expected the directory of an adapter that PEFT saved, got none with that file"
             raise CheckpointError(f"{config}: {detail}")
         settings = parse_settings(config.read_bytes(), str(config))
-    found = [directory / name for name in (WEIGHTS_NAME, OLD_WEIGHTS_NAME) if (directory / name).is_file()]
-    if not found:
-        raise CheckpointError(f"{directory}: expected {WEIGHTS_NAME} or {OLD_WEIGHTS_NAME}, got neither")
-    with open_checkpoint(found[0]) as checkpoint:
+    weights = weights_of(directory)
+    with open_checkpoint(weights) as checkpoint:
         try:
             return Adapter(settings, *_sorted(checkpoint))
         except ValueError as error:
             if isinstance(error, CheckpointError):
                 raise
-            raise CheckpointError(f"{found[0]}: {error}") from error
+            raise CheckpointError(f"{weights}: {error}") from error
+
+
+def weights_of(directory: Path) -> Path:
+    """The file that holds an adapter's tensors.
+
+    Raises
+    ------
+    CheckpointError
+        There is none.
+    """
+    for name in (WEIGHTS_NAME, OLD_WEIGHTS_NAME):
+        if (directory / name).is_file():
+            return directory / name
+    raise CheckpointError(f"{directory}: expected {WEIGHTS_NAME} or {OLD_WEIGHTS_NAME}, got neither")
 
 
 def _sorted(checkpoint: Checkpoint) -> tuple[dict[str, Pair], dict[str, StoredTensor]]:
@@ -117,12 +129,20 @@ def _pair(module: str, parts: Mapping[str, Tensor]) -> Pair:
     raise ValueError(f"{module}: expected an A and a B, got {', '.join(sorted(parts))}")
 
 
+def adapter_tensors(pairs: Mapping[str, Pair], whole: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """An adapter's tensors under PEFT's names; pairs in a dtype, what replaces tensors as it is."""
+    tensors = {PREFIX + name: tensor for name, tensor in whole.items()}
+    for module, pair in pairs.items():
+        a, b = (EMBEDDING_A, EMBEDDING_B) if pair.is_embedding else (A, B)
+        tensors[f"{PREFIX}{module}.{a}"] = pair.a.to(dtype)
+        tensors[f"{PREFIX}{module}.{b}"] = pair.b.to(dtype)
+    return dict(sorted(tensors.items()))
+
+
 def write_adapter(
     out: Path,
     document: Mapping[str, Any],
-    pairs: Mapping[str, Pair],
-    whole: Mapping[str, Tensor],
-    dtype: torch.dtype,
+    tensors: Mapping[str, Tensor],
     *,
     force: bool = False,
     inputs: Iterable[Path] = (),
@@ -135,33 +155,25 @@ def write_adapter(
         The directory to make.
     document : mapping
         Its configuration (`dtscodec.interop.settings.settings_document`).
-    pairs, whole
-        As of `Adapter`.
-    dtype : torch.dtype
-        Of the pairs; what replaces tensors is written as it is.
+    tensors : mapping
+        As `adapter_tensors` names them.
     force, inputs
         As of `dtscodec.format.atomic.atomic_directory`.
 
     Returns
     -------
     int
-        Bytes written.
+        Bytes of the tensors' file.
 
     Raises
     ------
     OutputError
         The directory exists, or cannot be written.
     """
-    tensors = {PREFIX + name: tensor for name, tensor in whole.items()}
-    for module, pair in pairs.items():
-        a, b = (EMBEDDING_A, EMBEDDING_B) if pair.is_embedding else (A, B)
-        tensors[f"{PREFIX}{module}.{a}"] = pair.a.to(dtype)
-        tensors[f"{PREFIX}{module}.{b}"] = pair.b.to(dtype)
-    specs = {name: tensor_spec(tensor) for name, tensor in sorted(tensors.items())}
-    text = json.dumps(document, indent=2, sort_keys=True) + "\n"
+    specs = {name: tensor_spec(tensor) for name, tensor in tensors.items()}
     with atomic_directory(out, force, inputs, OUR_FILES.__contains__) as directory:
         with output_file(directory / CONFIG_NAME, shown=out / CONFIG_NAME) as file:
-            file.write(text.encode())
+            file.write((json.dumps(document, indent=2, sort_keys=True) + "\n").encode())
         weights = directory / WEIGHTS_NAME
         write_checkpoint(weights, specs, lambda name: tensor_bytes(tensors[name]), metadata={"format": "pt"})
-        return len(text) + weights.stat().st_size
+        return weights.stat().st_size

@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from dtscodec import __version__
-from dtscodec.checkpoints.attachments import Attachment, Carried, collect_files
+from dtscodec.checkpoints.attachments import Carried, collect_files
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base, digest
 from dtscodec.codec.code_factored import code_factored
@@ -22,7 +23,8 @@ from dtscodec.format.blocks import BaseRows
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.summary import BaseRef, Summary
 from dtscodec.format.writer import PackWriter
-from dtscodec.interop.adapter import OLD_WEIGHTS_NAME, OUR_FILES, Adapter, read_adapter
+from dtscodec.interop.adapter import OUR_FILES, Adapter, read_adapter, weights_of
+from dtscodec.interop.settings import CONFIG_NAME
 from dtscodec.interop.targets import Targets, find_targets, is_transposed
 from dtscodec.remote.place import as_place, work_folder
 from dtscodec.remote.upload import new_file
@@ -119,54 +121,59 @@ def import_adapter(
     directory, out = as_place(adapter), as_place(out)
     with as_base(base) as opened:
         lora = read_adapter(directory)
-        importer = _Importer(lora, opened, find_targets(lora, opened.specs, renames), bits)
-        attached = _files(directory, opened) if files else []
-        sources = [directory / name for name in (*OUR_FILES, OLD_WEIGHTS_NAME)]
-        inputs = [*sources, *weight_paths(out, opened.checkpoint)]
+        importer = _Importer(lora, opened, find_targets(lora, opened.specs, renames), bits, task)
+        weights = weights_of(directory)
+        inputs = [directory / CONFIG_NAME, weights, *weight_paths(out, opened.checkpoint)]
         with new_file(out, force, inputs) as file, PackWriter(NUMBERS, work_folder(out)) as writer:
-            total = importer.add_all(writer, progress)
-            for attachment in attached:
-                if isinstance(attachment, Carried):
-                    writer.carry_file(attachment.name, attachment.data)
-                else:
-                    writer.name_file(attachment.name, attachment.digest)
-            leaves = importer.leaves
-            ref = BaseRef(digest(leaves).hex()) if leaves else None
-            encoder = f"dtscodec {__version__} import=peft bits={bits}"
-            summary = Summary(tensors=0, base=ref, task=task, encoder=encoder)
-            cut = {name: whole[:LEAF_BYTES] for name, whole in leaves.items()}
-            metadata = opened.checkpoint.metadata
-            pack_id = writer.write(file, summary, cut, prefix=importer.targets.prefix, metadata=metadata)
-    size = sum(path.stat().st_size for path in sources if path.name not in ("adapter_config.json",) and path.is_file())
-    return ImportReport(
-        out,
-        pack_id.hex(),
-        len(lora.pairs),
-        tuple(importer.exact),
-        size,
-        out.stat().st_size,
-        total.relative_error,
-        time.perf_counter() - start,
-    )
+            total = importer.add_tensors(writer, progress)
+            if files:
+                importer.add_files(writer, directory)
+            pack_id = importer.finish(writer, file).hex()
+    sizes = weights.stat().st_size, out.stat().st_size
+    seconds = time.perf_counter() - start
+    exact = tuple(importer.exact)
+    return ImportReport(out, pack_id, len(lora.pairs), exact, *sizes, total.relative_error, seconds)
 
 
 class _Importer:
     """Codes the fine-tune's tensors one by one, and keeps account of base leaves."""
 
-    def __init__(self, adapter: Adapter, base: Base, targets: Targets, bits: int) -> None:
-        self._adapter, self._base, self.targets, self._bits = adapter, base, targets, bits
-        self.leaves: dict[str, bytes] = {}
+    def __init__(self, adapter: Adapter, base: Base, targets: Targets, bits: int, task: str | None) -> None:
+        self._adapter, self._base, self._targets, self._bits, self._task = adapter, base, targets, bits, task
+        self._leaves: dict[str, bytes] = {}
         self.exact: list[str] = []
 
-    def add_all(self, writer: PackWriter, progress: Callable[[int], None]) -> Squares:
+    def add_tensors(self, writer: PackWriter, progress: Callable[[int], None]) -> Squares:
         """Add all tensors to a pack."""
         total = Squares()
-        for name, counterpart in self.targets.bases.items():
+        for name, counterpart in self._targets.bases.items():
             encoded = self._encoded(name, counterpart)
             writer.add(encoded.entry, encoded.streams)
             total += encoded.squares
             progress(encoded.entry.spec.nbytes)
         return total
+
+    def add_files(self, writer: PackWriter, directory: Path) -> None:
+        """Add the base's small files, and those beside the adapter, such as a tokenizer, in their place."""
+        checkpoint = self._base.checkpoint
+        if not checkpoint.is_directory:
+            return
+        theirs = checkpoint.directory
+        found = [*collect_files(theirs, theirs, checkpoint.weight_files), *collect_files(directory, theirs, OUR_FILES)]
+        for _, file in sorted({file.name: file for file in found}.items()):
+            if isinstance(file, Carried):
+                writer.carry_file(file.name, file.data)
+            else:
+                writer.name_file(file.name, file.digest)
+
+    def finish(self, writer: PackWriter, file: BinaryIO) -> bytes:
+        """Write the pack, and return its id."""
+        base = BaseRef(digest(self._leaves).hex()) if self._leaves else None
+        encoder = f"dtscodec {__version__} import=peft bits={self._bits}"
+        summary = Summary(tensors=0, base=base, task=self._task, encoder=encoder)
+        leaves = {name: whole[:LEAF_BYTES] for name, whole in self._leaves.items()}
+        metadata = self._base.checkpoint.metadata
+        return writer.write(file, summary, leaves, prefix=self._targets.prefix, metadata=metadata)
 
     def _encoded(self, name: str, counterpart: str | None) -> EncodedTensor:
         whole, module = self._adapter.whole.get(name), name.removesuffix(".weight")
@@ -177,11 +184,11 @@ class _Importer:
                 raise EncodeError(f"{name}: {detail}; name the base that the adapter was trained on")
             return self._raw(whole)
         assert counterpart is not None
-        self.leaves[counterpart] = self._base.leaf(counterpart)
+        self._leaves[counterpart] = self._base.leaf(counterpart)
         spec = self._base.specs[counterpart]
         if pair is None:
             return code_same(name, spec, counterpart)
-        transposed = is_transposed(pair, spec.shape, self.targets.transposed)
+        transposed = is_transposed(pair, spec.shape, self._targets.transposed)
         delta = pair.factored(self._adapter.settings.scale_of(module), transposed)
         try:
             coded = code_factored(delta, BaseRows(counterpart, 0), self._bits)
@@ -201,13 +208,3 @@ class _Importer:
         self.exact.append(whole.name)
         coded = raw_block(whole)
         return EncodedTensor(TensorEntry(whole.name, whole.spec, (coded.block,)), [coded.streams], Squares())
-
-
-def _files(directory: Path, base: Base) -> list[Attachment]:
-    """The base's small files, and those beside the adapter, such as a tokenizer, in their place."""
-    checkpoint = base.checkpoint
-    if not checkpoint.is_directory:
-        return []
-    theirs = checkpoint.directory
-    found = [*collect_files(theirs, theirs, checkpoint.weight_files), *collect_files(directory, theirs, OUR_FILES)]
-    return sorted({file.name: file for file in found}.values(), key=lambda file: file.name)
