@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from dtscodec import __version__
-from dtscodec.cli import compare, decode, encode, info, show, verify
+from dtscodec.cli import compare, decode, encode, export, import_, info, show, verify
 from dtscodec.errors import DtsError
 
-COMMANDS = (encode, decode, info, verify, compare)
+COMMANDS = (encode, decode, info, verify, compare, export, import_)
 
 EPILOG = """\
 examples:
@@ -21,6 +21,8 @@ examples:
   dtscodec decode finetune.dts.safetensors --base base/ -o restored/
   dtscodec info finetune.dts.safetensors --tensors
   dtscodec compare finetune.dts.safetensors finetune/ --base base/
+  dtscodec import lora/ --base base/              write ./lora.dts.safetensors
+  dtscodec export lora.dts.safetensors --to peft --base base/ -o again/
 
 exit codes: 0 done, 1 failed, 2 wrong usage
 """
