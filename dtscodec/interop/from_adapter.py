@@ -110,7 +110,7 @@ def import_adapter(
         Adapter or base cannot be read, or the adapter is no plain LoRA.
     ConfigError
         There is no such width.
-    BaseMismatchError, EncodeError
+    EncodeError
         The adapter does not fit the base, or cannot be coded.
     OutputError
         The pack cannot be written, or exists.

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dtscodec.checkpoints.names import NameMatch, Specs, match_names
+from dtscodec.checkpoints.names import Rule, Specs, best_rule
 from dtscodec.errors import EncodeError
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
-from dtscodec.format.index import utf8
+from dtscodec.format.index import base_name, utf8
 from dtscodec.interop.adapter import Adapter
 from dtscodec.interop.pairs import Pair
 
@@ -31,7 +31,7 @@ class Targets:
 
 
 def find_targets(adapter: Adapter, base: Specs, renames: Sequence[tuple[str, str]] = ()) -> Targets:
-    """Match an adapter to a base.
+    """Match an adapter to a base: names are equal, or one side has a leading prefix more.
 
     Parameters
     ----------
@@ -45,53 +45,52 @@ def find_targets(adapter: Adapter, base: Specs, renames: Sequence[tuple[str, str
     ------
     EncodeError
         A weight that the adapter changes is not in the base, or of another shape or kind.
-    BaseMismatchError
-        The base is of another architecture.
     """
-    match = _match(adapter, base, renames)
-    for module, pair in adapter.pairs.items():
-        _check(f"{module}.weight", pair, match.counterpart[f"{module}.weight"], base)
-    ours, theirs = match.prefix
-    bases: dict[str, str | None] = {}
-    for name in base:
-        bases[ours + name.removeprefix(theirs) if name.startswith(theirs) else name] = name
-    bases |= match.counterpart
-    turned = any(
-        _is_turned(pair, base[match.counterpart[f"{module}.weight"] or ""].shape)
-        for module, pair in adapter.pairs.items()
-    )
-    return Targets(
-        match.prefix,
-        dict(sorted(bases.items(), key=lambda item: utf8(item[0]))),
-        turned or adapter.settings.fan_in_fan_out,
-    )
+    weights = {f"{module}.weight": pair for module, pair in adapter.pairs.items()}
+    prefix, counterparts = _match(weights, adapter, base, renames)
+    ours, theirs = prefix
+    bases: dict[str, str | None] = {
+        ours + name.removeprefix(theirs) if name.startswith(theirs) else name: name for name in base
+    }
+    bases |= counterparts
+    transposed = adapter.settings.fan_in_fan_out
+    for name, pair in weights.items():
+        spec = _checked(name, pair, counterparts[name], base)
+        transposed |= spec.shape != pair.weight_shape(False)
+    return Targets(prefix, dict(sorted(bases.items(), key=lambda item: utf8(item[0]))), transposed)
 
 
-def _match(adapter: Adapter, base: Specs, renames: Sequence[tuple[str, str]]) -> NameMatch:
-    """Match names; dimensions in order of size, since a layer may hold its weight either way."""
-    ours = {f"{module}.weight": _by_size(pair.weight_shape(False)) for module, pair in adapter.pairs.items()}
-    ours |= {name: _by_size(stored.spec.shape) for name, stored in adapter.whole.items() if name not in ours}
-    return match_names(ours, {name: _by_size(spec.shape) for name, spec in base.items()}, renames)
+def _match(
+    weights: Mapping[str, Pair], adapter: Adapter, base: Specs, renames: Sequence[tuple[str, str]]
+) -> tuple[Rule, dict[str, str | None]]:
+    """The rule for names, and the counterpart of each tensor that the adapter changes, if there is one."""
+    # Dimensions in order of size, since a layer may hold its weight either way.
+    shapes = {name: _by_size(pair.weight_shape(False)) for name, pair in weights.items()}
+    shapes |= {name: _by_size(stored.spec.shape) for name, stored in adapter.whole.items() if name not in shapes}
+    renamed = dict(renames)
+    if strange := [name for name in renamed if name not in shapes]:
+        raise EncodeError(f"--map {strange[0]}: expected a tensor that the adapter changes, got none of that name")
+    plain = {name: shape for name, shape in shapes.items() if name not in renamed}
+    rule = best_rule(plain, {name: _by_size(spec.shape) for name, spec in base.items()})
+    targets = {name: renamed.get(name, base_name(name, rule)) for name in shapes}
+    return rule, {name: target if target in base else None for name, target in targets.items()}
 
 
 def _by_size(shape: tuple[int, ...]) -> TensorSpec:
     return TensorSpec("U8", tuple(sorted(shape)))
 
 
-def _check(name: str, pair: Pair, counterpart: str | None, base: Specs) -> None:
+def _checked(name: str, pair: Pair, counterpart: str | None, base: Specs) -> TensorSpec:
+    """The base tensor that a pair is added to."""
     if counterpart is None:
-        detail = "expected a tensor of this name in the base, got none"
-        raise EncodeError(f"{name}: {detail}; if the base has it under another name, say --map {name}=NAME")
+        detail = "expected a tensor of this name in the base, got none; name the base that the adapter was trained on"
+        raise EncodeError(f"{name}: {detail}, or, if it has another name there, say --map {name}=NAME")
     spec = base[counterpart]
-    shapes = [pair.weight_shape(transposed) for transposed in (False, True)]
+    shapes = dict.fromkeys(pair.weight_shape(transposed) for transposed in (False, True))
     if spec.shape not in shapes or spec.dtype not in CODED_DTYPES:
-        detail = f"expected the adapter's {' or '.join(str([*s]) for s in dict.fromkeys(shapes))} of floats"
-        raise EncodeError(f"{name}: {detail}, got {spec} in the base; name the base that the adapter was trained on")
-
-
-def _is_turned(pair: Pair, shape: tuple[int, ...]) -> bool:
-    """Whether a weight can only be held as [in, out]."""
-    return shape != pair.weight_shape(False)
+        detail = f"expected {' or '.join(str([*shape]) for shape in shapes)} of floats in the base"
+        raise EncodeError(f"{name}: {detail}, got {spec}; name the base that the adapter was trained on")
+    return spec
 
 
 def is_transposed(pair: Pair, shape: tuple[int, ...], otherwise: bool) -> bool:

@@ -10,6 +10,7 @@ import transformers as hf
 from torch import nn
 
 import dtscodec
+from dtscodec.codec.config import SMALLEST_SIDE
 from dtscodec.interop.layers import kind_of
 from tests import models
 from tests.interop.helpers import TARGETS, Trained, distance, train, with_adapter
@@ -70,10 +71,11 @@ def test_at_two_bits_the_error_is_reported_and_true(trained: Trained) -> None:
 
 
 def layers_moved(base: Any) -> Any:
-    """A copy in which every layer that a LoRA may change has a delta of a low rank."""
+    """A copy in which every layer that a LoRA may change has a delta of a low rank; heads of two classes stay."""
     fine = copy.deepcopy(base)
     random = torch.Generator().manual_seed(3)
-    moved = {id(module.weight): module for module in fine.modules() if kind_of(module)}
+    layers = [module for module in fine.modules() if kind_of(module)]
+    moved = {id(module.weight): module for module in layers if min(module.weight.flatten(1).shape) >= SMALLEST_SIDE}
     with torch.no_grad():
         for module in moved.values():
             weight = module.weight.flatten(1)
@@ -82,7 +84,7 @@ def layers_moved(base: Any) -> Any:
     return fine
 
 
-@pytest.mark.parametrize("name", ["bert", "llama", "gpt2", "resnet", "whisper", "t5"])
+@pytest.mark.parametrize("name", ["bert", "llama", "gpt2", "resnet", "t5"])
 def test_an_exported_adapter_equals_our_decode_within_half_precision(name: str, tmp_path: Path) -> None:
     architecture = models.ARCHITECTURES[name]
     torch.manual_seed(1)
@@ -90,12 +92,12 @@ def test_an_exported_adapter_equals_our_decode_within_half_precision(name: str, 
     base_path, fine_path = models.save(base, tmp_path / "base"), models.save(layers_moved(base), tmp_path / "fine")
     pack = make_pack(base_path, fine_path, tmp_path / "pack", rank=5).path
     report = dtscodec.export_adapter(pack, tmp_path / "adapter", base_path)
-    assert (report.rank, report.cut_off) == (8, 0)
+    assert (report.rank, report.cut_off, report.left_out) == (8, 0, ())
 
     inputs = architecture.inputs()
     decoded = models.outputs(dtscodec.from_pretrained(base_path, pack).eval(), inputs)
     adapted = models.outputs(with_adapter(base, report.path), inputs)
-    assert distance(adapted, decoded, models.outputs(base, inputs)) < 3e-3
+    assert distance(adapted, decoded, models.outputs(base, inputs)) < EXACT
 
 
 def test_a_tied_head_changes_with_its_embedding(tmp_path: Path) -> None:
