@@ -18,6 +18,10 @@ from tests.interop.helpers import train
 from tests.support import make_pack
 
 
+States = tuple[dict[str, Tensor], dict[str, Tensor]]
+"""A base and a fine-tune."""
+
+
 class Small(nn.Module):
     """Two layers that a LoRA may change, one that it may not, and biases."""
 
@@ -34,7 +38,7 @@ def low_rank(shape: torch.Size, rank: int, seed: int, size: float = 0.1) -> Tens
 
 
 @pytest.fixture
-def states() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def states() -> States:
     torch.manual_seed(0)
     base = {name: tensor.clone() for name, tensor in Small().state_dict().items()}
     fine = dict(base)
@@ -54,7 +58,7 @@ def export(base: Any, fine: Any, folder: Path, encode: dict[str, Any] | None = N
     return dtscodec.export_adapter(pack, folder / "adapter", base, **({"model": Small()} | options))
 
 
-def test_the_configuration_is_what_every_reader_understands(states: Any, tmp_path: Path) -> None:
+def test_the_configuration_is_what_every_reader_understands(states: States, tmp_path: Path) -> None:
     report = export(*states, tmp_path, base_name_or_path="org/base")
     document = json.loads((report.path / "adapter_config.json").read_text())
     assert (document["r"], document["lora_alpha"], document["bias"]) == (8, 8, "none")
@@ -68,7 +72,7 @@ def test_the_configuration_is_what_every_reader_understands(states: Any, tmp_pat
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_products_equal_the_decoded_deltas_within_the_dtype(states: Any, dtype: torch.dtype, tmp_path: Path) -> None:
+def test_products_equal_the_decoded_deltas_within_the_dtype(states: States, dtype: torch.dtype, tmp_path: Path) -> None:
     report = export(*states, tmp_path, dtype=dtype)
     with dtscodec.open(tmp_path / "pack") as pack:
         for module in ("first", "second"):
@@ -77,7 +81,7 @@ def test_products_equal_the_decoded_deltas_within_the_dtype(states: Any, dtype: 
     assert {t.dtype for t in load_file(report.path / "adapter_model.safetensors").values()} == {dtype}
 
 
-def test_a_smaller_rank_keeps_the_strongest_and_tells_what_is_lost(states: Any, tmp_path: Path) -> None:
+def test_a_smaller_rank_keeps_the_strongest_and_tells_what_is_lost(states: States, tmp_path: Path) -> None:
     report = export(*states, tmp_path, rank=1, dtype=torch.float32)
     lost = whole = 0.0
     with dtscodec.open(tmp_path / "pack") as pack:
@@ -88,7 +92,7 @@ def test_a_smaller_rank_keeps_the_strongest_and_tells_what_is_lost(states: Any, 
     assert report.cut_off == pytest.approx(lost / whole, rel=1e-4)
 
 
-def test_rows_and_columns_that_are_not_coded_are_zero(states: Any, tmp_path: Path) -> None:
+def test_rows_and_columns_that_are_not_coded_are_zero(states: States, tmp_path: Path) -> None:
     base, fine = states
     fine["second.weight"] = base["second.weight"].clone()
     fine["second.weight"][7:31, 2:25] += low_rank(torch.Size([24, 23]), 2, 9)
@@ -100,7 +104,7 @@ def test_rows_and_columns_that_are_not_coded_are_zero(states: Any, tmp_path: Pat
     assert (delta[~outside] != 0).all()
 
 
-def test_what_is_left_out_is_listed_with_its_share(states: Any, tmp_path: Path) -> None:
+def test_what_is_left_out_is_listed_with_its_share(states: States, tmp_path: Path) -> None:
     base, fine = states
     fine["norm.weight"], fine["first.bias"] = base["norm.weight"] + 0.5, base["first.bias"] + 0.25
     report = export(base, fine, tmp_path, {"rank": 3, "raw": ("norm*",)})
@@ -115,7 +119,7 @@ def test_what_is_left_out_is_listed_with_its_share(states: Any, tmp_path: Path) 
     assert report.left_out_share == pytest.approx((squares["norm.weight"] + squares["first.bias"]) / total, rel=1e-3)
 
 
-def test_without_the_base_the_share_of_what_is_stored_exactly_is_unknown(states: Any, tmp_path: Path) -> None:
+def test_without_the_base_the_share_of_what_is_stored_exactly_is_unknown(states: States, tmp_path: Path) -> None:
     base, fine = states
     fine["norm.weight"] = base["norm.weight"] + 0.5
     pack = make_pack(base, fine, tmp_path / "pack", rank=3, raw=("norm*",)).path
@@ -123,7 +127,7 @@ def test_without_the_base_the_share_of_what_is_stored_exactly_is_unknown(states:
     assert [(item.name, item.share) for item in report.left_out] == [("norm.weight", None)]
 
 
-def test_strict_refuses_and_writes_nothing(states: Any, tmp_path: Path) -> None:
+def test_strict_refuses_and_writes_nothing(states: States, tmp_path: Path) -> None:
     base, fine = states
     fine["norm.weight"] = base["norm.weight"] + 0.5
     with pytest.raises(EncodeError, match=r"norm\.weight"):
@@ -131,7 +135,7 @@ def test_strict_refuses_and_writes_nothing(states: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "adapter").exists()
 
 
-def test_strict_passes_where_modules_are_replaced_whole_and_vllm_is_told(states: Any, tmp_path: Path) -> None:
+def test_strict_passes_where_modules_are_replaced_whole_and_vllm_is_told(states: States, tmp_path: Path) -> None:
     base, fine = states
     fine["norm.weight"] = base["norm.weight"] + 0.5
     report = export(base, fine, tmp_path, strict=True, save_modules=True)
@@ -139,7 +143,7 @@ def test_strict_passes_where_modules_are_replaced_whole_and_vllm_is_told(states:
     assert (report.vllm_rank, report.vllm_problems) == (None, ("modules_to_save are not taken",))
 
 
-def test_only_some_layers_of_a_name_are_named_in_full(states: Any, tmp_path: Path) -> None:
+def test_only_some_layers_of_a_name_are_named_in_full(states: States, tmp_path: Path) -> None:
     trained = train("llama", tmp_path, target_modules=r"model\.layers\.0\.self_attn\.q_proj")
     report = dtscodec.export_adapter(trained.imported().path, tmp_path / "again", trained.base_path)
     document = json.loads((report.path / "adapter_config.json").read_text())
@@ -147,7 +151,7 @@ def test_only_some_layers_of_a_name_are_named_in_full(states: Any, tmp_path: Pat
     assert document["task_type"] == "CAUSAL_LM"
 
 
-def test_factors_that_half_precision_cannot_hold_are_refused(states: Any, tmp_path: Path) -> None:
+def test_factors_that_half_precision_cannot_hold_are_refused(states: States, tmp_path: Path) -> None:
     base, fine = states
     fine["first.weight"] = base["first.weight"] + 1e12 * low_rank(base["first.weight"].shape, 1, 5)
     with pytest.raises(EncodeError, match="--dtype f32"):
@@ -157,18 +161,18 @@ def test_factors_that_half_precision_cannot_hold_are_refused(states: Any, tmp_pa
     dtscodec.export_adapter(pack, tmp_path / "wide", base, model=Small(), dtype=torch.float32)
 
 
-def test_a_pack_without_a_delta_of_low_rank_is_refused(states: Any, tmp_path: Path) -> None:
+def test_a_pack_without_a_delta_of_low_rank_is_refused(states: States, tmp_path: Path) -> None:
     base, _ = states
     with pytest.raises(EncodeError, match="low rank"):
         export(base, base, tmp_path)
 
 
-def test_a_model_of_other_names_is_refused(states: Any, tmp_path: Path) -> None:
+def test_a_model_of_other_names_is_refused(states: States, tmp_path: Path) -> None:
     with pytest.raises(ModelMismatchError, match="--model"):
         export(*states, tmp_path, model=nn.Linear(3, 3))
 
 
-def test_without_a_configuration_the_model_must_be_named(states: Any, tmp_path: Path) -> None:
+def test_without_a_configuration_the_model_must_be_named(states: States, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="--model"):
         export(*states, tmp_path, model=None)
 
@@ -178,19 +182,21 @@ def test_the_configuration_is_found_in_the_pack_beside_the_base_or_where_it_is_n
     pack = trained.imported().path
     with pytest.raises(CheckpointError, match="--base"):
         dtscodec.export_adapter(pack, tmp_path / "a")
-    for number, named in enumerate(({"base": trained.base_path}, {"model": trained.base_path})):
-        report = dtscodec.export_adapter(pack, tmp_path / f"out{number}", **named)
+    for report in (
+        dtscodec.export_adapter(pack, tmp_path / "b", trained.base_path),
+        dtscodec.export_adapter(pack, tmp_path / "c", model=trained.base_path),
+    ):
         assert report.model == "BertForSequenceClassification"
 
 
-def test_wrong_settings_are_refused(states: Any, tmp_path: Path) -> None:
+def test_wrong_settings_are_refused(states: States, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="rank"):
         export(*states, tmp_path, rank=0)
     with pytest.raises(ConfigError, match="float16"):
         dtscodec.export_adapter(tmp_path / "pack", tmp_path / "x", model=Small(), dtype=torch.float64)
 
 
-def test_nothing_is_replaced_without_force_and_only_adapters_with_it(states: Any, tmp_path: Path) -> None:
+def test_nothing_is_replaced_without_force_and_only_adapters_with_it(states: States, tmp_path: Path) -> None:
     export(*states, tmp_path)
     with pytest.raises(OutputError, match="--force"):
         dtscodec.export_adapter(tmp_path / "pack", tmp_path / "adapter", model=Small())
@@ -200,7 +206,7 @@ def test_nothing_is_replaced_without_force_and_only_adapters_with_it(states: Any
         dtscodec.export_adapter(tmp_path / "pack", tmp_path / "adapter", model=Small(), force=True)
 
 
-def test_the_same_pack_gives_the_same_bytes(states: Any, tmp_path: Path) -> None:
+def test_the_same_pack_gives_the_same_bytes(states: States, tmp_path: Path) -> None:
     report = export(*states, tmp_path)
     again = dtscodec.export_adapter(tmp_path / "pack", tmp_path / "again", model=Small())
     for name in ("adapter_config.json", "adapter_model.safetensors"):

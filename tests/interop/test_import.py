@@ -112,8 +112,8 @@ def test_an_untied_head_may_be_mapped_to_the_embedding(tmp_path: Path) -> None:
     assert "--map lm_head.weight=NAME" in refusal(trained, EncodeError)
     report = trained.imported(renames=[("lm_head.weight", "model.embed_tokens.weight")])
     check_against_spec(report.path, trained.base_path)
-    factors = trained.model.base_model.model.lm_head
-    delta = factors.get_delta_weight("default")
+    head: Any = trained.model.base_model.model.lm_head
+    delta = head.get_delta_weight("default").detach()
     with dtscodec.decode(report.path, trained.base_path) as decoded:
         moved = decoded["lm_head.weight"] - decoded["model.embed_tokens.weight"]
         assert torch.allclose(moved, delta, atol=1e-3 * float(delta.abs().max()))
