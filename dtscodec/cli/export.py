@@ -25,7 +25,7 @@ def add_to(commands: "arguments.Subparsers") -> None:
         description="Write what a pack changes as a LoRA adapter: one rank and a scale of 1 for all layers. Norms, "
         "biases, new heads and what is stored exactly or element by element cannot be carried; what is left out is "
         "listed, with its share of the difference. Needs pip install 'dtscodec[transformers]'.",
-        epilog="An adapter holds factors in half precision, and is several times larger than its pack. The model that "
+        epilog="An adapter holds factors in half precision, and is some ten times larger than its pack. The model that "
         "is to use it is known by its configuration, which travels with packs made from model directories.",
     )
     parser.add_argument("pack", metavar="PACK")
@@ -78,7 +78,7 @@ def _summary(report: "ExportReport") -> str:
         f"{show.size(report.pack_bytes)} -> {show.size(report.adapter_bytes)}",
         f"{report.modules} layers of {report.model} at rank {report.rank}",
         *([f"{len(report.saved)} modules whole"] if report.saved else []),
-        f"{100 * report.left_out_share:.2f} % of the delta left out",
+        f"{100 * report.left_out_share:.2f} % of the pack's delta left out",
         *([f"{100 * report.cut_off:.2f} % lost to the rank"] if report.cut_off else []),
         f"vLLM: {'; '.join(report.vllm_problems) or f'--max-lora-rank {report.vllm_rank}'}",
     ]

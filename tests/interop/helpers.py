@@ -55,9 +55,9 @@ class Trained:
             with torch.no_grad():
                 for name, parameter in self.model.named_parameters():
                     if "lora_" in name or parameter.requires_grad:
-                        parameter += 0.05 * torch.randn(parameter.shape, generator=random)
+                        parameter.add_(0.05 * torch.randn(parameter.shape, generator=random))
             self.path = folder / "adapter"
-            self.model.eval().save_pretrained(self.path)
+            self.model.eval().save_pretrained(str(self.path))
 
     def outputs(self) -> Tensor:
         return models.outputs(self.model, self.inputs)

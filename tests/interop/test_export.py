@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 import dtscodec
 from dtscodec.errors import CheckpointError, ConfigError, EncodeError, ModelMismatchError, OutputError
+from dtscodec.interop.layers import Layers, layers_of
 from dtscodec.interop.vllm import RANKS, max_lora_rank, vllm_problems
 from tests import models
 from tests.interop.helpers import train
 from tests.support import make_pack
-
 
 States = tuple[dict[str, Tensor], dict[str, Tensor]]
 """A base and a fine-tune."""
@@ -252,8 +252,6 @@ def test_what_vllm_refuses_or_ignores_is_told(document: Any, tensors: Any, word:
 
 
 def test_models_are_not_built_with_weights(tmp_path: Path) -> None:
-    from dtscodec.interop.layers import Layers, layers_of
-
     trained = train("gpt2", tmp_path)
     with dtscodec.open(trained.imported().path) as pack:
         built = layers_of(trained.base_path, pack, None)

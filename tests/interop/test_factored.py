@@ -11,6 +11,7 @@ from dtscodec.codec.device import product
 from dtscodec.codec.factored import Factored
 from dtscodec.format.blocks import BaseRows, LowRank, Same
 from dtscodec.interop.pairs import Kind, Pair, pair_of
+from dtscodec.kernels.dequantize import dequantize
 
 sides, ranks, seeds = st.integers(1, 24), st.integers(1, 6), st.integers(0, 2**16)
 
@@ -74,8 +75,6 @@ def test_a_pair_of_a_convolution_has_its_shape(delta: Factored, width: int) -> N
 
 @given(deltas(), st.sampled_from([2, 4, 8, 16]))
 def test_the_error_of_coding_is_the_error_of_what_is_decoded(delta: Factored, bits: int) -> None:
-    from dtscodec.kernels.dequantize import dequantize
-
     coded = code_factored(delta, BaseRows("w", 0), bits)
     assert isinstance(coded.block, LowRank)
     ours = dequantize(coded.block, delta.shape[1], coded.streams).place(*delta.shape).astype(np.float64)

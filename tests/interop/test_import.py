@@ -1,6 +1,7 @@
 """Adapters of every form that is understood become packs; any other is refused with one line."""
 
 import copy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import dtscodec
+from dtscodec.codec.code_factored import code_factored
 from dtscodec.codec.inventory import tensor_sizes
 from dtscodec.errors import CheckpointError, ConfigError, DtsError, EncodeError
+from dtscodec.format.blocks import BaseRows
 from dtscodec.interop import pairs
 from tests import models
 from tests.interop.helpers import Trained, train
@@ -72,6 +75,19 @@ def test_a_new_head_is_new_and_the_prefix_of_the_base_is_found(tmp_path: Path) -
         assert torch.equal(decoded["classifier.weight"], true["classifier.weight"])
 
 
+def test_an_adapter_of_the_bare_model_fits_a_base_with_a_head(tmp_path: Path) -> None:
+    config = models.llama().config
+    config.tie_word_embeddings = False
+    whole = models.save(hf.LlamaForCausalLM(config), tmp_path / "whole")
+    trained = Trained(tmp_path, hf.LlamaModel.from_pretrained(whole), {}, target_modules=["q_proj"])
+    report = dtscodec.import_adapter(trained.path, whole, tmp_path / "pack")
+    check_against_spec(report.path, whole)
+    true = trained.merged()
+    with dtscodec.decode(report.path, whole) as decoded:
+        assert decoded.keys() == {*true, "lm_head.weight"}
+        assert all(torch.allclose(decoded[name], true[name], atol=1e-4) for name in true)
+
+
 class Convolutions(nn.Module):
     """One of each dimension, and heads of a transformer's shapes."""
 
@@ -112,8 +128,8 @@ def test_an_untied_head_may_be_mapped_to_the_embedding(tmp_path: Path) -> None:
     assert "--map lm_head.weight=NAME" in refusal(trained, EncodeError)
     report = trained.imported(renames=[("lm_head.weight", "model.embed_tokens.weight")])
     check_against_spec(report.path, trained.base_path)
-    head: Any = trained.model.base_model.model.lm_head
-    delta = head.get_delta_weight("default").detach()
+    adapted: Any = trained.model
+    delta = adapted.base_model.model.lm_head.get_delta_weight("default").detach()
     with dtscodec.decode(report.path, trained.base_path) as decoded:
         moved = decoded["lm_head.weight"] - decoded["model.embed_tokens.weight"]
         assert torch.allclose(moved, delta, atol=1e-3 * float(delta.abs().max()))
@@ -164,9 +180,6 @@ def test_rows_and_components_that_are_zero_stay_untouched(tmp_path: Path) -> Non
 def test_no_matrix_is_multiplied_out(tmp_path: Path) -> None:
     """A delta of 40 GB comes of factors of 4 MB."""
     a, b = torch.randn(4, 100_000), torch.randn(100_000, 4)
-    from dtscodec.codec.code_factored import code_factored
-    from dtscodec.format.blocks import BaseRows
-
     coded = code_factored(pairs.Pair(a, b).factored(1.0, False), BaseRows("w", 0), 16)
     assert coded.error_square < 1e-6 * coded.delta_square
 
@@ -205,8 +218,6 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Trained]:
     trained = train("bert", tmp_path_factory.mktemp("bert"))
 
     def copied(folder: Path) -> Trained:
-        import shutil
-
         shutil.copytree(trained.folder, folder / "copy")
         spoilt = copy.copy(trained)
         spoilt.folder, spoilt.path = folder / "copy", folder / "copy" / "adapter"
