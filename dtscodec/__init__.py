@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from dtscodec.codec.size import Size as Size
     from dtscodec.errors import DtsError as DtsError
     from dtscodec.hub.push import push as push
+    from dtscodec.interop.from_adapter import import_adapter as import_adapter
+    from dtscodec.interop.to_adapter import export_adapter as export_adapter
     from dtscodec.runtime.apply import apply_ as apply_
     from dtscodec.runtime.attach import attach as attach
     from dtscodec.runtime.pretrained import from_pretrained as from_pretrained
@@ -48,7 +50,9 @@ __all__ = [
     "compare_behaviour",
     "decode",
     "encode",
+    "export_adapter",
     "from_pretrained",
+    "import_adapter",
     "open",
     "push",
 ]
@@ -70,8 +74,10 @@ _HOMES = {
     "compare_behaviour": "dtscodec.behaviour.measure",
     "decode": "dtscodec.codec.decode",
     "encode": "dtscodec.codec.encode",
+    "export_adapter": "dtscodec.interop.to_adapter",
     "from_pretrained": "dtscodec.runtime.pretrained",
     "push": "dtscodec.hub.push",
+    "import_adapter": "dtscodec.interop.from_adapter",
 }
 
 

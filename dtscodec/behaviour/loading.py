@@ -23,6 +23,21 @@ def read_config(directory: Path) -> Any:
         return library.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
 
 
+def architecture(config: Any, location: str, way_out: str) -> Any:
+    """The class of transformers that a configuration names.
+
+    Raises
+    ------
+    CheckpointError
+        It names none, or one that transformers does not have.
+    """
+    kind = getattr(transformers(), (config.architectures or [""])[0], None)
+    if kind is None:
+        detail = f"expected a class of transformers under 'architectures', got {config.architectures}"
+        raise CheckpointError(f"{location}: {detail}; {way_out}")
+    return kind
+
+
 def load_weights(kind: Any, config: Any, state: Mapping[str, Any], location: str, way_out: str, **how: Any) -> Any:
     """A model with these weights.
 

@@ -53,8 +53,8 @@ class BestPart:
         """Code it; see `Planned`."""
         with np.errstate(over="ignore", invalid="ignore"):
             numbers, bands = self._low_rank(self.block) if isinstance(self.block, LowRank) else self._values(self.block)
-            coded = measured(self.block, self.moved, Streams(self.moved.bitmaps, _rounded(numbers), bands))
-            coded.streams.numbers[:] = _rounded(coded.streams.numbers)
+            coded = measured(self.block, self.moved, Streams(self.moved.bitmaps, rounded(numbers), bands))
+            coded.streams.numbers[:] = rounded(coded.streams.numbers)
             squares = coded.delta_square + self.left, coded.error_square + self.left
             return CodedBlock(coded.block, coded.streams, *squares)
 
@@ -77,7 +77,7 @@ class BestPart:
         values, unit = self._scaled()
         widths = [band.bits for band in block.bands for _ in range(band.rank)]
         refined = Refined(values.to(self.device), leading_factors(values, block.rank, self.device), widths, recipe)
-        scales = refined.solve_scales(_rounded_tensor)
+        scales = refined.solve_scales(rounded_tensor)
         scales *= refined.gain(scales, moved.noise.edge / unit if moved.noise else 0.0)
         return join_lowrank(0.0, refined.bands(scales * unit))
 
@@ -148,20 +148,22 @@ def code_values(values: Tensor, block: Values, norm: float | None) -> tuple[np.n
 def _fit_scales(values: Tensor, bits: int) -> tuple[Tensor, np.ndarray]:
     """Codes of 4 or 8 bits, and a scale for each row, rounded as it is stored before the codes are chosen."""
     if bits == 8:
-        scales = _rounded(((values.abs().amax(dim=1) / 127).clamp(min=TINY)).numpy())
+        scales = rounded(((values.abs().amax(dim=1) / 127).clamp(min=TINY)).numpy())
         return (values / torch.from_numpy(scales)[:, None]).round().clamp(-128, 127), scales
     levels = torch.from_numpy(FIXED_LEVELS)
     scale = values.square().mean(dim=1).sqrt().clamp(min=TINY)
     for _ in range(3):
         coded = levels[nearest(values / scale[:, None], levels)]
         scale = ((values * coded).sum(1) / coded.square().sum(1).clamp(min=TINY)).clamp(min=TINY)
-    scales = _rounded(scale.numpy())
+    scales = rounded(scale.numpy())
     return nearest(values / torch.from_numpy(scales)[:, None], levels), scales
 
 
-def _rounded(numbers: np.ndarray) -> np.ndarray:
+def rounded(numbers: np.ndarray) -> np.ndarray:
+    """Numbers as they come back from a pack."""
     return round_numbers(numbers.astype(np.float32), NUMBERS).reshape(numbers.shape)
 
 
-def _rounded_tensor(numbers: Tensor) -> Tensor:
-    return torch.from_numpy(_rounded(numbers.numpy()))
+def rounded_tensor(numbers: Tensor) -> Tensor:
+    """As `rounded`."""
+    return torch.from_numpy(rounded(numbers.numpy()))

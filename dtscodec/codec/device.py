@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from dtscodec.codec.factored import Factored
 from dtscodec.errors import BackendError
 
 
@@ -24,7 +25,12 @@ def usable_device(device: str | torch.device) -> torch.device:
     return found
 
 
-def product(left: Tensor, right: Tensor) -> Tensor:
-    """The product of a large matrix, wherever it lies, and a thin block, which goes there; it comes back here."""
+def product(left: Tensor, right: Tensor | Factored) -> Tensor:
+    """The product of a large matrix, wherever it lies, and a thin block, which goes there; it comes back here.
+
+    A matrix that is known by its factors is multiplied factor by factor.
+    """
+    if isinstance(right, Factored):
+        return product(product(left, right.left), right.right)
     device = left.device if right.device.type == "cpu" else right.device
     return (left.to(device) @ right.to(device)).cpu()

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from dtscodec.codec.codebook import four_groups
 from dtscodec.codec.device import product
+from dtscodec.codec.factored import Factored
 from dtscodec.codec.factorize import Factors
 from dtscodec.codec.levels import fit_levels, nearest
 from dtscodec.codec.recipe import Recipe
@@ -166,7 +167,7 @@ class Refined:
     Parameters
     ----------
     delta : float32 [m, n]
-        On the device that is to multiply it.
+        On the device that is to multiply it; or known by its factors.
     factors : Factors
         Where to start from: its leading singular triplets, r of them.
     widths : sequence of int
@@ -174,7 +175,7 @@ class Refined:
     recipe : Recipe
     """
 
-    def __init__(self, delta: Tensor, factors: Factors, widths: Sequence[int], recipe: Recipe) -> None:
+    def __init__(self, delta: Tensor | Factored, factors: Factors, widths: Sequence[int], recipe: Recipe) -> None:
         self._delta, self._factors, self._widths, self._recipe = delta, factors, list(widths), recipe
         self.u = Side((factors.u * factors.s).T.contiguous(), widths, recipe)
         self.v = Side(factors.v.contiguous(), widths, recipe)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.behaviour.library import transformers
-from dtscodec.behaviour.loading import load_weights, read_config
+from dtscodec.behaviour.loading import architecture, load_weights, read_config
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.torch_dtypes import torch_form
@@ -73,10 +73,7 @@ def from_pretrained(
                 detail = "expected a pack made from model directories, got one without config.json; give config="
                 raise CheckpointError(f"{where}: {detail}")
             config = read_config(Path(folder))
-        kind = model_class or getattr(library, (config.architectures or [""])[0], None)
-        if kind is None:
-            detail = f"expected a class of transformers under 'architectures', got {config.architectures}"
-            raise CheckpointError(f"{where}: {detail}; give model_class=")
+        kind = model_class or architecture(config, where, "give model_class=")
         state = {name: _Lazy(decoded, name) for name in decoded}
         chosen = dtype or getattr(config, "dtype", None)
         way_out = "give model_class=, or config="

@@ -1,0 +1,100 @@
+"""``dtscodec export``: pack -> adapter of PEFT."""
+
+import argparse
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from dtscodec.cli import arguments, show
+
+if TYPE_CHECKING:
+    from dtscodec.interop.plan import LeftOut
+    from dtscodec.interop.to_adapter import ExportReport
+
+DTYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32"}
+NAMED = 3
+"""Tensors that a line names."""
+
+
+def add_to(commands: "arguments.Subparsers") -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "export",
+        help="write a pack as a LoRA adapter for PEFT, vLLM and SGLang",
+        description="Write what a pack changes as a LoRA adapter: one rank and a scale of 1 for all layers. Norms, "
+        "biases, new heads and what is stored exactly or element by element cannot be carried; what is left out is "
+        "listed, with its share of the difference. Needs pip install 'dtscodec[transformers]'.",
+        epilog="An adapter holds factors in half precision, and is some ten times larger than its pack. The model that "
+        "is to use it is known by its configuration, which travels with packs made from model directories.",
+    )
+    parser.add_argument("pack", metavar="PACK")
+    parser.add_argument("--to", choices=["peft"], required=True, help="kind of adapter")
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the directory to write")
+    arguments.add_base(parser)
+    parser.add_argument(
+        "--model", metavar="DIR", help="directory with the configuration of the model that is to use it"
+    )
+    parser.add_argument("--rank", type=arguments.count, metavar="N", help="of the adapter (default: what holds all)")
+    parser.add_argument("--dtype", choices=DTYPES, default="f16", help="of the factors (default: f16)")
+    parser.add_argument("--base-name", metavar="NAME", help="what the adapter calls its base (default: as recorded)")
+    parser.add_argument(
+        "--modules-to-save",
+        action="store_true",
+        help="replace modules that a LoRA cannot change whole, such as new heads (PEFT only)",
+    )
+    parser.add_argument("--strict", action="store_true", help="refuse to leave out anything")
+    arguments.add_json(parser)
+    arguments.add_force(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    import torch
+
+    import dtscodec
+
+    report = dtscodec.export_adapter(
+        options.pack,
+        options.output,
+        options.base,
+        model=options.model,
+        rank=options.rank,
+        dtype=getattr(torch, DTYPES[options.dtype]),
+        base_name_or_path=options.base_name,
+        save_modules=options.modules_to_save,
+        strict=options.strict,
+        force=options.force,
+    )
+    if options.json:
+        show.facts(asdict(report) | {"path": str(report.path), "left_out_share": report.left_out_share})
+    else:
+        show.lines(*_left_out(report.left_out), _summary(report))
+
+
+def _summary(report: "ExportReport") -> str:
+    parts = [
+        f"{show.size(report.pack_bytes)} -> {show.size(report.adapter_bytes)}",
+        f"{report.modules} layers of {report.model} at rank {report.rank}",
+        *([f"{len(report.saved)} modules whole"] if report.saved else []),
+        f"{100 * report.left_out_share:.2f} % of the pack's delta left out",
+        *([f"{100 * report.cut_off:.2f} % lost to the rank"] if report.cut_off else []),
+        f"vLLM: {'; '.join(report.vllm_problems) or f'--max-lora-rank {report.vllm_rank}'}",
+    ]
+    return f"{', '.join(parts)}: {report.path}"
+
+
+def _left_out(items: "Sequence[LeftOut]") -> list[str]:
+    """A line for each reason, the largest share first."""
+    groups: dict[str, list[LeftOut]] = defaultdict(list)
+    for item in items:
+        groups[item.why].append(item)
+    lines = []
+    for why, group in groups.items():
+        shares = [item.share for item in group if item.share is not None]
+        share = f"{100 * sum(shares):.2f} %" if shares else "-"
+        more = f" and {len(group) - NAMED} more" if len(group) > NAMED else ""
+        names = ", ".join(item.name for item in group[:NAMED])
+        lines.append(f"left out  {share:>7}  {why}: {names}{more}")
+    return lines

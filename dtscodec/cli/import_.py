@@ -1,0 +1,69 @@
+"""``dtscodec import``: adapter of PEFT -> pack."""
+
+import argparse
+from dataclasses import asdict
+
+from dtscodec.cli import arguments, show
+from dtscodec.cli.encode import task_name
+from dtscodec.cli.progress import progress_bar
+
+WIDTHS = (2, 4, 8, 16)
+
+
+def add_to(commands: "arguments.Subparsers") -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "import",
+        help="make a pack of a LoRA adapter that PEFT saved",
+        description="Make the pack of a base with a LoRA adapter merged into it, without multiplying the adapter's "
+        "factors out. Ranks and scales by pattern, rsLoRA, embeddings, convolutions, biases and modules_to_save "
+        "are understood; DoRA and other kinds of adapter are refused.",
+        epilog="For a pack of a given size merge the adapter with PEFT and use dtscodec encode --size.",
+    )
+    parser.add_argument("adapter", metavar="ADAPTER", help="directory with adapter_config.json")
+    arguments.add_base(parser, required=True)
+    parser.add_argument("-o", "--output", metavar="PACK", help="default: ./NAME.dts.safetensors")
+    parser.add_argument(
+        "--bits", type=int, choices=WIDTHS, default=16, help="an element of a singular vector (default: 16)"
+    )
+    parser.add_argument(
+        "--map",
+        metavar="NAME=BASE_NAME",
+        type=arguments.rename,
+        action="append",
+        default=[],
+        help="a tensor that the base has under another name, such as a tied head; repeatable",
+    )
+    parser.add_argument("--no-files", action="store_true", help="leave out configuration and tokenizer files")
+    arguments.add_json(parser)
+    arguments.add_force(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    import dtscodec
+
+    name = task_name(options.adapter)
+    with (
+        dtscodec.Base(options.base) as base,
+        progress_bar(name, sum(spec.nbytes for spec in base.specs.values())) as progress,
+    ):
+        report = dtscodec.import_adapter(
+            options.adapter,
+            base,
+            options.output or f"{name}.dts.safetensors",
+            bits=options.bits,
+            renames=options.map,
+            task=name,
+            files=not options.no_files,
+            force=options.force,
+            progress=progress,
+        )
+    if options.json:
+        show.facts(asdict(report) | {"path": str(report.path)})
+        return
+    sizes = f"{show.size(report.adapter_bytes)} -> {show.size(report.pack_bytes)}"
+    exact = f", {len(report.exact)} tensors exact" if report.exact else ""
+    error = f"relative error {report.relative_error:.2g}"
+    show.lines(f"{name}: {sizes}, {report.modules} layers, {error}{exact}, {report.seconds:.1f} s: {report.path}")

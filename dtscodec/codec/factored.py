@@ -1,0 +1,78 @@
+"""A matrix that is known by two thin factors, and never multiplied out."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+NEGLIGIBLE = 1e-6
+"""Singular values up to this share of the largest are rounding: half precision holds no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Factored:
+    """The matrix `left @ right`.
+
+    Parameters
+    ----------
+    left : float [m, r]
+    right : float [r, n]
+        Of the same dtype.
+
+    Raises
+    ------
+    ValueError
+        They cannot be multiplied.
+    """
+
+    left: Tensor
+    right: Tensor
+
+    def __post_init__(self) -> None:
+        if self.left.ndim != 2 or self.right.ndim != 2 or self.left.shape[1] != self.right.shape[0]:
+            raise ValueError(f"expected factors [m, r] and [r, n], got {[*self.left.shape]} and {[*self.right.shape]}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the product."""
+        return self.left.shape[0], self.right.shape[1]
+
+    @property
+    def T(self) -> "Factored":
+        """Its transpose."""
+        return Factored(self.right.T, self.left.T)
+
+    def double(self) -> "Factored":
+        """The same in float64."""
+        return Factored(self.left.double(), self.right.double())
+
+    def rows(self, chosen: Tensor) -> "Factored":
+        """Some rows of it: bool mask [m]."""
+        return Factored(self.left[chosen], self.right)
+
+    def minus(self, other: "Factored") -> "Factored":
+        """Its difference from another one of the same shape, as factors of both ranks together."""
+        return Factored(torch.cat([self.left, -other.left], 1), torch.cat([self.right, other.right]))
+
+    def square(self) -> float:
+        """Squared Frobenius norm, by Gram matrices of the factors in float64."""
+        wide = self.double()
+        return max(0.0, float(((wide.left.T @ wide.left) * (wide.right @ wide.right.T)).sum()))
+
+    def triplets(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Its singular triplets: QR of both factors, and an SVD of the small core between them.
+
+        Returns
+        -------
+        u : float64 [m, k]
+            Orthonormal columns.
+        s : float64 [k]
+            Descending; those that are zero to working precision are left out, all of them if the matrix is zero.
+        v : float64 [k, n]
+            Orthonormal rows.
+        """
+        wide = self.double()
+        (q_left, r_left), (q_right, r_right) = torch.linalg.qr(wide.left), torch.linalg.qr(wide.right.T)
+        u, s, v = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
+        k = int((s > NEGLIGIBLE * s[:1]).sum())
+        return q_left @ u[:, :k], s[:k], v[:k] @ q_right.T

@@ -1,0 +1,1 @@
+"""Packs and the adapters of other libraries: PEFT's LoRA, as PEFT, vLLM and SGLang load it."""

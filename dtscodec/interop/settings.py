@@ -1,0 +1,188 @@
+"""`adapter_config.json`: what of a LoRA's configuration decides its delta, read strictly, and written."""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from dtscodec.errors import CheckpointError
+
+VALUE = TypeVar("VALUE")
+
+CONFIG_NAME = "adapter_config.json"
+
+HARMLESS = frozenset(
+    {
+        *("peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "fan_in_fan_out"),
+        *("base_model_name_or_path", "init_lora_weights", "bias", "modules_to_save", "target_modules"),
+        *("exclude_modules", "layers_to_transform", "layers_pattern", "task_type", "auto_mapping", "peft_version"),
+        *("revision", "inference_mode", "lora_dropout", "ensure_weight_tying", "runtime_config", "megatron_core"),
+        *("loftq_config", "eva_config", "corda_config", "lora_ga_config", "qalora_group_size"),
+    }
+)
+"""Keys that are understood here, or that have no part in what a trained adapter computes."""
+PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
+"""Values of `init_lora_weights` that leave the base's weights alone; PiSSA, OLoRA and others change them."""
+OFF: tuple[Any, ...] = (None, False, 0, {}, [], "")
+
+WAY_OUT = "merge it with PEFT (merge_and_unload), save the result, and use dtscodec encode"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Ranks and scales of a LoRA.
+
+    Parameters
+    ----------
+    rank : int
+    alpha : float
+    rank_pattern, alpha_pattern : mapping
+        Other values for modules whose names end as a key, a regular expression, says; the first key counts.
+    use_rslora : bool
+        Whether alpha is divided by the root of the rank.
+    fan_in_fan_out : bool
+        Whether layers hold their weights as [in, out], as GPT-2's do.
+    base : str, optional
+        The base, as the adapter names it.
+
+    Raises
+    ------
+    ValueError
+        A rank below 1, or an alpha that is not finite.
+    """
+
+    rank: int
+    alpha: float
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+    use_rslora: bool = False
+    fan_in_fan_out: bool = False
+    base: str | None = None
+
+    def __post_init__(self) -> None:
+        for rank in (self.rank, *self.rank_pattern.values()):
+            if rank < 1:
+                raise ValueError(f"expected a rank of at least 1, got {rank}")
+        for alpha in (self.alpha, *self.alpha_pattern.values()):
+            if not math.isfinite(alpha):
+                raise ValueError(f"expected a finite alpha, got {alpha}")
+        for pattern in (*self.rank_pattern, *self.alpha_pattern):
+            _compiled(pattern)
+
+    def rank_of(self, module: str) -> int:
+        """The rank of a module."""
+        return _first(self.rank_pattern, module, self.rank)
+
+    def scale_of(self, module: str) -> float:
+        """What a module's B A is multiplied by. An alpha is not changed by a pattern for ranks.
+
+        >>> Settings(8, 16, {"q": 2}).scale_of("layers.0.q"), Settings(4, 8, use_rslora=True).scale_of("v")
+        (8.0, 4.0)
+        """
+        rank = self.rank_of(module)
+        return _first(self.alpha_pattern, module, self.alpha) / (math.sqrt(rank) if self.use_rslora else rank)
+
+
+def _first(pattern: Mapping[str, VALUE], module: str, default: VALUE) -> VALUE:
+    return next((value for key, value in pattern.items() if _compiled(key).fullmatch(module)), default)
+
+
+def _compiled(key: str) -> "re.Pattern[str]":
+    try:
+        return re.compile(rf"(.*\.)?({key})")
+    except re.error as error:
+        raise ValueError(f"expected a regular expression, got {key!r:.60}: {error}") from error
+
+
+def parse_settings(data: bytes, where: str) -> Settings:
+    """Read a configuration; the inverse of `settings_document` for what that can say.
+
+    Raises
+    ------
+    CheckpointError
+        It is no plain LoRA's, or not sound.
+    """
+    try:
+        document = json.loads(data)
+        if not isinstance(document, dict):
+            raise ValueError(f"expected an object, got {document!r:.60}")
+        _check_plain(document)
+        return Settings(
+            _number(document, "r", int),
+            _number(document, "lora_alpha", float),
+            _pattern(document, "rank_pattern", int),
+            _pattern(document, "alpha_pattern", float),
+            bool(document.get("use_rslora")),
+            bool(document.get("fan_in_fan_out")),
+            _text(document.get("base_model_name_or_path")),
+        )
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where}: {error}") from error
+
+
+def settings_document(
+    rank: int,
+    *,
+    base: str | None,
+    task_type: str | None,
+    target_modules: Sequence[str],
+    modules_to_save: Sequence[str],
+    fan_in_fan_out: bool,
+) -> dict[str, Any]:
+    """A configuration with one rank and a scale of 1 for all modules; the inverse of `parse_settings`.
+
+    vLLM ignores patterns, and SGLang has one rank and one scale for an adapter: so this is what everybody loads alike.
+    """
+    return {
+        "peft_type": "LORA",
+        "task_type": task_type,
+        "base_model_name_or_path": base,
+        "r": rank,
+        "lora_alpha": rank,
+        "target_modules": list(target_modules),
+        "modules_to_save": list(modules_to_save) or None,
+        "bias": "none",
+        "fan_in_fan_out": fan_in_fan_out,
+        "inference_mode": True,
+        "lora_dropout": 0.0,
+    }
+
+
+def _check_plain(document: Mapping[str, Any]) -> None:
+    """Refuse what is not B A added to a weight."""
+    kind = document.get("peft_type")
+    if kind != "LORA":
+        raise ValueError(f"expected an adapter of peft_type 'LORA', got {kind!r:.60}; {WAY_OUT}")
+    start = document.get("init_lora_weights", True)
+    if start not in PLAIN_STARTS:
+        detail = "expected init_lora_weights that leave the base's weights alone"
+        raise ValueError(f"{detail}, got {start!r:.60}; {WAY_OUT}")
+    for key, value in document.items():
+        if key not in HARMLESS and value not in OFF:
+            raise ValueError(f"expected a plain LoRA, got one with {key!r:.60}: {value!r:.60}; {WAY_OUT}")
+
+
+def _number(document: Mapping[str, Any], key: str, kind: type) -> Any:
+    if key not in document:
+        raise ValueError(f"expected the key {key!r}, got none; is it the configuration that PEFT saved?")
+    return _checked(document[key], key, kind)
+
+
+def _pattern(document: Mapping[str, Any], key: str, kind: type) -> dict[str, Any]:
+    pattern = document.get(key) or {}
+    if not isinstance(pattern, dict):
+        raise ValueError(f"expected an object for {key!r}, got {pattern!r:.60}")
+    return {name: _checked(value, key, kind) for name, value in pattern.items()}
+
+
+def _checked(value: object, key: str, kind: type) -> Any:
+    """An integer, or for alphas any number; JSON's true is none."""
+    if isinstance(value, bool) or not isinstance(value, int if kind is int else int | float):
+        raise ValueError(f"expected a number for {key!r}, got {value!r:.60}")
+    return kind(value)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

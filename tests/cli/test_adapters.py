@@ -1,0 +1,94 @@
+"""``dtscodec import`` and ``dtscodec export``, with a real adapter."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.helpers import Cli
+from tests.interop.helpers import train
+from tests.support import check_against_spec
+
+
+@pytest.fixture(scope="module")
+def lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base, and an adapter with a head of its own."""
+    return train("bert", tmp_path_factory.mktemp("lora"), modules_to_save=["classifier"]).folder
+
+
+@pytest.fixture
+def here(cli: Cli, lora: Path) -> Path:
+    """The working directory, with base and adapter in a folder of it."""
+    shutil.copytree(lora, "lora")
+    return Path("lora")
+
+
+@pytest.mark.usefixtures("here")
+def test_an_adapter_goes_to_a_pack_and_back(cli: Cli) -> None:
+    line = cli("import", "lora/adapter", "--base", "lora/base")
+    pack = Path("adapter.dts.safetensors")
+    assert line.startswith("adapter: ")
+    assert line.endswith(f"2 tensors exact, {line.split(', ')[-1]}")
+    assert line.rstrip().endswith(f": {pack}")
+    check_against_spec(pack, "lora/base")
+    lines = cli("export", str(pack), "--to", "peft", "--base", "lora/base", "-o", "again").splitlines()
+    assert [line.split()[:2] for line in lines[:-1]] == [["left", "out"]]
+    assert "stored exactly: classifier.bias, classifier.weight" in lines[0] or "classifier.weight" in lines[0]
+    assert "6 layers of BertForSequenceClassification at rank 8" in lines[-1]
+    assert "vLLM: --max-lora-rank 8" in lines[-1]
+    assert lines[-1].endswith(": again")
+    assert sorted(path.name for path in Path("again").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+
+
+@pytest.mark.usefixtures("here")
+def test_json_says_what_the_text_says(cli: Cli) -> None:
+    found = cli.json("import", "lora/adapter", "--base", "lora/base", "-o", "p", "--bits", "2")
+    assert found["path"] == "p"
+    assert found["pack_bytes"] == Path("p").stat().st_size
+    assert found["modules"] == 6
+    assert found["exact"] == ["classifier.bias", "classifier.weight"]
+    assert 0.2 < found["relative_error"] < 0.6
+    options = ("--base", "lora/base", "-o", "again", "--modules-to-save", "--dtype", "bf16", "--base-name", "org/base")
+    report = cli.json("export", "p", "--to", "peft", *options)
+    assert report["saved"] == ["classifier"]
+    assert report["left_out"] == []
+    assert report["left_out_share"] == 0
+    assert report["vllm_rank"] is None
+    assert report["adapter_bytes"] == Path("again/adapter_model.safetensors").stat().st_size
+    assert json.loads(Path("again/adapter_config.json").read_text())["base_model_name_or_path"] == "org/base"
+
+
+@pytest.mark.usefixtures("here")
+def test_failures_are_one_line_and_leave_nothing(cli: Cli) -> None:
+    cli("import", "lora/adapter", "--base", "lora/base", "-o", "p")
+    assert "adapter_config.json" in cli.fails("import", "lora/base", "--base", "lora/base", "-o", "q")
+    assert "--map" in cli.fails("import", "lora/adapter", "--base", "base", "-o", "q")
+    assert "--force" in cli.fails("import", "lora/adapter", "--base", "lora/base", "-o", "p")
+    export = ("export", "p", "--to", "peft", "--base", "lora/base")
+    assert "classifier" in cli.fails(*export, "-o", "again", "--strict")
+    assert "--base" in cli.fails("export", "p", "--to", "peft", "-o", "again")
+    assert "--force" in cli.fails(*export, "-o", "lora")
+    assert "local path" in cli.fails(*export, "-o", "s3://bucket/again")
+
+
+@pytest.mark.usefixtures("here")
+def test_force_replaces(cli: Cli) -> None:
+    for _ in range(2):
+        cli("import", "lora/adapter", "--base", "lora/base", "-o", "p", "--force")
+        cli("export", "p", "--to", "peft", "--base", "lora/base", "-o", "again", "--force")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["import", "lora"],
+        ["import", "lora", "--base", "base", "--bits", "3"],
+        ["export", "p", "-o", "out"],
+        ["export", "p", "--to", "gguf", "-o", "out"],
+        ["export", "p", "--to", "peft"],
+        ["export", "p", "--to", "peft", "-o", "out", "--rank", "0.5"],
+    ],
+)
+def test_wrong_usage(cli: Cli, command: list[str]) -> None:
+    assert "error: " in cli.misused(*command)
