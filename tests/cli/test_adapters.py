@@ -29,12 +29,13 @@ def test_an_adapter_goes_to_a_pack_and_back(cli: Cli) -> None:
     line = cli("import", "lora/adapter", "--base", "lora/base")
     pack = Path("adapter.dts.safetensors")
     assert line.startswith("adapter: ")
-    assert line.endswith(f"2 tensors exact, {line.split(', ')[-1]}")
-    assert line.rstrip().endswith(f": {pack}")
+    assert " 6 layers, " in line
+    assert " 2 tensors exact, " in line
+    assert line.endswith(f": {pack}\n")
     check_against_spec(pack, "lora/base")
     lines = cli("export", str(pack), "--to", "peft", "--base", "lora/base", "-o", "again").splitlines()
     assert [line.split()[:2] for line in lines[:-1]] == [["left", "out"]]
-    assert "stored exactly: classifier.bias, classifier.weight" in lines[0] or "classifier.weight" in lines[0]
+    assert "stored exactly: classifier." in lines[0]
     assert "6 layers of BertForSequenceClassification at rank 8" in lines[-1]
     assert "vLLM: --max-lora-rank 8" in lines[-1]
     assert lines[-1].endswith(": again")
