@@ -1,6 +1,7 @@
 """Local packs -> the files of a repository."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from dtscodec.codec.folder import pack_path
 from dtscodec.codec.folder_index import Folder, ListedPack, folder_text, read_folder
 from dtscodec.codec.pack import Pack
 from dtscodec.errors import CheckpointError, ConfigError
+
+_NAME = re.compile(r"[^\s./\\@%#?|<>:*\"][^/\\@%#?|<>:*\"\x00-\x1f\x7f]{0,200}")
+"""Tasks that are file names everywhere, and part of a name on the Hub."""
 
 README, INDEX, CONFIG = "README.md", "dtscodec.json", "config.json"
 FIGURES = ("relative_error", "kl", "agreement", "accuracy", "accuracy_fine_tune")
@@ -112,6 +116,9 @@ def _checked(path: Path, task: str | None) -> LocalPack:
         for _ in pack.reader.check_all():
             pass
         name = task or pack.summary.task or path.name.partition(".")[0]
+        if not _NAME.fullmatch(name):
+            detail = f"expected a task that can be the name of a file, got {name!r:.60}"
+            raise ConfigError(f"{path}: {detail}; encode it as NAME=PATH")
         reference = pack.summary.base
         base = f"hf://{reference.repo}@{reference.revision}" if reference and reference.repo else None
         return LocalPack(

@@ -27,7 +27,7 @@ is_command = False
 _STREAM_BYTES = 2**16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class HubPlace:
     """A file or directory of a repository at a commit, with the methods of `Path` that this package uses.
 

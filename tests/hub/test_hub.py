@@ -270,6 +270,21 @@ def test_a_branch_that_is_not_there_begins_with_what_the_main_one_has(cli: Cli, 
         cli("decode", f"hf://me/packs@try/{task}", "-o", task + "-out")
 
 
+def test_a_fine_tune_on_the_hub_is_encoded_as_a_local_one(cli: Cli, hub: LoopbackHub) -> None:
+    hub.create("me/movie")
+    hub.commit("me/movie", {path.name: path.read_bytes() for path in Path("movie").iterdir()})
+    cli("encode", "hf://me/base", "hf://me/movie", "-o", "a")
+    cli("encode", "hf://me/base", "movie", "-o", "b")
+    assert Path("a").read_bytes() == Path("b").read_bytes()
+
+
+@pytest.mark.parametrize("task", ["a/b", "..", ".hidden", "a\nb", "a@b", "a|b", "a%2fb", "x" * 300])
+def test_a_task_that_is_no_name_of_a_file_is_not_pushed(cli: Cli, hub: LoopbackHub, task: str) -> None:
+    dtscodec.encode("hf://me/base", "movie", "pack", task=task)
+    assert "expected a task that can be the name of a file" in cli.fails("push", "pack", "me/packs")
+    assert "me/packs" not in hub.repositories
+
+
 def test_the_hub_is_no_output_of_encode_and_decode(cli: Cli) -> None:
     assert "use dtscodec push" in cli.fails("encode", "base", "movie", "-o", "hf://me/packs/movie")
     cli("encode", "base", "movie", "-o", "pack")
