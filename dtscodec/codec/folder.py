@@ -10,6 +10,7 @@ from dtscodec.codec.pack import Pack
 from dtscodec.errors import OutputError
 from dtscodec.format.index import NamedFile
 from dtscodec.format.output_file import output_errors
+from dtscodec.remote.hub_place import HubPlace
 from dtscodec.remote.place import as_place, is_remote
 
 PACKS = "packs"
@@ -93,7 +94,7 @@ def list_pack(directory: Path, task: str, path: Path, size: int, pack_id: str, b
 
 def _within(directory: Path, place: Path) -> str | None:
     """The path of what lies in a directory, relative to it; None of what lies elsewhere."""
-    if is_remote(place) != is_remote(directory):
+    if isinstance(place, HubPlace) or is_remote(place) != is_remote(directory):
         return None
     place, directory = place.resolve(), directory.resolve()
     try:

@@ -1,9 +1,11 @@
 """The page of a repository: metadata that the Hub reads, a part that tells of the packs, and what its owner wrote."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dtscodec.codec.folder_index import Folder, ListedPack
+from dtscodec.errors import CheckpointError
 
 BEGIN, END = "<!-- dtscodec: written by `dtscodec push`, between these lines -->", "<!-- dtscodec: end -->"
 
@@ -53,8 +55,11 @@ def _metadata(folder: Folder) -> dict[str, Any]:
 
 def _replaced(text: str, part: str) -> str:
     before, begin, rest = text.partition(BEGIN)
-    if not begin or END not in rest:
+    if not begin and END not in text:
         return f"{text.rstrip()}\n\n{part}\n"
+    if not begin or rest.count(END) != 1 or BEGIN in rest:
+        detail = f"expected one line '{BEGIN}' and then one '{END}', got others"
+        raise CheckpointError(f"README.md: {detail}; mend them, or remove them and what is between")
     return before + part + rest.partition(END)[2]
 
 
@@ -70,7 +75,7 @@ Fine-tunes as [dtscodec](https://pypi.org/project/dtscodec/) packs: each is what
 
 ```
 pip install dtscodec
-dtscodec decode hf://{repo}/{first} -o {first}/       # plain weights
+dtscodec decode {shlex.quote(f"hf://{repo}/{first}")} -o {shlex.quote(first)}       # plain weights
 ```
 
 ```python

@@ -9,9 +9,9 @@ from typing import Any, cast
 from dtscodec.codec.folder_index import Folder, parse_folder
 from dtscodec.errors import ConfigError
 from dtscodec.hub.card import card_text
-from dtscodec.hub.repository import INDEX, README, LocalPack, index_of, local_packs, small_files
+from dtscodec.hub.repository import CONFIG, INDEX, README, LocalPack, index_of, is_ours, local_packs, small_files
 from dtscodec.remote.failures import read_errors, write_errors
-from dtscodec.remote.hub_place import WAIT_SECONDS, HubPlace, hub_api, hub_place
+from dtscodec.remote.hub_place import WAIT_SECONDS, HubPlace, forget, hub_api, hub_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,7 @@ def push(
         return Push(repo, sizes, unchanged)
     with write_errors(where):
         url = _commit(there, operations, revision, private, message or _message(packs, unchanged))
+    forget()
     return Push(repo, sizes, unchanged, url)
 
 
@@ -124,6 +125,12 @@ class _Remote:
         """A file's content; None if there is no such file."""
         place = HubPlace(self.repo, self.commit, path) if self.commit else None
         return place.read_bytes() if place and place.is_file() else None
+
+    def present(self, paths: list[str]) -> set[str]:
+        """Which of these files are there."""
+        if self.commit is None:
+            return set()
+        return {entry.path for entry in hub_api().get_paths_info(self.repo, paths, revision=self.commit)}
 
     def folder(self) -> Folder | None:
         """Its index."""
@@ -182,13 +189,16 @@ def _changes(there: _Remote, folder: Folder, packs: list[LocalPack]) -> dict[str
     """What differs from what is there."""
     known = there.folder()
     before = known.packs if known else {}
+    present = there.present([pack.listed.file for pack in packs])
     changes: dict[str, bytes | Path] = {
         pack.listed.file: pack.path
         for pack in packs
-        if pack.task not in before or before[pack.task].id != pack.listed.id
+        if pack.task not in before or before[pack.task].id != pack.listed.id or pack.listed.file not in present
     }
     readme = there.file(README)
     files = small_files(folder)
+    if not is_ours(there.file(CONFIG)):
+        del files[CONFIG]  # A model's own, without which it would not load.
     files[README] = card_text(there.repo, folder, readme.decode("utf-8", "replace") if readme else None).encode()
     return changes | {path: data for path, data in files.items() if there.file(path) != data}
 

@@ -1,6 +1,7 @@
 """Local packs -> the files of a repository."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from dtscodec.codec.folder_index import Folder, ListedPack, folder_text, read_fo
 from dtscodec.codec.pack import Pack
 from dtscodec.errors import CheckpointError, ConfigError
 
-_NAME = re.compile(r"[^\s./\\@%#?|<>:*\"][^/\\@%#?|<>:*\"\x00-\x1f\x7f]{0,200}")
+_NAME = re.compile(r"[^\s./\\@%#?|<>:*`\"][^/\\@%#?|<>:*`\"\x00-\x1f\x7f]{0,200}")
 """Tasks that are file names everywhere, and part of a name on the Hub."""
 
 README, INDEX, CONFIG = "README.md", "dtscodec.json", "config.json"
@@ -87,8 +88,9 @@ def read_figures(path: Path) -> dict[str, float]:
     try:
         document = json.loads(path.read_bytes())
         found = {**document, **(document.get("behaviour") or {})}
-        return {name: float(found[name]) for name in FIGURES if isinstance(found.get(name), int | float)}
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        numbers = {name: found[name] for name in FIGURES if type(found.get(name)) in (int, float)}
+        return {name: float(value) for name, value in numbers.items() if math.isfinite(value)}
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: expected what 'dtscodec compare --json' prints, got '{error}'") from error
 
 
@@ -109,6 +111,14 @@ def small_files(folder: Folder) -> dict[str, bytes]:
     if folder.base:
         config["base_model"] = folder.base
     return {INDEX: folder_text(folder).encode(), CONFIG: (json.dumps(config, indent=2) + "\n").encode()}
+
+
+def is_ours(config: bytes | None) -> bool:
+    """Whether a configuration is one of ours, or none."""
+    try:
+        return config is None or json.loads(config).get("library_name") == "dtscodec"
+    except (ValueError, AttributeError, RecursionError):
+        return False
 
 
 def _checked(path: Path, task: str | None) -> LocalPack:

@@ -207,9 +207,8 @@ def hub_api() -> Any:
     from dtscodec import __version__
 
     if is_command:
-        get_session().timeout = (
-            WAIT_SECONDS  # One client serves the whole process; a program's own is not ours to change.
-        )
+        # One client serves the whole process; that of a program is not ours to change.
+        get_session().timeout = WAIT_SECONDS
     return HfApi(library_name=NAME, library_version=__version__)
 
 
@@ -274,9 +273,9 @@ def _names(directory: HubPlace) -> tuple[str, ...]:
         folder = _snapshot(directory) / directory.path
         return tuple(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else ()
     tree = hub_api().list_repo_tree(directory.repo, directory.path or None, revision=directory.commit)
-    _known.update({HubPlace(directory.repo, directory.commit, entry.path): entry for entry in tree})
-    inside = (place for place in _known if place.path and place.parent == directory)
-    return tuple(sorted(place.name for place in inside if _known[place] is not None))
+    found = {HubPlace(directory.repo, directory.commit, entry.path): entry for entry in tree}
+    _known.update(found)
+    return tuple(sorted(place.name for place in found))
 
 
 def _snapshot(place: HubPlace) -> Path:

@@ -11,6 +11,7 @@ import torch
 
 import dtscodec
 from dtscodec.errors import CheckpointError, ConfigError, OutputError, PackNotFoundError
+from dtscodec.hub.card import BEGIN, END
 from dtscodec.remote import hub_place
 from tests.cli.helpers import CODED, Cli, assert_equal, base_tensors, fine_tensors, load, snapshot, write_model
 from tests.hub.helpers import uploads_large_files
@@ -283,6 +284,29 @@ def test_a_task_that_is_no_name_of_a_file_is_not_pushed(cli: Cli, hub: LoopbackH
     dtscodec.encode("hf://me/base", "movie", "pack", task=task)
     assert "expected a task that can be the name of a file" in cli.fails("push", "pack", "me/packs")
     assert "me/packs" not in hub.repositories
+
+
+def test_a_models_own_configuration_stays(cli: Cli, hub: LoopbackHub) -> None:
+    config = hub.files("me/base")["config.json"]
+    cli("encode", "hf://me/base", "movie", "-o", "packs/")
+    cli("push", "packs", "me/base")
+    assert hub.files("me/base")["config.json"] == config
+    cli("decode", "hf://me/base/movie", "-o", "out")  # Its own push is seen at once.
+
+
+def test_a_pack_that_was_removed_behind_the_index_is_pushed_again(cli: Cli, pushed: LoopbackHub) -> None:
+    pushed.commit("me/packs", {"packs/movie.safetensors": None})
+    assert set(cli.json("push", "packs", "me/packs")["files"]) == {"packs/movie.safetensors"}
+
+
+@pytest.mark.parametrize("damage", ["begin", "end", "twice"])
+def test_a_page_whose_marks_are_damaged_is_left_alone(cli: Cli, pushed: LoopbackHub, damage: str) -> None:
+    page = pushed.files("me/packs")["README.md"].decode()
+    damaged = {"begin": page.replace(BEGIN, ""), "end": page.replace(END, "mine"), "twice": page + page}[damage]
+    pushed.commit("me/packs", {"README.md": damaged.encode()})
+    cli("encode", "hf://me/base", "more=movie", "-o", "more.safetensors")
+    assert "mend them" in cli.fails("push", "more.safetensors", "me/packs")
+    assert pushed.files("me/packs")["README.md"] == damaged.encode()
 
 
 def test_the_hub_is_no_output_of_encode_and_decode(cli: Cli) -> None:
