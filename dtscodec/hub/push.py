@@ -89,7 +89,7 @@ def push(
         there = _Remote.look(repo, revision)
         known = there.folder()
         folder = index_of(known, packs, _base_of(packs, base, known))
-        operations = _changes(there, folder, packs)
+        operations = _changes(there, known, folder, packs)
     unchanged = tuple(pack.task for pack in packs if pack.listed.file not in operations)
     sizes = {path: len(data) if isinstance(data, bytes) else data.stat().st_size for path, data in operations.items()}
     if dry_run or not operations:
@@ -185,9 +185,8 @@ def _check_base(place: HubPlace, packs: list[LocalPack]) -> None:
                         check_fit(entry, block, base.specs, base.location)
 
 
-def _changes(there: _Remote, folder: Folder, packs: list[LocalPack]) -> dict[str, bytes | Path]:
-    """What differs from what is there."""
-    known = there.folder()
+def _changes(there: _Remote, known: Folder | None, folder: Folder, packs: list[LocalPack]) -> dict[str, bytes | Path]:
+    """What differs from what is there, whose index is `known`."""
     before = known.packs if known else {}
     present = there.present([pack.listed.file for pack in packs])
     changes: dict[str, bytes | Path] = {

@@ -4,6 +4,7 @@ A revision is resolved once, to a commit; what lies at a commit never changes.
 """
 
 import io
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -207,7 +208,9 @@ def hub_api() -> Any:
     from dtscodec import __version__
 
     if is_command:
-        # One client serves the whole process; that of a program is not ours to change.
+        # One client serves the whole process; that of a program is not ours to change. Its log tells of each try, with
+        # addresses that may be signed; what matters of it is in our own line.
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         get_session().timeout = WAIT_SECONDS
     return HfApi(library_name=NAME, library_version=__version__)
 

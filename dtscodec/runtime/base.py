@@ -107,12 +107,11 @@ class RunningBase:
         if self.source is not None:
             return self.source.leaf(name)
         found = self._in_model(name, slot)
-        if found in self._kept:  # The model may hold a task there.
-            spec, data = self._kept[found]
-            return self._leaves.setdefault((found, -1), leaf(spec, tensor_bytes(data)))
-        key = found, found.version
+        is_kept = found in self._kept  # Then the model may hold a task there.
+        key = found, -1 if is_kept else found.version
         if key not in self._leaves:
-            self._leaves[key] = leaf(found.spec, tensor_bytes(found.tensor))
+            spec, data = self._kept[found] if is_kept else (found.spec, found.tensor)
+            self._leaves[key] = leaf(spec, tensor_bytes(data))
         return self._leaves[key]
 
     def _in_model(self, name: str, slot: Slot | None) -> Slot:

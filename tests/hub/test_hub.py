@@ -445,6 +445,14 @@ def test_a_hub_that_does_not_answer_is_told_in_time(
         assert cli.fails(*command).startswith("hf://me/packs")
 
 
+def test_tries_of_the_client_are_not_told_each(cli: Cli, pushed: LoopbackHub, hub_environment: dict[str, str]) -> None:
+    pushed.fail("GET .*tweets", cut=10, times=99)
+    run = [sys.executable, "-m", "dtscodec", "decode", "hf://me/packs/tweets", "-o", "none"]
+    done = subprocess.run(run, env={**hub_environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert "http" not in done.stderr
+
+
 PROGRAM = """
 import sys, dtscodec, torch
 with dtscodec.open("hf://me/packs/movie") as pack:
