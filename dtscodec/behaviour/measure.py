@@ -118,11 +118,11 @@ def compare_behaviour(
     BaseMismatchError, FormatError
         As for `dtscodec.decode`.
     """
-    architecture = read_architecture(_directory(model, fine_tune))
+    architecture = read_architecture(model_directory(model, fine_tune))
     given = read_texts(Path(texts), architecture.classes)
     tokenizer = load_tokenizer(architecture)
     with open_checkpoint(fine_tune, whole=True) as fine:
-        tuned = architecture.build(_tensors(fine), fine.location)
+        tuned = architecture.build(tensors_of(fine), fine.location)
     with decode(pack, base, whole=True) as decoded:
         ours = architecture.build(decoded, str(decoded.pack.path or "pack"))
     sums = Sums()
@@ -135,7 +135,14 @@ def compare_behaviour(
     return _figures(sums, len(given), is_causal=architecture.classes is None, is_labelled=given[0].label is not None)
 
 
-def _directory(model: "str | os.PathLike[str] | None", fine_tune: Source) -> Path:
+def model_directory(model: "str | os.PathLike[str] | None", fine_tune: Source) -> Path:
+    """The directory of configuration and tokenizer: the one that is named, or the fine-tune's own.
+
+    Raises
+    ------
+    CheckpointError
+        None is named, and the fine-tune is no directory.
+    """
     if model is not None:
         return Path(model)
     if isinstance(fine_tune, Mapping) or not Path(fine_tune).is_dir():
@@ -145,7 +152,8 @@ def _directory(model: "str | os.PathLike[str] | None", fine_tune: Source) -> Pat
     return Path(fine_tune)
 
 
-def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
+def tensors_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """All tensors of a checkpoint, in memory."""
     return {name: tensor_from_bytes(checkpoint.read(name), spec) for name, spec in checkpoint.specs.items()}
 
 

@@ -89,7 +89,7 @@ class Decoded(Mapping[str, Tensor]):
         self._check_fit(entry)
         tensor = load_tensors(self.pack.reader, [name], self._device)[name]
         data = torch.empty(entry.spec.nbytes, dtype=torch.uint8, device=self._device)
-        reconstruct(tensor, functools.cache(self._read_base), self._backend, data)
+        reconstruct(tensor, functools.cache(self.read_base), self._backend, data)
         target = self.spec(name).dtype
         if target != entry.spec.dtype:
             data = convert(data.view(torch_dtype(entry.spec.dtype)), target).view(torch.uint8)
@@ -97,8 +97,11 @@ class Decoded(Mapping[str, Tensor]):
 
     # Base
 
-    def _read_base(self, name: str) -> tuple[TensorSpec, Tensor]:
-        """Read a base tensor and check it (rule H2); the last one read completes the whole base's check (H3)."""
+    def read_base(self, name: str) -> tuple[TensorSpec, Tensor]:
+        """Spec and bytes, uint8 [nbytes], of a base tensor, checked (rule H2).
+
+        The last one that is read completes the whole base's check (H3).
+        """
         expected = self.pack.reader.leaves[name] if self._check else None
         base = self._needed_base()
         data = as_tensor(base.read(name, expected)).to(self._device)
@@ -134,7 +137,7 @@ class Decoded(Mapping[str, Tensor]):
         for entry in self.pack.index.tensors:
             self._check_fit(entry)
         for name in self.pack.index.base_names():
-            self._read_base(name)
+            self.read_base(name)
         self.check_base()
 
     def check_base(self) -> None:

@@ -148,9 +148,14 @@ class PackReader:
         raise FormatError("totals", f"{self._where}: {name}", f"expected {expected} by the index, got {got}", "3.2")
 
     @property
+    def numbers_dtype(self) -> str:
+        """How numbers are stored: F32 or BF16."""
+        return self._arena("numbers").dtype if "numbers" in self._arenas else "F32"
+
+    @property
     def number_bytes(self) -> int:
         """Bytes that a number takes: 4 or 2."""
-        return NUMBER_DTYPES.get(self._arena("numbers").dtype, 4)
+        return NUMBER_DTYPES[self.numbers_dtype]
 
     @cached_property
     def _bitmaps(self) -> bytes:

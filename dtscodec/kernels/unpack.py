@@ -1,4 +1,7 @@
-"""Packed codes -> values, as torch tensors, on the device of their store (spec sections 5.3, 6.4 and 6.5)."""
+"""Packed codes -> values, as torch tensors, on the device of their store (spec sections 5.3, 6.4 and 6.5).
+
+Where a store's numbers require gradients, so do the results: they are functions of levels and scales.
+"""
 
 import numpy as np
 import torch
@@ -7,7 +10,7 @@ from torch import Tensor
 from dtscodec.format.bits import vector_bytes
 from dtscodec.format.blocks import LEVELS
 from dtscodec.kernels.dequantize import FIXED_LEVELS, code_values, scaled_factors
-from dtscodec.kernels.packed import PackedBand, PackedFactors, PackedValues
+from dtscodec.kernels.packed import PackedBand, PackedFactors, PackedValues, Store
 
 
 def unpack_factors(factors: PackedFactors, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -26,7 +29,7 @@ def unpack_factors(factors: PackedFactors, dtype: torch.dtype = torch.float32) -
     right : dtype [r, n]
         v, transposed.
     """
-    if _by_bytes(factors.store.device):
+    if _by_bytes(factors.store):
         arrays = scaled_factors(factors.parts(), np.float64 if dtype == torch.float64 else np.float32)
         return torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1])
     return _unpack(factors, torch.arange(factors.coded_shape[0], device=factors.store.device), dtype)
@@ -44,7 +47,7 @@ def _unpack(factors: PackedFactors, rows: Tensor, dtype: torch.dtype) -> tuple[T
     for band in factors.placed():
         left = _values_at(*_packed(factors, band, band.u_at, band.u_levels), band.bits, rows).to(dtype)
         if band.bits != 16:
-            left *= factors.store.numbers[band.scales : band.scales + band.rank].to(dtype)[:, None]
+            left = left * factors.store.numbers[band.scales : band.scales + band.rank].to(dtype)[:, None]
         lefts.append(left)
         rights.append(_values_at(*_packed(factors, band, band.v_at, band.v_levels), band.bits, columns).to(dtype))
     return torch.cat(lefts), torch.cat(rights)
@@ -61,7 +64,7 @@ def _packed(factors: PackedFactors, band: PackedBand, at: int, levels_at: int) -
 def unpack_values(values: PackedValues) -> Tensor:
     """The delta of a `values` block: float32 [coded rows, coded columns], the same bits on every device (level A)."""
     rows, cols = values.coded_shape
-    if _by_bytes(values.store.device):
+    if _by_bytes(values.store):
         vector, scales = values.parts()
         found = torch.from_numpy(code_values(vector)).view(rows, cols)
         return found * torch.from_numpy(scales)[:, None] if len(scales) else found
@@ -75,9 +78,9 @@ def unpack_values(values: PackedValues) -> Tensor:
     return found * store.numbers[values.numbers_at : values.numbers_at + count, None]
 
 
-def _by_bytes(device: torch.device) -> bool:
-    """Whether numpy can look up all codes of a byte at once."""
-    return device.type == "cpu"
+def _by_bytes(store: Store) -> bool:
+    """Whether numpy can look up all codes of a byte at once; torch must, where gradients go back to the numbers."""
+    return store.device.type == "cpu" and not store.numbers.requires_grad
 
 
 def _values_at(packed: Tensor, levels: Tensor, bits: int, elements: Tensor) -> Tensor:

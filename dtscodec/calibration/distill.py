@@ -1,0 +1,252 @@
+"""A pack's numbers, fitted to what its fine-tune does with texts.
+
+Codes stay as they are. Levels and scales, some thousand numbers, are moved by gradient descent until the decoded model
+answers as the fine-tune does: the loss is KL(fine-tune || decoded) of the predictions and, in every layer, the squared
+difference of hidden states by their squares. BitDelta (arXiv 2402.10193) fits its own scales to logits alone; with so
+few texts hidden states say far more, and keep the fit from learning the texts by heart.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dtscodec.behaviour.batches import Batch, Batcher
+from dtscodec.behaviour.library import explained, quietly
+from dtscodec.behaviour.measure import model_directory, tensors_of
+from dtscodec.behaviour.model import Architecture, load_tokenizer, read_architecture
+from dtscodec.behaviour.texts import read_texts
+from dtscodec.calibration.student import Student
+from dtscodec.checkpoints.checkpoint import Source, open_checkpoint
+from dtscodec.checkpoints.identity import Base
+from dtscodec.codec.decode import decode
+from dtscodec.codec.pack import Pack, PackSource
+from dtscodec.codec.renumber import renumber
+from dtscodec.remote.place import as_output, work_folder
+from dtscodec.remote.upload import check_new, new_file
+
+HIDDEN = 10.0
+"""What the relative squared difference of hidden states counts by that of KL in nats."""
+STEPS, RATE = 100, 0.03
+"""Steps, and by what share of itself a number moves in the first of them at most."""
+BETAS = 0.9, 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """How far a model is from its fine-tune on the texts: mean KL in nats, and mean relative squared difference of
+    hidden states.
+    """
+
+    kl: float
+    hidden: float
+
+    @property
+    def total(self) -> float:
+        """What is made small."""
+        return self.kl + HIDDEN * self.hidden
+
+
+@dataclass(frozen=True, slots=True)
+class DistillReport:
+    """What a distillation did.
+
+    Parameters
+    ----------
+    path : Path
+        The pack.
+    pack_id : str
+        64 hex digits.
+    pack_bytes : int
+    texts, numbers : int
+        Of how many texts, and of how many levels and scales.
+    before, after : Loss
+        On these very texts. On others the gain is smaller.
+    seconds : float
+        Wall time.
+    """
+
+    path: Path
+    pack_id: str
+    pack_bytes: int
+    texts: int
+    numbers: int
+    before: Loss
+    after: Loss
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A batch, and what the fine-tune makes of it."""
+
+    batch: Batch
+    logs: Tensor
+    hidden: tuple[Tensor, ...]
+
+
+def distill(
+    pack: PackSource,
+    fine_tune: Source,
+    out: "str | Path",
+    base: "Source | Base | None" = None,
+    *,
+    texts: "str | Path",
+    model: "str | Path | None" = None,
+    steps: int = STEPS,
+    batch_size: int = 16,
+    device: str = "cpu",
+    force: bool = False,
+    progress: Callable[[int], None] = lambda count: None,
+) -> DistillReport:
+    """Fit the levels and scales of a pack to its fine-tune's behaviour on texts.
+
+    The pack keeps its codes, and its size but for the word that it says of it. The fine-tune's model and the decoded
+    one are in memory one after the other, in float32, with the hidden states of all texts. Needs the package
+    transformers.
+
+    Parameters
+    ----------
+    pack : path, bytes or Pack
+    fine_tune : path or mapping of tensors
+        What it was made from.
+    out : path
+        The new pack.
+    base : path, mapping of tensors, or Base, optional
+        As for `dtscodec.decode`.
+    texts : path
+        As for `dtscodec.compare_behaviour`; labels are not used. 64 are enough.
+    model : path, optional
+        The model directory with configuration and tokenizer; by default the fine-tune's own.
+    steps : int
+        Of gradient descent, each on one batch.
+    batch_size : int
+        Texts in a batch.
+    device : str
+        Where the models run.
+    force : bool
+        Replace a file that exists.
+    progress : callable
+        Told 1 for each step.
+
+    Raises
+    ------
+    TextsError, CheckpointError, BackendError
+        As for `dtscodec.compare_behaviour`.
+    EncodeError
+        Nothing in the pack is coded.
+    BaseMismatchError, FormatError
+        As for `dtscodec.decode`.
+    OutputError
+        The output exists, or cannot be written.
+    """
+    start = time.perf_counter()
+    out = as_output(out)
+    check_new(out, force)
+    architecture = read_architecture(model_directory(model, fine_tune))
+    lessons = _lessons(architecture, fine_tune, Path(texts), batch_size, device)
+    with decode(pack, base, whole=True) as decoded, quietly():
+        built = architecture.build(decoded, str(decoded.pack.path or "pack")).to(device)
+        student = Student(built, decoded)
+        before = _loss_of(student, lessons)
+        _fit(student, lessons, steps, decoded.pack.reader.numbers_dtype, progress)
+        after = _loss_of(student, lessons)
+        inputs = [decoded.pack.path] if decoded.pack.path else []
+        with new_file(out, force, inputs) as file:
+            pack_id = renumber(decoded.pack, student.by_tensor(), file, work_folder(out), _encoder(decoded.pack))
+    counts = sum(lesson.batch.texts for lesson in lessons), len(student.numbers)
+    return DistillReport(out, pack_id, out.stat().st_size, *counts, before, after, time.perf_counter() - start)
+
+
+def _encoder(pack: Pack) -> str:
+    text = pack.summary.encoder or ""
+    return text if text.endswith(DISTILLED) else f"{text}{DISTILLED}".strip()
+
+
+DISTILLED = " distilled"
+"""What a pack says of its encoder after its numbers were fitted."""
+
+
+def _lessons(architecture: Architecture, fine_tune: Source, texts: Path, size: int, device: str) -> list[Lesson]:
+    """What the fine-tune makes of all texts."""
+    given = read_texts(texts)
+    tokenizer = load_tokenizer(architecture)
+    with open_checkpoint(fine_tune, whole=True) as fine:
+        model = architecture.build(tensors_of(fine), fine.location).to(device)
+    with quietly(), torch.no_grad():
+        batches = Batcher(architecture, tokenizer, model, size).batches(given)
+        return [_lesson(model, _on(batch, device)) for batch in batches if len(batch.places)]
+
+
+def _on(batch: Batch, device: str) -> Batch:
+    """A batch on a device."""
+    inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
+    return replace(batch, inputs=inputs, places=batch.places.to(device))
+
+
+def _lesson(model: Any, batch: Batch) -> Lesson:
+    logits, hidden = _answers(model, batch)
+    return Lesson(batch, torch.log_softmax(logits, dim=-1), hidden)
+
+
+def _answers(model: Any, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Logits of the predictions, and hidden states of every layer: float32."""
+    with explained(type(model).__name__, "a model that takes these texts and gives its hidden states"):
+        found = model(**batch.inputs, return_dict=True, output_hidden_states=True)
+        return found.logits.flatten(0, -2)[batch.places], tuple(found.hidden_states)
+
+
+def _losses(student: Student, lesson: Lesson) -> tuple[Tensor, Tensor]:
+    """KL and the relative squared difference of hidden states, on one batch."""
+    logits, hidden = _answers(student.model, lesson.batch)
+    logs = torch.log_softmax(logits, dim=-1)
+    # What the fine-tune rules out adds nothing, even where it is ruled out by both.
+    terms = torch.where(lesson.logs.isneginf(), 0.0, lesson.logs.exp() * (lesson.logs - logs))
+    mask = lesson.batch.inputs["attention_mask"][..., None]
+    return terms.sum(-1).mean(), torch.stack(
+        [_difference(true * mask, found * mask) for true, found in zip(lesson.hidden, hidden, strict=True)]
+    ).mean()
+
+
+def _difference(true: Tensor, found: Tensor) -> Tensor:
+    return (found - true).square().sum() / true.square().sum().clamp(min=torch.finfo(true.dtype).tiny)
+
+
+@torch.no_grad()
+def _loss_of(student: Student, lessons: Sequence[Lesson]) -> Loss:
+    """Losses on all texts, each batch counting by its predictions."""
+    student.rebuild()
+    weights = torch.tensor([float(len(lesson.batch.places)) for lesson in lessons])
+    losses = torch.tensor([[float(part) for part in _losses(student, lesson)] for lesson in lessons])
+    kl, hidden = (weights @ losses / weights.sum()).tolist()
+    return Loss(max(0.0, kl), hidden)
+
+
+def _fit(student: Student, lessons: Sequence[Lesson], steps: int, dtype: str, progress: Callable[[int], None]) -> None:
+    """Adam on the numbers' relative changes, its rate falling to zero as half a cosine; one batch a step, in turn."""
+    first = student.numbers.clone()
+    moved = torch.zeros_like(first)
+    optimizer = torch.optim.Adam([moved], lr=RATE, betas=BETAS)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for lesson in _in_turn(lessons, steps):
+        kl, hidden = _losses(student, lesson)
+        moved.grad = first * student.gradient(kl + HIDDEN * hidden)
+        optimizer.step()
+        schedule.step()
+        student.numbers.copy_(first * (1 + moved))
+        student.rebuild()
+        progress(1)
+    student.settle(dtype)
+
+
+def _in_turn(lessons: Sequence[Lesson], steps: int) -> Iterator[Lesson]:
+    """Every batch once before any comes again, in an order that is shuffled each time; always the same one."""
+    generator = torch.Generator().manual_seed(0)
+    for step in range(steps):
+        if step % len(lessons) == 0:
+            order = torch.randperm(len(lessons), generator=generator).tolist()
+        yield lessons[order[step % len(lessons)]]

@@ -1,0 +1,110 @@
+"""A pack with other numbers: the same codes, with levels and scales that something has fitted better."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtscodec.codec.pack import Pack
+from dtscodec.errors import EncodeError
+from dtscodec.format.blocks import LEVELS, Block, LowRank, Values
+from dtscodec.format.index import CarriedFile
+from dtscodec.format.streams import Streams, round_numbers
+from dtscodec.format.writer import PackWriter
+from dtscodec.kernels.dequantize import dequantize
+
+Floats = NDArray[np.float32]
+
+
+def renumber(
+    pack: Pack, numbers: Mapping[str, Sequence[Floats]], file: BinaryIO, folder: Path, encoder: str | None = None
+) -> str:
+    """Write a pack of the same index and codes.
+
+    Parameters
+    ----------
+    pack : Pack
+    numbers : mapping
+        By tensor what `ordered` made of the numbers of each of its blocks, in order; tensors that are not named keep
+        theirs. Norms are computed anew.
+    file : binary file
+        Open for writing and seeking, empty.
+    folder : Path
+        Where long streams may wait.
+    encoder : str, optional
+        What the pack is to say of how it was made.
+
+    Returns
+    -------
+    str
+        The new pack's id.
+
+    Raises
+    ------
+    EncodeError
+        A number is beyond what a pack holds.
+    """
+    with PackWriter(pack.reader.numbers_dtype, folder) as writer:
+        for entry in pack.index.tensors:
+            streams = [streams for _, _, streams in pack.reader.blocks(entry.name)]
+            if entry.name in numbers:
+                new = zip(entry.blocks, streams, numbers[entry.name], strict=True)
+                streams = [_renumbered(entry.name, entry.columns, *one) for one in new]
+            writer.add(entry, streams)
+        for attached in pack.index.files:
+            if isinstance(attached, CarriedFile):
+                writer.carry_file(attached.name, pack.reader.file(attached))
+            else:
+                writer.name_file(attached.name, attached.digest)
+        index, summary = pack.index, replace(pack.summary, encoder=encoder or pack.summary.encoder)
+        return writer.write(
+            file, summary, pack.reader.leaves, prefix=index.prefix, absent=index.absent, metadata=index.metadata
+        ).hex()
+
+
+def _renumbered(name: str, columns: int, block: Block, streams: Streams, numbers: Floats) -> Streams:
+    """A block's streams with other numbers, and the norm that belongs to them."""
+    changed = replace(streams, numbers=numbers.copy())
+    if isinstance(block, LowRank):
+        with np.errstate(over="ignore", invalid="ignore"):
+            coded = dequantize(block, columns, changed, np.float64)
+            assert coded.right is not None
+            overlaps = (coded.left.T @ coded.left) * (coded.right @ coded.right.T)
+            changed.numbers[0] = max(0.0, float(overlaps.sum())) ** 0.5
+    if not np.isfinite(changed.numbers).all():
+        raise EncodeError(f"{name}: expected numbers that float32 can hold, got larger ones")
+    return changed
+
+
+def ordered(block: Block, numbers: Floats, dtype: str) -> Floats:
+    """A block's numbers as a pack can hold them: rounded to their dtype, levels ascending (rule N2).
+
+    Parameters
+    ----------
+    block : Block
+    numbers : float32 [count]
+        In the order of its kind (spec section 5).
+    dtype : {"F32", "BF16"}
+    """
+    rounded = round_numbers(numbers, dtype)
+    for tables in _tables(block):
+        levels = rounded[tables].reshape(-1, LEVELS)
+        rounded[tables] = np.maximum.accumulate(levels, axis=1).ravel()
+    return rounded
+
+
+def _tables(block: Block) -> list[slice]:
+    """Where the level tables of a block are among its numbers."""
+    if isinstance(block, Values):
+        return [slice(0, LEVELS)] if block.bits == 2 else []
+    if not isinstance(block, LowRank):
+        return []
+    found, begin = [], 1
+    for band in block.bands:
+        if band.bits == 2:
+            found.append(slice(begin, begin + 2 * LEVELS * (band.rank if block.per_vector else 1)))
+        begin += band.number_count(block.per_vector)
+    return found

@@ -1,0 +1,87 @@
+"""Levels and scales fitted to behaviour: the codes stay, behaviour comes closer, and nothing else changes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import dtscodec
+from dtscodec.behaviour.texts import TextsError
+from dtscodec.calibration.distill import DistillReport, distill
+from dtscodec.errors import CheckpointError, EncodeError, OutputError
+from dtscodec.format.blocks import LowRank
+from tests.behaviour.helpers import Made
+from tests.support import check_against_spec
+
+
+def distilled(made: Made, texts: Path, out: Path, **options: Any) -> DistillReport:
+    return distill(made.pack, made.fine, out, made.base, texts=texts, **{"steps": 30, **options})
+
+
+@pytest.mark.parametrize("kind", ["classifier", "language_model"])
+def test_the_decoded_model_comes_closer_to_the_fine_tune(
+    kind: str, request: pytest.FixtureRequest, texts: Path, tmp_path: Path
+) -> None:
+    made: Made = request.getfixturevalue(kind)
+    report = distilled(made, texts, tmp_path / "fitted")
+    assert report.after.total < 0.9 * report.before.total
+    ours = dtscodec.compare_behaviour(report.path, made.fine, made.base, texts=texts)
+    assert ours.kl < made.compare(texts).kl
+    assert ours.kl == pytest.approx(report.after.kl, rel=1e-3, abs=1e-7)
+    check_against_spec(report.path, made.base)
+
+
+def test_codes_stay_and_norms_are_those_of_the_decoded_deltas(classifier: Made, texts: Path, tmp_path: Path) -> None:
+    report = distilled(classifier, texts, tmp_path / "fitted")
+    changed = 0
+    with dtscodec.open(classifier.pack) as before, dtscodec.open(report.path) as after:
+        assert before.index == after.index
+        assert report.pack_id == after.id
+        assert after.summary.encoder == f"{before.summary.encoder} distilled"
+        for entry in before.index.tensors:
+            pairs = zip(before.reader.blocks(entry.name), after.reader.blocks(entry.name), strict=True)
+            for (_, block, old), (_, _, new) in pairs:
+                assert (old.bitmaps, old.bands, old.raw) == (new.bitmaps, new.bands, new.raw)
+                changed += not np.array_equal(old.numbers, new.numbers)
+                if isinstance(block, LowRank):
+                    norm = float(np.linalg.norm(after.delta(entry.name).astype(np.float64)))
+                    assert float(new.numbers[0]) == pytest.approx(norm, rel=4e-3)
+    assert changed
+    assert report.pack_bytes == report.path.stat().st_size
+
+
+def test_the_same_texts_give_the_same_bytes(classifier: Made, texts: Path, tmp_path: Path) -> None:
+    one, other = (distilled(classifier, texts, tmp_path / name, steps=4) for name in ("one", "other"))
+    assert one.pack_id == other.pack_id
+
+
+def test_no_steps_change_nothing_but_the_encoders_name(classifier: Made, texts: Path, tmp_path: Path) -> None:
+    report = distilled(classifier, texts, tmp_path / "same", steps=0)
+    assert report.before == report.after
+    with dtscodec.decode(classifier.pack, classifier.base) as old, dtscodec.decode(report.path, classifier.base) as new:
+        assert all(torch.equal(old[name], new[name]) for name in old)
+
+
+def test_a_pack_without_coded_tensors_is_refused(classifier: Made, texts: Path, tmp_path: Path) -> None:
+    exact = tmp_path / "exact"
+    dtscodec.encode(classifier.base, classifier.fine, exact, dtscodec.EncodeConfig(rank=1, raw=("*",)))
+    with pytest.raises(EncodeError, match="coded"):
+        distill(exact, classifier.fine, tmp_path / "out", classifier.base, texts=texts)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_exists_is_kept(classifier: Made, texts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.write_text("mine")
+    with pytest.raises(OutputError):
+        distilled(classifier, texts, out, steps=1)
+    assert out.read_text() == "mine"
+
+
+def test_bad_texts_and_bare_weights_are_refused(classifier: Made, texts: Path, tmp_path: Path) -> None:
+    with pytest.raises(TextsError):
+        distilled(classifier, tmp_path / "none.txt", tmp_path / "out")
+    with pytest.raises(CheckpointError, match="--model"):
+        distill(classifier.pack, classifier.fine / "model.safetensors", tmp_path / "out", classifier.base, texts=texts)

@@ -1,0 +1,67 @@
+"""What a weight's gradient becomes for the numbers that it is decoded from."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import dtscodec
+from dtscodec.calibration.gradients import add_gradient
+from dtscodec.codec.loaded import load_tensors
+from dtscodec.kernels.packed import Packed, PackedFactors
+from dtscodec.kernels.unpack import unpack_factors, unpack_values
+
+
+def delta_of(packed: Packed) -> torch.Tensor:
+    """The block's delta, zero where nothing is coded, by what decoding does."""
+    whole = torch.zeros(packed.height, packed.columns)
+    if isinstance(packed, PackedFactors):
+        left, right = unpack_factors(packed)
+        whole[packed.places()] = left.T @ right
+    else:
+        whole[packed.places()] = unpack_values(packed)  # type: ignore[arg-type]
+    return whole
+
+
+def base_and_fine(kind: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    torch.manual_seed(0)
+    shape = (48,) if kind == "values" else (48, 40)
+    delta = torch.randn(shape)
+    if kind == "rows":
+        delta[::3] = 0
+        delta[:, ::4] = 0
+    return {"w": torch.zeros(shape)}, {"w": delta}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("matrix", {"rank": 6}),
+        ("rows", {"rank": 6}),
+        ("values", {"rank": 6}),
+        ("vectors", {"rank": 6, "preset": "paper", "levels": "vector"}),
+        ("widths", {"error": 0.05}),
+    ],
+)
+def test_each_number_gets_the_slope_of_the_loss(kind: str, settings: dict[str, object], tmp_path: Path) -> None:
+    base, fine = base_and_fine(kind)
+    out = tmp_path / "pack"
+    dtscodec.encode(base, fine, out, dtscodec.EncodeConfig(**settings))  # type: ignore[arg-type]
+    with dtscodec.open(out) as pack:
+        packed = load_tensors(pack.reader, ["w"], torch.device("cpu"))["w"].blocks[0].payload
+    assert isinstance(packed, Packed)
+    numbers = packed.store.numbers
+    gradient = torch.randn(packed.height, packed.columns)
+    numbers.requires_grad_(True).grad = torch.zeros_like(numbers)
+    with torch.no_grad():  # As inside of a backward pass.
+        add_gradient(packed, gradient)
+    numbers.requires_grad_(False)
+    assert numbers.grad is not None
+    for at in range(len(numbers)):
+        kept, step = float(numbers[at]), 1e-2 * max(1.0, abs(float(numbers[at])))
+        sides = []
+        for sign in (1, -1):
+            numbers[at] = kept + sign * step
+            sides.append(float((delta_of(packed).double() * gradient.double()).sum()))
+        numbers[at] = kept
+        assert (sides[0] - sides[1]) / (2 * step) == pytest.approx(float(numbers.grad[at]), rel=1e-2, abs=2e-2)
