@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from dtscodec.checkpoints.checkpoint import Checkpoint, Source, open_checkpoint
+from dtscodec.checkpoints.checkpoint import Checkpoint, Source, is_model_of, open_checkpoint
 from dtscodec.checkpoints.torch_dtypes import Bytes
 from dtscodec.errors import BaseMismatchError
 from dtscodec.format.dtypes import TensorSpec
@@ -87,9 +87,11 @@ class Base:
 
     @property
     def hub(self) -> HubPlace | None:
-        """The repository and commit that it is the model of, if it came from the Hub's and lies at its top."""
-        directory: object = self.checkpoint.directory
-        return directory if isinstance(directory, HubPlace) and not directory.path else None
+        """The repository and commit that open it again, if there are any: that of the Hub whose model it is."""
+        directory = self.checkpoint.directory
+        if not isinstance(directory, HubPlace) or directory.path or not is_model_of(self.checkpoint, directory):
+            return None
+        return directory
 
     @property
     def location(self) -> str:

@@ -69,6 +69,11 @@ class HubPlace:
         return HubPlace(self.repo, self.commit, "" if parent == "." else parent)
 
     @property
+    def top(self) -> "HubPlace":
+        """The repository at this commit."""
+        return HubPlace(self.repo, self.commit)
+
+    @property
     def fs(self) -> "_Files":
         """What fsspec's file systems do, as far as it is used."""
         return _Files(self.repo, self.commit)

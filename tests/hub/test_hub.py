@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,43 +12,12 @@ import dtscodec
 from dtscodec.errors import CheckpointError, ConfigError, OutputError, PackNotFoundError
 from dtscodec.hub.card import BEGIN, END
 from dtscodec.remote import hub_place
-from tests.cli.helpers import CODED, Cli, assert_equal, base_tensors, fine_tensors, load, snapshot, write_model
-from tests.hub.helpers import uploads_large_files
+from tests.cli.helpers import CODED, Cli, assert_equal, base_tensors, load, snapshot, write_model
+from tests.hub.helpers import TASKS, uploads_large_files
 from tests.hub.server import LoopbackHub
 from tests.support import ROOT
 
 pytestmark = uploads_large_files
-
-TASKS = ("movie", "tweets", "amazon")
-
-
-@pytest.fixture
-def cli(
-    hub: LoopbackHub, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Cli]:
-    """Commands of somebody who may write to `me/...`, where `me/base` is, in a folder with fine-tunes of it."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    monkeypatch.setenv("HF_TOKEN", "hf_me")
-    write_model(work / "base", base_tensors())
-    for seed, task in enumerate(TASKS, start=11):
-        write_model(work / task, fine_tensors(seed), task=task)
-    hub.create("me/base")
-    hub.commit("me/base", {path.name: path.read_bytes() for path in (work / "base").iterdir()})
-    hub_place.forget()
-    yield Cli(capsys, work)
-    hub_place.forget()
-
-
-@pytest.fixture
-def pushed(cli: Cli, hub: LoopbackHub) -> LoopbackHub:
-    """The Hub with packs of all tasks."""
-    cli.run("encode", "hf://me/base", *TASKS, "-o", "packs", *CODED)
-    assert cli.run("push", "packs", "me/packs")[0] == 0
-    hub_place.forget()
-    hub.requests.clear()
-    return hub
 
 
 def ranges(hub: LoopbackHub, name: str) -> list[str]:
