@@ -4,6 +4,7 @@ from typing import Any
 
 LOG_IN = "log in with 'hf auth login', or set HF_TOKEN"
 ONLINE = "check the network, and try again without HF_HUB_OFFLINE"
+NETWORK = "check the network, and try again"
 
 
 def told(error: BaseException) -> tuple[str, str] | None:
@@ -24,7 +25,6 @@ def told(error: BaseException) -> tuple[str, str] | None:
         (errors.RemoteEntryNotFoundError, "no such file in the repository", "check the name"),
         (errors.LocalEntryNotFoundError, "no copy in the cache, and no Hub", ONLINE),
         (errors.OfflineModeIsEnabled, "no copy in the cache, and HF_HUB_OFFLINE is set", ONLINE),
-        (errors.RevisionResolutionError, "no answer from the Hub, and nothing in the cache", ONLINE),
     )
     for kind, reason, way_out in of_kind:
         if isinstance(error, kind):
@@ -32,7 +32,7 @@ def told(error: BaseException) -> tuple[str, str] | None:
     if isinstance(error, errors.HfHubHTTPError):
         return _of_status(error)
     if isinstance(error, errors.HTTPError):  # type: ignore[attr-defined]
-        return f"{' '.join(str(error).split())[:120] or type(error).__name__}", ONLINE
+        return f"no answer from the Hub ({' '.join(str(error).split())[:120] or type(error).__name__})", NETWORK
     return None
 
 

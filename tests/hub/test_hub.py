@@ -11,7 +11,7 @@ import torch
 import dtscodec
 from dtscodec.errors import CheckpointError, ConfigError, OutputError, PackNotFoundError
 from dtscodec.hub.card import BEGIN, END
-from dtscodec.remote import hub_place
+from dtscodec.remote import hub_client, hub_place
 from tests.cli.helpers import CODED, Cli, assert_equal, base_tensors, load, snapshot, write_model
 from tests.hub.helpers import TASKS, uploads_large_files
 from tests.hub.server import LoopbackHub
@@ -407,7 +407,7 @@ def test_offline_what_is_in_the_cache_does_and_what_is_not_is_told(
 def test_a_hub_that_does_not_answer_is_told_in_time(
     cli: Cli, pushed: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_place, "WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(hub_client, "WAIT_SECONDS", 0.2)
     pushed.fail("/api/models/", wait=2, times=9)
     for command in (["info", "hf://me/packs/movie"], ["push", "packs", "me/packs"]):
         assert cli.fails(*command).startswith("hf://me/packs")
