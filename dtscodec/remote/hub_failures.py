@@ -14,6 +14,7 @@ def told(error: BaseException) -> tuple[str, str] | None:
     if isinstance(error, RuntimeError) and error.__cause__ is not None:  # So it tells of uploads.
         return told(error.__cause__)
     of_kind: tuple[tuple[type[BaseException], str, str], ...] = (
+        (errors.HFValidationError, "no name of a repository, which is user/name", "check the name"),
         (errors.GatedRepoError, "a gated repository", f"ask for access on its page, then {LOG_IN}"),
         (errors.DisabledRepoError, "a repository that is disabled", "ask its owner"),
         (

@@ -337,6 +337,12 @@ def test_somebody_elses_commit_in_between_is_not_overwritten(
         ("hf://me/secret/movie", "no such repository, or a private one"),
         ("hf://datasets/me/packs/movie", "expected a model repository"),
         ("hf://me", "expected hf://user/repo"),
+        ("hf://me/-bad-/movie", "expected hf://user/repo"),
+        ("hf://me/a--b/movie", "expected hf://user/repo"),
+        ("hf://me/packs/../movie", "expected a path within the repository"),
+        ("hf://me/packs/a//movie", "expected hf://user/repo"),
+        ("hf://me/packs/a\\movie", "expected a path within the repository"),
+        ("hf://me/packs/" + "x" * 300, "expected a path within the repository"),
     ],
 )
 def test_what_is_not_there_is_one_line(
@@ -348,6 +354,11 @@ def test_what_is_not_there_is_one_line(
         line = cli.fails(*command)
         assert line.startswith(name)
         assert reason in line
+
+
+def test_a_name_that_no_repository_can_have_is_told(cli: Cli, pushed: LoopbackHub) -> None:
+    for name in ("me/a--b", "me/-bad-"):
+        assert "no name of a repository" in cli.fails("push", "packs", name)
 
 
 def test_a_wrong_token_is_told_and_a_right_one_reads_what_is_private(
