@@ -155,9 +155,7 @@ def _open_file(path: Path, is_directory: bool, fetched: Path | None, whole: bool
 def _open_shard(path: Path, is_directory: bool = False, fetched: Path | None = None, whole: bool = False) -> Checkpoint:
     if not _is_torch(path):
         return SafetensorsCheckpoint(path, is_directory, fetched, whole)
-    if isinstance(path, HubPlace):
-        return TorchCheckpoint(path.local(), is_directory)
-    if is_remote(path):
+    if is_remote(path) and not isinstance(path, HubPlace):
         detail = "expected safetensors, got a file of torch's, which cannot be read by range; download or convert it"
         raise CheckpointError(f"{path}: {detail}")
     return TorchCheckpoint(path, is_directory)
@@ -172,14 +170,24 @@ def _is_torch(path: Path) -> bool:
     return head.startswith((b"PK\3\4", b"\x80\2")) and not head.endswith(b"{")  # A safetensors header is '{...'.
 
 
+def is_model_of(checkpoint: Checkpoint, directory: Path) -> bool:
+    """Whether a checkpoint is what opening a directory opens."""
+    with read_errors(directory):
+        found = _candidates(directory)
+    return len(found) == 1 and checkpoint.directory == directory and found[0].name in checkpoint.weight_files
+
+
 def _weights_in(directory: Path) -> Path:
     """The file to begin with in a model directory."""
-    for name in WEIGHTS:
-        if (directory / name).is_file():
-            return directory / name
-    others = sorted(directory.glob("*.safetensors"))
-    if len(others) == 1:
-        return others[0]
-    found = f"{len(others)} such files" if others else "none of them"
+    found = _candidates(directory)
+    if len(found) == 1:
+        return found[0]
+    got = f"{len(found)} such files" if found else "none of them"
     looked = ", ".join(WEIGHTS)
-    raise CheckpointError(f"{directory}: expected {looked} or exactly one *.safetensors, got {found}")
+    raise CheckpointError(f"{directory}: expected {looked} or exactly one *.safetensors, got {got}")
+
+
+def _candidates(directory: Path) -> list[Path]:
+    """What a model directory may be opened by: a file of the usual name alone, or all safetensors files."""
+    usual = next((directory / name for name in WEIGHTS if (directory / name).is_file()), None)
+    return [usual] if usual else sorted(directory.glob("*.safetensors"))

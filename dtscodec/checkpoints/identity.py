@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from dtscodec.checkpoints.checkpoint import Checkpoint, Source, open_checkpoint
+from dtscodec.checkpoints.checkpoint import Checkpoint, Source, is_model_of, open_checkpoint
 from dtscodec.checkpoints.torch_dtypes import Bytes
 from dtscodec.errors import BaseMismatchError
 from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.summary import BaseRef
 from dtscodec.remote.hub_place import HubPlace
 
 Signature = tuple[int | str, ...]
@@ -85,11 +86,12 @@ class Base:
             self._owned = False
         self._leaves: dict[str, KnownLeaf] = {}
 
-    @property
-    def hub(self) -> HubPlace | None:
-        """The repository and commit that it is the model of, if it came from the Hub's and lies at its top."""
-        directory: object = self.checkpoint.directory
-        return directory if isinstance(directory, HubPlace) and not directory.path else None
+    def reference(self, digest: bytes) -> BaseRef:
+        """What a pack remembers of it: the digest over what is used, and the Hub's repository whose model it is."""
+        directory = self.checkpoint.directory
+        if not isinstance(directory, HubPlace) or directory.path or not is_model_of(self.checkpoint, directory):
+            return BaseRef(digest.hex())
+        return BaseRef(digest.hex(), directory.repo, directory.commit)
 
     @property
     def location(self) -> str:

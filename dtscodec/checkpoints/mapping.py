@@ -49,8 +49,6 @@ class MappingCheckpoint:
         Of tensors; it is not copied, and must not change while this is in use.
     location : str
         Its name for messages.
-    path : Path, optional
-        The file that the tensors are in, if any.
 
     Raises
     ------
@@ -58,12 +56,12 @@ class MappingCheckpoint:
         An entry is no tensor, or of a kind that has no plain bytes; all such entries are named.
     """
 
-    def __init__(self, tensors: Mapping[str, Any], location: str = "the mapping", path: Path | None = None) -> None:
+    def __init__(self, tensors: Mapping[str, Any], location: str = "the mapping") -> None:
         self.location = location
-        self.directory = path.parent if path else None
+        self.directory: Path | None = None
         self.is_directory = False
         self.fetched: Path | None = None
-        self.weight_files = frozenset({path.name} if path else ())
+        self.weight_files = frozenset[str]()
         self.metadata: Mapping[str, str] = {}
         _check_entries(tensors, location)
         self._tensors: Mapping[str, Any] = {name: tensors[name] for name in sorted(tensors)}

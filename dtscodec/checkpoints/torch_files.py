@@ -12,6 +12,8 @@ from dtscodec.checkpoints.mapping import MappingCheckpoint, is_tensor
 from dtscodec.checkpoints.pread import RandomAccessFile
 from dtscodec.checkpoints.torch_dtypes import Bytes
 from dtscodec.errors import CheckpointError
+from dtscodec.remote.failures import read_errors
+from dtscodec.remote.hub_place import HubPlace
 
 _WRAPPERS = ("state_dict", "model")
 """Keys under which training scripts keep the tensors."""
@@ -27,7 +29,7 @@ class TorchCheckpoint:
     Parameters
     ----------
     path : Path
-        The file.
+        The file; one of the Hub is fetched into the client's cache.
     is_directory : bool
         Whether the user named the directory that holds it.
 
@@ -39,10 +41,11 @@ class TorchCheckpoint:
 
     def __init__(self, path: Path, is_directory: bool = False) -> None:
         self.location = str(path)
-        self._file = RandomAccessFile(path)
+        local = _local(path)
+        self._file = RandomAccessFile(local)
         self._size = self._file.signature()[2]
         try:
-            self._tensors = MappingCheckpoint(_unwrap(_load(path), self.location), self.location, path)
+            self._tensors = MappingCheckpoint(_unwrap(_load(local, self.location), self.location), self.location)
         except BaseException:
             self._file.close()
             raise
@@ -87,7 +90,15 @@ class TorchCheckpoint:
         self.close()
 
 
-def _load(path: Path) -> object:
+def _local(path: Path) -> Path:
+    """The file on this machine."""
+    if not isinstance(path, HubPlace):
+        return path
+    with read_errors(path):
+        return path.local()
+
+
+def _load(path: Path, where: str) -> object:
     """What the file holds; its tensors are mapped where they can be."""
     import torch
 
@@ -97,9 +108,9 @@ def _load(path: Path) -> object:
     except pickle.UnpicklingError as e:
         found = re.search(r"GLOBAL (\S+)", str(e))
         got = f"Python objects such as {found[1]}" if found else _first_line(e, "Unpickler error", "Unsupported")
-        raise CheckpointError(f"{path}: expected tensors only, got {got}; {_WAY_OUT}") from e
+        raise CheckpointError(f"{where}: expected tensors only, got {got}; {_WAY_OUT}") from e
     except Exception as e:  # Damaged pickles end in nearly any exception.
-        raise CheckpointError(f"{path}: expected a file of torch.save, got {_first_line(e)}; {_WAY_OUT}") from e
+        raise CheckpointError(f"{where}: expected a file of torch.save, got {_first_line(e)}; {_WAY_OUT}") from e
 
 
 def _is_plain_zip(path: Path) -> bool:

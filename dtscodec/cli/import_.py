@@ -20,7 +20,7 @@ def add_to(commands: "arguments.Subparsers") -> None:
         "are understood; DoRA and other kinds of adapter are refused.",
         epilog="For a pack of a given size merge the adapter with PEFT and use dtscodec encode --size.",
     )
-    parser.add_argument("adapter", metavar="ADAPTER", help="directory with adapter_config.json")
+    parser.add_argument("adapter", metavar="ADAPTER", help="directory with adapter_config.json, here or on the Hub")
     arguments.add_base(parser, required=True)
     parser.add_argument("-o", "--output", metavar="PACK", help="default: ./NAME.dts.safetensors")
     parser.add_argument(

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from dtscodec import __version__
 from dtscodec.cli import compare, decode, encode, export, import_, info, push, report, show, verify
 from dtscodec.errors import DtsError
-from dtscodec.remote import hub_place
+from dtscodec.remote import hub_client
 
 COMMANDS = (encode, decode, info, verify, compare, report, export, import_, push)
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     # torch, which is not imported yet, takes large tensors as huge pages then: touching fresh memory is much faster.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    hub_place.is_command = True
+    hub_client.is_command = True
     handlers = _catch_signals()
     try:
         options.run(options)

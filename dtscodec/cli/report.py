@@ -34,7 +34,8 @@ def add_to(commands: "arguments.Subparsers") -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from dtscodec.format.atomic import atomic_file
+    from dtscodec.remote.place import as_output, is_remote
+    from dtscodec.remote.upload import new_file
 
     if options.output is None and not options.json:
         options.misused("expected -o OUT, or --json, got neither")
@@ -43,7 +44,8 @@ def run(options: argparse.Namespace) -> None:
         return
     if Path(options.output).suffix not in ENDINGS:
         options.misused(f"-o: expected a name that ends in {' or '.join(ENDINGS)}, got {options.output!r}")
-    with atomic_file(options.output, options.force, [Path(options.pack)]) as file:
+    inputs = [] if is_remote(options.pack) else [Path(options.pack)]
+    with new_file(as_output(options.output), options.force, inputs) as file:
         facts = _gather(options)
         file.write(_written(facts, options.output))
     _print(options, facts)

@@ -27,7 +27,7 @@ from dtscodec.codec.ties import Ties
 from dtscodec.codec.workers import in_order
 from dtscodec.errors import DtsError
 from dtscodec.format.index import FileEntry, NamedFile, base_of
-from dtscodec.format.summary import BaseRef, Summary
+from dtscodec.format.summary import Summary
 from dtscodec.format.writer import PackWriter, carried_entry
 from dtscodec.remote.fetched import fetched_for
 from dtscodec.remote.place import as_output, work_folder
@@ -326,20 +326,15 @@ class _Encoder:
         return self._settled.get(name)
 
     def _finish(self, file: BinaryIO, writer: PackWriter, leaves: dict[str, bytes]) -> bytes:
-        summary = replace(self._summary, base=self._reference(digest(leaves)) if leaves else None)
+        summary = replace(self._summary, base=self._base.reference(digest(leaves)) if leaves else None)
         cut_leaves = {name: whole[:LEAF_BYTES] for name, whole in leaves.items()}
         match, metadata = self._match, self._fine.metadata
         return writer.write(file, summary, cut_leaves, prefix=match.prefix, absent=match.absent, metadata=metadata)
 
-    def _reference(self, digest: bytes) -> BaseRef:
-        """What the pack remembers of its base."""
-        hub = self._base.hub
-        return BaseRef(digest.hex(), hub.repo, hub.commit) if hub else BaseRef(digest.hex())
-
     def _frame(self) -> Frame:
         """What the size of the pack depends on beside the choices. Any digest is as long as the right one."""
         needs_base = any(other is not None for other in self._match.counterpart.values())
-        summary = replace(self._summary, base=self._reference(bytes(32)) if needs_base else None)
+        summary = replace(self._summary, base=self._base.reference(bytes(32)) if needs_base else None)
         files = [_entry(file) for file in self._files]
         return Frame(summary, self._match.prefix, self._match.absent, self._fine.metadata, files)
 

@@ -19,7 +19,7 @@ PACKS = "packs"
 def find_base(pack: Pack) -> str | None:
     """The base that lies beside a pack, or that it remembers, or that the index beside it names on the Hub.
 
-    The index is that of its directory or the one above.
+    The index is that of its directory or the one above, or of its repository.
 
     None if there is none, or if the pack needs none: no tensor and no file is the base's.
 
@@ -44,11 +44,12 @@ def find_base(pack: Pack) -> str | None:
 
 
 def _around(pack: Pack) -> tuple[Path, ...]:
-    """The directory of a pack, and the one above."""
+    """Where the index that lists a pack may be: its directory, the one above, and on the Hub the repository's top."""
     if pack.path is None:
         return ()
     beside = pack.path.parent if is_remote(pack.path) else Path(os.path.abspath(pack.path)).parent
-    return beside, beside.parent
+    top = (beside.top,) if isinstance(beside, HubPlace) else ()
+    return tuple(dict.fromkeys((beside, beside.parent, *top)))
 
 
 def pack_path(directory: Path, task: str) -> Path:

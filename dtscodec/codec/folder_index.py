@@ -128,11 +128,10 @@ def pack_place(source: str | os.PathLike[str]) -> Path:
         place = as_place(source)
         if not isinstance(place, HubPlace) or place.is_file():
             return place
-        root = HubPlace(place.repo, place.commit)
-        packs = (read_folder(cast(Path, root)) or Folder({})).packs
+        packs = (read_folder(cast(Path, place.top)) or Folder({})).packs
     if not place.path and len(packs) == 1:
-        return cast(Path, root / next(iter(packs.values())).file)
+        return cast(Path, place.top / next(iter(packs.values())).file)
     if place.path in packs:
-        return cast(Path, root / packs[place.path].file)
+        return cast(Path, place.top / packs[place.path].file)
     tasks = ", ".join(sorted(packs)[:10]) + (" and more" if len(packs) > 10 else "") if packs else "none"
     raise PackNotFoundError(f"{source}: expected the path or the task of a pack, got neither; tasks there: {tasks}")

@@ -76,7 +76,7 @@ def read_adapter(directory: Path) -> Adapter:
             raise CheckpointError(f"{config}: {detail}")
         settings = parse_settings(config.read_bytes(), str(config))
     weights = weights_of(directory)
-    with open_checkpoint(weights) as checkpoint:
+    with open_checkpoint(weights, whole=True) as checkpoint:
         try:
             return Adapter(settings, *_sorted(checkpoint))
         except ValueError as error:
@@ -93,9 +93,10 @@ def weights_of(directory: Path) -> Path:
     CheckpointError
         There is none.
     """
-    for name in (WEIGHTS_NAME, OLD_WEIGHTS_NAME):
-        if (directory / name).is_file():
-            return directory / name
+    with read_errors(directory):
+        for name in (WEIGHTS_NAME, OLD_WEIGHTS_NAME):
+            if (directory / name).is_file():
+                return directory / name
     raise CheckpointError(f"{directory}: expected {WEIGHTS_NAME} or {OLD_WEIGHTS_NAME}, got neither")
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from dtscodec import __version__
 from dtscodec.checkpoints.attachments import Carried, collect_files
@@ -21,12 +21,13 @@ from dtscodec.errors import ConfigError, EncodeError
 from dtscodec.format.bits import WIDTHS
 from dtscodec.format.blocks import BaseRows
 from dtscodec.format.index import TensorEntry
-from dtscodec.format.summary import BaseRef, Summary
+from dtscodec.format.summary import Summary
 from dtscodec.format.writer import PackWriter
 from dtscodec.interop.adapter import OUR_FILES, Adapter, read_adapter, weights_of
 from dtscodec.interop.settings import CONFIG_NAME
 from dtscodec.interop.targets import Targets, find_targets, is_transposed
-from dtscodec.remote.place import as_place, work_folder
+from dtscodec.remote.failures import read_errors
+from dtscodec.remote.place import as_output, as_place, is_remote, work_folder
 from dtscodec.remote.upload import new_file
 
 BITS = 16
@@ -85,7 +86,7 @@ def import_adapter(
     Parameters
     ----------
     adapter : path
-        The directory of the adapter.
+        The directory of the adapter, here or on the Hub.
     base : path, mapping of tensors, or Base
         The base that it was trained on.
     out : path
@@ -118,12 +119,15 @@ def import_adapter(
     start = time.perf_counter()
     if bits not in WIDTHS:
         raise ConfigError(f"expected {', '.join(map(str, WIDTHS))} bits, got {bits}")
-    directory, out = as_place(adapter), as_place(out)
+    out = as_output(out)
+    with read_errors(cast(Path, adapter)):
+        directory = as_place(adapter)
     with as_base(base) as opened:
         lora = read_adapter(directory)
         importer = _Importer(lora, opened, find_targets(lora, opened.specs, renames), bits, task)
         weights = weights_of(directory)
-        inputs = [directory / CONFIG_NAME, weights, *weight_paths(out, opened.checkpoint)]
+        inputs = [] if is_remote(directory) else [directory / CONFIG_NAME, weights]
+        inputs += weight_paths(out, opened.checkpoint)
         with new_file(out, force, inputs) as file, PackWriter(NUMBERS, work_folder(out)) as writer:
             total = importer.add_tensors(writer, progress)
             if files:
@@ -168,7 +172,7 @@ class _Importer:
 
     def finish(self, writer: PackWriter, file: BinaryIO) -> bytes:
         """Write the pack, and return its id."""
-        base = BaseRef(digest(self._leaves).hex()) if self._leaves else None
+        base = self._base.reference(digest(self._leaves)) if self._leaves else None
         encoder = f"dtscodec {__version__} import=peft bits={self._bits}"
         summary = Summary(tensors=0, base=base, task=self._task, encoder=encoder)
         leaves = {name: whole[:LEAF_BYTES] for name, whole in self._leaves.items()}

@@ -4,6 +4,7 @@ from typing import Any
 
 LOG_IN = "log in with 'hf auth login', or set HF_TOKEN"
 ONLINE = "check the network, and try again without HF_HUB_OFFLINE"
+NETWORK = "check the network, and try again"
 
 
 def told(error: BaseException) -> tuple[str, str] | None:
@@ -13,6 +14,7 @@ def told(error: BaseException) -> tuple[str, str] | None:
     if isinstance(error, RuntimeError) and error.__cause__ is not None:  # So it tells of uploads.
         return told(error.__cause__)
     of_kind: tuple[tuple[type[BaseException], str, str], ...] = (
+        (errors.HFValidationError, "no name of a repository, which is user/name", "check the name"),
         (errors.GatedRepoError, "a gated repository", f"ask for access on its page, then {LOG_IN}"),
         (errors.DisabledRepoError, "a repository that is disabled", "ask its owner"),
         (
@@ -24,7 +26,6 @@ def told(error: BaseException) -> tuple[str, str] | None:
         (errors.RemoteEntryNotFoundError, "no such file in the repository", "check the name"),
         (errors.LocalEntryNotFoundError, "no copy in the cache, and no Hub", ONLINE),
         (errors.OfflineModeIsEnabled, "no copy in the cache, and HF_HUB_OFFLINE is set", ONLINE),
-        (errors.RevisionResolutionError, "no answer from the Hub, and nothing in the cache", ONLINE),
     )
     for kind, reason, way_out in of_kind:
         if isinstance(error, kind):
@@ -32,7 +33,7 @@ def told(error: BaseException) -> tuple[str, str] | None:
     if isinstance(error, errors.HfHubHTTPError):
         return _of_status(error)
     if isinstance(error, errors.HTTPError):  # type: ignore[attr-defined]
-        return f"{' '.join(str(error).split())[:120] or type(error).__name__}", ONLINE
+        return f"no answer from the Hub ({' '.join(str(error).split())[:120] or type(error).__name__})", NETWORK
     return None
 
 

@@ -3,29 +3,25 @@
 A revision is resolved once, to a commit; what lies at a commit never changes.
 """
 
-import io
-import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from dtscodec.errors import BackendError
+from dtscodec.remote.hub_client import WAIT_SECONDS as WAIT_SECONDS
+from dtscodec.remote.hub_client import hub_api as hub_api
+from dtscodec.remote.hub_files import HubFiles
+from dtscodec.remote.hub_tree import Sizes, commit_of, snapshot, tree, whole_tree
+from dtscodec.remote.hub_tree import forget as forget
 
 SCHEME = "hf://"
-NAME = "dtscodec"
-"""How we tell the Hub who we are."""
 
-WAIT_SECONDS = 30.0
-"""How long we wait for an answer of the Hub; the client itself would for ever."""
-
-is_command = False
-"""Whether this process is a command of ours, which never waits for ever."""
-
-_STREAM_BYTES = 2**16
+_PART = re.compile(r"(?!\.\.?$)[^\\\x00-\x1f\x7f]{1,255}")
+"""A part of a path: no backslash, no way up."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,9 +65,14 @@ class HubPlace:
         return HubPlace(self.repo, self.commit, "" if parent == "." else parent)
 
     @property
-    def fs(self) -> "_Files":
+    def top(self) -> "HubPlace":
+        """The repository at this commit."""
+        return HubPlace(self.repo, self.commit)
+
+    @property
+    def fs(self) -> HubFiles:
         """What fsspec's file systems do, as far as it is used."""
-        return _Files(self.repo, self.commit)
+        return HubFiles(self.repo, self.commit)
 
     @property
     def storage_options(self) -> dict[str, Any]:
@@ -90,15 +91,18 @@ class HubPlace:
 
     def is_file(self) -> bool:
         """Whether there is such a file."""
-        return self.cached() is not None or _size(self) is not None
+        return bool(self.path) and (self.cached() is not None or self._around().get(self.name) is not None)
 
     def is_dir(self) -> bool:
         """Whether there is such a directory."""
-        return not self.path or (self.cached() is None and _is_directory(self))
+        return not self.path or (self.cached() is None and self._around().get(self.name, 0) is None)
 
     def iterdir(self) -> Iterator["HubPlace"]:
-        """Its files and directories."""
-        return iter(self / name for name in _names(self))
+        """Its files and directories. With HF_HUB_OFFLINE those in the cache; else a Hub that is silent is an error."""
+        from huggingface_hub import is_offline_mode
+
+        look = tree if is_offline_mode() else whole_tree  # Files would be left out without a word.
+        return iter(self / name for name in sorted(look(self.repo, self.commit, self.path)))
 
     def glob(self, pattern: str) -> Iterator["HubPlace"]:
         """Its files and directories of such names."""
@@ -115,14 +119,16 @@ class HubPlace:
 
     def cached(self) -> Path | None:
         """The file in the client's cache, if it is there."""
-        from huggingface_hub import try_to_load_from_cache
-
-        found = try_to_load_from_cache(self.repo, self.path, revision=self.commit) if self.path else None
-        return Path(found) if isinstance(found, str) else None
+        found = snapshot(self.repo, self.commit) / self.path
+        return found if found.is_file() else None
 
     def local(self) -> Path:
         """The file in the client's cache, fetched if it is not there; a fetch that was cut off goes on."""
         return self.cached() or Path(hub_api().hf_hub_download(self.repo, self.path, revision=self.commit))
+
+    def _around(self) -> Sizes:
+        """What lies where it lies."""
+        return tree(self.repo, self.commit, self.parent.path)
 
 
 def hub_place(name: str) -> HubPlace:
@@ -135,162 +141,17 @@ def hub_place(name: str) -> HubPlace:
     Exception
         What the client raises; see `dtscodec.remote.failures`.
     """
-    from huggingface_hub.errors import HfUriError
-    from huggingface_hub.utils import parse_hf_uri  # type: ignore[attr-defined]
+    from huggingface_hub.utils import parse_hf_uri, validate_repo_id  # type: ignore[attr-defined]
 
     try:
         uri = parse_hf_uri(name)
         if uri.type != "model":
             raise ValueError(f"expected a model repository, got a {uri.type}")
-    except (HfUriError, ValueError) as error:
-        raise BackendError(f"{name}: expected hf://user/repo[@revision][/path], got '{error}'") from error
-    return HubPlace(uri.id, _commit(uri.id, uri.revision), uri.path_in_repo.strip("/"))
-
-
-class _Files:
-    """The part of fsspec's interface that `dtscodec.checkpoints.remote_file` uses, for the files of a commit."""
-
-    def __init__(self, repo: str, commit: str) -> None:
-        self._repo, self._commit = repo, commit
-
-    def info(self, name: str) -> dict[str, Any]:
-        """Size, and a mark of the content."""
-        size = _size(HubPlace(self._repo, self._commit, name))
-        if size is None:
-            raise FileNotFoundError(2, "No such file")
-        return {"size": size, "ETag": self._commit}
-
-    def cat_file(self, name: str, start: int, end: int) -> bytes:
-        """Bytes of a range; the client tries again where that helps."""
-        from huggingface_hub import constants, hf_hub_url, hf_raise_for_status
-        from huggingface_hub.utils import build_hf_headers, http_backoff  # type: ignore[attr-defined]
-
-        api = hub_api()
-        headers = build_hf_headers(token=api.token, library_name=NAME, library_version=api.library_version)
-        url = hf_hub_url(self._repo, name, revision=self._commit, endpoint=api.endpoint)
-        wanted = {**headers, "Range": f"bytes={start}-{end - 1}"}
-        response = http_backoff("GET", url, headers=wanted, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
-        hf_raise_for_status(response)
-        content: bytes = response.content
-        return content if response.status_code == 206 else content[start:end]
-
-    def open(self, name: str, mode: str = "rb", cache_type: str = "none") -> BinaryIO:
-        """The file as a stream."""
-        return cast(BinaryIO, io.BufferedReader(_Stream(self, name, self.info(name)["size"]), _STREAM_BYTES))
-
-
-class _Stream(io.RawIOBase):
-    def __init__(self, files: _Files, name: str, size: int) -> None:
-        self._files, self._name, self._size, self._at = files, name, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + (0, self._at, self._size)[whence]
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        end = min(self._at + len(buffer), self._size)
-        data = self._files.cat_file(self._name, self._at, end) if self._at < end else b""
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-
-def hub_api() -> Any:
-    """The client, which says who we are."""
-    from huggingface_hub import HfApi, get_session
-
-    from dtscodec import __version__
-
-    if is_command:
-        # One client serves the whole process; that of a program is not ours to change. Its log tells of each try, with
-        # addresses that may be signed; what matters of it is in our own line.
-        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-        get_session().timeout = WAIT_SECONDS
-    return HfApi(library_name=NAME, library_version=__version__)
-
-
-def forget() -> None:
-    """Forget what the Hub said, so that branches are looked up again."""
-    _commit.cache_clear()
-    _names.cache_clear()
-    _known.clear()
-
-
-@lru_cache
-def _commit(repo: str, revision: str | None) -> str:
-    """The commit that a branch, tag or commit names, asked once in the life of a process; offline as last seen."""
-    api = hub_api()
-    cached_only = _is_offline() or not _answers(api, repo, revision)
-    return str(api.resolve_revision(repo, revision=revision, local_files_only=cached_only).resolved)
-
-
-def _answers(api: Any, repo: str, revision: str | None) -> bool:
-    """Whether the Hub answers at all. `resolve_revision` itself would wait for ever."""
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
-
-    try:
-        api.repo_info(repo, revision=revision, timeout=WAIT_SECONDS)
-    except HfHubHTTPError:
-        raise
-    except (HTTPError, ConnectionError):
-        return False
-    return True
-
-
-_known: dict[HubPlace, Any] = {}
-"""What the Hub said of paths; at a commit it stays so."""
-
-
-def _entry(place: HubPlace) -> Any:
-    """What the Hub says of a path: a file, a directory, or None."""
-    if place not in _known:
-        found = hub_api().get_paths_info(place.repo, place.path, revision=place.commit)
-        _known[place] = found[0] if found else None
-    return _known[place]
-
-
-def _size(place: HubPlace) -> int | None:
-    if not place.path or (_is_offline() and place.cached() is None):
-        return None
-    size: int | None = getattr(_entry(place), "size", None)
-    return size
-
-
-def _is_directory(place: HubPlace) -> bool:
-    if _is_offline():
-        return (_snapshot(place) / place.path).is_dir()
-    entry = _entry(place)
-    return entry is not None and not hasattr(entry, "size")
-
-
-@lru_cache(64)
-def _names(directory: HubPlace) -> tuple[str, ...]:
-    """Names of what lies in a directory; offline of what of it is in the cache."""
-    if _is_offline():
-        folder = _snapshot(directory) / directory.path
-        return tuple(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else ()
-    tree = hub_api().list_repo_tree(directory.repo, directory.path or None, revision=directory.commit)
-    found = {HubPlace(directory.repo, directory.commit, entry.path): entry for entry in tree}
-    _known.update(found)
-    return tuple(sorted(place.name for place in found))
-
-
-def _snapshot(place: HubPlace) -> Path:
-    """Where the client's cache keeps a commit."""
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
-    folder = repo_folder_name(repo_id=place.repo, repo_type="model")
-    return Path(constants.HF_HUB_CACHE) / folder / "snapshots" / place.commit
-
-
-def _is_offline() -> bool:
-    from huggingface_hub import is_offline_mode
-
-    return bool(is_offline_mode())
+        validate_repo_id(uri.id)
+        path = uri.path_in_repo.strip("/")
+        if path and not all(_PART.fullmatch(part) for part in path.split("/")):
+            raise ValueError(f"expected a path within the repository, got {path!r:.80}")
+    except ValueError as error:
+        said = " ".join(str(error).split())
+        raise BackendError(f"{name}: expected hf://user/repo[@revision][/path], got '{said}'") from error
+    return HubPlace(uri.id, commit_of(uri.id, uri.revision), path)

@@ -10,6 +10,9 @@ SMALL = b'{"small": true}'
 LARGE = bytes(range(256)) * 1000
 """Binary, so it goes to large file storage."""
 
+TASKS = ("movie", "tweets", "amazon")
+"""Fine-tunes of the base on the Hub."""
+
 uploads_large_files = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 """Without Xet the client hands files to its HTTP library in a way that this one calls old."""
 

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,44 +11,13 @@ import torch
 import dtscodec
 from dtscodec.errors import CheckpointError, ConfigError, OutputError, PackNotFoundError
 from dtscodec.hub.card import BEGIN, END
-from dtscodec.remote import hub_place
-from tests.cli.helpers import CODED, Cli, assert_equal, base_tensors, fine_tensors, load, snapshot, write_model
-from tests.hub.helpers import uploads_large_files
+from dtscodec.remote import hub_client, hub_place
+from tests.cli.helpers import CODED, Cli, assert_equal, base_tensors, load, snapshot, write_model
+from tests.hub.helpers import TASKS, uploads_large_files
 from tests.hub.server import LoopbackHub
 from tests.support import ROOT
 
 pytestmark = uploads_large_files
-
-TASKS = ("movie", "tweets", "amazon")
-
-
-@pytest.fixture
-def cli(
-    hub: LoopbackHub, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Cli]:
-    """Commands of somebody who may write to `me/...`, where `me/base` is, in a folder with fine-tunes of it."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    monkeypatch.setenv("HF_TOKEN", "hf_me")
-    write_model(work / "base", base_tensors())
-    for seed, task in enumerate(TASKS, start=11):
-        write_model(work / task, fine_tensors(seed), task=task)
-    hub.create("me/base")
-    hub.commit("me/base", {path.name: path.read_bytes() for path in (work / "base").iterdir()})
-    hub_place.forget()
-    yield Cli(capsys, work)
-    hub_place.forget()
-
-
-@pytest.fixture
-def pushed(cli: Cli, hub: LoopbackHub) -> LoopbackHub:
-    """The Hub with packs of all tasks."""
-    cli.run("encode", "hf://me/base", *TASKS, "-o", "packs", *CODED)
-    assert cli.run("push", "packs", "me/packs")[0] == 0
-    hub_place.forget()
-    hub.requests.clear()
-    return hub
 
 
 def ranges(hub: LoopbackHub, name: str) -> list[str]:
@@ -369,6 +337,12 @@ def test_somebody_elses_commit_in_between_is_not_overwritten(
         ("hf://me/secret/movie", "no such repository, or a private one"),
         ("hf://datasets/me/packs/movie", "expected a model repository"),
         ("hf://me", "expected hf://user/repo"),
+        ("hf://me/-bad-/movie", "expected hf://user/repo"),
+        ("hf://me/a--b/movie", "expected hf://user/repo"),
+        ("hf://me/packs/../movie", "expected a path within the repository"),
+        ("hf://me/packs/a//movie", "expected hf://user/repo"),
+        ("hf://me/packs/a\\movie", "expected a path within the repository"),
+        ("hf://me/packs/" + "x" * 300, "expected a path within the repository"),
     ],
 )
 def test_what_is_not_there_is_one_line(
@@ -380,6 +354,11 @@ def test_what_is_not_there_is_one_line(
         line = cli.fails(*command)
         assert line.startswith(name)
         assert reason in line
+
+
+def test_a_name_that_no_repository_can_have_is_told(cli: Cli, pushed: LoopbackHub) -> None:
+    for name in ("me/a--b", "me/-bad-"):
+        assert "no name of a repository" in cli.fails("push", "packs", name)
 
 
 def test_a_wrong_token_is_told_and_a_right_one_reads_what_is_private(
@@ -439,7 +418,7 @@ def test_offline_what_is_in_the_cache_does_and_what_is_not_is_told(
 def test_a_hub_that_does_not_answer_is_told_in_time(
     cli: Cli, pushed: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_place, "WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(hub_client, "WAIT_SECONDS", 0.2)
     pushed.fail("/api/models/", wait=2, times=9)
     for command in (["info", "hf://me/packs/movie"], ["push", "packs", "me/packs"]):
         assert cli.fails(*command).startswith("hf://me/packs")
