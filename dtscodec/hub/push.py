@@ -73,7 +73,7 @@ def push(
     Raises
     ------
     ConfigError
-        The base is not known, or packs are of different ones.
+        The base is not known, or packs are of different ones, or there can be no repository of that name.
     BaseMismatchError
         The base lacks what a pack needs.
     OutputError
@@ -81,6 +81,7 @@ def push(
     CheckpointError, PackNotFoundError, FormatError
         There are no packs, or one is damaged.
     """
+    _check_name(repo)
     packs = local_packs(Path(source), figures or {})
     for pack in packs:
         progress(pack.listed.size)
@@ -98,6 +99,17 @@ def push(
         url = _commit(there, operations, revision, private, message or _message(packs, unchanged))
     forget()
     return Push(repo, sizes, unchanged, url)
+
+
+def _check_name(repo: str) -> None:
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(repo)
+        if "/" not in repo:
+            raise ValueError("no user")
+    except ValueError as error:
+        raise ConfigError(f"{repo[:100]!r}: expected user/name as the Hub takes it, got: {error!s:.160}") from error
 
 
 class _Remote:

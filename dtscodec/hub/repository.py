@@ -13,8 +13,9 @@ from dtscodec.codec.folder_index import Folder, ListedPack, folder_text, read_fo
 from dtscodec.codec.pack import Pack
 from dtscodec.errors import CheckpointError, ConfigError
 
-_NAME = re.compile(r"[^\s./\\@%#?|<>:*`\"][^/\\@%#?|<>:*`\"\x00-\x1f\x7f]{0,200}")
-"""Tasks that are file names everywhere, and part of a name on the Hub."""
+_NAME = re.compile(r"[^\s./\\@%#?|<>:*`\"\ud800-\udfff][^/\\@%#?|<>:*`\"\x00-\x1f\x7f\ud800-\udfff]*")
+"""Tasks that are file names everywhere, and part of a name on the Hub, if they are not longer than this."""
+_NAME_BYTES = 200
 
 README, INDEX, CONFIG = "README.md", "dtscodec.json", "config.json"
 FIGURES = ("relative_error", "kl", "agreement", "accuracy", "accuracy_fine_tune")
@@ -126,7 +127,7 @@ def _checked(path: Path, task: str | None) -> LocalPack:
         for _ in pack.reader.check_all():
             pass
         name = task or pack.summary.task or path.name.partition(".")[0]
-        if not _NAME.fullmatch(name):
+        if not _NAME.fullmatch(name) or len(name.encode()) > _NAME_BYTES:
             detail = f"expected a task that can be the name of a file, got {name!r:.60}"
             raise ConfigError(f"{path}: {detail}; encode it as NAME=PATH")
         reference = pack.summary.base

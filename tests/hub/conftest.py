@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi, close_session, constants
 
+from dtscodec.remote import hub_place
+from tests.cli.helpers import CODED, Cli, base_tensors, fine_tensors, write_model
+from tests.hub.helpers import TASKS
 from tests.hub.server import LoopbackHub
 
 
@@ -49,3 +52,32 @@ def hub_environment(hub: LoopbackHub, tmp_path: Path) -> dict[str, str]:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "NO_PROXY": "127.0.0.1,localhost",
     }
+
+
+@pytest.fixture
+def cli(
+    hub: LoopbackHub, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Cli]:
+    """Commands of somebody who may write to `me/...`, where `me/base` is, in a folder with fine-tunes of it."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("HF_TOKEN", "hf_me")
+    write_model(work / "base", base_tensors())
+    for seed, task in enumerate(TASKS, start=11):
+        write_model(work / task, fine_tensors(seed), task=task)
+    hub.create("me/base")
+    hub.commit("me/base", {path.name: path.read_bytes() for path in (work / "base").iterdir()})
+    hub_place.forget()
+    yield Cli(capsys, work)
+    hub_place.forget()
+
+
+@pytest.fixture
+def pushed(cli: Cli, hub: LoopbackHub) -> LoopbackHub:
+    """The Hub with packs of all tasks."""
+    cli.run("encode", "hf://me/base", *TASKS, "-o", "packs", *CODED)
+    assert cli.run("push", "packs", "me/packs")[0] == 0
+    hub_place.forget()
+    hub.requests.clear()
+    return hub

@@ -10,6 +10,8 @@ SMALL = b'{"small": true}'
 LARGE = bytes(range(256)) * 1000
 """Binary, so it goes to large file storage."""
 
+TASKS = ("movie", "tweets", "amazon")
+
 uploads_large_files = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 """Without Xet the client hands files to its HTTP library in a way that this one calls old."""
 

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,43 +12,12 @@ import dtscodec
 from dtscodec.errors import CheckpointError, ConfigError, OutputError, PackNotFoundError
 from dtscodec.hub.card import BEGIN, END
 from dtscodec.remote import hub_place
-from tests.cli.helpers import CODED, Cli, assert_equal, base_tensors, fine_tensors, load, snapshot, write_model
-from tests.hub.helpers import uploads_large_files
+from tests.cli.helpers import CODED, Cli, assert_equal, base_tensors, load, snapshot, write_model
+from tests.hub.helpers import TASKS, uploads_large_files
 from tests.hub.server import LoopbackHub
 from tests.support import ROOT
 
 pytestmark = uploads_large_files
-
-TASKS = ("movie", "tweets", "amazon")
-
-
-@pytest.fixture
-def cli(
-    hub: LoopbackHub, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Cli]:
-    """Commands of somebody who may write to `me/...`, where `me/base` is, in a folder with fine-tunes of it."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    monkeypatch.setenv("HF_TOKEN", "hf_me")
-    write_model(work / "base", base_tensors())
-    for seed, task in enumerate(TASKS, start=11):
-        write_model(work / task, fine_tensors(seed), task=task)
-    hub.create("me/base")
-    hub.commit("me/base", {path.name: path.read_bytes() for path in (work / "base").iterdir()})
-    hub_place.forget()
-    yield Cli(capsys, work)
-    hub_place.forget()
-
-
-@pytest.fixture
-def pushed(cli: Cli, hub: LoopbackHub) -> LoopbackHub:
-    """The Hub with packs of all tasks."""
-    cli.run("encode", "hf://me/base", *TASKS, "-o", "packs", *CODED)
-    assert cli.run("push", "packs", "me/packs")[0] == 0
-    hub_place.forget()
-    hub.requests.clear()
-    return hub
 
 
 def ranges(hub: LoopbackHub, name: str) -> list[str]:
@@ -279,11 +247,29 @@ def test_a_fine_tune_on_the_hub_is_encoded_as_a_local_one(cli: Cli, hub: Loopbac
     assert Path("a").read_bytes() == Path("b").read_bytes()
 
 
-@pytest.mark.parametrize("task", ["a/b", "..", ".hidden", "a\nb", "a@b", "a|b", "a%2fb", "x" * 300])
+@pytest.mark.parametrize("task", ["a/b", "..", ".hidden", "a\nb", "a@b", "a|b", "a%2fb", "x" * 300, "\U0001f600" * 60])
 def test_a_task_that_is_no_name_of_a_file_is_not_pushed(cli: Cli, hub: LoopbackHub, task: str) -> None:
     dtscodec.encode("hf://me/base", "movie", "pack", task=task)
     assert "expected a task that can be the name of a file" in cli.fails("push", "pack", "me/packs")
     assert "me/packs" not in hub.repositories
+
+
+def test_a_task_whose_name_is_no_text_is_not_pushed(cli: Cli, hub: LoopbackHub) -> None:
+    dtscodec.encode("base", "movie", "a\udcff", dtscodec.EncodeConfig(raw=("*",)))
+    with pytest.raises(ConfigError, match="expected a task"):
+        dtscodec.push("a\udcff", "me/packs", base="hf://me/base")
+
+
+@pytest.mark.parametrize("repo", ["me/pa--cks", "me/.packs", "me/p cks", "me/packs.git", f"me/{'x' * 200}"])
+def test_a_name_that_no_repository_can_have_is_told_as_such(cli: Cli, hub: LoopbackHub, repo: str) -> None:
+    cli("encode", "hf://me/base", "movie", "-o", "packs/")
+    hub.requests.clear()
+    line = cli.fails("push", "packs", repo)
+    assert "expected user/name as the Hub takes it" in line
+    assert "network" not in line
+    assert not hub.requests
+    with pytest.raises(ConfigError, match="no user"):
+        dtscodec.push("packs", "packs")
 
 
 def test_a_models_own_configuration_stays(cli: Cli, hub: LoopbackHub) -> None:
