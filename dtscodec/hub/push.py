@@ -8,10 +8,11 @@ from typing import Any, cast
 
 from dtscodec.codec.folder_index import Folder, parse_folder
 from dtscodec.errors import ConfigError
+from dtscodec.hub.bases import base_of
 from dtscodec.hub.card import card_text
 from dtscodec.hub.repository import CONFIG, INDEX, README, LocalPack, index_of, is_ours, local_packs, small_files
-from dtscodec.remote.failures import read_errors, write_errors
-from dtscodec.remote.hub_place import WAIT_SECONDS, HubPlace, forget, hub_api, hub_place
+from dtscodec.remote.failures import write_errors
+from dtscodec.remote.hub_place import WAIT_SECONDS, HubPlace, forget, hub_api
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ def push(
     Raises
     ------
     ConfigError
-        The base is not known, or packs are of different ones, or there can be no repository of that name.
+        A base is not known, or packs that do not remember theirs differ in it, or there can be no repository of that
+        name.
     BaseMismatchError
         The base lacks what a pack needs.
     OutputError
@@ -89,7 +91,7 @@ def push(
     with write_errors(where):
         there = _Remote.look(repo, revision)
         known = there.folder()
-        folder = index_of(known, packs, _base_of(packs, base, known))
+        folder = index_of(known, packs, base_of(packs, base, known))
         operations = _changes(there, known, folder, packs)
     unchanged = tuple(pack.task for pack in packs if pack.listed.file not in operations)
     sizes = {path: len(data) if isinstance(data, bytes) else data.stat().st_size for path, data in operations.items()}
@@ -148,53 +150,6 @@ class _Remote:
         """Its index."""
         data = self.file(INDEX)
         return None if data is None else parse_folder(data, f"hf://{self.repo}/{INDEX}")
-
-
-def _base_of(packs: list[LocalPack], named: str | None, known: Folder | None) -> str | None:
-    """The Hub's name of the base of all packs, at a commit."""
-    needs = [pack for pack in packs if pack.base_digest is not None]
-    found = {pack.base for pack in needs if pack.base} if named is None else {named}
-    if len(found) > 1:
-        raise ConfigError(
-            f"expected packs of one base, got {' and '.join(sorted(found))}; push them to repositories of their own"
-        )
-    if not needs:
-        return None
-    if not found and known is not None and known.base:
-        found = {known.base}
-    if not found:
-        detail = "expected packs that remember their base on the Hub, got one that does not"
-        raise ConfigError(f"{needs[0].task}: {detail}; name it with --base hf://user/repo")
-    name = found.pop()
-    with read_errors(cast(Path, name)):
-        place = hub_place(name)
-    _check_base(place, needs)
-    return _shared_base(str(place), packs, known)
-
-
-def _shared_base(base: str, packs: list[LocalPack], known: Folder | None) -> str:
-    """The base that the index is to name: one for all packs that do not remember theirs."""
-    others = known is not None and known.packs.keys() - {pack.task for pack in packs}
-    if known is None or not others or known.base in (None, base):
-        return base
-    if any(pack.base is None and pack.base_digest is not None for pack in packs):
-        detail = f"expected packs of {known.base} as others in the repository, got some of {base}"
-        raise ConfigError(f"{detail}; push them to a repository of their own")
-    return str(known.base)
-
-
-def _check_base(place: HubPlace, packs: list[LocalPack]) -> None:
-    """Raise BaseMismatchError unless a base has the tensors that packs need; their content is checked at use."""
-    from dtscodec.checkpoints.checkpoint import open_checkpoint
-    from dtscodec.codec.fit import check_fit
-    from dtscodec.codec.pack import Pack
-
-    with open_checkpoint(str(place)) as base:
-        for local in packs:
-            with Pack(local.path) as pack:
-                for entry in pack.index.tensors:
-                    for block in entry.blocks:
-                        check_fit(entry, block, base.specs, base.location)
 
 
 def _changes(there: _Remote, known: Folder | None, folder: Folder, packs: list[LocalPack]) -> dict[str, bytes | Path]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dtscodec.codec.folder import pack_path
+from dtscodec.codec.folder import pack_path, remembered_base
 from dtscodec.codec.folder_index import Folder, ListedPack, folder_text, read_folder
 from dtscodec.codec.pack import Pack
 from dtscodec.errors import CheckpointError, ConfigError
@@ -131,12 +131,11 @@ def _checked(path: Path, task: str | None) -> LocalPack:
             detail = f"expected a task that can be the name of a file, got {name!r:.60}"
             raise ConfigError(f"{path}: {detail}; encode it as NAME=PATH")
         reference = pack.summary.base
-        base = f"hf://{reference.repo}@{reference.revision}" if reference and reference.repo else None
         return LocalPack(
             task=name,
             path=path,
             listed=ListedPack(pack_path(Path(), name).as_posix(), pack.size, pack.id),
-            base=base,
+            base=remembered_base(reference),
             base_digest=reference.digest if reference else None,
             parameters=sum(entry.spec.elements for entry in pack.index.tensors),
         )

@@ -10,6 +10,7 @@ import torch
 
 import dtscodec
 from dtscodec.errors import CheckpointError, ConfigError, OutputError, PackNotFoundError
+from dtscodec.format.summary import BaseRef
 from dtscodec.hub.card import BEGIN, END
 from dtscodec.remote import hub_place
 from tests.cli.helpers import CODED, Cli, assert_equal, base_tensors, load, snapshot, write_model
@@ -227,6 +228,30 @@ def test_packs_of_several_bases_share_a_repository_if_they_remember_them(cli: Cl
         cli("decode", f"hf://me/packs/{task}", "-o", f"out-{task}")
         with dtscodec.open(f"hf://me/packs/{task}") as pack, dtscodec.decode(pack, base) as state:
             assert_equal(dict(state), load(f"out-{task}/model.safetensors"))
+
+
+def test_packs_of_two_commits_of_one_base_are_pushed_together(cli: Cli, hub: LoopbackHub) -> None:
+    cli("encode", "hf://me/base", "movie", "-o", "packs/")
+    hub.commit("me/base", {"model.safetensors": Path("tweets/model.safetensors").read_bytes()})
+    hub_place.forget()
+    cli("encode", "hf://me/base", "amazon", "-o", "packs/", *CODED)
+    cli("push", "packs", "me/packs")
+    index = json.loads(hub.files("me/packs")["dtscodec.json"])
+    assert index["base"] == f"hf://me/base@{hub.history('me/base')[0].sha}"  # Of the first task.
+    for task, base in (("movie", "base"), ("amazon", "tweets")):
+        cli("decode", f"hf://me/packs/{task}", "-o", f"out-{task}")
+        cli("decode", f"packs/packs/{task}.safetensors", "--base", base, "-o", f"local-{task}")
+        assert snapshot(Path(f"out-{task}")) == snapshot(Path(f"local-{task}"))
+
+
+def test_a_pack_may_remember_a_repository_without_a_commit(
+    cli: Cli, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dtscodec.codec.encode.BaseRef", lambda digest, repo, commit: BaseRef(digest, repo))
+    cli("encode", "hf://me/base", "movie", "-o", "packs/")
+    cli("push", "packs", "me/packs")
+    commit = hub.history("me/base")[0].sha
+    assert json.loads(hub.files("me/packs")["dtscodec.json"])["base"] == f"hf://me/base@{commit}"
 
 
 def test_a_branch_that_is_not_there_begins_with_what_the_main_one_has(cli: Cli, pushed: LoopbackHub) -> None:
