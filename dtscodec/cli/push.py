@@ -15,8 +15,8 @@ def add_to(commands: "arguments.Subparsers") -> None:
         help="put packs into a repository of the Hugging Face Hub",
         description="Check packs and put what is new of them into a repository of the Hub, in one commit, with an "
         "index and a page that tells of them.",
-        epilog="Who you are comes from 'hf auth login' or HF_TOKEN. Of a README that is there only the marked part and "
-        "the metadata change.",
+        epilog="Who you are comes from 'hf auth login' or HF_TOKEN. Of a README that is there only the marked part "
+        "changes, and metadata are added.",
     )
     parser.add_argument("source", metavar="DIR_OR_PACK", help="what 'encode -o DIR' made, or one pack")
     parser.add_argument("repo", metavar="USER/REPO", type=_repo)

@@ -9,7 +9,7 @@ from typing import Any, cast
 from dtscodec.codec.folder_index import Folder, parse_folder
 from dtscodec.errors import ConfigError
 from dtscodec.hub.bases import base_of
-from dtscodec.hub.card import card_text
+from dtscodec.hub.card import card
 from dtscodec.hub.repository import CONFIG, INDEX, README, LocalPack, index_of, is_ours, local_packs, small_files
 from dtscodec.remote.failures import write_errors
 from dtscodec.remote.hub_place import WAIT_SECONDS, HubPlace, forget, hub_api
@@ -161,11 +161,10 @@ def _changes(there: _Remote, known: Folder | None, folder: Folder, packs: list[L
         for pack in packs
         if pack.task not in before or before[pack.task].id != pack.listed.id or pack.listed.file not in present
     }
-    readme = there.file(README)
     files = small_files(folder)
     if not is_ours(there.file(CONFIG)):
         del files[CONFIG]  # A model's own, without which it would not load.
-    files[README] = card_text(there.repo, folder, readme.decode("utf-8", "replace") if readme else None).encode()
+    files[README] = card(there.repo, folder, there.file(README), known)
     return changes | {path: data for path, data in files.items() if there.file(path) != data}
 
 
