@@ -60,13 +60,16 @@ def run(options: argparse.Namespace) -> None:
         return
     lines = [f"{path}  {show.size(size)}" for path, size in sorted(done.files.items())]
     same = f"{len(done.unchanged)} packs are there already" if done.unchanged else ""
+    branch = (
+        f"branch {done.branch} {'would be' if options.dry_run else 'was'} made of the main one" if done.branch else ""
+    )
     if not done.files:
-        end = "nothing to do"
+        end = "" if branch else "nothing to do"
     elif options.dry_run:
         end = f"{len(done.files)} files would go to {done.repo}"
     else:
         end = f"{len(done.files)} files: {done.url}"
-    show.lines(*lines, "; ".join(filter(None, [same, end])))
+    show.lines(*lines, "; ".join(filter(None, [same, branch, end])))
 
 
 def _bytes(source: Path) -> int:

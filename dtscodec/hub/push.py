@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from dtscodec.codec.folder_index import Folder, parse_folder
 from dtscodec.errors import ConfigError
 from dtscodec.hub.bases import base_of
 from dtscodec.hub.card import card
-from dtscodec.hub.repository import CONFIG, INDEX, README, LocalPack, index_of, is_ours, local_packs, small_files
+from dtscodec.hub.repository import CONFIG, README, LocalPack, index_of, is_ours, local_packs, small_files
+from dtscodec.hub.target import Target, made
 from dtscodec.remote.failures import write_errors
-from dtscodec.remote.hub_place import WAIT_SECONDS, HubPlace, forget, hub_api
+from dtscodec.remote.hub_place import forget, hub_api
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,15 @@ class Push:
         Tasks whose packs are there already.
     url : str or None
         Of the commit; None if nothing was, or is to be, committed.
+    branch : str or None
+        One that was, or is to be, made of the main one.
     """
 
     repo: str
     files: dict[str, int]
     unchanged: tuple[str, ...]
     url: str | None = None
+    branch: str | None = None
 
 
 def push(
@@ -61,7 +64,7 @@ def push(
     figures : mapping, optional
         By task, numbers about its quality for the page (see `dtscodec.hub.repository.read_figures`).
     revision : str, optional
-        The branch; by default the main one.
+        The branch; by default the main one. It is made of that if it is not there.
     private : bool
         Whether a repository that is made is private.
     message : str, optional
@@ -89,18 +92,25 @@ def push(
         progress(pack.listed.size)
     where = cast(Path, f"hf://{repo}" + (f"@{revision}" if revision else ""))
     with write_errors(where):
-        there = _Remote.look(repo, revision)
-        known = there.folder()
-        folder = index_of(known, packs, base_of(packs, base, known))
-        operations = _changes(there, known, folder, packs)
-    unchanged = tuple(pack.task for pack in packs if pack.listed.file not in operations)
-    sizes = {path: len(data) if isinstance(data, bytes) else data.stat().st_size for path, data in operations.items()}
-    if dry_run or not operations:
-        return Push(repo, sizes, unchanged)
-    with write_errors(where):
-        url = _commit(there, operations, revision, private, message or _message(packs, unchanged))
-    forget()
-    return Push(repo, sizes, unchanged, url)
+        there = Target.look(repo, revision)
+        changes = _changes(there, packs, base)
+        url = None
+        if not dry_run and (changes or not there.has_branch):
+            with made(there, private) as target:
+                if target.commit != there.commit:  # Whatever has come there meanwhile stays.
+                    changes = _changes(target, packs, base)
+                url = _commit(target, changes, message or _message(packs, changes)) if changes else None
+            forget()
+    return Push(
+        repo,
+        {
+            path: len(content) if isinstance(content, bytes) else content.listed.size
+            for path, content in changes.items()
+        },
+        _unchanged(packs, changes),
+        url,
+        None if there.has_branch else revision,
+    )
 
 
 def _check_name(repo: str) -> None:
@@ -114,50 +124,14 @@ def _check_name(repo: str) -> None:
         raise ConfigError(f"{repo[:100]!r}: expected user/name as the Hub takes it, got: {error!s:.160}") from error
 
 
-class _Remote:
-    """A repository as it is: its commit, if it is there, and small files.
-
-    A branch that is not there yet is what it will be made of, the main one.
-    """
-
-    def __init__(self, repo: str, commit: str | None, has_branch: bool = True) -> None:
-        self.repo, self.commit, self.has_branch = repo, commit, has_branch
-
-    @classmethod
-    def look(cls, repo: str, revision: str | None) -> "_Remote":
-        """Ask the Hub."""
-        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-
-        try:
-            return cls(repo, hub_api().repo_info(repo, revision=revision, timeout=WAIT_SECONDS).sha)
-        except RevisionNotFoundError:
-            return cls(repo, hub_api().repo_info(repo, timeout=WAIT_SECONDS).sha, has_branch=False)
-        except RepositoryNotFoundError:
-            return cls(repo, None, has_branch=revision is None)
-
-    def file(self, path: str) -> bytes | None:
-        """A file's content; None if there is no such file."""
-        place = HubPlace(self.repo, self.commit, path) if self.commit else None
-        return place.read_bytes() if place and place.is_file() else None
-
-    def present(self, paths: list[str]) -> set[str]:
-        """Which of these files are there."""
-        if self.commit is None:
-            return set()
-        return {entry.path for entry in hub_api().get_paths_info(self.repo, paths, revision=self.commit)}
-
-    def folder(self) -> Folder | None:
-        """Its index."""
-        data = self.file(INDEX)
-        return None if data is None else parse_folder(data, f"hf://{self.repo}/{INDEX}")
-
-
-def _changes(there: _Remote, known: Folder | None, folder: Folder, packs: list[LocalPack]) -> dict[str, bytes | Path]:
-    """What differs from what is there, whose index is `known`."""
+def _changes(there: Target, packs: list[LocalPack], base: str | None) -> dict[str, bytes | LocalPack]:
+    """What differs from what is there."""
+    known = there.folder()
+    folder = index_of(known, packs, base_of(packs, base, known))
     before = known.packs if known else {}
     present = there.present([pack.listed.file for pack in packs])
-    changes: dict[str, bytes | Path] = {
-        pack.listed.file: pack.path
+    changes: dict[str, bytes | LocalPack] = {
+        pack.listed.file: pack
         for pack in packs
         if pack.task not in before or before[pack.task].id != pack.listed.id or pack.listed.file not in present
     }
@@ -168,25 +142,22 @@ def _changes(there: _Remote, known: Folder | None, folder: Folder, packs: list[L
     return changes | {path: data for path, data in files.items() if there.file(path) != data}
 
 
-def _commit(
-    there: _Remote, operations: Mapping[str, bytes | Path], revision: str | None, private: bool, message: str
-) -> str:
-    from huggingface_hub import CommitOperationAdd
-
-    api = hub_api()
-    if there.commit is None:
-        api.create_repo(there.repo, private=private, exist_ok=True)
-    if not there.has_branch:
-        api.create_branch(there.repo, branch=revision, revision=there.commit, exist_ok=True)
+def _commit(there: Target, changes: Mapping[str, bytes | LocalPack], message: str) -> str:
     with _quietly():
-        done: Any = api.create_commit(
+        done: Any = hub_api().create_commit(
             there.repo,
-            [CommitOperationAdd(path, data) for path, data in operations.items()],
+            [_addition(path, content) for path, content in changes.items()],
             commit_message=message,
-            revision=revision,
+            revision=there.branch,
             parent_commit=there.commit,  # Somebody else's commit in between is refused, not overwritten.
         )
     return str(done.commit_url)
+
+
+def _addition(path: str, content: bytes | LocalPack) -> Any:
+    from huggingface_hub import CommitOperationAdd
+
+    return CommitOperationAdd(path, content if isinstance(content, bytes) else content.path)
 
 
 @contextmanager
@@ -203,8 +174,12 @@ def _quietly() -> Iterator[None]:
             enable_progress_bars()
 
 
-def _message(packs: list[LocalPack], unchanged: tuple[str, ...]) -> str:
-    tasks = [pack.task for pack in packs if pack.task not in unchanged]
+def _unchanged(packs: list[LocalPack], changes: Mapping[str, object]) -> tuple[str, ...]:
+    return tuple(pack.task for pack in packs if pack.listed.file not in changes)
+
+
+def _message(packs: list[LocalPack], changes: Mapping[str, object]) -> str:
+    tasks = [pack.task for pack in packs if pack.listed.file in changes]
     if not tasks:
         return "Update the index and the page"
     return f"Packs: {', '.join(tasks[:5])}" + (f" and {len(tasks) - 5} more" if len(tasks) > 5 else "")
