@@ -1,12 +1,12 @@
 """Local packs -> a repository of the Hub, in one commit."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from dtscodec.errors import ConfigError
+from dtscodec.errors import ConfigError, OutputError
 from dtscodec.hub.bases import base_of
 from dtscodec.hub.card import card
 from dtscodec.hub.repository import CONFIG, README, LocalPack, index_of, is_ours, local_packs, small_files
@@ -82,7 +82,7 @@ def push(
     BaseMismatchError
         The base lacks what a pack needs.
     OutputError
-        The Hub does not take it; the repository is as it was.
+        The Hub does not take it, or a pack changed meanwhile; the repository is as it was.
     CheckpointError, PackNotFoundError, FormatError
         There are no packs, or one is damaged.
     """
@@ -157,7 +157,14 @@ def _commit(there: Target, changes: Mapping[str, bytes | LocalPack], message: st
 def _addition(path: str, content: bytes | LocalPack) -> Any:
     from huggingface_hub import CommitOperationAdd
 
-    return CommitOperationAdd(path, content if isinstance(content, bytes) else content.path)
+    if isinstance(content, bytes):
+        return CommitOperationAdd(path, content)
+    with suppress(OSError, ValueError):  # It may be gone.
+        found = CommitOperationAdd(path, content.path)
+        if found.upload_info.sha256.hex() == content.sha256:
+            return found
+    detail = "expected the pack that was checked, got another file or none"
+    raise OutputError(f"{content.path}: {detail}; push again once nothing writes there any more")
 
 
 @contextmanager

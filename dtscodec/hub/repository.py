@@ -4,7 +4,8 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from dtscodec.codec.folder import pack_path, remembered_base
 from dtscodec.codec.folder_index import Folder, ListedPack, folder_text, read_folder
 from dtscodec.codec.pack import Pack
 from dtscodec.errors import CheckpointError, ConfigError
+from dtscodec.remote.failures import pack_errors
 
 _NAME = re.compile(r"[^\s./\\@%#?|<>:*`\"\ud800-\udfff][^/\\@%#?|<>:*`\"\x00-\x1f\x7f\ud800-\udfff]*")
 """Tasks that are file names everywhere, and part of a name on the Hub, if they are not longer than this."""
@@ -38,6 +40,8 @@ class LocalPack:
         Which base it needs.
     parameters : int
         Elements of the fine-tune.
+    sha256 : str
+        Of the file, as it was before it was checked.
     """
 
     task: str
@@ -46,6 +50,7 @@ class LocalPack:
     base: str | None
     base_digest: str | None
     parameters: int
+    sha256: str
 
 
 def local_packs(source: Path, figures: Mapping[str, Mapping[str, float]]) -> list[LocalPack]:
@@ -123,6 +128,8 @@ def is_ours(config: bytes | None) -> bool:
 
 
 def _checked(path: Path, task: str | None) -> LocalPack:
+    with pack_errors(path):
+        digest = _sha256(path)
     with Pack(path) as pack:
         for _ in pack.reader.check_all():
             pass
@@ -138,9 +145,18 @@ def _checked(path: Path, task: str | None) -> LocalPack:
             base=remembered_base(reference),
             base_digest=reference.digest if reference else None,
             parameters=sum(entry.spec.elements for entry in pack.index.tensors),
+            sha256=digest,
         )
+
+
+def _sha256(path: Path) -> str:
+    digest = sha256()
+    with path.open("rb") as file:
+        while data := file.read(2**20):
+            digest.update(data)
+    return digest.hexdigest()
 
 
 def _with_figures(pack: LocalPack, figures: Mapping[str, float]) -> LocalPack:
     listed = ListedPack(pack.listed.file, pack.listed.size, pack.listed.id, dict(figures))
-    return LocalPack(pack.task, pack.path, listed, pack.base, pack.base_digest, pack.parameters)
+    return replace(pack, listed=listed)

@@ -1,7 +1,8 @@
-"""First pushes: two at once lose nothing, one that fails leaves nothing behind, and takes away nothing of others."""
+"""What happens meanwhile: two first pushes lose nothing, one that fails leaves nothing and takes nothing of others."""
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -144,3 +145,25 @@ def test_a_branch_is_made_though_nothing_else_is_new(packs: Cli, hub: LoopbackHu
     assert packs(*again).endswith("branch try was made of the main one\n")
     assert hub.repositories["me/packs"].branches == {"main": head, "try": head}
     assert packs(*again).endswith("nothing to do\n")
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("step", ["made", "_commit"])
+@pytest.mark.parametrize("other", ["tweets-packs/packs/tweets.safetensors", None])
+def test_a_pack_that_is_replaced_after_its_check_is_not_pushed(
+    packs: Cli, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, step: str, other: str | None, is_first: bool
+) -> None:
+    if not is_first:
+        packs("push", "tweets-packs", "me/packs")
+    history = [] if is_first else hub.history("me/packs")
+    path = Path("movie-packs/packs/movie.safetensors")
+
+    def replace() -> None:
+        path.unlink() if other is None else path.write_bytes(Path(other).read_bytes())
+
+    before(monkeypatch, step, replace)
+    code, _, line = packs.run("push", "movie-packs", "me/packs")
+    assert code == 1
+    assert line.startswith(f"dtscodec: {path}: expected ")
+    assert line.count("\n") == 1
+    assert (hub.history("me/packs") if "me/packs" in hub.repositories else []) == history
