@@ -15,8 +15,8 @@ def add_to(commands: "arguments.Subparsers") -> None:
         help="put packs into a repository of the Hugging Face Hub",
         description="Check packs and put what is new of them into a repository of the Hub, in one commit, with an "
         "index and a page that tells of them.",
-        epilog="Who you are comes from 'hf auth login' or HF_TOKEN. Of a README that is there only the marked part and "
-        "the metadata change.",
+        epilog="Who you are comes from 'hf auth login' or HF_TOKEN. Of a README that is there only the marked part "
+        "changes, and metadata are added.",
     )
     parser.add_argument("source", metavar="DIR_OR_PACK", help="what 'encode -o DIR' made, or one pack")
     parser.add_argument("repo", metavar="USER/REPO", type=_repo)
@@ -60,13 +60,16 @@ def run(options: argparse.Namespace) -> None:
         return
     lines = [f"{path}  {show.size(size)}" for path, size in sorted(done.files.items())]
     same = f"{len(done.unchanged)} packs are there already" if done.unchanged else ""
+    branch = (
+        f"branch {done.branch} {'would be' if options.dry_run else 'was'} made of the main one" if done.branch else ""
+    )
     if not done.files:
-        end = "nothing to do"
+        end = "" if branch else "nothing to do"
     elif options.dry_run:
         end = f"{len(done.files)} files would go to {done.repo}"
     else:
         end = f"{len(done.files)} files: {done.url}"
-    show.lines(*lines, "; ".join(filter(None, [same, end])))
+    show.lines(*lines, "; ".join(filter(None, [same, branch, end])))
 
 
 def _bytes(source: Path) -> int:

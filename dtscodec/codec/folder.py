@@ -10,6 +10,7 @@ from dtscodec.codec.pack import Pack
 from dtscodec.errors import OutputError
 from dtscodec.format.index import NamedFile
 from dtscodec.format.output_file import output_errors
+from dtscodec.format.summary import BaseRef
 from dtscodec.remote.hub_place import HubPlace
 from dtscodec.remote.place import as_place, is_remote
 
@@ -38,9 +39,14 @@ def find_base(pack: Pack) -> str | None:
             if not folder.base.startswith("hf://"):
                 return str(directory / folder.base)
             named = named or folder.base
-    if reference is not None and reference.repo is not None:
-        return f"hf://{reference.repo}" + (f"@{reference.revision}" if reference.revision else "")
-    return named
+    return remembered_base(reference) or named
+
+
+def remembered_base(reference: BaseRef | None) -> str | None:
+    """The name on the Hub of the base that a pack remembers, at its commit if it remembers that, too."""
+    if reference is None or reference.repo is None:
+        return None
+    return f"hf://{reference.repo}" + (f"@{reference.revision}" if reference.revision else "")
 
 
 def _around(pack: Pack) -> tuple[Path, ...]:

@@ -1,11 +1,12 @@
 """The page of a repository: metadata that the Hub reads, a part that tells of the packs, and what its owner wrote."""
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from dtscodec.codec.folder_index import Folder, ListedPack
 from dtscodec.errors import CheckpointError
+from dtscodec.hub.metadata import Values, with_metadata
 
 BEGIN, END = "<!-- dtscodec: written by `dtscodec push`, between these lines -->", "<!-- dtscodec: end -->"
 
@@ -19,7 +20,7 @@ _HEADS = {
 _SHARES = ("agreement", "accuracy", "accuracy_fine_tune")
 
 
-def card_text(repo: str, folder: Folder, before: str | None = None) -> str:
+def card(repo: str, folder: Folder, before: bytes | None = None, known: Folder | None = None) -> bytes:
     """The README of a repository.
 
     Parameters
@@ -28,35 +29,48 @@ def card_text(repo: str, folder: Folder, before: str | None = None) -> str:
         `user/name`.
     folder : Folder
         What the repository will hold.
-    before : str, optional
+    before : bytes, optional
         The README that is there; what is not ours in it stays.
+    known : Folder, optional
+        What the repository holds.
+
+    Raises
+    ------
+    CheckpointError
+        We cannot tell what in it is ours.
     """
-    from huggingface_hub import ModelCard
-
-    text = before if before is not None else f"# {repo.partition('/')[2]}\n"
-    if not text.startswith("---"):
-        text = f"---\nlibrary_name: dtscodec\n---\n\n{text}"
-    card: Any = ModelCard(text, ignore_metadata_errors=True)
-    for key, value in _metadata(folder).items():
-        setattr(card.data, key, value)
-    card.data.tags = sorted({*(card.data.tags or []), "dtscodec", "compressed", "delta"})
-    part = f"{BEGIN}\n{_part(repo, folder)}{END}"
-    card.text = _replaced(card.text, part)
-    return str(card)
+    text = _text(before) if before else f"# {repo.partition('/')[2]}\n"
+    found = re.search(r"\r?\n", text)
+    line_end = found[0] if found else "\n"
+    part = f"{BEGIN}\n{_part(repo, folder)}{END}".replace("\n", line_end)
+    was = _metadata(repo, known) if known else {}
+    return with_metadata(_replaced(text, part, line_end), _metadata(repo, folder), was, line_end).encode()
 
 
-def _metadata(folder: Folder) -> dict[str, Any]:
+def _text(page: bytes) -> str:
+    try:
+        return page.decode()
+    except UnicodeDecodeError as error:
+        raise CheckpointError(
+            f"README.md: expected text in UTF-8, got '{error}'; save it as such, and push again"
+        ) from error
+
+
+def _metadata(repo: str, folder: Folder) -> Values:
     """What the Hub reads. A pack needs its base to run, as an adapter does."""
-    data: dict[str, Any] = {"library_name": "dtscodec"}
-    if folder.base and folder.base.startswith("hf://"):
-        data |= {"base_model": folder.base.removeprefix("hf://").partition("@")[0], "base_model_relation": "adapter"}
-    return data
+    data: dict[str, str | list[str]] = {"library_name": "dtscodec"}
+    base = (
+        folder.base.removeprefix("hf://").partition("@")[0] if folder.base and folder.base.startswith("hf://") else repo
+    )
+    if base != repo:
+        data |= {"base_model": base, "base_model_relation": "adapter"}
+    return data | {"tags": ["compressed", "delta", "dtscodec"]}
 
 
-def _replaced(text: str, part: str) -> str:
+def _replaced(text: str, part: str, line_end: str) -> str:
     before, begin, rest = text.partition(BEGIN)
     if not begin and END not in text:
-        return f"{text.rstrip()}\n\n{part}\n"
+        return text + line_end * (1 if text.endswith(line_end) else 2) + part + line_end
     if not begin or rest.count(END) != 1 or BEGIN in rest:
         detail = f"expected one line '{BEGIN}' and then one '{END}', got others"
         raise CheckpointError(f"README.md: {detail}; mend them, or remove them and what is between")

@@ -1,17 +1,18 @@
 """Local packs -> a repository of the Hub, in one commit."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from dtscodec.codec.folder_index import Folder, parse_folder
-from dtscodec.errors import ConfigError
-from dtscodec.hub.card import card_text
-from dtscodec.hub.repository import CONFIG, INDEX, README, LocalPack, index_of, is_ours, local_packs, small_files
-from dtscodec.remote.failures import read_errors, write_errors
-from dtscodec.remote.hub_place import WAIT_SECONDS, HubPlace, forget, hub_api, hub_place
+from dtscodec.errors import ConfigError, OutputError
+from dtscodec.hub.bases import base_of
+from dtscodec.hub.card import card
+from dtscodec.hub.repository import CONFIG, README, LocalPack, index_of, is_ours, local_packs, small_files
+from dtscodec.hub.target import Target, made
+from dtscodec.remote.failures import write_errors
+from dtscodec.remote.hub_place import forget, hub_api
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +28,15 @@ class Push:
         Tasks whose packs are there already.
     url : str or None
         Of the commit; None if nothing was, or is to be, committed.
+    branch : str or None
+        One that was, or is to be, made of the main one.
     """
 
     repo: str
     files: dict[str, int]
     unchanged: tuple[str, ...]
     url: str | None = None
+    branch: str | None = None
 
 
 def push(
@@ -60,7 +64,7 @@ def push(
     figures : mapping, optional
         By task, numbers about its quality for the page (see `dtscodec.hub.repository.read_figures`).
     revision : str, optional
-        The branch; by default the main one.
+        The branch; by default the main one. It is made of that if it is not there.
     private : bool
         Whether a repository that is made is private.
     message : str, optional
@@ -73,154 +77,94 @@ def push(
     Raises
     ------
     ConfigError
-        The base is not known, or packs are of different ones.
+        A base is not known, or packs that do not remember theirs differ in it, or there can be no repository of that
+        name.
     BaseMismatchError
         The base lacks what a pack needs.
     OutputError
-        The Hub does not take it; the repository is as it was.
+        The Hub does not take it, or a pack changed meanwhile; the repository is as it was.
     CheckpointError, PackNotFoundError, FormatError
         There are no packs, or one is damaged.
     """
+    _check_name(repo)
     packs = local_packs(Path(source), figures or {})
     for pack in packs:
         progress(pack.listed.size)
     where = cast(Path, f"hf://{repo}" + (f"@{revision}" if revision else ""))
     with write_errors(where):
-        there = _Remote.look(repo, revision)
-        known = there.folder()
-        folder = index_of(known, packs, _base_of(packs, base, known))
-        operations = _changes(there, known, folder, packs)
-    unchanged = tuple(pack.task for pack in packs if pack.listed.file not in operations)
-    sizes = {path: len(data) if isinstance(data, bytes) else data.stat().st_size for path, data in operations.items()}
-    if dry_run or not operations:
-        return Push(repo, sizes, unchanged)
-    with write_errors(where):
-        url = _commit(there, operations, revision, private, message or _message(packs, unchanged))
-    forget()
-    return Push(repo, sizes, unchanged, url)
+        there = Target.look(repo, revision)
+        changes = _changes(there, packs, base)
+        url = None
+        if not dry_run and (changes or not there.has_branch):
+            with made(there, private) as target:
+                if target.commit != there.commit:  # Whatever has come there meanwhile stays.
+                    changes = _changes(target, packs, base)
+                url = _commit(target, changes, message or _message(packs, changes)) if changes else None
+            forget()
+    return Push(
+        repo,
+        {
+            path: len(content) if isinstance(content, bytes) else content.listed.size
+            for path, content in changes.items()
+        },
+        _unchanged(packs, changes),
+        url,
+        None if there.has_branch else revision,
+    )
 
 
-class _Remote:
-    """A repository as it is: its commit, if it is there, and small files.
+def _check_name(repo: str) -> None:
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-    A branch that is not there yet is what it will be made of, the main one.
-    """
-
-    def __init__(self, repo: str, commit: str | None, has_branch: bool = True) -> None:
-        self.repo, self.commit, self.has_branch = repo, commit, has_branch
-
-    @classmethod
-    def look(cls, repo: str, revision: str | None) -> "_Remote":
-        """Ask the Hub."""
-        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-
-        try:
-            return cls(repo, hub_api().repo_info(repo, revision=revision, timeout=WAIT_SECONDS).sha)
-        except RevisionNotFoundError:
-            return cls(repo, hub_api().repo_info(repo, timeout=WAIT_SECONDS).sha, has_branch=False)
-        except RepositoryNotFoundError:
-            return cls(repo, None, has_branch=revision is None)
-
-    def file(self, path: str) -> bytes | None:
-        """A file's content; None if there is no such file."""
-        place = HubPlace(self.repo, self.commit, path) if self.commit else None
-        return place.read_bytes() if place and place.is_file() else None
-
-    def present(self, paths: list[str]) -> set[str]:
-        """Which of these files are there."""
-        if self.commit is None:
-            return set()
-        return {entry.path for entry in hub_api().get_paths_info(self.repo, paths, revision=self.commit)}
-
-    def folder(self) -> Folder | None:
-        """Its index."""
-        data = self.file(INDEX)
-        return None if data is None else parse_folder(data, f"hf://{self.repo}/{INDEX}")
+    try:
+        validate_repo_id(repo)
+        if "/" not in repo:
+            raise ValueError("no user")
+    except ValueError as error:
+        raise ConfigError(f"{repo[:100]!r}: expected user/name as the Hub takes it, got: {error!s:.160}") from error
 
 
-def _base_of(packs: list[LocalPack], named: str | None, known: Folder | None) -> str | None:
-    """The Hub's name of the base of all packs, at a commit."""
-    needs = [pack for pack in packs if pack.base_digest is not None]
-    found = {pack.base for pack in needs if pack.base} if named is None else {named}
-    if len(found) > 1:
-        raise ConfigError(
-            f"expected packs of one base, got {' and '.join(sorted(found))}; push them to repositories of their own"
-        )
-    if not needs:
-        return None
-    if not found and known is not None and known.base:
-        found = {known.base}
-    if not found:
-        detail = "expected packs that remember their base on the Hub, got one that does not"
-        raise ConfigError(f"{needs[0].task}: {detail}; name it with --base hf://user/repo")
-    name = found.pop()
-    with read_errors(cast(Path, name)):
-        place = hub_place(name)
-    _check_base(place, needs)
-    return _shared_base(str(place), packs, known)
-
-
-def _shared_base(base: str, packs: list[LocalPack], known: Folder | None) -> str:
-    """The base that the index is to name: one for all packs that do not remember theirs."""
-    others = known is not None and known.packs.keys() - {pack.task for pack in packs}
-    if known is None or not others or known.base in (None, base):
-        return base
-    if any(pack.base is None and pack.base_digest is not None for pack in packs):
-        detail = f"expected packs of {known.base} as others in the repository, got some of {base}"
-        raise ConfigError(f"{detail}; push them to a repository of their own")
-    return str(known.base)
-
-
-def _check_base(place: HubPlace, packs: list[LocalPack]) -> None:
-    """Raise BaseMismatchError unless a base has the tensors that packs need; their content is checked at use."""
-    from dtscodec.checkpoints.checkpoint import open_checkpoint
-    from dtscodec.codec.fit import check_fit
-    from dtscodec.codec.pack import Pack
-
-    with open_checkpoint(str(place)) as base:
-        for local in packs:
-            with Pack(local.path) as pack:
-                for entry in pack.index.tensors:
-                    for block in entry.blocks:
-                        check_fit(entry, block, base.specs, base.location)
-
-
-def _changes(there: _Remote, known: Folder | None, folder: Folder, packs: list[LocalPack]) -> dict[str, bytes | Path]:
-    """What differs from what is there, whose index is `known`."""
+def _changes(there: Target, packs: list[LocalPack], base: str | None) -> dict[str, bytes | LocalPack]:
+    """What differs from what is there."""
+    known = there.folder()
+    folder = index_of(known, packs, base_of(packs, base, known))
     before = known.packs if known else {}
     present = there.present([pack.listed.file for pack in packs])
-    changes: dict[str, bytes | Path] = {
-        pack.listed.file: pack.path
+    changes: dict[str, bytes | LocalPack] = {
+        pack.listed.file: pack
         for pack in packs
         if pack.task not in before or before[pack.task].id != pack.listed.id or pack.listed.file not in present
     }
-    readme = there.file(README)
     files = small_files(folder)
     if not is_ours(there.file(CONFIG)):
         del files[CONFIG]  # A model's own, without which it would not load.
-    files[README] = card_text(there.repo, folder, readme.decode("utf-8", "replace") if readme else None).encode()
+    files[README] = card(there.repo, folder, there.file(README), known)
     return changes | {path: data for path, data in files.items() if there.file(path) != data}
 
 
-def _commit(
-    there: _Remote, operations: Mapping[str, bytes | Path], revision: str | None, private: bool, message: str
-) -> str:
-    from huggingface_hub import CommitOperationAdd
-
-    api = hub_api()
-    if there.commit is None:
-        api.create_repo(there.repo, private=private, exist_ok=True)
-    if not there.has_branch:
-        api.create_branch(there.repo, branch=revision, revision=there.commit, exist_ok=True)
+def _commit(there: Target, changes: Mapping[str, bytes | LocalPack], message: str) -> str:
     with _quietly():
-        done: Any = api.create_commit(
+        done: Any = hub_api().create_commit(
             there.repo,
-            [CommitOperationAdd(path, data) for path, data in operations.items()],
+            [_addition(path, content) for path, content in changes.items()],
             commit_message=message,
-            revision=revision,
+            revision=there.branch,
             parent_commit=there.commit,  # Somebody else's commit in between is refused, not overwritten.
         )
     return str(done.commit_url)
+
+
+def _addition(path: str, content: bytes | LocalPack) -> Any:
+    from huggingface_hub import CommitOperationAdd
+
+    if isinstance(content, bytes):
+        return CommitOperationAdd(path, content)
+    with suppress(OSError, ValueError):  # It may be gone.
+        found = CommitOperationAdd(path, content.path)
+        if found.upload_info.sha256.hex() == content.sha256:
+            return found
+    detail = "expected the pack that was checked, got another file or none"
+    raise OutputError(f"{content.path}: {detail}; push again once nothing writes there any more")
 
 
 @contextmanager
@@ -237,8 +181,12 @@ def _quietly() -> Iterator[None]:
             enable_progress_bars()
 
 
-def _message(packs: list[LocalPack], unchanged: tuple[str, ...]) -> str:
-    tasks = [pack.task for pack in packs if pack.task not in unchanged]
+def _unchanged(packs: list[LocalPack], changes: Mapping[str, object]) -> tuple[str, ...]:
+    return tuple(pack.task for pack in packs if pack.listed.file not in changes)
+
+
+def _message(packs: list[LocalPack], changes: Mapping[str, object]) -> str:
+    tasks = [pack.task for pack in packs if pack.listed.file in changes]
     if not tasks:
         return "Update the index and the page"
     return f"Packs: {', '.join(tasks[:5])}" + (f" and {len(tasks) - 5} more" if len(tasks) > 5 else "")

@@ -4,17 +4,20 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from dtscodec.codec.folder import pack_path
+from dtscodec.codec.folder import pack_path, remembered_base
 from dtscodec.codec.folder_index import Folder, ListedPack, folder_text, read_folder
 from dtscodec.codec.pack import Pack
 from dtscodec.errors import CheckpointError, ConfigError
+from dtscodec.remote.failures import pack_errors
 
-_NAME = re.compile(r"[^\s./\\@%#?|<>:*`\"][^/\\@%#?|<>:*`\"\x00-\x1f\x7f]{0,200}")
-"""Tasks that are file names everywhere, and part of a name on the Hub."""
+_NAME = re.compile(r"[^\s./\\@%#?|<>:*`\"\ud800-\udfff][^/\\@%#?|<>:*`\"\x00-\x1f\x7f\ud800-\udfff]*")
+"""Tasks that are file names everywhere, and part of a name on the Hub, if they are not longer than this."""
+_NAME_BYTES = 200
 
 README, INDEX, CONFIG = "README.md", "dtscodec.json", "config.json"
 FIGURES = ("relative_error", "kl", "agreement", "accuracy", "accuracy_fine_tune")
@@ -37,6 +40,8 @@ class LocalPack:
         Which base it needs.
     parameters : int
         Elements of the fine-tune.
+    sha256 : str
+        Of the file, as it was before it was checked.
     """
 
     task: str
@@ -45,6 +50,7 @@ class LocalPack:
     base: str | None
     base_digest: str | None
     parameters: int
+    sha256: str
 
 
 def local_packs(source: Path, figures: Mapping[str, Mapping[str, float]]) -> list[LocalPack]:
@@ -122,25 +128,35 @@ def is_ours(config: bytes | None) -> bool:
 
 
 def _checked(path: Path, task: str | None) -> LocalPack:
+    with pack_errors(path):
+        digest = _sha256(path)
     with Pack(path) as pack:
         for _ in pack.reader.check_all():
             pass
         name = task or pack.summary.task or path.name.partition(".")[0]
-        if not _NAME.fullmatch(name):
+        if not _NAME.fullmatch(name) or len(name.encode()) > _NAME_BYTES:
             detail = f"expected a task that can be the name of a file, got {name!r:.60}"
             raise ConfigError(f"{path}: {detail}; encode it as NAME=PATH")
         reference = pack.summary.base
-        base = f"hf://{reference.repo}@{reference.revision}" if reference and reference.repo else None
         return LocalPack(
             task=name,
             path=path,
             listed=ListedPack(pack_path(Path(), name).as_posix(), pack.size, pack.id),
-            base=base,
+            base=remembered_base(reference),
             base_digest=reference.digest if reference else None,
             parameters=sum(entry.spec.elements for entry in pack.index.tensors),
+            sha256=digest,
         )
+
+
+def _sha256(path: Path) -> str:
+    digest = sha256()
+    with path.open("rb") as file:
+        while data := file.read(2**20):
+            digest.update(data)
+    return digest.hexdigest()
 
 
 def _with_figures(pack: LocalPack, figures: Mapping[str, float]) -> LocalPack:
     listed = ListedPack(pack.listed.file, pack.listed.size, pack.listed.id, dict(figures))
-    return LocalPack(pack.task, pack.path, listed, pack.base, pack.base_digest, pack.parameters)
+    return replace(pack, listed=listed)

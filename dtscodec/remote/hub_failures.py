@@ -32,14 +32,20 @@ def told(error: BaseException) -> tuple[str, str] | None:
             return reason, way_out
     if isinstance(error, errors.HfHubHTTPError):
         return _of_status(error)
+    if isinstance(error, ValueError) and isinstance(error.__cause__, errors.BadRequestError):  # Of a page's metadata.
+        return _line(error), "mend it, and try again"
     if isinstance(error, errors.HTTPError):  # type: ignore[attr-defined]
-        return f"no answer from the Hub ({' '.join(str(error).split())[:120] or type(error).__name__})", NETWORK
+        return f"no answer from the Hub ({_line(error)[:120] or type(error).__name__})", NETWORK
     return None
+
+
+def _line(said: object) -> str:
+    return " ".join(str(said).split())[:120]
 
 
 def _of_status(error: Any) -> tuple[str, str]:
     status = getattr(error.response, "status_code", 0)
-    said = " ".join((error.server_message or "").split())[:120]
+    said = _line(error.server_message or "")
     reason = f"status {status}" + (f" ({said})" if said else "")
     if status in (401, 403):
         return reason, f"this token may not do that: {LOG_IN}"

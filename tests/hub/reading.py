@@ -1,5 +1,6 @@
 """Endpoints that read: who one is, what a repository has, and its files."""
 
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -27,7 +28,7 @@ def model_info(store: Store, request: Request, repo: str, rev: str = "main") -> 
     repository = store.readable(request, repo)
     commit = repository.find(rev)
     siblings = [_sibling(path, blob, bool(request.query("blobs"))) for path, blob in sorted(commit.tree.items())]
-    card = commit.tree.get("README.md")
+    page = commit.tree.get("README.md")
     found: dict[str, Any] = {
         "id": repo,
         "modelId": repo,
@@ -37,8 +38,8 @@ def model_info(store: Store, request: Request, repo: str, rev: str = "main") -> 
         "gated": "auto" if repository.gated else False,
         "siblings": siblings,
     }
-    if card is not None:
-        found["cardData"] = front_matter(repository.contents[card.etag].decode())
+    if page is not None and (metadata := card(repository.contents[page.etag])) is not None:
+        found["cardData"] = metadata
     return as_json(found)
 
 
@@ -49,10 +50,19 @@ def _sibling(path: str, blob: Blob, with_blobs: bool) -> dict[str, Any]:
     return {"rfilename": path, "size": blob.size, "blobId": blob.oid, **({"lfs": lfs} if blob.sha256 else {})}
 
 
-def front_matter(card: str) -> Any:
-    """The metadata of a model card, or None."""
-    parts = card.split("---\n", 2)
-    return yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0] else None
+def card(page: bytes) -> dict[str, Any] | None:
+    """The metadata of a page, if they are any."""
+    try:
+        found = front_matter(page.decode(errors="replace"))
+    except (yaml.YAMLError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def front_matter(page: str) -> Any:
+    """What the Hub takes for metadata of a page, or None."""
+    found = re.match(r"[\s\ufeff]*---(?:\r\n|\r|\n)([\S\s]*?)(?:\r\n|\r|\n)---[ \t]*(?:\r\n|\n|$)", page)
+    return yaml.safe_load(found[1] + "\n") if found else None
 
 
 @routes.add("GET", "/api/models/{repo}/refs")

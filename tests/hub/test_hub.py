@@ -10,6 +10,7 @@ import torch
 
 import dtscodec
 from dtscodec.errors import CheckpointError, ConfigError, OutputError, PackNotFoundError
+from dtscodec.format.summary import BaseRef
 from dtscodec.hub.card import BEGIN, END
 from dtscodec.remote import hub_client, hub_place
 from tests.cli.helpers import CODED, Cli, assert_equal, base_tensors, load, snapshot, write_model
@@ -229,6 +230,30 @@ def test_packs_of_several_bases_share_a_repository_if_they_remember_them(cli: Cl
             assert_equal(dict(state), load(f"out-{task}/model.safetensors"))
 
 
+def test_packs_of_two_commits_of_one_base_are_pushed_together(cli: Cli, hub: LoopbackHub) -> None:
+    cli("encode", "hf://me/base", "movie", "-o", "packs/")
+    hub.commit("me/base", {"model.safetensors": Path("tweets/model.safetensors").read_bytes()})
+    hub_place.forget()
+    cli("encode", "hf://me/base", "amazon", "-o", "packs/", *CODED)
+    cli("push", "packs", "me/packs")
+    index = json.loads(hub.files("me/packs")["dtscodec.json"])
+    assert index["base"] == f"hf://me/base@{hub.history('me/base')[0].sha}"  # Of the first task.
+    for task, base in (("movie", "base"), ("amazon", "tweets")):
+        cli("decode", f"hf://me/packs/{task}", "-o", f"out-{task}")
+        cli("decode", f"packs/packs/{task}.safetensors", "--base", base, "-o", f"local-{task}")
+        assert snapshot(Path(f"out-{task}")) == snapshot(Path(f"local-{task}"))
+
+
+def test_a_pack_may_remember_a_repository_without_a_commit(
+    cli: Cli, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dtscodec.codec.encode.BaseRef", lambda digest, repo, commit: BaseRef(digest, repo))
+    cli("encode", "hf://me/base", "movie", "-o", "packs/")
+    cli("push", "packs", "me/packs")
+    commit = hub.history("me/base")[0].sha
+    assert json.loads(hub.files("me/packs")["dtscodec.json"])["base"] == f"hf://me/base@{commit}"
+
+
 def test_a_branch_that_is_not_there_begins_with_what_the_main_one_has(cli: Cli, pushed: LoopbackHub) -> None:
     main = pushed.files("me/packs")
     cli("encode", "hf://me/base", "more=movie", "-o", "more.safetensors")
@@ -247,11 +272,29 @@ def test_a_fine_tune_on_the_hub_is_encoded_as_a_local_one(cli: Cli, hub: Loopbac
     assert Path("a").read_bytes() == Path("b").read_bytes()
 
 
-@pytest.mark.parametrize("task", ["a/b", "..", ".hidden", "a\nb", "a@b", "a|b", "a%2fb", "x" * 300])
+@pytest.mark.parametrize("task", ["a/b", "..", ".hidden", "a\nb", "a@b", "a|b", "a%2fb", "x" * 300, "\U0001f600" * 60])
 def test_a_task_that_is_no_name_of_a_file_is_not_pushed(cli: Cli, hub: LoopbackHub, task: str) -> None:
     dtscodec.encode("hf://me/base", "movie", "pack", task=task)
     assert "expected a task that can be the name of a file" in cli.fails("push", "pack", "me/packs")
     assert "me/packs" not in hub.repositories
+
+
+def test_a_task_whose_name_is_no_text_is_not_pushed(cli: Cli, hub: LoopbackHub) -> None:
+    dtscodec.encode("base", "movie", "a\udcff", dtscodec.EncodeConfig(raw=("*",)))
+    with pytest.raises(ConfigError, match="expected a task"):
+        dtscodec.push("a\udcff", "me/packs", base="hf://me/base")
+
+
+@pytest.mark.parametrize("repo", ["me/pa--cks", "me/.packs", "me/p cks", "me/packs.git", f"me/{'x' * 200}"])
+def test_a_name_that_no_repository_can_have_is_told_as_such(cli: Cli, hub: LoopbackHub, repo: str) -> None:
+    cli("encode", "hf://me/base", "movie", "-o", "packs/")
+    hub.requests.clear()
+    line = cli.fails("push", "packs", repo)
+    assert "expected user/name as the Hub takes it" in line
+    assert "network" not in line
+    assert not hub.requests
+    with pytest.raises(ConfigError, match="no user"):
+        dtscodec.push("packs", "packs")
 
 
 def test_a_models_own_configuration_stays(cli: Cli, hub: LoopbackHub) -> None:

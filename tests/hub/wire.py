@@ -57,7 +57,9 @@ class Refused(Exception):
 
 
 def as_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
+    return Response(
+        status, json.dumps(value, default=str).encode(), {"Content-Type": "application/json", **(headers or {})}
+    )
 
 
 def ranged(data: bytes, asked: str | None, headers: Mapping[str, str]) -> Response:

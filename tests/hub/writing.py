@@ -36,6 +36,25 @@ def branch(store: Store, request: Request, repo: str, rev: str) -> Response:
     return _new_ref(repository.branches, rev, repository.find(request.json.get("startingPoint", "main")).sha)
 
 
+@routes.add("DELETE", "/api/repos/delete")
+def delete(store: Store, request: Request) -> Response:
+    name = f"{request.json['organization']}/{request.json['name']}"
+    store.writable(request, name)
+    del store.repositories[name]
+    return as_json({})
+
+
+@routes.add("DELETE", "/api/models/{repo}/branch/{rev}")
+def delete_branch(store: Store, request: Request, repo: str, rev: str) -> Response:
+    branches = store.writable(request, repo).branches
+    if rev == "main":
+        raise Refused(403, None, "Cannot delete refs/heads/main")
+    if rev not in branches:
+        raise revision_not_found(rev)
+    del branches[rev]
+    return as_json({})
+
+
 @routes.add("POST", "/api/models/{repo}/tag/{rev}")
 def tag(store: Store, request: Request, repo: str, rev: str) -> Response:
     repository = store.writable(request, repo)

@@ -1,0 +1,121 @@
+"""Metadata at the head of a page, changed as text: what its owner wrote there stays, with comments and line ends."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from dtscodec.errors import CheckpointError
+
+Values = Mapping[str, str | list[str]]
+
+_BLOCK = re.compile(r"([\s\ufeff]*---(?:\r\n|\r|\n))([\S\s]*?)((?:\r\n|\r|\n)---[ \t]*(?:\r\n|\n|$))")
+"""What the Hub takes for metadata at the head of a page."""
+_KEY = re.compile(r"^[\w-]+[ \t]*:", re.MULTILINE)
+_LINE_END = re.compile(r"\r|\n|\Z")
+_INVALID = (yaml.YAMLError, ValueError, LookupError, RecursionError)
+
+
+def with_metadata(page: str, ours: Values, was: Values, line_end: str) -> str:
+    """A page with our metadata, where its owner does not say otherwise.
+
+    Parameters
+    ----------
+    page : str
+    ours : mapping
+        Texts for keys that the page lacks, and lists whose entries are added to those of the page.
+    was : mapping
+        What we wrote there before: such texts are ours to change.
+    line_end : str
+        Of the lines that are added.
+
+    Raises
+    ------
+    CheckpointError
+        The metadata cannot be understood, or not be added to.
+    """
+    head, block, rest = _split(page, line_end)
+    data = _parsed(block) or {}
+    changes = _changes(data, ours, was)
+    return head + _edited(block, changes, data | changes, line_end) + rest
+
+
+def _split(page: str, line_end: str) -> tuple[str, str, str]:
+    """A page until its metadata, those, and the rest. Text between two rules is no metadata."""
+    found = _BLOCK.match(page)
+    if found and _parsed(found[2]) is not None:
+        return found[1], found[2], page[found.end(2) :]
+    mark = "\ufeff" if page.startswith("\ufeff") else ""
+    return f"{mark}---{line_end}", "", f"{line_end}---{line_end}{line_end}{page[len(mark) :]}"
+
+
+def _parsed(block: str) -> dict[Any, Any] | None:
+    """What metadata say; None of text."""
+    try:
+        data = yaml.safe_load(block + "\n")
+    except _INVALID as error:
+        if not _KEY.search(block):
+            return None
+        detail = (
+            f"expected metadata in YAML between its first two lines of ---, got: {' '.join(str(error).split()):.160}"
+        )
+        raise CheckpointError(f"README.md: {detail}; mend them on the Hub, and push again") from error
+    return data if isinstance(data, dict) else {} if data is None else None
+
+
+def _changes(data: Mapping[Any, Any], ours: Values, was: Values) -> dict[str, Any]:
+    """Values of keys that are not as they are to be."""
+    changes: dict[str, Any] = {}
+    for key, value in ours.items():
+        there = data.get(key)
+        if isinstance(there, list) or isinstance(value, list):
+            entries = there if isinstance(there, list) else [there] if there is not None else []
+            more = [entry for entry in (value if isinstance(value, list) else [value]) if entry not in entries]
+            if more:
+                changes[key] = [*entries, *more]
+        elif there in (None, was.get(key)) and there != value:
+            changes[key] = value
+    if data.get("base_model") not in (None, was.get("base_model"), ours.get("base_model")):
+        changes.pop("base_model_relation", None)  # It would tell of the owner's base.
+    return changes
+
+
+def _edited(block: str, changes: Mapping[str, Any], wanted: dict[Any, Any], line_end: str) -> str:
+    """Metadata with changes, which then say just what is wanted; compared as text, since numbers may be none."""
+    edited = block
+    try:
+        for key, value in changes.items():
+            edited = _with(edited, key, value, line_end)
+        if repr(_parsed(edited)) == repr(wanted):
+            return edited
+    except _INVALID:  # Of the edited ones.
+        pass
+    lines = yaml.safe_dump(dict(changes), default_flow_style=True, width=float("inf")).strip()
+    raise CheckpointError(f"README.md: expected metadata with a line for each key, got others; add {lines} yourself")
+
+
+def _with(block: str, key: str, value: str | list[Any], line_end: str) -> str:
+    """Metadata with a key set; a list begins with what was there."""
+    style = None if isinstance(value, list) else False
+    line = yaml.safe_dump({key: value}, default_flow_style=style, width=float("inf"), allow_unicode=True).strip()
+    root = yaml.compose(block + "\n", yaml.SafeLoader)
+    found = [pair for pair in root.value if pair[0].value == key] if root else []
+    if not found:
+        return f"{block}{line_end}{line}" if block else line
+    name, there = found[-1]
+    if isinstance(there, yaml.SequenceNode) and there.value:
+        return _with_entries(block, there, value[len(there.value) :], line_end)
+    begin, end = name.start_mark.index, there.end_mark.index
+    return f"{block[:begin]}{line}{block[end:]}"
+
+
+def _with_entries(block: str, there: Any, more: str | list[Any], line_end: str) -> str:
+    """Metadata with more entries in a list, which is not empty."""
+    end: int = there.value[-1].end_mark.index
+    if there.flow_style:
+        return block[:end] + "".join(f", {entry}" for entry in more) + block[end:]
+    found = _LINE_END.search(block, end)
+    end = found.start() if found else len(block)
+    indent = " " * there.start_mark.column
+    return block[:end] + "".join(f"{line_end}{indent}- {entry}" for entry in more) + block[end:]
