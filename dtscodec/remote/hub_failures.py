@@ -35,7 +35,7 @@ def told(error: BaseException) -> tuple[str, str] | None:
     if isinstance(error, ValueError) and isinstance(error.__cause__, errors.BadRequestError):  # Of a page's metadata.
         return _line(error), "mend it, and try again"
     if isinstance(error, errors.HTTPError):  # type: ignore[attr-defined]
-        return f"no answer from the Hub ({_line(error)[:120] or type(error).__name__})", NETWORK
+        return f"no answer from the Hub ({_line(error) or type(error).__name__})", NETWORK
     return None
 
 

@@ -247,7 +247,9 @@ def test_packs_of_two_commits_of_one_base_are_pushed_together(cli: Cli, hub: Loo
 def test_a_pack_may_remember_a_repository_without_a_commit(
     cli: Cli, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dtscodec.codec.encode.BaseRef", lambda digest, repo, commit: BaseRef(digest, repo))
+    monkeypatch.setattr(
+        "dtscodec.checkpoints.identity.BaseRef", lambda digest, repo=None, commit=None: BaseRef(digest, repo)
+    )
     cli("encode", "hf://me/base", "movie", "-o", "packs/")
     cli("push", "packs", "me/packs")
     commit = hub.history("me/base")[0].sha
@@ -401,7 +403,7 @@ def test_what_is_not_there_is_one_line(
 
 def test_a_name_that_no_repository_can_have_is_told(cli: Cli, pushed: LoopbackHub) -> None:
     for name in ("me/a--b", "me/-bad-"):
-        assert "no name of a repository" in cli.fails("push", "packs", name)
+        assert "expected user/name as the Hub takes it" in cli.fails("push", "packs", name)
 
 
 def test_a_wrong_token_is_told_and_a_right_one_reads_what_is_private(
