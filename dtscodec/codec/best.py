@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.codec.config import EncodeConfig
+from dtscodec.codec.essential import essential
 from dtscodec.codec.factorize import leading_factors
 from dtscodec.codec.levels import fit_levels, nearest
 from dtscodec.codec.moved import Moved, square
@@ -76,7 +77,11 @@ class BestPart:
         moved, recipe = self.moved, self.recipe
         values, unit = self._scaled()
         widths = [band.bits for band in block.bands for _ in range(band.rank)]
-        refined = Refined(values.to(self.device), leading_factors(values, block.rank, self.device), widths, recipe)
+        if moved.metric is None:
+            factors, sight = leading_factors(values, block.rank, self.device), None
+        else:
+            factors, sight = essential(values, moved.metric, block.rank, self.device)
+        refined = Refined(values.to(self.device), factors, widths, recipe, sight)
         scales = refined.solve_scales(rounded_tensor)
         scales *= refined.gain(scales, moved.noise.edge / unit if moved.noise else 0.0)
         return join_lowrank(0.0, refined.bands(scales * unit))

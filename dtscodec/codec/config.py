@@ -1,6 +1,7 @@
 """What an encoder is asked to do."""
 
 import glob
+import math
 import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ PAPER_HEADS = ("classifier*", "score*")
 PAPER_RANK = 0.1
 DEFAULT_SIZE = Size(Fraction(8, 100), "bpp")
 """0.25 % of a checkpoint in float32, 0.5 % of one in bfloat16."""
+
+DAMPING = 0.1
+"""Of some hundred texts; see `Gram.damped`."""
 
 SMALLEST_SIDE = 8
 """`best` codes what has a side shorter than this element by element."""
@@ -68,6 +72,11 @@ class EncodeConfig:
         What `best` is made of; for experiments.
     device : str
         What multiplies large matrices for `best`, such as ``"cuda"``.
+    calibration : str, optional
+        A file of Gram matrices (`dtscodec.codec.grams`), for `best`: what layers put out is kept then, not their
+        weights; of layers that it knows nothing of, their weights.
+    damping : float
+        How far weights count as well: 0 for outputs alone, above 1 for hardly more than weights.
 
     Raises
     ------
@@ -85,6 +94,8 @@ class EncodeConfig:
     files: bool = True
     recipe: Recipe | None = None
     device: str = "cpu"
+    calibration: str | None = None
+    damping: float = DAMPING
 
     def __post_init__(self) -> None:
         if isinstance(self.raw, str):
@@ -104,6 +115,10 @@ class EncodeConfig:
             raise ConfigError("expected one of size, rank and error, got several")
         if self.preset == "paper" and any(given is not None for given in (self.size, self.error, self.recipe)):
             raise ConfigError("expected a rank for the preset paper, got a size, an error or a recipe")
+        if self.preset == "paper" and self.calibration is not None:
+            raise ConfigError("expected no calibration for the preset paper, got one")
+        if not 0 <= self.damping < math.inf:
+            raise ConfigError(f"expected a damping of at least 0, got {self.damping}")
         if self.preset == "best" and self.levels != "matrix":
             raise ConfigError("expected levels per matrix for the preset best, got levels per vector")
         if self.rank is not None:
@@ -165,5 +180,6 @@ class EncodeConfig:
             levels = "" if self.levels == "matrix" else f" levels={self.levels}"
             return f"preset=paper rank={PAPER_RANK if self.rank is None else self.rank}{levels}"
         # Not the size: it is the file's, and a text that went with it would change it.
-        targets = {"rank": self.rank, "error": self.error}
+        calibrated = self.calibration and self.damping
+        targets = {"rank": self.rank, "error": self.error, "damping": calibrated}
         return " ".join(["preset=best", *(f"{name}={target}" for name, target in targets.items() if target)])

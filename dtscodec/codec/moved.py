@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.codec.cache_sized import cache_sized
+from dtscodec.codec.metric import Metric
 from dtscodec.codec.rounding import Noise
 from dtscodec.format.blocks import BaseRows
 from dtscodec.format.parts import Mask, join_masks
@@ -28,6 +29,8 @@ class Moved:
         The rows of the base that it was taken from; None if it is a new tensor, a delta from zero.
     noise : Noise or None
         What in the values is rounding of the fine-tune.
+    metric : Metric or None
+        How the inputs of its layer see it, where that is known.
     """
 
     values: Tensor
@@ -37,9 +40,12 @@ class Moved:
     columns: int
     base: BaseRows | None
     noise: Noise | None = None
+    metric: Metric | None = None
 
     @classmethod
-    def of(cls, delta: Tensor, base: BaseRows | None, noise: Noise | None = None) -> "Moved | None":
+    def of(
+        cls, delta: Tensor, base: BaseRows | None, noise: Noise | None = None, metric: Metric | None = None
+    ) -> "Moved | None":
         """Find what moved in a delta, float32 [m, n]: rows and columns with an element that is not 0.
 
         None if nothing did.
@@ -47,7 +53,7 @@ class Moved:
         rows, cols = _moved(delta, 1), _moved(delta, 0)
         if rows is not None and not rows.any():
             return None
-        return cls(delta, None, None, delta.shape[0], delta.shape[1], base, noise)._cut(rows, cols)
+        return cls(delta, None, None, delta.shape[0], delta.shape[1], base, noise, metric)._cut(rows, cols)
 
     def _cut(self, rows: Mask | None, cols: Mask | None) -> "Moved":
         keep_rows, keep_cols = (
@@ -57,7 +63,8 @@ class Moved:
         values = self.values if rows is None else self.values[keep_rows]
         values = values if cols is None else values[:, keep_cols]
         noise = self.noise.subset(keep_rows, keep_cols) if self.noise else None
-        return replace(self, values=values, rows=rows, cols=cols, noise=noise)
+        metric = self.metric.subset(keep_rows, keep_cols) if self.metric else None
+        return replace(self, values=values, rows=rows, cols=cols, noise=noise, metric=metric)
 
     def largest_rows(self, count: int) -> "Moved":
         """Only so many of the coded rows: those that moved most, the first ones on ties."""

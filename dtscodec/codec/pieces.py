@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dtscodec.codec.config import EncodeConfig
 from dtscodec.codec.delta import StoredTensor, delta_of, is_finite, is_same, shared_part
+from dtscodec.codec.metric import Metric
 from dtscodec.codec.moved import Moved
 from dtscodec.codec.rounding import rounding_noise
 from dtscodec.format.blocks import BaseRows, Block, Raw, Same
@@ -96,7 +97,9 @@ def cut_same(fine: StoredTensor, base: StoredTensor | None) -> Cut | None:
     return Cut(fine.name, fine.spec, [_same(fine.spec, base.name)])
 
 
-def cut_tensor(fine: StoredTensor, base: StoredTensor | None, config: EncodeConfig) -> Cut:
+def cut_tensor(
+    fine: StoredTensor, base: StoredTensor | None, config: EncodeConfig, metric: Metric | None = None
+) -> Cut:
     """Cut a tensor that changed, or is new.
 
     Parameters
@@ -106,18 +109,20 @@ def cut_tensor(fine: StoredTensor, base: StoredTensor | None, config: EncodeConf
     base : StoredTensor or None
         Its counterpart in the base, if there is one.
     config : EncodeConfig
+    metric : Metric, optional
+        How the inputs of its layer see its delta.
 
     Raises
     ------
     EncodeError
-        A tensor that is to be coded holds NaN or infinity.
+        A tensor that is to be coded holds NaN or infinity, or the metric is that of another layer.
     """
     if config.keeps_exact(fine.name):
         return Cut(fine.name, fine.spec, [raw_block(fine)])
     shared = None if base is None else shared_part(fine, base)
     if shared is None:
         return Cut(fine.name, fine.spec, [_new(fine, config)])
-    pieces, split = _cut_shared(*shared, config, is_whole=shared[0] is fine)
+    pieces, split = _cut_shared(*shared, config, metric, is_whole=shared[0] is fine)
     rows = shared[0].spec.shape[:1]
     if rows != fine.spec.shape[:1]:
         pieces = [*pieces, _new(fine.cut(*rows, *fine.spec.shape[:1]), config, split)]
@@ -125,7 +130,7 @@ def cut_tensor(fine: StoredTensor, base: StoredTensor | None, config: EncodeConf
 
 
 def _cut_shared(
-    fine: StoredTensor, base: StoredTensor, config: EncodeConfig, is_whole: bool
+    fine: StoredTensor, base: StoredTensor, config: EncodeConfig, metric: Metric | None, is_whole: bool
 ) -> tuple[Sequence[Piece], int]:
     """Cut the rows that both checkpoints have; with the split that the pieces are cut by."""
     if not is_whole and is_same(fine, base):  # A whole tensor that is the same has been cut already.
@@ -136,14 +141,23 @@ def _cut_shared(
         stack = [_delta(delta[i], data(i, i + 1), BaseRows(base.name, i * height), 2) for i in range(len(delta))]
         return stack, 2
     if config.codes_as_matrix(fine.spec.matrix(), delta.ndim):
-        return [_delta(delta.reshape(len(delta), -1), fine, BaseRows(base.name, 0), 1)], 1
+        return [_delta(delta.reshape(len(delta), -1), fine, BaseRows(base.name, 0), 1, metric=metric)], 1
     # Each element is a row, so that every single one that did not move is left out.
     split = max(1, delta.ndim)
     return [_delta(delta.reshape(-1, 1), fine, BaseRows(base.name, 0), split, is_matrix=False)], split
 
 
-def _delta(delta: Tensor, fine: StoredTensor, base: BaseRows, split: int, is_matrix: bool = True) -> Piece:
-    moved = Moved.of(delta, base, rounding_noise(fine.tensor().reshape(delta.shape), delta))
+def _delta(
+    delta: Tensor,
+    fine: StoredTensor,
+    base: BaseRows,
+    split: int,
+    is_matrix: bool = True,
+    metric: Metric | None = None,
+) -> Piece:
+    if metric is not None:
+        metric.check(*delta.shape)
+    moved = Moved.of(delta, base, rounding_noise(fine.tensor().reshape(delta.shape), delta), metric)
     return Delta(moved, fine, split, is_matrix) if moved is not None else CodedBlock(Same(len(delta), base), Streams())
 
 

@@ -161,6 +161,36 @@ class Side:
         return Vectors(pack_codes(stored, width), levels, codes.shape[1], width)
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A delta as the inputs of its layer see it (`dtscodec.codec.metric`), from both sides.
+
+    Parameters
+    ----------
+    delta : float32
+        As it is seen.
+    by_left, by_right : float32
+        The delta with its rows as they are seen, and with its columns: one of both is the delta itself.
+    factors : Factors
+        Leading singular triplets of the delta as it is seen.
+    left, right : callable
+        Left vectors [r, m] and right ones [r, n] as they are seen.
+    """
+
+    delta: Tensor | Factored
+    by_left: Tensor | Factored
+    by_right: Tensor | Factored
+    factors: Factors
+    left: Callable[[Tensor], Tensor]
+    right: Callable[[Tensor], Tensor]
+
+    @classmethod
+    def plain(cls, delta: Tensor | Factored, factors: Factors) -> "Sight":
+        """All elements count alike."""
+        same = lambda vectors: vectors  # noqa: E731
+        return cls(delta, delta, delta, factors, same, same)
+
+
 class Refined:
     """A delta as quantized components.
 
@@ -173,15 +203,27 @@ class Refined:
     widths : sequence of int
         Bits an element of each component; descending.
     recipe : Recipe
+    sight : Sight, optional
+        How a layer's inputs see the delta, if what they see is to be kept; else all elements count alike.
     """
 
-    def __init__(self, delta: Tensor | Factored, factors: Factors, widths: Sequence[int], recipe: Recipe) -> None:
-        self._delta, self._factors, self._widths, self._recipe = delta, factors, list(widths), recipe
+    def __init__(
+        self,
+        delta: Tensor | Factored,
+        factors: Factors,
+        widths: Sequence[int],
+        recipe: Recipe,
+        sight: "Sight | None" = None,
+    ) -> None:
+        self._sight = sight or Sight.plain(delta, factors)
+        self._widths, self._recipe = list(widths), recipe
         self.u = Side((factors.u * factors.s).T.contiguous(), widths, recipe)
         self.v = Side(factors.v.contiguous(), widths, recipe)
         for _ in range(recipe.rounds):
-            self.u.refit(self.v.vectors, product(self.v.vectors, delta.T))
-            self.v.refit(self.u.vectors, product(self.u.vectors, delta))
+            seen = self._sight.right(self.v.vectors)
+            self.u.refit(seen, product(seen, self._sight.by_right.T))
+            seen = self._sight.left(self.u.vectors)
+            self.v.refit(seen, product(seen, self._sight.by_left))
 
     def solve_scales(self, rounded: Callable[[Tensor], Tensor]) -> Tensor:
         """The scales of least squared error for the codes as they are: `[(U^T U) o (V^T V)] s = diag(U^T D V)`.
@@ -194,7 +236,8 @@ class Refined:
         self.u.round_levels(rounded)
         self.v.round_levels(rounded)
         system = self._system()
-        wanted = (product(self.u.plain(), self._delta) * self.v.plain()).sum(1).double()
+        u, v = self._seen()
+        wanted = (product(u, self._sight.delta) * v).sum(1).double()
         damped = system + RIDGE * torch.diag(system.diagonal()) + TINY * torch.eye(len(system), dtype=torch.float64)
         scales: Tensor = torch.linalg.solve(damped, wanted)
         return scales.float()
@@ -214,11 +257,12 @@ class Refined:
         floor : float
             Singular values up to this are noise, and no part of what is to be kept.
         """
-        factors, power = self._factors, self._recipe.gain
+        factors, power = self._sight.factors, self._recipe.gain
         if power is None:
             return 1.0
         spectrum = factors.spectrum.double()[factors.spectrum > floor]
-        kept = ((self.u.plain() @ factors.u).T @ (scales[:, None] * (self.v.plain() @ factors.v.T))).diagonal().double()
+        u, v = self._seen()
+        kept = ((u @ factors.u).T @ (scales[:, None] * (v @ factors.v.T))).diagonal().double()
         weights = (factors.s.double() / factors.s[0]).pow(power)
         wanted = float(((spectrum / factors.s[0]).pow(power) * spectrum).sum())
         got = float((weights * kept).sum())
@@ -230,8 +274,12 @@ class Refined:
 
     def _system(self) -> Tensor:
         """Inner products of the components without their scales: float64 [r, r]."""
-        u, v = self.u.plain(), self.v.plain()
+        u, v = self._seen()
         return ((u @ u.T) * (v @ v.T)).double()
+
+    def _seen(self) -> tuple[Tensor, Tensor]:
+        """What the codes of both factors stand for, as the metric sees it."""
+        return self._sight.left(self.u.plain()), self._sight.right(self.v.plain())
 
     def bands(self, scales: Tensor) -> list[BandParts]:
         """The components by width, the strongest of each first."""

@@ -22,6 +22,8 @@ from dtscodec.codec.code_tensor import EncodedTensor, Squares, code_tensor
 from dtscodec.codec.config import EncodeConfig
 from dtscodec.codec.delta import StoredTensor
 from dtscodec.codec.factorize import one_thread
+from dtscodec.codec.grams import Grams
+from dtscodec.codec.metric import Metric
 from dtscodec.codec.options import Choice, Demand, Listed, Matrix, Options, Spectrum, options_of
 from dtscodec.codec.paper import plan_paper
 from dtscodec.codec.pieces import Cut, cut_same, cut_tensor
@@ -75,6 +77,13 @@ class Inputs:
         places = _everywhere(self.fine), _everywhere(self.base.checkpoint)
         return _inputs, (self._encode, *places, dict(self.counterpart), self.config)
 
+    def metric(self, name: str) -> Metric | None:
+        """How the inputs of a weight's layer see its delta, where that is known."""
+        if self.config.calibration is None:
+            return None
+        gram = _grams(self.config.calibration, self._encode).read(name)
+        return None if gram is None else Metric.of(gram, self.config.damping)
+
     def read(self, name: str, known: KnownLeaf | None) -> tuple[StoredTensor, StoredTensor | None, bytes | None]:
         """A tensor, its counterpart, and the counterpart's leaf, which may be known."""
         other = self.counterpart[name]
@@ -102,6 +111,12 @@ def _inputs(encode: str, fine: Place, base: Place, counterpart: dict[str, str | 
         They cannot be opened there.
     """
     return Inputs(*_opened(encode, fine, base), counterpart, config, encode)
+
+
+@lru_cache(maxsize=1)
+def _grams(path: str, encode: str) -> Grams:
+    """The file of Gram matrices, opened once for an encode in each process."""
+    return Grams(path)
 
 
 @lru_cache(maxsize=1)
@@ -238,6 +253,6 @@ def _cut(inputs: Inputs, name: str, known: KnownLeaf | None) -> "tuple[Identity,
         return identity, same
     identity = replace(identity, content=leaf(fine.spec, fine.data))
     try:
-        return identity, cut_tensor(fine, base, inputs.config)
+        return identity, cut_tensor(fine, base, inputs.config, inputs.metric(name))
     except EncodeError as error:
         return identity, error

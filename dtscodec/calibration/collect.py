@@ -1,0 +1,181 @@
+"""A model and what it is given -> the Gram matrices of its layers' inputs (`dtscodec.codec.grams`)."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dtscodec.behaviour.batches import Batcher
+from dtscodec.behaviour.library import explained, quietly
+from dtscodec.behaviour.measure import model_directory, tensors_of
+from dtscodec.behaviour.model import load_tokenizer, read_architecture
+from dtscodec.behaviour.texts import read_texts
+from dtscodec.checkpoints.checkpoint import Source, open_checkpoint
+from dtscodec.checkpoints.names import best_rule
+from dtscodec.codec.grams import Gram, GramSet, save_grams
+from dtscodec.errors import CheckpointError, EncodeError
+from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.index import base_name
+from dtscodec.remote.place import as_output
+from dtscodec.runtime.paths.kinds import path_kind
+from dtscodec.runtime.paths.linear import Conv1DPath, LinearPath
+
+
+class Collector:
+    """Watches the inputs of a model's linear layers. What several layers share is counted once.
+
+    Parameters
+    ----------
+    model : nn.Module
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._layers = {
+            f"{name}.weight" if name else "weight": module
+            for name, module in model.named_modules()
+            if path_kind(module) in (LinearPath, Conv1DPath)
+        }
+        self._sums: dict[str, tuple[Tensor, Tensor, int]] = {}
+        self._same: dict[str, str] = {}
+        self._seen: dict[int, tuple[Tensor, str]] = {}
+        self._mask: Tensor | None = None
+
+    @contextmanager
+    def watching(self, mask: Tensor | None = None) -> Iterator[None]:
+        """A context for one call of the model.
+
+        Parameters
+        ----------
+        mask : [texts, tokens], optional
+            Not 0 where a token is none of the padding.
+        """
+        self._mask = None if mask is None else mask.bool()
+        hooks = [
+            module.register_forward_pre_hook(partial(self._look, name), with_kwargs=True)
+            for name, module in self._layers.items()
+        ]
+        try:
+            yield
+        finally:
+            self._seen.clear()
+            for hook in hooks:
+                hook.remove()
+
+    def _look(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Add the inputs of a layer, unless another one has been given the very same tensor."""
+        x: Tensor = args[0] if args else next(iter(kwargs.values()))
+        _, first = self._seen.setdefault(id(x), (x, name))  # Held, so that no other tensor gets its id meanwhile.
+        if name not in self._sums:
+            self._same.setdefault(name, first)
+        if self._same[name] == name:
+            self._add(name, self._rows(x.detach()))
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """Inputs as float64 [rows, d_in], without those of padding."""
+        mask, flat = self._mask, x.reshape(-1, x.shape[-1]).double()
+        return flat[mask.flatten()] if mask is not None and len(flat) == mask.numel() else flat
+
+    def _add(self, name: str, rows: Tensor) -> None:
+        moment, total, count = self._sums.get(name, (0.0, 0.0, 0))
+        self._sums[name] = moment + rows.T @ rows, total + rows.sum(0), count + len(rows)
+
+    def grams(self) -> GramSet:
+        """What was seen, by weight as the model names it."""
+        found = {
+            name: Gram((moment / max(1, count)).cpu(), (total / max(1, count)).cpu(), count)
+            for name, (moment, total, count) in self._sums.items()
+        }
+        shared = {name: first for name, first in self._same.items() if first != name and first in found}
+        input_first = [name for name, module in self._layers.items() if path_kind(module) is Conv1DPath]
+        return GramSet(found, shared, frozenset(input_first))
+
+
+def collect(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> GramSet:
+    """Gram matrices of the inputs of all linear layers of any model.
+
+    Parameters
+    ----------
+    model : nn.Module
+    batches : iterable of mapping
+        What it is called with, by keyword: texts, images, sounds. ``attention_mask`` tells padding, if it is there.
+
+    Returns
+    -------
+    GramSet
+        By the model's own names of its weights.
+    """
+    collector = Collector(model)
+    for batch in batches:
+        with torch.no_grad(), collector.watching(batch.get("attention_mask")):
+            model(**batch)
+    return collector.grams()
+
+
+def calibrate(
+    fine_tune: Source,
+    out: "str | Path",
+    *,
+    texts: "str | Path",
+    model: "str | Path | None" = None,
+    batch_size: int = 16,
+    device: str = "cpu",
+    force: bool = False,
+    progress: Callable[[int], None] = lambda count: None,
+) -> GramSet:
+    """Write the Gram matrices of a fine-tune's layers on texts, under the names that its checkpoint has.
+
+    Parameters
+    ----------
+    fine_tune : path or mapping of tensors
+    out : path
+        ``*.safetensors``.
+    texts, model, batch_size
+        As for `dtscodec.compare_behaviour`.
+    device : str
+        Where the model runs.
+    force : bool
+        Replace a file that exists.
+    progress : callable
+        Told the number of texts of each batch that is done.
+
+    Raises
+    ------
+    TextsError, CheckpointError, BackendError
+        As for `dtscodec.compare_behaviour`.
+    OutputError
+        The output exists, or cannot be written.
+    """
+    out = as_output(out)
+    architecture = read_architecture(model_directory(model, fine_tune))
+    given, tokenizer = read_texts(Path(texts)), load_tokenizer(architecture)
+    with open_checkpoint(fine_tune, whole=True) as fine:
+        built = architecture.build(tensors_of(fine), fine.location).to(device)
+        names = _disk_names(fine.specs, built)
+    collector = Collector(built)
+    for batch in Batcher(architecture, tokenizer, built, batch_size).batches(given):
+        inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
+        told = explained(type(built).__name__, "a model that takes these texts")
+        with quietly(), torch.no_grad(), collector.watching(inputs["attention_mask"]), told:
+            built(**inputs)
+        progress(batch.texts)
+    found = collector.grams().renamed(names)
+    if not found.grams:
+        raise CheckpointError(
+            f"{architecture.directory}: expected linear layers, got none under the checkpoint's names"
+        )
+    save_grams(out, found, force)
+    return found
+
+
+def _disk_names(disk: Mapping[str, TensorSpec], model: nn.Module) -> dict[str, str]:
+    """What the checkpoint calls the model's weights: equal names, or one leading prefix more on one side."""
+    ours = {name: TensorSpec("U8", tuple(tensor.shape)) for name, tensor in model.state_dict().items()}
+    try:
+        rule = best_rule(disk, ours)
+    except EncodeError as error:
+        raise CheckpointError(str(error)) from error
+    return {base_name(name, rule): name for name in disk}
