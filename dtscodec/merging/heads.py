@@ -2,16 +2,18 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from functools import cached_property
+from pathlib import Path
 from typing import TypeAlias
 
 from dtscodec.checkpoints.attachments import Attachment, Carried, Named, collect_files
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source, open_checkpoint
 from dtscodec.codec.config import PAPER_HEADS
 from dtscodec.codec.delta import StoredTensor
+from dtscodec.codec.inputs import weight_paths
 from dtscodec.codec.pack import Pack
 from dtscodec.errors import ConfigError, FormatError, PackNotFoundError
 from dtscodec.format.dtypes import TensorSpec
@@ -89,6 +91,14 @@ class Head:
         if isinstance(self._opened, Pack):
             return self._seen.stored(self._opened, name, f"{name!r} of {self.location} is made of it")
         return StoredTensor(name, self.specs[name], self._opened.read(name))
+
+    def paths(self, out: Path) -> Iterator[Path]:
+        """The files that are read, and must not be replaced."""
+        opened = self._opened
+        if not isinstance(opened, Pack):
+            yield from weight_paths(out, opened)
+        elif opened.path:
+            yield opened.path
 
     def files(self) -> list[Attachment]:
         """The small files beside it, names ascending; none of a single file."""

@@ -1,9 +1,10 @@
 """Packs of one base that are to be fused: whether they fit each other, and the base itself if something needs it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 
@@ -13,7 +14,7 @@ from dtscodec.checkpoints.identity import digest as digest_of
 from dtscodec.codec.decoded import Decoded
 from dtscodec.codec.delta import StoredTensor
 from dtscodec.codec.folder import find_base
-from dtscodec.codec.inputs import as_base
+from dtscodec.codec.inputs import as_base, weight_paths
 from dtscodec.codec.pack import MAX_TENSOR_BYTES, Pack
 from dtscodec.codec.survey import LEAF_BYTES
 from dtscodec.errors import BaseMismatchError, ConfigError
@@ -136,6 +137,12 @@ class Seen:
         remembered = [pack.summary.base for pack in self.packs if pack.summary.base and pack.summary.base.repo]
         repo, revision = (remembered[0].repo, remembered[0].revision) if remembered else (None, None)
         return BaseRef(digest, repo, revision), leaves
+
+    def paths(self, out: Path) -> Iterator[Path]:
+        """The files that are read, and must not be replaced."""
+        yield from (pack.path for pack in self.packs if pack.path)
+        if (base := vars(self).get("base")) is not None:  # Only if it was opened.
+            yield from weight_paths(out, base.checkpoint)
 
     # Tensors
 

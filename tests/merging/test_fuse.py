@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import Tensor
 
 import dtscodec
@@ -337,6 +338,11 @@ def test_an_input_is_never_replaced_and_an_output_only_by_force(tmp_path: Path) 
     with pytest.raises(OutputError):
         dtscodec.fuse(packs, packs[0], weights=[0.5, 0.5], force=True)
     assert packs[0].read_bytes() == before
+    save_file(base_state(), tmp_path / "base.safetensors")
+    exact = [make_pack(base_state(), body(fine_state(s)), tmp_path / f"raw{s}", raw=("layer.*",)).path for s in (1, 2)]
+    base = tmp_path / "base.safetensors"
+    with pytest.raises(OutputError):
+        dtscodec.fuse(exact, base, weights=[0.5, 0.5], base=base, force=True)
     (tmp_path / "there").write_text("kept")
     with pytest.raises(OutputError):
         dtscodec.fuse(packs, tmp_path / "there", weights=[0.5, 0.5])
