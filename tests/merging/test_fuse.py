@@ -1,5 +1,6 @@
 """A fused pack is the weighted sum of the packs' decoded deltas, for every kind of block."""
 
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -373,3 +374,36 @@ def test_a_size_that_is_too_small_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EncodeError, match="--size"):
         dtscodec.fuse(packs, tmp_path / "out", weights=[0.5, 0.5], size=dtscodec.Size.parse("100B"))
     assert not (tmp_path / "out").exists()
+
+
+def test_packs_made_in_different_ways_are_fused(tmp_path: Path) -> None:
+    """Bits, ranks, splits and kinds of block differ from pack to pack."""
+    ways: list[dict[str, Any]] = [{"preset": "paper"}, {"rank": 7}, {"error": 0.2}, {"size": AMPLE}]
+    packs = [
+        make_pack(base_state(), body(fine_state(seed)), tmp_path / str(seed), **way).path
+        for seed, way in enumerate(ways, 1)
+    ]
+    weights = [0.4, 0.3, 0.2, 0.1]
+    report = fuse(tmp_path, packs, weights=weights, base=base_state(), size=AMPLE)
+    assert error_to(report.path, weighted(packs, weights)) < 2e-3
+
+
+def test_a_tensor_that_only_some_tie_is_summed(tmp_path: Path) -> None:
+    base = base_state() | {"lm_head.weight": base_state()["embedding.weight"] + 1}
+    tied, loose = (body(fine_state(seed)) for seed in (1, 2))
+    tied["lm_head.weight"] = tied["embedding.weight"].clone()
+    loose["lm_head.weight"] = base["lm_head.weight"] + 0.1 * torch.randn(300, WIDTH)
+    packs = packs_of(tmp_path, [tied, loose], base)
+    report = fuse(tmp_path, packs, base, weights=[0.5, 0.5], base=base, size=AMPLE)
+    assert error_to(report.path, weighted(packs, [0.5, 0.5], base), base) < 2e-3
+
+
+def test_the_base_is_found_as_decode_finds_it(tmp_path: Path) -> None:
+    folder = tmp_path / "packs"
+    folder.mkdir()
+    save_file(base_state(), tmp_path / "base.safetensors")
+    packs = packs_of(folder, [body(fine_state(1)), body(fine_state(2))], rank=0.5, raw=("layer.*",))
+    index = {"version": 1, "base": "base.safetensors", "packs": {}}
+    (tmp_path / "dtscodec.json").write_text(json.dumps(index))
+    report = fuse(tmp_path, packs, weights=[0.5, 0.5], size=AMPLE)
+    assert error_to(report.path, weighted(packs, [0.5, 0.5])) < 2e-3
