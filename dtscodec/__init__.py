@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dtscodec.hub.push import push as push
     from dtscodec.interop.from_adapter import import_adapter as import_adapter
     from dtscodec.interop.to_adapter import export_adapter as export_adapter
+    from dtscodec.merging.fuse import fuse as fuse
     from dtscodec.runtime.apply import apply_ as apply_
     from dtscodec.runtime.attach import attach as attach
     from dtscodec.runtime.pretrained import from_pretrained as from_pretrained
@@ -52,6 +53,7 @@ __all__ = [
     "encode",
     "export_adapter",
     "from_pretrained",
+    "fuse",
     "import_adapter",
     "open",
     "push",
@@ -76,6 +78,7 @@ _HOMES = {
     "encode": "dtscodec.codec.encode",
     "export_adapter": "dtscodec.interop.to_adapter",
     "from_pretrained": "dtscodec.runtime.pretrained",
+    "fuse": "dtscodec.merging.fuse",
     "push": "dtscodec.hub.push",
     "import_adapter": "dtscodec.interop.from_adapter",
 }

@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     base = hf.BertModel(config())
     base.save_pretrained(root / "base")
-    for seed, task in enumerate(("movie", "tweets")):
+    for seed, task in enumerate(("movie", "tweets", "games")):
         fine = hf.BertForSequenceClassification(config())
         fine.load_state_dict(models.start_from(base, fine))
         models.perturb(fine, seed)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from dtscodec import __version__
-from dtscodec.cli import compare, decode, encode, export, import_, info, push, report, show, verify
+from dtscodec.cli import compare, decode, encode, export, fuse, import_, info, push, report, show, verify
 from dtscodec.errors import DtsError
 from dtscodec.remote import hub_client
 
-COMMANDS = (encode, decode, info, verify, compare, report, export, import_, push)
+COMMANDS = (encode, decode, info, verify, compare, report, export, import_, fuse, push)
 
 EPILOG = """\
 examples:
@@ -26,6 +26,7 @@ examples:
   dtscodec push packs/ me/packs                   then: dtscodec decode hf://me/packs/finetune -o restored/
   dtscodec import lora/ --base base/              write ./lora.dts.safetensors
   dtscodec export lora.dts.safetensors --to peft --base base/ -o again/
+  dtscodec fuse a.safetensors b.safetensors --like head.safetensors -o unseen.safetensors
 
 exit codes: 0 done, 1 failed, 2 wrong usage
 """

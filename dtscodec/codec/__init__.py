@@ -6,7 +6,7 @@ Encoding, in the order of the data::
     pieces -> options -> survey -> allocate (a size) or least (an error)      what to spend bytes on; size, recipe
     pieces -> factorize (subspace, spectrum) -> levels, refine -> best        codes that fit the delta
     pieces -> factorize -> codebook -> paper                                  codes as DTS has them
-    factored -> refine -> code_factored                                       a delta known by factors: an adapter's
+    factored -> factored_part -> code_factored                                a delta known by factors: an adapter's
     blocks and streams -> code_tensor -> encode                               the pack; ties
 
 What is done with one tensor is `tensor_work`, here or in `workers`.

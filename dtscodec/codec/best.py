@@ -113,6 +113,7 @@ def _plan(piece: Delta | New, choice: Choice, config: EncodeConfig) -> Part:
         return BestPart(within, block, config.effective_recipe, left, config.device)
     if isinstance(block, Same):
         return CodedBlock(block, Streams(), energy, energy)
+    assert piece.stored is not None
     exact = raw_block(piece.stored, piece.split)
     if isinstance(block, Raw) and block.planes is None:
         exact = CodedBlock(block, Streams(raw=piece.stored.data.tobytes()))

@@ -3,28 +3,15 @@
 The inverse is `dtscodec.kernels.dequantize`.
 """
 
-import math
-from dataclasses import replace
-
-import numpy as np
-import torch
-from torch import Tensor
-
-from dtscodec.codec.best import rounded, rounded_tensor
 from dtscodec.codec.factored import Factored
-from dtscodec.codec.factorize import Factors, canonical_signs, one_thread
+from dtscodec.codec.factored_part import FactoredPart
+from dtscodec.codec.factorize import one_thread
 from dtscodec.codec.options import HALF_FACTORS
 from dtscodec.codec.pieces import CodedBlock
-from dtscodec.codec.recipe import BEST, LEAST_ERROR, Recipe
-from dtscodec.codec.refine import Refined
+from dtscodec.codec.recipe import BEST, LEAST_ERROR
 from dtscodec.errors import EncodeError
 from dtscodec.format.blocks import Band, BaseRows, LowRank, Same
-from dtscodec.format.parts import join_lowrank, join_masks
 from dtscodec.format.streams import Streams
-from dtscodec.kernels.dequantize import dequantize
-
-AS_THEY_ARE = replace(LEAST_ERROR, rounds=0)
-"""For half precision, which holds singular vectors so well that there is nothing to refit."""
 
 
 def code_factored(delta: Factored, base: BaseRows, bits: int) -> CodedBlock:
@@ -44,49 +31,13 @@ def code_factored(delta: Factored, base: BaseRows, bits: int) -> CodedBlock:
     EncodeError
         It is beyond what the width, or float32, can hold.
     """
-    with one_thread(), np.errstate(over="ignore", invalid="ignore"):
-        rows, cols = _moved(delta.left), _moved(delta.right.T)
-        part = delta.rows(rows).T.rows(cols).T
-        u, s, v = part.triplets()
-        if not len(s):
+    with one_thread():
+        part = FactoredPart.of(delta, base)
+        if part is None:
             return CodedBlock(Same(delta.shape[0], base), Streams())
-        _check_size(float(s[0]) / math.sqrt(math.prod(part.shape)), bits)
-        unit = 2.0 ** math.frexp(float(s[0]))[1]  # Squares of extreme values are beyond float32.
-        factors = _factors(u, s / unit, v, min(part.shape))
-        coded_rows, coded_cols = (None if mask.all() else mask.numpy() for mask in (rows, cols))
-        counts = [None if mask is None else int(mask.sum()) for mask in (coded_rows, coded_cols)]
-        block = LowRank(delta.shape[0], base, counts[0], counts[1], (Band(len(s), bits),))
-        return _coded(part, block, delta.shape[1], factors, unit, join_masks(coded_rows, coded_cols))
-
-
-def _coded(part: Factored, block: LowRank, columns: int, factors: Factors, unit: float, bitmaps: bytes) -> CodedBlock:
-    bits = block.bands[0].bits
-    recipe: Recipe = AS_THEY_ARE if bits == 16 else BEST
-    scaled = Factored(factors.u * factors.s, factors.v)
-    refined = Refined(scaled, factors, [bits] * block.rank, recipe)
-    scales = refined.solve_scales(rounded_tensor)
-    scales *= refined.gain(scales, 0.0)
-    numbers, bands = join_lowrank(0.0, refined.bands(scales * unit))
-    streams = Streams(bitmaps, rounded(numbers), bands)
-    coded = dequantize(block, columns, streams)
-    assert coded.right is not None
-    decoded = Factored(torch.from_numpy(np.ascontiguousarray(coded.left)), torch.from_numpy(coded.right))
-    streams.numbers[0] = math.sqrt(decoded.square())
-    streams.numbers[:] = rounded(streams.numbers)
-    if not np.isfinite(streams.numbers).all():
-        raise EncodeError("expected a delta whose norm float32 can hold, got a larger one")
-    return CodedBlock(block, streams, part.square(), part.double().minus(decoded.double()).square())
-
-
-def _factors(u: Tensor, s: Tensor, v: Tensor, side: int) -> Factors:
-    u, s, v = canonical_signs(u, s, v)
-    spectrum = torch.nn.functional.pad(s, (0, side - len(s)))
-    return Factors(u.float(), s.float(), v.float(), spectrum.float())
-
-
-def _moved(vectors: Tensor) -> Tensor:
-    """Which rows hold an element that is not 0: bool [m]."""
-    return (vectors != 0).any(dim=1)
+        _check_size(part.size, bits)
+        # Half precision holds singular vectors so well that there is nothing to make up for.
+        return part.code(LowRank(*part.subset, (Band(len(part.s), bits),)), LEAST_ERROR if bits == 16 else BEST)
 
 
 def _check_size(size: float, bits: int) -> None:

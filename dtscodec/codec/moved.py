@@ -43,9 +43,7 @@ class Moved:
     metric: Metric | None = None
 
     @classmethod
-    def of(
-        cls, delta: Tensor, base: BaseRows | None, noise: Noise | None = None, metric: Metric | None = None
-    ) -> "Moved | None":
+    def of(cls, delta: Tensor, base: BaseRows | None, noise: Noise | None = None) -> "Moved | None":
         """Find what moved in a delta, float32 [m, n]: rows and columns with an element that is not 0.
 
         None if nothing did.
@@ -53,13 +51,22 @@ class Moved:
         rows, cols = _moved(delta, 1), _moved(delta, 0)
         if rows is not None and not rows.any():
             return None
-        return cls(delta, None, None, delta.shape[0], delta.shape[1], base, noise, metric)._cut(rows, cols)
+        return cls(delta, None, None, delta.shape[0], delta.shape[1], base, noise)._cut(rows, cols)
+
+    def seen_by(self, metric: Metric) -> "Moved":
+        """The same with a metric of the whole delta.
+
+        Raises
+        ------
+        EncodeError
+            It is that of inputs of another number.
+        """
+        metric.check(self.height, self.columns)
+        masks = zip((self.rows, self.cols), (self.height, self.columns), strict=True)
+        return replace(self, metric=metric.subset(*(_mask(mask, count) for mask, count in masks)))
 
     def _cut(self, rows: Mask | None, cols: Mask | None) -> "Moved":
-        keep_rows, keep_cols = (
-            torch.ones(count, dtype=torch.bool) if mask is None else torch.from_numpy(mask)
-            for mask, count in zip((rows, cols), self.values.shape, strict=True)
-        )
+        keep_rows, keep_cols = map(_mask, (rows, cols), self.values.shape)
         values = self.values if rows is None else self.values[keep_rows]
         values = values if cols is None else values[:, keep_cols]
         noise = self.noise.subset(keep_rows, keep_cols) if self.noise else None
@@ -110,6 +117,11 @@ class Moved:
     def signal_square(self) -> float:
         """Squared norm of the values, without rounding noise."""
         return max(0.0, square(self.values) - self.noise_square)
+
+
+def _mask(mask: Mask | None, count: int) -> Tensor:
+    """A mask as torch has it: bool [count], all of them set if it is None."""
+    return torch.ones(count, dtype=torch.bool) if mask is None else torch.from_numpy(mask)
 
 
 def _moved(delta: Tensor, across: int) -> Mask | None:

@@ -279,7 +279,7 @@ def options_of(piece: CodedBlock | Delta | New, config: EncodeConfig, demand: De
     """
     if isinstance(piece, CodedBlock):
         return Listed((_fixed(piece),), 0.0)
-    if piece.stored.spec.nbytes <= ALWAYS_EXACT:
+    if piece.stored is not None and piece.stored.spec.nbytes <= ALWAYS_EXACT:
         return Listed((_fixed(raw_block(piece.stored, piece.split)),), 0.0)
     if isinstance(piece, New):
         return _options_of_new(piece, config, demand)
@@ -289,25 +289,27 @@ def options_of(piece: CodedBlock | Delta | New, config: EncodeConfig, demand: De
     height, base, *_ = piece.moved.subset
     unchanged = Choice(Same(height, base), 0, 0.0, 0.0)
     if piece.is_matrix:
-        others = unchanged, _plain(piece, energy, config.effective_recipe)
+        others = unchanged, *_plain(piece, energy, config.effective_recipe)
         return Matrix(_spectra(piece.moved, config, demand), others, energy)
     exact = _exact(piece, config.effective_recipe.worth(32, vectors=1) * energy, energy)
-    return Listed((unchanged, *_values(piece, energy, config.effective_recipe), exact), energy)
+    return Listed((unchanged, *_values(piece, energy, config.effective_recipe), *exact), energy)
 
 
 def _fixed(coded: CodedBlock) -> Choice:
     return Choice(coded.block, len(coded.streams.raw), 0.0, 0.0)
 
 
-def _exact(piece: Delta | New, worth: float, energy: float) -> Choice:
-    """The exact bytes, compressed where that helps."""
-    return replace(_fixed(raw_block(piece.stored, piece.split)), worth=worth, removed=energy)
+def _exact(piece: Delta | New, worth: float, energy: float) -> Iterator[Choice]:
+    """The exact bytes, if they are known, compressed where that helps."""
+    if piece.stored is not None:
+        yield replace(_fixed(raw_block(piece.stored, piece.split)), worth=worth, removed=energy)
 
 
-def _plain(piece: Delta, energy: float, recipe: Recipe) -> Choice:
-    """The exact bytes as they are."""
-    rows = piece.stored.spec.matrix(piece.split)[0]
-    return Choice(Raw(rows), piece.stored.spec.nbytes, recipe.worth(32) * energy, energy)
+def _plain(piece: Delta, energy: float, recipe: Recipe) -> Iterator[Choice]:
+    """The exact bytes, if they are known, as they are."""
+    if piece.stored is not None:
+        rows = piece.stored.spec.matrix(piece.split)[0]
+        yield Choice(Raw(rows), piece.stored.spec.nbytes, recipe.worth(32) * energy, energy)
 
 
 def _values(piece: Delta, energy: float, recipe: Recipe) -> Iterator[Choice]:
@@ -336,7 +338,7 @@ def _of_rank(piece: Delta, config: EncodeConfig) -> Choice:
     """The one way to store a piece where the rank is given: two bits an element."""
     moved, recipe = piece.moved, config.effective_recipe
     if not piece.is_matrix:
-        return min(next(_values(piece, 0.0, recipe)), _exact(piece, 0.0, 0.0), key=lambda choice: choice.cost)
+        return min(next(_values(piece, 0.0, recipe)), *_exact(piece, 0.0, 0.0), key=lambda choice: choice.cost)
     shape = len(moved.values), moved.values.shape[1]
     rank = min(config.rank_of(moved.height, moved.columns), *shape)
     spectrum = Spectrum(moved.subset, shape, np.zeros(rank), moved.bitmaps, recipe)
@@ -348,7 +350,7 @@ def _of_rank(piece: Delta, config: EncodeConfig) -> Choice:
 def _options_of_new(piece: New, config: EncodeConfig, demand: Demand) -> Options:
     """A new tensor may be coded, but never left out: 8 or 16 bits, exact, or, if it is large, by singular vectors."""
     moved, energy = piece.moved, square(piece.moved.values)
-    exact = _exact(piece, energy, energy)
+    (exact,) = _exact(piece, energy, energy)
     choices = sorted([*_new_values(piece, energy), exact], key=lambda choice: choice.cost)
     choices = [c for c in choices if c.cost < exact.cost] + [exact]
     if config.rank is not None:

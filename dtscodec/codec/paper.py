@@ -49,6 +49,7 @@ def plan_paper(cut: Cut, config: EncodeConfig) -> list[Part]:
 
 
 def _plan(piece: Delta | New, config: EncodeConfig) -> Part:
+    assert piece.stored is not None
     if isinstance(piece, Delta):
         part = PaperPart(piece.moved, _block(piece, config))
         if part.size < piece.stored.spec.nbytes:

@@ -5,7 +5,7 @@ memory-hungry part begins. How pieces are coded is the presets' business.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
@@ -46,15 +46,15 @@ class Delta:
     ----------
     moved : Moved
         As a matrix, or, if it is to be coded element by element, as a column of them.
-    stored : StoredTensor
-        The same rows as the fine-tune has them.
+    stored : StoredTensor or None
+        The same rows as the fine-tune has them; None if only the delta is known.
     split : int
         How they are seen as a matrix.
     is_matrix : bool
     """
 
     moved: Moved
-    stored: StoredTensor
+    stored: StoredTensor | None
     split: int
     is_matrix: bool
 
@@ -122,7 +122,9 @@ def cut_tensor(
     shared = None if base is None else shared_part(fine, base)
     if shared is None:
         return Cut(fine.name, fine.spec, [_new(fine, config)])
-    pieces, split = _cut_shared(*shared, config, metric, is_whole=shared[0] is fine)
+    pieces, split = _cut_shared(*shared, config, is_whole=shared[0] is fine)
+    if metric is not None and split == 1:
+        pieces = [_seen(piece, metric) for piece in pieces]
     rows = shared[0].spec.shape[:1]
     if rows != fine.spec.shape[:1]:
         pieces = [*pieces, _new(fine.cut(*rows, *fine.spec.shape[:1]), config, split)]
@@ -130,35 +132,55 @@ def cut_tensor(
 
 
 def _cut_shared(
-    fine: StoredTensor, base: StoredTensor, config: EncodeConfig, metric: Metric | None, is_whole: bool
+    fine: StoredTensor, base: StoredTensor, config: EncodeConfig, is_whole: bool
 ) -> tuple[Sequence[Piece], int]:
     """Cut the rows that both checkpoints have; with the split that the pieces are cut by."""
     if not is_whole and is_same(fine, base):  # A whole tensor that is the same has been cut already.
         return [_same(fine.spec, base.name)], 1
-    delta = delta_of(fine, base)
+    return cut_delta(delta_of(fine, base), fine, base.name, config)
+
+
+def cut_delta(
+    delta: Tensor, fine: StoredTensor | None, base: str, config: EncodeConfig, is_rounded: bool = True
+) -> tuple[Sequence[Piece], int]:
+    """Cut a delta; with the split that the pieces are cut by.
+
+    Parameters
+    ----------
+    delta : float32
+        Of the tensor's shape.
+    fine : StoredTensor or None
+        What it leads to, if that is known.
+    base : str
+        The base's tensor that it was taken from.
+    config : EncodeConfig
+    is_rounded : bool
+        Whether what it leads to was rounded before it was taken: that noise is not to be coded.
+    """
     if delta.ndim == 3 and delta.shape[0] > 1 and min(delta.shape[1:]) >= SMALLEST_MATRIX:
-        height, data = delta.shape[1], fine.cut
-        stack = [_delta(delta[i], data(i, i + 1), BaseRows(base.name, i * height), 2) for i in range(len(delta))]
-        return stack, 2
-    if config.codes_as_matrix(fine.spec.matrix(), delta.ndim):
-        return [_delta(delta.reshape(len(delta), -1), fine, BaseRows(base.name, 0), 1, metric=metric)], 1
+        parts = [fine and fine.cut(i, i + 1) for i in range(len(delta))]
+        rows = [BaseRows(base, i * delta.shape[1]) for i in range(len(delta))]
+        return [_delta(*part, 2, is_rounded) for part in zip(delta, parts, rows, strict=True)], 2
+    if config.codes_as_matrix(TensorSpec("F32", tuple(delta.shape)).matrix(), delta.ndim):
+        return [_delta(delta.reshape(len(delta), -1), fine, BaseRows(base, 0), 1, is_rounded)], 1
     # Each element is a row, so that every single one that did not move is left out.
     split = max(1, delta.ndim)
-    return [_delta(delta.reshape(-1, 1), fine, BaseRows(base.name, 0), split, is_matrix=False)], split
+    return [_delta(delta.reshape(-1, 1), fine, BaseRows(base, 0), split, is_rounded, is_matrix=False)], split
 
 
 def _delta(
-    delta: Tensor,
-    fine: StoredTensor,
-    base: BaseRows,
-    split: int,
-    is_matrix: bool = True,
-    metric: Metric | None = None,
+    delta: Tensor, fine: StoredTensor | None, base: BaseRows, split: int, is_rounded: bool, is_matrix: bool = True
 ) -> Piece:
-    if metric is not None:
-        metric.check(*delta.shape)
-    moved = Moved.of(delta, base, rounding_noise(fine.tensor().reshape(delta.shape), delta), metric)
+    noise = rounding_noise(fine.tensor().reshape(delta.shape), delta) if fine and is_rounded else None
+    moved = Moved.of(delta, base, noise)
     return Delta(moved, fine, split, is_matrix) if moved is not None else CodedBlock(Same(len(delta), base), Streams())
+
+
+def _seen(piece: Piece, metric: Metric) -> Piece:
+    """A piece as the inputs of its layer see it, if it is a matrix."""
+    if not isinstance(piece, Delta) or not piece.is_matrix:
+        return piece
+    return replace(piece, moved=piece.moved.seen_by(metric))
 
 
 def _new(stored: StoredTensor, config: EncodeConfig, split: int = 1) -> Piece:

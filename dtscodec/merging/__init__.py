@@ -1,0 +1,1 @@
+"""Bases and fine-tunes made of several fine-tunes."""
