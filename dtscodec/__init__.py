@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dtscodec.hub.push import push as push
     from dtscodec.interop.from_adapter import import_adapter as import_adapter
     from dtscodec.interop.to_adapter import export_adapter as export_adapter
+    from dtscodec.merging.merge import merge as merge
     from dtscodec.runtime.apply import apply_ as apply_
     from dtscodec.runtime.attach import attach as attach
     from dtscodec.runtime.pretrained import from_pretrained as from_pretrained
@@ -53,6 +54,7 @@ __all__ = [
     "export_adapter",
     "from_pretrained",
     "import_adapter",
+    "merge",
     "open",
     "push",
 ]
@@ -76,6 +78,7 @@ _HOMES = {
     "encode": "dtscodec.codec.encode",
     "export_adapter": "dtscodec.interop.to_adapter",
     "from_pretrained": "dtscodec.runtime.pretrained",
+    "merge": "dtscodec.merging.merge",
     "push": "dtscodec.hub.push",
     "import_adapter": "dtscodec.interop.from_adapter",
 }

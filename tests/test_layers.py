@@ -14,8 +14,8 @@ PACKAGE = ROOT / "dtscodec"
 
 # Lowest first; a room may import itself and the rooms below it.
 ROOMS = [
-    *["errors", "format", "kernels", "remote", "checkpoints", "codec", "behaviour", "runtime", "hub", "interop"],
-    *["report", "cli"],
+    *["errors", "format", "kernels", "remote", "checkpoints", "codec", "merging", "behaviour", "runtime", "hub"],
+    *["interop", "report", "cli"],
 ]
 NO_TORCH = ["errors", "format", "remote"]
 
@@ -116,6 +116,7 @@ PUBLIC = [
     "export_adapter",
     "from_pretrained",
     "import_adapter",
+    "merge",
     "open",
     "push",
 ]
