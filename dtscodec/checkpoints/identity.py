@@ -13,6 +13,9 @@ from dtscodec.errors import BaseMismatchError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.remote.hub_place import HubPlace
 
+MADE_BY, MADE_OF = "dtscodec_merge", "dtscodec_merge_of"
+"""Keys of a merged base's metadata: method with options, and names of the fine-tunes in JSON (spec section 14)."""
+
 Signature = tuple[int | str, ...]
 KnownLeaf = tuple[Signature | None, bytes]
 """A leaf, and the signature of the content that it was taken of."""
@@ -90,6 +93,11 @@ class Base:
         """The repository and commit that it is the model of, if it came from the Hub's and lies at its top."""
         directory: object = self.checkpoint.directory
         return directory if isinstance(directory, HubPlace) and not directory.path else None
+
+    @property
+    def made_by(self) -> str | None:
+        """The method and options that it was merged by, if it was."""
+        return self.checkpoint.metadata.get(MADE_BY)
 
     @property
     def location(self) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dtscodec.cli import arguments, merge_options, show
 from dtscodec.cli.encode import task_name
 from dtscodec.cli.progress import progress_bar
+from dtscodec.cli.total import total_bytes
 
 if TYPE_CHECKING:
     from dtscodec.merging.merge import MergeReport
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
     from dtscodec.merging.merger import reads
 
     method = merge_options.method_of(options.method, options)
-    with progress_bar("merge", reads(method) * _total(options.fine_tunes)) as progress:
+    with progress_bar("merge", reads(method) * total_bytes(options.fine_tunes)) as progress:
         report = merge(
             options.fine_tunes,
             options.output,
@@ -70,17 +71,6 @@ def run(options: argparse.Namespace) -> None:
         show.facts(facts(report, names))
         return
     show.lines(f"{describe(report, names)}, {report.seconds:.1f} s: {options.output}")
-
-
-def _total(fine_tunes: Sequence[str]) -> int:
-    """Bytes of all fine-tunes, for the bar."""
-    from dtscodec.checkpoints.checkpoint import open_checkpoint
-
-    total = 0
-    for path in fine_tunes:
-        with open_checkpoint(path) as checkpoint:
-            total += sum(spec.nbytes for spec in checkpoint.specs.values())
-    return total
 
 
 def facts(report: "MergeReport", names: Sequence[str]) -> dict[str, Any]:

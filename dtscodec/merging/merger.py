@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
-from dtscodec.checkpoints.identity import Base
+from dtscodec.checkpoints.identity import MADE_BY, Base
 from dtscodec.checkpoints.torch_dtypes import Bytes, tensor_bytes
 from dtscodec.codec.delta import convert
 from dtscodec.codec.device import usable_device
@@ -28,9 +28,6 @@ from dtscodec.merging.search import Search, golden_section
 from dtscodec.merging.sizes import Distances, Sizes
 from dtscodec.remote.fetched import fetched_for
 from dtscodec.remote.place import work_folder
-
-RECORD = "dtscodec_merge"
-"""Key of a merged checkpoint's metadata that says how it was made."""
 
 FineTune: TypeAlias = "Source | Checkpoint"
 GramSource: TypeAlias = "Source | Grams"
@@ -191,7 +188,7 @@ class Merger:
     @property
     def metadata(self) -> dict[str, str]:
         """The first fine-tune's, and how the result was made."""
-        return {**self.tasks.fine_tunes[0].metadata, RECORD: self.text}
+        return {**self.tasks.fine_tunes[0].metadata, MADE_BY: self.text}
 
     def inputs(self, out: Path) -> Iterator[Path]:
         """Files that are read, and must not be replaced."""
@@ -200,7 +197,7 @@ class Merger:
 
     def distances(self) -> tuple[Distances, ...]:
         """How far each fine-tune is from candidate bases; all tensors have been read."""
-        return tuple(self._sizes.distances())
+        return self._sizes.distances()
 
     def without_inputs(self) -> tuple[str, ...]:
         """Matrices for which the SVD stands in, since nothing is known of their inputs."""

@@ -56,7 +56,7 @@ class Sizes:
                 difference = wide if other is None else wide - other
                 self._squares[task, at] += difference.square().sum()
 
-    def distances(self) -> list[Distances]:
+    def distances(self) -> tuple[Distances, ...]:
         """Of each fine-tune."""
         norms = self._squares.sqrt().tolist()
-        return [Distances(merged, mean, task if self._has_base else None) for merged, mean, task in norms]
+        return tuple(Distances(merged, mean, task if self._has_base else None) for merged, mean, task in norms)
