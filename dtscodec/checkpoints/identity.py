@@ -15,6 +15,8 @@ from dtscodec.remote.hub_place import HubPlace
 
 MADE_BY, MADE_OF = "dtscodec_merge", "dtscodec_merge_of"
 """Keys of a merged base's metadata: method with options, and names of the fine-tunes in JSON (spec section 14)."""
+MAX_MADE_BY = 500
+"""Characters that a pack repeats of it: a checkpoint from elsewhere may hold anything."""
 
 Signature = tuple[int | str, ...]
 KnownLeaf = tuple[Signature | None, bytes]
@@ -96,8 +98,9 @@ class Base:
 
     @property
     def made_by(self) -> str | None:
-        """The method and options that it was merged by, if it was."""
-        return self.checkpoint.metadata.get(MADE_BY)
+        """The method and options that it was merged by, if it was and says so in a line."""
+        text = self.checkpoint.metadata.get(MADE_BY, "")
+        return text if 0 < len(text) <= MAX_MADE_BY and text.isprintable() else None
 
     @property
     def location(self) -> str:

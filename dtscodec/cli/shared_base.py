@@ -68,9 +68,14 @@ class SharedBase:
         resumes : bool
             Whether an earlier run was cut off while it encoded: then the base must stay as it is.
         """
+        from dtscodec.codec.folder_index import read_folder
         from dtscodec.merging.shared_base import BASE_NAME, distances_from, figures_of, is_made_by
 
         path, names, options = directory / BASE_NAME, list(fine_tunes), self._options
+        folder = read_folder(directory)
+        if others := sorted(folder.packs.keys() - fine_tunes.keys()) if folder else []:
+            detail = f"expected no packs of another base, got {others[0]!r}; merge all its tasks, or choose another -o"
+            raise OutputError(f"{directory}: {detail}")
         if resumes and is_made_by(path, self._method, names):
             distances = distances_from(path, fine_tunes, options.pretrained, options.raw)
         else:

@@ -184,6 +184,12 @@ def test_what_exists_is_replaced_with_force_only(three: Cli) -> None:
     three(*command, "--force")
 
 
+def test_packs_of_another_base_in_the_directory_keep_it(three: Cli) -> None:
+    three("encode", "--merge", "average", *TASKS, "-o", "dir", *CODED)
+    line = "dir: expected no packs of another base, got 'news'; merge all its tasks, or choose another -o"
+    assert three.fails("encode", "--merge", "average", "movie", "tweets", "-o", "dir", *CODED, "--force") == line
+
+
 @pytest.mark.parametrize(
     "more",
     [
