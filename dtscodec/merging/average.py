@@ -1,10 +1,12 @@
 """The average of fine-tunes: the base that is nearest to all of them, and needs no pre-trained model."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
+
+from dtscodec.merging.matrices import sum_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,18 +16,11 @@ class Average:
     name: ClassVar[str] = "average"
 
 
-def mean_of(values: Iterable[Tensor]) -> Tensor:
+def mean_of(tensors: Sequence[Tensor]) -> Tensor:
     """The mean of tensors of one shape: float64.
 
     >>> import torch
     >>> mean_of([torch.tensor([1.0, 2.0]), torch.tensor([2.0, 4.0])]).tolist()
     [1.5, 3.0]
     """
-    total: Tensor | None = None
-    count = 0
-    for value in values:
-        total = value.double().clone() if total is None else total.add_(value)
-        count += 1
-    if total is None:
-        raise ValueError("expected tensors, got none")
-    return total / count
+    return sum_of(tensors) / len(tensors)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from dtscodec.codec.cache_sized import cache_sized
 from dtscodec.codec.pieces import SMALLEST_MATRIX
 from dtscodec.errors import MergeError
 
@@ -102,10 +103,33 @@ def fuse_by_matrix(moves: "Moves", fuse: FuseMatrices) -> Tensor:
 
 def sum_moves(moves: "Moves") -> Tensor:
     """The sum of the tasks' moves, added in float64: float32."""
-    total = moves.deltas[0].double()
-    for delta in moves.deltas[1:]:
-        total += delta
-    return total.float()
+    return in_pieces(moves.deltas, torch.float32, sum_of)
+
+
+def sum_of(tensors: Sequence[Tensor]) -> Tensor:
+    """The sum of tensors of one shape: float64."""
+    total = tensors[0].to(torch.float64, copy=True)
+    for tensor in tensors[1:]:
+        total += tensor
+    return total
+
+
+def in_pieces(tensors: Sequence[Tensor], dtype: torch.dtype, function: Callable[[list[Tensor]], Tensor]) -> Tensor:
+    """What a function of single elements makes of tensors of one shape, taken in pieces that caches hold.
+
+    Parameters
+    ----------
+    tensors : sequence of tensors
+    dtype : torch.dtype
+        Of the result; the pieces are converted by `copy_`.
+    function : callable
+        Pieces of the tensors -> a piece of the result.
+    """
+    flat = [tensor.reshape(-1) for tensor in tensors]
+    result = torch.empty(flat[0].shape, dtype=dtype, device=flat[0].device)
+    for part in cache_sized(len(result)):
+        result[part] = function([tensor[part] for tensor in flat])
+    return result.reshape(tensors[0].shape)
 
 
 def mean_move(moves: "Moves") -> Tensor:

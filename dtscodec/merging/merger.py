@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.identity import MADE_BY, Base
-from dtscodec.checkpoints.torch_dtypes import Bytes, tensor_bytes
+from dtscodec.checkpoints.torch_dtypes import Bytes, tensor_bytes, torch_dtype
 from dtscodec.codec.delta import convert
 from dtscodec.codec.device import usable_device
 from dtscodec.codec.grams import Grams
@@ -22,7 +22,7 @@ from dtscodec.merging.esm import Esm, layer_factors
 from dtscodec.merging.fusing import Fuse, TaskMethod, Told
 from dtscodec.merging.inputs import Moves, Tasks
 from dtscodec.merging.kept import Kept, kept_in
-from dtscodec.merging.matrices import matrix_shape
+from dtscodec.merging.matrices import in_pieces, matrix_shape
 from dtscodec.merging.methods import Method, describe, make_method
 from dtscodec.merging.search import Search, golden_section
 from dtscodec.merging.sizes import Distances, Sizes
@@ -133,7 +133,7 @@ class Merger:
             return self.tasks.first(name).data
         if self.tasks.base is None or name in self.tasks.averaged:
             values = list(self.tasks.values(name))
-            merged = convert(mean_of(values), self.tasks.specs[name].dtype)
+            merged = self._mean(name, values)
             if self.tasks.base is None:
                 self._sizes.add(values, merged)
             return tensor_bytes(merged)
@@ -143,20 +143,20 @@ class Merger:
         moves = self._moves(name)
         start = self.tasks.base_values(name)
         if isinstance(self.method, Average):
-            merged = convert(mean_of(self.tasks.values(name)), self.tasks.specs[name].dtype)
+            merged = self._mean(name, list(self.tasks.values(name)))
         else:
             move = self._merged_move(moves) if self._factors is None else self._known_move(name)
             merged = self._moved(name, start, move, self.method.alpha)
-        self._sizes.add(moves.deltas, merged.double() - start.double())
+        exact = in_pieces([merged, start], torch.float64, lambda pair: pair[0].double() - pair[1].double())
+        self._sizes.add(moves.deltas, exact)
         return merged
 
     def weights(self, name: str, alpha: float) -> Tensor:
         """A tensor of the result, with another alpha; all merged moves are known."""
-        dtype = self.tasks.specs[name].dtype
         if name in self.tasks.copied:
             return self.tasks.first(name).tensor()
         if name in self.tasks.averaged:
-            return convert(mean_of(self.tasks.values(name)), dtype)
+            return self._mean(name, list(self.tasks.values(name)))
         return self._moved(name, self.tasks.base_values(name), self._known_move(name), alpha)
 
     def _known_move(self, name: str) -> Tensor:
@@ -164,8 +164,17 @@ class Merger:
 
     def _moved(self, name: str, start: Tensor, move: Tensor, alpha: float) -> Tensor:
         """The base's tensor with a move, in the result's dtype."""
-        wide = start.to(torch.float64 if start.dtype == torch.float64 else torch.float32)
-        return convert(torch.add(wide, move, alpha=alpha), self.tasks.specs[name].dtype)
+        dtype = self.tasks.specs[name].dtype
+        wide = torch.float64 if start.dtype == torch.float64 else torch.float32
+
+        def add(pair: list[Tensor]) -> Tensor:
+            return convert(torch.add(pair[0].to(wide), pair[1], alpha=alpha), dtype)
+
+        return in_pieces([start, move], torch_dtype(dtype), add)
+
+    def _mean(self, name: str, values: list[Tensor]) -> Tensor:
+        dtype = self.tasks.specs[name].dtype
+        return in_pieces(values, torch_dtype(dtype), lambda pieces: convert(mean_of(pieces), dtype))
 
     def _moves(self, name: str) -> Moves:
         return self.tasks.moves(name, edges=not isinstance(self.method, Average) and self.method.edges)

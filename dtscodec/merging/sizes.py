@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dtscodec.codec.cache_sized import cache_sized
 from dtscodec.merging.average import mean_of
 
 
@@ -49,12 +50,16 @@ class Sizes:
         merged : tensor
             The merged one in the same terms.
         """
+        flat = [point.reshape(-1) for point in points]
+        other = merged.reshape(-1)
+        for part in cache_sized(len(other)):
+            self._add([point[part].double() for point in flat], other[part].double())
+
+    def _add(self, points: list[Tensor], merged: Tensor) -> None:
         mean = mean_of(points)
         for task, point in enumerate(points):
-            wide = point.double()
-            for at, other in enumerate((merged, mean, None)):
-                difference = wide if other is None else wide - other
-                self._squares[task, at] += difference.square().sum()
+            for at, difference in enumerate((point - merged, point - mean, point)):
+                self._squares[task, at] += torch.dot(difference, difference)
 
     def distances(self) -> tuple[Distances, ...]:
         """Of each fine-tune."""

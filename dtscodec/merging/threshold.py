@@ -7,11 +7,11 @@ finds the bin that the k-th is in; the second one counts the lower 15 of what li
 import torch
 from torch import Tensor
 
-from dtscodec.codec.cache_sized import cache_sized
-
 LOW_BITS = 15
 HIGH, LOW = 1 << 16, 1 << LOW_BITS
 """Bins of the two passes."""
+AT_ONCE = 2**20
+"""Numbers that are counted at a time: many more than bins."""
 
 
 class Threshold:
@@ -44,8 +44,8 @@ class Threshold:
     def add(self, values: Tensor) -> None:
         """Count some numbers: float32, finite, of any shape."""
         flat = values.reshape(-1)
-        for part in cache_sized(len(flat)):
-            bits = flat[part].abs().view(torch.int32)
+        for begin in range(0, len(flat), AT_ONCE):
+            bits = flat[begin : begin + AT_ONCE].abs().view(torch.int32)
             if self._bin is None:
                 self._counts += torch.bincount(bits >> LOW_BITS, minlength=HIGH)
             else:

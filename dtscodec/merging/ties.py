@@ -10,6 +10,7 @@ from torch import Tensor
 from dtscodec.merging.checks import check_number, check_share, check_word
 from dtscodec.merging.fusing import Fuse, Told
 from dtscodec.merging.inputs import Moves, Tasks
+from dtscodec.merging.matrices import in_pieces, sum_of
 from dtscodec.merging.threshold import Threshold
 
 Combine = Literal["mean", "sum"]
@@ -50,12 +51,16 @@ class Ties:
         thresholds = [0.0] * len(tasks) if self.keep == 1 else _thresholds(tasks, self.keep, told)
         majority = 0
         for name in tasks.moved:
-            majority += int(sum_signs(trimmed(tasks.moves(name).deltas, thresholds)).sum())
+            signs = in_pieces(
+                tasks.moves(name).deltas, torch.int8, lambda pieces: sum_of(trimmed(pieces, thresholds)).sign()
+            )
+            majority += int(signs.sum())
             told(_nbytes(tasks, name))
         sign = (majority > 0) - (majority < 0)
 
         def fuse(moves: Moves) -> Tensor:
-            return merge_agreeing(trimmed(moves.deltas, thresholds), sign, self.combine)
+            merge = lambda pieces: merge_agreeing(trimmed(pieces, thresholds), sign, self.combine)  # noqa: E731
+            return in_pieces(moves.deltas, torch.float32, merge)
 
         return fuse
 
@@ -87,14 +92,6 @@ def trimmed(deltas: Sequence[Tensor], thresholds: Sequence[float]) -> list[Tenso
     return [torch.where(delta.abs() < threshold, 0, delta) for delta, threshold in pairs]
 
 
-def sum_signs(deltas: Sequence[Tensor]) -> Tensor:
-    """The sign of the sum of moves, 0 where it is zero: float64."""
-    total = deltas[0].double()
-    for delta in deltas[1:]:
-        total += delta
-    return total.sign()
-
-
 def merge_agreeing(deltas: Sequence[Tensor], majority: int, combine: Combine) -> Tensor:
     """Mean or sum, for each weight, of the moves with the sign of their sum; where it has none, with another sign.
 
@@ -109,7 +106,7 @@ def merge_agreeing(deltas: Sequence[Tensor], majority: int, combine: Combine) ->
     >>> merge_agreeing([torch.tensor([3.0, 1.0]), torch.tensor([-1.0, -1.0]), torch.tensor([1.0, 0.0])], 1, "mean")
     tensor([2., 1.])
     """
-    signs = sum_signs(deltas)
+    signs = sum_of(deltas).sign()
     signs[signs == 0] = majority
     total, count = torch.zeros_like(signs), torch.zeros_like(signs)
     for delta in deltas:
