@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dtscodec.interop.from_adapter import import_adapter as import_adapter
     from dtscodec.interop.to_adapter import export_adapter as export_adapter
     from dtscodec.merging.fuse import fuse as fuse
+    from dtscodec.merging.merge import merge as merge
     from dtscodec.runtime.apply import apply_ as apply_
     from dtscodec.runtime.attach import attach as attach
     from dtscodec.runtime.pretrained import from_pretrained as from_pretrained
@@ -55,6 +56,7 @@ __all__ = [
     "from_pretrained",
     "fuse",
     "import_adapter",
+    "merge",
     "open",
     "push",
 ]
@@ -79,6 +81,7 @@ _HOMES = {
     "export_adapter": "dtscodec.interop.to_adapter",
     "from_pretrained": "dtscodec.runtime.pretrained",
     "fuse": "dtscodec.merging.fuse",
+    "merge": "dtscodec.merging.merge",
     "push": "dtscodec.hub.push",
     "import_adapter": "dtscodec.interop.from_adapter",
 }

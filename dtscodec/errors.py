@@ -103,6 +103,10 @@ class EncodeError(DtsError, ValueError):
     """The input cannot be encoded as asked."""
 
 
+class MergeError(DtsError, ValueError):
+    """The fine-tunes cannot be merged as asked."""
+
+
 class OutputError(DtsError, OSError):
     """The output cannot be written, or exists already."""
 

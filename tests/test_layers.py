@@ -117,6 +117,7 @@ PUBLIC = [
     "from_pretrained",
     "fuse",
     "import_adapter",
+    "merge",
     "open",
     "push",
 ]

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 from dtscodec.checkpoints.mapping import MappingCheckpoint
+from dtscodec.checkpoints.packed import PackedCheckpoint, is_pack
 from dtscodec.checkpoints.safetensors_files import SafetensorsCheckpoint
 from dtscodec.checkpoints.sharded import ShardedCheckpoint
 from dtscodec.checkpoints.torch_dtypes import Bytes
@@ -106,10 +107,10 @@ def open_checkpoint(source: Source, fetched: Path | None = None, whole: bool = F
     Parameters
     ----------
     source : path or mapping
-        A `.safetensors` file; a `.bin`, `.pt` or `.pth` file of `torch.save`; an index (`*.index.json`); a model
-        directory; or tensors in memory. Files of other names are told by their first bytes. `hf://user/repo[@revision]`
-        is a repository of the Hub, and names with a scheme that fsspec knows, such as `s3://bucket/model`, are those of
-        safetensors files in remote storage.
+        A `.safetensors` file, plain or a pack that needs no base; a `.bin`, `.pt` or `.pth` file of `torch.save`; an
+        index (`*.index.json`); a model directory; or tensors in memory. Files of other names are told by their first
+        bytes. `hf://user/repo[@revision]` is a repository of the Hub, and names with a scheme that fsspec knows, as
+        `s3://bucket/model`, are those of safetensors files in remote storage.
     fetched : Path, optional
         A folder where what is fetched of remote files is kept (`fetched_for`); without it each read transfers anew.
     whole : bool
@@ -154,7 +155,8 @@ def _open_file(path: Path, is_directory: bool, fetched: Path | None, whole: bool
 
 def _open_shard(path: Path, is_directory: bool = False, fetched: Path | None = None, whole: bool = False) -> Checkpoint:
     if not _is_torch(path):
-        return SafetensorsCheckpoint(path, is_directory, fetched, whole)
+        plain = SafetensorsCheckpoint(path, is_directory, fetched, whole)
+        return PackedCheckpoint(plain.file, is_directory, fetched) if is_pack(plain.metadata) else plain
     if is_remote(path) and not isinstance(path, HubPlace):
         detail = "expected safetensors, got a file of torch's, which cannot be read by range; download or convert it"
         raise CheckpointError(f"{path}: {detail}")

@@ -14,6 +14,11 @@ from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.summary import BaseRef
 from dtscodec.remote.hub_place import HubPlace
 
+MADE_BY, MADE_OF = "dtscodec_merge", "dtscodec_merge_of"
+"""Keys of a merged base's metadata: method with options, and names of the fine-tunes in JSON (spec section 14)."""
+MAX_MADE_BY = 500
+"""Characters that a pack repeats of it: a checkpoint from elsewhere may hold anything."""
+
 Signature = tuple[int | str, ...]
 KnownLeaf = tuple[Signature | None, bytes]
 """A leaf, and the signature of the content that it was taken of."""
@@ -92,6 +97,12 @@ class Base:
         if not isinstance(directory, HubPlace) or directory.path or not is_model_of(self.checkpoint, directory):
             return BaseRef(digest.hex())
         return BaseRef(digest.hex(), directory.repo, directory.commit)
+
+    @property
+    def made_by(self) -> str | None:
+        """The method and options that it was merged by, if it was and says so in a line."""
+        text = self.checkpoint.metadata.get(MADE_BY, "")
+        return text if 0 < len(text) <= MAX_MADE_BY and text.isprintable() else None
 
     @property
     def location(self) -> str:

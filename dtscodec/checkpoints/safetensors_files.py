@@ -42,12 +42,12 @@ class SafetensorsCheckpoint:
         self.weight_files = frozenset({path.name})
         self.aliases: Mapping[str, str] = {}
         self.fetched = fetched
-        self._file = _open(path, fetched, whole)
+        self.file = _open(path, fetched, whole)
         try:
-            with self._file.opened() as stream:
+            with self.file.opened() as stream:
                 header = read_header(stream, self.location)
         except BaseException:
-            self._file.close()
+            self.file.close()
             raise
         self.metadata: Mapping[str, str] = header.metadata
         self.specs = {name: header.tensors[name].spec for name in sorted(header.tensors)}
@@ -55,19 +55,19 @@ class SafetensorsCheckpoint:
 
     def read(self, name: str) -> Bytes:
         """The bytes of a tensor, in a fresh buffer: uint8 [nbytes]."""
-        return self._file.read(self._offsets[name], self.specs[name].nbytes)
+        return self.file.read(self._offsets[name], self.specs[name].nbytes)
 
     def prefetch(self, name: str) -> None:
         """Begin to read a tensor in the background."""
-        self._file.prefetch(self._offsets[name], self.specs[name].nbytes)
+        self.file.prefetch(self._offsets[name], self.specs[name].nbytes)
 
     def signature(self, name: str) -> tuple[int | str, ...] | None:
         """Identity of the file's content now, and the name."""
-        return (*self._file.signature(), name)
+        return (*self.file.signature(), name)
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self.file.close()
 
     def __enter__(self) -> "SafetensorsCheckpoint":
         return self

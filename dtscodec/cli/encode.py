@@ -3,12 +3,12 @@
 import argparse
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtscodec.cli import arguments, show
+from dtscodec.cli import arguments, shared_base, show
 from dtscodec.cli.progress import progress_bar
 from dtscodec.errors import BackendError, CheckpointError, EncodeError, OtherEncodeError, OutputError
 from dtscodec.remote.failures import write_errors
@@ -26,6 +26,8 @@ _GENERIC = re.compile(r"(model|pytorch_model)([-.].*)?")
 EPILOG = """\
 One fine-tune gives ./NAME.dts.safetensors, or the file that -o names. Several, or a directory after -o, give
 DIR/packs/NAME.safetensors and DIR/dtscodec.json. NAME is the file's or directory's, or what NAME=PATH says.
+
+With --merge METHOD all are fine-tunes: their merged base becomes DIR/base.safetensors, which decode finds.
 
 Finished tensors are kept in OUT.part (DIR/dtscodec.part) until all is done: if it is cut off, the same command
 goes on from there.
@@ -102,6 +104,7 @@ def add_to(commands: "arguments.Subparsers") -> None:
     )
     parser.add_argument("--no-files", action="store_true", help="leave out configuration and tokenizer files")
     arguments.add_force(parser)
+    shared_base.add_to(parser)
     parser.set_defaults(run=run, parser=parser)
 
 
@@ -110,14 +113,21 @@ def run(options: argparse.Namespace) -> None:
     from dtscodec.codec.folder import open_folder
     from dtscodec.remote.upload import check_new
 
-    fine_tunes = _named(options.fine_tunes)
+    shared = shared_base.of(options)
+    fine_tunes = _named([options.base, *options.fine_tunes] if shared else options.fine_tunes)
     directory = _directory(options.output, len(fine_tunes))
     outputs = _outputs(list(fine_tunes), options.output, directory)
     part = _part(directory or next(iter(outputs.values())), is_directory=directory is not None)
     for out in () if part.exists() else outputs.values():
         check_new(out, options.force)
-    with open_folder(directory) if directory else nullcontext(), _resumable(part, options.no_resume) as journal:
-        _encode_all(options, fine_tunes, outputs, directory, journal)
+    with (
+        open_folder(directory) if directory else nullcontext(),
+        shared.undone_without(part) if shared else nullcontext(),
+        _resumable(part, options.no_resume) as journal,
+    ):
+        if shared and directory:
+            options.base = shared.make(directory, fine_tunes, resumes=len(journal) > 0)
+        _encode_all(options, fine_tunes, outputs, directory, journal, shared.figures if shared else {})
 
 
 def _part(out: Path, is_directory: bool) -> Path:
@@ -156,6 +166,7 @@ def _encode_all(
     outputs: dict[str, Path],
     directory: Path | None,
     journal: "Journal",
+    figures: Mapping[str, Mapping[str, float]],
 ) -> None:
     from dtscodec import Base
     from dtscodec.codec.folder import list_pack
@@ -171,7 +182,8 @@ def _encode_all(
         for name, path in fine_tunes.items():
             report = _encode_one(base, name, path, outputs[name], config, options.force, executor, journal)
             if directory:
-                list_pack(directory, name, report.path, report.pack_bytes, report.pack_id, options.base)
+                about = figures.get(name, {})
+                list_pack(directory, name, report.path, report.pack_bytes, report.pack_id, options.base, about)
 
 
 def _workers(options: argparse.Namespace) -> "AbstractContextManager[Executor | None]":

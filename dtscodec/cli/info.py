@@ -1,10 +1,11 @@
-"""``dtscodec info``: what a pack holds. Imports no torch."""
+"""``dtscodec info``: what a pack, or a directory of packs, holds. Imports no torch."""
 
 import argparse
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtscodec.cli import arguments, show
+from dtscodec.cli import arguments, info_folder, show
 
 if TYPE_CHECKING:
     from dtscodec.codec.inventory import TensorSize
@@ -14,9 +15,11 @@ if TYPE_CHECKING:
 def add_to(commands: "arguments.Subparsers") -> None:
     """Add the command."""
     parser = commands.add_parser(
-        "info", help="show what a pack holds", description="Show what a pack holds, and where its bytes go."
+        "info",
+        help="show what a pack holds",
+        description="Show what a pack holds, and where its bytes go; of a directory its tasks and their base.",
     )
-    parser.add_argument("pack", metavar="PACK")
+    parser.add_argument("pack", metavar="PACK_OR_DIR")
     parser.add_argument("--tensors", action="store_true", help="list every tensor")
     arguments.add_json(parser)
     parser.set_defaults(run=run)
@@ -27,6 +30,9 @@ def run(options: argparse.Namespace) -> None:
     from dtscodec.codec.inventory import tensor_sizes
     from dtscodec.codec.pack import Pack
 
+    if folder := info_folder.folder_at(options.pack):
+        info_folder.show_folder(Path(options.pack), folder, options.json)
+        return
     with Pack(options.pack) as pack:
         tensors = tensor_sizes(pack)
         facts = describe(pack, tensors)

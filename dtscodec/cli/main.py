@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from dtscodec import __version__
-from dtscodec.cli import compare, decode, encode, export, fuse, import_, info, push, report, show, verify
+from dtscodec.cli import compare, decode, encode, export, fuse, import_, info, merge, push, report, show, verify
 from dtscodec.errors import DtsError
 from dtscodec.remote import hub_client
 
-COMMANDS = (encode, decode, info, verify, compare, report, export, import_, fuse, push)
+COMMANDS = (encode, decode, info, verify, compare, merge, fuse, report, export, import_, push)
 
 EPILOG = """\
 examples:
@@ -22,6 +22,7 @@ examples:
   dtscodec decode finetune.dts.safetensors --base base/ -o restored/
   dtscodec info finetune.dts.safetensors --tensors
   dtscodec compare finetune.dts.safetensors finetune/ --base base/
+  dtscodec merge average finetune/ other/ -o merged/
   dtscodec report finetune.dts.safetensors -o report.html
   dtscodec push packs/ me/packs                   then: dtscodec decode hf://me/packs/finetune -o restored/
   dtscodec import lora/ --base base/              write ./lora.dts.safetensors

@@ -195,7 +195,8 @@ class _Encoder:
         self._leaves: dict[str, bytes] = {}
         self._settled: dict[str, EncodedTensor] = {}
         self._files = self._collect_files()
-        self._summary = Summary(task=task, encoder=f"dtscodec {__version__} {config.describe()}", tensors=0)
+        encoder = f"dtscodec {__version__} {config.describe()}" + (f"; base: {base.made_by}" if base.made_by else "")
+        self._summary = Summary(task=task, encoder=encoder, tensors=0)
 
     def begin(self) -> dict[str, Any] | None:
         """Begin, or go on with what the journal holds; what there is to report if it holds all."""

@@ -1,9 +1,10 @@
 """A directory of packs: `packs/<task>.safetensors`, and `dtscodec.json`, which lists them (spec section 14)."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from dtscodec.codec.folder_index import Folder, ListedPack, read_folder, write_folder
 from dtscodec.codec.pack import Pack
@@ -92,10 +93,18 @@ def open_folder(directory: Path) -> Iterator[None]:
                 path.rmdir()
 
 
-def list_pack(directory: Path, task: str, path: Path, size: int, pack_id: str, base: str | os.PathLike[str]) -> None:
+def list_pack(
+    directory: Path,
+    task: str,
+    path: Path,
+    size: int,
+    pack_id: str,
+    base: str | os.PathLike[str],
+    figures: Mapping[str, float] = MappingProxyType({}),
+) -> None:
     """Enter a pack into the index of a directory, and the base, if it lies within."""
     folder = read_folder(directory) or Folder({})
-    listed = ListedPack(path.relative_to(directory).as_posix(), size, pack_id)
+    listed = ListedPack(path.relative_to(directory).as_posix(), size, pack_id, dict(figures))
     write_folder(directory, Folder(folder.packs | {task: listed}, _within(directory, as_place(base)) or folder.base))
 
 

@@ -17,6 +17,13 @@ from dtscodec.remote.upload import new_file
 
 INDEX_NAME = "dtscodec.json"
 
+DISTANCES = {
+    "distance_to_base": "the base",
+    "distance_to_average": "the average",
+    "distance_to_pretrained": "the pre-trained base",
+}
+"""Figures that tell of the size of difference vectors from candidate bases (spec section 14)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ListedPack:

@@ -159,10 +159,7 @@ class Spectrum:
     def of(cls, moved: Moved, config: EncodeConfig, demand: Demand) -> "Spectrum":
         """The spectrum of what moved."""
         recipe = config.effective_recipe
-        seen = moved.values if moved.metric is None else moved.metric.matrix(moved.values)
-        singular = singular_values(seen, *demand.of(moved.values.shape), config.device)
-        if moved.metric is not None:  # Energies of all matrices are to be of one unit.
-            singular *= (square(moved.values) / max(square(seen), 1e-300)) ** 0.5
+        singular = singular_values(moved.values, *demand.of(moved.values.shape), config.device)
         squares = singular.square() if moved.noise is None else signal_energies(singular, moved.noise)
         energies = squares[squares > 0].numpy()[:MAX_COMPONENTS]
         rows, columns = moved.values.shape

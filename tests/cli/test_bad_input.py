@@ -209,7 +209,8 @@ def test_a_checkpoint_is_no_pack(cli: Cli) -> None:
 
 
 def test_a_pack_is_no_checkpoint_of_the_bases_kind(cli: Cli) -> None:
-    assert cli.fails("encode", "base", PACK, "-o", "out").startswith("base-tensor: ")
+    line = f"{PACK}: expected a checkpoint, got a pack whose 'decoder.weight' is not whole; decode it first"
+    assert cli.fails("encode", "base", PACK, "-o", "out") == line
 
 
 @pytest.mark.parametrize("command", READING, ids=" ".join)

@@ -101,6 +101,24 @@ def test_columns_quantized_by_vector_keep_unit_norm_and_by_matrix_do_not() -> No
     assert (by_matrix.norm(dim=1) - 1).abs().max() > 1e-3
 
 
+def test_by_vector_flipping_a_pair_of_singular_vectors_changes_nothing_by_matrix_it_may() -> None:
+    u, v = torch.randn(2, 6, 50, generator=torch.Generator().manual_seed(0))
+    flips = torch.tensor([1.0, -1.0, 1.0, 1.0, -1.0, 1.0])[:, None]
+
+    def product(u: torch.Tensor, v: torch.Tensor, by_vector: bool) -> torch.Tensor:
+        left, right = (_coded(x, by_vector) for x in (u, v))
+        return left.T @ right
+
+    assert torch.allclose(product(u, v, True), product(flips * u, flips * v, True), atol=1e-6)
+    assert not torch.allclose(product(u, v, False), product(flips * u, flips * v, False), atol=1e-3)
+
+
+def _coded(vectors: torch.Tensor, by_vector: bool) -> torch.Tensor:
+    rows = vectors if by_vector else vectors.reshape(1, -1)
+    codes, levels = four_groups(rows)
+    return torch.gather(levels, 1, codes.long()).reshape(vectors.shape)
+
+
 def test_gaussian_elements_keep_a_cosine_of_about_0_9275() -> None:
     values = np.random.default_rng(0).standard_normal(200_000).astype(np.float32)
     cosine = values @ quantized(values) / np.linalg.norm(values) / np.linalg.norm(quantized(values))

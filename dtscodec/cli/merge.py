@@ -1,0 +1,108 @@
+"""``dtscodec merge``: fine-tunes -> one checkpoint."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from dtscodec.cli import arguments, merge_options, show
+from dtscodec.cli.encode import task_name
+from dtscodec.cli.progress import progress_bar
+from dtscodec.cli.total import total_bytes
+
+if TYPE_CHECKING:
+    from dtscodec.merging.merge import MergeReport
+
+_NAMED = 6
+"""Tensors and tasks that a line names at most."""
+
+
+def add_to(commands: "arguments.Subparsers") -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "merge",
+        help="merge fine-tunes into one checkpoint",
+        description="Merge fine-tunes of one architecture into one plain checkpoint.",
+        epilog="Tensors of different shapes (heads) are left out, those of integers are the first fine-tune's. For "
+        "packs against such a base see encode --merge.",
+    )
+    parser.add_argument(
+        "method", metavar="METHOD", choices=merge_options.METHODS, help=", ".join(merge_options.METHODS)
+    )
+    parser.add_argument("fine_tunes", metavar="FT", nargs="+", help="a fine-tune: file, index or directory")
+    parser.add_argument("--base", help="what they are fine-tunes of; every method but average needs it")
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the checkpoint to write")
+    parser.add_argument(
+        "--raw", metavar="GLOB", action="append", default=[], help="tensors to leave out as well; repeatable"
+    )
+    parser.add_argument("--device", default="cpu", help="where matrices are decomposed, such as cuda (default: cpu)")
+    parser.add_argument(
+        "--shard-size", type=arguments.byte_count, metavar="SIZE", default="5GB", help="largest file (default: 5GB)"
+    )
+    parser.add_argument("--no-files", action="store_true", help="write weights only")
+    arguments.add_json(parser)
+    arguments.add_force(parser)
+    merge_options.add_to(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    from dtscodec.merging.merge import merge
+    from dtscodec.merging.merger import reads
+
+    method = merge_options.method_of(options.method, options)
+    with progress_bar("merge", reads(method) * total_bytes(options.fine_tunes)) as progress:
+        report = merge(
+            options.fine_tunes,
+            options.output,
+            method,
+            options.base,
+            raw=options.raw,
+            grams=options.grams,
+            files=not options.no_files,
+            shard_bytes=options.shard_size,
+            force=options.force,
+            device=options.device,
+            progress=progress,
+        )
+    names = [task_name(path) for path in options.fine_tunes]
+    if options.json:
+        show.facts(facts(report, names))
+        return
+    show.lines(f"{describe(report, names)}, {report.seconds:.1f} s: {options.output}")
+
+
+def facts(report: "MergeReport", names: Sequence[str]) -> dict[str, Any]:
+    """What was done, as JSON holds it."""
+    distances = [
+        {"fine_tune": name, **asdict(found), "ratio": found.ratio}
+        for name, found in zip(names, report.distances, strict=True)
+    ]
+    return {**asdict(report), "path": str(report.path), "distances": distances}
+
+
+def describe(report: "MergeReport", names: Sequence[str]) -> str:
+    """What was done, in one line."""
+    counts = {"merged": report.merged, "averaged, since the base lacks them": report.averaged, "copied": report.copied}
+    if report.method == "average":
+        counts = {"averaged": report.merged + report.averaged, "copied": report.copied}
+    parts = [f"{len(found)} {what}" for what, found in counts.items() if found]
+    if report.left_out:
+        parts.append(f"left out: {_listed(sorted(report.left_out))}")
+    if report.without_inputs:
+        parts.append(f"SVD for {len(report.without_inputs)} matrices of whose inputs nothing is known")
+    ratios = [
+        f"{name} {found.ratio:.2f}"
+        for name, found in zip(names, report.distances, strict=True)
+        if found.ratio is not None
+    ]
+    if ratios:
+        parts.append(f"difference vectors by task vectors: {_listed(ratios)}")
+    tensors = f"{report.method} of {len(names)} fine-tunes: {show.size(report.size)}, tensors "
+    return tensors + "; ".join(parts)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

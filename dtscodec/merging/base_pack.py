@@ -1,0 +1,65 @@
+"""A base as a pack of exact tensors: the same tensors in fewer bytes, and the same content digest (spec section 14)."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from dtscodec import __version__
+from dtscodec.checkpoints.torch_dtypes import Bytes
+from dtscodec.codec.delta import StoredTensor
+from dtscodec.codec.pieces import raw_block
+from dtscodec.format.atomic import atomic_file
+from dtscodec.format.blocks import Tie
+from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.index import TensorEntry, utf8
+from dtscodec.format.streams import Streams
+from dtscodec.format.summary import Summary
+from dtscodec.format.writer import PackWriter
+
+
+def write_base_pack(
+    out: Path,
+    specs: Mapping[str, TensorSpec],
+    read: Callable[[str], Bytes],
+    *,
+    metadata: Mapping[str, str],
+    ties: Mapping[str, str],
+    made_by: str,
+    force: bool = False,
+    inputs: Iterable[Path] = (),
+) -> None:
+    """Write a base as a pack; `open_checkpoint` is the inverse: it reads back the same specs and bytes.
+
+    Parameters
+    ----------
+    out : Path
+        A local file.
+    specs : mapping
+        Every tensor.
+    read : callable
+        Gives the bytes of a tensor: uint8 [nbytes]. Called once for each that is no tie.
+    metadata : mapping
+        The checkpoint's own.
+    ties : mapping
+        Name -> name of the tensor of equal spec and bytes.
+    made_by : str
+        How the base was made, for the summary.
+    force : bool
+        Replace what exists.
+    inputs : iterable of Path
+        What is read meanwhile and must not be replaced.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written, or exists.
+    """
+    with atomic_file(out, force, inputs) as file, PackWriter(folder=out.parent) as writer:
+        for name in sorted(specs, key=utf8):
+            spec = specs[name]
+            if name in ties:
+                writer.add(TensorEntry(name, spec, (Tie(spec.matrix()[0], ties[name]),)), [Streams()])
+                continue
+            coded = raw_block(StoredTensor(name, spec, read(name)))
+            writer.add(TensorEntry(name, spec, (coded.block,)), [coded.streams])
+        summary = Summary(tensors=len(specs), encoder=f"dtscodec {__version__} base: {made_by}")
+        writer.write(file, summary, {}, metadata=metadata)

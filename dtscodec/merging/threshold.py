@@ -1,0 +1,74 @@
+"""The k-th smallest magnitude of a stream of numbers of any length, exactly, in two passes.
+
+Magnitudes of float32 ascend as their bits do, seen as integers. The first pass counts the upper 16 of these 31 bits and
+finds the bin that the k-th is in; the second one counts the lower 15 of what lies in there.
+"""
+
+import torch
+from torch import Tensor
+
+LOW_BITS = 15
+HIGH, LOW = 1 << 16, 1 << LOW_BITS
+"""Bins of the two passes."""
+AT_ONCE = 2**20
+"""Numbers that are counted at a time: many more than bins."""
+
+
+class Threshold:
+    """Counts, and then tells. `add` takes the stream twice, with `turn` in between.
+
+    Parameters
+    ----------
+    k : int
+        Which magnitude: 1 is the smallest.
+
+    Examples
+    --------
+    >>> found = Threshold(2)
+    >>> for part in ([3.0, -1.0], [2.0]):
+    ...     found.add(torch.tensor(part))
+    >>> found.turn()
+    >>> for part in ([3.0, -1.0], [2.0]):
+    ...     found.add(torch.tensor(part))
+    >>> found.value()
+    2.0
+    """
+
+    def __init__(self, k: int) -> None:
+        if k < 1:
+            raise ValueError(f"expected k of at least 1, got {k}")
+        self._left = k
+        self._bin: int | None = None
+        self._counts = torch.zeros(HIGH, dtype=torch.int64)
+
+    def add(self, values: Tensor) -> None:
+        """Count some numbers: float32, finite, of any shape."""
+        flat = values.reshape(-1)
+        for begin in range(0, len(flat), AT_ONCE):
+            bits = flat[begin : begin + AT_ONCE].abs().view(torch.int32)
+            if self._bin is None:
+                self._counts += torch.bincount(bits >> LOW_BITS, minlength=HIGH)
+            else:
+                inside = bits[bits >> LOW_BITS == self._bin]
+                self._counts += torch.bincount(inside & (LOW - 1), minlength=LOW)
+
+    def turn(self) -> None:
+        """The first pass is over."""
+        self._bin = self._find()
+        self._counts = torch.zeros(LOW, dtype=torch.int64)
+
+    def value(self) -> float:
+        """The magnitude; the second pass is over."""
+        if self._bin is None:
+            raise ValueError("expected two passes, got one")
+        bits = (self._bin << LOW_BITS) + self._find()
+        return float(torch.tensor(bits, dtype=torch.int32).view(torch.float32))
+
+    def _find(self) -> int:
+        """The bin that the k-th is in; what lies before is taken off k."""
+        ends = self._counts.cumsum(0)
+        if self._left > int(ends[-1]):
+            raise ValueError(f"expected at least {self._left} numbers, got {int(ends[-1])}")
+        found = int(torch.searchsorted(ends, self._left))
+        self._left -= int(ends[found] - self._counts[found])
+        return found

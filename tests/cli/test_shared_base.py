@@ -1,0 +1,214 @@
+"""``dtscodec encode --merge``: packs whose base is merged from the fine-tunes, with no pre-trained model anywhere."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import dtscodec
+from dtscodec.checkpoints.identity import Base
+from dtscodec.codec.code_tensor import code_tensor
+from dtscodec.merging.methods import METHODS
+from tests.cli.helpers import CODED, Cli, fine_tensors, load, write_model
+
+TASKS = ("movie", "tweets", "news")
+
+
+@pytest.fixture
+def three(cli: Cli, work: Path) -> Cli:
+    """Three fine-tunes, of which one has another number of classes, and no base on disk."""
+    write_model(work / "news", fine_tensors(13) | {"classifier.weight": torch.ones(5, 32)}, task="news")
+    shutil.move(work / "base", work.parent / "hidden")
+    return cli
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+
+
+def test_three_fine_tunes_in_a_directory_out(three: Cli) -> None:
+    out = three("encode", "--merge", "average", *TASKS, "-o", "dir", *CODED)
+    first = out.splitlines()[0]
+    assert first.startswith(
+        "average of 3 fine-tunes: 19.1 kB, tensors 6 averaged; 1 copied; left out: classifier.weight;"
+    )
+    assert first.endswith(" s: dir/base.safetensors")
+    assert len(out.splitlines()) == 4
+    names = sorted(path.relative_to("dir").as_posix() for path in Path("dir").rglob("*") if path.is_file())
+    packs = [f"packs/{task}.safetensors" for task in sorted(TASKS)]
+    assert names == ["base.safetensors", "dtscodec.json", *packs, "vocab.txt"]
+    base = sum(load("movie/model.safetensors")[name].nbytes for name in load("movie/model.safetensors"))
+    assert size(Path("dir")) <= 1.05 * base + sum(size(Path("dir") / pack) for pack in packs)
+    for task, seed in zip(TASKS, (11, 12, 13), strict=True):
+        line = three("decode", f"dir/packs/{task}.safetensors", "-o", f"{task}-again")
+        assert "8 tensors" in line
+        again = load(f"{task}-again/model.safetensors")
+        assert sorted(again) == sorted(fine_tensors(seed))
+        assert json.loads(Path(f"{task}-again/config.json").read_text())["task"] == task
+        assert Path(f"{task}-again/vocab.txt").read_text() == "a\nb\nc\n"
+        assert again["frozen.weight"].equal(fine_tensors(seed)["frozen.weight"])
+    assert "base checked" in three("verify", "dir/packs/movie.safetensors", "--base", "dir/base.safetensors")
+    assert three.json("compare", "dir/packs/movie.safetensors", "movie")["relative_error"] < 1
+
+
+def test_a_plain_base_has_the_same_digest(three: Cli) -> None:
+    three("encode", "--merge", "average", *TASKS, "-o", "a", *CODED)
+    three("encode", "--merge", "average", *TASKS, "-o", "b", *CODED, "--plain-base")
+    assert sorted(load("b/base.safetensors"))[0] == "decoder.weight"
+    with Base("a/base.safetensors") as one, Base("b/base.safetensors") as other:
+        assert one.digest(one.specs) == other.digest(other.specs)
+    for task in TASKS:
+        assert (Path("a") / f"packs/{task}.safetensors").read_bytes() == (
+            Path("b") / f"packs/{task}.safetensors"
+        ).read_bytes()
+    assert size(Path("a/base.safetensors")) < size(Path("b/base.safetensors"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_recorded_in_the_packs(cli: Cli, method: str) -> None:
+    cli("encode", "--merge", method, "movie", "tweets", "--base", "base", "-o", "dir", *CODED)
+    encoder = cli.json("info", "dir/packs/movie.safetensors")["encoder"]
+    assert f"; base: {method}" in encoder
+    assert cli.json("info", "dir")["base"]["made_by"] == encoder.partition("; base: ")[2]
+    if method == "ties":
+        assert encoder.endswith("; base: ties alpha=1.0 keep=0.2 combine=mean")
+
+
+def test_a_pack_made_against_a_base_from_merge_records_it_too(cli: Cli) -> None:
+    cli("merge", "task-arithmetic", "movie", "tweets", "--base", "base", "-o", "merged.safetensors", "--alpha", "0.5")
+    cli("encode", "merged.safetensors", "movie", "-o", "pack", *CODED)
+    assert cli.json("info", "pack")["encoder"].endswith("; base: task-arithmetic alpha=0.5")
+
+
+def test_info_shows_tasks_base_and_the_size_of_difference_vectors(cli: Cli) -> None:
+    cli("encode", "--merge", "ties", "movie", "tweets", "--base", "base", "-o", "dir", *CODED)
+    facts = cli.json("info", "dir")
+    assert facts["size"] == sum(size(Path(f"dir/packs/{task}.safetensors")) for task in ("movie", "tweets"))
+    assert facts["base"]["stored"] == size(Path("dir/base.safetensors"))
+    for task, pack in facts["packs"].items():
+        to_average, to_base, to_pretrained = (
+            pack["figures"][f"distance_to_{x}"] for x in ("average", "base", "pretrained")
+        )
+        assert to_average < to_base < to_pretrained * 1.5
+        assert cli.json("info", f"dir/{pack['file']}")["task"] == task
+    text = cli("info", "dir")
+    assert "from the base  from the average  from the pre-trained base" in text
+    assert "base        dir" not in text
+    assert "base        base.safetensors, " in text
+
+
+def test_info_of_a_directory_without_figures_or_base(cli: Cli) -> None:
+    cli("encode", "base", "movie", "tweets", "-o", "dir", *CODED)
+    text = cli("info", "dir")
+    assert "base        is not in the directory" in text
+    assert "from the" not in text
+    assert cli.fails("info", "base").startswith("base: expected a pack")
+
+
+def test_duplicates_take_next_to_nothing(cli: Cli, work: Path) -> None:
+    shutil.copytree(work / "movie", work / "again")
+    cli("encode", "--merge", "average", "movie", "again", "-o", "dir")
+    facts = cli.json("info", "dir/packs/again.safetensors")
+    assert facts["kinds"]["same"]["tensors"] == facts["tensors"]
+
+
+def test_an_encode_that_was_cut_off_goes_on_with_the_base_that_it_made(
+    three: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["encode", "--merge", "average", *TASKS, "-o", "dir", *CODED]
+    three(*command)
+    whole = {path.name: path.read_bytes() for path in Path("dir").rglob("*") if path.is_file()}
+    shutil.rmtree("dir")
+    real: Any = code_tensor
+    calls: list[int] = []
+
+    def interrupted(*arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 12:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dtscodec.codec.tensor_work.code_tensor", interrupted)
+        code, _, err = three.run(*command)
+    assert code == 1
+    assert "the same command goes on from there" in err
+    base = Path("dir/base.safetensors")
+    before = base.stat().st_mtime_ns
+    code, _, err = three.run(*command)
+    assert code == 0, err
+    assert "results of an earlier run" in err
+    assert base.stat().st_mtime_ns == before
+    assert {path.name: path.read_bytes() for path in Path("dir").rglob("*") if path.is_file()} == whole
+
+
+def test_what_fails_leaves_nothing(cli: Cli, work: Path) -> None:
+    save_file({"h": torch.ones(5, 5)}, work / "other.safetensors")
+    bad = fine_tensors(14)
+    bad["encoder.weight"][0, 0] = float("nan")
+    save_file(bad, work / "bad.safetensors")
+    lines = {
+        ("average", "movie", "other.safetensors"): "expected the architecture of",
+        ("average", "movie", "bad.safetensors"): "encoder.weight: expected finite elements",
+        ("ties", "movie", "tweets"): "ties: expected the base of the fine-tunes, got none; name it with --base",
+        ("average", "movie", "tweets", "--size", "10"): "",
+        ("average", "movie", "tweets", "--raw", "cnov*"): "raw: expected patterns that fit a tensor",
+        ("average", "movie", "movie"): "expected a name of its own",
+    }
+    for arguments, line in lines.items():
+        assert line in three_fails(cli, "encode", "--merge", *arguments, "-o", "dir")
+
+
+def three_fails(cli: Cli, *arguments: str) -> str:
+    """As `fails`, but the base may have been told of before."""
+    from tests.cli.helpers import snapshot
+
+    before = snapshot(Path())
+    code, _, err = cli.run(*arguments)
+    assert code == 1
+    assert err.splitlines()[-1].startswith("dtscodec: ")
+    assert snapshot(Path()) == before
+    return err
+
+
+def test_what_exists_is_replaced_with_force_only(three: Cli) -> None:
+    command = ["encode", "--merge", "average", *TASKS, "-o", "dir", *CODED]
+    three(*command)
+    assert "use --force to replace it" in three.fails(*command)
+    shutil.rmtree("dir/packs")
+    assert three.fails(*command).startswith("dir/base.safetensors: ")
+    three(*command, "--force")
+
+
+def test_packs_of_another_base_in_the_directory_keep_it(three: Cli) -> None:
+    three("encode", "--merge", "average", *TASKS, "-o", "dir", *CODED)
+    line = "dir: expected no packs of another base, got 'news'; merge all its tasks, or choose another -o"
+    assert three.fails("encode", "--merge", "average", "movie", "tweets", "-o", "dir", *CODED, "--force") == line
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--merge", "average", "movie", "tweets"],
+        ["--merge", "average", "movie", "-o", "dir"],
+        ["--merge", "nonsense", "movie", "tweets", "-o", "dir"],
+        ["movie", "tweets", "--plain-base"],
+        ["movie", "tweets", "--keep", "0.1"],
+        ["movie", "tweets", "--base", "base"],
+    ],
+)
+def test_wrong_usage(cli: Cli, more: list[str]) -> None:
+    assert "error: " in cli.misused("encode", *more)
+
+
+def test_from_python(tmp_path: Path) -> None:
+    states = [fine_tensors(seed) for seed in (11, 12)]
+    base = dtscodec.merge(states, tmp_path / "base.safetensors").path
+    for task, state in enumerate(states):
+        report = dtscodec.encode(base, state, tmp_path / f"{task}.safetensors", dtscodec.EncodeConfig(rank=0.5))
+        with dtscodec.decode(report.path, base) as decoded:
+            assert decoded["steps"].tolist() == state["steps"].tolist()
