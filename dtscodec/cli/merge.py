@@ -66,11 +66,17 @@ def run(options: argparse.Namespace) -> None:
             device=options.device,
             progress=progress,
         )
-    names = [task_name(path) for path in options.fine_tunes]
+    names = _names(options.fine_tunes)
     if options.json:
         show.facts(facts(report, names))
         return
     show.lines(f"{describe(report, names)}, {report.seconds:.1f} s: {options.output}")
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    """Short names of fine-tunes; their paths if these are not enough to tell them apart."""
+    names = [task_name(path) for path in paths]
+    return names if len(set(names)) == len(names) else list(paths)
 
 
 def facts(report: "MergeReport", names: Sequence[str]) -> dict[str, Any]:
