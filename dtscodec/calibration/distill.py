@@ -23,6 +23,7 @@ from dtscodec.behaviour.texts import read_texts
 from dtscodec.calibration.student import Student
 from dtscodec.checkpoints.checkpoint import Source, open_checkpoint
 from dtscodec.checkpoints.identity import Base
+from dtscodec.codec.config import DISTILLED
 from dtscodec.codec.decode import decode
 from dtscodec.codec.pack import Pack, PackSource
 from dtscodec.codec.renumber import renumber
@@ -164,11 +165,7 @@ def distill(
 
 def _encoder(pack: Pack) -> str:
     text = pack.summary.encoder or ""
-    return text if text.endswith(DISTILLED) else f"{text}{DISTILLED}".strip()
-
-
-DISTILLED = " distilled"
-"""What a pack says of its encoder after its numbers were fitted."""
+    return text if text.endswith(DISTILLED) else f"{text} {DISTILLED}".strip()
 
 
 def _lessons(architecture: Architecture, fine_tune: Source, texts: Path, size: int, device: str) -> list[Lesson]:

@@ -65,6 +65,17 @@ def count(text: str) -> int:
     return int(text)
 
 
+def damping(text: str) -> float:
+    """A number from 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number from 0, such as 0.1, got {text!r}")
+    return value
+
+
 def rename(text: str) -> tuple[str, str]:
     """OLD=NEW: how names of the fine-tune begin, and what they begin with in the base."""
     old, equals, new = text.partition("=")

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtscodec.cli import arguments, shared_base, show
+from dtscodec.cli import arguments, calibrated, shared_base, show
 from dtscodec.cli.progress import progress_bar
 from dtscodec.errors import BackendError, CheckpointError, EncodeError, OtherEncodeError, OutputError
 from dtscodec.remote.failures import write_errors
@@ -104,6 +104,7 @@ def add_to(commands: "arguments.Subparsers") -> None:
     )
     parser.add_argument("--no-files", action="store_true", help="leave out configuration and tokenizer files")
     arguments.add_force(parser)
+    calibrated.add_to(parser)
     shared_base.add_to(parser)
     parser.set_defaults(run=run, parser=parser)
 
@@ -172,7 +173,9 @@ def _encode_all(
     from dtscodec.codec.folder import list_pack
     from dtscodec.remote.fetched import fetched_for
 
-    config = _config(options)
+    calibration = calibrated.of(options)
+    config = _config(options, calibration if isinstance(calibration, str) else None)
+    texts = calibration if isinstance(calibration, calibrated.Texts) else None
     out = next(iter(outputs.values()))
     with (
         fetched_for(out, options.base) as fetched,
@@ -180,7 +183,7 @@ def _encode_all(
         _workers(options) as executor,
     ):
         for name, path in fine_tunes.items():
-            report = _encode_one(base, name, path, outputs[name], config, options.force, executor, journal)
+            report = _encode_one(base, name, path, outputs[name], config, options.force, executor, journal, texts)
             if directory:
                 about = figures.get(name, {})
                 list_pack(directory, name, report.path, report.pack_bytes, report.pack_id, options.base, about)
@@ -196,7 +199,7 @@ def _workers(options: argparse.Namespace) -> "AbstractContextManager[Executor | 
     return processes(options.workers) if options.workers > 1 else nullcontext()
 
 
-def _config(options: argparse.Namespace) -> "EncodeConfig":
+def _config(options: argparse.Namespace, grams: str | None) -> "EncodeConfig":
     """The settings; those that exclude each other are wrong usage."""
     from dtscodec import EncodeConfig
 
@@ -211,6 +214,8 @@ def _config(options: argparse.Namespace) -> "EncodeConfig":
             renames=tuple(options.map),
             files=not options.no_files,
             device=options.device,
+            calibration=grams,
+            damping=calibrated.DAMPING if options.esd is None else options.esd,
         )
     except ValueError as error:
         parser: argparse.ArgumentParser = options.parser
@@ -226,6 +231,7 @@ def _encode_one(
     force: bool,
     executor: "Executor | None",
     journal: "Journal",
+    texts: calibrated.Texts | None,
 ) -> "EncodeReport":
     from dtscodec import encode
     from dtscodec.checkpoints.checkpoint import open_checkpoint
@@ -234,18 +240,22 @@ def _encode_one(
 
     with fetched_for(out, path) as fetched, open_checkpoint(path, fetched, whole=True) as checkpoint:
         total = reads(config) * sum(spec.nbytes for spec in checkpoint.specs.values())
-        with progress_bar(name, total) as progress:
-            report = encode(
-                base,
-                checkpoint,
-                out,
-                config,
-                task=name,
-                force=force,
-                progress=progress,
-                executor=executor,
-                journal=journal,
-            )
+
+        def encode_to(out: Path, config: "EncodeConfig", force: bool) -> "EncodeReport":
+            with progress_bar(name, total) as progress:
+                return encode(
+                    base,
+                    checkpoint,
+                    out,
+                    config,
+                    task=name,
+                    force=force,
+                    progress=progress,
+                    executor=executor,
+                    journal=journal,
+                )
+
+        report = texts.encode(encode_to, config, base, path, out, force) if texts else encode_to(out, config, force)
     sizes = f"{show.size(report.fine_bytes)} -> {show.size(report.pack_bytes)}"
     share = show.percent(report.pack_bytes, report.fine_bytes)
     left_out = f", {100 * report.left_out:.1f} % of the delta left out" if report.left_out else ""

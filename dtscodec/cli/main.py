@@ -7,14 +7,29 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from dtscodec import __version__
-from dtscodec.cli import compare, decode, encode, export, fuse, import_, info, merge, push, report, show, verify
+from dtscodec.cli import (
+    calibrate,
+    compare,
+    decode,
+    encode,
+    export,
+    fuse,
+    import_,
+    info,
+    merge,
+    push,
+    report,
+    show,
+    verify,
+)
 from dtscodec.errors import DtsError
 from dtscodec.remote import hub_client
 
-COMMANDS = (encode, decode, info, verify, compare, merge, fuse, report, export, import_, push)
+COMMANDS = (encode, decode, info, verify, compare, calibrate, merge, fuse, report, export, import_, push)
 
 EPILOG = """\
 examples:
@@ -39,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         prog="dtscodec",
         description="Store a fine-tune as a small pack against its base checkpoint, and get it back.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=14),
     )
     root.add_argument("--version", action="version", version=f"dtscodec {__version__}")
     commands = root.add_subparsers(metavar="COMMAND", required=True)

@@ -24,6 +24,9 @@ PAPER_RANK = 0.1
 DEFAULT_SIZE = Size(Fraction(8, 100), "bpp")
 """0.25 % of a checkpoint in float32, 0.5 % of one in bfloat16."""
 
+DISTILLED = "distilled"
+"""What a pack says of its encoder if its numbers were fitted to behaviour."""
+
 DAMPING = 0.1
 """Of some hundred texts; see `Gram.damped`."""
 
@@ -77,6 +80,8 @@ class EncodeConfig:
         weights; of layers that it knows nothing of, their weights.
     damping : float
         How far weights count as well: 0 for outputs alone, above 1 for hardly more than weights.
+    distilled : bool
+        Whether levels and scales will be fitted to behaviour (`dtscodec.calibration.distill`); the pack says so.
 
     Raises
     ------
@@ -96,6 +101,7 @@ class EncodeConfig:
     device: str = "cpu"
     calibration: str | None = None
     damping: float = DAMPING
+    distilled: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.raw, str):
@@ -177,9 +183,10 @@ class EncodeConfig:
     def describe(self) -> str:
         """A short text for the pack's summary."""
         if self.preset == "paper":
-            levels = "" if self.levels == "matrix" else f" levels={self.levels}"
-            return f"preset=paper rank={PAPER_RANK if self.rank is None else self.rank}{levels}"
-        # Not the size: it is the file's, and a text that went with it would change it.
-        calibrated = self.calibration and self.damping
-        targets = {"rank": self.rank, "error": self.error, "damping": calibrated}
-        return " ".join(["preset=best", *(f"{name}={target}" for name, target in targets.items() if target)])
+            rank = PAPER_RANK if self.rank is None else self.rank
+            parts = ["preset=paper", f"rank={rank}", self.levels == "vector" and "levels=vector"]
+        else:  # Not the size: it is the file's, and a text that went with it would change it.
+            damping = self.damping if self.calibration is not None else None
+            targets = {"rank": self.rank, "error": self.error, "esd": damping}
+            parts = ["preset=best", *(value is not None and f"{name}={value}" for name, value in targets.items())]
+        return " ".join(part for part in [*parts, self.distilled and DISTILLED] if part)

@@ -1,0 +1,126 @@
+"""``dtscodec encode --calibration``: what its options mean, and encoding with them."""
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtscodec.cli import arguments, show
+from dtscodec.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from dtscodec import Base, EncodeConfig, EncodeReport
+
+STEPS, DAMPING = 100, 0.1
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    group = parser.add_argument_group("calibration")
+    group.add_argument(
+        "--calibration",
+        metavar="DATA",
+        help="texts to try the fine-tune on (as for compare --texts): levels and scales are fitted to what it does "
+        "with them, and the pack stays as large. Or Gram matrices of `dtscodec calibrate`, *.safetensors: see --esd",
+    )
+    group.add_argument(
+        "--steps", metavar="N", type=arguments.count, help=f"steps of that fit (default: {STEPS}); none with --no-fit"
+    )
+    group.add_argument("--no-fit", action="store_true", help="leave levels and scales as they are")
+    group.add_argument(
+        "--esd",
+        metavar="DAMPING",
+        nargs="?",
+        type=arguments.damping,
+        const=DAMPING,
+        help="keep what layers put out, rather than their weights, where these are decomposed; from 0 for outputs "
+        f"alone to above 1 for hardly more than weights (default: {DAMPING})",
+    )
+    group.add_argument("--model", metavar="DIR", help="directory of configuration and tokenizer (default: FT)")
+
+
+def of(options: argparse.Namespace) -> "Texts | str | None":
+    """Texts to fit to, or the path of a file of Gram matrices, or neither."""
+    parser: argparse.ArgumentParser = options.parser
+    if not options.calibration:
+        if options.steps or options.no_fit or options.esd is not None or options.model:
+            parser.error("--steps, --no-fit, --esd and --model need --calibration DATA")
+        return None
+    if options.calibration.endswith(".safetensors"):
+        if options.steps or options.no_fit or options.model:
+            parser.error("--steps, --no-fit and --model are for texts, got a file of Gram matrices")
+        return str(options.calibration)
+    if options.no_fit and (options.esd is None or options.steps):
+        parser.error("--no-fit leaves nothing to do with the texts: add --esd, and no --steps")
+    steps = 0 if options.no_fit else options.steps or STEPS
+    return Texts(options.calibration, options.model, steps, options.esd, options.device)
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Texts that packs are fitted to.
+
+    Parameters
+    ----------
+    path, model : str
+        The file, and the model directory, if it is another than the fine-tune.
+    steps : int
+    damping : float, optional
+        Of Gram matrices that are to be collected first.
+    device : str
+    """
+
+    path: str
+    model: str | None
+    steps: int
+    damping: float | None
+    device: str
+
+    def encode(
+        self,
+        encode_to: "Callable[[Path, EncodeConfig, bool], EncodeReport]",
+        config: "EncodeConfig",
+        base: "Base",
+        path: str,
+        out: Path,
+        force: bool,
+    ) -> "EncodeReport":
+        """Encode a fine-tune, fit the pack to the texts, and only then write it.
+
+        Parameters
+        ----------
+        encode_to : callable
+            Encodes to a file with a config, and replaces what is there if told so.
+        """
+        from dtscodec.calibration.collect import calibrate
+        from dtscodec.calibration.distill import distill
+        from dtscodec.remote.upload import check_new
+
+        check_new(out, force)
+        with tempfile.TemporaryDirectory() as folder:
+            if self.damping is not None:
+                grams = Path(folder, "grams.safetensors")
+                calibrate(path, grams, texts=self.path, model=self.model, device=self.device)
+                config = replace(config, calibration=str(grams), damping=self.damping)
+            if not self.steps:
+                return encode_to(out, config, force)
+            first = encode_to(Path(folder, "pack.safetensors"), replace(config, distilled=True), True)
+            with progress_bar("fit", self.steps, unit=" steps") as progress:
+                fitted = distill(
+                    first.path,
+                    path,
+                    out,
+                    base,
+                    texts=self.path,
+                    model=self.model,
+                    steps=self.steps,
+                    device=self.device,
+                    force=force,
+                    progress=progress,
+                )
+        kl = f"KL {fitted.before.kl:.4f} before, {fitted.after.kl:.4f} now"
+        show.note(f"{fitted.numbers} levels and scales fitted to {fitted.texts} texts; on these {kl}")
+        seconds = first.seconds + fitted.seconds
+        return replace(first, path=out, pack_id=fitted.pack_id, pack_bytes=fitted.pack_bytes, seconds=seconds)
