@@ -414,6 +414,8 @@ def test_a_wrong_token_is_told_and_a_right_one_reads_what_is_private(
         monkeypatch.setenv("HF_TOKEN", token)
         assert "hf auth login" in cli.fails("info", "hf://me/packs/movie")
         assert "hf auth login" in cli.fails("push", "packs", "me/packs")
+    monkeypatch.delenv("HF_TOKEN")
+    assert "or to be made, log in with" in cli.fails("push", "packs", "me/new")
     monkeypatch.setenv("HF_TOKEN", "hf_me")
     hub_place.forget()
     assert cli.json("info", "hf://me/packs/movie")["task"] == "movie"
@@ -457,6 +459,7 @@ def test_offline_what_is_in_the_cache_does_and_what_is_not_is_told(
         assert done.returncode == 1
         assert len(done.stderr.splitlines()) == 1
         assert done.stderr.startswith(f"dtscodec: {name.rpartition('/')[0]}")
+        assert "without HF_HUB_OFFLINE" in done.stderr
     assert not Path("none").exists()
 
 
