@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from hashlib import sha512
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,20 @@ def test_info_reads_no_more_than_the_head_of_a_pack_in_two_requests(cli: Cli, hu
     assert info["id"] == cli.json("info", "big")["id"]
     assert 0 < len(ranges(hub, "big")) <= 2
     assert bytes_of(hub, "/big") < 2**18 + 1000 < info["size"]  # Redirects have a body, too.
+
+
+def test_info_of_a_long_index_takes_two_requests_too(
+    cli: Cli, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dtscodec.remote.source.HEAD_BYTES", 2**16)
+    fine = {sha512(b"%d" % i).hexdigest(): torch.ones(1) for i in range(1500)}
+    dtscodec.encode({name: torch.zeros(1) for name in fine}, fine, "long", dtscodec.EncodeConfig(raw=("*",)))
+    hub.create("me/long")
+    hub.commit("me/long", {"long": Path("long").read_bytes()})
+    hub_place.forget()
+    hub.requests.clear()
+    assert cli.json("info", "hf://me/long/long")["id"] == cli.json("info", "long")["id"]
+    assert len([log for log in hub.requests if log.range and "/cdn/" in log.path]) == 2
 
 
 def test_one_tensor_is_read_alone_from_pack_and_base(pushed: LoopbackHub) -> None:
