@@ -2,6 +2,7 @@
 
 import os
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, TypeAlias
@@ -204,7 +205,7 @@ class Pack:
         with as_base(base) as opened:
             for block in entry.blocks:
                 check_fit(entry, block, opened.specs, opened.location)
-            read = lambda name: (opened.specs[name], opened.read(name, self.reader.leaves[name]))  # noqa: E731
+            read = cache(lambda name: (opened.specs[name], opened.read(name, self.reader.leaves[name])))
             return plain_tensor(entry, self.reader.blocks(entry.name), read)
 
     def _no_base(self, name: str) -> NoReturn:

@@ -89,7 +89,7 @@ class PackReader:
         except ValueError as error:
             raise FormatError("zstd", f"{self._where}: {name}", str(error), "4") from error
         self._check_arena_length(name, used)
-        self._check_zeros(name, used)
+        self._refuse_padding(name, data[used:])
         return content
 
     def _read_index(self) -> Index:
@@ -132,7 +132,10 @@ class PackReader:
 
     def _check_zeros(self, name: str, length: int) -> None:
         arena = self._arena(name)
-        if any(self._bytes.read(arena.begin + length, arena.end)):
+        self._refuse_padding(name, self._bytes.read(arena.begin + length, arena.end))
+
+    def _refuse_padding(self, name: str, data: bytes) -> None:
+        if any(data):
             raise FormatError("padding", f"{self._where}: {name}", "expected zeros after the content", "3.2")
 
     def _check_arena_length(self, name: str, length: int) -> None:

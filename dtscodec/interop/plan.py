@@ -93,7 +93,7 @@ class Plan:
         names = [name for name in shared if name in (home, *tied) or name not in self.homes]
         modules = [name.removesuffix(".weight") for name in names]
         if home not in layers.specs or layers.specs[home].shape != change.entry.spec.shape:
-            why = f"no such tensor in {layers.model}"
+            why = f"no such tensor in {layers.model} (--model names another)"
         elif change.delta is None:
             why = change.how
         elif not home.endswith(".weight") or not all(module in layers.kinds for module in modules):

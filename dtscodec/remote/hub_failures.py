@@ -3,7 +3,7 @@
 from typing import Any
 
 LOG_IN = "log in with 'hf auth login', or set HF_TOKEN"
-ONLINE = "check the network, and try again without HF_HUB_OFFLINE"
+ONLINE = "try again without HF_HUB_OFFLINE"
 NETWORK = "check the network, and try again"
 
 
@@ -20,11 +20,11 @@ def told(error: BaseException) -> tuple[str, str] | None:
         (
             errors.RepositoryNotFoundError,
             "no such repository, or a private one",
-            f"check the name; if private, {LOG_IN}",
+            f"check the name; if private, or to be made, {LOG_IN}",
         ),
         (errors.RevisionNotFoundError, "no such branch, tag or commit", "check what follows the @"),
         (errors.RemoteEntryNotFoundError, "no such file in the repository", "check the name"),
-        (errors.LocalEntryNotFoundError, "no copy in the cache, and no Hub", ONLINE),
+        (errors.LocalEntryNotFoundError, "no copy in the cache, and no Hub", ONLINE if _is_offline() else NETWORK),
         (errors.OfflineModeIsEnabled, "no copy in the cache, and HF_HUB_OFFLINE is set", ONLINE),
     )
     for kind, reason, way_out in of_kind:
@@ -37,6 +37,12 @@ def told(error: BaseException) -> tuple[str, str] | None:
     if isinstance(error, errors.HTTPError):  # type: ignore[attr-defined]
         return f"no answer from the Hub ({_line(error) or type(error).__name__})", NETWORK
     return None
+
+
+def _is_offline() -> bool:
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
 
 
 def _line(said: object) -> str:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from hashlib import sha512
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,20 @@ def test_info_reads_no_more_than_the_head_of_a_pack_in_two_requests(cli: Cli, hu
     assert info["id"] == cli.json("info", "big")["id"]
     assert 0 < len(ranges(hub, "big")) <= 2
     assert bytes_of(hub, "/big") < 2**18 + 1000 < info["size"]  # Redirects have a body, too.
+
+
+def test_info_of_a_long_index_takes_two_requests_too(
+    cli: Cli, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dtscodec.remote.source.HEAD_BYTES", 2**16)
+    fine = {sha512(b"%d" % i).hexdigest(): torch.ones(1) for i in range(1500)}
+    dtscodec.encode({name: torch.zeros(1) for name in fine}, fine, "long", dtscodec.EncodeConfig(raw=("*",)))
+    hub.create("me/long")
+    hub.commit("me/long", {"long": Path("long").read_bytes()})
+    hub_place.forget()
+    hub.requests.clear()
+    assert cli.json("info", "hf://me/long/long")["id"] == cli.json("info", "long")["id"]
+    assert len([log for log in hub.requests if log.range and "/cdn/" in log.path]) == 2
 
 
 def test_one_tensor_is_read_alone_from_pack_and_base(pushed: LoopbackHub) -> None:
@@ -414,6 +429,8 @@ def test_a_wrong_token_is_told_and_a_right_one_reads_what_is_private(
         monkeypatch.setenv("HF_TOKEN", token)
         assert "hf auth login" in cli.fails("info", "hf://me/packs/movie")
         assert "hf auth login" in cli.fails("push", "packs", "me/packs")
+    monkeypatch.delenv("HF_TOKEN")
+    assert "or to be made, log in with" in cli.fails("push", "packs", "me/new")
     monkeypatch.setenv("HF_TOKEN", "hf_me")
     hub_place.forget()
     assert cli.json("info", "hf://me/packs/movie")["task"] == "movie"
@@ -457,6 +474,7 @@ def test_offline_what_is_in_the_cache_does_and_what_is_not_is_told(
         assert done.returncode == 1
         assert len(done.stderr.splitlines()) == 1
         assert done.stderr.startswith(f"dtscodec: {name.rpartition('/')[0]}")
+        assert "without HF_HUB_OFFLINE" in done.stderr
     assert not Path("none").exists()
 
 

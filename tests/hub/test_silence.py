@@ -70,6 +70,7 @@ def test_what_is_not_in_the_cache_is_told(cli: Cli, pushed: LoopbackHub, silence
         line = cli.fails("decode", f"hf://{name}/movie", "-o", "out")
         assert line.startswith(f"hf://{name}/movie: expected to read it, got ")
         assert "try again" in line
+        assert "HF_HUB_OFFLINE" not in line  # It is not set.
 
 
 def test_a_silent_hub_never_passes_a_damaged_cache(cli: Cli, pushed: LoopbackHub, silence: Silence) -> None:

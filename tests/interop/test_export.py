@@ -119,6 +119,14 @@ def test_what_is_left_out_is_listed_with_its_share(states: States, tmp_path: Pat
     assert report.left_out_share == pytest.approx((squares["norm.weight"] + squares["first.bias"]) / total, rel=1e-3)
 
 
+def test_a_tensor_that_the_model_lacks_says_how_to_name_another_model(states: States, tmp_path: Path) -> None:
+    base, fine = states
+    base["head.weight"], fine["head.weight"] = torch.zeros(40, 40), low_rank(torch.Size((40, 40)), 3, 5)
+    (left,) = export(base, fine, tmp_path).left_out
+    assert left.name == "head.weight"
+    assert "--model" in left.why
+
+
 def test_without_the_base_the_share_of_what_is_stored_exactly_is_unknown(states: States, tmp_path: Path) -> None:
     base, fine = states
     fine["norm.weight"] = base["norm.weight"] + 0.5
