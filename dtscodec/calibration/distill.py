@@ -34,7 +34,7 @@ from dtscodec.remote.upload import check_new, new_file
 HIDDEN = 10.0
 """What the relative squared difference of hidden states counts by that of KL in nats."""
 STEPS = 100
-RATE, ELEMENT_RATE = 0.03, 0.5
+RATE, ELEMENT_RATE = 0.03, 1.0
 """By how much a number moves in the first steps, by its size, and an element, by the root mean square of its
 tensor's."""
 BETAS = 0.9, 0.99
