@@ -159,9 +159,12 @@ def distill(
         before = _loss_of(student, lessons)
         _fit(student, lessons, steps, progress)
         after = _loss_of(student, lessons)
+        streams = student.streams()
+        if after.total > before.total:  # What quantizing anew took was more than the fit had gained.
+            streams, after = {}, before
         inputs = [decoded.pack.path] if decoded.pack.path else []
         with new_file(out, force, inputs) as file:
-            pack_id = recode(decoded.pack, student.streams(), file, work_folder(out), _encoder(decoded.pack))
+            pack_id = recode(decoded.pack, streams, file, work_folder(out), _encoder(decoded.pack))
     counts = sum(lesson.batch.texts for lesson in lessons), len(student.numbers) + len(student.elements)
     return DistillReport(out, pack_id, out.stat().st_size, *counts, before, after, time.perf_counter() - start)
 

@@ -27,7 +27,8 @@ def test_the_decoded_model_comes_closer_to_the_fine_tune(
 ) -> None:
     made: Made = request.getfixturevalue(kind)
     report = distilled(made, texts, tmp_path / "fitted")
-    assert report.after.total < 0.9 * report.before.total
+    assert report.after.total < report.before.total
+    assert report.after.kl < 0.9 * report.before.kl
     ours = dtscodec.compare_behaviour(report.path, made.fine, made.base, texts=texts)
     assert ours.kl == pytest.approx(report.after.kl, rel=1e-3, abs=1e-7)
     check_against_spec(report.path, made.base)
@@ -90,3 +91,13 @@ def test_bad_texts_and_bare_weights_are_refused(classifier: Made, texts: Path, t
         distilled(classifier, tmp_path / "none.txt", tmp_path / "out")
     with pytest.raises(CheckpointError, match="--model"):
         distill(classifier.pack, classifier.fine / "model.safetensors", tmp_path / "out", classifier.base, texts=texts)
+
+
+def test_a_fit_that_makes_it_worse_is_not_taken(
+    classifier: Made, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dtscodec.calibration.distill.ELEMENT_RATE", 1e4)
+    report = distilled(classifier, texts, tmp_path / "kept", steps=3)
+    assert report.after == report.before
+    with dtscodec.decode(classifier.pack, classifier.base) as old, dtscodec.decode(report.path, classifier.base) as new:
+        assert all(torch.equal(old[name], new[name]) for name in old)
