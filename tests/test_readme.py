@@ -8,6 +8,8 @@ import torch
 import transformers as hf
 
 import dtscodec
+from dtscodec.calibration.collect import collect
+from dtscodec.codec.grams import save_grams
 from tests import models
 from tests.support import ROOT
 
@@ -32,6 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fine.load_state_dict(models.start_from(base, fine))
         models.perturb(fine, seed)
         fine.save_pretrained(root / task)
+        means = collect(fine.train(False), [{"input_ids": torch.randint(0, 3000, (4, 9))}])
+        save_grams(root / f"{task}.grams.safetensors", means)
     return root
 
 

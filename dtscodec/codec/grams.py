@@ -153,8 +153,22 @@ class Grams:
         held = self._same.get(name, name)
         if held not in self._file.specs:
             return None
-        mean = self._tensor(held + MEAN) if held + MEAN in self._file.specs else None
-        return Gram(self._tensor(held), mean, int(self._rows.get(held, 0)), name in self._input_first)
+        return Gram(self._tensor(held), self._mean(held), int(self._rows.get(held, 0)), name in self._input_first)
+
+    def means(self) -> dict[str, Tensor]:
+        """The means that are known of the inputs of weights, by weight: float64 [d_in]. A file may have no others.
+
+        Raises
+        ------
+        CheckpointError
+            The file was changed, or holds NaN or infinity there.
+        """
+        names = [name.removesuffix(MEAN) for name in self._file.specs if name.endswith(MEAN)]
+        found = {name: mean for name in names if (mean := self._mean(name)) is not None}
+        return found | {name: found[held] for name, held in self._same.items() if held in found}
+
+    def _mean(self, held: str) -> Tensor | None:
+        return self._tensor(held + MEAN) if held + MEAN in self._file.specs else None
 
     def _tensor(self, name: str) -> Tensor:
         tensor = tensor_from_bytes(self._file.read(name), self._file.specs[name]).double()

@@ -1,12 +1,10 @@
 """Many tasks beside one model: each request of a batch names its own."""
 
 import threading
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,22 +13,17 @@ from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
 from dtscodec.codec.inputs import as_base
 from dtscodec.codec.pack import PackSource, as_pack
-from dtscodec.errors import ModelMismatchError
+from dtscodec.errors import ConfigError, ModelMismatchError
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.index import TensorEntry
 from dtscodec.runtime.base import RunningBase
 from dtscodec.runtime.batch import Batch, Group
-from dtscodec.runtime.paths.kinds import path_kind
-from dtscodec.runtime.paths.path import Path, is_additive
+from dtscodec.runtime.beside import SidePaths
+from dtscodec.runtime.paths.path import is_additive
+from dtscodec.runtime.prototypes import Prototypes
 from dtscodec.runtime.resident import Resident, load
-from dtscodec.runtime.slots import Slot, slots_of
+from dtscodec.runtime.routing import Router, Routing, Scope, make_router
+from dtscodec.runtime.slots import slots_of
 from dtscodec.runtime.tasks import check_new_task, task_named
-
-BYPASSING = (nn.MultiheadAttention,)
-"""Layers that use the weights of their parts without running them."""
-NOT_BY_REQUEST = ("relative_attention_bias", "rel_embeddings", "distance_embedding", "rel_pos_emb", "experts")
-"""Parts of models whose inputs have no row for each request: embeddings of distances (T5, DeBERTa, wav2vec2-BERT,
-Granite Speech), which are looked up for all at once, and experts, which get tokens of all."""
 
 
 class Attached:
@@ -46,19 +39,12 @@ class Attached:
 
     def __init__(self, model: nn.Module, base: "Source | Base | None" = None) -> None:
         self._lock = threading.Lock()
+        self._model = model
         self._slots = slots_of(model)
         self._stack = ExitStack()
         self._base = RunningBase(self._stack.enter_context(as_base(base, whole=True)) if base is not None else None)
+        self._layers = SidePaths(model, self._slots.values(), self._read_base)
         self._tasks: Mapping[str, Resident] = {}
-        self._batch: ContextVar[Batch | None] = ContextVar("batch", default=None)
-        self._slots_of: dict[nn.Module, dict[str, Slot]] = defaultdict(dict)
-        for slot in self._slots.values():
-            for module, attribute in slot.owners:
-                self._slots_of[module][attribute] = slot
-        self._bypassed = {
-            part for module in model.modules() if isinstance(module, BYPASSING) for part in module.children()
-        }
-        self._paths: dict[nn.Module, Path] = {}
         self._attached = True
 
     @property
@@ -88,13 +74,12 @@ class Attached:
             self._check_attached()
             check_new_task(task, self._tasks)
             with as_pack(pack, whole=True) as opened:
-                resident = load(opened, self._slots, self._base, self._check)
+                resident = load(opened, self._slots, self._base, self._layers.check)
             for slot, change in resident.changes.items():
                 if not is_additive(change.entry) and self._base.source is not None:
                     for name in resident.base_names(slot):
                         resident.kept[name] = self._base.fetch(name, resident.bases[name], slot.device)
-                for module, _ in slot.owners:
-                    self._put_path(module)
+                self._layers.put(slot)
             self._tasks = {**self._tasks, task: resident}
 
     def remove(self, task: str) -> None:
@@ -131,23 +116,81 @@ class Attached:
             The packs were detached; or, from the model, a layer's input has another number of rows.
         """
         self._check_attached()
-        if isinstance(tasks, str):
-            batch = Batch((Group(task_named(tasks, self._tasks), None),), None)
-        else:
-            batch = Batch.of([None if task is None else task_named(task, self._tasks) for task in tasks])
-        token = self._batch.set(batch)
-        try:
+        batch = self._batch_of(tasks)
+        with self._layers.running(batch):
             yield batch
-        finally:
-            self._batch.reset(token)
+
+    def route(self, prototypes: Mapping[str, Prototypes], scope: Scope = "layer") -> Router:
+        """Prepare for requests that name no task, as ESM++ does: `routing` runs the model with them.
+
+        A linear layer routes if each of these tasks has a prototype of its inputs, some change it, and none has it as a
+        whole.
+
+        Parameters
+        ----------
+        prototypes : mapping
+            For each task that may be chosen a file that `dtscodec calibrate` made of its fine-tune, or means by weight.
+        scope : {"layer", "sample"}
+            Whether each layer decides for itself, or the first that routes for all that follow, heads and norms too.
+
+        Raises
+        ------
+        TaskError
+            There is no such task.
+        ModelMismatchError
+            No layer has prototypes of all tasks, one is not as long as its layer's inputs, or the packs were detached.
+        CheckpointError
+            A file cannot be read.
+        ConfigError
+            There is no such scope.
+        """
+        if scope not in get_args(Scope):
+            raise ConfigError(f"scope: expected one of {get_args(Scope)}, got {scope!r}")
+        with self._lock:
+            self._check_attached()
+            tasks = {task: task_named(task, self._tasks) for task in prototypes}
+            return make_router(self._model, self._layers.paths, tasks, prototypes, scope)
+
+    @contextmanager
+    def routing(
+        self, router: Router, mask: Tensor | None = None, heads: "str | Sequence[str | None] | None" = None
+    ) -> Iterator[Routing]:
+        """A context in which the rows of the model's inputs find their tasks. A `serve` inside of it goes first.
+
+        Parameters
+        ----------
+        router : Router
+            Made by `route`.
+        mask : [rows, tokens], optional
+            Not 0 where a token is none of the padding, which is left out of means.
+        heads : str, or sequence of str or None, optional
+            As for `serve`: whose layers to use where tasks have layers as a whole, such as new heads. By default those
+            of the row's task in the scope "sample", else the base's.
+
+        Yields
+        ------
+        Routing
+            `tasks` tells what was chosen, `outputs` cuts a model's output into those of the requests.
+
+        Raises
+        ------
+        TaskError
+            There is no task of that name.
+        ModelMismatchError
+            The packs were detached; or, from the model, a layer's input has other rows than the mask.
+        """
+        self._check_attached()
+        routing = Routing(router, mask, None if heads is None else self._batch_of(heads))
+        with self._layers.running(routing):
+            yield routing
 
     def detach(self) -> None:
         """Take the paths off the model and let go of the packs."""
         with self._lock:
             self._attached = False
             self._tasks = {}
+            self._layers.clear()
             self._stack.close()
-            self._paths.clear()
 
     def __enter__(self) -> "Attached":
         return self
@@ -155,62 +198,16 @@ class Attached:
     def __exit__(self, *_: object) -> None:
         self.detach()
 
+    def _batch_of(self, tasks: "str | Sequence[str | None]") -> Batch:
+        if isinstance(tasks, str):
+            return Batch((Group(task_named(tasks, self._tasks), None),), None)
+        return Batch.of([None if task is None else task_named(task, self._tasks) for task in tasks])
+
     def _check_attached(self) -> None:
         if not self._attached:
             raise ModelMismatchError(
                 "expected packs that are attached, got a model that they were detached from; attach again"
             )
-
-    def _check(self, entry: TensorEntry, slot: Slot) -> None:
-        """Raise ModelMismatchError unless every layer that uses a tensor can have another one beside it."""
-        for module, attribute in slot.owners:
-            kind = self._kind(module)
-            not_by_request = any(part in NOT_BY_REQUEST for part in slot.name.split("."))
-            if kind is None or not_by_request or attribute not in ("weight", "bias"):
-                what = f"expected a layer that can have a path beside it, got {type(module).__name__}; use Switcher"
-                raise ModelMismatchError(f"{slot.name}: {what}")
-            self._path(module, kind).check(attribute, entry)
-
-    def _path(self, module: nn.Module, kind: type[Path]) -> Path:
-        return kind(module, self._slots_of[module], self._read_base)
-
-    def _kind(self, module: nn.Module) -> type[Path] | None:
-        """The kind of path that a layer can have. Layers may be run for that, which must not be served."""
-        token = self._batch.set(None)
-        try:
-            return path_kind(module) if module not in self._bypassed else None
-        finally:
-            self._batch.reset(token)
-
-    def _put_path(self, module: nn.Module) -> None:
-        if module in self._paths:
-            return
-        kind = self._kind(module)
-        if kind is None:
-            return
-        self._paths[module] = self._path(module, kind)
-        run: Any = torch.compiler.disable(self._run)  # type: ignore[no-untyped-call]  # Packs come and go, and are read by numpy.
-        handle = module.register_forward_hook(run, with_kwargs=True)
-        self._stack.callback(handle.remove)
-
-    def _run(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> Tensor:
-        """The hook of every layer that has a path.
-
-        What follows `args` is (kwargs, output); only (output) if the layer runs in the moment when torch has entered
-        the hook, and not yet that it wants kwargs.
-        """
-        out: Tensor = rest[-1]
-        batch = self._batch.get()
-        inputs = [*args, *(rest[0].values() if len(rest) > 1 else ())]
-        if batch is None or not batch.groups or not inputs:
-            return out
-        if module not in self._paths:
-            raise ModelMismatchError(
-                "expected the model that packs were attached to, got a copy of it; attach to that one"
-            )
-        if out.requires_grad and out.is_leaf:
-            out = out.clone()
-        return self._paths[module].run(inputs[0], out, batch)
 
     def _read_base(self, resident: Resident, device: torch.device, name: str) -> tuple[TensorSpec, Tensor]:
         if name in resident.kept:

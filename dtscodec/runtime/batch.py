@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dtscodec.errors import ModelMismatchError
 from dtscodec.kernels.backend import Rows
@@ -18,6 +19,13 @@ class Group:
 
     resident: Resident
     requests: tuple[int, ...] | None
+
+
+class Requests(Protocol):
+    """What decides for which tasks a model runs."""
+
+    def at(self, module: nn.Module, x: Tensor) -> "Batch":
+        """The tasks of a layer with this input."""
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +53,10 @@ class Batch:
             if resident is not None:
                 requests.setdefault(resident, []).append(request)
         return cls(tuple(Group(task, tuple(found)) for task, found in requests.items()), len(residents))
+
+    def at(self, module: nn.Module, x: Tensor) -> "Batch":
+        """The tasks of a layer: the same in all of them."""
+        return self
 
     def outputs(self, output: Tensor) -> list[Tensor]:
         """The output of each request, [size, ..., width] -> one [..., own width] each.

@@ -137,7 +137,7 @@ def test_each_kind_of_layer_however_it_is_stored(tmp_path: Path, settings: dict[
                 assert close(ours[kind][row], true[at]), (kind, row)
 
 
-def heads(tmp_path: Path, widths: dict[str, int]) -> tuple[Any, dict[str, Path]]:
+def heads(tmp_path: Path, widths: dict[str, int], **settings: Any) -> tuple[Any, dict[str, Path]]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 3))
     base = {name: tensor.clone() for name, tensor in model[:1].state_dict().items()}
@@ -145,7 +145,7 @@ def heads(tmp_path: Path, widths: dict[str, int]) -> tuple[Any, dict[str, Path]]
     for task, width in widths.items():
         fine = {name: tensor + 0.05 * torch.randn(tensor.shape) for name, tensor in base.items()}
         fine |= {"1.weight": torch.randn(width, 64), "1.bias": torch.randn(width)}
-        packs[task] = make_pack(base, fine, tmp_path / task, raw=("1.*",)).path
+        packs[task] = make_pack(base, fine, tmp_path / task, raw=("1.*",), **settings).path
     return model, packs
 
 
@@ -210,8 +210,8 @@ def test_a_compiled_layer_serves(tmp_path: Path) -> None:
 def test_a_path_runs_also_where_torch_has_not_said_yet_that_it_wants_keywords(beside: Tasks) -> None:
     with dtscodec.attach(beside.model.eval(), beside.packs) as attached, torch.no_grad(), attached.serve("one"):
         true = beside.model(**beside.inputs).logits
-        module, path = next(iter(attached._paths.items()))
-        assert attached._run(module, (), torch.ones(1)).equal(torch.ones(1))
+        module, path = next(iter(attached._layers.paths.items()))
+        assert attached._layers._run(module, (), torch.ones(1)).equal(torch.ones(1))
         assert path.module is module
         assert torch.equal(beside.model(**beside.inputs).logits, true)
 

@@ -24,6 +24,11 @@ class LinearPath(Path):
     transposed = False
     """Whether the weight is [in, out]."""
 
+    @property
+    def inputs(self) -> int:
+        """The number of inputs."""
+        return self.slots["weight"].shape[0 if self.transposed else 1]
+
     def check(self, attribute: str, entry: TensorEntry) -> None:
         """A head may have another number of outputs, if it is stored as a whole."""
         slot = self.slots[attribute]

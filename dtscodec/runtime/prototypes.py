@@ -1,0 +1,78 @@
+"""What the inputs of a model's linear layers are like for each task: a mean a layer, by which rows are routed."""
+
+import os
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dtscodec.checkpoints.names import best_rule
+from dtscodec.codec.grams import Grams
+from dtscodec.errors import EncodeError, ModelMismatchError
+from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.index import base_name
+
+Prototypes: TypeAlias = "str | os.PathLike[str] | Mapping[str, Tensor]"
+"""Of a task: a file of Gram matrices with means, as `dtscodec calibrate` writes it for the fine-tune; or means by
+weight, [d_in] each. Names are the fine-tune's."""
+
+
+def stacked(given: Mapping[str, Prototypes], widths: Mapping[str, int]) -> dict[str, Tensor]:
+    """The prototypes of all tasks, layer by layer, for those layers of which every task has one.
+
+    Parameters
+    ----------
+    given : mapping
+        Prototypes by task. Names are those of the model, or have one leading prefix more or less.
+    widths : mapping
+        The numbers of inputs of the model's linear layers, by weight.
+
+    Returns
+    -------
+    dict of float64 [tasks, d_in]
+        By weight as the model names it; each row of norm 1.
+
+    Raises
+    ------
+    ModelMismatchError
+        A prototype is of another length than its layer's inputs, or not finite; or no layer has one of each task.
+    CheckpointError
+        A file cannot be read.
+    """
+    by_task = {task: _named(task, _means(source), widths) for task, source in given.items()}
+    routed = [name for name in widths if all(name in found for found in by_task.values())]
+    if not routed or not by_task:
+        counts = ", ".join(f"{task!r} {len(found)}" for task, found in by_task.items()) or "no task"
+        raise ModelMismatchError(
+            f"prototypes: expected some linear layer that packs change with one of every task, got none ({counts}); "
+            "give files that `dtscodec calibrate` made of the fine-tunes"
+        )
+    return {name: torch.stack([F.normalize(found[name], dim=0) for found in by_task.values()]) for name in routed}
+
+
+def _means(source: Prototypes) -> dict[str, Tensor]:
+    if isinstance(source, Mapping):
+        return {name: tensor.detach().cpu().double() for name, tensor in source.items()}
+    with Grams(source) as grams:
+        return grams.means()
+
+
+def _named(task: str, means: Mapping[str, Tensor], widths: Mapping[str, int]) -> dict[str, Tensor]:
+    """A task's prototypes by the model's names, of the layers that can be routed."""
+    any_shape = TensorSpec("F64", ())
+    try:
+        rule = best_rule(dict.fromkeys(means, any_shape), dict.fromkeys(widths, any_shape))
+    except EncodeError as error:
+        raise ModelMismatchError(f"prototypes of {task!r}: {error}") from error
+    found = {base_name(name, rule): mean for name, mean in means.items()}
+    for name, mean in found.items():
+        fits = mean.shape == (widths.get(name),)
+        if name in widths and not (fits and mean.isfinite().all()):
+            got = "NaN or infinity" if fits else f"a tensor of {list(mean.shape)}"
+            raise ModelMismatchError(
+                f"prototypes of {task!r}: {name!r}: expected {widths[name]} finite numbers, got {got}; "
+                "give means of the fine-tune's inputs"
+            )
+    return {name: mean for name, mean in found.items() if name in widths}
