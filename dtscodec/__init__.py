@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from dtscodec.hub.push import push as push
     from dtscodec.interop.from_adapter import import_adapter as import_adapter
     from dtscodec.interop.to_adapter import export_adapter as export_adapter
-    from dtscodec.merging.fuse import fuse as fuse
     from dtscodec.merging.merge import merge as merge
     from dtscodec.runtime.apply import apply_ as apply_
     from dtscodec.runtime.attach import attach as attach
     from dtscodec.runtime.pretrained import from_pretrained as from_pretrained
     from dtscodec.runtime.switcher import Switcher as Switcher
+    from dtscodec.unseen.fuse import fuse as fuse
 
 __version__ = "0.1.0"
 
@@ -80,7 +80,7 @@ _HOMES = {
     "encode": "dtscodec.codec.encode",
     "export_adapter": "dtscodec.interop.to_adapter",
     "from_pretrained": "dtscodec.runtime.pretrained",
-    "fuse": "dtscodec.merging.fuse",
+    "fuse": "dtscodec.unseen.fuse",
     "merge": "dtscodec.merging.merge",
     "push": "dtscodec.hub.push",
     "import_adapter": "dtscodec.interop.from_adapter",

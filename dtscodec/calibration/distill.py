@@ -1,9 +1,10 @@
 """A pack's numbers, fitted to what its fine-tune does with texts.
 
-Codes stay as they are. Levels and scales, some thousand numbers, are moved by gradient descent until the decoded model
-answers as the fine-tune does: the loss is KL(fine-tune || decoded) of the predictions and, in every layer, the squared
-difference of hidden states by their squares. BitDelta (arXiv 2402.10193) fits its own scales to logits alone; with so
-few texts hidden states say far more, and keep the fit from learning the texts by heart.
+Codes of matrices stay as they are. Levels and scales, some thousand numbers, and the elements of biases and norms,
+which are quantized again at the end, are moved by gradient descent until the decoded model answers as the fine-tune
+does: the loss is KL(fine-tune || decoded) of the predictions and, in every layer, the squared difference of hidden
+states by their squares. BitDelta (arXiv 2402.10193) fits its own scales to logits alone; with so few texts hidden
+states say far more, and keep the fit from learning the texts by heart.
 """
 
 import time
@@ -26,14 +27,16 @@ from dtscodec.checkpoints.identity import Base
 from dtscodec.codec.config import DISTILLED
 from dtscodec.codec.decode import decode
 from dtscodec.codec.pack import Pack, PackSource
-from dtscodec.codec.renumber import renumber
+from dtscodec.codec.recode import recode
 from dtscodec.remote.place import as_output, work_folder
 from dtscodec.remote.upload import check_new, new_file
 
 HIDDEN = 10.0
 """What the relative squared difference of hidden states counts by that of KL in nats."""
-STEPS, RATE = 100, 0.03
-"""Steps, and by what share of itself a number moves in the first of them at most."""
+STEPS = 100
+RATE, ELEMENT_RATE = 0.03, 1.0
+"""By how much a number moves in the first steps, by its size, and an element, by the root mean square of its
+tensor's."""
 BETAS = 0.9, 0.99
 
 
@@ -64,7 +67,7 @@ class DistillReport:
         64 hex digits.
     pack_bytes : int
     texts, numbers : int
-        Of how many texts, and of how many levels and scales.
+        How many texts there were, and how many levels, scales and single elements were fitted.
     before, after : Loss
         On these very texts. On others the gain is smaller.
     seconds : float
@@ -154,12 +157,15 @@ def distill(
         built = architecture.build(decoded, str(decoded.pack.path or "pack")).to(device)
         student = Student(built, decoded)
         before = _loss_of(student, lessons)
-        _fit(student, lessons, steps, decoded.pack.reader.numbers_dtype, progress)
+        _fit(student, lessons, steps, progress)
         after = _loss_of(student, lessons)
+        streams = student.streams()
+        if after.total > before.total:  # What quantizing anew took was more than the fit had gained.
+            streams, after = {}, before
         inputs = [decoded.pack.path] if decoded.pack.path else []
         with new_file(out, force, inputs) as file:
-            pack_id = renumber(decoded.pack, student.by_tensor(), file, work_folder(out), _encoder(decoded.pack))
-    counts = sum(lesson.batch.texts for lesson in lessons), len(student.numbers)
+            pack_id = recode(decoded.pack, streams, file, work_folder(out), _encoder(decoded.pack))
+    counts = sum(lesson.batch.texts for lesson in lessons), len(student.numbers) + len(student.elements)
     return DistillReport(out, pack_id, out.stat().st_size, *counts, before, after, time.perf_counter() - start)
 
 
@@ -223,21 +229,24 @@ def _loss_of(student: Student, lessons: Sequence[Lesson]) -> Loss:
     return Loss(max(0.0, kl), hidden)
 
 
-def _fit(student: Student, lessons: Sequence[Lesson], steps: int, dtype: str, progress: Callable[[int], None]) -> None:
-    """Adam on the numbers' relative changes, its rate falling to zero as half a cosine; one batch a step, in turn."""
-    first = student.numbers.clone()
-    moved = torch.zeros_like(first)
-    optimizer = torch.optim.Adam([moved], lr=RATE, betas=BETAS)
+def _fit(student: Student, lessons: Sequence[Lesson], steps: int, progress: Callable[[int], None]) -> None:
+    """Adam on numbers' relative changes, and on elements by their units; its rate falls to zero as half a cosine."""
+    numbers, elements = student.numbers.clone(), student.elements.clone()
+    moved = torch.zeros_like(numbers), torch.zeros_like(elements)
+    groups = [{"params": [part], "lr": rate} for part, rate in zip(moved, (RATE, ELEMENT_RATE), strict=True)]
+    optimizer = torch.optim.Adam(groups, betas=BETAS)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for lesson in _in_turn(lessons, steps):
         kl, hidden = _losses(student, lesson)
-        moved.grad = first * student.gradient(kl + HIDDEN * hidden)
+        of_numbers, of_elements = student.gradient(kl + HIDDEN * hidden)
+        moved[0].grad, moved[1].grad = numbers * of_numbers, student.units * of_elements
         optimizer.step()
         schedule.step()
-        student.numbers.copy_(first * (1 + moved))
+        student.numbers.copy_(numbers * (1 + moved[0]))
+        student.elements.copy_(elements + student.units * moved[1])
         student.rebuild()
         progress(1)
-    student.settle(dtype)
+    student.settle()
 
 
 def _in_turn(lessons: Sequence[Lesson], steps: int) -> Iterator[Lesson]:

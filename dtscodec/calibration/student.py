@@ -1,6 +1,7 @@
-"""A model whose weights follow a pack's numbers."""
+"""A model whose weights follow what a pack stores."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,14 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dtscodec.calibration.elements import Elements
 from dtscodec.calibration.gradients import add_gradient
 from dtscodec.codec.decoded import Decoded
 from dtscodec.codec.loaded import LoadedTensor, load_tensors
 from dtscodec.codec.pack import Pack
-from dtscodec.codec.renumber import ordered
+from dtscodec.codec.recode import ordered
 from dtscodec.errors import EncodeError
 from dtscodec.format.blocks import LowRank, Values
 from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.index import base_of
+from dtscodec.format.streams import Streams
 from dtscodec.kernels.packed import Packed
 from dtscodec.runtime.match import match
 from dtscodec.runtime.slots import Slot, slots_of
@@ -26,7 +30,7 @@ Floats = NDArray[np.float32]
 
 
 class Student:
-    """A model with a pack's weights, on one device; as its numbers move, so do they.
+    """A model with a pack's weights, on one device: as levels, scales and elements move, so do they.
 
     Parameters
     ----------
@@ -40,6 +44,10 @@ class Student:
     model : nn.Module
     numbers : float32 [count]
         Levels, scales and norms of all coded blocks that the model has a place for.
+    elements : float32 [count]
+        Deltas that are coded element by element, as they are before they are quantized again.
+    units : float32 [count]
+        For each of them the root mean square of its tensor's.
 
     Raises
     ------
@@ -58,72 +66,82 @@ class Student:
         device = next(iter(coded)).device
         loaded = load_tensors(pack.reader, sorted(coded.values()), device)
         self._changes: Mapping[Slot, LoadedTensor] = {slot: loaded[name] for slot, name in coded.items()}
+        self._streams = {name: [streams for _, _, streams in pack.reader.blocks(name)] for name in coded.values()}
+        self._numbers_dtype = pack.reader.numbers_dtype
         self._bases = {name: _base_tensor(decoded, name, device) for name in self._base_names()}
         self.numbers: Tensor = self._packed()[0].store.numbers
+        free = {slot: change for slot, change in self._changes.items() if Elements.can_hold(change)}
+        self._elements = {slot: Elements(change, self._bases) for slot, change in free.items()}
+        self.elements, self.units = Elements.joined(list(self._elements.values()), device)
         model.requires_grad_(False)
         for slot, change in self._changes.items():
             module, attribute = slot.owners[0]
             weight: Tensor = getattr(module, attribute)
             weight.requires_grad_(True)
-            weight.register_post_accumulate_grad_hook(partial(self._fold, change))  # type: ignore[no-untyped-call]
+            fold = partial(self._fold, change, self._elements.get(slot))
+            weight.register_post_accumulate_grad_hook(fold)  # type: ignore[no-untyped-call]
 
     def _base_names(self) -> set[str]:
         blocks = (block.block for change in self._changes.values() for block in change.blocks)
-        return {base.name for block in blocks if (base := getattr(block, "base", None)) is not None}
+        return {base.name for block in blocks if (base := base_of(block)) is not None}
 
     def _packed(self) -> list[Packed]:
         payloads = (block.payload for change in self._changes.values() for block in change.blocks)
         return [payload for payload in payloads if isinstance(payload, Packed)]
 
     def rebuild(self) -> None:
-        """Write the weights that the numbers stand for into the model."""
+        """Write the weights that numbers and elements stand for into the model."""
         with writing(self._changes):
             for slot, change in self._changes.items():
-                write(slot, change, self._bases.__getitem__)
+                if slot in self._elements:
+                    slot.tensor.copy_(self._elements[slot].weight().view(slot.shape))
+                else:
+                    write(slot, change, self._bases.__getitem__)
 
-    def gradient(self, loss: Tensor) -> Tensor:
-        """Gradient of the numbers: float32 [count]. No more than one weight's gradient is in memory at a time."""
-        self.numbers.grad = torch.zeros_like(self.numbers)
+    def gradient(self, loss: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of `numbers` and `elements`. No more than one weight's gradient is in memory at a time."""
+        self.numbers.grad, self.elements.grad = torch.zeros_like(self.numbers), torch.zeros_like(self.elements)
         self.numbers.requires_grad_(True)
         try:
             torch.autograd.backward(loss)
         finally:
             self.numbers.requires_grad_(False)
-        return self.numbers.grad
+        return self.numbers.grad, self.elements.grad
 
-    @staticmethod
-    def _fold(change: LoadedTensor, weight: Tensor) -> None:
-        """Turn a weight's gradient into that of its numbers, as soon as it is known."""
+    def _fold(self, change: LoadedTensor, elements: Elements | None, weight: Tensor) -> None:
+        """Turn a weight's gradient into that of what it is decoded from, as soon as it is known."""
         assert weight.grad is not None
         rows, weight.grad = weight.grad.reshape(change.entry.spec.matrix(change.entry.split)), None
+        if elements is not None:
+            assert self.elements.grad is not None
+            elements.add_gradient(self.elements.grad, rows)
+            return
         for block in change.blocks:
             if isinstance(block.payload, Packed):
                 add_gradient(block.payload, rows[block.row : block.row + block.block.height])
 
-    def settle(self, dtype: str) -> None:
-        """Make the numbers such as a pack can hold, stored in a dtype of `NUMBER_DTYPES`."""
-        for change in self._changes.values():
-            for block in change.blocks:
-                if isinstance(block.payload, Packed):
-                    place = self._place(block.payload, block.block, change.entry.columns)
-                    settled = ordered(block.block, self.numbers[place].cpu().numpy(), dtype)
-                    self.numbers[place] = torch.from_numpy(settled).to(self.numbers.device)
+    def settle(self) -> None:
+        """Make numbers and elements such as a pack can hold."""
+        for slot, change in self._changes.items():
+            if slot in self._elements:
+                (kept,) = self._streams[change.entry.name]
+                self._streams[change.entry.name] = [self._elements[slot].quantize(kept, self._numbers_dtype)]
+            else:
+                self._settle_numbers(change)
 
-    def by_tensor(self) -> dict[str, list[Floats]]:
-        """The numbers of every block of every coded tensor; none for blocks that have none."""
-        return {
-            change.entry.name: [
-                self.numbers[self._place(block.payload, block.block, change.entry.columns)].cpu().numpy()
-                if isinstance(block.payload, Packed)
-                else np.empty(0, np.float32)
-                for block in change.blocks
-            ]
-            for change in self._changes.values()
-        }
+    def _settle_numbers(self, change: LoadedTensor) -> None:
+        kept = self._streams[change.entry.name]
+        for at, block in enumerate(change.blocks):
+            if isinstance(block.payload, Packed) and isinstance(block.block, LowRank | Values):
+                begin = block.payload.numbers_at
+                place = slice(begin, begin + block.block.number_count(change.entry.columns))
+                settled = ordered(block.block, self.numbers[place].cpu().numpy(), self._numbers_dtype)
+                self.numbers[place] = torch.from_numpy(settled).to(self.numbers.device)
+                kept[at] = replace(kept[at], numbers=settled)
 
-    @staticmethod
-    def _place(payload: Packed, block: Any, columns: int) -> slice:
-        return slice(payload.numbers_at, payload.numbers_at + block.number_count(columns))
+    def streams(self) -> Mapping[str, list[Streams]]:
+        """What the pack is to store of every coded tensor, block by block, after `settle`."""
+        return self._streams
 
 
 def _base_tensor(decoded: Decoded, name: str, device: torch.device) -> tuple[TensorSpec, Tensor]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtscodec.cli import arguments, show
+from dtscodec.cli import arguments
 from dtscodec.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from dtscodec import Base, EncodeConfig, EncodeReport
+    from dtscodec.calibration.distill import DistillReport
 
 STEPS, DAMPING = 100, 0.1
 
@@ -42,7 +43,16 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 
 def of(options: argparse.Namespace) -> "Texts | str | None":
-    """Texts to fit to, or the path of a file of Gram matrices, or neither."""
+    """Texts to fit to, or the path of a file of Gram matrices, or neither. Both are looked at before longer work.
+
+    Raises
+    ------
+    TextsError, CheckpointError
+        They cannot be read.
+    """
+    from dtscodec.behaviour.texts import read_texts
+    from dtscodec.codec.grams import Grams
+
     parser: argparse.ArgumentParser = options.parser
     if not options.calibration:
         if options.steps or options.no_fit or options.esd is not None or options.model:
@@ -51,9 +61,11 @@ def of(options: argparse.Namespace) -> "Texts | str | None":
     if options.calibration.endswith(".safetensors"):
         if options.steps or options.no_fit or options.model:
             parser.error("--steps, --no-fit and --model are for texts, got a file of Gram matrices")
+        Grams(options.calibration).close()
         return str(options.calibration)
     if options.no_fit and (options.esd is None or options.steps):
         parser.error("--no-fit leaves nothing to do with the texts: add --esd, and no --steps")
+    read_texts(Path(options.calibration))
     steps = 0 if options.no_fit else options.steps or STEPS
     return Texts(options.calibration, options.model, steps, options.esd, options.device)
 
@@ -86,7 +98,7 @@ class Texts:
         path: str,
         out: Path,
         force: bool,
-    ) -> "EncodeReport":
+    ) -> "tuple[EncodeReport, DistillReport | None]":
         """Encode a fine-tune, fit the pack to the texts, and only then write it.
 
         Parameters
@@ -105,7 +117,7 @@ class Texts:
                 calibrate(path, grams, texts=self.path, model=self.model, device=self.device)
                 config = replace(config, calibration=str(grams), damping=self.damping)
             if not self.steps:
-                return encode_to(out, config, force)
+                return encode_to(out, config, force), None
             first = encode_to(Path(folder, "pack.safetensors"), replace(config, distilled=True), True)
             with progress_bar("fit", self.steps, unit=" steps") as progress:
                 fitted = distill(
@@ -120,7 +132,6 @@ class Texts:
                     force=force,
                     progress=progress,
                 )
-        kl = f"KL {fitted.before.kl:.4f} before, {fitted.after.kl:.4f} now"
-        show.note(f"{fitted.numbers} levels and scales fitted to {fitted.texts} texts; on these {kl}")
         seconds = first.seconds + fitted.seconds
-        return replace(first, path=out, pack_id=fitted.pack_id, pack_bytes=fitted.pack_bytes, seconds=seconds)
+        report = replace(first, path=out, pack_id=fitted.pack_id, pack_bytes=fitted.pack_bytes, seconds=seconds)
+        return report, fitted

@@ -114,7 +114,7 @@ def run(options: argparse.Namespace) -> None:
     from dtscodec.codec.folder import open_folder
     from dtscodec.remote.upload import check_new
 
-    shared = shared_base.of(options)
+    calibration, shared = calibrated.of(options), shared_base.of(options)
     fine_tunes = _named([options.base, *options.fine_tunes] if shared else options.fine_tunes)
     directory = _directory(options.output, len(fine_tunes))
     outputs = _outputs(list(fine_tunes), options.output, directory)
@@ -128,7 +128,8 @@ def run(options: argparse.Namespace) -> None:
     ):
         if shared and directory:
             options.base = shared.make(directory, fine_tunes, resumes=len(journal) > 0)
-        _encode_all(options, fine_tunes, outputs, directory, journal, shared.figures if shared else {})
+        figures = shared.figures if shared else {}
+        _encode_all(options, fine_tunes, outputs, directory, journal, figures, calibration)
 
 
 def _part(out: Path, is_directory: bool) -> Path:
@@ -168,12 +169,12 @@ def _encode_all(
     directory: Path | None,
     journal: "Journal",
     figures: Mapping[str, Mapping[str, float]],
+    calibration: calibrated.Texts | str | None,
 ) -> None:
     from dtscodec import Base
     from dtscodec.codec.folder import list_pack
     from dtscodec.remote.fetched import fetched_for
 
-    calibration = calibrated.of(options)
     config = _config(options, calibration if isinstance(calibration, str) else None)
     texts = calibration if isinstance(calibration, calibrated.Texts) else None
     out = next(iter(outputs.values()))
@@ -255,11 +256,16 @@ def _encode_one(
                     journal=journal,
                 )
 
-        report = texts.encode(encode_to, config, base, path, out, force) if texts else encode_to(out, config, force)
+        if texts:
+            report, fitted = texts.encode(encode_to, config, base, path, out, force)
+        else:
+            report, fitted = encode_to(out, config, force), None
     sizes = f"{show.size(report.fine_bytes)} -> {show.size(report.pack_bytes)}"
     share = show.percent(report.pack_bytes, report.fine_bytes)
     left_out = f", {100 * report.left_out:.1f} % of the delta left out" if report.left_out else ""
     error = f"relative error {report.relative_error:.2f}"
+    if fitted:
+        error += f" before the fit to {fitted.texts} texts, KL on these {fitted.before.kl:.2g} -> {fitted.after.kl:.2g}"
     show.lines(f"{name}: {sizes} ({share}), {error}{left_out}, {report.seconds:.1f} s: {out}")
     return report
 

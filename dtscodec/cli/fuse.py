@@ -9,7 +9,7 @@ from dtscodec.cli.encode import task_name
 from dtscodec.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from dtscodec.merging.fuse import FuseReport
+    from dtscodec.unseen.fuse import FuseReport
 
 
 def add_to(commands: "arguments.Subparsers") -> None:
@@ -70,7 +70,7 @@ def _weights(text: str) -> list[float]:
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     import dtscodec
-    from dtscodec.merging.similarity import are_all_alike
+    from dtscodec.unseen.similarity import are_all_alike
 
     name = task_name(options.output)
     with dtscodec.open(options.packs[0]) as first:

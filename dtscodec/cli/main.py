@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NoReturn
 
 from dtscodec import __version__
@@ -54,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
         prog="dtscodec",
         description="Store a fine-tune as a small pack against its base checkpoint, and get it back.",
         epilog=EPILOG,
-        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=14),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     root.add_argument("--version", action="version", version=f"dtscodec {__version__}")
     commands = root.add_subparsers(metavar="COMMAND", required=True)

@@ -40,6 +40,9 @@ UNSEEN = 0.01
 """Share of a delta's energy that may lie under the rounding noise where its rank is counted."""
 NEW_MATRIX_SIDE = 64
 """New matrices with sides of at least so many may be coded by singular vectors, if nothing better can be paid for."""
+ELEMENTS_WORTH = 100
+"""What the energy of biases and norms counts, by that of matrices, where elements will be fitted to behaviour: they are
+few, and one that is left as the base has it cannot be."""
 AMPLE = 2
 """How many times the components of an even share in the budget are looked at: strong matrices get more than that."""
 LEAST_KNOWN = 160
@@ -289,6 +292,8 @@ def options_of(piece: CodedBlock | Delta | New, config: EncodeConfig, demand: De
         others = unchanged, *_plain(piece, energy, config.effective_recipe)
         return Matrix(_spectra(piece.moved, config, demand), others, energy)
     exact = _exact(piece, config.effective_recipe.worth(32, vectors=1) * energy, energy)
+    if config.distilled:
+        unchanged = replace(unchanged, worth=-ELEMENTS_WORTH * energy)
     return Listed((unchanged, *_values(piece, energy, config.effective_recipe), *exact), energy)
 
 

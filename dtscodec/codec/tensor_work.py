@@ -81,7 +81,8 @@ class Inputs:
         """How the inputs of a weight's layer see its delta, where that is known."""
         if self.config.calibration is None:
             return None
-        gram = _grams(self.config.calibration, self._encode).read(name)
+        with Grams(self.config.calibration) as grams:
+            gram = grams.read(name)
         return None if gram is None else Metric.of(gram, self.config.damping)
 
     def read(self, name: str, known: KnownLeaf | None) -> tuple[StoredTensor, StoredTensor | None, bytes | None]:
@@ -111,12 +112,6 @@ def _inputs(encode: str, fine: Place, base: Place, counterpart: dict[str, str | 
         They cannot be opened there.
     """
     return Inputs(*_opened(encode, fine, base), counterpart, config, encode)
-
-
-@lru_cache(maxsize=1)
-def _grams(path: str, encode: str) -> Grams:
-    """The file of Gram matrices, opened once for an encode in each process."""
-    return Grams(path)
 
 
 @lru_cache(maxsize=1)

@@ -8,6 +8,4 @@ In the order of the data::
     base and merged moves -> merge                        the checkpoint; sizes: how far each task is from it
 
 `average` takes the weights themselves. `methods` lists all of them by name.
-
-Packs -> the pack of an unseen task: similarity, weights -> fuse (seen, summed, heads, fusion).
 """

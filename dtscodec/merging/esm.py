@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from dtscodec.codec.grams import Gram
 from dtscodec.merging.checks import check_number
 from dtscodec.merging.esd import essential
 from dtscodec.merging.fusing import Fuse, Told
@@ -61,15 +62,22 @@ class Esm:
         """How a tensor's moves become one, but for the scaling of layers, which needs all of them."""
 
         def fuse(moves: Moves) -> Tensor:
-            return fuse_by_matrix(moves, lambda deltas, edges: self._fuse(tasks, moves.name, deltas, edges))
+            return fuse_by_matrix(moves, lambda deltas, edges: self._fuse_outputs(tasks, moves.name, deltas, edges))
 
         return fuse
 
-    def _fuse(self, tasks: Tasks, name: str, deltas: list[Tensor], edges: list[float]) -> Tensor:
+    def _fuse_outputs(self, tasks: Tasks, name: str, deltas: list[Tensor], edges: list[float]) -> Tensor:
+        """Fuse moves of a weight [d_out, d_in], or, as GPT-2 has some, [d_in, d_out]: outputs are what counts."""
+        whole = tasks.specs[name].shape == deltas[0].shape
+        grams = [tasks.gram(task, name) if whole else None for task in range(len(deltas))]
+        if any(gram is not None and gram.input_first for gram in grams):
+            return self._fuse([delta.T for delta in deltas], grams, edges).T
+        return self._fuse(deltas, grams, edges)
+
+    def _fuse(self, deltas: list[Tensor], grams: Sequence[Gram | None], edges: list[float]) -> Tensor:
         scales = relative_squares([float(delta.double().square().sum()) ** 0.5 for delta in deltas])
         bases, coordinates = [], []
-        for task, (delta, edge, scale) in enumerate(zip(deltas, edges, scales, strict=True)):
-            gram = tasks.gram(task, name) if tasks.specs[name].shape == delta.shape else None
+        for delta, gram, edge, scale in zip(deltas, grams, edges, scales, strict=True):
             side = min(delta.shape) if gram is None else len(delta)
             part = essential(delta, gram, self.damping, edge).top(share(side, len(deltas)))
             energy = energy_factors(part.s) if self.energy_scaling else torch.ones_like(part.s)

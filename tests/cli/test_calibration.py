@@ -31,7 +31,7 @@ def kl(pack: str, small: Made, texts: str) -> float:
 def test_a_pack_that_is_fitted_to_texts_is_closer_and_no_larger(cli: Cli, small: Made, texts: str) -> None:
     cli("encode", str(small.base), f"t={small.fine}", "-o", "plain", *SMALL)
     out = cli(
-        "encode", str(small.base), f"t={small.fine}", "-o", "fitted", *SMALL, "--calibration", texts, "--steps", "20"
+        "encode", str(small.base), f"t={small.fine}", "-o", "fitted", *SMALL, "--calibration", texts, "--steps", "60"
     )
     assert out.startswith("t: ")
     assert Path("fitted").stat().st_size <= 12_000

@@ -25,7 +25,7 @@ def test_help_lists_every_command(cli: Cli) -> None:
     names = [command.__name__.split(".")[-1].rstrip("_") for command in COMMANDS]
     assert " ".join(names) == ("encode decode info verify compare calibrate merge fuse report export import push")
     for name in names:
-        assert re.search(rf"^ +{name} ", text, re.MULTILINE)
+        assert re.search(rf"^ +{name}\s", text, re.MULTILINE)
         assert cli(name, "--help").startswith(f"usage: dtscodec {name} ")
     assert "exit codes: 0 done, 1 failed, 2 wrong usage" in text
 

@@ -18,7 +18,7 @@ import dtscodec
 from dtscodec.codec.inventory import tensor_sizes
 from dtscodec.errors import BaseMismatchError, ConfigError, EncodeError, OutputError
 from dtscodec.format.blocks import Same
-from dtscodec.merging.fuse import FuseReport
+from dtscodec.unseen.fuse import FuseReport
 from tests.support import check_against_spec, make_pack
 
 State = dict[str, Tensor]

@@ -22,7 +22,7 @@ from dtscodec.format.dtypes import CODED_DTYPES, DType, TensorSpec
 from dtscodec.format.index import base_of
 from dtscodec.format.streams import Streams
 from dtscodec.kernels.dequantize import CodedDelta
-from dtscodec.merging.seen import Seen, Term, is_based
+from dtscodec.unseen.seen import Seen, Term, is_based
 
 SumPiece: TypeAlias = "Piece | FactoredPart"
 ONE = 1e-6

@@ -1,4 +1,4 @@
-"""A pack with other numbers: the same codes, with levels and scales that something has fitted better."""
+"""A pack with other streams of the same shapes: codes, levels and scales that something has fitted better."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,17 +19,17 @@ from dtscodec.kernels.dequantize import dequantize
 Floats = NDArray[np.float32]
 
 
-def renumber(
-    pack: Pack, numbers: Mapping[str, Sequence[Floats]], file: BinaryIO, folder: Path, encoder: str | None = None
+def recode(
+    pack: Pack, streams: Mapping[str, Sequence[Streams]], file: BinaryIO, folder: Path, encoder: str | None = None
 ) -> str:
-    """Write a pack of the same index and codes.
+    """Write a pack of the same index.
 
     Parameters
     ----------
     pack : Pack
-    numbers : mapping
-        By tensor what `ordered` made of the numbers of each of its blocks, in order; tensors that are not named keep
-        theirs. Norms are computed anew.
+    streams : mapping
+        By tensor those of each of its blocks, in order, with numbers that `ordered` made; tensors that are not named
+        keep theirs. Norms are computed anew.
     file : binary file
         Open for writing and seeking, empty.
     folder : Path
@@ -49,11 +49,11 @@ def renumber(
     """
     with PackWriter(pack.reader.numbers_dtype, folder) as writer:
         for entry in pack.index.tensors:
-            streams = [streams for _, _, streams in pack.reader.blocks(entry.name)]
-            if entry.name in numbers:
-                new = zip(entry.blocks, streams, numbers[entry.name], strict=True)
-                streams = [_renumbered(entry.name, entry.columns, *one) for one in new]
-            writer.add(entry, streams)
+            if entry.name in streams:
+                new = zip(entry.blocks, streams[entry.name], strict=True)
+                writer.add(entry, [_with_norm(entry.name, entry.columns, *one) for one in new])
+            else:
+                writer.add(entry, [kept for _, _, kept in pack.reader.blocks(entry.name)])
         for attached in pack.index.files:
             if isinstance(attached, CarriedFile):
                 writer.carry_file(attached.name, pack.reader.file(attached))
@@ -65,18 +65,18 @@ def renumber(
         ).hex()
 
 
-def _renumbered(name: str, columns: int, block: Block, streams: Streams, numbers: Floats) -> Streams:
-    """A block's streams with other numbers, and the norm that belongs to them."""
-    changed = replace(streams, numbers=numbers.copy())
+def _with_norm(name: str, columns: int, block: Block, streams: Streams) -> Streams:
+    """A block's streams with the norm that belongs to them, if it has one."""
+    numbers = streams.numbers.copy()
     if isinstance(block, LowRank):
         with np.errstate(over="ignore", invalid="ignore"):
-            coded = dequantize(block, columns, changed, np.float64)
+            coded = dequantize(block, columns, streams, np.float64)
             assert coded.right is not None
             overlaps = (coded.left.T @ coded.left) * (coded.right @ coded.right.T)
-            changed.numbers[0] = max(0.0, float(overlaps.sum())) ** 0.5
-    if not np.isfinite(changed.numbers).all():
+            numbers[0] = max(0.0, float(overlaps.sum())) ** 0.5
+    if not np.isfinite(numbers).all():
         raise EncodeError(f"{name}: expected numbers that float32 can hold, got larger ones")
-    return changed
+    return replace(streams, numbers=numbers)
 
 
 def ordered(block: Block, numbers: Floats, dtype: str) -> Floats:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 import dtscodec
 from dtscodec.errors import BaseMismatchError, CheckpointError, ConfigError, EncodeError
-from dtscodec.merging.similarity import are_all_alike, cosines, head_vectors, task_vector, weights_of
-from tests.merging.test_fuse import (
+from dtscodec.unseen.similarity import are_all_alike, cosines, head_vectors, task_vector, weights_of
+from tests.support import make_pack
+from tests.unseen.test_fuse import (
     AMPLE,
     State,
     base_state,
@@ -24,7 +25,6 @@ from tests.merging.test_fuse import (
     packs_of,
     weighted,
 )
-from tests.support import make_pack
 
 
 def unit(*elements: float) -> Tensor:

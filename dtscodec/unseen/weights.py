@@ -14,9 +14,9 @@ from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
 from dtscodec.codec.pack import Pack
 from dtscodec.errors import ConfigError
 from dtscodec.format.dtypes import CODED_DTYPES
-from dtscodec.merging.heads import Head, HeadSource
-from dtscodec.merging.seen import Seen
-from dtscodec.merging.similarity import cosines, head_vectors, task_vector, weights_of
+from dtscodec.unseen.heads import Head, HeadSource
+from dtscodec.unseen.seen import Seen
+from dtscodec.unseen.similarity import cosines, head_vectors, task_vector, weights_of
 
 Vectors: TypeAlias = "Source"
 """A safetensors file, or tensors in memory: a vector for each task."""
@@ -53,7 +53,7 @@ def weigh(
     minus: "HeadSource | None",
     plain_sum: bool,
 ) -> Weights:
-    """Tell the weights; see `dtscodec.merging.fuse.fuse` for the parameters.
+    """Tell the weights; see `dtscodec.unseen.fuse.fuse` for the parameters.
 
     Raises
     ------

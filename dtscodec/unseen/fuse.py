@@ -16,12 +16,12 @@ from dtscodec.codec.pack import PackSource, as_pack
 from dtscodec.codec.size import Size
 from dtscodec.errors import ConfigError
 from dtscodec.format.writer import PackWriter
-from dtscodec.merging.fusion import Fusion, Progress
-from dtscodec.merging.heads import Head, HeadSource
-from dtscodec.merging.seen import Seen
-from dtscodec.merging.weights import Vectors, weigh
 from dtscodec.remote.place import as_output, work_folder
 from dtscodec.remote.upload import check_new, new_file
+from dtscodec.unseen.fusion import Fusion, Progress
+from dtscodec.unseen.heads import Head, HeadSource
+from dtscodec.unseen.seen import Seen
+from dtscodec.unseen.weights import Vectors, weigh
 
 
 @dataclass(frozen=True, slots=True)

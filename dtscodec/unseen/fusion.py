@@ -21,9 +21,9 @@ from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import FileEntry, NamedFile, base_of, utf8
 from dtscodec.format.summary import Summary
 from dtscodec.format.writer import PackWriter, carried_entry
-from dtscodec.merging.heads import Head, is_head, pack_files
-from dtscodec.merging.seen import Seen
-from dtscodec.merging.summed import Summed, SumPiece, common_spec, exact, sum_tensor
+from dtscodec.unseen.heads import Head, is_head, pack_files
+from dtscodec.unseen.seen import Seen
+from dtscodec.unseen.summed import Summed, SumPiece, common_spec, exact, sum_tensor
 
 Progress = Callable[[int], None]
 Chosen: TypeAlias = Mapping[str, Sequence[Choice]]

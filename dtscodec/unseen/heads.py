@@ -18,7 +18,7 @@ from dtscodec.codec.pack import Pack
 from dtscodec.errors import ConfigError, FormatError, PackNotFoundError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import CarriedFile, NamedFile
-from dtscodec.merging.seen import Seen
+from dtscodec.unseen.seen import Seen
 
 HeadSource: TypeAlias = "Source | Checkpoint | Pack"
 
