@@ -3,7 +3,8 @@
 The texts are those of Hutto and Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of
 Social Media Text" (ICWSM 2014): each with the mean of some 20 human ratings, from -4 to 4. They ship only in the
 source distribution, as a tar file within the tar file. A task is one domain, where a text's label is the sign of
-its rating, or ``sixteen``, all of them with a class for each domain, sign and intensity.
+its rating; or all of them, with a class for each domain (``source``), for each intensity (``intensity``), or for each
+domain, sign and intensity (``sixteen``).
 """
 
 import hashlib
@@ -28,8 +29,11 @@ FILES = {
     "amazon": "amazonReviewSnippets_GroundTruth.txt",
     "nyt": "nytEditorialSnippets_GroundTruth.txt",
 }
-SIXTEEN = "sixteen"
+SIXTEEN, SOURCE, INTENSITY = "sixteen", "source", "intensity"
+ACROSS = {SIXTEEN: 4 * len(FILES), SOURCE: len(FILES), INTENSITY: 2}
+"""Tasks of all texts, and how many classes they have."""
 TASKS = (*FILES, SIXTEEN)
+"""Those that all texts of are trained on elsewhere; `load` knows the others of `ACROSS` too."""
 STRONG = 1.5
 """Ratings beyond this, of either sign, count as intense."""
 TEST_SIZE = 1500
@@ -59,7 +63,7 @@ class Split(NamedTuple):
 
 def classes(task: str) -> int:
     """Number of classes of a task."""
-    return 4 * len(FILES) if task == SIXTEEN else 2
+    return ACROSS.get(task, 2)
 
 
 def load(task: str, cache: Path) -> Split:
@@ -71,20 +75,20 @@ def load(task: str, cache: Path) -> Split:
     Parameters
     ----------
     task
-        One of ``movie``, ``tweets``, ``amazon``, ``nyt``; or ``sixteen``: all their texts, each on the side of the
+        One of ``movie``, ``tweets``, ``amazon``, ``nyt``; or one of `ACROSS`: all their texts, each on the side of the
         split that it has there (of the test texts an equal share of each domain).
     cache
         Folder that holds the source distribution; it is fetched with pip where missing.
     """
-    if task != SIXTEEN:
+    if task not in ACROSS:
         train, test = _rated(task, cache)
         return Split([_signed(rated) for rated in train], [_signed(rated) for rated in test])
     trains: list[Example] = []
     tests: list[Example] = []
     for number, domain in enumerate(FILES):
         train, test = _rated(domain, cache)
-        trains += [_graded(rated, number) for rated in train]
-        tests += [_graded(rated, number) for rated in test[: TEST_SIZE // len(FILES)]]
+        trains += [_graded(task, rated, number) for rated in train]
+        tests += [_graded(task, rated, number) for rated in test[: TEST_SIZE // len(FILES)]]
     return Split(sorted(trains, key=_order), sorted(tests, key=_order))
 
 
@@ -92,13 +96,16 @@ def _signed(rated: Rated) -> Example:
     return Example(rated.text, int(rated.rating > 0))
 
 
-def _graded(rated: Rated, domain: int) -> Example:
-    """Class by domain, sign and intensity.
+def _graded(task: str, rated: Rated, domain: int) -> Example:
+    """Class by domain, sign and intensity, or by one of them.
 
-    >>> _graded(Rated("Superb.", 3.1), 2)
-    Example(text='Superb.', label=11)
+    >>> superb = Rated("Superb.", 3.1)
+    >>> [_graded(task, superb, 2).label for task in (SIXTEEN, SOURCE, INTENSITY)]
+    [11, 2, 1]
     """
-    return Example(rated.text, 4 * domain + 2 * (rated.rating > 0) + (abs(rated.rating) > STRONG))
+    intense = int(abs(rated.rating) > STRONG)
+    labels = {SIXTEEN: 4 * domain + 2 * (rated.rating > 0) + intense, SOURCE: domain, INTENSITY: intense}
+    return Example(rated.text, labels[task])
 
 
 def _rated(domain: str, cache: Path) -> tuple[list[Rated], list[Rated]]:

@@ -1,0 +1,77 @@
+"""Part `calibration`: packs that were fitted to texts, or made for layers' outputs (ESD), against plain ones."""
+
+from pathlib import Path
+
+from benchmarks.merging.bench import FOUR, TRAINED, Bench, State
+from benchmarks.merging.merges import grams
+from benchmarks.merging.packs import decoded, pack, plain
+from dtscodec.calibration.distill import distill
+from dtscodec.codec.config import EncodeConfig
+from dtscodec.codec.size import Size
+
+PART = "calibration"
+SIZES = ("0.1%", "0.25%")
+TEXTS, OTHERS = 64, (8, 512)
+SEVERAL = ("movie", "nyt")
+"""Tasks that other numbers of texts are tried on, at the second size."""
+PLAIN, ESD, FITTED, BOTH = "plain", "ESD", "fitted", "ESD, fitted"
+
+
+def setting(size: str, texts: int) -> str:
+    """How the log calls it.
+
+    >>> setting("0.1%", 64)
+    '0.1%, 64 texts'
+    """
+    return f"{size}, {texts} texts"
+
+
+def run(bench: Bench) -> None:
+    """All tasks on 64 texts; two of them on fewer and more; and both ways together on these two."""
+    for size in SIZES:
+        for task in FOUR:
+            _plain(bench, size, task)
+            _fitted(bench, size, task, TEXTS)
+            _esd(bench, size, task, TEXTS)
+    for texts in OTHERS:
+        for task in SEVERAL:
+            _fitted(bench, SIZES[1], task, texts)
+            _esd(bench, SIZES[1], task, texts)
+    for task in SEVERAL:
+        _both(bench, task)
+
+
+def _plain(bench: Bench, size: str, task: str) -> None:
+    bench.row(PART, PLAIN, size, task, lambda: decoded(plain(bench, task, size), bench.base))
+
+
+def _fitted(bench: Bench, size: str, task: str, texts: int) -> None:
+    """Levels and scales of the plain pack, fitted: `encode --calibration TEXTS` without encoding again."""
+    bench.row(PART, FITTED, setting(size, texts), task, lambda: _fit(bench, task, plain(bench, task, size), texts))
+
+
+def _both(bench: Bench, task: str) -> None:
+    """Fitting to texts what was made for layers' outputs."""
+
+    def make() -> tuple[State, dict[str, float]]:
+        return _fit(bench, task, _esd_pack(bench, SIZES[1], task, TEXTS), TEXTS)
+
+    bench.row(PART, BOTH, setting(SIZES[1], TEXTS), task, make)
+
+
+def _fit(bench: Bench, task: str, path: Path, texts: int) -> tuple[State, dict[str, float]]:
+    out = path.parent.with_name(f"{path.parent.name}-fitted-{texts}") / path.name
+    out.parent.mkdir(exist_ok=True)
+    distill(path, bench.directory(task), out, bench.base, texts=bench.texts_file(task, texts), force=True)
+    return decoded(out, bench.base)
+
+
+def _esd(bench: Bench, size: str, task: str, texts: int) -> None:
+    bench.row(PART, ESD, setting(size, texts), task, lambda: decoded(_esd_pack(bench, size, task, texts), bench.base))
+
+
+def _esd_pack(bench: Bench, size: str, task: str, texts: int) -> Path:
+    """`encode --calibration GRAMS`, at the default damping."""
+    known = str(grams(bench, task, texts, TRAINED))
+    config = EncodeConfig(size=Size.parse(size), calibration=known)
+    return pack(bench, task, f"esd-{texts}", bench.base, size, config)

@@ -1,0 +1,118 @@
+"""Merged bases as files, and models of them at other alphas."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import dtscodec
+from benchmarks.merging.bench import HEAD, Bench, State
+from dtscodec.calibration.collect import calibrate
+from dtscodec.merging.arithmetic import TaskArithmetic
+from dtscodec.merging.average import Average
+from dtscodec.merging.esm import Esm
+from dtscodec.merging.iso import IsoC, IsoCts
+from dtscodec.merging.methods import Method
+from dtscodec.merging.search import Search, golden_section
+from dtscodec.merging.ties import Ties
+from dtscodec.merging.tsv import TsvM
+
+GRAM_TEXTS = 32
+"""Of the texts that fine-tunes were trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """A method with its options, and whether it gets Gram matrices of each fine-tune's layers."""
+
+    name: str
+    method: Method
+    grams: bool = False
+
+    @property
+    def alpha(self) -> float | None:
+        """By default; None if the method has none."""
+        return None if isinstance(self.method, Average) else self.method.alpha
+
+
+AVERAGE, ARITHMETIC = Merge("average", Average()), Merge("task arithmetic", TaskArithmetic())
+TIES = Merge("TIES", Ties())
+TSV_M, ISO_C, ISO_CTS = Merge("TSV-M", TsvM()), Merge("Iso-C", IsoC()), Merge("Iso-CTS", IsoCts())
+ESM = Merge("ESM", Esm(), grams=True)
+BLIND = Merge("ESM, no inputs", Esm())
+ABLATIONS = tuple(
+    Merge(f"ESM, {name}", replace(Esm(), **{option: value}), grams=True)
+    for name, option, value in (
+        ("no scaling of tasks", "task_scaling", False),
+        ("no scaling of dimensions", "dimension_scaling", False),
+        ("no scaling of layers", "layer_scaling", False),
+        ("no orthogonalization", "orthogonal", False),
+        ("with scaling by energy", "energy_scaling", True),
+    )
+)
+SHARED = (AVERAGE, ARITHMETIC, TIES, TSV_M, ISO_C, ISO_CTS, BLIND)
+
+
+def merged(bench: Bench, tasks: Sequence[str], merge: Merge) -> Path:
+    """The directory of a merged base; made where it is missing. Heads are left to the tasks."""
+    path = bench.folder / "merged" / "+".join(tasks) / merge.name.replace(" ", "-")
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        dtscodec.merge(
+            [bench.directory(task) for task in tasks],
+            path,
+            merge.method,
+            bench.base,
+            raw=(f"{HEAD}*",),
+            grams=[grams(bench, task, GRAM_TEXTS, 0) for task in tasks] if merge.grams else (),
+        )
+    return path
+
+
+def grams(bench: Bench, task: str, count: int, start: int) -> Path:
+    """The file of Gram matrices of a fine-tune on some texts of its training split."""
+    path = bench.folder / "grams" / f"{task}-{start}-{count}.safetensors"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        calibrate(bench.directory(task), path, texts=bench.texts_file(task, count, start))
+    return path
+
+
+def at_alpha(bench: Bench, tensors: State, factor: float) -> dict[str, Tensor]:
+    """A merged base with its move from the pre-trained one multiplied by a factor: every method is linear in alpha."""
+    return {name: torch.lerp(bench.encoder[name].to(tensor), tensor, factor) for name, tensor in moving(tensors)}
+
+
+def moving(tensors: State) -> list[tuple[str, Tensor]]:
+    """Those of floats: all that a model is judged by."""
+    return [(name, tensor) for name, tensor in tensors.items() if tensor.is_floating_point()]
+
+
+def search_alpha(bench: Bench, tasks: Sequence[str], tensors: State, default: float) -> float:
+    """The alpha of the best mean accuracy on held-out training texts; the same golden section for all methods."""
+
+    def score(alpha: float) -> float:
+        encoder = at_alpha(bench, tensors, alpha / default)
+        found = [bench.searcher(task).figures(bench.with_head(encoder, task)).accuracy for task in tasks]
+        return sum(found) / len(found)
+
+    alpha, _ = golden_section(score, Search(lambda weights: 0.0, low=0.0, high=3.0, tolerance=0.1))
+    return alpha
+
+
+def distance_ratio(bench: Bench, tensors: State, task: str) -> float:
+    """Norm of a fine-tune's difference vector from a merged base, by that from the pre-trained one."""
+    fine = bench.fine(task)
+    ours, theirs = (
+        sum(float((fine[name] - base[name]).double().square().sum()) for name, _ in moving(tensors))
+        for base in (tensors, bench.encoder)
+    )
+    return float((ours / theirs) ** 0.5)
+
+
+def load(path: Path) -> State:
+    """The tensors of a merged base."""
+    return load_file(path / "model.safetensors")

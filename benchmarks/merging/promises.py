@@ -1,0 +1,105 @@
+"""What was to hold, and whether it does."""
+
+from collections.abc import Iterator
+
+from benchmarks.merging import bases, calibration, dts, esm, unseen
+from benchmarks.merging.bench import FOUR
+from benchmarks.merging.log import Rows
+from benchmarks.merging.packs import PRETRAINED
+
+POINT = 0.01
+LARGEST_DIRECTORY = 1.05
+LARGEST_KL = 0.7
+
+
+def promises(rows: Rows) -> list[str]:
+    """A line for each promise that has been measured."""
+    return [*_three(rows), *_unseen(rows), *_calibrated(rows), *_esm(rows)]
+
+
+def verdict(holds: bool) -> str:
+    """In one word.
+
+    >>> verdict(True), verdict(False)
+    ('holds', 'does **not** hold')
+    """
+    return "holds" if holds else "does **not** hold"
+
+
+def _three(rows: Rows) -> Iterator[str]:
+    size = dts.SIZES[0]
+    if not rows.has(dts.PART, dts.DIRECTORY, size, "", *dts.THREE) or not rows.has(dts.PART, PRETRAINED, size, *FOUR):
+        return
+    lost = [
+        rows.figures(dts.PART, PRETRAINED, size, task)["accuracy"]
+        - rows.figures(dts.PART, dts.DIRECTORY, size, task)["accuracy"]
+        for task in dts.THREE
+    ]
+    sizes = rows.figures(dts.PART, dts.DIRECTORY, size, "")
+    ratio = (sizes["directory"] - sizes["packs"]) / sizes["plain_base"]
+    yield (
+        f"Three fine-tunes without a pre-trained base, each at most 1 point below `best` against that base at {size}: "
+        f"{verdict(max(lost) <= POINT + 1e-9)} ({', '.join(f'{-100 * value:+.2f}' for value in lost)} points)."
+    )
+    yield f"The directory is at most 1.05 bases plus packs: {verdict(ratio <= LARGEST_DIRECTORY)} ({ratio:.3f} bases)."
+
+
+def best_way(rows: Rows) -> tuple[str, float]:
+    """The best fusion that uses nothing but head and texts of the unseen task, and its mean accuracy.
+
+    Fixed scales are left out: which of them serves best is seen only afterwards.
+    """
+    ways = dict.fromkeys(row.setting for row in rows.of(unseen.PART) if row.name == unseen.FUSED)
+    fair = [way for way in ways if way not in list(unseen.SCALED.values())[1:]]
+    found = {
+        way: rows.mean(unseen.PART, unseen.FUSED, way, FOUR, "accuracy")
+        for way in fair
+        if rows.has(unseen.PART, unseen.FUSED, way, *FOUR)
+    }
+    best = max(found, key=lambda way: found[way])
+    return best, found[best]
+
+
+def _unseen(rows: Rows) -> Iterator[str]:
+    if not rows.has(unseen.PART, unseen.PLAIN, "", *FOUR) or not rows.has(unseen.PART, unseen.FUSED, "equal", *FOUR):
+        return
+    way, ours = best_way(rows)
+    base, plain = (rows.mean(unseen.PART, name, "", FOUR, "accuracy") for name in (unseen.BASE, unseen.PLAIN))
+    yield (
+        "Fusion for a domain that was left out beats the base encoder and the plain average, all with the fine-tune's "
+        f"head: {verdict(ours > max(base, plain))} ({way}: {100 * ours:.2f} %; base {100 * base:.2f} %, average "
+        f"{100 * plain:.2f} %)."
+    )
+
+
+def _calibrated(rows: Rows) -> Iterator[str]:
+    for size in calibration.SIZES:
+        setting = calibration.setting(size, calibration.TEXTS)
+        names = [calibration.FITTED, calibration.ESD]
+        if not all(rows.has(calibration.PART, name, setting, *FOUR) for name in names):
+            continue
+        plain = rows.mean(calibration.PART, calibration.PLAIN, size, FOUR, "kl")
+        fitted, esd = (rows.mean(calibration.PART, name, setting, FOUR, "kl") / plain for name in names)
+        yield (
+            f"With 64 texts packs of {size} have at most 0.7 times the KL of plain ones: "
+            f"{verdict(fitted <= LARGEST_KL)} for fitted ones ({fitted:.2f}), {verdict(esd <= LARGEST_KL)} for ESD "
+            f"alone ({esd:.2f})."
+        )
+
+
+def _esm(rows: Rows) -> Iterator[str]:
+    if not rows.has(esm.PART, "ESM", bases.SEARCHED, *FOUR):
+        return
+    ours = rows.mean(esm.PART, "ESM", bases.SEARCHED, FOUR, "accuracy")
+    rivals = {
+        name: rows.mean(bases.PART, name, setting, FOUR, "accuracy")
+        for name, setting in (
+            ("average", bases.DEFAULT),
+            ("task arithmetic", bases.SEARCHED),
+            ("TIES", bases.SEARCHED),
+        )
+        if rows.has(bases.PART, name, setting, *FOUR)
+    }
+    told = ", ".join(f"{name} {100 * value:.2f} %" for name, value in rivals.items())
+    holds = verdict(ours > max(rivals.values()))
+    yield f"ESM beats average, task arithmetic and TIES: {holds} ({100 * ours:.2f} %; {told})."
