@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.demo.commands import ROOT
 from benchmarks.demo.report import circumstances
-from benchmarks.merging import bases, calibration, dts, esm, lossless, picture, unseen
+from benchmarks.merging import bases, calibration, dts, esm, lossless, picture, routing, unseen
 from benchmarks.merging.bench import Bench
 from benchmarks.merging.report import markdown
 
@@ -22,6 +22,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     unseen.PART: unseen.run,
     calibration.PART: calibration.run,
     esm.PART: esm.run,
+    routing.PART: routing.run,
     lossless.PART: lossless.run,
     bases.SEVEN: bases.run_seven,
 }

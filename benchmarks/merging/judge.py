@@ -1,6 +1,7 @@
 """How good a model is on texts, and how near to its fine-tune."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 from tokenizers import Tokenizer
@@ -12,6 +13,7 @@ from benchmarks.demo.evaluate import Fidelity, fidelity, labels_of
 from benchmarks.demo.finetune import batch
 
 BATCH_SIZE = 64
+Predict: TypeAlias = Callable[[Mapping[str, Tensor]], Tensor]
 
 
 class Judge:
@@ -43,12 +45,19 @@ class Judge:
         self._model, self._labels = model, labels_of(examples)
         self._reference = self.logits(fine)
 
-    @torch.inference_mode()
     def logits(self, state: Mapping[str, Tensor]) -> Tensor:
         """Predictions with these weights: [texts, classes]."""
         self._model.load_state_dict(dict(state), strict=True)
-        return torch.cat([self._model(**tensors).logits for tensors in self._batches])[self._places]
+        return self._predictions(lambda inputs: self._model(**inputs).logits)
+
+    @torch.inference_mode()
+    def _predictions(self, predict: Predict) -> Tensor:
+        return torch.cat([predict(inputs) for inputs in self._batches])[self._places]
 
     def figures(self, state: Mapping[str, Tensor]) -> Fidelity:
         """Accuracy, agreement with the fine-tune, and KL from it."""
         return fidelity(self.logits(state), self._reference, self._labels)
+
+    def figures_of(self, predict: Predict) -> Fidelity:
+        """The same of any model: what gives logits, [rows, classes], for a batch's inputs."""
+        return fidelity(self._predictions(predict), self._reference, self._labels)

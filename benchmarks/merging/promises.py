@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from benchmarks.merging import bases, calibration, dts, esm, unseen
+from benchmarks.merging import bases, calibration, dts, esm, routing, unseen
 from benchmarks.merging.bench import FOUR
 from benchmarks.merging.log import Rows
 from benchmarks.merging.packs import PRETRAINED
@@ -14,7 +14,7 @@ LARGEST_KL = 0.7
 
 def promises(rows: Rows) -> list[str]:
     """A line for each promise that has been measured."""
-    return [*_three(rows), *_unseen(rows), *_calibrated(rows), *_esm(rows)]
+    return [*_three(rows), *_unseen(rows), *_calibrated(rows), *_esm(rows), *_routing(rows)]
 
 
 def verdict(holds: bool) -> str:
@@ -103,3 +103,22 @@ def _esm(rows: Rows) -> Iterator[str]:
     told = ", ".join(f"{name} {100 * value:.2f} %" for name, value in rivals.items())
     holds = verdict(ours > max(rivals.values()))
     yield f"ESM beats average, task arithmetic and TIES: {holds} ({100 * ours:.2f} %; {told})."
+
+
+def _routing(rows: Rows) -> Iterator[str]:
+    if not rows.has(esm.PART, "ESM", bases.SEARCHED, *FOUR):
+        return
+    base = rows.mean(esm.PART, "ESM", bases.SEARCHED, FOUR, "accuracy")
+    best = rows.mean(bases.PART, "fine-tune", bases.DEFAULT, FOUR, "accuracy")
+    for size in routing.SIZES:
+        ways = [way for way in routing.WAYS[1:] if rows.has(routing.PART, way, size, *FOUR)]
+        found = {way: rows.mean(routing.PART, way, size, FOUR, "accuracy") for way in ways}
+        told = ", ".join(
+            f"{way} {100 * value:.2f} %, {(value - base) / (best - base):.2f}" for way, value in found.items()
+        )
+        if found:
+            holds = verdict(max(found.values()) - base >= (best - base) / 2)
+            yield (
+                f"ESM++ with packs of {size} recovers at least half of what is left from ESM ({100 * base:.2f} %) "
+                f"to the fine-tunes ({100 * best:.2f} %): {holds} ({told})."
+            )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.merging import bases, calibration, dts, esm, lossless, unseen
+from benchmarks.merging import bases, calibration, dts, esm, lossless, routing, unseen
 from benchmarks.merging.bench import ALL, FOUR, SEARCH, TEXTS, TRAINED
 from benchmarks.merging.log import Rows, rows_of
 from benchmarks.merging.merges import AVERAGE, GRAM_TEXTS
@@ -126,6 +126,25 @@ def _esm(rows: Rows) -> str:
     names += [(esm.PART, name) for name in rows.names(esm.PART)] + [(bases.PART, "fine-tune")]
     intro = f"Inputs of layers are those of {GRAM_TEXTS} texts that each fine-tune was trained on. Rivals from above."
     return f"{intro}\n\n" + _bases(rows, esm.PART, FOUR, names)
+
+
+def _routing(rows: Rows) -> str:
+    lines = []
+    for size in routing.SIZES:
+        for way in routing.WAYS:
+            if rows.has(routing.PART, way, size, *FOUR):
+                mean = {
+                    f: rows.mean(routing.PART, way, size, FOUR, f) for f in ("kl", "agreement", "accuracy", "bytes")
+                }
+                each = (percent(rows.figures(routing.PART, way, size, task)["accuracy"]) for task in FOUR)
+                told = [percent(mean["accuracy"]), *each, percent(mean["agreement"]), f"{mean['kl']:.4f}"]
+                lines.append([way, size, *told, f"{mean['bytes']:,.0f}"])
+    intro = (
+        "Packs of all four tasks beside the ESM base at its searched alpha, each task's own head above. Task known: "
+        "`attach` and `serve`. Routed: by prototypes out of the same texts as ESM's inputs; embeddings and norms stay "
+        "the base's by layer, and go with the sample's task by sample. Bytes: of all four packs."
+    )
+    return f"{intro}\n\n" + table(["", "size", "accuracy", *FOUR, "agrees", "KL", "bytes"], lines)
 
 
 # Packs
@@ -294,5 +313,6 @@ _SECTIONS: dict[str, tuple[str, Callable[[Rows], str]]] = {
     unseen.PART: ("A domain left out", _unseen),
     calibration.PART: ("Calibration", _calibration),
     esm.PART: ("ESM with each scaling off", _esm),
+    routing.PART: ("Routing (ESM++)", _routing),
     lossless.PART: ("A shared base without loss", _lossless),
 }
