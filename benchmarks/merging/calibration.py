@@ -46,15 +46,20 @@ def _plain(bench: Bench, size: str, task: str) -> None:
 
 
 def _fitted(bench: Bench, size: str, task: str, texts: int) -> None:
-    """Levels and scales of the plain pack, fitted: `encode --calibration TEXTS` without encoding again."""
-    bench.row(PART, FITTED, setting(size, texts), task, lambda: _fit(bench, task, plain(bench, task, size), texts))
+    """`encode --calibration TEXTS`; what is encoded first is the same for all numbers of texts."""
+
+    def make() -> tuple[State, dict[str, float]]:
+        config = EncodeConfig(size=Size.parse(size), distilled=True)
+        return _fit(bench, task, pack(bench, task, "to-fit", bench.base, size, config), texts)
+
+    bench.row(PART, FITTED, setting(size, texts), task, make)
 
 
 def _both(bench: Bench, task: str) -> None:
-    """Fitting to texts what was made for layers' outputs."""
+    """`encode --calibration TEXTS --esd`."""
 
     def make() -> tuple[State, dict[str, float]]:
-        return _fit(bench, task, _esd_pack(bench, SIZES[1], task, TEXTS), TEXTS)
+        return _fit(bench, task, _esd_pack(bench, SIZES[1], task, TEXTS, to_fit=True), TEXTS)
 
     bench.row(PART, BOTH, setting(SIZES[1], TEXTS), task, make)
 
@@ -70,8 +75,8 @@ def _esd(bench: Bench, size: str, task: str, texts: int) -> None:
     bench.row(PART, ESD, setting(size, texts), task, lambda: decoded(_esd_pack(bench, size, task, texts), bench.base))
 
 
-def _esd_pack(bench: Bench, size: str, task: str, texts: int) -> Path:
+def _esd_pack(bench: Bench, size: str, task: str, texts: int, to_fit: bool = False) -> Path:
     """`encode --calibration GRAMS`, at the default damping."""
     known = str(grams(bench, task, texts, TRAINED))
-    config = EncodeConfig(size=Size.parse(size), calibration=known)
-    return pack(bench, task, f"esd-{texts}", bench.base, size, config)
+    config = EncodeConfig(size=Size.parse(size), calibration=known, distilled=to_fit)
+    return pack(bench, task, f"esd-{texts}{'-to-fit' if to_fit else ''}", bench.base, size, config)

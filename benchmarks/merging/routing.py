@@ -15,10 +15,12 @@ from benchmarks.merging.judge import Predict
 from benchmarks.merging.log import Row
 from benchmarks.merging.merges import ESM, GRAM_TEXTS, at_alpha, grams, load, merged
 from benchmarks.merging.packs import pack
+from dtscodec.codec.config import EncodeConfig
+from dtscodec.codec.size import Size
 from dtscodec.runtime.attach import Attached
 
 PART = "routing"
-SIZES = ("0.1%", "0.25%")
+SIZES = ("0.25%", "0.5%")
 KNOWN, BY_LAYER, BY_SAMPLE = "task known", "routed by layer", "routed by sample"
 WAYS = (KNOWN, BY_LAYER, BY_SAMPLE)
 
@@ -45,7 +47,8 @@ def _base(bench: Bench) -> Path:
 
 def _judge(bench: Bench, base: Path, size: str, task: str) -> None:
     """All ways on the texts of one task."""
-    packs = {other: pack(bench, other, "esm", base, size) for other in FOUR}
+    config = EncodeConfig(size=Size.parse(size), files=False)  # The base's directory has none to name.
+    packs = {other: pack(bench, other, "esm", base, size, config) for other in FOUR}
     model = load_model(bench.directory(task))
     model.load_state_dict(bench.with_head(load(base.parent), task))
     total = sum(path.stat().st_size for path in packs.values())
