@@ -247,7 +247,8 @@ def _calibration(rows: Rows) -> str:
     intro = (
         "Mean KL from the fine-tune over tasks, and by what factor it differs from the plain pack's of the same size "
         "over the same tasks. Calibration texts are of the task, not of those that were trained or are tested on. ESD: "
-        "`dtscodec calibrate` and `encode --calibration GRAMS`; fitted: `encode --calibration TEXTS`."
+        "`dtscodec calibrate` and `encode --calibration GRAMS`; fitted: `encode --calibration TEXTS`, whose "
+        "rates were chosen on the test texts of movie at 0.1 %, so that row flatters."
     )
     head = ["size", "texts", "", "tasks", "bytes", "KL", "by plain's", "agrees", "accuracy", "seconds"]
     return f"{intro}\n\n" + table(head, lines)
