@@ -105,7 +105,8 @@ def _esm(rows: Rows) -> Iterator[str]:
     holds = verdict(ours > max(rivals.values()))
     yield (
         f"ESM beats average, task arithmetic and TIES: {holds} ({100 * ours:.2f} %; {told}). The alpha found "
-        "for ESM is near the end of what was searched, so this may not be its best, and rows with one scaling off say little."
+        "for ESM is near the end of what was searched, so this may not be its best, and rows with one scaling off "
+        "say little."
     )
 
 
