@@ -1,7 +1,7 @@
 """Texts -> batches that a model takes, and where in its output the predictions are."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
 
@@ -34,6 +34,11 @@ class Batch:
     inputs: dict[str, Tensor]
     places: Tensor
     targets: Tensor | None
+
+    def to(self, device: str) -> "Batch":
+        """The same on a device; targets stay where they are."""
+        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        return replace(self, inputs=inputs, places=self.places.to(device))
 
 
 class Batcher:

@@ -14,9 +14,8 @@ from dtscodec.behaviour.batches import Batch, Batcher
 from dtscodec.behaviour.library import explained, quietly
 from dtscodec.behaviour.model import load_tokenizer, read_architecture
 from dtscodec.behaviour.texts import read_texts
-from dtscodec.checkpoints.checkpoint import Checkpoint, Source, open_checkpoint
+from dtscodec.checkpoints.checkpoint import Source, open_checkpoint
 from dtscodec.checkpoints.identity import Base
-from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
 from dtscodec.codec.decode import decode
 from dtscodec.codec.pack import PackSource
 from dtscodec.errors import CheckpointError
@@ -122,7 +121,7 @@ def compare_behaviour(
     given = read_texts(Path(texts), architecture.classes)
     tokenizer = load_tokenizer(architecture)
     with open_checkpoint(fine_tune, whole=True) as fine:
-        tuned = architecture.build(tensors_of(fine), fine.location)
+        tuned = architecture.load(fine)
     with decode(pack, base, whole=True) as decoded:
         ours = architecture.build(decoded, str(decoded.pack.path or "pack"))
     sums = Sums()
@@ -150,11 +149,6 @@ def model_directory(model: "str | os.PathLike[str] | None", fine_tune: Source) -
         detail = "expected a model directory with config.json and a tokenizer, got weights only; name one with --model"
         raise CheckpointError(f"{where}: {detail}")
     return Path(fine_tune)
-
-
-def tensors_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """All tensors of a checkpoint, in memory."""
-    return {name: tensor_from_bytes(checkpoint.read(name), spec) for name, spec in checkpoint.specs.items()}
 
 
 @torch.inference_mode()
@@ -192,8 +186,7 @@ def sum_up(fine_tune: Tensor, decoded: Tensor, targets: Tensor | None) -> Sums:
     (2, 0.0, 2, 1)
     """
     fine_logs, logs = (torch.log_softmax(logits.double(), dim=-1) for logits in (fine_tune, decoded))
-    # What the fine-tune rules out adds nothing, even where it is ruled out by both.
-    terms = torch.where(fine_logs.isneginf(), 0.0, fine_logs.exp() * (fine_logs - logs))
+    terms = kl_terms(fine_logs, logs)
     choices, decoded_choices = fine_tune.argmax(dim=-1), decoded.argmax(dim=-1)
     sums = Sums(len(choices), terms.sum().item(), int((choices == decoded_choices).sum()))
     if targets is None:
@@ -201,6 +194,12 @@ def sum_up(fine_tune: Tensor, decoded: Tensor, targets: Tensor | None) -> Sums:
     rights = (int((chosen == targets).sum()) for chosen in (choices, decoded_choices))
     losses = (-values.gather(-1, targets[:, None]).sum().item() for values in (fine_logs, logs))
     return sums + Sums(0, 0.0, 0, *rights, *losses)
+
+
+def kl_terms(fine_tune: Tensor, decoded: Tensor) -> Tensor:
+    """What each choice adds to KL(fine-tune || decoded), of log probabilities [predictions, choices]."""
+    # What the fine-tune rules out adds nothing, even where it is ruled out by both.
+    return torch.where(fine_tune.isneginf(), 0.0, fine_tune.exp() * (fine_tune - decoded))
 
 
 def _figures(sums: Sums, texts: int, is_causal: bool, is_labelled: bool) -> Behaviour:

@@ -11,6 +11,8 @@ from torch import Tensor
 from dtscodec.behaviour.library import explained, quietly, transformers
 from dtscodec.behaviour.loading import load_weights, read_config
 from dtscodec.behaviour.texts import Classes
+from dtscodec.checkpoints.checkpoint import Checkpoint
+from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
 from dtscodec.errors import CheckpointError
 
 SUPPORTED = "a model for sequence classification or a causal language model"
@@ -55,6 +57,11 @@ class Architecture:
         """
         way_out = f"{self.directory} describes it; name its own model directory with --model"
         return load_weights(self.kind, self.config, tensors, location, way_out, dtype=torch.float32)
+
+    def load(self, checkpoint: Checkpoint) -> Any:
+        """A model with all tensors of a checkpoint; see `build`."""
+        tensors = {name: tensor_from_bytes(checkpoint.read(name), spec) for name, spec in checkpoint.specs.items()}
+        return self.build(tensors, checkpoint.location)
 
 
 def read_architecture(directory: Path) -> Architecture:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dtscodec.behaviour.batches import Batcher
 from dtscodec.behaviour.library import explained, quietly
-from dtscodec.behaviour.measure import model_directory, tensors_of
+from dtscodec.behaviour.measure import model_directory
 from dtscodec.behaviour.model import load_tokenizer, read_architecture
 from dtscodec.behaviour.texts import read_texts
 from dtscodec.checkpoints.checkpoint import Source, open_checkpoint
@@ -153,11 +153,11 @@ def calibrate(
     architecture = read_architecture(model_directory(model, fine_tune))
     given, tokenizer = read_texts(Path(texts)), load_tokenizer(architecture)
     with open_checkpoint(fine_tune, whole=True) as fine:
-        built = architecture.build(tensors_of(fine), fine.location).to(device)
+        built = architecture.load(fine).to(device)
         names = _disk_names(fine.specs, built)
     collector = Collector(built)
     for batch in Batcher(architecture, tokenizer, built, batch_size).batches(given):
-        inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
+        inputs = batch.to(device).inputs
         told = explained(type(built).__name__, "a model that takes these texts")
         with quietly(), torch.no_grad(), collector.watching(inputs["attention_mask"]), told:
             built(**inputs)

@@ -9,7 +9,7 @@ states say far more, and keep the fit from learning the texts by heart.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dtscodec.behaviour.batches import Batch, Batcher
 from dtscodec.behaviour.library import explained, quietly
-from dtscodec.behaviour.measure import model_directory, tensors_of
+from dtscodec.behaviour.measure import kl_terms, model_directory
 from dtscodec.behaviour.model import Architecture, load_tokenizer, read_architecture
 from dtscodec.behaviour.texts import read_texts
 from dtscodec.calibration.student import Student
@@ -107,11 +107,11 @@ def distill(
     force: bool = False,
     progress: Callable[[int], None] = lambda count: None,
 ) -> DistillReport:
-    """Fit the levels and scales of a pack to its fine-tune's behaviour on texts.
+    """Fit a pack's levels and scales, biases and norms to its fine-tune's behaviour on texts.
 
-    The pack keeps its codes, and its size but for the word that it says of it. The fine-tune's model and the decoded
-    one are in memory one after the other, in float32, with the hidden states of all texts. Needs the package
-    transformers.
+    The pack keeps the codes of its matrices, and its size but for the word that it says of it. If the fit does not make
+    it better on these texts, it stays as it was. The fine-tune's model and the decoded one are in memory one after the
+    other, in float32, with the hidden states of all texts. Needs the package transformers.
 
     Parameters
     ----------
@@ -179,16 +179,10 @@ def _lessons(architecture: Architecture, fine_tune: Source, texts: Path, size: i
     given = read_texts(texts)
     tokenizer = load_tokenizer(architecture)
     with open_checkpoint(fine_tune, whole=True) as fine:
-        model = architecture.build(tensors_of(fine), fine.location).to(device)
+        model = architecture.load(fine).to(device)
     with quietly(), torch.no_grad():
         batches = Batcher(architecture, tokenizer, model, size).batches(given)
-        return [_lesson(model, _on(batch, device)) for batch in batches if len(batch.places)]
-
-
-def _on(batch: Batch, device: str) -> Batch:
-    """A batch on a device."""
-    inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
-    return replace(batch, inputs=inputs, places=batch.places.to(device))
+        return [_lesson(model, batch.to(device)) for batch in batches if len(batch.places)]
 
 
 def _lesson(model: Any, batch: Batch) -> Lesson:
@@ -207,12 +201,9 @@ def _losses(student: Student, lesson: Lesson) -> tuple[Tensor, Tensor]:
     """KL and the relative squared difference of hidden states, on one batch."""
     logits, hidden = _answers(student.model, lesson.batch)
     logs = torch.log_softmax(logits, dim=-1)
-    # What the fine-tune rules out adds nothing, even where it is ruled out by both.
-    terms = torch.where(lesson.logs.isneginf(), 0.0, lesson.logs.exp() * (lesson.logs - logs))
     mask = lesson.batch.inputs["attention_mask"][..., None]
-    return terms.sum(-1).mean(), torch.stack(
-        [_difference(true * mask, found * mask) for true, found in zip(lesson.hidden, hidden, strict=True)]
-    ).mean()
+    layers = [_difference(true * mask, found * mask) for true, found in zip(lesson.hidden, hidden, strict=True)]
+    return kl_terms(lesson.logs, logs).sum(-1).mean(), torch.stack(layers).mean()
 
 
 def _difference(true: Tensor, found: Tensor) -> Tensor:

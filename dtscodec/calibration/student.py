@@ -5,9 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dtscodec.calibration.elements import Elements
@@ -25,8 +23,6 @@ from dtscodec.kernels.packed import Packed
 from dtscodec.runtime.match import match
 from dtscodec.runtime.slots import Slot, slots_of
 from dtscodec.runtime.write import write, writing
-
-Floats = NDArray[np.float32]
 
 
 class Student:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from dtscodec.errors import CheckpointError
 from dtscodec.format.file_names import MAX_FILE_BYTES, MAX_FILES, valid_file_name
+from dtscodec.format.index import CarriedFile, NamedFile
+from dtscodec.format.writer import PackWriter, carried_entry
 from dtscodec.remote.failures import read_errors
 
 _LEFTOVERS = re.compile(r"trainer_state\.json|training_args.*|optimizer.*|(.*_)?all_results\.json|.*_results\.json")
@@ -30,6 +32,15 @@ class Carried:
         if len(self.data) > MAX_FILE_BYTES:
             raise ValueError(f"{self.name}: expected at most {MAX_FILE_BYTES} bytes, got {len(self.data)}")
 
+    @property
+    def entry(self) -> CarriedFile:
+        """Its entry in a pack's index."""
+        return carried_entry(self.name, self.data)
+
+    def add_to(self, writer: PackWriter) -> None:
+        """Add it to a pack."""
+        writer.carry_file(self.name, self.data)
+
 
 @dataclass(frozen=True, slots=True)
 class Named:
@@ -42,6 +53,15 @@ class Named:
         _check_name(self.name)
         if not re.fullmatch("[0-9a-f]{64}", self.digest):
             raise ValueError(f"{self.name}: expected 64 hex digits, got {self.digest!r}")
+
+    @property
+    def entry(self) -> NamedFile:
+        """Its entry in a pack's index."""
+        return NamedFile(self.name, self.digest)
+
+    def add_to(self, writer: PackWriter) -> None:
+        """Add it to a pack."""
+        writer.name_file(self.name, self.digest)
 
 
 Attachment = Carried | Named

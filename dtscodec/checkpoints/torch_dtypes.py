@@ -1,6 +1,7 @@
 """torch dtypes and tensors <-> our dtype codes and bytes. torch is imported on first use only."""
 
 import functools
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +45,19 @@ def _codes() -> dict["torch.dtype", DType]:
     import torch
 
     return {getattr(torch, name): code for code, name in _TORCH_NAMES.items() if hasattr(torch, name)}
+
+
+def widest(dtypes: Collection[DType]) -> DType:
+    """The one dtype there is, or the narrowest that holds the values of all; those are of floating point then.
+
+    >>> widest({"F16", "BF16"}), widest({"F32"})
+    ('F32', 'F32')
+    """
+    if len(dtypes) == 1:
+        return next(iter(dtypes))
+    import torch
+
+    return dtype_code(functools.reduce(torch.promote_types, map(torch_dtype, dtypes)))
 
 
 def dtype_code(dtype: "torch.dtype") -> DType:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from dtscodec.cli import arguments
 from dtscodec.cli.progress import progress_bar
+from dtscodec.codec.config import DAMPING as DAMPING
 
 if TYPE_CHECKING:
     from dtscodec import Base, EncodeConfig, EncodeReport
     from dtscodec.calibration.distill import DistillReport
 
-STEPS, DAMPING = 100, 0.1
+STEPS = 100
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:

@@ -43,6 +43,13 @@ def keep_exact(name: str) -> str:
     return f"keep it exact with --raw {shlex.quote(glob.escape(name))}"
 
 
+def check_patterns(raw: Collection[str], names: Collection[str]) -> None:
+    """Raise ConfigError if a pattern of `raw` fits none of these names: a letter may be wrong."""
+    for pattern in raw:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ConfigError(f"raw: expected patterns that fit a tensor, got {pattern!r}, which fits none")
+
+
 @dataclass(frozen=True, slots=True)
 class EncodeConfig:
     """Settings of the encoder. Of `size`, `rank` and `error` at most one is given.
@@ -152,9 +159,7 @@ class EncodeConfig:
 
     def check_raw(self, names: Collection[str]) -> None:
         """Raise ConfigError if a pattern of `raw` fits none of these names: a letter may be wrong."""
-        for pattern in self.raw:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise ConfigError(f"raw: expected patterns that fit a tensor, got {pattern!r}, which fits none")
+        check_patterns(self.raw, names)
 
     @property
     def codes_new(self) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, TypeVar
 
 from dtscodec import __version__
-from dtscodec.checkpoints.attachments import Attachment, Carried, collect_files
+from dtscodec.checkpoints.attachments import Attachment, collect_files
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.identity import Base, KnownLeaf, digest
 from dtscodec.checkpoints.names import NameMatch, match_names
@@ -16,6 +16,7 @@ from dtscodec.codec.allocate import Choices
 from dtscodec.codec.code_tensor import EncodedTensor, Squares, code_same, code_tie
 from dtscodec.codec.config import EncodeConfig
 from dtscodec.codec.device import usable_device
+from dtscodec.codec.grams import Grams
 from dtscodec.codec.inputs import as_base, as_checkpoint, weight_paths
 from dtscodec.codec.journal import Journal, key_of
 from dtscodec.codec.least import smallest_for
@@ -26,9 +27,9 @@ from dtscodec.codec.tensor_work import Coded, Identity, Inputs, code, look, meas
 from dtscodec.codec.ties import Ties
 from dtscodec.codec.workers import in_order
 from dtscodec.errors import DtsError
-from dtscodec.format.index import FileEntry, NamedFile, base_of
+from dtscodec.format.index import base_of
 from dtscodec.format.summary import Summary
-from dtscodec.format.writer import PackWriter, carried_entry
+from dtscodec.format.writer import PackWriter
 from dtscodec.remote.fetched import fetched_for
 from dtscodec.remote.place import as_output, work_folder
 from dtscodec.remote.upload import new_file
@@ -203,7 +204,15 @@ class _Encoder:
         if self._journal is None:
             return None
         checkpoints = self._fine, self._base.checkpoint
-        return self._journal.begin(key_of(checkpoints, self._config, self._summary, self._match, self._files))
+        settings = self._config, self._calibration(), self._summary, self._match, self._files
+        return self._journal.begin(key_of(checkpoints, *settings))
+
+    def _calibration(self) -> object:
+        """Stands for the content of the file of Gram matrices, which may be written anew under its name."""
+        if self._config.calibration is None:
+            return None
+        with Grams(self._config.calibration) as grams:
+            return grams.signature
 
     def choose(self, progress: Progress) -> Chosen | None:
         """Look at all tensors and decide how each piece is stored; the preset `paper` has nothing to choose."""
@@ -248,10 +257,7 @@ class _Encoder:
             writer.add(encoded.entry, encoded.streams)
             progress(spec.nbytes)
         for attached in self._files:
-            if isinstance(attached, Carried):
-                writer.carry_file(attached.name, attached.data)
-            else:
-                writer.name_file(attached.name, attached.digest)
+            attached.add_to(writer)
         leaves = {name: self._leaves[name] for name in used}
         return {
             "pack_id": self._finish(file, writer, leaves).hex(),
@@ -336,7 +342,7 @@ class _Encoder:
         """What the size of the pack depends on beside the choices. Any digest is as long as the right one."""
         needs_base = any(other is not None for other in self._match.counterpart.values())
         summary = replace(self._summary, base=self._base.reference(bytes(32)) if needs_base else None)
-        files = [_entry(file) for file in self._files]
+        files = [file.entry for file in self._files]
         return Frame(summary, self._match.prefix, self._match.absent, self._fine.metadata, files)
 
     def _collect_files(self) -> list[Attachment]:
@@ -345,7 +351,3 @@ class _Encoder:
             return []
         directories = self._fine.directory, self._base.checkpoint.directory
         return list(collect_files(*directories, self._fine.weight_files))
-
-
-def _entry(file: Attachment) -> FileEntry:
-    return carried_entry(file.name, file.data) if isinstance(file, Carried) else NamedFile(file.name, file.digest)

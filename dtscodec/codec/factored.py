@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from dtscodec.kernels.dequantize import CodedDelta
 
 NEGLIGIBLE = 1e-6
 """Singular values up to this share of the largest are rounding: half precision holds no more."""
@@ -76,3 +79,9 @@ class Factored:
         u, s, v = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
         k = int((s > NEGLIGIBLE * s[:1]).sum())
         return q_left @ u[:, :k], s[:k], v[:k] @ q_right.T
+
+
+def factored(coded: CodedDelta) -> Factored:
+    """What a low-rank block adds to its coded rows and columns, in the dtype that it was dequantized to."""
+    assert coded.right is not None
+    return Factored(torch.from_numpy(np.ascontiguousarray(coded.left)), torch.from_numpy(coded.right))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dtscodec.codec.best import rounded, rounded_tensor
 from dtscodec.codec.config import EncodeConfig
-from dtscodec.codec.factored import Factored
+from dtscodec.codec.factored import Factored, factored
 from dtscodec.codec.factorize import Factors, canonical_signs
 from dtscodec.codec.options import HALF_FACTORS, ROW_SHARES, TALL, Choice, Matrix, Options, Spectrum
 from dtscodec.codec.pieces import CodedBlock
@@ -157,9 +157,7 @@ class FactoredPart:
 
     def _measured(self, block: LowRank, streams: Streams) -> CodedBlock:
         """Decode what was coded: enter its norm, and keep the error."""
-        coded = dequantize(block, self.columns, streams)
-        assert coded.right is not None
-        decoded = Factored(torch.from_numpy(np.ascontiguousarray(coded.left)), torch.from_numpy(coded.right))
+        decoded = factored(dequantize(block, self.columns, streams))
         streams.numbers[0] = math.sqrt(decoded.square())
         streams.numbers[:] = rounded(streams.numbers)
         if not np.isfinite(streams.numbers).all():

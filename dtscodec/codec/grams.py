@@ -9,7 +9,6 @@ weights that are [d_in, d_out], as GPT-2 has them.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -134,7 +133,7 @@ class Grams:
             wanted = "a mean [d_in]" if is_mean else "a Gram matrix [d_in, d_in]"
             raise CheckpointError(f"{self.location}: {name!r}: expected {wanted} of F32 or F64, got {spec}")
 
-    @cached_property
+    @property
     def signature(self) -> tuple[Any, ...]:
         """Identity of all that is in it."""
         return tuple((name, self._file.signature(name)) for name in self._file.specs)

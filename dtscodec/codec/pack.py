@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
+from dtscodec.checkpoints.packed import MAX_TENSOR_BYTES as MAX_TENSOR_BYTES
 from dtscodec.codec.fit import check_fit
 from dtscodec.codec.folder_index import pack_place
 from dtscodec.codec.inputs import as_base
@@ -25,9 +26,6 @@ from dtscodec.format.source import MemorySource
 from dtscodec.format.summary import Summary
 from dtscodec.kernels.dequantize import CodedDelta, dequantize
 from dtscodec.remote.source import pack_source
-
-MAX_TENSOR_BYTES = 2**36
-"""Default of the largest tensor that is decoded (spec section 8, rule L2)."""
 
 
 def check_size(name: str, size: int, allowed: int) -> None:

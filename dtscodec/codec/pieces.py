@@ -89,6 +89,21 @@ class Cut:
     pieces: Sequence[Piece]
     split: int = 1
 
+    @property
+    def is_layer(self) -> bool:
+        """Whether a part of it is the delta of one matrix, which a layer's inputs may see."""
+        return self.split == 1 and any(isinstance(piece, Delta) and piece.is_matrix for piece in self.pieces)
+
+    def seen_by(self, metric: Metric) -> "Cut":
+        """The same as the inputs of its layer see it.
+
+        Raises
+        ------
+        EncodeError
+            The metric is that of another layer.
+        """
+        return replace(self, pieces=[_seen(piece, metric) for piece in self.pieces]) if self.is_layer else self
+
 
 def cut_same(fine: StoredTensor, base: StoredTensor | None) -> Cut | None:
     """A tensor that did not change; None if it did."""
@@ -97,9 +112,7 @@ def cut_same(fine: StoredTensor, base: StoredTensor | None) -> Cut | None:
     return Cut(fine.name, fine.spec, [_same(fine.spec, base.name)])
 
 
-def cut_tensor(
-    fine: StoredTensor, base: StoredTensor | None, config: EncodeConfig, metric: Metric | None = None
-) -> Cut:
+def cut_tensor(fine: StoredTensor, base: StoredTensor | None, config: EncodeConfig) -> Cut:
     """Cut a tensor that changed, or is new.
 
     Parameters
@@ -109,13 +122,11 @@ def cut_tensor(
     base : StoredTensor or None
         Its counterpart in the base, if there is one.
     config : EncodeConfig
-    metric : Metric, optional
-        How the inputs of its layer see its delta.
 
     Raises
     ------
     EncodeError
-        A tensor that is to be coded holds NaN or infinity, or the metric is that of another layer.
+        A tensor that is to be coded holds NaN or infinity.
     """
     if config.keeps_exact(fine.name):
         return Cut(fine.name, fine.spec, [raw_block(fine)])
@@ -123,8 +134,6 @@ def cut_tensor(
     if shared is None:
         return Cut(fine.name, fine.spec, [_new(fine, config)])
     pieces, split = _cut_shared(*shared, config, is_whole=shared[0] is fine)
-    if metric is not None and split == 1:
-        pieces = [_seen(piece, metric) for piece in pieces]
     rows = shared[0].spec.shape[:1]
     if rows != fine.spec.shape[:1]:
         pieces = [*pieces, _new(fine.cut(*rows, *fine.spec.shape[:1]), config, split)]
@@ -177,7 +186,6 @@ def _delta(
 
 
 def _seen(piece: Piece, metric: Metric) -> Piece:
-    """A piece as the inputs of its layer see it, if it is a matrix."""
     if not isinstance(piece, Delta) or not piece.is_matrix:
         return piece
     return replace(piece, moved=piece.moved.seen_by(metric))

@@ -8,6 +8,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from dtscodec.codec.factored import factored
 from dtscodec.codec.pack import Pack
 from dtscodec.errors import EncodeError
 from dtscodec.format.blocks import LEVELS, Block, LowRank, Values
@@ -71,9 +72,7 @@ def _with_norm(name: str, columns: int, block: Block, streams: Streams) -> Strea
     if isinstance(block, LowRank):
         with np.errstate(over="ignore", invalid="ignore"):
             coded = dequantize(block, columns, streams, np.float64)
-            assert coded.right is not None
-            overlaps = (coded.left.T @ coded.left) * (coded.right @ coded.right.T)
-            numbers[0] = max(0.0, float(overlaps.sum())) ** 0.5
+            numbers[0] = factored(coded).square() ** 0.5
     if not np.isfinite(numbers).all():
         raise EncodeError(f"{name}: expected numbers that float32 can hold, got larger ones")
     return replace(streams, numbers=numbers)

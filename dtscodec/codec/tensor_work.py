@@ -224,6 +224,11 @@ def code(inputs: Inputs, name: str, known: KnownLeaf | None, choices: Sequence[C
         if isinstance(cut, EncodeError):
             return Coded(identity, problem=cut)
         spec, split = cut.spec, cut.split
+        try:
+            metric = inputs.metric(name) if cut.is_layer else None
+            cut = cut if metric is None else cut.seen_by(metric)
+        except EncodeError as error:
+            return Coded(identity, problem=error)
         parts = plan_paper(cut, inputs.config) if choices is None else plan_best(cut, choices, inputs.config)
         del cut  # The fine-tune's bytes are not needed any more, and what follows needs memory.
         try:
@@ -248,6 +253,6 @@ def _cut(inputs: Inputs, name: str, known: KnownLeaf | None) -> "tuple[Identity,
         return identity, same
     identity = replace(identity, content=leaf(fine.spec, fine.data))
     try:
-        return identity, cut_tensor(fine, base, inputs.config, inputs.metric(name))
+        return identity, cut_tensor(fine, base, inputs.config)
     except EncodeError as error:
         return identity, error

@@ -12,7 +12,8 @@ from dtscodec.hub.card import card
 from dtscodec.hub.repository import CONFIG, README, LocalPack, index_of, is_ours, local_packs, small_files
 from dtscodec.hub.target import Target, made
 from dtscodec.remote.failures import write_errors
-from dtscodec.remote.hub_place import forget, hub_api
+from dtscodec.remote.hub_client import hub_api
+from dtscodec.remote.hub_tree import forget
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from dtscodec.codec.folder_index import Folder, parse_folder
 from dtscodec.hub.repository import INDEX
-from dtscodec.remote.hub_place import WAIT_SECONDS, HubPlace, hub_api
+from dtscodec.remote.hub_client import WAIT_SECONDS, hub_api
+from dtscodec.remote.hub_place import HubPlace
 
 _OF_THE_HUB = {".gitattributes"}
 """What a repository has from the start."""

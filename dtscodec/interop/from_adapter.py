@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from dtscodec import __version__
-from dtscodec.checkpoints.attachments import Carried, collect_files
+from dtscodec.checkpoints.attachments import collect_files
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base, digest
 from dtscodec.codec.code_factored import code_factored
@@ -165,10 +165,7 @@ class _Importer:
         theirs = checkpoint.directory
         found = [*collect_files(theirs, theirs, checkpoint.weight_files), *collect_files(directory, theirs, OUR_FILES)]
         for _, file in sorted({file.name: file for file in found}.items()):
-            if isinstance(file, Carried):
-                writer.carry_file(file.name, file.data)
-            else:
-                writer.name_file(file.name, file.digest)
+            file.add_to(writer)
 
     def finish(self, writer: PackWriter, file: BinaryIO) -> bytes:
         """Write the pack, and return its id."""

@@ -8,11 +8,13 @@ from torch import Tensor
 
 from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.names import match_names
+from dtscodec.checkpoints.torch_dtypes import widest
+from dtscodec.codec.config import check_patterns
 from dtscodec.codec.delta import StoredTensor, delta_of, is_finite
 from dtscodec.codec.grams import Gram, Grams
 from dtscodec.codec.rounding import rounding_noise
 from dtscodec.errors import BaseMismatchError, ConfigError, DtsError, EncodeError, MergeError
-from dtscodec.format.dtypes import CODED_DTYPES, DType, TensorSpec
+from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.merging.matrices import matrix_shape
 
 
@@ -88,7 +90,7 @@ class Tasks:
         self.averaged: list[str] = []
         self.copied: list[str] = []
         self.left_out: dict[str, str] = {}
-        _check_patterns(raw, first)
+        check_patterns(raw, first.specs)
         for name in sorted({name for own in self._own for name in own}):
             self._sort_in(name, raw)
         self.ties = {name: to for name, to in first.aliases.items() if self._is_tied(name, to)}
@@ -118,7 +120,7 @@ class Tasks:
         elif not dtypes <= CODED_DTYPES and len(dtypes) > 1:
             self.left_out[name] = "dtypes differ"
         else:
-            self.specs[name] = TensorSpec(_widest(dtypes), specs[0].shape)
+            self.specs[name] = TensorSpec(widest(dtypes), specs[0].shape)
             self._kind(name).append(name)
 
     def _kind(self, name: str) -> list[str]:
@@ -234,18 +236,6 @@ def _names_as_in(first: Checkpoint, other: Checkpoint) -> dict[str, str]:
         raise MergeError(f"{other.location}: {error}") from error
     own = {name: name for name in other.specs if match.counterpart[name] is None and name not in first.specs}
     return own | {theirs: name for name, theirs in match.counterpart.items() if theirs is not None}
-
-
-def _check_patterns(raw: Sequence[str], first: Checkpoint) -> None:
-    for pattern in raw:
-        if not any(fnmatchcase(name, pattern) for name in first.specs):
-            raise ConfigError(f"raw: expected patterns that fit a tensor, got {pattern!r}, which fits none")
-
-
-def _widest(dtypes: set[DType]) -> DType:
-    if len(dtypes) == 1:
-        return next(iter(dtypes))
-    return "F64" if "F64" in dtypes else "F32"
 
 
 def _edges(stored: Tensor, delta: Tensor) -> list[float]:

@@ -12,11 +12,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from dtscodec.errors import BackendError
-from dtscodec.remote.hub_client import WAIT_SECONDS as WAIT_SECONDS
-from dtscodec.remote.hub_client import hub_api as hub_api
+from dtscodec.remote.hub_client import hub_api
 from dtscodec.remote.hub_files import HubFiles
 from dtscodec.remote.hub_tree import Sizes, commit_of, snapshot, tree, whole_tree
-from dtscodec.remote.hub_tree import forget as forget
 
 SCHEME = "hf://"
 

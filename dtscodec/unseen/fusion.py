@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import BinaryIO, TypeAlias
 
 from dtscodec import __version__
-from dtscodec.checkpoints.attachments import Attachment, Carried
+from dtscodec.checkpoints.attachments import Attachment
 from dtscodec.codec.allocate import DEAREST, at_price, total_cost
 from dtscodec.codec.best import plan_best
 from dtscodec.codec.code_tensor import EncodedTensor, Squares, code_tensor
@@ -18,9 +18,9 @@ from dtscodec.codec.pieces import Cut
 from dtscodec.codec.survey import Frame, Survey
 from dtscodec.format.blocks import Block
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.index import FileEntry, NamedFile, base_of, utf8
+from dtscodec.format.index import base_of, utf8
 from dtscodec.format.summary import Summary
-from dtscodec.format.writer import PackWriter, carried_entry
+from dtscodec.format.writer import PackWriter
 from dtscodec.unseen.heads import Head, is_head, pack_files
 from dtscodec.unseen.seen import Seen
 from dtscodec.unseen.summed import Summed, SumPiece, common_spec, exact, sum_tensor
@@ -125,10 +125,7 @@ class Fusion:
             used |= _used(coded.entry.blocks)
             progress(coded.entry.spec.nbytes)
         for attached in self._files:
-            if isinstance(attached, Carried):
-                writer.carry_file(attached.name, attached.data)
-            else:
-                writer.name_file(attached.name, attached.digest)
+            attached.add_to(writer)
         base, leaves = self._seen.reference(used)
         frame = self._frame()
         summary = replace(self._summary, base=base)
@@ -138,7 +135,7 @@ class Fusion:
     def _frame(self) -> Frame:
         """What the size of the pack depends on beside the choices: as the first pack has it."""
         index = self._seen.packs[0].index
-        return Frame(self._summary, index.prefix, index.absent, index.metadata, [_entry(file) for file in self._files])
+        return Frame(self._summary, index.prefix, index.absent, index.metadata, [file.entry for file in self._files])
 
 
 def _options(piece: SumPiece, config: EncodeConfig, survey: Survey) -> Options:
@@ -165,7 +162,3 @@ def _default_budget(survey: Survey, frame: Frame) -> int:
 def _used(blocks: Iterable[Block]) -> set[str]:
     """Names of the base tensors that blocks are made of."""
     return {base.name for block in blocks if (base := base_of(block))}
-
-
-def _entry(file: Attachment) -> FileEntry:
-    return carried_entry(file.name, file.data) if isinstance(file, Carried) else NamedFile(file.name, file.digest)

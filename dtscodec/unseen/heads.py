@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from dtscodec.checkpoints.attachments import Attachment, Carried, Named, collect_files
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source, open_checkpoint
+from dtscodec.checkpoints.packed import is_pack
 from dtscodec.codec.config import PAPER_HEADS
 from dtscodec.codec.delta import StoredTensor
 from dtscodec.codec.inputs import weight_paths
@@ -146,6 +147,6 @@ def _open(source: HeadSource, stack: ExitStack) -> "Checkpoint | Pack":
         return stack.enter_context(Pack(source))
     except (FormatError, PackNotFoundError) as error:
         checkpoint = stack.enter_context(open_checkpoint(source))
-        if "dtscodec" in checkpoint.metadata:
+        if is_pack(checkpoint.metadata):
             raise error  # A pack that is damaged.
         return checkpoint

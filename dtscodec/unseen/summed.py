@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dtscodec.checkpoints.torch_dtypes import dtype_code, tensor_bytes, torch_dtype
+from dtscodec.checkpoints.torch_dtypes import tensor_bytes, torch_dtype, widest
 from dtscodec.codec.config import EncodeConfig
 from dtscodec.codec.delta import StoredTensor, delta_of
 from dtscodec.codec.factored import NEGLIGIBLE, Factored
@@ -18,7 +17,7 @@ from dtscodec.codec.moved import Moved
 from dtscodec.codec.pieces import CodedBlock, Delta, Piece, cut_delta, raw_block
 from dtscodec.errors import EncodeError
 from dtscodec.format.blocks import Block, LowRank, Same, Tie, Values
-from dtscodec.format.dtypes import CODED_DTYPES, DType, TensorSpec
+from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.index import base_of
 from dtscodec.format.streams import Streams
 from dtscodec.kernels.dequantize import CodedDelta
@@ -118,13 +117,7 @@ def common_spec(seen: Seen, name: str, weights: Sequence[float]) -> TensorSpec:
         if spec.shape != first.shape or (spec.dtype != first.dtype and not {spec.dtype, first.dtype} <= CODED_DTYPES):
             what = "a head of one shape, which --like can supply" if seen.is_own(name) else "packs of one architecture"
             raise EncodeError(f"{name}: expected {what}, got {first} and {spec}")
-    return TensorSpec(_widest([term.entry.spec.dtype for term in terms]), first.shape)
-
-
-def _widest(dtypes: Sequence[DType]) -> DType:
-    if len(set(dtypes)) == 1:
-        return dtypes[0]
-    return dtype_code(reduce(torch.promote_types, map(torch_dtype, dtypes)))
+    return TensorSpec(widest({term.entry.spec.dtype for term in terms}), first.shape)
 
 
 def _are_alike(terms: Sequence[Term]) -> bool:

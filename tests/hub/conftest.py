@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi, close_session, constants
 
-from dtscodec.remote import hub_place
+from dtscodec.remote import hub_tree
 from tests.cli.helpers import CODED, Cli, base_tensors, fine_tensors, write_model
 from tests.hub.helpers import TASKS
 from tests.hub.server import LoopbackHub
@@ -68,9 +68,9 @@ def cli(
         write_model(work / task, fine_tensors(seed), task=task)
     hub.create("me/base")
     hub.commit("me/base", {path.name: path.read_bytes() for path in (work / "base").iterdir()})
-    hub_place.forget()
+    hub_tree.forget()
     yield Cli(capsys, work)
-    hub_place.forget()
+    hub_tree.forget()
 
 
 @pytest.fixture
@@ -78,6 +78,6 @@ def pushed(cli: Cli, hub: LoopbackHub) -> LoopbackHub:
     """The Hub with packs of all tasks."""
     cli.run("encode", "hf://me/base", *TASKS, "-o", "packs", *CODED)
     assert cli.run("push", "packs", "me/packs")[0] == 0
-    hub_place.forget()
+    hub_tree.forget()
     hub.requests.clear()
     return hub

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import dtscodec
-from dtscodec.remote import hub_place
+from dtscodec.remote import hub_tree
 from tests.cli.helpers import CODED, Cli, base_tensors, load, snapshot
 from tests.hub.helpers import uploads_large_files
 from tests.hub.server import LoopbackHub
@@ -81,7 +81,7 @@ def test_the_index_of_the_repository_names_the_base_of_a_pack_further_down(cli: 
         listed = {"a/b/movie": {"file": path, "size": len(pack), "id": opened.id}}
     index = json.dumps({"version": 1, "packs": listed, "base": "hf://me/base"}).encode()
     hub.commit("me/packs", {path: pack, "dtscodec.json": index})
-    hub_place.forget()
+    hub_tree.forget()
     for number, name in enumerate(("a/b/movie", path)):
         cli("decode", f"hf://me/packs/{name}", "-o", f"out-{number}")
     cli("decode", "pack", "--base", "base", "-o", "local")

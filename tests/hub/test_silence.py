@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import close_session, constants, get_session
 
-from dtscodec.remote import hub_client, hub_place
+from dtscodec.remote import hub_client, hub_place, hub_tree
 from tests.cli.helpers import CODED, Cli, flipped, snapshot
 from tests.hub.helpers import run_python, uploads_large_files
 from tests.hub.server import LoopbackHub
@@ -28,7 +28,7 @@ def silence(pushed: LoopbackHub, monkeypatch: pytest.MonkeyPatch, request: pytes
     monkeypatch.setattr("time.sleep", lambda seconds: None)
 
     def begin() -> None:
-        hub_place.forget()
+        hub_tree.forget()
         if request.param == "refused":
             monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
         elif request.param == "503":
@@ -110,7 +110,7 @@ def test_a_branch_is_asked_for_once_and_a_commit_in_the_cache_not_at_all(cli: Cl
     commit = pushed.history("me/packs")[0].sha
     cli("decode", f"hf://me/packs@{commit}/movie", "-o", "out")
     pushed.requests.clear()
-    hub_place.forget()
+    hub_tree.forget()
     cli("info", f"hf://me/packs@{commit}/packs/movie.safetensors")
     assert pushed.requests == []
 
@@ -132,7 +132,7 @@ def test_a_slow_hub_is_told_in_time(
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     monkeypatch.setattr(hub_client, "WAIT_SECONDS", 0.1)
     close_session()
-    hub_place.forget()
+    hub_tree.forget()
     pushed.fail(where, wait=60, times=1000)
     start = time.monotonic()
     line = cli.fails(*command)
