@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
-from benchmarks.merging.bench import ALL, FOUR, Bench, State
+from benchmarks.merging.bench import ACROSS, ALL, FOUR, Bench, State
 from benchmarks.merging.log import Row
 from benchmarks.merging.merges import (
     ARITHMETIC,
     AVERAGE,
+    ESM,
     SHARED,
     TIES,
     TSV_M,
@@ -18,11 +20,14 @@ from benchmarks.merging.merges import (
     merged,
     search_alpha,
 )
+from benchmarks.merging.packs import PRETRAINED, decoded, pack
 
-PART, SEVEN = "bases", "seven"
+PART, SEVEN, SIZE = "bases", "seven", "0.25%"
 DEFAULT, SEARCHED = "default", "searched"
-FEW = (AVERAGE, ARITHMETIC, TIES, TSV_M)
+FEW = (AVERAGE, ARITHMETIC, TIES, TSV_M, ESM)
 """Those that all seven tasks are merged by."""
+PACKED = "packs against the "
+"""Before a base's name: how the log calls packs of the three other tasks."""
 
 
 def run(bench: Bench) -> None:
@@ -37,6 +42,15 @@ def run_seven(bench: Bench) -> None:
     ends(bench, SEVEN, ALL)
     for merge in FEW:
         judge(bench, SEVEN, ALL, merge)
+    places = {PRETRAINED: bench.base, AVERAGE.name: merged(bench, ALL, AVERAGE)}
+    for base, place in places.items():
+        for task in ACROSS:
+            name = base if base == PRETRAINED else f"{base} of seven"
+            bench.row(SEVEN, f"{PACKED}{base}", SIZE, task, partial(_packed, bench, task, name, place))
+
+
+def _packed(bench: Bench, task: str, name: str, place: Path) -> tuple[State, dict[str, float]]:
+    return decoded(pack(bench, task, name, place, SIZE), place)
 
 
 def ends(bench: Bench, part: str, tasks: Sequence[str]) -> None:
@@ -58,14 +72,13 @@ def judge(bench: Bench, part: str, tasks: Sequence[str], merge: Merge) -> None:
     _rows(bench, part, merge.name, DEFAULT, tasks, tensors, merge.alpha)
     if merge.alpha is not None:
         alpha = _alpha(bench, part, merge, tasks, tensors)
-        _rows(bench, part, merge.name, SEARCHED, tasks, at_alpha(bench, tensors, alpha / merge.alpha), alpha)
+        _rows(bench, part, merge.name, SEARCHED, tasks, at_alpha(bench, tensors, merge, alpha), alpha)
 
 
 def _alpha(bench: Bench, part: str, merge: Merge, tasks: Sequence[str], tensors: State) -> float:
     """The alpha found, which is logged too, since searching takes longer than judging."""
     if not bench.log.has(part, merge.name, SEARCHED, ""):
-        assert merge.alpha is not None
-        found = search_alpha(bench, tasks, tensors, merge.alpha)
+        found = search_alpha(bench, tasks, tensors, merge)
         bench.log.put(Row(part, merge.name, SEARCHED, "", {"alpha": found}))
     return bench.log.figures(part, merge.name, SEARCHED, "")["alpha"]
 

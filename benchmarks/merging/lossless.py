@@ -123,7 +123,7 @@ def _zipnn(path: Path, dtype: str) -> Coder:
         return ZipNN(input_format="byte", bytearray_dtype=kind, threads=1)
 
     return Coder(
-        lambda: bytes(coder().compress(data)),
+        lambda: bytes(coder().compress(bytearray(data))),  # It changes what it is given, even if that is immutable.
         lambda packed: bytes(coder().decompress(packed)),
         len,
         lambda found: found == data,

@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import dtscodec
-from benchmarks.merging.bench import HEAD, Bench, State
+from benchmarks.merging.bench import FOUR, HEAD, Bench, State
 from dtscodec.calibration.collect import calibrate
+from dtscodec.codec.grams import Grams
 from dtscodec.merging.arithmetic import TaskArithmetic
 from dtscodec.merging.average import Average
 from dtscodec.merging.esm import Esm
@@ -43,14 +44,18 @@ TIES = Merge("TIES", Ties())
 TSV_M, ISO_C, ISO_CTS = Merge("TSV-M", TsvM()), Merge("Iso-C", IsoC()), Merge("Iso-CTS", IsoCts())
 ESM = Merge("ESM", Esm(), grams=True)
 BLIND = Merge("ESM, no inputs", Esm())
+AS_FOR_TEXT = {"energy_scaling": True, "task_scaling": False, "dimension_scaling": False, "alpha_everywhere": True}
+"""Settings of the authors' code for RoBERTa; the defaults are those of their code for images."""
 ABLATIONS = tuple(
-    Merge(f"ESM, {name}", replace(Esm(), **{option: value}), grams=True)
-    for name, option, value in (
-        ("no scaling of tasks", "task_scaling", False),
-        ("no scaling of dimensions", "dimension_scaling", False),
-        ("no scaling of layers", "layer_scaling", False),
-        ("no orthogonalization", "orthogonal", False),
-        ("with scaling by energy", "energy_scaling", True),
+    Merge(f"ESM, {name}", replace(Esm(), **options), grams=True)
+    for name, options in (
+        ("no scaling of tasks", {"task_scaling": False}),
+        ("no scaling of dimensions", {"dimension_scaling": False}),
+        ("no scaling of layers", {"layer_scaling": False}),
+        ("no orthogonalization", {"orthogonal": False}),
+        ("with scaling by energy", {"energy_scaling": True}),
+        ("alpha everywhere", {"alpha_everywhere": True}),
+        ("as for RoBERTa", AS_FOR_TEXT),
     )
 )
 SHARED = (AVERAGE, ARITHMETIC, TIES, TSV_M, ISO_C, ISO_CTS, BLIND)
@@ -81,9 +86,27 @@ def grams(bench: Bench, task: str, count: int, start: int) -> Path:
     return path
 
 
-def at_alpha(bench: Bench, tensors: State, factor: float) -> dict[str, Tensor]:
-    """A merged base with its move from the pre-trained one multiplied by a factor: every method is linear in alpha."""
+def at_alpha(bench: Bench, tensors: State, merge: Merge, alpha: float) -> dict[str, Tensor]:
+    """A merged base, which was made with the method's own alpha, at another: every method is linear in it."""
+    assert merge.alpha is not None
+    scaled = _scaled(bench, tensors, merge)
+    moved = followed(bench, {name: tensors[name] for name in scaled}, alpha / merge.alpha)
+    return {name: moved.get(name, tensor) for name, tensor in moving(tensors)}
+
+
+def followed(bench: Bench, tensors: State, factor: float) -> dict[str, Tensor]:
+    """Tensors with their moves from the pre-trained base multiplied by a factor."""
     return {name: torch.lerp(bench.encoder[name].to(tensor), tensor, factor) for name, tensor in moving(tensors)}
+
+
+def _scaled(bench: Bench, tensors: State, merge: Merge) -> set[str]:
+    """Names of what alpha multiplies; see `Esm`."""
+    if not isinstance(merge.method, Esm) or merge.method.alpha_everywhere:
+        return set(tensors)
+    if not merge.grams:
+        return {name for name, tensor in tensors.items() if tensor.ndim == 2}
+    with Grams(grams(bench, FOUR[0], GRAM_TEXTS, 0)) as known:
+        return {name for name in tensors if name in known}
 
 
 def moving(tensors: State) -> list[tuple[str, Tensor]]:
@@ -91,15 +114,15 @@ def moving(tensors: State) -> list[tuple[str, Tensor]]:
     return [(name, tensor) for name, tensor in tensors.items() if tensor.is_floating_point()]
 
 
-def search_alpha(bench: Bench, tasks: Sequence[str], tensors: State, default: float) -> float:
+def search_alpha(bench: Bench, tasks: Sequence[str], tensors: State, merge: Merge) -> float:
     """The alpha of the best mean accuracy on held-out training texts; the same golden section for all methods."""
 
     def score(alpha: float) -> float:
-        encoder = at_alpha(bench, tensors, alpha / default)
+        encoder = at_alpha(bench, tensors, merge, alpha)
         found = [bench.searcher(task).figures(bench.with_head(encoder, task)).accuracy for task in tasks]
         return sum(found) / len(found)
 
-    alpha, _ = golden_section(score, Search(lambda weights: 0.0, low=0.0, high=3.0, tolerance=0.1))
+    alpha, _ = golden_section(score, Search(lambda weights: 0.0, high=20, tolerance=0.1))
     return alpha
 
 

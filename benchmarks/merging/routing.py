@@ -39,7 +39,7 @@ def _base(bench: Bench) -> Path:
     path = bench.folder / "merged" / "esm-at-alpha" / "model.safetensors"
     if not path.exists():
         alpha = bench.log.figures(esm.PART, ESM.name, bases.SEARCHED, "")["alpha"]
-        tensors = at_alpha(bench, load(merged(bench, FOUR, ESM)), alpha / ESM.method.alpha)  # type: ignore[union-attr]
+        tensors = at_alpha(bench, load(merged(bench, FOUR, ESM)), ESM, alpha)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
     return path

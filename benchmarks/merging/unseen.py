@@ -17,7 +17,7 @@ import dtscodec
 from benchmarks.demo.finetune import Settings, batch, initial_model, load_model, tokenizer
 from benchmarks.merging.bench import FOUR, HEAD, Bench, State
 from benchmarks.merging.log import Row
-from benchmarks.merging.merges import AVERAGE, TIES, at_alpha, load, merged, moving
+from benchmarks.merging.merges import AVERAGE, TIES, followed, load, merged, moving
 from benchmarks.merging.packs import decoded, plain
 
 PART, SIZE = "unseen", "0.25%"
@@ -52,7 +52,7 @@ def _others(bench: Bench, task: str, seen: Sequence[str]) -> None:
     bench.row(PART, "fine-tune", "", task, lambda: (bench.fine(task), {}))
     bench.row(PART, BASE, "", task, lambda: of(bench.encoder))
     bench.row(PART, PLAIN, "", task, lambda: of(load(merged(bench, seen, AVERAGE))))
-    bench.row(PART, "task arithmetic", "", task, lambda: of(at_alpha(bench, load(merged(bench, seen, AVERAGE)), alpha)))
+    bench.row(PART, "task arithmetic", "", task, lambda: of(followed(bench, load(merged(bench, seen, AVERAGE)), alpha)))
     bench.row(PART, "TIES", "", task, lambda: of(load(merged(bench, seen, TIES))))
 
 
@@ -152,6 +152,6 @@ def _scores(bench: Bench, seen: Sequence[str]) -> dict[float, float]:
         for task in seen:
             one, two = (states[other] for other in seen if other != task)
             middle = {name: (one[name] + two[name]) / 2 for name, _ in moving(one) if not name.startswith(HEAD)}
-            right += bench.searcher(task).figures(bench.with_head(at_alpha(bench, middle, scale), task)).accuracy
+            right += bench.searcher(task).figures(bench.with_head(followed(bench, middle, scale), task)).accuracy
         found[scale] = right / len(seen)
     return found

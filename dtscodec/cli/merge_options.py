@@ -17,9 +17,14 @@ _NUMBERS = {
     "damping": "of esm: share of the mean input's power that is added to each (default: 0.01; published: 0)",
 }
 _OFF = {
-    "task_scaling": "among tasks",
-    "dimension_scaling": "among inputs",
-    "layer_scaling": "among layers",
+    "task_scaling": "no scaling among tasks",
+    "dimension_scaling": "no scaling among inputs",
+    "layer_scaling": "no scaling among layers",
+    "orthogonal": "leave tasks' directions as they are",
+}
+_ON = {
+    "energy_scaling": "scale directions by their energy, too",
+    "alpha_everywhere": "alpha multiplies what is no matrix, and matrices of unknown inputs, too",
 }
 
 
@@ -32,19 +37,10 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--combine", choices=["mean", "sum"], help=combine)
     grams = "of esm: Gram matrices of a fine-tune's inputs; once for each, in their order"
     group.add_argument("--grams", metavar="FILE", action="append", default=[], help=grams)
-    for name, among in _OFF.items():
-        flag = f"--no-{name.replace('_', '-')}"
-        group.add_argument(flag, dest=name, action="store_const", const=False, help=f"of esm: no scaling {among}")
-    group.add_argument(
-        "--energy-scaling", action="store_const", const=True, help="of esm: scale directions by their energy, too"
-    )
-    group.add_argument(
-        "--no-orthogonal",
-        dest="orthogonal",
-        action="store_const",
-        const=False,
-        help="of esm: leave tasks' directions as they are",
-    )
+    for switches, before, value in ((_OFF, "no-", False), (_ON, "", True)):
+        for name, text in switches.items():
+            flag = f"--{before}{name.replace('_', '-')}"
+            group.add_argument(flag, dest=name, action="store_const", const=value, help=f"of esm: {text}")
 
 
 def method_of(name: str, options: argparse.Namespace) -> "Method":
@@ -56,7 +52,7 @@ def method_of(name: str, options: argparse.Namespace) -> "Method":
 
 def given(options: argparse.Namespace) -> dict[str, Any]:
     """Options of methods that were given."""
-    names = [*_NUMBERS, "combine", *_OFF, "energy_scaling", "orthogonal"]
+    names = [*_NUMBERS, "combine", *_OFF, *_ON]
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 

@@ -14,7 +14,7 @@ from dtscodec.merging.checks import check_number
 from dtscodec.merging.esd import essential
 from dtscodec.merging.fusing import Fuse, Told
 from dtscodec.merging.inputs import Moves, Tasks
-from dtscodec.merging.matrices import fuse_by_matrix, share
+from dtscodec.merging.matrices import fuse_by_matrix, matrix_shape, share
 from dtscodec.merging.polar import polar
 
 ENERGY_POWER = 0.15
@@ -23,14 +23,18 @@ ENERGY_POWER = 0.15
 
 @dataclass(frozen=True, slots=True)
 class Esm:
-    """Base + alpha * (fused essential subspaces; of what is no matrix the tasks' mean).
+    """Base + alpha * fused essential subspaces; of what is no matrix, + the tasks' mean.
 
-    Where nothing is known of a layer's inputs, the SVD stands in, with as many components as for TSV-M. Every merged
-    tensor is multiplied by alpha. The authors' code for images doubles merged matrices: alpha = 2 here.
+    Where nothing is known of a matrix's inputs, the SVD stands in, with as many components as for TSV-M, and alpha is
+    1; where nothing is known of any, alpha is for all matrices. The authors' code for images doubles merged matrices:
+    alpha = 2 here. All singular values become their mean, which is small where few directions hold most of a move, so
+    alpha should be searched, and may well be 5 or 10.
 
     Parameters
     ----------
     alpha : float
+    alpha_everywhere : bool
+        Multiply every merged tensor by alpha, as the authors' code for text does; theirs for images does not.
     damping : float
         Share of the mean squared input that is added to each input's, which lets directions count that few inputs
         did not show. 0 is what was published.
@@ -47,6 +51,7 @@ class Esm:
     passes: ClassVar[int] = 0
     edges: ClassVar[bool] = True
     alpha: float = 1.0
+    alpha_everywhere: bool = False
     damping: float = 0.01
     task_scaling: bool = True
     dimension_scaling: bool = True
@@ -65,6 +70,13 @@ class Esm:
             return fuse_by_matrix(moves, lambda deltas, edges: self._fuse_outputs(tasks, moves.name, deltas, edges))
 
         return fuse
+
+    def scaled(self, tasks: Tasks) -> list[str]:
+        """Names of the tensors whose merged move alpha multiplies."""
+        if self.alpha_everywhere:
+            return tasks.moved
+        matrices = [name for name in tasks.moved if matrix_shape(tasks.specs[name].shape) is not None]
+        return [name for name in matrices if tasks.has_grams(name)] or matrices
 
     def _fuse_outputs(self, tasks: Tasks, name: str, deltas: list[Tensor], edges: list[float]) -> Tensor:
         """Fuse moves of a weight [d_out, d_in], or, as GPT-2 has some, [d_in, d_out]: outputs are what counts."""

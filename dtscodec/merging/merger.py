@@ -97,6 +97,7 @@ class Merger:
         self._sizes = Sizes(len(tasks), tasks.base is not None)
         self._fuse = None if isinstance(method, Average) else _prepared(method, tasks, progress)
         self._factors: dict[str, float] | None = None
+        self._scaled = frozenset(method.scaled(tasks) if isinstance(method, Esm) else tasks.moved)
         if _keeps(method):
             self._keep_all()
 
@@ -164,11 +165,12 @@ class Merger:
 
     def _moved(self, name: str, start: Tensor, move: Tensor, alpha: float) -> Tensor:
         """The base's tensor with a move, in the result's dtype."""
+        factor = alpha if name in self._scaled else 1.0
         dtype = self.tasks.specs[name].dtype
         wide = torch.float64 if start.dtype == torch.float64 else torch.float32
 
         def add(pair: list[Tensor]) -> Tensor:
-            return convert(torch.add(pair[0].to(wide), pair[1], alpha=alpha), dtype)
+            return convert(torch.add(pair[0].to(wide), pair[1], alpha=factor), dtype)
 
         return in_pieces([start, move], torch_dtype(dtype), add)
 

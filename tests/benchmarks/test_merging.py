@@ -11,7 +11,7 @@ from benchmarks.demo import data
 from benchmarks.merging import dts
 from benchmarks.merging.bench import ACROSS, FOUR, Bench
 from benchmarks.merging.log import Log, Row, Rows
-from benchmarks.merging.merges import ABLATIONS, SHARED, at_alpha, distance_ratio
+from benchmarks.merging.merges import ABLATIONS, ARITHMETIC, BLIND, SHARED, TSV_M, at_alpha, distance_ratio
 from benchmarks.merging.promises import promises
 from benchmarks.merging.report import markdown
 from tests.support import ROOT
@@ -31,9 +31,10 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 def test_another_alpha_multiplies_the_move_from_the_pre_trained_base(bench: Bench) -> None:
     merged = {"w": 2 * torch.ones(4), "ids": torch.arange(3)}
-    assert at_alpha(bench, merged, 1.5)["w"].tolist() == [3.0] * 4
-    assert at_alpha(bench, merged, 0.0)["w"].tolist() == [0.0] * 4
-    assert set(at_alpha(bench, merged, 1.0)) == {"w"}
+    assert at_alpha(bench, merged, TSV_M, 1.5)["w"].tolist() == [3.0] * 4
+    assert at_alpha(bench, merged, ARITHMETIC, 0.6)["w"].tolist() == [4.0] * 4
+    assert set(at_alpha(bench, merged, TSV_M, 1.0)) == {"w"}
+    assert at_alpha(bench, merged, BLIND, 1.5)["w"].tolist() == [2.0] * 4  # ESM's alpha is for matrices.
 
 
 def test_distances_are_relative_to_the_pre_trained_base(bench: Bench) -> None:

@@ -58,13 +58,13 @@ def test_every_option_is_taken_and_recorded(cli: Cli) -> None:
         save_grams(
             Path(f"{name}.grams.safetensors"), GramSet({"encoder.weight": Gram(torch.eye(32, dtype=torch.float64))})
         )
-    switches = ["--no-task-scaling", "--no-dimension-scaling", "--no-layer-scaling", "--energy-scaling"]
+    switches = ["--no-task-scaling", "--no-dimension-scaling", "--no-layer-scaling", "--no-orthogonal"]
     grams = ["--grams", "movie.grams.safetensors", "--grams", "tweets.grams.safetensors"]
     command = ["merge", "esm", "movie", "tweets", "--base", "base", "-o", "c.safetensors", "--damping", "0"]
-    facts = cli.json(*command, *switches, "--no-orthogonal", *grams)
+    facts = cli.json(*command, *switches, "--energy-scaling", "--alpha-everywhere", *grams)
     expected = (
-        "esm alpha=1.0 damping=0.0 task_scaling=False dimension_scaling=False layer_scaling=False energy_scaling=True "
-        "orthogonal=False"
+        "esm alpha=1.0 alpha_everywhere=True damping=0.0 task_scaling=False dimension_scaling=False "
+        "layer_scaling=False energy_scaling=True orthogonal=False"
     )
     assert facts["method"] == expected
     assert facts["without_inputs"] == ["decoder.weight", "embeddings.weight", "frozen.weight", "half.weight"]
@@ -73,7 +73,7 @@ def test_every_option_is_taken_and_recorded(cli: Cli) -> None:
 def test_names_and_options_are_those_of_the_methods() -> None:
     assert list(merge_options.METHODS) == list(METHODS)
     every = {field.name for name in METHODS for field in fields(make_method(name))}
-    known = {*merge_options._NUMBERS, *merge_options._OFF, "combine", "energy_scaling", "orthogonal"}
+    known = {*merge_options._NUMBERS, *merge_options._OFF, *merge_options._ON, "combine"}
     assert every == known
 
 

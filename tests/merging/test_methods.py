@@ -77,6 +77,7 @@ SWITCHES = [
     {"energy_scaling": True},
     {"orthogonal": False},
     {"task_scaling": False, "dimension_scaling": False, "energy_scaling": True},
+    {"alpha_everywhere": True},
 ]
 KEYWORDS = {"task_scaling": "by_task", "dimension_scaling": "by_dimension", "energy_scaling": "by_energy"}
 
@@ -92,7 +93,7 @@ def test_esm(tmp_path: Path, with_inputs: bool, with_layers: bool, switches: dic
         inputs, files = inputs_of(len(states), tmp_path)
     method = Esm(alpha=0.5, damping=0.0, layer_scaling=with_layers, **switches)
     ours = merged(states, method, tmp_path, base, grams=files)
-    known = {KEYWORDS.get(name, name): value for name, value in switches.items()}
+    known = {KEYWORDS.get(name, name): value for name, value in switches.items() if name != "alpha_everywhere"}
     moves = naive.moves(wide(base), [wide(state) for state in states])
     fused: naive.Model = {
         name: naive.esm([move[name] for move in moves], inputs.get(name), **known)
@@ -103,7 +104,9 @@ def test_esm(tmp_path: Path, with_inputs: bool, with_layers: bool, switches: dic
     for i in (0, 1) if with_layers else ():
         fused[f"layer.{i}.up.weight"] *= (up[i] / np.mean(up)) ** 2
     mean = {name: np.mean([move[name] for move in moves], axis=0) for name in base}
-    theirs = {name: value + 0.5 * (mean | fused)[name] for name, value in wide(base).items()}
+    scaled = base if switches.get("alpha_everywhere") else inputs or fused
+    alpha = {name: 0.5 if name in scaled else 1.0 for name in base}
+    theirs = {name: value + alpha[name] * (mean | fused)[name] for name, value in wide(base).items()}
     # Gram matrices are stored in float32.
     assert_close(ours, theirs, 2e-4 if with_inputs else 2e-6)
 
