@@ -53,7 +53,7 @@ class Collector:
         mask : [texts, tokens], optional
             Not 0 where a token is none of the padding.
         """
-        self._mask = None if mask is None else mask.bool()
+        self._mask = mask
         hooks = [
             module.register_forward_pre_hook(partial(self._look, name), with_kwargs=True)
             for name, module in self._layers.items()
@@ -72,12 +72,7 @@ class Collector:
         if name not in self._sums:
             self._same.setdefault(name, first)
         if self._same[name] == name:
-            self._add(name, self._rows(x.detach()))
-
-    def _rows(self, x: Tensor) -> Tensor:
-        """Inputs as float64 [rows, d_in], without those of padding."""
-        mask, flat = self._mask, x.reshape(-1, x.shape[-1]).double()
-        return flat[mask.flatten()] if mask is not None and len(flat) == mask.numel() else flat
+            self._add(name, rows_of(x.detach(), self._mask))
 
     def _add(self, name: str, rows: Tensor) -> None:
         moment, total, count = self._sums.get(name, (0.0, 0.0, 0))
@@ -92,6 +87,19 @@ class Collector:
         shared = {name: first for name, first in self._same.items() if first != name and first in found}
         input_first = [name for name, module in self._layers.items() if path_kind(module) is Conv1DPath]
         return GramSet(found, shared, frozenset(input_first))
+
+
+def rows_of(values: Tensor, mask: Tensor | None) -> Tensor:
+    """What a layer is given or puts out as float64 [rows, features], without the rows of padding.
+
+    Parameters
+    ----------
+    values : [..., features]
+    mask : [texts, tokens], optional
+        Not 0 where a token is none of the padding.
+    """
+    flat = values.reshape(-1, values.shape[-1]).double()
+    return flat[mask.flatten().bool()] if mask is not None and len(flat) == mask.numel() else flat
 
 
 def collect(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> GramSet:

@@ -7,9 +7,11 @@ states by their squares. BitDelta (arXiv 2402.10193) fits its own scales to logi
 states say far more, and keep the fit from learning the texts by heart.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from dtscodec.behaviour.library import explained, quietly
 from dtscodec.behaviour.measure import kl_terms, model_directory
 from dtscodec.behaviour.model import Architecture, load_tokenizer, read_architecture
 from dtscodec.behaviour.texts import read_texts
+from dtscodec.calibration.bias import OutputMeans, correct_biases
 from dtscodec.calibration.student import Student
 from dtscodec.checkpoints.checkpoint import Source, open_checkpoint
 from dtscodec.checkpoints.identity import Base
@@ -34,9 +37,11 @@ from dtscodec.remote.upload import check_new, new_file
 HIDDEN = 10.0
 """What the relative squared difference of hidden states counts by that of KL in nats."""
 STEPS = 100
-RATE, ELEMENT_RATE = 0.03, 1.0
+RATE, ELEMENT_RATE = 0.03, 0.1
 """By how much a number moves in the first steps, by its size, and an element, by the root mean square of its
 tensor's."""
+ELEMENT_STEPS = 0.6
+"""Share of the steps in which elements move. The others make up for what quantizing them took."""
 BETAS = 0.9, 0.99
 
 
@@ -102,6 +107,8 @@ def distill(
     texts: "str | Path",
     model: "str | Path | None" = None,
     steps: int = STEPS,
+    elements: bool = True,
+    bias_correction: bool = False,
     batch_size: int = 16,
     device: str = "cpu",
     force: bool = False,
@@ -128,6 +135,10 @@ def distill(
         The model directory with configuration and tokenizer; by default the fine-tune's own.
     steps : int
         Of gradient descent, each on one batch.
+    elements : bool
+        Fit biases and norms element by element, too, rather than levels and scales alone.
+    bias_correction : bool
+        Before that, add to biases what layers put out too little in the mean.
     batch_size : int
         Texts in a batch.
     device : str
@@ -152,12 +163,14 @@ def distill(
     out = as_output(out)
     check_new(out, force)
     architecture = read_architecture(model_directory(model, fine_tune))
-    lessons = _lessons(architecture, fine_tune, Path(texts), batch_size, device)
+    lessons, means = _lessons(architecture, fine_tune, Path(texts), batch_size, device)
     with decode(pack, base, whole=True) as decoded, quietly():
         built = architecture.build(decoded, str(decoded.pack.path or "pack")).to(device)
         student = Student(built, decoded)
         before = _loss_of(student, lessons)
-        _fit(student, lessons, steps, progress)
+        if bias_correction:
+            correct_biases(student, [lesson.batch for lesson in lessons], means)
+        _fit(student, lessons, steps, elements, progress)
         after = _loss_of(student, lessons)
         streams = student.streams()
         if after.total > before.total:  # What quantizing anew took was more than the fit had gained.
@@ -174,19 +187,24 @@ def _encoder(pack: Pack) -> str:
     return text if text.endswith(DISTILLED) else f"{text} {DISTILLED}".strip()
 
 
-def _lessons(architecture: Architecture, fine_tune: Source, texts: Path, size: int, device: str) -> list[Lesson]:
-    """What the fine-tune makes of all texts."""
+def _lessons(
+    architecture: Architecture, fine_tune: Source, texts: Path, size: int, device: str
+) -> tuple[list[Lesson], dict[str, Tensor]]:
+    """What the fine-tune makes of all texts, and the mean outputs of its layers."""
     given = read_texts(texts)
     tokenizer = load_tokenizer(architecture)
     with open_checkpoint(fine_tune, whole=True) as fine:
         model = architecture.load(fine).to(device)
     with quietly(), torch.no_grad():
+        means = OutputMeans(model)
         batches = Batcher(architecture, tokenizer, model, size).batches(given)
-        return [_lesson(model, batch.to(device)) for batch in batches if len(batch.places)]
+        lessons = [_lesson(means, batch.to(device)) for batch in batches if len(batch.places)]
+        return lessons, means.means()
 
 
-def _lesson(model: Any, batch: Batch) -> Lesson:
-    logits, hidden = _answers(model, batch)
+def _lesson(means: OutputMeans, batch: Batch) -> Lesson:
+    with means.watching(batch):
+        logits, hidden = _answers(means.model, batch)
     return Lesson(batch, torch.log_softmax(logits, dim=-1), hidden)
 
 
@@ -220,24 +238,40 @@ def _loss_of(student: Student, lessons: Sequence[Lesson]) -> Loss:
     return Loss(max(0.0, kl), hidden)
 
 
-def _fit(student: Student, lessons: Sequence[Lesson], steps: int, progress: Callable[[int], None]) -> None:
-    """Adam on numbers' relative changes, and on elements by their units; its rate falls to zero as half a cosine."""
+def _fit(
+    student: Student, lessons: Sequence[Lesson], steps: int, with_elements: bool, progress: Callable[[int], None]
+) -> None:
+    """Adam on numbers' relative changes, and on elements by their units; rates fall to zero as half a cosine."""
+    free = round(steps * ELEMENT_STEPS) if with_elements else 0
     numbers, elements = student.numbers.clone(), student.elements.clone()
     moved = torch.zeros_like(numbers), torch.zeros_like(elements)
     groups = [{"params": [part], "lr": rate} for part, rate in zip(moved, (RATE, ELEMENT_RATE), strict=True)]
     optimizer = torch.optim.Adam(groups, betas=BETAS)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for lesson in _in_turn(lessons, steps):
+    falls = [partial(_half_cosine, steps), partial(_half_cosine, free)]
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, falls)
+    for step, lesson in enumerate(_in_turn(lessons, steps)):
         kl, hidden = _losses(student, lesson)
         of_numbers, of_elements = student.gradient(kl + HIDDEN * hidden)
         moved[0].grad, moved[1].grad = numbers * of_numbers, student.units * of_elements
         optimizer.step()
         schedule.step()
         student.numbers.copy_(numbers * (1 + moved[0]))
-        student.elements.copy_(elements + student.units * moved[1])
+        if step < free:
+            student.elements.copy_(elements + student.units * moved[1])
+        if step == free - 1:
+            student.settle_elements()
         student.rebuild()
         progress(1)
-    student.settle()
+    student.settle_numbers()
+
+
+def _half_cosine(steps: int, step: int) -> float:
+    """From 1 at the first of some steps to 0 after the last.
+
+    >>> [round(_half_cosine(2, step), 2) for step in range(4)]
+    [1.0, 0.5, 0.0, 0.0]
+    """
+    return 0.5 * (1 + math.cos(math.pi * step / steps)) if step < steps else 0.0
 
 
 def _in_turn(lessons: Sequence[Lesson], steps: int) -> Iterator[Lesson]:

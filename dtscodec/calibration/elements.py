@@ -76,6 +76,15 @@ class Elements:
         weight[self._packed.places()] += self.values.view(self._packed.coded_shape)
         return weight
 
+    def shift(self, by: Tensor) -> None:
+        """Add something to the tensor: float32 of as many elements; what is not coded stays.
+
+        Parameters
+        ----------
+        by : float32 [height * columns]
+        """
+        self.values += by.view(self._base.shape)[self._packed.places()].flatten()
+
     def add_gradient(self, total: Tensor, weight: Tensor) -> None:
         """Add what the values get to the gradient of all parts' values.
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dtscodec.calibration.elements import Elements
 from dtscodec.calibration.gradients import add_gradient
@@ -69,6 +69,11 @@ class Student:
         free = {slot: change for slot, change in self._changes.items() if Elements.can_hold(change)}
         self._elements = {slot: Elements(change, self._bases) for slot, change in free.items()}
         self.elements, self.units = Elements.joined(list(self._elements.values()), device)
+        self._biases = {
+            slot.owners[0][0]: slot
+            for slot in self._elements
+            if len(slot.owners) == 1 and slot.owners[0][1] == "bias" and len(slot.shape) == 1
+        }
         model.requires_grad_(False)
         for slot, change in self._changes.items():
             module, attribute = slot.owners[0]
@@ -116,13 +121,30 @@ class Student:
             if isinstance(block.payload, Packed):
                 add_gradient(block.payload, rows[block.row : block.row + block.block.height])
 
-    def settle(self) -> None:
-        """Make numbers and elements such as a pack can hold."""
+    def has_bias(self, module: nn.Module) -> bool:
+        """Whether a layer has a bias of its own that is coded element by element."""
+        return module in self._biases
+
+    def shift_bias(self, module: nn.Module, by: Tensor) -> None:
+        """Add something to such a layer's bias, as far as the pack can hold it: float32 [d_out]."""
+        slot = self._biases[module]
+        self._elements[slot].shift(by)
+        self._settle_elements(slot)
+
+    def settle_elements(self) -> None:
+        """Make elements such as a pack can hold."""
+        for slot in self._elements:
+            self._settle_elements(slot)
+
+    def _settle_elements(self, slot: Slot) -> None:
+        name = self._changes[slot].entry.name
+        (kept,) = self._streams[name]
+        self._streams[name] = [self._elements[slot].quantize(kept, self._numbers_dtype)]
+
+    def settle_numbers(self) -> None:
+        """Make levels, scales and norms such as a pack can hold."""
         for slot, change in self._changes.items():
-            if slot in self._elements:
-                (kept,) = self._streams[change.entry.name]
-                self._streams[change.entry.name] = [self._elements[slot].quantize(kept, self._numbers_dtype)]
-            else:
+            if slot not in self._elements:
                 self._settle_numbers(change)
 
     def _settle_numbers(self, change: LoadedTensor) -> None:
