@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dtscodec.behaviour.batches import Batch, Batcher
+from dtscodec.behaviour.batches import Batch
+from dtscodec.behaviour.disk_names import disk_names
 from dtscodec.behaviour.library import explained, quietly
 from dtscodec.behaviour.measure import kl_terms, model_directory
-from dtscodec.behaviour.model import Architecture, load_tokenizer, read_architecture
-from dtscodec.behaviour.texts import read_texts
+from dtscodec.behaviour.model import Architecture, read_architecture
+from dtscodec.behaviour.trial import trial
 from dtscodec.calibration.student import Student
 from dtscodec.checkpoints.checkpoint import Source, open_checkpoint
 from dtscodec.checkpoints.identity import Base
@@ -66,8 +67,8 @@ class DistillReport:
     pack_id : str
         64 hex digits.
     pack_bytes : int
-    texts, numbers : int
-        How many texts there were, and how many levels, scales and single elements were fitted.
+    samples, numbers : int
+        How many texts or images there were, and how many levels, scales and single elements were fitted.
     before, after : Loss
         On these very texts. On others the gain is smaller.
     seconds : float
@@ -77,7 +78,7 @@ class DistillReport:
     path: Path
     pack_id: str
     pack_bytes: int
-    texts: int
+    samples: int
     numbers: int
     before: Loss
     after: Loss
@@ -107,7 +108,7 @@ def distill(
     force: bool = False,
     progress: Callable[[int], None] = lambda count: None,
 ) -> DistillReport:
-    """Fit a pack's levels and scales, biases and norms to its fine-tune's behaviour on texts.
+    """Fit a pack's levels and scales, biases and norms to its fine-tune's behaviour on texts or images.
 
     The pack keeps the codes of its matrices, and its size but for the word that it says of it. If the fit does not make
     it better on these texts, it stays as it was. The fine-tune's model and the decoded one are in memory one after the
@@ -125,7 +126,7 @@ def distill(
     texts : path
         As for `dtscodec.compare_behaviour`; labels are not used. 64 are enough.
     model : path, optional
-        The model directory with configuration and tokenizer; by default the fine-tune's own.
+        The model directory with configuration, and tokenizer or image processor; by default the fine-tune's own.
     steps : int
         Of gradient descent, each on one batch.
     batch_size : int
@@ -139,7 +140,7 @@ def distill(
 
     Raises
     ------
-    TextsError, CheckpointError, BackendError
+    SamplesError, CheckpointError, BackendError
         As for `dtscodec.compare_behaviour`.
     EncodeError
         Nothing in the pack is coded.
@@ -155,7 +156,8 @@ def distill(
     lessons = _lessons(architecture, fine_tune, Path(texts), batch_size, device)
     with decode(pack, base, whole=True) as decoded, quietly():
         built = architecture.build(decoded, str(decoded.pack.path or "pack")).to(device)
-        student = Student(built, decoded)
+        specs = {entry.name: entry.spec for entry in decoded.pack.index.tensors}
+        student = Student(built, decoded, disk_names(architecture, specs, built))
         before = _loss_of(student, lessons)
         _fit(student, lessons, steps, progress)
         after = _loss_of(student, lessons)
@@ -165,7 +167,7 @@ def distill(
         inputs = [decoded.pack.path] if decoded.pack.path else []
         with new_file(out, force, inputs) as file:
             pack_id = recode(decoded.pack, streams, file, work_folder(out), _encoder(decoded.pack))
-    counts = sum(lesson.batch.texts for lesson in lessons), len(student.numbers) + len(student.elements)
+    counts = sum(lesson.batch.samples for lesson in lessons), len(student.numbers) + len(student.elements)
     return DistillReport(out, pack_id, out.stat().st_size, *counts, before, after, time.perf_counter() - start)
 
 
@@ -176,12 +178,11 @@ def _encoder(pack: Pack) -> str:
 
 def _lessons(architecture: Architecture, fine_tune: Source, texts: Path, size: int, device: str) -> list[Lesson]:
     """What the fine-tune makes of all texts."""
-    given = read_texts(texts)
-    tokenizer = load_tokenizer(architecture)
+    given = trial(architecture, texts)
     with open_checkpoint(fine_tune, whole=True) as fine:
         model = architecture.load(fine).to(device)
     with quietly(), torch.no_grad():
-        batches = Batcher(architecture, tokenizer, model, size).batches(given)
+        batches = given.batches(model, size)
         return [_lesson(model, batch.to(device)) for batch in batches if len(batch.places)]
 
 
@@ -192,7 +193,7 @@ def _lesson(model: Any, batch: Batch) -> Lesson:
 
 def _answers(model: Any, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Logits of the predictions, and hidden states of every layer: float32."""
-    with explained(type(model).__name__, "a model that takes these texts and gives its hidden states"):
+    with explained(type(model).__name__, "a model that takes these samples and gives its hidden states"):
         found = model(**batch.inputs, return_dict=True, output_hidden_states=True)
         return found.logits.flatten(0, -2)[batch.places], tuple(found.hidden_states)
 
@@ -201,8 +202,9 @@ def _losses(student: Student, lesson: Lesson) -> tuple[Tensor, Tensor]:
     """KL and the relative squared difference of hidden states, on one batch."""
     logits, hidden = _answers(student.model, lesson.batch)
     logs = torch.log_softmax(logits, dim=-1)
-    mask = lesson.batch.inputs["attention_mask"][..., None]
-    layers = [_difference(true * mask, found * mask) for true, found in zip(lesson.hidden, hidden, strict=True)]
+    mask = lesson.batch.inputs.get("attention_mask")
+    counts = 1 if mask is None else mask[..., None]  # Images have no padding.
+    layers = [_difference(true * counts, found * counts) for true, found in zip(lesson.hidden, hidden, strict=True)]
     return kl_terms(lesson.logs, logs).sum(-1).mean(), torch.stack(layers).mean()
 
 
