@@ -3,6 +3,7 @@
 transformers renames the tensors of some models as it loads them: ``vit.encoder.layer.0.attention.attention.key.weight``
 becomes ``vit.layers.0.attention.k_proj.weight``. Its tables are not meant for others, so it is asked: a model of the
 same names, whose tensors hold nothing but their numbers, is loaded, and shows which of them has come to which place.
+That takes hardly any memory, unless transformers fuses tensors: these are whole ones meanwhile.
 """
 
 from collections.abc import Mapping

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -94,7 +95,7 @@ def test_pictures_stand_upright(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
 def test_pictures_of_any_mode_become_rgb(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
-    options = {"transparency": bytes(range(256))} if mode == "P" else {}
+    options: dict[str, Any] = {"transparency": bytes(range(256))} if mode == "P" else {}
     picture(0).convert(mode).save(path, **options)
     assert Image(path).open().mode == "RGB"
 

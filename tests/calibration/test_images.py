@@ -43,6 +43,7 @@ def test_gram_matrices_are_those_of_what_hooks_see(
         for layer, weight in PLACES[name].items():
             found, x = grams.read(weight), seen[layer]
             assert found is not None
+            assert found.mean is not None
             assert found.rows == len(x)
             torch.testing.assert_close(found.moment.double(), x.T @ x / len(x), rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(found.mean.double(), x.mean(0), rtol=1e-4, atol=1e-5)
