@@ -182,7 +182,8 @@ def _lessons(architecture: Architecture, fine_tune: Source, texts: Path, size: i
     with open_checkpoint(fine_tune, whole=True) as fine:
         model = architecture.load(fine).to(device)
     with quietly(), torch.no_grad():
-        return [_lesson(model, batch.to(device)) for batch in given.batches(model, size) if len(batch.places)]
+        batches = given.batches(model, size)
+        return [_lesson(model, batch.to(device)) for batch in batches if len(batch.places)]
 
 
 def _lesson(model: Any, batch: Batch) -> Lesson:
