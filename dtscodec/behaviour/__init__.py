@@ -1,1 +1,1 @@
-"""Behaviour: what a model predicts on texts with a fine-tune's weights, and with those decoded from its pack."""
+"""Behaviour: what a model predicts on samples with a fine-tune's weights, and with those decoded from its pack."""

@@ -8,19 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dtscodec.behaviour.classes import SamplesError
 from dtscodec.behaviour.library import explained
 from dtscodec.behaviour.model import Architecture, max_tokens
-from dtscodec.behaviour.texts import Text, TextsError
+from dtscodec.behaviour.samples import Samples
+from dtscodec.behaviour.texts import Text
 from dtscodec.errors import CheckpointError
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some texts as a model takes them.
+    """Some samples as a model takes them.
 
     Parameters
     ----------
-    texts : int
+    samples : int
         How many they are.
     inputs : dict
         What the model is called with.
@@ -30,7 +32,7 @@ class Batch:
         The right answers: labels, or next tokens.
     """
 
-    texts: int
+    samples: int
     inputs: dict[str, Tensor]
     places: Tensor
     targets: Tensor | None
@@ -77,7 +79,7 @@ class Batcher:
 
         Raises
         ------
-        TextsError
+        SamplesError
             The tokenizer finds nothing in a text.
         CheckpointError
             It is not this model's tokenizer.
@@ -120,6 +122,11 @@ def _labels(texts: Sequence[Text], mask: Tensor) -> tuple[Tensor, Tensor | None]
     """One prediction a text, and the labels if there are any."""
     for text, count in zip(texts, mask.sum(dim=1).tolist(), strict=True):
         if not count:
-            raise TextsError(f"{text.where}: expected a text with tokens of this model, got {text.text[:60]!r}")
-    labels = [text.label for text in texts if text.label is not None]
-    return torch.arange(len(texts)), torch.tensor(labels) if labels else None
+            raise SamplesError(f"{text.where}: expected a text with tokens of this model, got {text.text[:60]!r}")
+    return torch.arange(len(texts)), labels_of(texts)
+
+
+def labels_of(samples: Samples) -> Tensor | None:
+    """The labels, if there are any: int64 [samples]."""
+    labels = [sample.label for sample in samples if sample.label is not None]
+    return torch.tensor(labels) if labels else None

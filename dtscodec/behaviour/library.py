@@ -1,4 +1,4 @@
-"""The package transformers as we use it: on demand, quiet, and with its errors as one line."""
+"""The package transformers, and Pillow for it, as we use them: on demand, quiet, and with errors as one line."""
 
 import re
 from collections.abc import Iterator
@@ -29,6 +29,23 @@ def transformers() -> Any:
     if int(version.partition(".")[0]) < OLDEST:
         raise BackendError(f"transformers: expected version {OLDEST} or newer, got {version}; {way_out}")
     return package
+
+
+def pillow() -> Any:
+    """The package Pillow (``PIL``), imported on first use.
+
+    Raises
+    ------
+    BackendError
+        It is not installed.
+    """
+    try:
+        import PIL.Image
+        import PIL.ImageOps
+    except ImportError as error:
+        reason = " ".join(str(error).split())
+        raise BackendError(f"Pillow: expected the package, got '{reason}'; pip install 'dtscodec[images]'") from error
+    return PIL
 
 
 @contextmanager
@@ -67,8 +84,9 @@ def explained(where: str, expected: str) -> Iterator[None]:
         if re.search("out of memory|allocate memory", str(error)):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointError(f"{where}: expected {expected}, got '{_shortened(reason)}'") from error
+        raise CheckpointError(f"{where}: expected {expected}, got '{shortened(reason)}'") from error
 
 
-def _shortened(text: str, length: int = 200) -> str:
+def shortened(text: str, length: int = 200) -> str:
+    """The beginning of a text."""
     return text if len(text) <= length else f"{text[: length - 3]}..."

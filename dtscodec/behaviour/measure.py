@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dtscodec.behaviour.batches import Batch, Batcher
+from dtscodec.behaviour.batches import Batch
 from dtscodec.behaviour.library import explained, quietly
-from dtscodec.behaviour.model import load_tokenizer, read_architecture
-from dtscodec.behaviour.texts import read_texts
+from dtscodec.behaviour.model import read_architecture
+from dtscodec.behaviour.trial import trial
 from dtscodec.checkpoints.checkpoint import Source, open_checkpoint
 from dtscodec.checkpoints.identity import Base
 from dtscodec.codec.decode import decode
@@ -37,20 +37,20 @@ class Behaviour:
 
     Parameters
     ----------
-    texts, predictions : int
-        What was tried. A classifier makes one prediction a text, a language model one for every token that follows
-        another.
+    samples, predictions : int
+        What was tried. A classifier makes one prediction a text or image, a language model one for every token that
+        follows another.
     kl : float
         Mean of KL(fine-tune || decoded) over predictions, in nats.
     agreement : float
         Share of predictions with the same first choice.
     accuracy : Both, optional
-        Shares of right answers, of a classifier on labelled texts.
+        Shares of right answers, of a classifier on labelled samples.
     perplexity : Both, optional
         exp of the mean negative log-likelihood of a token, of a causal language model.
     """
 
-    texts: int
+    samples: int
     predictions: int
     kl: float
     agreement: float
@@ -84,11 +84,11 @@ def compare_behaviour(
     batch_size: int = 16,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Behaviour:
-    """Decode a pack, and compare what it predicts on texts with what its fine-tune predicts.
+    """Decode a pack, and compare what it predicts on texts or images with what its fine-tune predicts.
 
     Both models are in memory at once, and compute in float32 whatever the dtype of the weights, on the CPU, without
-    dropout. Texts are cut to what the model takes. Needs the package transformers; nothing is fetched from the Hub,
-    and no code out of a model directory is run.
+    dropout. Texts are cut to what the model takes, images made so by its image processor. Needs the package
+    transformers, for images Pillow too; nothing is fetched from the Hub, and no code out of a model directory is run.
 
     Parameters
     ----------
@@ -98,44 +98,45 @@ def compare_behaviour(
     base : path, mapping of tensors, or Base
         As for `dtscodec.decode`.
     texts : path
-        What to try: see `dtscodec.behaviour.texts.read_texts`.
+        What to try: a file of texts, see `dtscodec.behaviour.texts.read_texts`, or a folder of images, see
+        `dtscodec.behaviour.images.read_images`.
     model : path
-        The model directory with configuration and tokenizer; by default the fine-tune's own.
+        The model directory with configuration, and tokenizer or image processor; by default the fine-tune's own.
     batch_size : int
-        Texts in a batch.
+        Samples in a batch.
     progress : callable
-        Told the number of texts of each batch that is done.
+        Told the number of samples of each batch that is done.
 
     Raises
     ------
-    TextsError
-        The texts cannot be read.
+    SamplesError
+        The samples cannot be read, or the model takes none such.
     CheckpointError
         The model directory is of another kind than supported, or these are not its weights.
     BackendError
-        The package transformers is not there.
+        A package that this needs is not there.
     BaseMismatchError, FormatError
         As for `dtscodec.decode`.
     """
     architecture = read_architecture(model_directory(model, fine_tune))
-    given = read_texts(Path(texts), architecture.classes)
-    tokenizer = load_tokenizer(architecture)
+    given = trial(architecture, Path(texts), architecture.classes)
     with open_checkpoint(fine_tune, whole=True) as fine:
         tuned = architecture.load(fine)
     with decode(pack, base, whole=True) as decoded:
         ours = architecture.build(decoded, str(decoded.pack.path or "pack"))
     sums = Sums()
     with quietly():
-        for batch in Batcher(architecture, tokenizer, tuned, batch_size).batches(given):
+        for batch in given.batches(tuned, batch_size):
             sums += _compare_batch(tuned, ours, batch)
-            progress(batch.texts)
+            progress(batch.samples)
     if not sums.predictions:
         raise CheckpointError(f"{texts}: expected a text of at least two tokens to predict one from another, got none")
-    return _figures(sums, len(given), is_causal=architecture.classes is None, is_labelled=given[0].label is not None)
+    is_labelled = given.samples[0].label is not None
+    return _figures(sums, len(given.samples), is_causal=architecture.classes is None, is_labelled=is_labelled)
 
 
 def model_directory(model: "str | os.PathLike[str] | None", fine_tune: Source) -> Path:
-    """The directory of configuration and tokenizer: the one that is named, or the fine-tune's own.
+    """The directory of configuration, and tokenizer or image processor: the one that is named, or the fine-tune's own.
 
     Raises
     ------
@@ -146,7 +147,7 @@ def model_directory(model: "str | os.PathLike[str] | None", fine_tune: Source) -
         return Path(model)
     if isinstance(fine_tune, Mapping) or not Path(fine_tune).is_dir():
         where = "the mapping" if isinstance(fine_tune, Mapping) else fine_tune
-        detail = "expected a model directory with config.json and a tokenizer, got weights only; name one with --model"
+        detail = "expected a model directory with its config.json, got weights only; name one with --model"
         raise CheckpointError(f"{where}: {detail}")
     return Path(fine_tune)
 
@@ -165,7 +166,7 @@ def _compare_batch(fine_tune: Any, decoded: Any, batch: Batch) -> Sums:
 
 
 def _logits(model: Any, batch: Batch) -> Tensor:
-    with explained(type(model).__name__, "a model that takes these texts"):
+    with explained(type(model).__name__, "a model that takes these samples"):
         logits: Tensor = model(**batch.inputs, return_dict=True).logits
         return logits.flatten(0, -2)
 
@@ -202,14 +203,14 @@ def kl_terms(fine_tune: Tensor, decoded: Tensor) -> Tensor:
     return torch.where(fine_tune.isneginf(), 0.0, fine_tune.exp() * (fine_tune - decoded))
 
 
-def _figures(sums: Sums, texts: int, is_causal: bool, is_labelled: bool) -> Behaviour:
+def _figures(sums: Sums, samples: int, is_causal: bool, is_labelled: bool) -> Behaviour:
     """Means of the sums."""
     count = sums.predictions
     # A mean of 700 nats is as good as infinite: no float holds such a perplexity.
     if not all(map(math.isfinite, astuple(sums))) or max(sums.loss, sums.decoded_loss) > 700 * count:
         raise CheckpointError("the predictions: expected finite numbers, got others; are the weights finite?")
     return Behaviour(
-        texts=texts,
+        samples=samples,
         predictions=count,
         kl=max(0.0, sums.kl / count),  # Rounding may leave a little less than zero.
         agreement=sums.agreed / count,

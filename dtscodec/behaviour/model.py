@@ -8,14 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dtscodec.behaviour.library import explained, quietly, transformers
+from dtscodec.behaviour.classes import Classes
+from dtscodec.behaviour.library import explained, pillow, quietly, transformers
 from dtscodec.behaviour.loading import load_weights, read_config
-from dtscodec.behaviour.texts import Classes
+from dtscodec.behaviour.samples import Kind
 from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
-from dtscodec.errors import CheckpointError
+from dtscodec.errors import BackendError, CheckpointError
 
-SUPPORTED = "a model for sequence classification or a causal language model"
+SUPPORTED = "a model for sequence or image classification, or a causal language model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +26,22 @@ class Architecture:
     Parameters
     ----------
     directory : Path
-        Where configuration and tokenizer lie.
+        Where configuration, and tokenizer or image processor lie.
     config : transformers.PreTrainedConfig
         Its configuration.
     kind : type of transformers.PreTrainedModel
         The class of the model.
     classes : Classes, optional
         What it chooses from; None for a causal language model.
+    takes : {"texts", "images"}
+        What it is given.
     """
 
     directory: Path
     config: Any
     kind: Any
     classes: Classes | None
+    takes: Kind = "texts"
 
     def build(self, tensors: Mapping[str, Tensor], location: str) -> Any:
         """A model with these weights, in float32 and without dropout.
@@ -76,18 +80,20 @@ def read_architecture(directory: Path) -> Architecture:
     """
     library = transformers()
     if not (directory / "config.json").is_file():
-        detail = "expected a model directory with config.json and a tokenizer, got none; name one with --model"
+        detail = "expected a model directory with config.json, got none; name one with --model"
         raise CheckpointError(f"{directory}: {detail}")
     where = str(directory / "config.json")
     config = read_config(directory)
     names = config.architectures or ["no name under 'architectures'"]
-    is_classifier = names[0] in _names("SEQUENCE_CLASSIFICATION")
+    sees = names[0] in _names("IMAGE_CLASSIFICATION")
+    is_classifier = sees or names[0] in _names("SEQUENCE_CLASSIFICATION")
     kind = getattr(library, names[0], None)
     if kind is None or not (is_classifier or names[0] in _names("CAUSAL_LM")):
         raise CheckpointError(f"{where}: expected {SUPPORTED}, got {names[0]}")
     if getattr(config, "quantization_config", None) is not None:
         raise CheckpointError(f"{where}: expected plain weights, got a quantization_config, which is not supported")
-    return Architecture(directory, config, kind, _classes(config, where) if is_classifier else None)
+    classes = _classes(config, where) if is_classifier else None
+    return Architecture(directory, config, kind, classes, "images" if sees else "texts")
 
 
 def load_tokenizer(architecture: Architecture) -> Any:
@@ -103,6 +109,30 @@ def load_tokenizer(architecture: Architecture) -> Any:
         return transformers().AutoTokenizer.from_pretrained(
             architecture.directory, config=architecture.config, local_files_only=True, trust_remote_code=False
         )
+
+
+def load_image_processor(architecture: Architecture) -> Any:
+    """The image processor of a model directory: what makes a model's inputs of pictures.
+
+    Raises
+    ------
+    CheckpointError
+        There is none, or it cannot be read.
+    BackendError
+        Pillow is not there, or torchvision, which some need.
+    """
+    pillow()
+    where = str(architecture.directory)
+    with quietly(), explained(where, "an image processor that transformers can read"):
+        try:
+            return transformers().AutoImageProcessor.from_pretrained(
+                architecture.directory, local_files_only=True, trust_remote_code=False
+            )
+        except (ImportError, ValueError) as error:
+            if "dependencies: torchvision" not in str(error):
+                raise
+            detail = "expected an image processor that works with Pillow, got one that needs torchvision"
+            raise BackendError(f"{where}: {detail}; pip install torchvision") from error
 
 
 def max_tokens(model: Any, tokenizer: Any) -> int | None:

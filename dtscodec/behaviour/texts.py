@@ -1,46 +1,11 @@
 """Texts to try a model on, with or without labels, out of a file."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
-from dtscodec.errors import DtsError
-
-Label: TypeAlias = int | str
-
-
-class TextsError(DtsError, ValueError):
-    """A file of texts cannot be read or understood."""
-
-
-@dataclass(frozen=True, slots=True)
-class Classes:
-    """The answers that a classifier chooses from.
-
-    Parameters
-    ----------
-    count : int
-        How many they are.
-    names : mapping
-        Numbers by name (``label2id`` of a model's configuration).
-    """
-
-    count: int
-    names: Mapping[str, int]
-
-    def number(self, label: Label) -> int:
-        """The number of a label.
-
-        >>> Classes(2, {"bad": 0, "good": 1}).number("good")
-        1
-        """
-        found = self.names.get(label) if isinstance(label, str) else label
-        if found is None or not 0 <= found < self.count:
-            names = ", ".join(map(repr, list(self.names)[:8]))
-            raise ValueError(f"expected a label from 0 to {self.count - 1}, or a name such as {names}, got {label!r}")
-        return found
+from dtscodec.behaviour.classes import Classes, Label, SamplesError
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +30,7 @@ def read_texts(path: Path, classes: Classes | None = None) -> list[Text]:
 
     Raises
     ------
-    TextsError
+    SamplesError
         The file cannot be read, holds no text, or a line is none of these. Either all texts have a label or none has.
 
     Examples
@@ -79,12 +44,12 @@ def read_texts(path: Path, classes: Classes | None = None) -> list[Text]:
     """
     texts = [_read_line(line, f"{path}: line {number}", path.suffix.lower(), classes) for number, line in _lines(path)]
     if not texts:
-        raise TextsError(f"{path}: expected at least one text, got none")
+        raise SamplesError(f"{path}: expected at least one text, got none")
     is_labelled = texts[0].label is not None
     for text in texts:
         if (text.label is not None) != is_labelled:
             expected, found = ("a label", "none") if is_labelled else ("no label", "one")
-            raise TextsError(
+            raise SamplesError(
                 f"{text.where}: expected {expected} as in {texts[0].where}, got {found}; label all or none"
             )
     return texts
@@ -93,17 +58,17 @@ def read_texts(path: Path, classes: Classes | None = None) -> list[Text]:
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbers and contents of the lines that are not blank."""
     if path.exists() and not path.is_file():
-        raise TextsError(f"{path}: expected a file of texts, got a directory or a device")
+        raise SamplesError(f"{path}: expected a file of texts, got a directory or a device")
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise TextsError(f"{path}: expected a file of texts, got '{error.strerror}'") from error
+        raise SamplesError(f"{path}: expected a file of texts, got '{error.strerror}'") from error
     # Of bytes, unlike of str, only the ends of lines split: a text may hold other separators.
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
         try:
             text = line.decode()
         except UnicodeDecodeError as error:
-            raise TextsError(f"{path}: line {number}: expected UTF-8, got byte {line[error.start]:#04x}") from error
+            raise SamplesError(f"{path}: line {number}: expected UTF-8, got byte {line[error.start]:#04x}") from error
         if text.strip():
             yield number, text
 
@@ -115,7 +80,7 @@ def _read_line(line: str, where: str, suffix: str, classes: Classes | None) -> T
             raise ValueError(f"expected a text, got {text!r}")
         return Text(text, where, None if label is None or classes is None else classes.number(label))
     except ValueError as error:
-        raise TextsError(f"{where}: {error}") from error
+        raise SamplesError(f"{where}: {error}") from error
 
 
 def _parse(line: str, suffix: str, classes: Classes | None) -> tuple[str, Label | None]:
@@ -147,6 +112,4 @@ def _from_tsv(line: str, classes: Classes | None) -> tuple[str, Label | None]:
     if not fields:
         return text, None
     label = fields[0].strip()
-    is_name = classes is not None and label in classes.names
-    # A name wins over a number, as names may consist of digits.
-    return text, int(label) if not is_name and label.isdecimal() and len(label) < 10 else label
+    return text, classes.label(label) if classes else label

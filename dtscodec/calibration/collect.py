@@ -9,17 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dtscodec.behaviour.batches import Batcher
+from dtscodec.behaviour.disk_names import disk_names
 from dtscodec.behaviour.library import explained, quietly
 from dtscodec.behaviour.measure import model_directory
-from dtscodec.behaviour.model import load_tokenizer, read_architecture
-from dtscodec.behaviour.texts import read_texts
+from dtscodec.behaviour.model import read_architecture
+from dtscodec.behaviour.trial import trial
 from dtscodec.checkpoints.checkpoint import Source, open_checkpoint
-from dtscodec.checkpoints.names import best_rule
 from dtscodec.codec.grams import Gram, GramSet, save_grams
-from dtscodec.errors import CheckpointError, EncodeError
-from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.index import base_name
+from dtscodec.errors import CheckpointError
 from dtscodec.remote.place import as_output
 from dtscodec.runtime.paths.kinds import path_kind
 from dtscodec.runtime.paths.linear import Conv1DPath, LinearPath
@@ -51,7 +48,7 @@ class Collector:
         Parameters
         ----------
         mask : [texts, tokens], optional
-            Not 0 where a token is none of the padding.
+            Not 0 where a token is none of the padding, which images have none of.
         """
         self._mask = mask
         hooks = [
@@ -72,7 +69,7 @@ class Collector:
         if name not in self._sums:
             self._same.setdefault(name, first)
         if self._same[name] == name:
-            self._add(name, rows_of(x.detach(), self._mask))
+            self._add(name, rows_of(x.detach(), self._mask).double())
 
     def _add(self, name: str, rows: Tensor) -> None:
         moment, total, count = self._sums.get(name, (0.0, 0.0, 0))
@@ -90,7 +87,7 @@ class Collector:
 
 
 def rows_of(values: Tensor, mask: Tensor | None) -> Tensor:
-    """What a layer is given or puts out as float64 [rows, features], without the rows of padding.
+    """What a layer is given or puts out as [rows, features], without the rows of padding.
 
     Parameters
     ----------
@@ -98,7 +95,7 @@ def rows_of(values: Tensor, mask: Tensor | None) -> Tensor:
     mask : [texts, tokens], optional
         Not 0 where a token is none of the padding.
     """
-    flat = values.reshape(-1, values.shape[-1]).double()
+    flat = values.reshape(-1, values.shape[-1])
     return flat[mask.flatten().bool()] if mask is not None and len(flat) == mask.numel() else flat
 
 
@@ -134,7 +131,7 @@ def calibrate(
     force: bool = False,
     progress: Callable[[int], None] = lambda count: None,
 ) -> GramSet:
-    """Write the Gram matrices of a fine-tune's layers on texts, under the names that its checkpoint has.
+    """Write the Gram matrices of a fine-tune's layers on texts or images, under the names that its checkpoint has.
 
     Parameters
     ----------
@@ -148,28 +145,29 @@ def calibrate(
     force : bool
         Replace a file that exists.
     progress : callable
-        Told the number of texts of each batch that is done.
+        Told the number of samples of each batch that is done.
 
     Raises
     ------
-    TextsError, CheckpointError, BackendError
+    SamplesError, CheckpointError, BackendError
         As for `dtscodec.compare_behaviour`.
     OutputError
         The output exists, or cannot be written.
     """
     out = as_output(out)
     architecture = read_architecture(model_directory(model, fine_tune))
-    given, tokenizer = read_texts(Path(texts)), load_tokenizer(architecture)
+    given = trial(architecture, Path(texts))
     with open_checkpoint(fine_tune, whole=True) as fine:
         built = architecture.load(fine).to(device)
-        names = _disk_names(fine.specs, built)
+        names = disk_names(architecture, fine.specs, built)
     collector = Collector(built)
-    for batch in Batcher(architecture, tokenizer, built, batch_size).batches(given):
-        inputs = batch.to(device).inputs
-        told = explained(type(built).__name__, "a model that takes these texts")
-        with quietly(), torch.no_grad(), collector.watching(inputs["attention_mask"]), told:
-            built(**inputs)
-        progress(batch.texts)
+    with quietly():
+        for batch in given.batches(built, batch_size):
+            inputs = batch.to(device).inputs
+            told = explained(type(built).__name__, "a model that takes these samples")
+            with torch.no_grad(), collector.watching(inputs.get("attention_mask")), told:
+                built(**inputs)
+            progress(batch.samples)
     found = collector.grams().renamed(names)
     if not found.grams:
         raise CheckpointError(
@@ -177,13 +175,3 @@ def calibrate(
         )
     save_grams(out, found, force)
     return found
-
-
-def _disk_names(disk: Mapping[str, TensorSpec], model: nn.Module) -> dict[str, str]:
-    """What the checkpoint calls the model's weights: equal names, or one leading prefix more on one side."""
-    ours = {name: TensorSpec("U8", tuple(tensor.shape)) for name, tensor in model.state_dict().items()}
-    try:
-        rule = best_rule(disk, ours)
-    except EncodeError as error:
-        raise CheckpointError(str(error)) from error
-    return {base_name(name, rule): name for name in disk}

@@ -7,23 +7,22 @@ states by their squares. BitDelta (arXiv 2402.10193) fits its own scales to logi
 states say far more, and keep the fit from learning the texts by heart.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dtscodec.behaviour.batches import Batch, Batcher
+from dtscodec.behaviour.batches import Batch
+from dtscodec.behaviour.disk_names import disk_names
 from dtscodec.behaviour.library import explained, quietly
 from dtscodec.behaviour.measure import kl_terms, model_directory
-from dtscodec.behaviour.model import Architecture, load_tokenizer, read_architecture
-from dtscodec.behaviour.texts import read_texts
-from dtscodec.calibration.bias import OutputMeans, correct_biases
+from dtscodec.behaviour.model import Architecture, read_architecture
+from dtscodec.behaviour.trial import trial
+from dtscodec.calibration.bias import biased_layers, correct_biases, mean_outputs
 from dtscodec.calibration.student import Student
 from dtscodec.checkpoints.checkpoint import Source, open_checkpoint
 from dtscodec.checkpoints.identity import Base
@@ -71,8 +70,8 @@ class DistillReport:
     pack_id : str
         64 hex digits.
     pack_bytes : int
-    texts, numbers : int
-        How many texts there were, and how many levels, scales and single elements were fitted.
+    samples, numbers : int
+        How many texts or images there were, and how many levels, scales and single elements were fitted.
     before, after : Loss
         On these very texts. On others the gain is smaller.
     seconds : float
@@ -82,7 +81,7 @@ class DistillReport:
     path: Path
     pack_id: str
     pack_bytes: int
-    texts: int
+    samples: int
     numbers: int
     before: Loss
     after: Loss
@@ -114,7 +113,7 @@ def distill(
     force: bool = False,
     progress: Callable[[int], None] = lambda count: None,
 ) -> DistillReport:
-    """Fit a pack's levels and scales, biases and norms to its fine-tune's behaviour on texts.
+    """Fit a pack's levels and scales, biases and norms to its fine-tune's behaviour on texts or images.
 
     The pack keeps the codes of its matrices, and its size but for the word that it says of it. If the fit does not make
     it better on these texts, it stays as it was. The fine-tune's model and the decoded one are in memory one after the
@@ -132,9 +131,9 @@ def distill(
     texts : path
         As for `dtscodec.compare_behaviour`; labels are not used. 64 are enough.
     model : path, optional
-        The model directory with configuration and tokenizer; by default the fine-tune's own.
+        The model directory with configuration, and tokenizer or image processor; by default the fine-tune's own.
     steps : int
-        Of gradient descent, each on one batch.
+        Of gradient descent, each on one batch; 0 to correct biases only.
     elements : bool
         Fit biases and norms element by element, too, rather than levels and scales alone.
     bias_correction : bool
@@ -150,7 +149,7 @@ def distill(
 
     Raises
     ------
-    TextsError, CheckpointError, BackendError
+    SamplesError, CheckpointError, BackendError
         As for `dtscodec.compare_behaviour`.
     EncodeError
         Nothing in the pack is coded.
@@ -163,10 +162,11 @@ def distill(
     out = as_output(out)
     check_new(out, force)
     architecture = read_architecture(model_directory(model, fine_tune))
-    lessons, means = _lessons(architecture, fine_tune, Path(texts), batch_size, device)
+    lessons, means = _lessons(architecture, fine_tune, Path(texts), batch_size, device, bias_correction)
     with decode(pack, base, whole=True) as decoded, quietly():
         built = architecture.build(decoded, str(decoded.pack.path or "pack")).to(device)
-        student = Student(built, decoded)
+        specs = {entry.name: entry.spec for entry in decoded.pack.index.tensors}
+        student = Student(built, decoded, disk_names(architecture, specs, built))
         before = _loss_of(student, lessons)
         if bias_correction:
             correct_biases(student, [lesson.batch for lesson in lessons], means)
@@ -178,7 +178,7 @@ def distill(
         inputs = [decoded.pack.path] if decoded.pack.path else []
         with new_file(out, force, inputs) as file:
             pack_id = recode(decoded.pack, streams, file, work_folder(out), _encoder(decoded.pack))
-    counts = sum(lesson.batch.texts for lesson in lessons), len(student.numbers) + len(student.elements)
+    counts = sum(lesson.batch.samples for lesson in lessons), len(student.numbers) + len(student.elements)
     return DistillReport(out, pack_id, out.stat().st_size, *counts, before, after, time.perf_counter() - start)
 
 
@@ -188,29 +188,27 @@ def _encoder(pack: Pack) -> str:
 
 
 def _lessons(
-    architecture: Architecture, fine_tune: Source, texts: Path, size: int, device: str
+    architecture: Architecture, fine_tune: Source, texts: Path, size: int, device: str, with_means: bool
 ) -> tuple[list[Lesson], dict[str, Tensor]]:
-    """What the fine-tune makes of all texts, and the mean outputs of its layers."""
-    given = read_texts(texts)
-    tokenizer = load_tokenizer(architecture)
+    """What the fine-tune makes of all texts and, if wanted, what its layers put out in the mean."""
+    given = trial(architecture, texts)
     with open_checkpoint(fine_tune, whole=True) as fine:
         model = architecture.load(fine).to(device)
     with quietly(), torch.no_grad():
-        means = OutputMeans(model)
-        batches = Batcher(architecture, tokenizer, model, size).batches(given)
-        lessons = [_lesson(means, batch.to(device)) for batch in batches if len(batch.places)]
-        return lessons, means.means()
+        batches = [batch.to(device) for batch in given.batches(model, size)]
+        lessons = [_lesson(model, batch) for batch in batches if len(batch.places)]
+        means = mean_outputs(model, [lesson.batch for lesson in lessons], biased_layers(model)) if with_means else {}
+        return lessons, means
 
 
-def _lesson(means: OutputMeans, batch: Batch) -> Lesson:
-    with means.watching(batch):
-        logits, hidden = _answers(means.model, batch)
+def _lesson(model: Any, batch: Batch) -> Lesson:
+    logits, hidden = _answers(model, batch)
     return Lesson(batch, torch.log_softmax(logits, dim=-1), hidden)
 
 
 def _answers(model: Any, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Logits of the predictions, and hidden states of every layer: float32."""
-    with explained(type(model).__name__, "a model that takes these texts and gives its hidden states"):
+    with explained(type(model).__name__, "a model that takes these samples and gives its hidden states"):
         found = model(**batch.inputs, return_dict=True, output_hidden_states=True)
         return found.logits.flatten(0, -2)[batch.places], tuple(found.hidden_states)
 
@@ -219,8 +217,9 @@ def _losses(student: Student, lesson: Lesson) -> tuple[Tensor, Tensor]:
     """KL and the relative squared difference of hidden states, on one batch."""
     logits, hidden = _answers(student.model, lesson.batch)
     logs = torch.log_softmax(logits, dim=-1)
-    mask = lesson.batch.inputs["attention_mask"][..., None]
-    layers = [_difference(true * mask, found * mask) for true, found in zip(lesson.hidden, hidden, strict=True)]
+    mask = lesson.batch.inputs.get("attention_mask")
+    counts = 1 if mask is None else mask[..., None]  # Images have no padding.
+    layers = [_difference(true * counts, found * counts) for true, found in zip(lesson.hidden, hidden, strict=True)]
     return kl_terms(lesson.logs, logs).sum(-1).mean(), torch.stack(layers).mean()
 
 
@@ -241,14 +240,13 @@ def _loss_of(student: Student, lessons: Sequence[Lesson]) -> Loss:
 def _fit(
     student: Student, lessons: Sequence[Lesson], steps: int, with_elements: bool, progress: Callable[[int], None]
 ) -> None:
-    """Adam on numbers' relative changes, and on elements by their units; rates fall to zero as half a cosine."""
+    """Adam on numbers' relative changes, and on elements by their units; its rate falls to zero as half a cosine."""
     free = round(steps * ELEMENT_STEPS) if with_elements else 0
     numbers, elements = student.numbers.clone(), student.elements.clone()
     moved = torch.zeros_like(numbers), torch.zeros_like(elements)
     groups = [{"params": [part], "lr": rate} for part, rate in zip(moved, (RATE, ELEMENT_RATE), strict=True)]
     optimizer = torch.optim.Adam(groups, betas=BETAS)
-    falls = [partial(_half_cosine, steps), partial(_half_cosine, free)]
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, falls)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step, lesson in enumerate(_in_turn(lessons, steps)):
         kl, hidden = _losses(student, lesson)
         of_numbers, of_elements = student.gradient(kl + HIDDEN * hidden)
@@ -263,15 +261,6 @@ def _fit(
         student.rebuild()
         progress(1)
     student.settle_numbers()
-
-
-def _half_cosine(steps: int, step: int) -> float:
-    """From 1 at the first of some steps to 0 after the last.
-
-    >>> [round(_half_cosine(2, step), 2) for step in range(4)]
-    [1.0, 0.5, 0.0, 0.0]
-    """
-    return 0.5 * (1 + math.cos(math.pi * step / steps)) if step < steps else 0.0
 
 
 def _in_turn(lessons: Sequence[Lesson], steps: int) -> Iterator[Lesson]:

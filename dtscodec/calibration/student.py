@@ -34,6 +34,8 @@ class Student:
         In float32, with the weights that the pack decodes to. Its parameters' `requires_grad` is set here.
     decoded : Decoded
         The pack on its base, on the CPU.
+    names : mapping
+        What the pack calls the model's tensors, where it calls them otherwise.
 
     Attributes
     ----------
@@ -53,10 +55,12 @@ class Student:
         Nothing in the pack is coded.
     """
 
-    def __init__(self, model: Any, decoded: Decoded) -> None:
+    def __init__(self, model: Any, decoded: Decoded, names: Mapping[str, str]) -> None:
         self.model, pack = model, decoded.pack
-        changed = match(pack, slots_of(model), decoded.base.specs if decoded.base else {}).changed
-        coded = {slot: name for slot, name in changed.items() if _is_coded(pack, name)}
+        slots = {names.get(name, name): slot for name, slot in slots_of(model).items()}
+        changed = match(pack, slots, decoded.base.specs if decoded.base else {}).changed
+        # Statistics of batch norms are no parameters, and torch has no gradients of them: they stay as decoded.
+        coded = {slot: name for slot, name in changed.items() if slot.is_parameter and _is_coded(pack, name)}
         if not coded:
             raise EncodeError(f"{pack.path or 'pack'}: expected coded tensors, got none: nothing is to be fitted")
         device = next(iter(coded)).device

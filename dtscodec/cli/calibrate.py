@@ -1,4 +1,4 @@
-"""``dtscodec calibrate``: model + texts -> Gram matrices of its layers' inputs."""
+"""``dtscodec calibrate``: model + texts or images -> Gram matrices of its layers' inputs."""
 
 import argparse
 from pathlib import Path
@@ -13,15 +13,18 @@ def add_to(commands: "arguments.Subparsers") -> None:
     parser = commands.add_parser(
         "calibrate",
         help="collect what a model's layers are given, for encode --calibration",
-        description="Run a fine-tune on texts, and write the Gram matrices of its linear layers' inputs: what `encode "
-        "--calibration` and `merge esm --grams` take. Padding is left out; what several layers share is stored once.",
-        epilog="TEXTS is as for `dtscodec compare --texts`; some 64 are enough. Needs pip install "
-        "'dtscodec[transformers]'.",
+        description="Run a fine-tune on texts or images, and write the Gram matrices of its linear layers' inputs, "
+        "which `encode --calibration` and `merge esm --grams` take. Padding is left out; what several layers share is "
+        "stored once.",
+        epilog="DATA is a file of texts or a folder of images, as for `dtscodec compare --texts`; some 64 are enough. "
+        "Needs pip install 'dtscodec[transformers]', for images 'dtscodec[images]'.",
     )
     parser.add_argument("fine_tune", metavar="FT", help="the fine-tune: a model directory, or its weights and --model")
-    parser.add_argument("texts", metavar="TEXTS")
+    parser.add_argument("samples", metavar="DATA", help="texts or images to run it on")
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the file to write, *.safetensors")
-    parser.add_argument("--model", metavar="DIR", help="directory of its configuration and tokenizer (default: FT)")
+    parser.add_argument(
+        "--model", metavar="DIR", help="directory of its configuration and tokenizer or the like (default: FT)"
+    )
     parser.add_argument("--device", default="cpu", help="where the model runs, such as cuda (default: cpu)")
     arguments.add_force(parser)
     parser.set_defaults(run=run)
@@ -29,20 +32,21 @@ def add_to(commands: "arguments.Subparsers") -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from dtscodec.behaviour.texts import read_texts
+    from dtscodec.behaviour.samples import kind_of, read_samples
     from dtscodec.calibration.collect import calibrate
 
     out = as_output(options.output)
-    count = len(read_texts(Path(options.texts)))
-    with progress_bar("calibrate", count, unit=" texts") as progress:
+    count, kind = len(read_samples(Path(options.samples))), kind_of(options.samples)
+    with progress_bar("calibrate", count, unit=f" {kind}") as progress:
         found = calibrate(
             options.fine_tune,
             out,
-            texts=options.texts,
+            texts=options.samples,
             model=options.model,
             device=options.device,
             force=options.force,
             progress=progress,
         )
     layers, inputs = len(found.grams) + len(found.same), len(found.grams)
-    show.lines(f"{count} texts: {layers} layers with {inputs} different inputs, {show.size(out.stat().st_size)}: {out}")
+    size = show.size(out.stat().st_size)
+    show.lines(f"{count} {kind}: {layers} layers with {inputs} different inputs, {size}: {out}")

@@ -24,8 +24,9 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--calibration",
         metavar="DATA",
-        help="texts to try the fine-tune on (as for compare --texts): levels and scales are fitted to what it does "
-        "with them, and the pack stays as large. Or Gram matrices of `dtscodec calibrate`, *.safetensors: see --esd",
+        help="texts or images to try the fine-tune on (as for compare --texts): levels and scales are fitted to what "
+        "it does with them, and the pack stays as large. Or Gram matrices of `dtscodec calibrate`, *.safetensors: see "
+        "--esd",
     )
     group.add_argument(
         "--steps", metavar="N", type=arguments.count, help=f"steps of that fit (default: {STEPS}); none with --no-fit"
@@ -40,18 +41,20 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         help="keep what layers put out, rather than their weights, where these are decomposed; from 0 for outputs "
         f"alone to above 1 for hardly more than weights (default: {DAMPING})",
     )
-    group.add_argument("--model", metavar="DIR", help="directory of configuration and tokenizer (default: FT)")
+    group.add_argument(
+        "--model", metavar="DIR", help="directory of configuration and tokenizer or the like (default: FT)"
+    )
 
 
-def of(options: argparse.Namespace) -> "Texts | str | None":
-    """Texts to fit to, or the path of a file of Gram matrices, or neither. Both are looked at before longer work.
+def of(options: argparse.Namespace) -> "Samples | str | None":
+    """Samples to fit to, or the path of a file of Gram matrices, or neither. Both are looked at before longer work.
 
     Raises
     ------
-    TextsError, CheckpointError
+    SamplesError, CheckpointError
         They cannot be read.
     """
-    from dtscodec.behaviour.texts import read_texts
+    from dtscodec.behaviour.samples import read_samples
     from dtscodec.codec.grams import Grams
 
     parser: argparse.ArgumentParser = options.parser
@@ -61,24 +64,24 @@ def of(options: argparse.Namespace) -> "Texts | str | None":
         return None
     if options.calibration.endswith(".safetensors"):
         if options.steps or options.no_fit or options.model:
-            parser.error("--steps, --no-fit and --model are for texts, got a file of Gram matrices")
+            parser.error("--steps, --no-fit and --model are for texts and images, got a file of Gram matrices")
         Grams(options.calibration).close()
         return str(options.calibration)
     if options.no_fit and (options.esd is None or options.steps):
-        parser.error("--no-fit leaves nothing to do with the texts: add --esd, and no --steps")
-    read_texts(Path(options.calibration))
+        parser.error("--no-fit leaves nothing to do with the samples: add --esd, and no --steps")
+    read_samples(Path(options.calibration))
     steps = 0 if options.no_fit else options.steps or STEPS
-    return Texts(options.calibration, options.model, steps, options.esd, options.device)
+    return Samples(options.calibration, options.model, steps, options.esd, options.device)
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
-    """Texts that packs are fitted to.
+class Samples:
+    """Texts or images that packs are fitted to.
 
     Parameters
     ----------
     path, model : str
-        The file, and the model directory, if it is another than the fine-tune.
+        The file or folder, and the model directory, if it is another than the fine-tune.
     steps : int
     damping : float, optional
         Of Gram matrices that are to be collected first.
@@ -91,6 +94,13 @@ class Texts:
     damping: float | None
     device: str
 
+    @property
+    def kind(self) -> str:
+        """The word for them."""
+        from dtscodec.behaviour.samples import kind_of
+
+        return kind_of(self.path)
+
     def encode(
         self,
         encode_to: "Callable[[Path, EncodeConfig, bool], EncodeReport]",
@@ -100,18 +110,23 @@ class Texts:
         out: Path,
         force: bool,
     ) -> "tuple[EncodeReport, DistillReport | None]":
-        """Encode a fine-tune, fit the pack to the texts, and only then write it.
+        """Encode a fine-tune, fit the pack to the samples, and only then write it.
 
         Parameters
         ----------
         encode_to : callable
             Encodes to a file with a config, and replaces what is there if told so.
         """
+        from dtscodec.behaviour.measure import model_directory
+        from dtscodec.behaviour.model import read_architecture
+        from dtscodec.behaviour.trial import trial
         from dtscodec.calibration.collect import calibrate
         from dtscodec.calibration.distill import distill
         from dtscodec.remote.upload import check_new
 
         check_new(out, force)
+        # Samples that this model does not take, or a broken image, are told before the longer work.
+        trial(read_architecture(model_directory(self.model, path)), Path(self.path))
         with tempfile.TemporaryDirectory() as folder:
             if self.damping is not None:
                 grams = Path(folder, "grams.safetensors")

@@ -22,16 +22,20 @@ def add_to(commands: "arguments.Subparsers") -> None:
         description="Decode a pack and compare it with its fine-tune: relative error and cosine of the deltas, the "
         "decoded delta's norm by the true one's, bits per parameter, bytes. The total is over coded tensors. With "
         "--texts also how the model behaves: KL from fine-tune to decoded in nats, share of equal first choices, and "
-        "accuracy on labelled texts or perplexity. For sequence classification and causal language models.",
-        epilog='FILE is UTF-8: *.jsonl with {"text": ..., "label": ...}, *.tsv with text, tab, label, or one text a '
-        "line; labels are optional. Needs pip install 'dtscodec[transformers]'.",
+        "accuracy on labelled samples or perplexity. For sequence and image classification and causal language models.",
+        epilog='DATA is a file of texts, UTF-8: *.jsonl with {"text": ..., "label": ...}, *.tsv with text, tab, label, '
+        "or one text a line; or a folder of images, *.png, *.jpg, *.webp or *.bmp, or of folders of them that are "
+        "called after their labels. Labels are optional. Needs pip install 'dtscodec[transformers]', for images "
+        "'dtscodec[images]'.",
     )
     parser.add_argument("pack", metavar="PACK")
     parser.add_argument("fine_tune", metavar="FT")
     arguments.add_base(parser)
-    parser.add_argument("--texts", metavar="FILE", help="texts to try the model on")
-    parser.add_argument("--model", metavar="DIR", help="directory of its configuration and tokenizer (default: FT)")
-    parser.add_argument("--batch-size", type=_count, metavar="N", help="texts in a batch (default: 16)")
+    parser.add_argument("--texts", "--images", dest="samples", metavar="DATA", help="what to try the model on")
+    parser.add_argument(
+        "--model", metavar="DIR", help="directory of its configuration and tokenizer or the like (default: FT)"
+    )
+    parser.add_argument("--batch-size", type=_count, metavar="N", help="samples in a batch (default: 16)")
     arguments.add_json(parser)
     parser.set_defaults(run=run, misused=parser.error)
 
@@ -40,18 +44,18 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     import dtscodec
 
-    if not options.texts and (options.model or options.batch_size):
+    if not options.samples and (options.model or options.batch_size):
         options.misused("--model and --batch-size are for --texts, got none")
     with dtscodec.open(options.pack) as pack:
-        # Texts and model directories may be wrong in many ways: that is told before the longer work.
-        behaviour = _behaviour(pack, options) if options.texts else None
+        # Samples and model directories may be wrong in many ways: that is told before the longer work.
+        behaviour = _behaviour(pack, options) if options.samples else None
         total = sum(entry.spec.nbytes for entry in pack.index.tensors)
         with progress_bar("compare", total) as progress:
             comparison = dtscodec.compare(pack, options.fine_tune, options.base, progress=progress)
     if options.json:
         show.facts(_facts(comparison) | ({"behaviour": _behaviour_facts(behaviour)} if behaviour else {}))
     else:
-        show.lines(*_table(comparison), *([_behaviour_line(behaviour)] if behaviour else []))
+        show.lines(*_table(comparison), *([_behaviour_line(behaviour, options.samples)] if behaviour else []))
 
 
 def _count(text: str) -> int:
@@ -63,14 +67,15 @@ def _count(text: str) -> int:
 
 def _behaviour(pack: "Pack", options: argparse.Namespace) -> "Behaviour":
     from dtscodec import compare_behaviour
-    from dtscodec.behaviour.texts import read_texts
+    from dtscodec.behaviour.samples import kind_of, read_samples
 
-    with progress_bar("behaviour", len(read_texts(Path(options.texts))), unit=" texts") as progress:
+    count = len(read_samples(Path(options.samples)))
+    with progress_bar("behaviour", count, unit=f" {kind_of(options.samples)}") as progress:
         return compare_behaviour(
             pack,
             options.fine_tune,
             options.base,
-            texts=options.texts,
+            texts=options.samples,
             model=options.model,
             batch_size=options.batch_size or 16,
             progress=progress,
@@ -82,14 +87,17 @@ def _behaviour_facts(behaviour: "Behaviour") -> dict[str, Any]:
     return asdict(behaviour) | {name: pair._asdict() if pair else None for name, pair in pairs.items()}
 
 
-def _behaviour_line(behaviour: "Behaviour") -> str:
+def _behaviour_line(behaviour: "Behaviour", samples: str) -> str:
     """The figures in words.
 
     >>> from dtscodec.behaviour.measure import Behaviour
-    >>> print(_behaviour_line(Behaviour(1500, 1500, 0.00391, 0.969)))
+    >>> print(_behaviour_line(Behaviour(1500, 1500, 0.00391, 0.969), "texts.txt"))
     behaviour   1,500 texts: KL 0.0039, agrees 96.9 %
     """
-    tried = f"{behaviour.texts:,} texts" + (f", {behaviour.predictions:,} tokens" if behaviour.perplexity else "")
+    from dtscodec.behaviour.samples import kind_of
+
+    tokens = f", {behaviour.predictions:,} tokens" if behaviour.perplexity else ""
+    tried = f"{behaviour.samples:,} {kind_of(samples)}{tokens}"
     figures = [f"KL {behaviour.kl:.2g}", f"agrees {100 * behaviour.agreement:.1f} %"]
     if behaviour.accuracy:
         figures.append("accuracy " + " -> ".join(f"{100 * share:.1f} %" for share in behaviour.accuracy))

@@ -169,14 +169,14 @@ def _encode_all(
     directory: Path | None,
     journal: "Journal",
     figures: Mapping[str, Mapping[str, float]],
-    calibration: calibrated.Texts | str | None,
+    calibration: calibrated.Samples | str | None,
 ) -> None:
     from dtscodec import Base
     from dtscodec.codec.folder import list_pack
     from dtscodec.remote.fetched import fetched_for
 
     config = _config(options, calibration if isinstance(calibration, str) else None)
-    texts = calibration if isinstance(calibration, calibrated.Texts) else None
+    samples = calibration if isinstance(calibration, calibrated.Samples) else None
     out = next(iter(outputs.values()))
     with (
         fetched_for(out, options.base) as fetched,
@@ -184,7 +184,7 @@ def _encode_all(
         _workers(options) as executor,
     ):
         for name, path in fine_tunes.items():
-            report = _encode_one(base, name, path, outputs[name], config, options.force, executor, journal, texts)
+            report = _encode_one(base, name, path, outputs[name], config, options.force, executor, journal, samples)
             if directory:
                 about = figures.get(name, {})
                 list_pack(directory, name, report.path, report.pack_bytes, report.pack_id, options.base, about)
@@ -232,7 +232,7 @@ def _encode_one(
     force: bool,
     executor: "Executor | None",
     journal: "Journal",
-    texts: calibrated.Texts | None,
+    samples: calibrated.Samples | None,
 ) -> "EncodeReport":
     from dtscodec import encode
     from dtscodec.checkpoints.checkpoint import open_checkpoint
@@ -256,16 +256,17 @@ def _encode_one(
                     journal=journal,
                 )
 
-        if texts:
-            report, fitted = texts.encode(encode_to, config, base, path, out, force)
+        if samples:
+            report, fitted = samples.encode(encode_to, config, base, path, out, force)
         else:
             report, fitted = encode_to(out, config, force), None
     sizes = f"{show.size(report.fine_bytes)} -> {show.size(report.pack_bytes)}"
     share = show.percent(report.pack_bytes, report.fine_bytes)
     left_out = f", {100 * report.left_out:.1f} % of the delta left out" if report.left_out else ""
     error = f"relative error {report.relative_error:.2f}"
-    if fitted:
-        error += f" before the fit to {fitted.texts} texts, KL on these {fitted.before.kl:.2g} -> {fitted.after.kl:.2g}"
+    if samples and fitted:
+        kl = f"KL on these {fitted.before.kl:.2g} -> {fitted.after.kl:.2g}"
+        error += f" before the fit to {fitted.samples} {samples.kind}, {kl}"
     show.lines(f"{name}: {sizes} ({share}), {error}{left_out}, {report.seconds:.1f} s: {out}")
     return report
 

@@ -62,6 +62,11 @@ class Slot:
         return self._found().is_inference()
 
     @property
+    def is_parameter(self) -> bool:
+        """Whether it is one, and no buffer."""
+        return isinstance(self._found(), nn.Parameter)
+
+    @property
     def spec(self) -> TensorSpec:
         """Its dtype and shape.
 

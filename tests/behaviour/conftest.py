@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.behaviour.helpers import LABELS, Made, make, write_texts
+from tests.behaviour.pictures import make_seeing, write_images
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +24,18 @@ def texts(tmp_path: Path) -> Path:
 @pytest.fixture
 def labelled(tmp_path: Path) -> Path:
     return write_texts(tmp_path / "labelled.jsonl", LABELS)
+
+
+@pytest.fixture(scope="session")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make_seeing("vit", tmp_path_factory.mktemp("vit"))
+
+
+@pytest.fixture(scope="session")
+def resnet(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make_seeing("resnet", tmp_path_factory.mktemp("resnet"))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "images")

@@ -48,7 +48,7 @@ def test_figures_of_a_classifier_equal_their_definitions(classifier: Made, label
         for folder in (classifier.fine, classifier.restored())
     )
     labels = torch.tensor(LABELS)
-    assert (behaviour.texts, behaviour.predictions, behaviour.perplexity) == (len(TEXTS), len(TEXTS), None)
+    assert (behaviour.samples, behaviour.predictions, behaviour.perplexity) == (len(TEXTS), len(TEXTS), None)
     assert behaviour.kl == pytest.approx(plain_kl(fine, decoded).mean().item(), rel=1e-4)
     assert behaviour.kl > 0
     assert behaviour.agreement == (fine.argmax(1) == decoded.argmax(1)).double().mean()
@@ -68,7 +68,7 @@ def test_figures_of_a_language_model_equal_their_definitions(
     kl = torch.cat([plain_kl(a[:-1], b[:-1]) for (_, a), (_, b) in zip(fine, decoded, strict=True)])
     same = [(a[:-1].argmax(1) == b[:-1].argmax(1)) for (_, a), (_, b) in zip(fine, decoded, strict=True)]
     behaviour = made.compare(texts, batch_size=3)
-    assert (behaviour.texts, behaviour.predictions, behaviour.accuracy) == (len(TEXTS), len(kl), None)
+    assert (behaviour.samples, behaviour.predictions, behaviour.accuracy) == (len(TEXTS), len(kl), None)
     assert behaviour.kl == pytest.approx(kl.mean().item(), rel=1e-4)
     assert behaviour.agreement == pytest.approx(torch.cat(same).double().mean().item())
     for perplexity, results in zip(behaviour.perplexity or (), (fine, decoded), strict=True):
@@ -129,7 +129,7 @@ def test_a_text_of_one_token_predicts_nothing(language_model: Made, tmp_path: Pa
     texts.write_text("w1\nw2\nw3 w4 w5\n")
     for size in (1, 3):
         behaviour = language_model.compare(texts, batch_size=size)
-        assert (behaviour.texts, behaviour.predictions) == (3, 2)
+        assert (behaviour.samples, behaviour.predictions) == (3, 2)
 
 
 def test_weights_that_are_not_finite_are_told(tmp_path: Path, texts: Path) -> None:

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from dtscodec.behaviour.texts import Classes, TextsError, read_texts
+from dtscodec.behaviour.classes import Classes, SamplesError
+from dtscodec.behaviour.texts import read_texts
 
 CLASSES = Classes(3, {"bad": 0, "good": 1, "0": 2})
 
@@ -74,30 +75,30 @@ BAD_LINES = {
 @pytest.mark.parametrize(("name", "line"), [(name, line) for name, lines in BAD_LINES.items() for line in lines])
 def test_a_bad_line_is_named_with_what_was_expected(tmp_path: Path, name: str, line: str) -> None:
     first = '{"text": "a", "label": 1}' if name == "t.jsonl" else "a\tgood"
-    with pytest.raises(TextsError) as caught:
+    with pytest.raises(SamplesError) as caught:
         read(tmp_path, name, f"{first}\n\n{line}\n")
     assert str(caught.value).startswith(f"{tmp_path / name}: line 3: expected ")
     assert ", got " in str(caught.value)
 
 
 def test_a_line_that_is_no_utf8_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TextsError, match="line 2: expected UTF-8, got byte 0xff"):
+    with pytest.raises(SamplesError, match="line 2: expected UTF-8, got byte 0xff"):
         read(tmp_path, "t.txt", b"a\nb\xff\n")
 
 
 @pytest.mark.parametrize("lines", ["a\tgood\nb", "a\nb\tgood"])
 def test_all_texts_have_a_label_or_none_has(tmp_path: Path, lines: str) -> None:
-    with pytest.raises(TextsError, match=r"t\.tsv: line 2: expected .* label as in .*line 1, got "):
+    with pytest.raises(SamplesError, match=r"t\.tsv: line 2: expected .* label as in .*line 1, got "):
         read(tmp_path, "t.tsv", lines)
 
 
 @pytest.mark.parametrize("name", ["t.jsonl", "t.tsv", "t.txt"])
 def test_a_file_without_texts_is_an_error(tmp_path: Path, name: str) -> None:
-    with pytest.raises(TextsError, match="expected at least one text, got none"):
+    with pytest.raises(SamplesError, match="expected at least one text, got none"):
         read(tmp_path, name, "\n \n")
 
 
 def test_what_is_no_file_is_an_error(tmp_path: Path) -> None:
     for path in (tmp_path / "missing", tmp_path):
-        with pytest.raises(TextsError, match="expected a file of texts, got "):
+        with pytest.raises(SamplesError, match="expected a file of texts, got "):
             read_texts(path)

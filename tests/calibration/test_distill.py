@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import dtscodec
-from dtscodec.behaviour.texts import TextsError
+from dtscodec.behaviour.classes import SamplesError
 from dtscodec.calibration.distill import DistillReport, distill
 from dtscodec.errors import CheckpointError, EncodeError, OutputError
 from dtscodec.format.blocks import LowRank, Values
@@ -87,7 +87,7 @@ def test_what_exists_is_kept(classifier: Made, texts: Path, tmp_path: Path) -> N
 
 
 def test_bad_texts_and_bare_weights_are_refused(classifier: Made, texts: Path, tmp_path: Path) -> None:
-    with pytest.raises(TextsError):
+    with pytest.raises(SamplesError):
         distilled(classifier, tmp_path / "none.txt", tmp_path / "out")
     with pytest.raises(CheckpointError, match="--model"):
         distill(classifier.pack, classifier.fine / "model.safetensors", tmp_path / "out", classifier.base, texts=texts)

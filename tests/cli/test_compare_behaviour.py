@@ -47,7 +47,7 @@ def test_json_holds_the_figures_of_the_python_function(cli: Cli, classifier: Mad
     document = cli.json(*command(classifier, "--texts", labelled))
     figures = classifier.compare(Path(labelled))
     assert document.pop("behaviour") == {
-        "texts": len(TEXTS),
+        "samples": len(TEXTS),
         "predictions": len(TEXTS),
         "kl": figures.kl,
         "agreement": figures.agreement,
@@ -61,13 +61,13 @@ def test_a_bare_weight_file_needs_a_model_directory(cli: Cli, classifier: Made, 
     bare = ["compare", str(classifier.pack), str(classifier.fine / "model.safetensors"), "--base", str(classifier.base)]
     assert "--model" in cli.fails(*bare, "--texts", labelled)
     document = cli.json(*bare, "--texts", labelled, "--model", str(classifier.fine), "--batch-size", "2")
-    assert document["behaviour"]["texts"] == len(TEXTS)
+    assert document["behaviour"]["samples"] == len(TEXTS)
 
 
 def test_figures_are_rounded_for_people() -> None:
     behaviour = Behaviour(1500, 20_000, 0.00394, 0.9688, Both(0.787, 0.7791), Both(12.3456, 1234567.0))
     line = "behaviour   1,500 texts, 20,000 tokens: KL 0.0039, agrees 96.9 %, accuracy 78.7 % -> 77.9 %, perplexity"
-    assert _behaviour_line(behaviour) == f"{line} 12.35 -> 1.235e+06"
+    assert _behaviour_line(behaviour, "texts.txt") == f"{line} 12.35 -> 1.235e+06"
 
 
 @pytest.mark.parametrize(

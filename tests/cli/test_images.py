@@ -1,0 +1,68 @@
+"""Commands that take texts, given a folder of images."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import dtscodec
+from tests.behaviour.helpers import Made, make
+from tests.behaviour.pictures import make_seeing, write_images
+from tests.cli.helpers import Cli
+
+SMALL = ("--size", "12kB")
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make_seeing("vit", tmp_path_factory.mktemp("vit"))
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make("bert", tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture
+def images(work: Path) -> str:
+    return str(write_images(work / "images"))
+
+
+@pytest.mark.parametrize("option", ["--texts", "--images"])
+def test_compare_counts_images(cli: Cli, vit: Made, images: str, option: str) -> None:
+    last = cli("compare", str(vit.pack), str(vit.fine), "--base", str(vit.base), option, images).splitlines()[-1]
+    assert re.fullmatch(r"behaviour   7 images: KL \d\S*, agrees \d+\.\d %, accuracy \d+\.\d % -> \d+\.\d %", last)
+
+
+def test_a_pack_that_is_fitted_to_images_says_so(cli: Cli, vit: Made, images: str) -> None:
+    out = cli("encode", str(vit.base), f"t={vit.fine}", "-o", "fitted", *SMALL, "--calibration", images, "--steps", "9")
+    assert " before the fit to 7 images, KL on these " in out
+    assert Path("fitted").stat().st_size <= 12_000
+    with dtscodec.open("fitted") as pack:
+        assert pack.summary.encoder.endswith(" distilled")  # type: ignore[union-attr]
+
+
+def test_calibrate_writes_what_encode_takes(cli: Cli, vit: Made, images: str) -> None:
+    assert cli("calibrate", str(vit.fine), images, "-o", "grams.safetensors").startswith("7 images: ")
+    given = "encode", str(vit.base), f"t={vit.fine}", *SMALL
+    cli(*given, "-o", "esd", "--calibration", "grams.safetensors")
+    cli(*given, "-o", "same", "--calibration", images, "--esd", "--no-fit")
+    cli(*given, "-o", "plain")
+    with dtscodec.open("esd") as pack, dtscodec.open("same") as same, dtscodec.open("plain") as plain:
+        assert pack.id == same.id != plain.id
+
+
+def test_what_the_model_does_not_take_is_told_before_the_encode(
+    cli: Cli, vit: Made, classifier: Made, images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(made: Made, data: str) -> str:
+        return cli.fails("encode", str(made.base), str(made.fine), "-o", "out", "--calibration", data)
+
+    monkeypatch.setattr(dtscodec, "encode", None)
+    Path("texts.txt").write_text("w5 w6\n")
+    assert fails(vit, "texts.txt").startswith("texts.txt: expected a folder of images for a ViTFor")
+    assert fails(classifier, images).startswith(f"{images}: expected a file of texts for a BertFor")
+    Path(images, "0", "z.png").write_text("no image")
+    assert fails(vit, images).startswith(f"{images}/0/z.png: expected a whole image")
+    Path(images, "z.txt").touch()
+    assert fails(vit, images).startswith(f"{images}/z.txt: expected an image")
