@@ -1,6 +1,8 @@
 """Part `calibration`: packs that were fitted to texts, or made for layers' outputs (ESD), against plain ones."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmarks.merging.bench import FOUR, TRAINED, Bench, State
 from benchmarks.merging.merges import grams
@@ -15,6 +17,13 @@ TEXTS, OTHERS = 64, (8, 512)
 SEVERAL = ("movie", "nyt")
 """Tasks that other numbers of texts are tried on, at the second size."""
 PLAIN, ESD, FITTED, BOTH = "plain", "ESD", "fitted", "ESD, fitted"
+PARTS: dict[str, dict[str, Any]] = {
+    "biases corrected": {"steps": 0, "bias_correction": True},
+    "fitted, no elements": {"elements": False},
+    "fitted, biases corrected": {"bias_correction": True},
+}
+"""Other ways to fit, with their options of `distill`."""
+NOTHING: Mapping[str, Any] = {}
 
 
 def setting(size: str, texts: int) -> str:
@@ -33,6 +42,8 @@ def run(bench: Bench) -> None:
             _plain(bench, size, task)
             _fitted(bench, size, task, TEXTS)
             _esd(bench, size, task, TEXTS)
+            for name, options in PARTS.items():
+                _fitted(bench, size, task, TEXTS, name, options)
     for texts in OTHERS:
         for task in SEVERAL:
             _fitted(bench, SIZES[1], task, texts)
@@ -45,14 +56,16 @@ def _plain(bench: Bench, size: str, task: str) -> None:
     bench.row(PART, PLAIN, size, task, lambda: decoded(plain(bench, task, size), bench.base))
 
 
-def _fitted(bench: Bench, size: str, task: str, texts: int) -> None:
+def _fitted(
+    bench: Bench, size: str, task: str, texts: int, name: str = FITTED, options: Mapping[str, Any] = NOTHING
+) -> None:
     """`encode --calibration TEXTS`; what is encoded first is the same for all numbers of texts."""
 
     def make() -> tuple[State, dict[str, float]]:
         config = EncodeConfig(size=Size.parse(size), distilled=True)
-        return _fit(bench, task, pack(bench, task, "to-fit", bench.base, size, config), texts)
+        return _fit(bench, task, pack(bench, task, "to-fit", bench.base, size, config), texts, **options)
 
-    bench.row(PART, FITTED, setting(size, texts), task, make)
+    bench.row(PART, name, setting(size, texts), task, make)
 
 
 def _both(bench: Bench, task: str) -> None:
@@ -64,10 +77,10 @@ def _both(bench: Bench, task: str) -> None:
     bench.row(PART, BOTH, setting(SIZES[1], TEXTS), task, make)
 
 
-def _fit(bench: Bench, task: str, path: Path, texts: int) -> tuple[State, dict[str, float]]:
+def _fit(bench: Bench, task: str, path: Path, texts: int, **options: Any) -> tuple[State, dict[str, float]]:
     out = path.parent.with_name(f"{path.parent.name}-fitted-{texts}") / path.name
     out.parent.mkdir(exist_ok=True)
-    distill(path, bench.directory(task), out, bench.base, texts=bench.texts_file(task, texts), force=True)
+    distill(path, bench.directory(task), out, bench.base, texts=bench.texts_file(task, texts), force=True, **options)
     return decoded(out, bench.base)
 
 

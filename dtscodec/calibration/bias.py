@@ -60,8 +60,8 @@ def mean_outputs(model: nn.Module, batches: Sequence[Batch], layers: Mapping[str
         runs[name] += 1
 
     for batch in batches:
-        look_at = partial(look, mask=batch.inputs.get("attention_mask"))
-        hooks = [module.register_forward_hook(partial(look_at, name)) for name, module in layers.items()]
+        mask = batch.inputs.get("attention_mask")
+        hooks = [module.register_forward_hook(partial(look, name, mask)) for name, module in layers.items()]
         try:
             model(**batch.inputs)
         finally:

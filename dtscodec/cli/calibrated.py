@@ -3,7 +3,7 @@
 import argparse
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,12 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--no-fit", action="store_true", help="leave levels and scales as they are")
     group.add_argument(
+        "--no-elements", action="store_true", help="fit levels and scales only, not biases and norms one by one"
+    )
+    group.add_argument(
+        "--bias-correction", action="store_true", help="before the fit, add to biases what layers put out too little"
+    )
+    group.add_argument(
         "--esd",
         metavar="DAMPING",
         nargs="?",
@@ -59,19 +65,40 @@ def of(options: argparse.Namespace) -> "Samples | str | None":
 
     parser: argparse.ArgumentParser = options.parser
     if not options.calibration:
-        if options.steps or options.no_fit or options.esd is not None or options.model:
-            parser.error("--steps, --no-fit, --esd and --model need --calibration DATA")
+        if options.esd is not None or _for_samples(options):
+            parser.error(f"--esd, {_FOR_SAMPLES} need --calibration DATA")
         return None
     if options.calibration.endswith(".safetensors"):
-        if options.steps or options.no_fit or options.model:
-            parser.error("--steps, --no-fit and --model are for texts and images, got a file of Gram matrices")
+        if _for_samples(options):
+            parser.error(f"{_FOR_SAMPLES} are for texts and images, got a file of Gram matrices")
         Grams(options.calibration).close()
         return str(options.calibration)
-    if options.no_fit and (options.esd is None or options.steps):
-        parser.error("--no-fit leaves nothing to do with the samples: add --esd, and no --steps")
+    if options.no_fit and (options.steps or options.no_elements):
+        parser.error("--no-fit goes without --steps and --no-elements, which are of the fit")
+    if options.no_fit and options.esd is None and not options.bias_correction:
+        parser.error("--no-fit leaves nothing to do with the samples: add --esd or --bias-correction")
     read_samples(Path(options.calibration))
     steps = 0 if options.no_fit else options.steps or STEPS
-    return Samples(options.calibration, options.model, steps, options.esd, options.device)
+    fit = Fit(steps, not options.no_elements, options.bias_correction)
+    return Samples(options.calibration, options.model, fit, options.esd, options.device)
+
+
+_FOR_SAMPLES = "--steps, --no-fit, --no-elements, --bias-correction and --model"
+
+
+def _for_samples(options: argparse.Namespace) -> bool:
+    """Whether an option is given that says what to do with samples."""
+    flags = options.no_fit or options.no_elements or options.bias_correction
+    return bool(options.steps or flags or options.model)
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What is fitted; see `dtscodec.calibration.distill.distill`."""
+
+    steps: int
+    elements: bool
+    bias_correction: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +109,7 @@ class Samples:
     ----------
     path, model : str
         The file or folder, and the model directory, if it is another than the fine-tune.
-    steps : int
+    fit : Fit
     damping : float, optional
         Of Gram matrices that are to be collected first.
     device : str
@@ -90,7 +117,7 @@ class Samples:
 
     path: str
     model: str | None
-    steps: int
+    fit: Fit
     damping: float | None
     device: str
 
@@ -132,10 +159,10 @@ class Samples:
                 grams = Path(folder, "grams.safetensors")
                 calibrate(path, grams, texts=self.path, model=self.model, device=self.device)
                 config = replace(config, calibration=str(grams), damping=self.damping)
-            if not self.steps:
+            if not self.fit.steps and not self.fit.bias_correction:
                 return encode_to(out, config, force), None
             first = encode_to(Path(folder, "pack.safetensors"), replace(config, distilled=True), True)
-            with progress_bar("fit", self.steps, unit=" steps") as progress:
+            with progress_bar("fit", self.fit.steps, unit=" steps") as progress:
                 fitted = distill(
                     first.path,
                     path,
@@ -143,7 +170,7 @@ class Samples:
                     base,
                     texts=self.path,
                     model=self.model,
-                    steps=self.steps,
+                    **asdict(self.fit),
                     device=self.device,
                     force=force,
                     progress=progress,

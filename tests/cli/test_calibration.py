@@ -41,6 +41,18 @@ def test_a_pack_that_is_fitted_to_texts_is_closer_and_no_larger(cli: Cli, small:
     assert sorted(path.name for path in Path().iterdir() if "part" in path.name) == []
 
 
+def test_biases_are_corrected_with_the_fit_or_alone_and_elements_left_out(cli: Cli, small: Made, texts: str) -> None:
+    ways = [(), ("--bias-correction",), ("--no-elements",), ("--no-fit", "--bias-correction")]
+    ids = set()
+    for number, way in enumerate(ways):
+        steps = () if "--no-fit" in way else ("--steps", "3")
+        given = "--calibration", texts, *steps, *way
+        cli("encode", str(small.base), f"t={small.fine}", "-o", f"{number}", *SMALL, *given)
+        with dtscodec.open(f"{number}") as pack:
+            ids.add(pack.id)
+    assert len(ids) == len(ways)
+
+
 def test_several_fine_tunes_are_fitted_and_listed(cli: Cli, small: Made, texts: str) -> None:
     fine_tunes = [f"one={small.fine}", f"two={small.fine}"]
     cli("encode", str(small.base), *fine_tunes, "-o", "packs", *SMALL, "--calibration", texts, "--steps", "2")
@@ -79,6 +91,10 @@ def test_workers_make_the_same_pack_with_gram_matrices(cli: Cli, small: Made, te
         ("--esd",),
         ("--calibration", "x.safetensors", "--steps", "3"),
         ("--calibration", "x.txt", "--no-fit"),
+        ("--calibration", "x.txt", "--no-fit", "--bias-correction", "--no-elements"),
+        ("--calibration", "x.txt", "--no-fit", "--bias-correction", "--steps", "3"),
+        ("--calibration", "x.safetensors", "--bias-correction"),
+        ("--no-elements",),
         ("--calibration", "x.txt", "--esd", "-1"),
     ],
 )
