@@ -24,10 +24,10 @@ TRAINED = 1400
 """Texts that a fine-tune is trained on: the first of its training split."""
 CALIBRATION = 512
 """Texts after these, without labels."""
-SEARCH = 64
-"""The next texts, on which alpha is searched."""
-TEXTS = 600
-"""Of the frozen test split."""
+SEARCH = 320
+"""Texts after these, with labels, on which alpha is searched."""
+TEXTS = 1500
+"""Of the frozen test split: all of them."""
 HEAD, PREFIX = "classifier.", "bert."
 
 State = Mapping[str, Tensor]
@@ -103,7 +103,7 @@ class Bench:
         return self._judge_of(task, data.load(task, self.cache).test[:TEXTS])
 
     def _searcher(self, task: str) -> Judge:
-        return self._judge_of(task, self.training(task, TRAINED + CALIBRATION, SEARCH))
+        return self._judge_of(task, self.training(task, TRAINED, SEARCH))
 
     def _judge_of(self, task: str, examples: Sequence[data.Example]) -> Judge:
         directory = self.directory(task)

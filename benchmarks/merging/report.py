@@ -25,8 +25,8 @@ def markdown(result: Mapping[str, Any]) -> str:
 def _head() -> str:
     return (
         "# Merging\n\nPrinted by `python -m benchmarks.merging`. MiniLM-L6 (90.9 MB in fp32), fine-tuned on "
-        f"{TRAINED:,} texts of each task from one seed's head, two epochs; judged on the first {TEXTS} texts of each "
-        "frozen test split: one task's accuracy has a standard error of some 1.7 points, a mean of four of 0.8. Merged "
+        f"{TRAINED:,} texts of each task from one seed's head, two epochs; judged on the {TEXTS:,} texts of each "
+        "frozen test split: one task's accuracy has a standard error of some 1.0 points, a mean of four of 0.5. Merged "
         "bases have no head: each task brings its own.\n\n![Accuracy of merged bases, of a domain left out, and KL of "
         "packs that were fitted to texts by that of plain ones](result.png)"
     )
@@ -104,20 +104,32 @@ def _bases(rows: Rows, part: str, tasks: Sequence[str], names: Sequence[tuple[st
 
 def _shared(rows: Rows) -> str:
     intro = (
-        f"Accuracy. Alpha is searched by a golden section on {SEARCH} held-out training texts of each task, from 0 to "
-        "3, for all alike; single tasks are at the alpha found. Distance: the norm of a fine-tune's difference vector "
-        "from the base at its default alpha, by that from the pre-trained one; what a pack has to say."
+        f"Accuracy. The logarithm of alpha is searched by a golden section on {SEARCH} held-out training texts of each "
+        "task, from 0.1 to 20, for all alike; single tasks are at the alpha found. Distance: the norm of a fine-tune's "
+        "difference vector from the base at its default alpha, by that from the pre-trained one; what a pack has to "
+        "say."
     )
     return f"{intro}\n\n" + _bases(rows, bases.PART, FOUR, [(bases.PART, name) for name in rows.names(bases.PART)])
 
 
 def _seven(rows: Rows) -> str:
-    names = [(bases.SEVEN, name) for name in rows.names(bases.SEVEN)]
+    names = [(bases.SEVEN, name) for name in rows.names(bases.SEVEN) if not name.startswith(bases.PACKED)]
     intro = (
         "The same with three more tasks on texts of all four domains: sixteen classes (domain, sign, intensity), the "
         "source of a text (four), and its intensity (two)."
     )
-    return f"{intro}\n\n" + _bases(rows, bases.SEVEN, ALL, names)
+    packs = f"Packs of {bases.SIZE} of the three, against the pre-trained base and the average of seven:"
+    return f"{intro}\n\n{_bases(rows, bases.SEVEN, ALL, names)}\n\n{packs}\n\n{_packs_of_three(rows)}"
+
+
+def _packs_of_three(rows: Rows) -> str:
+    lines = []
+    for row in rows.of(bases.SEVEN):
+        if row.name.startswith(bases.PACKED):
+            f = row.figures
+            told = [f"{f['kl']:.5f}", percent(f["agreement"]), percent(f["accuracy"])]
+            lines.append([row.name.removeprefix(bases.PACKED), row.task, f"{f['bytes']:,.0f}", *told])
+    return table(["base", "task", "bytes", "KL", "agrees", "accuracy"], lines)
 
 
 def _esm(rows: Rows) -> str:
@@ -248,7 +260,8 @@ def _calibration(rows: Rows) -> str:
         "Mean KL from the fine-tune over tasks, and by what factor it differs from the plain pack's of the same size "
         "over the same tasks. Calibration texts are of the task, not of those that were trained or are tested on. ESD: "
         "`dtscodec calibrate` and `encode --calibration GRAMS`; fitted: `encode --calibration TEXTS`, whose "
-        "rates were chosen on the test texts of movie at 0.1 %, so that row flatters."
+        "rates were chosen on other texts; no elements: `--no-elements`; biases corrected: `--bias-correction`, with "
+        "`--no-fit` where it is alone."
     )
     head = ["size", "texts", "", "tasks", "bytes", "KL", "by plain's", "agrees", "accuracy", "seconds"]
     return f"{intro}\n\n" + table(head, lines)
@@ -259,7 +272,7 @@ def _of_size(rows: Rows, size: str) -> list[list[str]]:
     counts = sorted((calibration.TEXTS, *calibration.OTHERS))
     for tasks in (FOUR, calibration.SEVERAL) if size == calibration.SIZES[1] else (FOUR,):
         for texts in counts:
-            for name in (calibration.ESD, calibration.FITTED, calibration.BOTH):
+            for name in (calibration.ESD, *calibration.PARTS, calibration.FITTED, calibration.BOTH):
                 lines.append(_calibrated(rows, size, texts, name, tasks))
     return [line for line in lines if line]
 
