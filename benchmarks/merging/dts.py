@@ -9,13 +9,13 @@ from pathlib import Path
 
 from benchmarks.merging.bench import FOUR, Bench, State
 from benchmarks.merging.log import Row
-from benchmarks.merging.merges import ARITHMETIC, AVERAGE, ISO_C, TIES, TSV_M, merged
+from benchmarks.merging.merges import ARITHMETIC, AVERAGE, ESM, ISO_C, ISO_CTS, TIES, TSV_M, merged
 from benchmarks.merging.packs import PRETRAINED, decoded, pack
 from dtscodec.cli.main import main as command
 
 PART = "dts"
 SIZES = ("0.25%", "0.1%")
-MERGED = (AVERAGE, ARITHMETIC, TIES, TSV_M, ISO_C)
+MERGED = (AVERAGE, ARITHMETIC, TIES, TSV_M, ISO_C, ISO_CTS, ESM)
 SMALL = (PRETRAINED, AVERAGE.name)
 """Bases that packs of the smaller size are made against too."""
 THREE = FOUR[:3]
