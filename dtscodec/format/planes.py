@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dtscodec.format.frames import RAW_LEVEL, compress, decompress
+from dtscodec.format.frames import RAW_LEVEL, compress, compress_by_frequency, decompress
 
 CHUNK_BYTES = 2**20
+SAMPLE_BYTES = 2**15
 
 
 def plane_number(size: int, planes: int) -> int:
@@ -49,12 +50,20 @@ def split_planes(data: NDArray[np.uint8], planes: int) -> tuple[bytes, tuple[int
     for begin in range(0, len(data), CHUNK_BYTES):
         for plane in data[begin : begin + CHUNK_BYTES].reshape(-1, planes).T:
             plain = plane.tobytes()
-            frame = compress(plain, RAW_LEVEL)
+            frame = _frame(plain)
             pieces.append(frame if len(frame) < len(plain) else plain)
     stored = b"".join(pieces)
     if len(stored) >= len(data):
         return data.tobytes(), None
     return stored, tuple(map(len, pieces))
+
+
+def _frame(plain: bytes) -> bytes:
+    """A plane compressed by repetitions or by frequencies: what is shorter for its beginning."""
+    sample = plain[:SAMPLE_BYTES]
+    if len(compress(sample, RAW_LEVEL)) < len(compress_by_frequency(sample)):
+        return compress(plain, RAW_LEVEL)
+    return compress_by_frequency(plain)
 
 
 def join_planes(stored: bytes, lengths: Sequence[int], size: int, planes: int) -> NDArray[np.uint8]:

@@ -74,3 +74,15 @@ def test_a_plane_whose_frame_holds_something_else_is_refused() -> None:
         join_planes(b"garbage", [7], 1000, 1)
     with pytest.raises(ValueError, match="at most"):
         join_planes(compress(bytes(10**6), 3), [len(compress(bytes(10**6), 3))], 1000, 1)
+
+
+def test_exponents_of_weights_take_their_entropy_and_what_repeats_takes_next_to_nothing() -> None:
+    generator = np.random.default_rng(0)
+    weights = (generator.standard_normal(2**18) * 0.02).astype(np.float32).view(np.uint8)
+    shares = np.bincount(weights.reshape(-1, 4)[:, 3], minlength=256) / 2**18
+    entropy = -float(np.sum(shares[shares > 0] * np.log2(shares[shares > 0]))) / 8
+    _, lengths = split_planes(weights, 4)
+    assert lengths is not None
+    assert lengths[3] < (entropy + 0.005) * 2**18
+    stored, _ = split_planes(np.tile(weights[:4096], 256), 4)
+    assert len(stored) < 0.02 * 2**20
