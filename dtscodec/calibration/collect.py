@@ -150,7 +150,7 @@ def calibrate(
     Raises
     ------
     SamplesError, CheckpointError, BackendError
-        As for `dtscodec.compare_behaviour`.
+        As for `dtscodec.compare_behaviour`; a layer is given NaN or infinity.
     OutputError
         The output exists, or cannot be written.
     """
@@ -159,7 +159,7 @@ def calibrate(
     given = trial(architecture, Path(texts))
     with open_checkpoint(fine_tune, whole=True) as fine:
         built = architecture.load(fine).to(device)
-        names = disk_names(architecture, fine.specs, built)
+        names, where = disk_names(architecture, fine.specs, built), fine.location
     collector = Collector(built)
     with quietly():
         for batch in given.batches(built, batch_size):
@@ -168,10 +168,20 @@ def calibrate(
             with torch.no_grad(), collector.watching(inputs.get("attention_mask")), told:
                 built(**inputs)
             progress(batch.samples)
-    found = collector.grams().renamed(names)
+    seen = collector.grams()
+    _check_finite(seen, names, where)
+    found = seen.renamed(names)
     if not found.grams:
         raise CheckpointError(
             f"{architecture.directory}: expected linear layers, got none under the checkpoint's names"
         )
     save_grams(out, found, force)
     return found
+
+
+def _check_finite(seen: GramSet, names: Mapping[str, str], where: str) -> None:
+    """Raise CheckpointError, of the first layer to run, unless a file, of float32, can hold what was seen of all."""
+    for name, gram in seen.grams.items():
+        if not gram.moment.float().isfinite().all():
+            detail = "expected finite inputs of layers, got NaN or infinity; are the weights finite?"
+            raise CheckpointError(f"{where}: {names.get(name, name)}: {detail}")

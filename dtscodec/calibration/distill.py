@@ -30,6 +30,7 @@ from dtscodec.codec.config import DISTILLED
 from dtscodec.codec.decode import decode
 from dtscodec.codec.pack import Pack, PackSource
 from dtscodec.codec.recode import recode
+from dtscodec.errors import CheckpointError
 from dtscodec.remote.place import as_output, work_folder
 from dtscodec.remote.upload import check_new, new_file
 
@@ -150,7 +151,7 @@ def distill(
     Raises
     ------
     SamplesError, CheckpointError, BackendError
-        As for `dtscodec.compare_behaviour`.
+        As for `dtscodec.compare_behaviour`; what the fine-tune makes of the texts is NaN or infinite.
     EncodeError
         Nothing in the pack is coded.
     BaseMismatchError, FormatError
@@ -173,7 +174,7 @@ def distill(
         _fit(student, lessons, steps, elements, progress)
         after = _loss_of(student, lessons)
         streams = student.streams()
-        if after.total > before.total:  # What quantizing anew took was more than the fit had gained.
+        if not after.total <= before.total:  # What quantizing anew took was more than the fit had gained.
             streams, after = {}, before
         inputs = [decoded.pack.path] if decoded.pack.path else []
         with new_file(out, force, inputs) as file:
@@ -193,17 +194,22 @@ def _lessons(
     """What the fine-tune makes of all texts and, if wanted, what its layers put out in the mean."""
     given = trial(architecture, texts)
     with open_checkpoint(fine_tune, whole=True) as fine:
-        model = architecture.load(fine).to(device)
+        model, where = architecture.load(fine).to(device), fine.location
     with quietly(), torch.no_grad():
         batches = [batch.to(device) for batch in given.batches(model, size)]
-        lessons = [_lesson(model, batch) for batch in batches if len(batch.places)]
+        lessons = [_lesson(model, batch, where) for batch in batches if len(batch.places)]
         means = mean_outputs(model, [lesson.batch for lesson in lessons], biased_layers(model)) if with_means else {}
         return lessons, means
 
 
-def _lesson(model: Any, batch: Batch) -> Lesson:
+def _lesson(model: Any, batch: Batch, where: str) -> Lesson:
+    """What a fine-tune makes of a batch; CheckpointError if that is not finite."""
     logits, hidden = _answers(model, batch)
-    return Lesson(batch, torch.log_softmax(logits, dim=-1), hidden)
+    logs = torch.log_softmax(logits, dim=-1)  # NaN for logits of NaN or infinity; -inf rules a choice out.
+    if logs.isnan().any() or not all(_unpadded(layer, batch).isfinite().all() for layer in hidden):
+        detail = "expected finite answers and hidden states, got NaN or infinity"
+        raise CheckpointError(f"{where}: {detail}; are the weights finite?")
+    return Lesson(batch, logs, hidden)
 
 
 def _answers(model: Any, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -217,10 +223,15 @@ def _losses(student: Student, lesson: Lesson) -> tuple[Tensor, Tensor]:
     """KL and the relative squared difference of hidden states, on one batch."""
     logits, hidden = _answers(student.model, lesson.batch)
     logs = torch.log_softmax(logits, dim=-1)
-    mask = lesson.batch.inputs.get("attention_mask")
-    counts = 1 if mask is None else mask[..., None]  # Images have no padding.
-    layers = [_difference(true * counts, found * counts) for true, found in zip(lesson.hidden, hidden, strict=True)]
+    pairs = zip(lesson.hidden, hidden, strict=True)
+    layers = [_difference(*(_unpadded(layer, lesson.batch) for layer in pair)) for pair in pairs]
     return kl_terms(lesson.logs, logs).sum(-1).mean(), torch.stack(layers).mean()
+
+
+def _unpadded(hidden: Tensor, batch: Batch) -> Tensor:
+    """Hidden states of a layer, 0 for padding, which images have none of."""
+    mask = batch.inputs.get("attention_mask")
+    return hidden if mask is None else hidden.masked_fill(mask[..., None] == 0, 0.0)
 
 
 def _difference(true: Tensor, found: Tensor) -> Tensor:
@@ -234,7 +245,7 @@ def _loss_of(student: Student, lessons: Sequence[Lesson]) -> Loss:
     weights = torch.tensor([float(len(lesson.batch.places)) for lesson in lessons])
     losses = torch.tensor([[float(part) for part in _losses(student, lesson)] for lesson in lessons])
     kl, hidden = (weights @ losses / weights.sum()).tolist()
-    return Loss(max(0.0, kl), hidden)
+    return Loss(max(kl, 0.0), hidden)  # In this order NaN stays NaN.
 
 
 def _fit(

@@ -128,6 +128,13 @@ class Samples:
 
         return kind_of(self.path)
 
+    def gain(self, fitted: "DistillReport") -> str:
+        """What a fit did to the KL; that it rose, which it may where hidden states came closer, is said."""
+        before, after = fitted.before.kl, fitted.after.kl
+        way_out = "more --steps may help" if self.fit.steps else "a fit may help"
+        rose = f" (it rose: {way_out})" if after > before else ""
+        return f"KL on these {before:.2g} -> {after:.2g}{rose}"
+
     def encode(
         self,
         encode_to: "Callable[[Path, EncodeConfig, bool], EncodeReport]",

@@ -265,8 +265,7 @@ def _encode_one(
     left_out = f", {100 * report.left_out:.1f} % of the delta left out" if report.left_out else ""
     error = f"relative error {report.relative_error:.2f}"
     if samples and fitted:
-        kl = f"KL on these {fitted.before.kl:.2g} -> {fitted.after.kl:.2g}"
-        error += f" before the fit to {fitted.samples} {samples.kind}, {kl}"
+        error += f" before the fit to {fitted.samples} {samples.kind}, {samples.gain(fitted)}"
     show.lines(f"{name}: {sizes} ({share}), {error}{left_out}, {report.seconds:.1f} s: {out}")
     return report
 

@@ -105,7 +105,8 @@ def merge(
     ConfigError
         The method lacks its base, or arguments that it does not have.
     MergeError
-        Fine-tunes of different architectures, too few of them, or NaN or infinity among their weights.
+        Fine-tunes of different architectures, too few of them, or NaN or infinity among their weights or the merged
+        ones.
     BaseMismatchError
         The base is of another architecture.
     CheckpointError

@@ -1,6 +1,6 @@
 """Merged tensors, made one at a time as they are read."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch import Tensor
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.identity import MADE_BY, Base
 from dtscodec.checkpoints.torch_dtypes import Bytes, tensor_bytes, torch_dtype
-from dtscodec.codec.delta import convert
+from dtscodec.codec.delta import convert, is_finite
 from dtscodec.codec.device import usable_device
 from dtscodec.codec.grams import Grams
 from dtscodec.codec.inputs import as_base, as_checkpoint, weight_paths
@@ -166,17 +166,24 @@ class Merger:
     def _moved(self, name: str, start: Tensor, move: Tensor, alpha: float) -> Tensor:
         """The base's tensor with a move, in the result's dtype."""
         factor = alpha if name in self._scaled else 1.0
-        dtype = self.tasks.specs[name].dtype
-        wide = torch.float64 if start.dtype == torch.float64 else torch.float32
+        fits = start.dtype != torch.float64 and abs(factor) <= torch.finfo(torch.float32).max
+        wide = torch.float32 if fits else torch.float64
 
         def add(pair: list[Tensor]) -> Tensor:
-            return convert(torch.add(pair[0].to(wide), pair[1], alpha=factor), dtype)
+            return torch.add(pair[0].to(wide), pair[1], alpha=factor)
 
-        return in_pieces([start, move], torch_dtype(dtype), add)
+        return self._result(name, [start, move], add, "choose a smaller --alpha, or leave it out with --raw")
 
     def _mean(self, name: str, values: list[Tensor]) -> Tensor:
+        return self._result(name, values, mean_of, "leave it out with --raw")
+
+    def _result(self, name: str, parts: list[Tensor], make: Callable[[list[Tensor]], Tensor], way_out: str) -> Tensor:
+        """What a function makes of some tensors, in the result's dtype; MergeError if that does not hold it."""
         dtype = self.tasks.specs[name].dtype
-        return in_pieces(values, torch_dtype(dtype), lambda pieces: convert(mean_of(pieces), dtype))
+        found = in_pieces(parts, torch_dtype(dtype), lambda pieces: convert(make(pieces), dtype))
+        if not is_finite(found):
+            raise MergeError(f"{name}: expected finite merged weights in {dtype}, got infinity or NaN; {way_out}")
+        return found
 
     def _moves(self, name: str) -> Moves:
         return self.tasks.moves(name, edges=not isinstance(self.method, Average) and self.method.edges)

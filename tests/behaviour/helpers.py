@@ -1,12 +1,14 @@
 """Model directories with tokenizers, packs of them, and plain figures to compare with."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers as hf
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 
@@ -76,6 +78,15 @@ def write_texts(path: Path, labels: list[int] | None = None) -> Path:
     entries = [{"text": text} | ({"label": labels[i]} if labels else {}) for i, text in enumerate(TEXTS)]
     path.write_text("\n".join(map(json.dumps, entries)))
     return path
+
+
+def broken(folder: Path, out: Path, name: str, value: float = float("nan")) -> Path:
+    """A copy of a model directory with one element of a tensor replaced."""
+    shutil.copytree(folder, out)
+    tensors = load_file(out / "model.safetensors")
+    tensors[name].view(-1)[0] = value
+    save_file(tensors, out / "model.safetensors", {"format": "pt"})
+    return out
 
 
 def change_config(folder: Path, **fields: Any) -> None:

@@ -1,5 +1,6 @@
 """Gram matrices of layers' inputs: what is counted, once, under which name."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 from dtscodec.calibration.collect import Collector, calibrate, collect
 from dtscodec.codec.grams import Grams
 from dtscodec.errors import CheckpointError, OutputError
-from tests.behaviour.helpers import TEXTS, Made
+from tests.behaviour.helpers import TEXTS, Made, broken
 
 
 class Shared(nn.Module):
@@ -81,3 +82,15 @@ def test_what_exists_is_kept_and_bare_weights_need_a_model(classifier: Made, tex
     with pytest.raises(CheckpointError, match="--model"):
         calibrate(classifier.fine / "model.safetensors", tmp_path / "new.safetensors", texts=texts)
     assert out.read_text() == "mine"
+
+
+def test_the_first_layer_that_is_given_nan_or_infinity_is_named_and_nothing_written(
+    language_model: Made, texts: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "grams.safetensors"
+    for value in (float("nan"), float("inf")):
+        fine = broken(language_model.fine, tmp_path / f"{value}", "model.layers.0.self_attn.o_proj.weight", value)
+        expected = f"{fine}/model.safetensors: model.layers.0.mlp.gate_proj.weight: expected finite inputs of layers"
+        with pytest.raises(CheckpointError, match=re.escape(expected)):
+            calibrate(fine, out, texts=texts)
+        assert not out.exists()

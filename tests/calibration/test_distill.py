@@ -1,7 +1,9 @@
 """Levels and scales fitted to behaviour: the codes stay, behaviour comes closer, and nothing else changes."""
 
+import re
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,11 +11,12 @@ import pytest
 import torch
 
 import dtscodec
+from dtscodec.behaviour.batches import Batch
 from dtscodec.behaviour.classes import SamplesError
-from dtscodec.calibration.distill import DistillReport, distill
+from dtscodec.calibration.distill import DistillReport, Loss, _lesson, distill
 from dtscodec.errors import CheckpointError, EncodeError, OutputError
 from dtscodec.format.blocks import LowRank, Values
-from tests.behaviour.helpers import Made
+from tests.behaviour.helpers import Made, broken
 from tests.support import check_against_spec
 
 
@@ -101,3 +104,38 @@ def test_a_fit_that_makes_it_worse_is_not_taken(
     assert report.after == report.before
     with dtscodec.decode(classifier.pack, classifier.base) as old, dtscodec.decode(report.path, classifier.base) as new:
         assert all(torch.equal(old[name], new[name]) for name in old)
+
+
+def test_a_fit_that_ends_in_nan_is_not_taken(
+    classifier: Made, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([Loss(0.1, 0.1), Loss(float("nan"), 0.0)])
+    monkeypatch.setattr("dtscodec.calibration.distill._loss_of", lambda student, lessons: next(losses))
+    report = distilled(classifier, texts, tmp_path / "kept", steps=1)
+    assert report.after == report.before == Loss(0.1, 0.1)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_fine_tune_that_gives_nan_or_infinity_is_refused_and_nothing_written(
+    classifier: Made, texts: Path, tmp_path: Path, value: float
+) -> None:
+    fine, out = broken(classifier.fine, tmp_path / "fine", "classifier.bias", value), tmp_path / "out"
+    expected = f"{fine}/model.safetensors: expected finite answers and hidden states, got NaN or infinity; are the"
+    with pytest.raises(CheckpointError, match=re.escape(expected)):
+        distill(classifier.pack, fine, out, classifier.base, texts=texts)
+    assert not out.exists()
+
+
+def test_choices_may_be_ruled_out_and_padding_hold_anything_but_hidden_states_are_finite() -> None:
+    mask, hidden = torch.tensor([[1, 1, 0]]), torch.zeros(1, 3, 4)
+    batch = Batch(1, {"attention_mask": mask}, torch.tensor([0]), None)
+    logits = torch.tensor([[[0.0, float("-inf")]]])
+
+    def model(**inputs: Any) -> SimpleNamespace:
+        return SimpleNamespace(logits=logits, hidden_states=(hidden,))
+
+    hidden[0, 2] = float("nan")
+    assert _lesson(model, batch, "fine").logs.tolist() == [[0.0, float("-inf")]]
+    hidden[0, 1, 0] = float("-inf")
+    with pytest.raises(CheckpointError, match="fine: expected finite answers and hidden states"):
+        _lesson(model, batch, "fine")

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import dtscodec
+from dtscodec.calibration.distill import Loss
 from dtscodec.codec.grams import Grams
-from tests.behaviour.helpers import Made, make, write_texts
+from tests.behaviour.helpers import Made, broken, make, write_texts
 from tests.cli.helpers import Cli
 
 
@@ -110,3 +111,33 @@ def test_what_is_no_calibration_is_one_line(cli: Cli, small: Made, texts: str) -
     assert "none.safetensors" in fails("none.safetensors")
     assert "Gram matrix" in fails(str(small.fine / "model.safetensors"))
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("after", "way", "told"),
+    [
+        (0.2, ("--steps", "1"), "KL on these 0.1 -> 0.2 (it rose: more --steps may help), "),
+        (0.2, ("--no-fit", "--bias-correction"), "KL on these 0.1 -> 0.2 (it rose: a fit may help), "),
+        (0.05, ("--steps", "1"), "KL on these 0.1 -> 0.05, "),
+    ],
+)
+def test_a_kl_that_rose_in_the_fit_is_told(
+    cli: Cli, small: Made, texts: str, monkeypatch: pytest.MonkeyPatch, after: float, way: tuple[str, ...], told: str
+) -> None:
+    losses = iter([Loss(0.1, 1.0), Loss(after, 0.5)])
+    monkeypatch.setattr("dtscodec.calibration.distill._loss_of", lambda student, lessons: next(losses))
+    out = cli("encode", str(small.base), f"t={small.fine}", "-o", "out", *SMALL, "--calibration", texts, *way)
+    assert told in out
+
+
+def test_a_fine_tune_that_gives_nan_is_one_line_and_leaves_nothing(cli: Cli, small: Made, texts: str) -> None:
+    name = "bert.embeddings.LayerNorm.bias"
+    fine = broken(small.fine, Path("nan"), name)
+    assert "nan/model.safetensors: bert.encoder.layer.0.attention.self.query.weight: expected finite " in cli.fails(
+        "calibrate", str(fine), texts, "-o", "grams.safetensors"
+    )
+    for way in (("--steps", "1"), ("--esd", "--no-fit")):
+        given = "--raw", name, "--calibration", texts, *way
+        line = cli.is_cut_off("encode", str(small.base), f"t={fine}", "-o", "out", "--rank", "0.1", *given)
+        assert "nan/model.safetensors: " in line
+        assert "expected finite " in line

@@ -1,5 +1,6 @@
 """``dtscodec merge``."""
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -91,6 +92,17 @@ def test_names_and_options_are_those_of_the_methods() -> None:
 )
 def test_what_cannot_be_merged_is_one_line_and_leaves_nothing(cli: Cli, command: list[str], line: str) -> None:
     assert cli.fails("merge", *command, "-o", "out.safetensors").startswith(line)
+
+
+@pytest.mark.parametrize("method", ["esm", "iso-cts", "task-arithmetic"])
+def test_a_merge_of_more_than_its_dtype_holds_is_one_line_and_leaves_nothing(cli: Cli, method: str) -> None:
+    for alpha, out in (("1e7", "out.safetensors"), ("1e39", "out"), ("1e300", "out.safetensors")):
+        command = "merge", method, "movie", "tweets", "--base", "base", "--alpha", alpha, "-o", out
+        assert re.fullmatch(
+            r"\S+: expected finite merged weights in F(16|32), got infinity or NaN; "
+            r"choose a smaller --alpha, or leave it out with --raw",
+            cli.fails(*command),
+        )
 
 
 def test_an_output_that_exists_is_replaced_with_force_only(cli: Cli) -> None:

@@ -17,6 +17,7 @@ from dtscodec.merging.esm import Esm
 from dtscodec.merging.merge import MergeReport
 from dtscodec.merging.merger import reads
 from dtscodec.merging.methods import METHODS, make_method
+from dtscodec.merging.search import Search
 from tests.merging.models import State, base_state, normal, task_state, task_states
 
 
@@ -85,6 +86,36 @@ def test_numbers_that_are_not_finite_are_refused_by_name(tmp_path: Path, method:
         merge(tmp_path, states, method, base_state())
     assert not list(tmp_path.iterdir())
     merge(tmp_path, states, method, base_state(), raw=("layer.0.bias",))
+
+
+@pytest.mark.parametrize("method", ["esm", "iso-cts"])
+def test_merged_weights_that_the_dtype_does_not_hold_are_refused_by_name(tmp_path: Path, method: str) -> None:
+    base = {"small": normal(1, 24, 12).half(), "large": torch.full((24, 12), 65000.0, dtype=torch.float16)}
+    fine = {"small": base["small"] + normal(2, 24, 12).half(), "large": -base["large"]}
+    fine["large"][:12] = 100
+    with pytest.raises(MergeError, match=r"^large: expected finite merged weights in F16, got infinity or NaN; choose"):
+        merge(tmp_path, [fine], make_method(method, {"alpha": 10.0}), base)
+    assert not list(tmp_path.iterdir())
+    merge(tmp_path, [fine], make_method(method, {"alpha": 10.0}), base, raw=("large",))
+
+
+@pytest.mark.parametrize("alpha", [1e39, 1e300])
+def test_a_search_of_too_large_an_alpha_is_refused(tmp_path: Path, alpha: float) -> None:
+    search = Search(lambda weights: float(weights["layer.0.bias"].sum()), low=alpha, high=2 * alpha)
+    with pytest.raises(MergeError, match="choose a smaller --alpha"):
+        merge(tmp_path, task_states(2), "task-arithmetic", base_state(), search=search)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_did_not_move_stays_whatever_alpha_is(tmp_path: Path) -> None:
+    report = merge(tmp_path, [base_state()], make_method("task-arithmetic", {"alpha": 1e300}), base_state())
+    assert all(torch.equal(value, base_state()[name]) for name, value in load_file(report.path).items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_the_average_of_the_largest_weights_is_finite(tmp_path: Path, dtype: torch.dtype) -> None:
+    state = {"w": torch.full((4, 4), torch.finfo(dtype).max, dtype=dtype)}
+    assert torch.equal(load_file(merge(tmp_path, [state] * 3).path)["w"], state["w"])
 
 
 def test_fine_tunes_of_different_architectures_are_refused(tmp_path: Path) -> None:
