@@ -38,7 +38,11 @@ class NameMatch:
 
 
 def match_names(
-    fine: Specs, base: Specs, renames: Sequence[tuple[str, str]] = (), aliases: Mapping[str, str] = MappingProxyType({})
+    fine: Specs,
+    base: Specs,
+    renames: Sequence[tuple[str, str]] = (),
+    aliases: Mapping[str, str] = MappingProxyType({}),
+    is_merged: bool = False,
 ) -> NameMatch:
     """Match the names of a fine-tune to those of its base.
 
@@ -54,14 +58,16 @@ def match_names(
         `old` counts.
     aliases : mapping
         Tensors of the fine-tune that are the same memory: later name -> first name. One counterpart is enough for them.
+    is_merged : bool
+        Whether the base was merged from fine-tunes: then it lacks what differs in shape between them, however much.
 
     Raises
     ------
     EncodeError
         Two prefixes agree equally well, or a rename matches nothing.
     BaseMismatchError
-        The base is of another architecture: less than half of the fine-tune's elements are in tensors that have
-        a counterpart of as many columns.
+        The base is of another architecture: less than half of the fine-tune's elements, or of a merged base's, are in
+        tensors that have a counterpart of as many columns.
 
     >>> fine = {"bert.w": TensorSpec("F32", (4, 2)), "head": TensorSpec("F32", (2, 2))}
     >>> match_names(fine, {"w": TensorSpec("F32", (4, 2)), "pooler": TensorSpec("F32", (3,))})
@@ -75,7 +81,7 @@ def match_names(
         counterpart[name] = target if target in base else None
     known = {aliases.get(name, name) for name, other in counterpart.items() if other is not None}
     own = {n: s for n, s in fine.items() if counterpart[n] is not None or aliases.get(n, n) not in known}
-    _check_architecture(own, base, counterpart)
+    _check_architecture(own, base, counterpart, is_merged)
     used = set(counterpart.values())
     return NameMatch(rule, counterpart, tuple(sorted(name for name in base if name not in used)))
 
@@ -156,12 +162,12 @@ def _apply_renames(fine: Specs, base: Specs, renames: Sequence[tuple[str, str]])
     return result
 
 
-def _check_architecture(fine: Specs, base: Specs, counterpart: Mapping[str, str | None]) -> None:
-    """Refuse a base that shares columns with less than half of the fine-tune's elements."""
+def _check_architecture(fine: Specs, base: Specs, counterpart: Mapping[str, str | None], is_merged: bool) -> None:
+    """Refuse a base that shares columns with less than half of the fine-tune's elements; of a merged base's own."""
     others = {name: other for name in fine if (other := counterpart[name]) is not None}
     fits = {name for name, other in others.items() if _columns_agree(fine[name], base[other])}
-    total = sum(spec.elements for spec in fine.values())
-    if 2 * sum(fine[name].elements for name in fits) >= total:
+    whole, found = (base, {others[name] for name in fits}) if is_merged else (fine, fits)
+    if 2 * sum(whole[name].elements for name in found) >= sum(spec.elements for spec in whole.values()):
         return
     misfits = sorted((name for name in fine if name not in fits), key=lambda name: counterpart[name] is None)
     other = counterpart[misfits[0]]

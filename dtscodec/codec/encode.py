@@ -190,7 +190,8 @@ class _Encoder:
         journal: Journal | None,
     ) -> None:
         self._base, self._fine, self._config, self._executor, self._journal = base, fine, config, executor, journal
-        self._match: NameMatch = match_names(fine.specs, base.specs, config.renames, fine.aliases)
+        is_merged = base.made_by is not None
+        self._match: NameMatch = match_names(fine.specs, base.specs, config.renames, fine.aliases, is_merged)
         self._inputs = Inputs(fine, base, self._match.counterpart, config)
         self._ties = Ties(fine, self._match, config)
         self._leaves: dict[str, bytes] = {}

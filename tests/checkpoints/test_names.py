@@ -163,6 +163,13 @@ def test_half_of_the_elements_is_enough() -> None:
         match_names(specs(a=(10, 4), b=(10, 5)), specs(a=(3, 4)))
 
 
+def test_of_a_merged_base_half_of_its_own_elements_is_enough() -> None:
+    fine = specs(embeddings=(100, 4), b=(10, 4))
+    assert match_names(fine, specs(b=(10, 4)), is_merged=True).counterpart == {"embeddings": None, "b": "b"}
+    with pytest.raises(BaseMismatchError):
+        match_names(fine, specs(b=(10, 4), c=(11, 4)), is_merged=True)
+
+
 def test_nothing_matches_anything() -> None:
     assert match_names({}, BODY).absent == tuple(sorted(BODY))
 
