@@ -151,8 +151,8 @@ def distill(
     ------
     SamplesError, CheckpointError, BackendError
         As for `dtscodec.compare_behaviour`.
-    EncodeError
-        Nothing in the pack is coded.
+    NothingToFitError
+        Nothing in the pack is coded, which makes it as good as it gets.
     BaseMismatchError, FormatError
         As for `dtscodec.decode`.
     OutputError
