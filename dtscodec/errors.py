@@ -103,6 +103,10 @@ class EncodeError(DtsError, ValueError):
     """The input cannot be encoded as asked."""
 
 
+class NothingToFitError(EncodeError):
+    """A pack holds no numbers that can be fitted: all its tensors are exact or the base's."""
+
+
 class MergeError(DtsError, ValueError):
     """The fine-tunes cannot be merged as asked."""
 

@@ -152,8 +152,8 @@ def distill(
     ------
     SamplesError, CheckpointError, BackendError
         As for `dtscodec.compare_behaviour`; what the fine-tune makes of the texts is NaN or infinite.
-    EncodeError
-        Nothing in the pack is coded.
+    NothingToFitError
+        Nothing in the pack is coded, which makes it as good as it gets.
     BaseMismatchError, FormatError
         As for `dtscodec.decode`.
     OutputError

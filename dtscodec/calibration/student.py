@@ -14,7 +14,7 @@ from dtscodec.codec.decoded import Decoded
 from dtscodec.codec.loaded import LoadedTensor, load_tensors
 from dtscodec.codec.pack import Pack
 from dtscodec.codec.recode import ordered
-from dtscodec.errors import EncodeError
+from dtscodec.errors import NothingToFitError
 from dtscodec.format.blocks import LowRank, Values
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import base_of
@@ -51,7 +51,7 @@ class Student:
     ------
     ModelMismatchError
         The pack does not fit the model.
-    EncodeError
+    NothingToFitError
         Nothing in the pack is coded.
     """
 
@@ -62,7 +62,8 @@ class Student:
         # Statistics of batch norms are no parameters, and torch has no gradients of them: they stay as decoded.
         coded = {slot: name for slot, name in changed.items() if slot.is_parameter and _is_coded(pack, name)}
         if not coded:
-            raise EncodeError(f"{pack.path or 'pack'}: expected coded tensors, got none: nothing is to be fitted")
+            detail = "expected coded tensors, got none: nothing is to be fitted; use the pack as it is"
+            raise NothingToFitError(f"{pack.path or 'pack'}: {detail}")
         device = next(iter(coded)).device
         loaded = load_tensors(pack.reader, sorted(coded.values()), device)
         self._changes: Mapping[Slot, LoadedTensor] = {slot: loaded[name] for slot, name in coded.items()}

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from dtscodec.cli import arguments
 from dtscodec.cli.progress import progress_bar
 from dtscodec.codec.config import DAMPING as DAMPING
+from dtscodec.errors import NothingToFitError
 
 if TYPE_CHECKING:
     from dtscodec import Base, EncodeConfig, EncodeReport
     from dtscodec.calibration.distill import DistillReport
+    from dtscodec.codec.journal import Journal
 
 STEPS = 100
 
@@ -100,6 +102,10 @@ class Fit:
     elements: bool
     bias_correction: bool
 
+    def __bool__(self) -> bool:
+        """Whether anything is."""
+        return self.steps > 0 or self.bias_correction
+
 
 @dataclass(frozen=True, slots=True)
 class Samples:
@@ -143,22 +149,22 @@ class Samples:
         path: str,
         out: Path,
         force: bool,
+        journal: "Journal",
     ) -> "tuple[EncodeReport, DistillReport | None]":
-        """Encode a fine-tune, fit the pack to the samples, and only then write it.
+        """Encode a fine-tune, fit the pack to the samples, and only then write it; unfitted where nothing is coded.
 
         Parameters
         ----------
         encode_to : callable
             Encodes to a file with a config, and replaces what is there if told so.
+        journal : Journal
+            Is told of the fitted pack, which a run that goes on then leaves where it is.
         """
         from dtscodec.behaviour.measure import model_directory
         from dtscodec.behaviour.model import read_architecture
         from dtscodec.behaviour.trial import trial
         from dtscodec.calibration.collect import calibrate
-        from dtscodec.calibration.distill import distill
-        from dtscodec.remote.upload import check_new
 
-        check_new(out, force)
         # Samples that this model does not take, or a broken image, are told before the longer work.
         trial(read_architecture(model_directory(self.model, path)), Path(self.path))
         with tempfile.TemporaryDirectory() as folder:
@@ -166,22 +172,51 @@ class Samples:
                 grams = Path(folder, "grams.safetensors")
                 calibrate(path, grams, texts=self.path, model=self.model, device=self.device)
                 config = replace(config, calibration=str(grams), damping=self.damping)
-            if not self.fit.steps and not self.fit.bias_correction:
+            if not self.fit:
                 return encode_to(out, config, force), None
             first = encode_to(Path(folder, "pack.safetensors"), replace(config, distilled=True), True)
-            with progress_bar("fit", self.fit.steps, unit=" steps") as progress:
-                fitted = distill(
-                    first.path,
-                    path,
-                    out,
-                    base,
-                    texts=self.path,
-                    model=self.model,
-                    **asdict(self.fit),
-                    device=self.device,
-                    force=force,
-                    progress=progress,
-                )
+            try:
+                fitted = self._fitted(first.path, base, path, out, force, journal)
+            except NothingToFitError:
+                plain = encode_to(out, config, force)
+                return replace(plain, seconds=first.seconds + plain.seconds), None
         seconds = first.seconds + fitted.seconds
         report = replace(first, path=out, pack_id=fitted.pack_id, pack_bytes=fitted.pack_bytes, seconds=seconds)
         return report, fitted
+
+    def _fitted(
+        self, pack: Path, base: "Base", path: str, out: Path, force: bool, journal: "Journal"
+    ) -> "DistillReport":
+        """Fit a pack and write it to its place, unless an earlier run has."""
+        from dtscodec.calibration.distill import DistillReport, Loss
+        from dtscodec.codec.encode import holds_pack
+        from dtscodec.remote.upload import new_file
+
+        step = f"fit {self}"
+        kept = next(journal.kept(step, [path]), None)
+        if kept and holds_pack(out, kept["pack_id"]):
+            losses = {name: Loss(**kept[name]) for name in ("before", "after")}
+            return DistillReport(out, **(kept | losses))
+        fitted = self._fit(pack, base, path)
+        if not kept:
+            journal.keep(step, path, {name: value for name, value in asdict(fitted).items() if name != "path"})
+        with new_file(out, force) as file:
+            file.write(fitted.path.read_bytes())
+        return replace(fitted, path=out)
+
+    def _fit(self, pack: Path, base: "Base", path: str) -> "DistillReport":
+        """Fit a pack, and write it beside itself."""
+        from dtscodec.calibration.distill import distill
+
+        with progress_bar("fit", self.fit.steps, unit=" steps") as progress:
+            return distill(
+                pack,
+                path,
+                pack.with_name("fitted.safetensors"),
+                base,
+                texts=self.path,
+                model=self.model,
+                **asdict(self.fit),
+                device=self.device,
+                progress=progress,
+            )

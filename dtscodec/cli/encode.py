@@ -257,7 +257,7 @@ def _encode_one(
                 )
 
         if samples:
-            report, fitted = samples.encode(encode_to, config, base, path, out, force)
+            report, fitted = samples.encode(encode_to, config, base, path, out, force, journal)
         else:
             report, fitted = encode_to(out, config, force), None
     sizes = f"{show.size(report.fine_bytes)} -> {show.size(report.pack_bytes)}"
@@ -266,6 +266,8 @@ def _encode_one(
     error = f"relative error {report.relative_error:.2f}"
     if samples and fitted:
         error += f" before the fit to {fitted.samples} {samples.kind}, {samples.gain(fitted)}"
+    elif samples and samples.fit:
+        error += ", nothing to fit"
     show.lines(f"{name}: {sizes} ({share}), {error}{left_out}, {report.seconds:.1f} s: {out}")
     return report
 

@@ -159,7 +159,7 @@ def encode(
         config.check_raw(fine.specs)
         encoder = _Encoder(opened, fine, config, task, executor, journal)
         report = encoder.begin()
-        if report is None or not _is_there(out, report["pack_id"]):
+        if report is None or not holds_pack(out, report["pack_id"]):
             inputs = weight_paths(out, fine, opened.checkpoint)
             with new_file(out, force, inputs) as file, PackWriter(numbers, work_folder(out)) as writer:
                 report = encoder.write(encoder.choose(progress), file, writer, progress)
@@ -168,8 +168,8 @@ def encode(
         return EncodeReport(out, **report, pack_bytes=out.stat().st_size, seconds=time.perf_counter() - start)
 
 
-def _is_there(out: Path, pack_id: str) -> bool:
-    """Whether a file is the pack of that id."""
+def holds_pack(out: Path, pack_id: str) -> bool:
+    """Whether a file is there, and the pack of that id."""
     try:
         with Pack(out.read_bytes()) as pack:
             return pack.id == pack_id
@@ -205,15 +205,16 @@ class _Encoder:
         if self._journal is None:
             return None
         checkpoints = self._fine, self._base.checkpoint
-        settings = self._config, self._calibration(), self._summary, self._match, self._files
+        config = replace(self._config, calibration=None)  # Its content counts, and not where it lies.
+        settings = config, self._calibration(), self._summary, self._match, self._files
         return self._journal.begin(key_of(checkpoints, *settings))
 
-    def _calibration(self) -> object:
-        """Stands for the content of the file of Gram matrices, which may be written anew under its name."""
+    def _calibration(self) -> bytes | None:
+        """Stands for the content of the file of Gram matrices, which may be collected anew under another name."""
         if self._config.calibration is None:
             return None
         with Grams(self._config.calibration) as grams:
-            return grams.signature
+            return grams.digest()
 
     def choose(self, progress: Progress) -> Chosen | None:
         """Look at all tensors and decide how each piece is stored; the preset `paper` has nothing to choose."""

@@ -6,6 +6,7 @@ see the inputs of another (later name -> that name); ``rows``, of how many input
 weights that are [d_in, d_out], as GPT-2 has them.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source, open_checkpoint
+from dtscodec.checkpoints.identity import digest, leaf
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes
 from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.errors import CheckpointError
@@ -133,10 +135,17 @@ class Grams:
             wanted = "a mean [d_in]" if is_mean else "a Gram matrix [d_in, d_in]"
             raise CheckpointError(f"{self.location}: {name!r}: expected {wanted} of F32 or F64, got {spec}")
 
-    @property
-    def signature(self) -> tuple[Any, ...]:
-        """Identity of all that is in it."""
-        return tuple((name, self._file.signature(name)) for name in self._file.specs)
+    def digest(self) -> bytes:
+        """The 32 bytes that stand for all that is in it, wherever the file lies; reads all of it.
+
+        Raises
+        ------
+        CheckpointError
+            The file was changed or cannot be read.
+        """
+        leaves = {name: leaf(spec, self._file.read(name)) for name, spec in self._file.specs.items()}
+        told = json.dumps(dict(self._file.metadata), sort_keys=True)
+        return hashlib.sha256(digest(leaves) + told.encode()).digest()
 
     def __contains__(self, name: str) -> bool:
         return self._same.get(name, name) in self._file.specs

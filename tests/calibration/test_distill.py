@@ -14,7 +14,7 @@ import dtscodec
 from dtscodec.behaviour.batches import Batch
 from dtscodec.behaviour.classes import SamplesError
 from dtscodec.calibration.distill import DistillReport, Loss, _lesson, distill
-from dtscodec.errors import CheckpointError, EncodeError, OutputError
+from dtscodec.errors import CheckpointError, NothingToFitError, OutputError
 from dtscodec.format.blocks import LowRank, Values
 from tests.behaviour.helpers import Made, broken
 from tests.support import check_against_spec
@@ -76,7 +76,7 @@ def test_no_steps_change_nothing_but_the_encoders_name(classifier: Made, texts: 
 def test_a_pack_without_coded_tensors_is_refused(classifier: Made, texts: Path, tmp_path: Path) -> None:
     exact = tmp_path / "exact"
     dtscodec.encode(classifier.base, classifier.fine, exact, dtscodec.EncodeConfig(rank=1, raw=("*",)))
-    with pytest.raises(EncodeError, match="coded"):
+    with pytest.raises(NothingToFitError, match="coded"):
         distill(exact, classifier.fine, tmp_path / "out", classifier.base, texts=texts)
     assert not (tmp_path / "out").exists()
 

@@ -1,15 +1,22 @@
 """``dtscodec calibrate`` and ``dtscodec encode --calibration``, on a small classifier."""
 
+import contextlib
+import shutil
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import dtscodec
 from dtscodec.calibration.distill import Loss
+from dtscodec.cli.progress import progress_bar
 from dtscodec.codec.grams import Grams
 from tests.behaviour.helpers import Made, broken, make, write_texts
-from tests.cli.helpers import Cli
+from tests.cli.helpers import Cli, load, snapshot
+from tests.cli.test_interrupts import signalling
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +66,95 @@ def test_several_fine_tunes_are_fitted_and_listed(cli: Cli, small: Made, texts: 
     cli("encode", str(small.base), *fine_tunes, "-o", "packs", *SMALL, "--calibration", texts, "--steps", "2")
     assert {path.name for path in Path("packs/packs").iterdir()} == {"one.safetensors", "two.safetensors"}
     cli("verify", "packs/packs/two.safetensors", "--base", str(small.base))
+
+
+@pytest.mark.parametrize("more", [(), ("--esd",), ("--bias-correction", "--no-fit")])
+def test_a_pack_without_coded_tensors_is_written_unfitted_and_the_others_go_on(
+    cli: Cli, small: Made, texts: str, more: tuple[str, ...]
+) -> None:
+    shutil.copytree(small.fine, "moved")
+    weights = load("moved/model.safetensors")
+    moved = {name: tensor + 0.01 * torch.randn(tensor.shape) for name, tensor in weights.items()}
+    save_file(moved, "moved/model.safetensors")
+    fine_tunes = [f"one={small.fine}", "two=moved"]
+    given = "--calibration", texts, *(() if "--no-fit" in more else ("--steps", "2")), *more
+    out = cli("encode", str(small.fine), *fine_tunes, "-o", "packs", *SMALL, *given)
+    assert [(line.split(":")[0], "nothing to fit" in line) for line in out.splitlines()] == [
+        ("one", True),
+        ("two", False),
+    ]
+    if "--esd" not in more:
+        cli("encode", str(small.fine), f"one={small.fine}", "-o", "plain", *SMALL)
+        assert Path("packs/packs/one.safetensors").read_bytes() == Path("plain").read_bytes()
+    with dtscodec.open("packs/packs/two.safetensors") as pack:
+        assert pack.summary.encoder.endswith(" distilled")  # type: ignore[union-attr]
+
+
+def test_exact_tensors_leave_nothing_to_fit(cli: Cli, small: Made, texts: str) -> None:
+    out = cli("encode", str(small.base), f"t={small.fine}", "-o", "exact", "--raw", "*", "--calibration", texts)
+    assert "nothing to fit" in out
+    cli("verify", "exact", "--base", str(small.base))
+
+
+def test_an_encode_that_is_cut_off_goes_on_with_gram_matrices_that_are_collected_anew(
+    cli: Cli, small: Made, texts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = (*SMALL, "--calibration", texts, "--esd", "--steps", "2")
+    command = ["encode", str(small.base), f"t={small.fine}", *given, "-o"]
+    cli(*command, "undisturbed")
+    cut_off(cli, monkeypatch, *command, "out")
+    assert goes_on(cli, *command, "out") == 9
+    assert Path("out").read_bytes() == Path("undisturbed").read_bytes()
+
+
+def test_gram_matrices_are_told_by_their_content_wherever_they_lie(
+    cli: Cli, small: Made, texts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        cli("calibrate", str(small.fine), texts, "-o", f"{name}.safetensors")
+    assert Path("one.safetensors").read_bytes() == Path("two.safetensors").read_bytes()
+    Path("fewer.txt").write_text("w5 w6\n")
+    cli("calibrate", str(small.fine), "fewer.txt", "-o", "other.safetensors")
+    command = ["encode", str(small.base), f"t={small.fine}", "-o", "out", *SMALL, "--calibration"]
+    cut_off(cli, monkeypatch, *command, "one.safetensors")
+    code, _, err = cli.run(*command, "other.safetensors")
+    assert (code, "other inputs or settings" in err) == (1, True)
+    assert goes_on(cli, *command, "two.safetensors") == 9
+    cli("encode", str(small.base), f"t={small.fine}", "-o", "whole", *SMALL, "--calibration", "one.safetensors")
+    assert Path("out").read_bytes() == Path("whole").read_bytes()
+
+
+def test_several_fine_tunes_go_on_behind_those_that_are_fitted(
+    cli: Cli, small: Made, texts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fine_tunes = [f"one={small.fine}", f"two={small.fine}"]
+    command = ["encode", str(small.base), *fine_tunes, *SMALL, "--calibration", texts, "--steps", "2", "-o"]
+    cli(*command, "undisturbed")
+    cut_off(cli, monkeypatch, *command, "out", task="two")
+    one = Path("out/packs/one.safetensors").stat()
+    assert "other inputs or settings" in cli.run(*command, "out", "--steps", "3")[2]
+    goes_on(cli, *command, "out")
+    assert Path("out/packs/one.safetensors").stat().st_mtime_ns == one.st_mtime_ns
+    assert snapshot(Path("out")) == snapshot(Path("undisturbed"))
+
+
+def cut_off(cli: Cli, monkeypatch: pytest.MonkeyPatch, *command: str, task: str = "t") -> None:
+    """Interrupt an encode at the ninth tensor of a fine-tune."""
+
+    def bar(label: str, total: int) -> contextlib.AbstractContextManager[Callable[[int], None]]:
+        return (signalling(signal.SIGINT, 9) if label == task else progress_bar)(label, total)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dtscodec.cli.encode.progress_bar", bar)
+        code, _, err = cli.run(*command)
+    assert (code, "interrupted" in err) == (1, True)
+
+
+def goes_on(cli: Cli, *command: str) -> int:
+    """Run the same command again; how many results were kept."""
+    code, _, err = cli.run(*command)
+    assert code == 0, err
+    return int(err.split("dtscodec: ")[1].split()[0])
 
 
 def test_calibrate_writes_what_encode_takes(cli: Cli, small: Made, texts: str) -> None:
