@@ -123,11 +123,11 @@ def run(options: argparse.Namespace) -> None:
         check_new(out, options.force)
     with (
         open_folder(directory) if directory else nullcontext(),
-        shared.undone_without(part) if shared else nullcontext(),
+        shared.all_or_nothing(directory, outputs.values(), part) if shared and directory else nullcontext(),
         _resumable(part, options.no_resume) as journal,
     ):
         if shared and directory:
-            options.base = shared.make(directory, fine_tunes, resumes=len(journal) > 0)
+            options.base = shared.make(directory, fine_tunes, journal)
         figures = shared.figures if shared else {}
         _encode_all(options, fine_tunes, outputs, directory, journal, figures, calibration)
 

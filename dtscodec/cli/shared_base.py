@@ -1,18 +1,20 @@
 """``dtscodec encode --merge``: a base for the packs of a directory, merged from their fine-tunes."""
 
 import argparse
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtscodec.cli import merge_options, show
+from dtscodec.cli.kept_files import all_or_nothing
 from dtscodec.cli.progress import progress_bar
 from dtscodec.cli.total import total_bytes
 from dtscodec.errors import OutputError
 from dtscodec.remote.place import is_remote
 
 if TYPE_CHECKING:
+    from dtscodec.codec.journal import Journal
     from dtscodec.merging.sizes import Distances
 
 
@@ -40,6 +42,8 @@ def of(options: argparse.Namespace) -> "SharedBase | None":
         if options.pretrained or options.plain_base or options.grams or merge_options.given(options):
             parser.error("options of a merged base need --merge METHOD")
         return None
+    if options.map:
+        parser.error("--map is for a base that is there; names of fine-tunes that --merge takes agree but for a prefix")
     if not options.output:
         parser.error("--merge needs a directory: -o DIR")
     if is_remote(options.output):
@@ -57,7 +61,7 @@ class SharedBase:
         self.figures: dict[str, dict[str, float]] = {}
         """By task, for the index of the directory."""
 
-    def make(self, directory: Path, fine_tunes: Mapping[str, str], resumes: bool) -> str:
+    def make(self, directory: Path, fine_tunes: Mapping[str, str], journal: "Journal") -> str:
         """Make the base, if an earlier run has not; its path.
 
         Parameters
@@ -65,22 +69,24 @@ class SharedBase:
         directory : Path
         fine_tunes : mapping
             Paths by task.
-        resumes : bool
-            Whether an earlier run was cut off while it encoded: then the base must stay as it is.
+        journal : Journal
+            Is told what it depends on: a run that was cut off while it encoded goes on with the base that it made.
         """
         from dtscodec.codec.folder_index import read_folder
-        from dtscodec.merging.shared_base import BASE_NAME, distances_from, figures_of, is_made_by
+        from dtscodec.merging.shared_base import BASE_NAME, figures_of, key_of_base
 
-        path, names, options = directory / BASE_NAME, list(fine_tunes), self._options
+        path, options = directory / BASE_NAME, self._options
         folder = read_folder(directory)
         if others := sorted(folder.packs.keys() - fine_tunes.keys()) if folder else []:
             detail = f"expected no packs of another base, got {others[0]!r}; merge all its tasks, or choose another -o"
             raise OutputError(f"{directory}: {detail}")
-        if resumes and is_made_by(path, self._method, names):
-            distances = distances_from(path, fine_tunes, options.pretrained, options.raw)
+        settings = {"raw": options.raw, "grams": options.grams, "plain": options.plain_base}
+        known = journal.begin(key_of_base(path, fine_tunes, self._method, options.pretrained, **settings))
+        if known and path.exists():
+            self.figures = known
         else:
-            distances = self._make(directory, fine_tunes)
-        self.figures = figures_of(distances, names)
+            self.figures = figures_of(self._make(directory, fine_tunes), list(fine_tunes))
+            journal.done(self.figures)
         return str(path)
 
     def _make(self, directory: Path, fine_tunes: Mapping[str, str]) -> "tuple[Distances, ...]":
@@ -90,7 +96,7 @@ class SharedBase:
 
         options = self._options
         with progress_bar("merge", reads(self._method) * total_bytes(fine_tunes.values())) as progress:
-            report, self._made = make_base(
+            report, made = make_base(
                 directory,
                 fine_tunes,
                 self._method,
@@ -103,16 +109,15 @@ class SharedBase:
                 device=options.device,
                 progress=progress,
             )
+        self._made += made
         stored = f"stored in {show.size(report.path.stat().st_size)}"
         show.lines(f"{describe(report, list(fine_tunes))}; {stored}, {report.seconds:.1f} s: {report.path}")
         return report.distances
 
-    @contextmanager
-    def undone_without(self, part: Path) -> Iterator[None]:
-        """Remove the base again if encoding fails and no finished tensors are kept for another run."""
-        try:
-            yield
-        except BaseException:
-            for path in () if part.exists() else self._made:
-                path.unlink(missing_ok=True)
-            raise
+    def all_or_nothing(self, directory: Path, outputs: Iterable[Path], part: Path) -> AbstractContextManager[None]:
+        """A context that leaves the directory as it was if encoding fails for good; see `kept_files`."""
+        from dtscodec.codec.folder_index import INDEX_NAME
+        from dtscodec.merging.shared_base import BASE_NAME
+
+        self._made += [directory / BASE_NAME, directory / INDEX_NAME, *outputs]
+        return all_or_nothing(directory, self._made, part)

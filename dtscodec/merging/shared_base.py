@@ -3,19 +3,21 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from dtscodec.checkpoints.checkpoint import Source, open_checkpoint
-from dtscodec.checkpoints.identity import MADE_BY, MADE_OF
-from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
+from dtscodec.checkpoints.identity import MADE_OF
 from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.codec.folder_index import DISTANCES
-from dtscodec.errors import DtsError
+from dtscodec.codec.grams import Grams
+from dtscodec.codec.journal import key_of
 from dtscodec.merging.base_pack import write_base_pack
 from dtscodec.merging.merge import MergeReport, report_of, small_files
 from dtscodec.merging.merger import GramSource, Merger, merging
 from dtscodec.merging.methods import Method, describe
-from dtscodec.merging.sizes import Distances, Sizes
+from dtscodec.merging.sizes import Distances
+from dtscodec.remote.fetched import fetched_for
 from dtscodec.remote.upload import check_new, new_file
 
 BASE_NAME = "base.safetensors"
@@ -104,33 +106,24 @@ def _shared_files(merger: Merger) -> dict[str, bytes]:
     }
 
 
-def is_made_by(path: Path, method: Method, names: Sequence[str]) -> bool:
-    """Whether a base is there that an earlier run merged from fine-tunes of these names by this method."""
-    try:
-        with open_checkpoint(path) as base:
-            metadata = base.metadata
-    except DtsError:
-        return False
-    return (metadata.get(MADE_BY), metadata.get(MADE_OF)) == (describe(method), json.dumps(list(names)))
-
-
-def distances_from(
-    path: Path, fine_tunes: Mapping[str, Source], pretrained: "Source | None" = None, raw: Sequence[str] = ()
-) -> tuple[Distances, ...]:
-    """How far fine-tunes are from the base that was made of them before, and from other candidates."""
-    with (
-        open_checkpoint(path) as base,
-        merging(list(fine_tunes.values()), path, "average", pretrained, raw=raw) as found,
-    ):
-        tasks = found.tasks
-        sizes = Sizes(len(tasks), pretrained is not None)
-        for name in tasks.names:
-            merged = tensor_from_bytes(base.read(name), base.specs[name])
-            if pretrained is None and name not in tasks.copied:
-                sizes.add(list(tasks.values(name)), merged)
-            elif name in tasks.merged:
-                sizes.add(tasks.moves(name).deltas, merged.double() - tasks.base_values(name).double())
-    return sizes.distances()
+def key_of_base(
+    out: Path,
+    fine_tunes: Mapping[str, Source],
+    method: Method,
+    pretrained: "Source | None" = None,
+    *,
+    raw: Sequence[str] = (),
+    grams: Sequence[Source] = (),
+    plain: bool = False,
+) -> bytes:
+    """Stands for all that a base depends on; arguments as for `make_base`. For `Journal.begin`."""
+    with ExitStack() as stack:
+        fetched = stack.enter_context(fetched_for(out, pretrained, *fine_tunes.values()))
+        sources = [*fine_tunes.values(), *([] if pretrained is None else [pretrained])]
+        opened = [stack.enter_context(open_checkpoint(source, fetched)) for source in sources]
+        digests = [stack.enter_context(Grams(source)).digest() for source in grams]
+        settings = describe(method), list(fine_tunes), pretrained is None, list(raw), digests, plain
+        return key_of(opened, *settings)
 
 
 def figures_of(distances: Sequence[Distances], names: Sequence[str]) -> dict[str, dict[str, float]]:

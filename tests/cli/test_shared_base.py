@@ -123,17 +123,8 @@ def test_an_encode_that_was_cut_off_goes_on_with_the_base_that_it_made(
     three(*command)
     whole = {path.name: path.read_bytes() for path in Path("dir").rglob("*") if path.is_file()}
     shutil.rmtree("dir")
-    real: Any = code_tensor
-    calls: list[int] = []
-
-    def interrupted(*arguments: object) -> object:
-        calls.append(1)
-        if len(calls) == 12:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
     with monkeypatch.context() as patch:
-        patch.setattr("dtscodec.codec.tensor_work.code_tensor", interrupted)
+        patch.setattr("dtscodec.codec.tensor_work.code_tensor", interrupt_after(12))
         code, _, err = three.run(*command)
     assert code == 1
     assert "the same command goes on from there" in err
@@ -161,6 +152,61 @@ def test_what_fails_leaves_nothing(cli: Cli, work: Path) -> None:
     }
     for arguments, line in lines.items():
         assert line in three_fails(cli, "encode", "--merge", *arguments, "-o", "dir")
+
+
+@pytest.mark.parametrize("more", [("--size", "10"), ("--raw", "cnov*")])
+def test_a_directory_that_is_to_be_replaced_comes_back_if_that_fails(three: Cli, more: tuple[str, ...]) -> None:
+    three("encode", "--merge", "average", *TASKS, "-o", "dir", *CODED)
+    before = {path: path.read_bytes() for path in Path("dir").rglob("*") if path.is_file()}
+    three_fails(three, "encode", "--merge", "ties", *TASKS, "--base", "../hidden", "-o", "dir", "--force", *more)
+    assert {path: path.read_bytes() for path in Path("dir").rglob("*") if path.is_file()} == before
+    three("encode", "--merge", "ties", *TASKS, "--base", "../hidden", "-o", "dir", "--force", *CODED)
+    assert {path for path in Path("dir").rglob("*") if path.is_file()} == set(before)
+    three("verify", f"dir/packs/{TASKS[0]}.safetensors", "--base", "dir/base.safetensors")
+
+
+def test_what_a_run_that_was_cut_off_replaces_comes_back_if_the_next_fails(
+    three: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three("encode", "--merge", "average", *TASKS, "-o", "dir", *CODED)
+    before = {path: path.read_bytes() for path in Path("dir").rglob("*") if path.is_file()}
+    again = ["encode", "--merge", "ties", *TASKS, "--base", "../hidden", "-o", "dir", "--force"]
+    with monkeypatch.context() as patch:
+        patch.setattr("dtscodec.codec.tensor_work.code_tensor", interrupt_after(12))
+        assert three.run(*again, *CODED)[0] == 1
+    assert Path("dir/dtscodec.part").exists()
+    assert three.run(*again, "--no-resume", "--size", "10")[0] == 1
+    assert {path: path.read_bytes() for path in Path("dir").rglob("*") if path.is_file()} == before
+
+
+def test_a_base_that_was_merged_from_other_inputs_is_not_gone_on_with(
+    three: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["encode", "--merge", "ties", *TASKS, "-o", "dir", *CODED, "--base"]
+    with monkeypatch.context() as patch:
+        patch.setattr("dtscodec.codec.tensor_work.code_tensor", interrupt_after(12))
+        assert three.run(*command, "../hidden")[0] == 1
+    assert "of other inputs or settings" in three.run(*command, "movie")[2]
+    assert three.run(*command, "../hidden")[0] == 0
+
+
+def test_embeddings_that_make_most_of_the_model_may_be_heads(three: Cli) -> None:
+    three("encode", "--merge", "average", *TASKS, "-o", "dir", *CODED, "--raw", "*embeddings*", "--raw", "decoder*")
+    three("verify", f"dir/packs/{TASKS[0]}.safetensors", "--base", "dir/base.safetensors")
+
+
+def interrupt_after(count: int) -> Any:
+    """`code_tensor`, which is interrupted at some call."""
+    real: Any = code_tensor
+    calls: list[int] = []
+
+    def interrupted(*arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == count:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    return interrupted
 
 
 def three_fails(cli: Cli, *arguments: str) -> str:
@@ -199,6 +245,7 @@ def test_packs_of_another_base_in_the_directory_keep_it(three: Cli) -> None:
         ["movie", "tweets", "--plain-base"],
         ["movie", "tweets", "--keep", "0.1"],
         ["movie", "tweets", "--base", "base"],
+        ["--merge", "average", "movie", "tweets", "-o", "dir", "--map", "a=b"],
     ],
 )
 def test_wrong_usage(cli: Cli, more: list[str]) -> None:
