@@ -108,6 +108,6 @@ def _routing(rows: Rows) -> Iterator[str]:
             yield (
                 f"ESM++ with packs of {size} recovers at least half of what is left from ESM ({100 * base:.2f} %) "
                 f"to the fine-tunes ({100 * best:.2f} %): {holds} ({told}). "
-                f"ESM is weak here: of what is left from the average, the best way recovers "
+                f"Of what is left from the average ({100 * plain:.2f} %) the best way recovers "
                 f"{(max(found.values()) - plain) / (best - plain):.2f}."
             )

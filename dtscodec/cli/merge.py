@@ -105,7 +105,7 @@ def describe(report: "MergeReport", names: Sequence[str]) -> str:
     ]
     if ratios:
         parts.append(f"difference vectors by task vectors: {_listed(ratios)}")
-    tensors = f"{report.method} of {len(names)} fine-tunes: {show.size(report.size)}, tensors "
+    tensors = f"{report.method} of {len(names)} fine-tune{'s' * (len(names) > 1)}: {show.size(report.size)}, tensors "
     return tensors + "; ".join(parts)
 
 

@@ -82,9 +82,7 @@ class Tasks:
         self.fine_tunes, self.base, self._grams = tuple(fine_tunes), base, tuple(grams)
         first = self.fine_tunes[0]
         self._own = [_names_as_in(first, other) for other in self.fine_tunes]
-        self._base_names: Mapping[str, str | None] = (
-            match_names(first.specs, base.specs, aliases=first.aliases).counterpart if base is not None else {}
-        )
+        self._base_names: Mapping[str, str | None] = _names_in_base(first, base) if base is not None else {}
         self.specs: dict[str, TensorSpec] = {}
         self.merged: list[str] = []
         self.averaged: list[str] = []
@@ -156,7 +154,7 @@ class Tasks:
             value = self._stored(task, name).tensor()
             if not is_finite(value):
                 where = f"{self.fine_tunes[task].location}: {name}"
-                raise MergeError(f"{where}: expected finite elements, got NaN or infinity; leave it out with --raw")
+                raise MergeError(f"{where}: expected finite elements, got NaN or infinity; {_WAY_OUT}")
             yield value
 
     def moves(self, name: str, edges: bool = False) -> Moves:
@@ -182,7 +180,7 @@ class Tasks:
             try:
                 deltas.append(delta_of(stored, base))
             except EncodeError as error:
-                raise MergeError(f"{fine.location}: {error}") from error
+                raise MergeError(f"{fine.location}: {str(error).split('; ')[0]}; {_WAY_OUT}") from error
             found.append(_edges(stored.tensor(), deltas[-1]) if edges else [])
         return Moves(name, deltas, found)
 
@@ -221,6 +219,18 @@ class Tasks:
     def _stored(self, task: int, name: str) -> StoredTensor:
         fine, own = self.fine_tunes[task], self._own[task][name]
         return StoredTensor(own, fine.specs[own], fine.read(own))
+
+
+_WAY_OUT = "leave it out of the merge with --raw"
+
+
+def _names_in_base(first: Checkpoint, base: Checkpoint) -> dict[str, str | None]:
+    """Names of the first fine-tune -> those of the base."""
+    try:
+        return match_names(first.specs, base.specs, aliases=first.aliases).counterpart
+    except BaseMismatchError as error:
+        detail = error.detail.split("; ")[0]
+        raise BaseMismatchError(error.reason, base.location, f"{detail}; name the right base", error.section) from error
 
 
 def _names_as_in(first: Checkpoint, other: Checkpoint) -> dict[str, str]:
