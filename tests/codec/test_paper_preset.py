@@ -163,6 +163,20 @@ def test_full_rank_gaussian_factors_leave_the_known_error_of_the_quantizer(tmp_p
     assert report.relative_error == pytest.approx(0.529, abs=0.02)
 
 
+def test_scales_refitted_by_least_squares_leave_the_known_error_of_these_codes_which_is_less(tmp_path: Path) -> None:
+    delta = torch.randn(400, 400)
+    paper_pack({"w": torch.zeros(400, 400)}, {"w": delta}, tmp_path / "p", rank=1.0)
+    with dtscodec.open(tmp_path / "p") as pack:
+        ((_, coded),) = pack.factors("w")
+    assert coded.right is not None
+    left, right, wanted = coded.left.astype(np.float64), coded.right.astype(np.float64), delta.double().numpy()
+    system = (left.T @ left) * (right @ right.T)
+    scales = np.linalg.lstsq(system, ((left.T @ wanted) * right).sum(1), rcond=None)[0]
+    plain, refitted = (np.linalg.norm(wanted - (left * s) @ right) / np.linalg.norm(wanted) for s in (1.0, scales))
+    assert refitted < plain
+    assert refitted == pytest.approx(0.510, abs=0.02)
+
+
 def test_a_tensor_that_did_not_change_takes_no_bytes(tmp_path: Path) -> None:
     same = torch.randn(40, 40)
     paper_pack({"w": same, "x": same}, {"w": same, "x": same + 1}, tmp_path / "p")
