@@ -84,6 +84,6 @@ def _fits(axes: "Axes", rows: Rows) -> None:
     axes.set_xscale("log")
     axes.set_xticks(counts, [str(n) for n in counts])
     axes.set_ylim(0)
-    dress(axes, f"KL by that of the plain pack, {size}", f"calibration texts ({', '.join(tasks)})")
+    dress(axes, f"KL by plain's, {size}", f"calibration texts ({', '.join(tasks)})")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, labelcolor=INK, fontsize=TEXT - 1)
