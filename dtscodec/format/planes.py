@@ -13,6 +13,8 @@ from dtscodec.format.frames import RAW_LEVEL, compress, compress_by_frequency, d
 
 CHUNK_BYTES = 2**20
 SAMPLE_BYTES = 2**15
+LISTED_BYTES = 8
+"""About what the index takes for the length of a plane."""
 
 
 def plane_number(size: int, planes: int) -> int:
@@ -31,7 +33,7 @@ def plane_sizes(size: int, planes: int) -> list[int]:
 
 
 def split_planes(data: NDArray[np.uint8], planes: int) -> tuple[bytes, tuple[int, ...] | None]:
-    """Store bytes as planes where that is shorter; the inverse of `join_planes`.
+    """Store bytes as planes where that is shorter, their lengths in the index counted; the inverse of `join_planes`.
 
     Parameters
     ----------
@@ -53,7 +55,7 @@ def split_planes(data: NDArray[np.uint8], planes: int) -> tuple[bytes, tuple[int
             frame = _frame(plain)
             pieces.append(frame if len(frame) < len(plain) else plain)
     stored = b"".join(pieces)
-    if len(stored) >= len(data):
+    if len(stored) + LISTED_BYTES * len(pieces) >= len(data):
         return data.tobytes(), None
     return stored, tuple(map(len, pieces))
 
