@@ -38,6 +38,7 @@ STRONG = 1.5
 """Ratings beyond this, of either sign, count as intense."""
 TEST_SIZE = 1500
 SPLIT_SALT = "dtscodec-demo-1\n"
+MIX_SALT = "mixed "
 
 
 class Example(NamedTuple):
@@ -89,7 +90,7 @@ def load(task: str, cache: Path) -> Split:
         train, test = _rated(domain, cache)
         trains += [_graded(task, rated, number) for rated in train]
         tests += [_graded(task, rated, number) for rated in test[: TEST_SIZE // len(FILES)]]
-    return Split(sorted(trains, key=_order), sorted(tests, key=_order))
+    return Split(sorted(trains, key=_mixed), sorted(tests, key=_mixed))
 
 
 def _signed(rated: Rated) -> Example:
@@ -114,8 +115,13 @@ def _rated(domain: str, cache: Path) -> tuple[list[Rated], list[Rated]]:
     return texts[TEST_SIZE:], texts[:TEST_SIZE]
 
 
-def _order(item: Rated | Example) -> bytes:
-    return hashlib.sha256((SPLIT_SALT + item.text).encode()).digest()
+def _order(rated: Rated) -> bytes:
+    return hashlib.sha256((SPLIT_SALT + rated.text).encode()).digest()
+
+
+def _mixed(example: Example) -> bytes:
+    """Another order: by that of the split the largest domain would come first, as it keeps the smallest hashes."""
+    return hashlib.sha256((MIX_SALT + example.text).encode()).digest()
 
 
 def parse(table: str) -> list[Rated]:
