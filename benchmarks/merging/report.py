@@ -171,7 +171,8 @@ def _dts(rows: Rows) -> str:
                 continue
             mean = {f: rows.mean(dts.PART, name, size, FOUR, f) for f in ("kl", "agreement", "accuracy", "bytes")}
             is_merged = name != PRETRAINED
-            distance = _mean(rows, bases.PART, name, bases.DEFAULT, FOUR, "distance") if is_merged else None
+            found = (_mean(rows, part, name, bases.DEFAULT, FOUR, "distance") for part in (bases.PART, esm.PART))
+            distance = next((value for value in found if value is not None), None) if is_merged else None
             lines.append(
                 [
                     f"{name} (DTS-T)" if name == PRETRAINED else name,
