@@ -26,7 +26,7 @@ from dtscodec.calibration.bias import biased_layers, correct_biases, mean_output
 from dtscodec.calibration.student import Student
 from dtscodec.checkpoints.checkpoint import Source, open_checkpoint
 from dtscodec.checkpoints.identity import Base
-from dtscodec.codec.config import DISTILLED
+from dtscodec.codec.config import DISTILLED, STEPS
 from dtscodec.codec.decode import decode
 from dtscodec.codec.pack import Pack, PackSource
 from dtscodec.codec.recode import recode
@@ -36,7 +36,6 @@ from dtscodec.remote.upload import check_new, new_file
 
 HIDDEN = 10.0
 """What the relative squared difference of hidden states counts by that of KL in nats."""
-STEPS = 100
 RATE, ELEMENT_RATE = 0.03, 0.1
 """By how much a number moves in the first steps, by its size, and an element, by the root mean square of its
 tensor's."""

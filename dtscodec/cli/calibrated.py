@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 from dtscodec.cli import arguments
 from dtscodec.cli.progress import progress_bar
 from dtscodec.codec.config import DAMPING as DAMPING
+from dtscodec.codec.config import STEPS
 from dtscodec.errors import NothingToFitError
 
 if TYPE_CHECKING:
     from dtscodec import Base, EncodeConfig, EncodeReport
     from dtscodec.calibration.distill import DistillReport
     from dtscodec.codec.journal import Journal
-
-STEPS = 100
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:

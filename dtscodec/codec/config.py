@@ -27,6 +27,9 @@ DEFAULT_SIZE = Size(Fraction(8, 100), "bpp")
 DISTILLED = "distilled"
 """What a pack says of its encoder if its numbers were fitted to behaviour."""
 
+STEPS = 100
+"""Of that fit, by default."""
+
 DAMPING = 0.1
 """Of some hundred texts; see `Gram.damped`."""
 
@@ -156,10 +159,6 @@ class EncodeConfig:
         """Whether a tensor is to be stored exactly."""
         patterns = self.raw + (PAPER_HEADS if self.preset == "paper" else ())
         return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-    def check_raw(self, names: Collection[str]) -> None:
-        """Raise ConfigError if a pattern of `raw` fits none of these names: a letter may be wrong."""
-        check_patterns(self.raw, names)
 
     @property
     def codes_new(self) -> bool:

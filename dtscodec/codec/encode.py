@@ -14,7 +14,7 @@ from dtscodec.checkpoints.identity import Base, KnownLeaf, digest
 from dtscodec.checkpoints.names import NameMatch, match_names
 from dtscodec.codec.allocate import Choices
 from dtscodec.codec.code_tensor import EncodedTensor, Squares, code_same, code_tie
-from dtscodec.codec.config import EncodeConfig
+from dtscodec.codec.config import EncodeConfig, check_patterns
 from dtscodec.codec.device import usable_device
 from dtscodec.codec.grams import Grams
 from dtscodec.codec.inputs import as_base, as_checkpoint, weight_paths
@@ -156,7 +156,7 @@ def encode(
         as_base(base, fetched, whole=True) as opened,
         as_checkpoint(fine_tune, fetched, whole=True) as fine,
     ):
-        config.check_raw(fine.specs)
+        check_patterns(config.raw, fine.specs)
         encoder = _Encoder(opened, fine, config, task, executor, journal)
         report = encoder.begin()
         if report is None or not holds_pack(out, report["pack_id"]):

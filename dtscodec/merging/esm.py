@@ -14,7 +14,7 @@ from dtscodec.merging.checks import check_number
 from dtscodec.merging.esd import essential
 from dtscodec.merging.fusing import Fuse, Told
 from dtscodec.merging.inputs import Moves, Tasks
-from dtscodec.merging.matrices import fuse_by_matrix, matrix_shape, share
+from dtscodec.merging.matrices import fuse_by_matrix, share
 from dtscodec.merging.polar import polar
 
 ENERGY_POWER = 0.15
@@ -75,8 +75,7 @@ class Esm:
         """Names of the tensors whose merged move alpha multiplies."""
         if self.alpha_everywhere:
             return tasks.moved
-        matrices = [name for name in tasks.moved if matrix_shape(tasks.specs[name].shape) is not None]
-        return [name for name in matrices if tasks.has_grams(name)] or matrices
+        return [name for name in tasks.matrices if tasks.has_grams(name)] or tasks.matrices
 
     def _fuse_outputs(self, tasks: Tasks, name: str, deltas: list[Tensor], edges: list[float]) -> Tensor:
         """Fuse moves of a weight [d_out, d_in], or, as GPT-2 has some, [d_in, d_out]: outputs are what counts."""

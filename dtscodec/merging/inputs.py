@@ -106,6 +106,11 @@ class Tasks:
         """Of these the ones whose moves can be told."""
         return [name for name in self.merged if name not in self.ties]
 
+    @property
+    def matrices(self) -> list[str]:
+        """Of these the ones that are merged as matrices."""
+        return [name for name in self.moved if matrix_shape(self.specs[name].shape) is not None]
+
     def _sort_in(self, name: str, raw: Sequence[str]) -> None:
         specs = [t.specs[own[name]] for t, own in zip(self.fine_tunes, self._own, strict=True) if name in own]
         dtypes = {spec.dtype for spec in specs}

@@ -22,7 +22,7 @@ from dtscodec.merging.esm import Esm, layer_factors
 from dtscodec.merging.fusing import Fuse, TaskMethod, Told
 from dtscodec.merging.inputs import Moves, Tasks
 from dtscodec.merging.kept import Kept, kept_in
-from dtscodec.merging.matrices import in_pieces, matrix_shape
+from dtscodec.merging.matrices import in_pieces
 from dtscodec.merging.methods import Method, describe, make_method
 from dtscodec.merging.search import Search, golden_section
 from dtscodec.merging.sizes import Distances, Sizes
@@ -108,7 +108,7 @@ class Merger:
             self._progress(self._nbytes(name))
         self._factors = {}
         if isinstance(self.method, Esm) and self.method.layer_scaling:
-            self._factors = layer_factors({name: self._kept.norms[name] for name in self._matrices()})
+            self._factors = layer_factors({name: self._kept.norms[name] for name in self.tasks.matrices})
 
     def search(self, search: Search) -> None:
         """Set alpha to what a user's score likes best.
@@ -220,11 +220,7 @@ class Merger:
     def without_inputs(self) -> tuple[str, ...]:
         """Matrices for which the SVD stands in, since nothing is known of their inputs."""
         known = self.tasks.has_grams
-        return tuple(name for name in self._matrices() if not known(name)) if isinstance(self.method, Esm) else ()
-
-    def _matrices(self) -> list[str]:
-        """Tensors that are merged as matrices."""
-        return [name for name in self.tasks.moved if matrix_shape(self.tasks.specs[name].shape) is not None]
+        return tuple(name for name in self.tasks.matrices if not known(name)) if isinstance(self.method, Esm) else ()
 
 
 class _Weights(Mapping[str, Tensor]):
