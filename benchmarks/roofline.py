@@ -10,7 +10,7 @@ from math import ceil
 BF16 = 2
 """Bytes of a weight, and of an element of x and y."""
 PRODUCTS = 6
-"""Products of bfloat16 that one of float32 takes (`dtscodec.kernels.triton_backend.PRECISION`)."""
+"""Products of bfloat16 that one of float32 takes (`dtscodec.kernels.triton.backend.PRECISION`)."""
 TILE, STEP, THREADS = (128, 64), 16, 256
 """Rows and columns of a tile of `reconstruct`, components of a step of its loop, and threads that do it."""
 OUTSIDE = 390

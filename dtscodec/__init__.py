@@ -9,29 +9,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dtscodec.behaviour.measure import compare_behaviour as compare_behaviour
+    from dtscodec.adapters.export_adapter import export_adapter as export_adapter
+    from dtscodec.adapters.import_adapter import import_adapter as import_adapter
     from dtscodec.checkpoints.identity import Base as Base
-    from dtscodec.codec.compare import Comparison as Comparison
-    from dtscodec.codec.compare import compare as compare
-    from dtscodec.codec.config import EncodeConfig as EncodeConfig
-    from dtscodec.codec.decode import decode as decode
-    from dtscodec.codec.decoded import Decoded as Decoded
-    from dtscodec.codec.encode import EncodeReport as EncodeReport
-    from dtscodec.codec.encode import encode as encode
-    from dtscodec.codec.journal import Journal as Journal
-    from dtscodec.codec.pack import Pack as Pack
-    from dtscodec.codec.pack import Pack as open
-    from dtscodec.codec.size import Size as Size
+    from dtscodec.decoding.compare import Comparison as Comparison
+    from dtscodec.decoding.compare import compare as compare
+    from dtscodec.decoding.decode import decode as decode
+    from dtscodec.decoding.decoded import Decoded as Decoded
+    from dtscodec.encoding.config import EncodeConfig as EncodeConfig
+    from dtscodec.encoding.encode import EncodeReport as EncodeReport
+    from dtscodec.encoding.encode import encode as encode
+    from dtscodec.encoding.journal import Journal as Journal
+    from dtscodec.encoding.size import Size as Size
     from dtscodec.errors import DtsError as DtsError
+    from dtscodec.evaluation.measure import compare_behaviour as compare_behaviour
+    from dtscodec.fusion.fuse import fuse as fuse
     from dtscodec.hub.push import push as push
-    from dtscodec.interop.from_adapter import import_adapter as import_adapter
-    from dtscodec.interop.to_adapter import export_adapter as export_adapter
     from dtscodec.merging.merge import merge as merge
+    from dtscodec.packs.pack import Pack as Pack
+    from dtscodec.packs.pack import Pack as open
     from dtscodec.runtime.apply import apply_ as apply_
     from dtscodec.runtime.attach import attach as attach
     from dtscodec.runtime.pretrained import from_pretrained as from_pretrained
     from dtscodec.runtime.switcher import Switcher as Switcher
-    from dtscodec.unseen.fuse import fuse as fuse
 
 __version__ = "0.1.0"
 
@@ -63,27 +63,27 @@ __all__ = [
 
 _HOMES = {
     "Base": "dtscodec.checkpoints.identity",
-    "Comparison": "dtscodec.codec.compare",
-    "Decoded": "dtscodec.codec.decoded",
+    "Comparison": "dtscodec.decoding.compare",
+    "Decoded": "dtscodec.decoding.decoded",
     "DtsError": "dtscodec.errors",
-    "EncodeConfig": "dtscodec.codec.config",
-    "EncodeReport": "dtscodec.codec.encode",
-    "Journal": "dtscodec.codec.journal",
-    "Pack": "dtscodec.codec.pack",
-    "Size": "dtscodec.codec.size",
+    "EncodeConfig": "dtscodec.encoding.config",
+    "EncodeReport": "dtscodec.encoding.encode",
+    "Journal": "dtscodec.encoding.journal",
+    "Pack": "dtscodec.packs.pack",
+    "Size": "dtscodec.encoding.size",
     "Switcher": "dtscodec.runtime.switcher",
     "apply_": "dtscodec.runtime.apply",
     "attach": "dtscodec.runtime.attach",
-    "compare": "dtscodec.codec.compare",
-    "compare_behaviour": "dtscodec.behaviour.measure",
-    "decode": "dtscodec.codec.decode",
-    "encode": "dtscodec.codec.encode",
-    "export_adapter": "dtscodec.interop.to_adapter",
+    "compare": "dtscodec.decoding.compare",
+    "compare_behaviour": "dtscodec.evaluation.measure",
+    "decode": "dtscodec.decoding.decode",
+    "encode": "dtscodec.encoding.encode",
+    "export_adapter": "dtscodec.adapters.export_adapter",
     "from_pretrained": "dtscodec.runtime.pretrained",
-    "fuse": "dtscodec.unseen.fuse",
+    "fuse": "dtscodec.fusion.fuse",
     "merge": "dtscodec.merging.merge",
     "push": "dtscodec.hub.push",
-    "import_adapter": "dtscodec.interop.from_adapter",
+    "import_adapter": "dtscodec.adapters.import_adapter",
 }
 
 

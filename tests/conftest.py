@@ -1,10 +1,26 @@
-"""Settings of all tests."""
+"""Settings of all tests, and fixtures that several folders share."""
 
 import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # A shared machine may stall any example. CI repeats the same examples; elsewhere new ones are tried each time.
 settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if os.name != "posix" or os.geteuid() or subprocess.run(mount).returncode:
+        pytest.skip("needs root and the right to mount a small file system")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)

@@ -10,8 +10,8 @@ import torch
 
 import dtscodec
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.codec.inventory import TensorSize, tensor_sizes
-from dtscodec.codec.size import Size
+from dtscodec.encoding.size import Size
+from dtscodec.packs.byte_counts import TensorSize, tensor_sizes
 from tests import models
 from tests.models import ARCHITECTURES, Pair, State
 from tests.support import make_pack

@@ -11,10 +11,10 @@ import torch
 
 import dtscodec
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes
-from dtscodec.codec.plain import NUMPY_DTYPES
 from dtscodec.errors import REASONS, DtsError, RefusedError
+from dtscodec.files.byte_source import MemorySource
 from dtscodec.format.reader import PackReader
-from dtscodec.format.source import MemorySource
+from dtscodec.packs.numpy_decoder import NUMPY_DTYPES
 from tests.support import ROOT, assert_equals_reference, spec_decoder, spec_tensors
 
 VECTORS = ROOT / "spec" / "vectors"

@@ -11,8 +11,8 @@ from torch import Tensor
 
 import dtscodec
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.codec.inventory import TensorSize, kind_of, tensor_sizes
 from dtscodec.format.blocks import Block, LowRank, Raw, Same, Values
+from dtscodec.packs.byte_counts import TensorSize, kind_of, tensor_sizes
 from tests import models
 from tests.models import VOCABULARY, WIDTH, Pair, State
 from tests.support import CODING, make_pack

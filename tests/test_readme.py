@@ -8,8 +8,8 @@ import torch
 import transformers as hf
 
 import dtscodec
+from dtscodec.activations.gram_file import save_grams
 from dtscodec.calibration.collect import collect
-from dtscodec.codec.grams import save_grams
 from tests import models
 from tests.support import ROOT
 

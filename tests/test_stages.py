@@ -10,16 +10,16 @@ import torch
 
 from dtscodec.checkpoints.identity import digest, leaf
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes
-from dtscodec.codec.delta import convert
-from dtscodec.format import canonical
-from dtscodec.format.bits import pack_bitmap, pack_codes, unpack_bitmap, unpack_codes
+from dtscodec.encoding.delta import convert
 from dtscodec.format.block_json import parse_block
 from dtscodec.format.blocks import BaseRows, LowRank, Values
 from dtscodec.format.container import BlockHasher
 from dtscodec.format.dtypes import TensorSpec, plane_count
-from dtscodec.format.fields import Fields
 from dtscodec.format.parts import Vectors
-from dtscodec.format.planes import join_planes
+from dtscodec.format.primitives import canonical_json as canonical
+from dtscodec.format.primitives.bits import pack_bitmap, pack_codes, unpack_bitmap, unpack_codes
+from dtscodec.format.primitives.byte_planes import join_planes
+from dtscodec.format.primitives.json_fields import Fields
 from dtscodec.format.streams import Streams
 from dtscodec.kernels.dequantize import code_values, dequantize
 from tests.support import ROOT

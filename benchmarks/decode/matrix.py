@@ -5,9 +5,9 @@ from typing import Any
 import torch
 
 from benchmarks.decode.timing import medians
-from dtscodec.format.bits import pack_codes
 from dtscodec.format.blocks import Band, LowRank
 from dtscodec.format.parts import BandParts, Vectors, join_lowrank
+from dtscodec.format.primitives.bits import pack_codes
 from dtscodec.format.streams import Streams
 from dtscodec.kernels.backend import backend_for
 from dtscodec.kernels.packed import PackedFactors, Store

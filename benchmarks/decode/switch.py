@@ -10,7 +10,7 @@ from benchmarks.decode.floor import Floor
 from benchmarks.decode.packs import PREFIX, SIZES, TASKS, Made, base_model, made
 from benchmarks.decode.timing import medians
 from benchmarks.demo.finetune import base_directory
-from dtscodec.codec.loaded import LoadedTensor, load_tensors
+from dtscodec.decoding.packed_tensors import LoadedTensor, load_tensors
 from dtscodec.format.blocks import Same
 
 

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from benchmarks.fidelity.judge import FEW
 from benchmarks.fidelity.sweep import Bench
-from dtscodec.codec.config import EncodeConfig
-from dtscodec.codec.factorize import leading_factors
-from dtscodec.codec.moved import Moved
-from dtscodec.codec.recipe import Recipe
-from dtscodec.codec.refine import Refined
-from dtscodec.codec.size import Size
+from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.segments.changed import Moved
+from dtscodec.encoding.size import Size
+from dtscodec.linalg.svd import leading_factors
+from dtscodec.quantize.coordinate_descent import Refined
+from dtscodec.quantize.recipe import Recipe
 
 SIZES = ("0.1%", "0.8%")
 VARIANTS = {

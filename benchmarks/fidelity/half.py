@@ -11,7 +11,7 @@ from torch import Tensor
 import dtscodec
 from benchmarks.fidelity.lora import RANK
 from benchmarks.fidelity.tasks import Weights
-from dtscodec.codec.inventory import tensor_sizes
+from dtscodec.packs.byte_counts import tensor_sizes
 
 WEIGHT, DELTA = 0.02, 1e-3
 """Root mean squares that each matrix and each delta is scaled to."""

@@ -10,9 +10,9 @@ import dtscodec
 from benchmarks.demo.finetune import base_directory
 from benchmarks.fidelity.peers import packages
 from benchmarks.fidelity.sweep import Bench
-from dtscodec.codec.config import EncodeConfig
-from dtscodec.codec.inventory import bitmap_bytes, overhead, tensor_sizes
-from dtscodec.codec.size import Size
+from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.size import Size
+from dtscodec.packs.byte_counts import bitmap_bytes, overhead, tensor_sizes
 
 ASKED = {
     "--error 0.02": EncodeConfig(error=0.02),

@@ -18,8 +18,8 @@ from benchmarks.fidelity.peers.matrices import Matrices
 from benchmarks.fidelity.peers.peer import Setting
 from benchmarks.fidelity.points import Log, Point, behaviour
 from benchmarks.fidelity.tasks import LORA, Task, Weights
-from dtscodec.codec.config import EncodeConfig
-from dtscodec.codec.size import Size
+from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.size import Size
 
 SIZES = ("0.03%", "0.05%", "0.1%", "0.12%", "0.15%", "0.25%", "0.5%", "1%", "2%", "3%")
 AT_PAPERS = "paper's bytes"

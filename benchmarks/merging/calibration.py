@@ -8,8 +8,8 @@ from benchmarks.merging.bench import FOUR, TRAINED, Bench, State
 from benchmarks.merging.merges import grams
 from benchmarks.merging.packs import decoded, pack, plain
 from dtscodec.calibration.distill import distill
-from dtscodec.codec.config import EncodeConfig
-from dtscodec.codec.size import Size
+from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.size import Size
 
 PART = "calibration"
 SIZES = ("0.1%", "0.25%")

@@ -20,7 +20,7 @@ from benchmarks.merging.bench import FOUR, Bench
 from benchmarks.merging.log import Row
 from benchmarks.merging.merges import AVERAGE, merged
 from dtscodec.checkpoints.checkpoint import open_checkpoint
-from dtscodec.format.frames import RAW_LEVEL, compress, decompress
+from dtscodec.format.primitives.zstd_frames import RAW_LEVEL, compress, decompress
 from dtscodec.merging.base_pack import write_base_pack
 
 PART, REPEATS = "lossless", 3

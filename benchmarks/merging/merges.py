@@ -10,16 +10,16 @@ from torch import Tensor
 
 import dtscodec
 from benchmarks.merging.bench import FOUR, HEAD, Bench, State
+from dtscodec.activations.gram_file import Grams
 from dtscodec.calibration.collect import calibrate
-from dtscodec.codec.grams import Grams
-from dtscodec.merging.arithmetic import TaskArithmetic
-from dtscodec.merging.average import Average
-from dtscodec.merging.esm import Esm
-from dtscodec.merging.iso import IsoC, IsoCts
-from dtscodec.merging.methods import Method
-from dtscodec.merging.search import Search, golden_section
-from dtscodec.merging.ties import Ties
-from dtscodec.merging.tsv import TsvM
+from dtscodec.merging.alpha_search import Search, golden_section
+from dtscodec.merging.methods.average import Average
+from dtscodec.merging.methods.esm import Esm
+from dtscodec.merging.methods.iso import IsoC, IsoCts
+from dtscodec.merging.methods.registry import Method
+from dtscodec.merging.methods.task_arithmetic import TaskArithmetic
+from dtscodec.merging.methods.ties import Ties
+from dtscodec.merging.methods.tsv import TsvM
 
 GRAM_TEXTS = 32
 """Of the texts that fine-tunes were trained on."""

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import dtscodec
 from benchmarks.merging.bench import Bench, State
-from dtscodec.codec.config import EncodeConfig
-from dtscodec.codec.size import Size
+from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.size import Size
 
 PRETRAINED = "pre-trained"
 

@@ -15,8 +15,8 @@ from benchmarks.merging.judge import Predict
 from benchmarks.merging.log import Row
 from benchmarks.merging.merges import ESM, GRAM_TEXTS, at_alpha, grams, load, merged
 from benchmarks.merging.packs import pack
-from dtscodec.codec.config import EncodeConfig
-from dtscodec.codec.size import Size
+from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.size import Size
 from dtscodec.runtime.attach import Attached
 
 PART = "routing"

@@ -10,7 +10,7 @@ from benchmarks.speed.log import Log
 from benchmarks.speed.matrices import rank_of
 from benchmarks.speed.pair import SHAPES, Shape, delta, pool_of_numbers
 from benchmarks.speed.timing import timed
-from dtscodec.codec.factorize import leading_factors
+from dtscodec.linalg.svd import leading_factors
 
 MODELS = ("0.5", "1", "3", "7")
 """Not the smallest: its matrices are decomposed in full."""

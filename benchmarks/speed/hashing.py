@@ -12,7 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 # Loaded before the clock starts, as the command loads it only when it is needed.
-import dtscodec.codec.encode  # noqa: F401
+import dtscodec.encoding.encode  # noqa: F401
 from dtscodec.checkpoints import identity
 from dtscodec.checkpoints.torch_dtypes import Bytes
 from dtscodec.cli.main import main as dtscodec_main

@@ -8,7 +8,7 @@ from benchmarks.speed.factors import RANK
 from benchmarks.speed.growth import FIT_FROM, exponent, spread
 from benchmarks.speed.models import SIZE
 from benchmarks.speed.record import engine_rows, runs
-from dtscodec.codec.subspace import EXTRA
+from dtscodec.linalg.subspace_iteration import EXTRA
 
 
 def markdown(result: Mapping[str, Any]) -> str:

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dtscodec.behaviour.batches import Batch
 from dtscodec.calibration.collect import rows_of
 from dtscodec.calibration.student import Student
-from dtscodec.runtime.paths.kinds import path_kind
-from dtscodec.runtime.paths.linear import Conv1DPath, LinearPath
-from dtscodec.runtime.paths.norm import LayerNormPath
+from dtscodec.evaluation.text_batches import Batch
+from dtscodec.runtime.branches.factory import path_kind
+from dtscodec.runtime.branches.linear import Conv1DPath, LinearPath
+from dtscodec.runtime.branches.norm import LayerNormPath
 
 KINDS = LinearPath, Conv1DPath, LayerNormPath
 """Layers that add their bias to all else that they do."""

@@ -1,4 +1,4 @@
-"""A model and what it is given -> the Gram matrices of its layers' inputs (`dtscodec.codec.grams`)."""
+"""A model and what it is given -> the Gram matrices of its layers' inputs (`dtscodec.activations.gram_file`)."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dtscodec.behaviour.disk_names import disk_names
-from dtscodec.behaviour.library import explained, quietly
-from dtscodec.behaviour.measure import model_directory
-from dtscodec.behaviour.model import read_architecture
-from dtscodec.behaviour.trial import trial
+from dtscodec.activations.gram_file import Gram, GramSet, save_grams
 from dtscodec.checkpoints.checkpoint import Source, open_checkpoint
-from dtscodec.codec.grams import Gram, GramSet, save_grams
 from dtscodec.errors import CheckpointError
-from dtscodec.remote.place import as_output
-from dtscodec.runtime.paths.kinds import path_kind
-from dtscodec.runtime.paths.linear import Conv1DPath, LinearPath
+from dtscodec.evaluation.architecture import read_architecture
+from dtscodec.evaluation.checkpoint_names import disk_names
+from dtscodec.evaluation.measure import model_directory
+from dtscodec.evaluation.sample_batches import trial
+from dtscodec.evaluation.transformers_library import explained, quietly
+from dtscodec.runtime.branches.factory import path_kind
+from dtscodec.runtime.branches.linear import Conv1DPath, LinearPath
+from dtscodec.storage.paths import as_output
 
 
 class Collector:

@@ -16,23 +16,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dtscodec.behaviour.batches import Batch
-from dtscodec.behaviour.disk_names import disk_names
-from dtscodec.behaviour.library import explained, quietly
-from dtscodec.behaviour.measure import kl_terms, model_directory
-from dtscodec.behaviour.model import Architecture, read_architecture
-from dtscodec.behaviour.trial import trial
 from dtscodec.calibration.bias import biased_layers, correct_biases, mean_outputs
 from dtscodec.calibration.student import Student
 from dtscodec.checkpoints.checkpoint import Source, open_checkpoint
 from dtscodec.checkpoints.identity import Base
-from dtscodec.codec.config import DISTILLED, STEPS
-from dtscodec.codec.decode import decode
-from dtscodec.codec.pack import Pack, PackSource
-from dtscodec.codec.recode import recode
+from dtscodec.decoding.decode import decode
+from dtscodec.decoding.recode import recode
+from dtscodec.encoding.config import DISTILLED, STEPS
 from dtscodec.errors import CheckpointError
-from dtscodec.remote.place import as_output, work_folder
-from dtscodec.remote.upload import check_new, new_file
+from dtscodec.evaluation.architecture import Architecture, read_architecture
+from dtscodec.evaluation.checkpoint_names import disk_names
+from dtscodec.evaluation.measure import kl_terms, model_directory
+from dtscodec.evaluation.sample_batches import trial
+from dtscodec.evaluation.text_batches import Batch
+from dtscodec.evaluation.transformers_library import explained, quietly
+from dtscodec.packs.pack import Pack, PackSource
+from dtscodec.storage.paths import as_output, work_folder
+from dtscodec.storage.upload import check_new, new_file
 
 HIDDEN = 10.0
 """What the relative squared difference of hidden states counts by that of KL in nats."""

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from dtscodec.checkpoints.torch_dtypes import torch_dtype
-from dtscodec.codec.best import code_values
-from dtscodec.codec.loaded import LoadedTensor
-from dtscodec.format.bits import pack_codes
+from dtscodec.decoding.packed_tensors import LoadedTensor
+from dtscodec.encoding.presets.best import code_values
 from dtscodec.format.blocks import Values
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.parts import Vectors, join_values
+from dtscodec.format.primitives.bits import pack_codes
 from dtscodec.format.streams import Streams, round_numbers
 from dtscodec.kernels.dequantize import dequantize
 from dtscodec.kernels.packed import PackedValues

@@ -10,19 +10,19 @@ from torch import Tensor, nn
 
 from dtscodec.calibration.elements import Elements
 from dtscodec.calibration.gradients import add_gradient
-from dtscodec.codec.decoded import Decoded
-from dtscodec.codec.loaded import LoadedTensor, load_tensors
-from dtscodec.codec.pack import Pack
-from dtscodec.codec.recode import ordered
+from dtscodec.decoding.decoded import Decoded
+from dtscodec.decoding.packed_tensors import LoadedTensor, load_tensors
+from dtscodec.decoding.recode import ordered
 from dtscodec.errors import NothingToFitError
 from dtscodec.format.blocks import LowRank, Values
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import base_of
 from dtscodec.format.streams import Streams
 from dtscodec.kernels.packed import Packed
-from dtscodec.runtime.match import match
+from dtscodec.packs.pack import Pack
+from dtscodec.runtime.model_matching import match
 from dtscodec.runtime.slots import Slot, slots_of
-from dtscodec.runtime.write import write, writing
+from dtscodec.runtime.write_slot import write, writing
 
 
 class Student:

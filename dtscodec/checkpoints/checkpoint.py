@@ -7,17 +7,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
-from dtscodec.checkpoints.mapping import MappingCheckpoint
-from dtscodec.checkpoints.packed import PackedCheckpoint, is_pack
-from dtscodec.checkpoints.safetensors_files import SafetensorsCheckpoint
-from dtscodec.checkpoints.sharded import ShardedCheckpoint
+from dtscodec.checkpoints.containers.exact_pack import PackedCheckpoint, is_pack
+from dtscodec.checkpoints.containers.in_memory import MappingCheckpoint
+from dtscodec.checkpoints.containers.safetensors_file import SafetensorsCheckpoint
+from dtscodec.checkpoints.containers.sharded import ShardedCheckpoint
+from dtscodec.checkpoints.containers.torch_file import TorchCheckpoint
 from dtscodec.checkpoints.torch_dtypes import Bytes
-from dtscodec.checkpoints.torch_files import TorchCheckpoint
 from dtscodec.errors import CheckpointError
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.remote.failures import read_errors
-from dtscodec.remote.hub_place import HubPlace
-from dtscodec.remote.place import as_place, is_remote
+from dtscodec.storage.errors import read_errors
+from dtscodec.storage.hub_path import HubPlace
+from dtscodec.storage.paths import as_place, is_remote
 
 if TYPE_CHECKING:
     import torch

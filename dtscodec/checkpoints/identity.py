@@ -12,7 +12,7 @@ from dtscodec.checkpoints.torch_dtypes import Bytes
 from dtscodec.errors import BaseMismatchError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.summary import BaseRef
-from dtscodec.remote.hub_place import HubPlace
+from dtscodec.storage.hub_path import HubPlace
 
 MADE_BY, MADE_OF = "dtscodec_merge", "dtscodec_merge_of"
 """Keys of a merged base's metadata: method with options, and names of the fine-tunes in JSON (spec section 14)."""

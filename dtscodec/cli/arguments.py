@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from dtscodec.codec.size import Size
+    from dtscodec.encoding.size import Size
 
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -39,7 +39,7 @@ def rank(text: str) -> int | float:
 
 def pack_size(text: str) -> "Size":
     """A size such as 0.5%, 2MB or 0.08bpp."""
-    from dtscodec.codec.size import Size
+    from dtscodec.encoding.size import Size
 
     try:
         return Size.parse(text)

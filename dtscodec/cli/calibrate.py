@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from dtscodec.cli import arguments, show
+from dtscodec.cli import arguments, console
 from dtscodec.cli.progress import progress_bar
-from dtscodec.remote.place import as_output
+from dtscodec.storage.paths import as_output
 
 
 def add_to(commands: "arguments.Subparsers") -> None:
@@ -32,8 +32,8 @@ def add_to(commands: "arguments.Subparsers") -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from dtscodec.behaviour.samples import kind_of, read_samples
     from dtscodec.calibration.collect import calibrate
+    from dtscodec.evaluation.samples import kind_of, read_samples
 
     out = as_output(options.output)
     count, kind = len(read_samples(Path(options.samples))), kind_of(options.samples)
@@ -48,5 +48,5 @@ def run(options: argparse.Namespace) -> None:
             progress=progress,
         )
     layers, inputs = len(found.grams) + len(found.same), len(found.grams)
-    size = show.size(out.stat().st_size)
-    show.lines(f"{count} {kind}: {layers} layers with {inputs} different inputs, {size}: {out}")
+    size = console.size(out.stat().st_size)
+    console.lines(f"{count} {kind}: {layers} layers with {inputs} different inputs, {size}: {out}")

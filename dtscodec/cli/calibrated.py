@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from dtscodec.cli import arguments
 from dtscodec.cli.progress import progress_bar
-from dtscodec.codec.config import DAMPING as DAMPING
-from dtscodec.codec.config import STEPS
+from dtscodec.encoding.config import DAMPING as DAMPING
+from dtscodec.encoding.config import STEPS
 from dtscodec.errors import NothingToFitError
 
 if TYPE_CHECKING:
     from dtscodec import Base, EncodeConfig, EncodeReport
     from dtscodec.calibration.distill import DistillReport
-    from dtscodec.codec.journal import Journal
+    from dtscodec.encoding.journal import Journal
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -61,8 +61,8 @@ def of(options: argparse.Namespace) -> "Samples | str | None":
     SamplesError, CheckpointError
         They cannot be read.
     """
-    from dtscodec.behaviour.samples import read_samples
-    from dtscodec.codec.grams import Grams
+    from dtscodec.activations.gram_file import Grams
+    from dtscodec.evaluation.samples import read_samples
 
     parser: argparse.ArgumentParser = options.parser
     if not options.calibration:
@@ -129,7 +129,7 @@ class Samples:
     @property
     def kind(self) -> str:
         """The word for them."""
-        from dtscodec.behaviour.samples import kind_of
+        from dtscodec.evaluation.samples import kind_of
 
         return kind_of(self.path)
 
@@ -159,10 +159,10 @@ class Samples:
         journal : Journal
             Is told of the fitted pack, which a run that goes on then leaves where it is.
         """
-        from dtscodec.behaviour.measure import model_directory
-        from dtscodec.behaviour.model import read_architecture
-        from dtscodec.behaviour.trial import trial
         from dtscodec.calibration.collect import calibrate
+        from dtscodec.evaluation.architecture import read_architecture
+        from dtscodec.evaluation.measure import model_directory
+        from dtscodec.evaluation.sample_batches import trial
 
         # Samples that this model does not take, or a broken image, are told before the longer work.
         trial(read_architecture(model_directory(self.model, path)), Path(self.path))
@@ -188,8 +188,8 @@ class Samples:
     ) -> "DistillReport":
         """Fit a pack and write it to its place, unless an earlier run has."""
         from dtscodec.calibration.distill import DistillReport, Loss
-        from dtscodec.codec.encode import holds_pack
-        from dtscodec.remote.upload import new_file
+        from dtscodec.encoding.encode import holds_pack
+        from dtscodec.storage.upload import new_file
 
         step = f"fit {self}"
         kept = next(journal.kept(step, [path]), None)

@@ -5,13 +5,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtscodec.cli import arguments, show
+from dtscodec.cli import arguments, console
 from dtscodec.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from dtscodec import Comparison, Pack
-    from dtscodec.behaviour.measure import Behaviour
-    from dtscodec.codec.compare import Closeness
+    from dtscodec.decoding.compare import Closeness
+    from dtscodec.evaluation.measure import Behaviour
 
 
 def add_to(commands: "arguments.Subparsers") -> None:
@@ -53,9 +53,9 @@ def run(options: argparse.Namespace) -> None:
         with progress_bar("compare", total) as progress:
             comparison = dtscodec.compare(pack, options.fine_tune, options.base, progress=progress)
     if options.json:
-        show.facts(_facts(comparison) | ({"behaviour": _behaviour_facts(behaviour)} if behaviour else {}))
+        console.facts(_facts(comparison) | ({"behaviour": _behaviour_facts(behaviour)} if behaviour else {}))
     else:
-        show.lines(*_table(comparison), *([_behaviour_line(behaviour, options.samples)] if behaviour else []))
+        console.lines(*_table(comparison), *([_behaviour_line(behaviour, options.samples)] if behaviour else []))
 
 
 def _count(text: str) -> int:
@@ -67,7 +67,7 @@ def _count(text: str) -> int:
 
 def _behaviour(pack: "Pack", options: argparse.Namespace) -> "Behaviour":
     from dtscodec import compare_behaviour
-    from dtscodec.behaviour.samples import kind_of, read_samples
+    from dtscodec.evaluation.samples import kind_of, read_samples
 
     count = len(read_samples(Path(options.samples)))
     with progress_bar("behaviour", count, unit=f" {kind_of(options.samples)}") as progress:
@@ -90,11 +90,11 @@ def _behaviour_facts(behaviour: "Behaviour") -> dict[str, Any]:
 def _behaviour_line(behaviour: "Behaviour", samples: str) -> str:
     """The figures in words.
 
-    >>> from dtscodec.behaviour.measure import Behaviour
+    >>> from dtscodec.evaluation.measure import Behaviour
     >>> print(_behaviour_line(Behaviour(1500, 1500, 0.00391, 0.969), "texts.txt"))
     behaviour   1,500 texts: KL 0.0039, agrees 96.9 %
     """
-    from dtscodec.behaviour.samples import kind_of
+    from dtscodec.evaluation.samples import kind_of
 
     tokens = f", {behaviour.predictions:,} tokens" if behaviour.perplexity else ""
     tried = f"{behaviour.samples:,} {kind_of(samples)}{tokens}"
@@ -117,7 +117,7 @@ def _figures(closeness: "Closeness | None") -> dict[str, float | None]:
 
 
 def _numbers(closeness: "Closeness | None") -> list[str]:
-    return [show.number(value) for value in _figures(closeness).values()]
+    return [console.number(value) for value in _figures(closeness).values()]
 
 
 def _facts(comparison: "Comparison") -> dict[str, Any]:
@@ -152,4 +152,4 @@ def _table(comparison: "Comparison") -> list[str]:
         rows.append([tensor.size.name, tensor.size.kind, *figures, *size])
     size = [f"{comparison.bits_per_parameter:.3f}", f"{comparison.pack_bytes:,}"]
     rows.append(["all", "", *_numbers(comparison.total), *size])
-    return show.table(["tensor", "kind", "error", "cosine", "norm ratio", "bits/param", "bytes"], rows, left=2)
+    return console.table(["tensor", "kind", "error", "cosine", "norm ratio", "bits/param", "bytes"], rows, left=2)

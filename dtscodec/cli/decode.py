@@ -3,7 +3,7 @@
 import argparse
 import time
 
-from dtscodec.cli import arguments, show
+from dtscodec.cli import arguments, console
 from dtscodec.cli.progress import progress_bar
 
 DTYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64"}
@@ -49,5 +49,5 @@ def run(options: argparse.Namespace) -> None:
                 progress=progress,
             )
         task = decoded.pack.summary.task or options.pack
-        sizes = f"{show.size(decoded.pack.size)} -> {show.size(total)}"
-        show.lines(f"{task}: {sizes}, {len(decoded)} tensors, {time.perf_counter() - start:.1f} s: {options.output}")
+        sizes = f"{console.size(decoded.pack.size)} -> {console.size(total)}"
+        console.lines(f"{task}: {sizes}, {len(decoded)} tensors, {time.perf_counter() - start:.1f} s: {options.output}")

@@ -8,17 +8,17 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtscodec.cli import arguments, calibrated, shared_base, show
+from dtscodec.cli import arguments, calibrated, console, shared_base
 from dtscodec.cli.progress import progress_bar
 from dtscodec.errors import BackendError, CheckpointError, EncodeError, OtherEncodeError, OutputError
-from dtscodec.remote.failures import write_errors
-from dtscodec.remote.place import as_output, is_remote
+from dtscodec.storage.errors import write_errors
+from dtscodec.storage.paths import as_output, is_remote
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from dtscodec import Base, EncodeConfig, EncodeReport
-    from dtscodec.codec.journal import Journal
+    from dtscodec.encoding.journal import Journal
 
 _SUFFIXES = (".dts.safetensors", ".safetensors.index.json", ".bin.index.json", ".safetensors", ".bin", ".pt", ".pth")
 _GENERIC = re.compile(r"(model|pytorch_model)([-.].*)?")
@@ -111,8 +111,8 @@ def add_to(commands: "arguments.Subparsers") -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from dtscodec.codec.folder import open_folder
-    from dtscodec.remote.upload import check_new
+    from dtscodec.packs.directory import open_folder
+    from dtscodec.storage.upload import check_new
 
     calibration, shared = calibrated.of(options), shared_base.of(options)
     fine_tunes = _named([options.base, *options.fine_tunes] if shared else options.fine_tunes)
@@ -142,12 +142,12 @@ def _part(out: Path, is_directory: bool) -> Path:
 @contextmanager
 def _resumable(part: Path, fresh: bool) -> Iterator["Journal"]:
     """The journal of this run. What ends the run early tells of it, if it is kept."""
-    from dtscodec.codec.journal import Journal
+    from dtscodec.encoding.journal import Journal
 
     try:
         with Journal(part, fresh) as journal:
             if len(journal):
-                show.note(f"{len(journal)} results of an earlier run in {part}")
+                console.note(f"{len(journal)} results of an earlier run in {part}")
             yield journal
     except (KeyboardInterrupt, Exception) as error:
         if not part.exists() or isinstance(error, OtherEncodeError):
@@ -157,7 +157,7 @@ def _resumable(part: Path, fresh: bool) -> Iterator["Journal"]:
             "--no-resume starts afresh"
         )
         if not isinstance(error, (KeyboardInterrupt, CheckpointError, OutputError, BackendError)):
-            show.note(way_on)
+            console.note(way_on)
             raise
         raise type(error)("; ".join([*filter(None, [str(error)]), way_on])) from error
 
@@ -172,8 +172,8 @@ def _encode_all(
     calibration: calibrated.Samples | str | None,
 ) -> None:
     from dtscodec import Base
-    from dtscodec.codec.folder import list_pack
-    from dtscodec.remote.fetched import fetched_for
+    from dtscodec.packs.directory import list_pack
+    from dtscodec.storage.staging import fetched_for
 
     config = _config(options, calibration if isinstance(calibration, str) else None)
     samples = calibration if isinstance(calibration, calibrated.Samples) else None
@@ -192,8 +192,8 @@ def _encode_all(
 
 def _workers(options: argparse.Namespace) -> "AbstractContextManager[Executor | None]":
     """Who is to do the work; nobody but this process, if nothing is said."""
-    from dtscodec.codec.cluster import cluster
-    from dtscodec.codec.workers import processes
+    from dtscodec.executors.dask_cluster import cluster
+    from dtscodec.executors.processes import processes
 
     if options.dask:
         return cluster(options.dask)
@@ -236,8 +236,8 @@ def _encode_one(
 ) -> "EncodeReport":
     from dtscodec import encode
     from dtscodec.checkpoints.checkpoint import open_checkpoint
-    from dtscodec.codec.encode import reads
-    from dtscodec.remote.fetched import fetched_for
+    from dtscodec.encoding.encode import reads
+    from dtscodec.storage.staging import fetched_for
 
     with fetched_for(out, path) as fetched, open_checkpoint(path, fetched, whole=True) as checkpoint:
         total = reads(config) * sum(spec.nbytes for spec in checkpoint.specs.values())
@@ -260,15 +260,15 @@ def _encode_one(
             report, fitted = samples.encode(encode_to, config, base, path, out, force, journal)
         else:
             report, fitted = encode_to(out, config, force), None
-    sizes = f"{show.size(report.fine_bytes)} -> {show.size(report.pack_bytes)}"
-    share = show.percent(report.pack_bytes, report.fine_bytes)
+    sizes = f"{console.size(report.fine_bytes)} -> {console.size(report.pack_bytes)}"
+    share = console.percent(report.pack_bytes, report.fine_bytes)
     left_out = f", {100 * report.left_out:.1f} % of the delta left out" if report.left_out else ""
     error = f"relative error {report.relative_error:.2f}"
     if samples and fitted:
         error += f" before the fit to {fitted.samples} {samples.kind}, {samples.gain(fitted)}"
     elif samples and samples.fit:
         error += ", nothing to fit"
-    show.lines(f"{name}: {sizes} ({share}), {error}{left_out}, {report.seconds:.1f} s: {out}")
+    console.lines(f"{name}: {sizes} ({share}), {error}{left_out}, {report.seconds:.1f} s: {out}")
     return report
 
 
@@ -312,7 +312,7 @@ def _directory(output: str | None, count: int) -> Path | None:
 
 
 def _outputs(names: list[str], output: str | None, directory: Path | None) -> dict[str, Path]:
-    from dtscodec.codec.folder import pack_path
+    from dtscodec.packs.directory import pack_path
 
     if directory:
         return {name: pack_path(directory, name) for name in names}

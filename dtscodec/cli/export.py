@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from dtscodec.cli import arguments, show
+from dtscodec.cli import arguments, console
 
 if TYPE_CHECKING:
-    from dtscodec.interop.plan import LeftOut
-    from dtscodec.interop.to_adapter import ExportReport
+    from dtscodec.adapters.export_adapter import ExportReport
+    from dtscodec.adapters.export_plan import LeftOut
 
 DTYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32"}
 NAMED = 3
@@ -68,14 +68,14 @@ def run(options: argparse.Namespace) -> None:
         force=options.force,
     )
     if options.json:
-        show.facts(asdict(report) | {"path": str(report.path), "left_out_share": report.left_out_share})
+        console.facts(asdict(report) | {"path": str(report.path), "left_out_share": report.left_out_share})
     else:
-        show.lines(*_left_out(report.left_out), _summary(report))
+        console.lines(*_left_out(report.left_out), _summary(report))
 
 
 def _summary(report: "ExportReport") -> str:
     parts = [
-        f"{show.size(report.pack_bytes)} -> {show.size(report.adapter_bytes)}",
+        f"{console.size(report.pack_bytes)} -> {console.size(report.adapter_bytes)}",
         f"{report.modules} layers of {report.model} at rank {report.rank}",
         *([f"{len(report.saved)} modules whole"] if report.saved else []),
         f"{100 * report.left_out_share:.2f} % of the pack's delta left out",

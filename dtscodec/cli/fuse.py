@@ -4,12 +4,12 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from dtscodec.cli import arguments, show
+from dtscodec.cli import arguments, console
 from dtscodec.cli.encode import task_name
 from dtscodec.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from dtscodec.unseen.fuse import FuseReport
+    from dtscodec.fusion.fuse import FuseReport
 
 
 def add_to(commands: "arguments.Subparsers") -> None:
@@ -70,7 +70,7 @@ def _weights(text: str) -> list[float]:
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     import dtscodec
-    from dtscodec.unseen.similarity import are_all_alike
+    from dtscodec.fusion.similarity import are_all_alike
 
     name = task_name(options.output)
     with dtscodec.open(options.packs[0]) as first:
@@ -94,20 +94,22 @@ def run(options: argparse.Namespace) -> None:
             progress=progress,
         )
     if report.similarities and are_all_alike(report.similarities):
-        show.note("all tasks are about equally like it; of heads trained from one initial head, subtract it (--minus)")
+        console.note(
+            "all tasks are about equally like it; of heads trained from one initial head, subtract it (--minus)"
+        )
     if options.json:
-        show.facts(asdict(report) | {"path": str(report.path)})
+        console.facts(asdict(report) | {"path": str(report.path)})
     else:
-        show.lines(*_table(report), _summary(name, report))
+        console.lines(*_table(report), _summary(name, report))
 
 
 def _table(report: "FuseReport") -> list[str]:
     similarities = report.similarities or [None] * len(report.tasks)
     rows = [
-        [task, show.number(similarity), show.number(weight)]
+        [task, console.number(similarity), console.number(weight)]
         for task, similarity, weight in zip(report.tasks, similarities, report.weights, strict=True)
     ]
-    return show.table(["task", "cosine", "weight"], rows)
+    return console.table(["task", "cosine", "weight"], rows)
 
 
 def _summary(name: str, report: "FuseReport") -> str:
@@ -115,4 +117,4 @@ def _summary(name: str, report: "FuseReport") -> str:
     head = f", head of {len(report.head)} tensors exact" if report.head else ""
     left = f", {100 * report.left_out:.1f} % of the sum left out" if report.left_out else ""
     error = f"relative error {report.relative_error:.2g}"
-    return f"{name}: {show.size(report.pack_bytes)}, {error}{left}{head}, {report.seconds:.1f} s: {report.path}"
+    return f"{name}: {console.size(report.pack_bytes)}, {error}{left}{head}, {report.seconds:.1f} s: {report.path}"

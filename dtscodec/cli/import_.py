@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import asdict
 
-from dtscodec.cli import arguments, show
+from dtscodec.cli import arguments, console
 from dtscodec.cli.encode import task_name
 from dtscodec.cli.progress import progress_bar
 
@@ -61,9 +61,9 @@ def run(options: argparse.Namespace) -> None:
             progress=progress,
         )
     if options.json:
-        show.facts(asdict(report) | {"path": str(report.path)})
+        console.facts(asdict(report) | {"path": str(report.path)})
         return
-    sizes = f"{show.size(report.adapter_bytes)} -> {show.size(report.pack_bytes)}"
+    sizes = f"{console.size(report.adapter_bytes)} -> {console.size(report.pack_bytes)}"
     exact = f", {len(report.exact)} tensors exact" if report.exact else ""
     error = f"relative error {report.relative_error:.2g}"
-    show.lines(f"{name}: {sizes}, {report.modules} layers, {error}{exact}, {report.seconds:.1f} s: {report.path}")
+    console.lines(f"{name}: {sizes}, {report.modules} layers, {error}{exact}, {report.seconds:.1f} s: {report.path}")

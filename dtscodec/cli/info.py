@@ -5,11 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtscodec.cli import arguments, info_folder, show
+from dtscodec.cli import arguments, console, info_directory
 
 if TYPE_CHECKING:
-    from dtscodec.codec.inventory import TensorSize
-    from dtscodec.codec.pack import Pack
+    from dtscodec.packs.byte_counts import TensorSize
+    from dtscodec.packs.pack import Pack
 
 
 def add_to(commands: "arguments.Subparsers") -> None:
@@ -27,25 +27,25 @@ def add_to(commands: "arguments.Subparsers") -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from dtscodec.codec.inventory import tensor_sizes
-    from dtscodec.codec.pack import Pack
+    from dtscodec.packs.byte_counts import tensor_sizes
+    from dtscodec.packs.pack import Pack
 
-    if folder := info_folder.folder_at(options.pack):
-        info_folder.show_folder(Path(options.pack), folder, options.json)
+    if folder := info_directory.folder_at(options.pack):
+        info_directory.show_folder(Path(options.pack), folder, options.json)
         return
     with Pack(options.pack) as pack:
         tensors = tensor_sizes(pack)
         facts = describe(pack, tensors)
     if options.json:
         facts["tensors"] = [_tensor_facts(tensor) for tensor in tensors] if options.tensors else len(tensors)
-        show.facts(facts)
+        console.facts(facts)
         return
-    show.lines(*_text(facts), *(["", *_tensor_table(tensors)] if options.tensors else []))
+    console.lines(*_text(facts), *(["", *_tensor_table(tensors)] if options.tensors else []))
 
 
 def describe(pack: "Pack", tensors: list["TensorSize"]) -> dict[str, Any]:
     """Everything but the single tensors, as JSON holds it."""
-    from dtscodec.codec.inventory import bitmap_bytes, kind_totals, overhead
+    from dtscodec.packs.byte_counts import bitmap_bytes, kind_totals, overhead
 
     specs = [entry.spec for entry in pack.index.tensors]
     base = pack.summary.base
@@ -96,7 +96,8 @@ def _text(facts: dict[str, Any]) -> list[str]:
         f"id          {facts['id']}",
         f"encoder     {facts['encoder'] or '-'}",
         f"base        {facts['base']['digest'] if facts['base'] else 'none is needed'}",
-        f"size        {show.size(size)} of {show.size(whole)} ({show.percent(size, whole)}), {bits:.3f} bits/parameter",
+        f"size        {console.size(size)} of {console.size(whole)} "
+        f"({console.percent(size, whole)}), {bits:.3f} bits/parameter",
         f"tensors     {facts['tensors']}, {facts['parameters']:,} parameters",
         "",
     ]
@@ -106,16 +107,16 @@ def _text(facts: dict[str, Any]) -> list[str]:
             str(total["tensors"]),
             f"{total['parameters']:,}",
             f"{total['size']:,}",
-            show.percent(total["size"], size),
+            console.percent(total["size"], size),
         ]
         for kind, total in facts["kinds"].items()
     ]
     carried = sum(file.get("stored", 0) for file in facts["files"])
-    rows.append(["files", str(len(facts["files"])), "-", f"{carried:,}", show.percent(carried, size)])
+    rows.append(["files", str(len(facts["files"])), "-", f"{carried:,}", console.percent(carried, size)])
     for shared in ("bitmaps", "overhead"):
-        rows.append([shared, "-", "-", f"{facts[shared]:,}", show.percent(facts[shared], size)])
+        rows.append([shared, "-", "-", f"{facts[shared]:,}", console.percent(facts[shared], size)])
     rows.append(["all", str(facts["tensors"]), f"{facts['parameters']:,}", f"{size:,}", "100.00 %"])
-    lines += show.table(["kind", "count", "parameters", "bytes", "share"], rows)
+    lines += console.table(["kind", "count", "parameters", "bytes", "share"], rows)
     for file in facts["files"]:
         kept = f"carried, {file['stored']:,} of {file['size']:,} bytes" if "stored" in file else "as beside the base"
         lines.append(f"file        {file['name']}: {kept}")
@@ -133,4 +134,4 @@ def _tensor_table(tensors: list["TensorSize"]) -> list[str]:
         share = f"{8 * tensor.size / max(1, tensor.spec.elements):.3f}"
         rows.append([tensor.name, tensor.kind, tensor.spec.dtype, shape, ranks, bits, f"{tensor.size:,}", share])
     head = ["tensor", "kind", "dtype", "shape", "rank", "width", "bytes", "bits/param"]
-    return show.table(head, rows, left=3)
+    return console.table(head, rows, left=3)

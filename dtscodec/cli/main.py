@@ -13,6 +13,7 @@ from dtscodec import __version__
 from dtscodec.cli import (
     calibrate,
     compare,
+    console,
     decode,
     encode,
     export,
@@ -22,11 +23,10 @@ from dtscodec.cli import (
     merge,
     push,
     report,
-    show,
     verify,
 )
 from dtscodec.errors import DtsError
-from dtscodec.remote import hub_client
+from dtscodec.storage import hub_client
 
 COMMANDS = (encode, decode, info, verify, compare, calibrate, merge, fuse, report, export, import_, push)
 
@@ -105,5 +105,5 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def _fail(message: str) -> int:
-    print(show.printable("dtscodec: " + " ".join(message.split())), file=sys.stderr)
+    print(console.printable("dtscodec: " + " ".join(message.split())), file=sys.stderr)
     return 1

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from dtscodec.cli import arguments, merge_options, show
+from dtscodec.cli import arguments, console, merge_options
 from dtscodec.cli.encode import task_name
 from dtscodec.cli.progress import progress_bar
 from dtscodec.cli.total import total_bytes
@@ -68,9 +68,9 @@ def run(options: argparse.Namespace) -> None:
         )
     names = _names(options.fine_tunes)
     if options.json:
-        show.facts(facts(report, names))
+        console.facts(facts(report, names))
         return
-    show.lines(f"{describe(report, names)}, {report.seconds:.1f} s: {options.output}")
+    console.lines(f"{describe(report, names)}, {report.seconds:.1f} s: {options.output}")
 
 
 def _names(paths: Sequence[str]) -> list[str]:
@@ -105,7 +105,9 @@ def describe(report: "MergeReport", names: Sequence[str]) -> str:
     ]
     if ratios:
         parts.append(f"difference vectors by task vectors: {_listed(ratios)}")
-    tensors = f"{report.method} of {len(names)} fine-tune{'s' * (len(names) > 1)}: {show.size(report.size)}, tensors "
+    tensors = (
+        f"{report.method} of {len(names)} fine-tune{'s' * (len(names) > 1)}: {console.size(report.size)}, tensors "
+    )
     return tensors + "; ".join(parts)
 
 

@@ -5,10 +5,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dtscodec.merging.methods import Method
+    from dtscodec.merging.methods.registry import Method
 
 METHODS = ("average", "task-arithmetic", "ties", "tsv-m", "iso-c", "iso-cts", "esm")
-"""Names of `dtscodec.merging.methods.METHODS`, without importing torch."""
+"""Names of `dtscodec.merging.methods.registry.METHODS`, without importing torch."""
 
 _NUMBERS = {
     "alpha": "how far merged moves are followed (all but average; default: 1, task-arithmetic 0.3)",
@@ -45,7 +45,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 def method_of(name: str, options: argparse.Namespace) -> "Method":
     """The method with the options that were given; ConfigError for those that it does not have."""
-    from dtscodec.merging.methods import make_method
+    from dtscodec.merging.methods.registry import make_method
 
     return make_method(name, given(options))
 

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from dtscodec.cli import arguments, show
+from dtscodec.cli import arguments, console
 from dtscodec.cli.progress import progress_bar
 
 
@@ -56,9 +56,9 @@ def run(options: argparse.Namespace) -> None:
             progress=progress,
         )
     if options.json:
-        show.facts({**asdict(done), "dry_run": options.dry_run})
+        console.facts({**asdict(done), "dry_run": options.dry_run})
         return
-    lines = [f"{path}  {show.size(size)}" for path, size in sorted(done.files.items())]
+    lines = [f"{path}  {console.size(size)}" for path, size in sorted(done.files.items())]
     same = f"{len(done.unchanged)} packs are there already" if done.unchanged else ""
     branch = (
         f"branch {done.branch} {'would be' if options.dry_run else 'was'} made of the main one" if done.branch else ""
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
         end = f"{len(done.files)} files would go to {done.repo}"
     else:
         end = f"{len(done.files)} files: {done.url}"
-    show.lines(*lines, "; ".join(filter(None, [same, branch, end])))
+    console.lines(*lines, "; ".join(filter(None, [same, branch, end])))
 
 
 def _bytes(source: Path) -> int:

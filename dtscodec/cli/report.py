@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtscodec.cli import arguments, show
+from dtscodec.cli import arguments, console
 from dtscodec.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def add_to(commands: "arguments.Subparsers") -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from dtscodec.remote.place import as_output, is_remote
-    from dtscodec.remote.upload import new_file
+    from dtscodec.storage.paths import as_output, is_remote
+    from dtscodec.storage.upload import new_file
 
     if options.output is None and not options.json:
         options.misused("expected -o OUT, or --json, got neither")
@@ -64,7 +64,7 @@ def _gather(options: argparse.Namespace) -> "PackFacts | FolderFacts":
 
 def _work(options: argparse.Namespace) -> int:
     """Bytes that are compared; without a fine-tune there is nothing to wait for."""
-    from dtscodec.codec.pack import Pack
+    from dtscodec.packs.pack import Pack
 
     with Pack(options.pack) as pack:
         return sum(entry.spec.nbytes for entry in pack.index.tensors) if options.fine_tune else 0
@@ -82,9 +82,9 @@ def _print(options: argparse.Namespace, facts: "PackFacts | FolderFacts") -> Non
     from dtscodec.report.facts import FolderFacts, document
 
     if options.json:
-        show.facts(document(facts))
+        console.facts(document(facts))
         return
     packs = [*facts.packs.values()] if isinstance(facts, FolderFacts) else [facts]
     count = f"{len(packs)} packs" if isinstance(facts, FolderFacts) else f"{len(packs[0].tensors)} tensors"
     title = facts.name if isinstance(facts, FolderFacts) else facts.title
-    show.lines(f"{title}: {show.size(sum(pack.size for pack in packs))}, {count}: {options.output}")
+    console.lines(f"{title}: {console.size(sum(pack.size for pack in packs))}, {count}: {options.output}")

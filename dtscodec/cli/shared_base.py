@@ -6,16 +6,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtscodec.cli import merge_options, show
+from dtscodec.cli import console, merge_options
 from dtscodec.cli.kept_files import all_or_nothing
 from dtscodec.cli.progress import progress_bar
 from dtscodec.cli.total import total_bytes
 from dtscodec.errors import OutputError
-from dtscodec.remote.place import is_remote
+from dtscodec.storage.paths import is_remote
 
 if TYPE_CHECKING:
-    from dtscodec.codec.journal import Journal
-    from dtscodec.merging.sizes import Distances
+    from dtscodec.encoding.journal import Journal
+    from dtscodec.merging.distances import Distances
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -72,8 +72,8 @@ class SharedBase:
         journal : Journal
             Is told what it depends on: a run that was cut off while it encoded goes on with the base that it made.
         """
-        from dtscodec.codec.folder_index import read_folder
         from dtscodec.merging.shared_base import BASE_NAME, figures_of, key_of_base
+        from dtscodec.packs.directory_index import read_folder
 
         path, options = directory / BASE_NAME, self._options
         folder = read_folder(directory)
@@ -110,14 +110,14 @@ class SharedBase:
                 progress=progress,
             )
         self._made += made
-        stored = f"stored in {show.size(report.path.stat().st_size)}"
-        show.lines(f"{describe(report, list(fine_tunes))}; {stored}, {report.seconds:.1f} s: {report.path}")
+        stored = f"stored in {console.size(report.path.stat().st_size)}"
+        console.lines(f"{describe(report, list(fine_tunes))}; {stored}, {report.seconds:.1f} s: {report.path}")
         return report.distances
 
     def all_or_nothing(self, directory: Path, outputs: Iterable[Path], part: Path) -> AbstractContextManager[None]:
         """A context that leaves the directory as it was if encoding fails for good; see `kept_files`."""
-        from dtscodec.codec.folder_index import INDEX_NAME
         from dtscodec.merging.shared_base import BASE_NAME
+        from dtscodec.packs.directory_index import INDEX_NAME
 
         self._made += [directory / BASE_NAME, directory / INDEX_NAME, *outputs]
         return all_or_nothing(directory, self._made, part)

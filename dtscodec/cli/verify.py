@@ -3,11 +3,11 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from dtscodec.cli import arguments, show
+from dtscodec.cli import arguments, console
 from dtscodec.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from dtscodec.codec.pack import Pack
+    from dtscodec.packs.pack import Pack
 
 
 def add_to(commands: "arguments.Subparsers") -> None:
@@ -25,7 +25,7 @@ def add_to(commands: "arguments.Subparsers") -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from dtscodec.codec.pack import Pack
+    from dtscodec.packs.pack import Pack
 
     with Pack(options.pack, whole=True) as pack, progress_bar("verify", pack.size) as progress:
         for count in pack.reader.check_all():
@@ -40,15 +40,15 @@ def run(options: argparse.Namespace) -> None:
             "base_checked": bool(options.base and pack.summary.base),
         }
     if options.json:
-        show.facts(facts)
+        console.facts(facts)
         return
     base = ", base checked" if facts["base_checked"] else ""
-    show.lines(f"{pack.path}: ok, {show.size(pack.size)}, {facts['tensors']} tensors{base}, id {pack.id}")
+    console.lines(f"{pack.path}: ok, {console.size(pack.size)}, {facts['tensors']} tensors{base}, id {pack.id}")
 
 
 def check_base(pack: "Pack", source: str) -> None:
     """Check every base tensor that a pack uses, then the whole."""
-    from dtscodec.codec.decode import decode
+    from dtscodec.decoding.decode import decode
 
     with decode(pack, source, whole=True) as decoded:
         decoded.check_base_tensors()

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from dtscodec.format.blocks import MAX_COMPONENTS, Band, BaseRows, Block, LowRank, Raw, Same, Tie, Values
-from dtscodec.format.canonical import Json
 from dtscodec.format.dtypes import MAX_NAME_BYTES
-from dtscodec.format.fields import Fields
 from dtscodec.format.index import base_of, utf8
+from dtscodec.format.primitives.canonical_json import Json
+from dtscodec.format.primitives.json_fields import Fields
 
 
 def block_json(block: Block, own: BaseRows) -> dict[str, Json]:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from dtscodec.format.bits import WIDTHS, vector_bytes
 from dtscodec.format.dtypes import TensorSpec, bits_of, plane_count
-from dtscodec.format.planes import plane_number, plane_sizes
+from dtscodec.format.primitives.bits import WIDTHS, vector_bytes
+from dtscodec.format.primitives.byte_planes import plane_number, plane_sizes
 
 MAX_COMPONENTS = 65_535
 MAX_BANDS = 16

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from hashlib import sha256
 
 from dtscodec.errors import ChecksumError, TruncatedError
+from dtscodec.files.byte_source import ByteSource
 from dtscodec.format.container import DIGEST_BYTES, MAX_HEADER, Header, pack_id, parse_header
-from dtscodec.format.source import ByteSource
 
 
 class CheckedBytes:

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtscodec.errors import FormatError
-from dtscodec.format.bits import pack_bitmap, padding_is_zero, unpack_bitmap, unpack_codes, vector_bytes
 from dtscodec.format.blocks import LEVELS, Band, Coded, LowRank, Raw, Values
 from dtscodec.format.dtypes import bits_of, plane_count
 from dtscodec.format.index import TensorEntry
-from dtscodec.format.planes import join_planes
+from dtscodec.format.primitives.bits import pack_bitmap, padding_is_zero, unpack_bitmap, unpack_codes, vector_bytes
+from dtscodec.format.primitives.byte_planes import join_planes
 from dtscodec.format.streams import Streams
 
 Floats = NDArray[np.float32]
@@ -52,7 +52,9 @@ class BandParts:
 
 
 def raw_bytes(entry: TensorEntry, block: Raw, streams: Streams) -> Packed:
-    """The exact bytes of a `raw` block: uint8 [bytes]. The inverse of `dtscodec.format.planes.split_planes`.
+    """The exact bytes of a `raw` block: uint8 [bytes].
+
+    The inverse of `dtscodec.format.primitives.byte_planes.split_planes`.
 
     Raises
     ------

@@ -7,15 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtscodec.errors import FormatError
+from dtscodec.files.byte_source import ByteSource
 from dtscodec.format.blocks import Block, LowRank, Raw, Values
 from dtscodec.format.checked_bytes import CheckedBytes
 from dtscodec.format.container import Arena, padding_before
-from dtscodec.format.frames import decompress
 from dtscodec.format.index import CarriedFile, Index, TensorEntry
+from dtscodec.format.index_json import parse_index
 from dtscodec.format.layout import Layout, Place, Span, lay_out
-from dtscodec.format.manifest import parse_index
 from dtscodec.format.parts import check_coded, raw_bytes
-from dtscodec.format.source import ByteSource
+from dtscodec.format.primitives.zstd_frames import decompress
 from dtscodec.format.streams import NO_NUMBERS, NUMBER_DTYPES, Streams, numbers_from_bytes
 
 MAX_INDEX = 2**26

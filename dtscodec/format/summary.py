@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass
 
 from dtscodec.errors import FormatError, UnsupportedError
-from dtscodec.format import canonical
-from dtscodec.format.canonical import Json
-from dtscodec.format.fields import Fields
+from dtscodec.format.primitives import canonical_json as canonical
+from dtscodec.format.primitives.canonical_json import Json
+from dtscodec.format.primitives.json_fields import Fields
 
 VERSION = 1
 FEATURES: frozenset[str] = frozenset()

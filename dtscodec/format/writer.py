@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TypeAlias
 
+from dtscodec.files.spool import Spool
 from dtscodec.format.blocks import Block, LowRank, Raw, Values
 from dtscodec.format.container import (
     DIGEST_BYTES,
@@ -17,11 +18,10 @@ from dtscodec.format.container import (
     header_bytes,
     plan_arenas,
 )
-from dtscodec.format.frames import INDEX_LEVEL, RAW_LEVEL, compress
 from dtscodec.format.index import CarriedFile, FileEntry, Index, NamedFile, TensorEntry, utf8
+from dtscodec.format.index_json import index_text, parse_index
 from dtscodec.format.layout import lay_out
-from dtscodec.format.manifest import index_text, parse_index
-from dtscodec.format.spool import Spool
+from dtscodec.format.primitives.zstd_frames import INDEX_LEVEL, RAW_LEVEL, compress
 from dtscodec.format.streams import NUMBER_DTYPES, Streams, numbers_to_bytes
 from dtscodec.format.summary import Summary
 

@@ -1,1 +1,1 @@
-"""Packs in a repository of the Hugging Face Hub: what it holds, its page, and pushing; reading is `dtscodec.remote`."""
+"""Packs in a repository of the Hugging Face Hub: contents, model card, push. Reading is `dtscodec.storage`."""

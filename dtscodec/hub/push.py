@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from dtscodec.errors import ConfigError, OutputError
-from dtscodec.hub.bases import base_of
-from dtscodec.hub.card import card
+from dtscodec.hub.model_card import card
+from dtscodec.hub.pack_bases import base_of
+from dtscodec.hub.push_target import Target, made
 from dtscodec.hub.repository import CONFIG, README, LocalPack, index_of, is_ours, local_packs, small_files
-from dtscodec.hub.target import Target, made
-from dtscodec.remote.failures import write_errors
-from dtscodec.remote.hub_client import hub_api
-from dtscodec.remote.hub_tree import forget
+from dtscodec.storage.errors import write_errors
+from dtscodec.storage.hub_client import hub_api
+from dtscodec.storage.hub_tree import forget
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from dtscodec.codec.folder import pack_path, remembered_base
-from dtscodec.codec.folder_index import Folder, ListedPack, folder_text, read_folder
-from dtscodec.codec.pack import Pack
 from dtscodec.errors import CheckpointError, ConfigError
-from dtscodec.remote.failures import pack_errors
+from dtscodec.packs.directory import pack_path, remembered_base
+from dtscodec.packs.directory_index import Folder, ListedPack, folder_text, read_folder
+from dtscodec.packs.pack import Pack
+from dtscodec.storage.errors import pack_errors
 
 _NAME = re.compile(r"[^\s./\\@%#?|<>:*`\"\ud800-\udfff][^/\\@%#?|<>:*`\"\x00-\x1f\x7f\ud800-\udfff]*")
 """Tasks that are file names everywhere, and part of a name on the Hub, if they are not longer than this."""

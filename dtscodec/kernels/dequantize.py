@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dtscodec.format.bits import BYTE_CODES, unpack_codes
 from dtscodec.format.blocks import Coded, LowRank, Values
 from dtscodec.format.parts import BandParts, Mask, Vectors, split_lowrank, split_masks, split_values
+from dtscodec.format.primitives.bits import BYTE_CODES, unpack_codes
 from dtscodec.format.streams import Streams
 
 Floats = NDArray[np.floating]

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dtscodec.format.bits import vector_bytes
 from dtscodec.format.blocks import LEVELS, Band, Coded, LowRank, Values
 from dtscodec.format.parts import BandParts, Floats, Mask, Vectors, split_masks
+from dtscodec.format.primitives.bits import vector_bytes
 from dtscodec.format.streams import Streams
 
 

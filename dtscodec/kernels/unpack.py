@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dtscodec.format.bits import vector_bytes
 from dtscodec.format.blocks import LEVELS
+from dtscodec.format.primitives.bits import vector_bytes
 from dtscodec.kernels.dequantize import FIXED_LEVELS, code_values, scaled_factors
 from dtscodec.kernels.packed import PackedBand, PackedFactors, PackedValues, Store
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from dtscodec import __version__
 from dtscodec.checkpoints.torch_dtypes import Bytes
-from dtscodec.codec.delta import StoredTensor
-from dtscodec.codec.pieces import raw_block
-from dtscodec.format.atomic import atomic_file
+from dtscodec.encoding.delta import StoredTensor
+from dtscodec.encoding.segments.segment import raw_block
+from dtscodec.files.atomic import atomic_file
 from dtscodec.format.blocks import Tie
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry, utf8

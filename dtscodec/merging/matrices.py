@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dtscodec.codec.cache_sized import cache_sized
-from dtscodec.codec.pieces import SMALLEST_MATRIX
+from dtscodec.encoding.segments.segment import SMALLEST_MATRIX
 from dtscodec.errors import MergeError
+from dtscodec.linalg.chunks import cache_sized
 
 if TYPE_CHECKING:
-    from dtscodec.merging.inputs import Moves
+    from dtscodec.merging.task_vectors import Moves
 
 
 @dataclass(frozen=True, slots=True)

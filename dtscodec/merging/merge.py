@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtscodec.checkpoints.attachments import Carried, collect_files
+from dtscodec.checkpoints.auxiliary_files import Carried, collect_files
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.write import SHARD_BYTES, is_single_file, write_checkpoint
 from dtscodec.errors import OutputError
+from dtscodec.merging.alpha_search import Search
+from dtscodec.merging.distances import Distances
 from dtscodec.merging.merger import FineTune, GramSource, Merger, merging
-from dtscodec.merging.methods import Method
-from dtscodec.merging.search import Search
-from dtscodec.merging.sizes import Distances
-from dtscodec.remote.place import as_place, is_remote
+from dtscodec.merging.methods.registry import Method
+from dtscodec.storage.paths import as_place, is_remote
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,8 @@ def merge(
         ``*.safetensors``, ``*.bin``, ``*.pt``: one file. Anything else: a directory in the layout of Hugging Face, with
         the first fine-tune's configuration and tokenizer if that is a directory.
     method : str or Method
-        A name (`dtscodec.merging.methods.METHODS`), or a method with options, such as
-        ``dtscodec.merging.ties.Ties(keep=0.1)``.
+        A name (`dtscodec.merging.methods.registry.METHODS`), or a method with options, such as
+        ``dtscodec.merging.methods.ties.Ties(keep=0.1)``.
     base : path, mapping of tensors, or Base, optional
         What they are fine-tunes of; every method but `average` needs it.
     raw : sequence of str

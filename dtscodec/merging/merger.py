@@ -9,25 +9,25 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from dtscodec.activations.gram_file import Grams
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.identity import MADE_BY, Base
+from dtscodec.checkpoints.open_inputs import as_base, as_checkpoint, weight_paths
 from dtscodec.checkpoints.torch_dtypes import Bytes, tensor_bytes, torch_dtype
-from dtscodec.codec.delta import convert, is_finite
-from dtscodec.codec.device import usable_device
-from dtscodec.codec.grams import Grams
-from dtscodec.codec.inputs import as_base, as_checkpoint, weight_paths
+from dtscodec.encoding.delta import convert, is_finite
 from dtscodec.errors import ConfigError, MergeError
-from dtscodec.merging.average import Average, mean_of
-from dtscodec.merging.esm import Esm, layer_factors
-from dtscodec.merging.fusing import Fuse, TaskMethod, Told
-from dtscodec.merging.inputs import Moves, Tasks
-from dtscodec.merging.kept import Kept, kept_in
+from dtscodec.linalg.devices import usable_device
+from dtscodec.merging.alpha_search import Search, golden_section
+from dtscodec.merging.distances import Distances, Sizes
 from dtscodec.merging.matrices import in_pieces
-from dtscodec.merging.methods import Method, describe, make_method
-from dtscodec.merging.search import Search, golden_section
-from dtscodec.merging.sizes import Distances, Sizes
-from dtscodec.remote.fetched import fetched_for
-from dtscodec.remote.place import work_folder
+from dtscodec.merging.methods.average import Average, mean_of
+from dtscodec.merging.methods.esm import Esm, layer_factors
+from dtscodec.merging.methods.method import Fuse, TaskMethod, Told
+from dtscodec.merging.methods.registry import Method, describe, make_method
+from dtscodec.merging.task_vectors import Moves, Tasks
+from dtscodec.merging.vector_store import Kept, kept_in
+from dtscodec.storage.paths import work_folder
+from dtscodec.storage.staging import fetched_for
 
 FineTune: TypeAlias = "Source | Checkpoint"
 GramSource: TypeAlias = "Source | Grams"

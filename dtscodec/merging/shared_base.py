@@ -6,19 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from dtscodec.activations.gram_file import Grams
 from dtscodec.checkpoints.checkpoint import Source, open_checkpoint
 from dtscodec.checkpoints.identity import MADE_OF
 from dtscodec.checkpoints.write import write_checkpoint
-from dtscodec.codec.folder_index import DISTANCES
-from dtscodec.codec.grams import Grams
-from dtscodec.codec.journal import key_of
+from dtscodec.encoding.journal import key_of
 from dtscodec.merging.base_pack import write_base_pack
+from dtscodec.merging.distances import Distances
 from dtscodec.merging.merge import MergeReport, report_of, small_files
 from dtscodec.merging.merger import GramSource, Merger, merging
-from dtscodec.merging.methods import Method, describe
-from dtscodec.merging.sizes import Distances
-from dtscodec.remote.fetched import fetched_for
-from dtscodec.remote.upload import check_new, new_file
+from dtscodec.merging.methods.registry import Method, describe
+from dtscodec.packs.directory_index import DISTANCES
+from dtscodec.storage.staging import fetched_for
+from dtscodec.storage.upload import check_new, new_file
 
 BASE_NAME = "base.safetensors"
 """The base's name in its directory."""

@@ -9,15 +9,15 @@ import numpy as np
 
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
-from dtscodec.codec.folder import find_base
-from dtscodec.codec.folder_index import INDEX_NAME, read_folder
-from dtscodec.codec.inputs import as_base
-from dtscodec.codec.inventory import TensorSize, bitmap_bytes, kind_totals, overhead, tensor_sizes
-from dtscodec.codec.pack import Pack, PackSource, as_pack
+from dtscodec.checkpoints.open_inputs import as_base
 from dtscodec.errors import CheckpointError
 from dtscodec.format.blocks import LowRank, Raw, Values
 from dtscodec.format.index import CarriedFile
 from dtscodec.kernels.dequantize import Floats
+from dtscodec.packs.byte_counts import TensorSize, bitmap_bytes, kind_totals, overhead, tensor_sizes
+from dtscodec.packs.directory import find_base
+from dtscodec.packs.directory_index import INDEX_NAME, read_folder
+from dtscodec.packs.pack import Pack, PackSource, as_pack
 from dtscodec.report.facts import (
     PARTS,
     Closeness,
@@ -28,11 +28,11 @@ from dtscodec.report.facts import (
     TensorFacts,
     finite,
 )
-from dtscodec.report.places import Place, places
+from dtscodec.report.module_path import Place, places
 from dtscodec.report.reasons import reason
 
 if TYPE_CHECKING:
-    from dtscodec.codec.compare import Comparison, TensorComparison
+    from dtscodec.decoding.compare import Comparison, TensorComparison
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -68,7 +68,7 @@ def gather(
             base = find_base(pack)
         comparison = None
         if fine_tune is not None:
-            from dtscodec.codec.compare import compare
+            from dtscodec.decoding.compare import compare
 
             comparison = compare(pack, fine_tune, base, progress=progress)
         return _pack_facts(pack, comparison, _names(base))

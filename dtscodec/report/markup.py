@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from dtscodec.report.words import printable
+from dtscodec.report.formatting import printable
 
 
 class Markup(str):

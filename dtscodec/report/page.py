@@ -5,8 +5,8 @@ from importlib.resources import files
 
 from dtscodec import __version__
 from dtscodec.report import sections
+from dtscodec.report.directory_page import folder_sections
 from dtscodec.report.facts import FolderFacts, PackFacts
-from dtscodec.report.folder_page import folder_sections
 from dtscodec.report.markup import Markup, element, join, text
 
 _TEMPLATE = """\

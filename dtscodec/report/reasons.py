@@ -2,10 +2,10 @@
 
 from collections.abc import Container
 
-from dtscodec.codec.pack import Pack
 from dtscodec.format.blocks import LowRank, Raw, Values
 from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.format.index import TensorEntry, base_name
+from dtscodec.packs.pack import Pack
 
 
 def reason(pack: Pack, entry: TensorEntry, base_names: Container[str] | None) -> str | None:

@@ -1,12 +1,12 @@
 """The sections of a pack's page: each from facts to markup."""
 
-from dtscodec.report.bars import bar, legend
+from dtscodec.report.bar_chart import bar, legend
 from dtscodec.report.facts import PARTS, PackFacts, TensorFacts
-from dtscodec.report.heat import MAX_ROWS, Measure, heat_maps
+from dtscodec.report.formatting import number, percent, size
+from dtscodec.report.heat_map import MAX_ROWS, Measure, heat_maps
 from dtscodec.report.markup import Markup, element, join, table
-from dtscodec.report.modules import Grid, Group, by_module, grid
-from dtscodec.report.spectra import STEPS, spectra
-from dtscodec.report.words import number, percent, size
+from dtscodec.report.module_grid import Grid, Group, by_module, grid
+from dtscodec.report.spectrum_plot import STEPS, spectra
 
 KINDS = {
     "lowrank": "low-rank differences",

@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
-from dtscodec.codec.inputs import as_base
-from dtscodec.codec.pack import PackSource, as_pack
+from dtscodec.checkpoints.open_inputs import as_base
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import base_of
-from dtscodec.runtime.base import RunningBase
-from dtscodec.runtime.resident import Resident, load
+from dtscodec.packs.pack import PackSource, as_pack
+from dtscodec.runtime.resident_pack import Resident, load
+from dtscodec.runtime.running_base import RunningBase
 from dtscodec.runtime.slots import Slot, slots_of
-from dtscodec.runtime.write import write, writing
+from dtscodec.runtime.write_slot import write, writing
 
 
 def apply_(model: nn.Module, pack: PackSource, base: "Source | Base | None" = None) -> None:

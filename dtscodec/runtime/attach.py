@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
-from dtscodec.codec.inputs import as_base
-from dtscodec.codec.pack import PackSource, as_pack
+from dtscodec.checkpoints.open_inputs import as_base
 from dtscodec.errors import ConfigError, ModelMismatchError
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.runtime.base import RunningBase
-from dtscodec.runtime.batch import Batch, Group
-from dtscodec.runtime.beside import SidePaths
-from dtscodec.runtime.paths.path import is_additive
+from dtscodec.packs.pack import PackSource, as_pack
+from dtscodec.runtime.branches.branch import is_additive
 from dtscodec.runtime.prototypes import Prototypes
-from dtscodec.runtime.resident import Resident, load
+from dtscodec.runtime.requests import Batch, Group
+from dtscodec.runtime.resident_pack import Resident, load
 from dtscodec.runtime.routing import Router, Routing, Scope, make_router
+from dtscodec.runtime.running_base import RunningBase
+from dtscodec.runtime.side_branches import SidePaths
 from dtscodec.runtime.slots import slots_of
 from dtscodec.runtime.tasks import check_new_task, task_named
 

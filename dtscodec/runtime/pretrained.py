@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dtscodec.behaviour.library import transformers
-from dtscodec.behaviour.loading import architecture, load_weights, read_config
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.torch_dtypes import torch_form
-from dtscodec.codec.decode import decode
-from dtscodec.codec.decoded import Decoded
-from dtscodec.codec.pack import PackSource
+from dtscodec.decoding.decode import decode
+from dtscodec.decoding.decoded import Decoded
 from dtscodec.errors import CheckpointError
+from dtscodec.evaluation.transformers_library import transformers
+from dtscodec.evaluation.weight_loading import architecture, load_weights, read_config
+from dtscodec.packs.pack import PackSource
 
 CONFIGURATIONS = ("config.json", "generation_config.json")
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dtscodec.checkpoints.names import best_rule
-from dtscodec.codec.grams import Grams
+from dtscodec.activations.gram_file import Grams
+from dtscodec.checkpoints.name_matching import best_rule
 from dtscodec.errors import EncodeError, ModelMismatchError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import base_name

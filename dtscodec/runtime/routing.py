@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from dtscodec.errors import ModelMismatchError
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.reference import wide_dtype
-from dtscodec.runtime.batch import Batch
-from dtscodec.runtime.paths.linear import LinearPath
-from dtscodec.runtime.paths.path import Path, is_additive
+from dtscodec.runtime.branches.branch import Path, is_additive
+from dtscodec.runtime.branches.linear import LinearPath
 from dtscodec.runtime.prototypes import Prototypes, stacked
-from dtscodec.runtime.resident import Resident
+from dtscodec.runtime.requests import Batch
+from dtscodec.runtime.resident_pack import Resident
 
 Scope: TypeAlias = Literal["layer", "sample"]
 """Whether each layer decides for itself, or the first that can for all that follow."""

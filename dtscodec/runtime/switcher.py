@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
-from dtscodec.codec.inputs import as_base
-from dtscodec.codec.pack import PackSource, as_pack
+from dtscodec.checkpoints.open_inputs import as_base
 from dtscodec.errors import ModelMismatchError, TaskError
-from dtscodec.runtime.base import RunningBase, bytes_of
-from dtscodec.runtime.resident import Resident, load
+from dtscodec.packs.pack import PackSource, as_pack
+from dtscodec.runtime.resident_pack import Resident, load
+from dtscodec.runtime.running_base import RunningBase, bytes_of
 from dtscodec.runtime.slots import Slot, slots_of
 from dtscodec.runtime.tasks import check_new_task, task_named
-from dtscodec.runtime.write import write, writing
+from dtscodec.runtime.write_slot import write, writing
 
 NOTHING = Resident({}, {})
 

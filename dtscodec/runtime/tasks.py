@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from dtscodec.errors import TaskError
-from dtscodec.runtime.resident import Resident
+from dtscodec.runtime.resident_pack import Resident
 
 
 def check_new_task(task: str, tasks: Mapping[str, Resident]) -> None:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.fidelity.limit import bound
-from dtscodec.codec.codebook import four_groups
+from dtscodec.quantize.four_groups import four_groups
 
 Floats = NDArray[np.float64]
 Spectra = list[tuple[tuple[int, int], Floats]]

@@ -24,7 +24,7 @@ from benchmarks.fidelity.peers.svd import code_pooled_ranks, code_uniform_rank, 
 from benchmarks.fidelity.peers.tsv import code_triplets
 from benchmarks.fidelity.peers.tswitch import code_switch
 from benchmarks.fidelity.peers.ultradelta import code_sparse_values, drop_alike, sparsities
-from tests.codec.published import published_matrix
+from tests.encoding.published import published_matrix
 
 SETTINGS = settings()
 WORDS = "bert.embeddings.word_embeddings.weight"

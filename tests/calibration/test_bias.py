@@ -9,12 +9,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 import dtscodec
-from dtscodec.behaviour.batches import Batch
-from dtscodec.behaviour.model import read_architecture
-from dtscodec.behaviour.trial import trial
 from dtscodec.calibration.bias import biased_layers, mean_outputs
 from dtscodec.calibration.distill import distill
-from tests.behaviour.helpers import Made
+from dtscodec.evaluation.architecture import read_architecture
+from dtscodec.evaluation.sample_batches import trial
+from dtscodec.evaluation.text_batches import Batch
+from tests.evaluation.helpers import Made
 
 
 class TwoLayers(nn.Module):

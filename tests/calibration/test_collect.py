@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from dtscodec.activations.gram_file import Grams
 from dtscodec.calibration.collect import Collector, calibrate, collect
-from dtscodec.codec.grams import Grams
 from dtscodec.errors import CheckpointError, OutputError
-from tests.behaviour.helpers import TEXTS, Made, broken
+from tests.evaluation.helpers import TEXTS, Made, broken
 
 
 class Shared(nn.Module):

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import dtscodec
-from dtscodec.behaviour.batches import Batch
-from dtscodec.behaviour.classes import SamplesError
 from dtscodec.calibration.distill import DistillReport, Loss, _lesson, distill
 from dtscodec.errors import CheckpointError, NothingToFitError, OutputError
+from dtscodec.evaluation.labels import SamplesError
+from dtscodec.evaluation.text_batches import Batch
 from dtscodec.format.blocks import LowRank, Values
-from tests.behaviour.helpers import Made, broken
+from tests.evaluation.helpers import Made, broken
 from tests.support import check_against_spec
 
 

@@ -7,7 +7,7 @@ import torch
 
 import dtscodec
 from dtscodec.calibration.gradients import add_gradient
-from dtscodec.codec.loaded import load_tensors
+from dtscodec.decoding.packed_tensors import load_tensors
 from dtscodec.kernels.packed import Packed, PackedFactors
 from dtscodec.kernels.unpack import unpack_factors, unpack_values
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import dtscodec
+from dtscodec.activations.gram_file import Grams
 from dtscodec.calibration.collect import calibrate
 from dtscodec.calibration.distill import distill
-from dtscodec.codec.grams import Grams
-from tests.behaviour.helpers import Made
-from tests.behaviour.pictures import plain_inputs, plain_model
+from tests.evaluation.helpers import Made
+from tests.evaluation.pictures import plain_inputs, plain_model
 from tests.support import check_against_spec
 
 PLACES = {

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtscodec.checkpoints.attachments import Carried, Named, collect_files, restore_files
+from dtscodec.checkpoints.auxiliary_files import Carried, Named, collect_files, restore_files
 from dtscodec.errors import CheckpointError
 from dtscodec.format.file_names import ENDINGS, valid_file_name
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtscodec.checkpoints.names import IDENTITY, Rule, best_rule, match_names
+from dtscodec.checkpoints.name_matching import IDENTITY, Rule, best_rule, match_names
 from dtscodec.errors import BaseMismatchError, EncodeError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import base_name

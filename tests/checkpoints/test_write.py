@@ -73,7 +73,7 @@ def test_libraries_read_what_we_write(tmp_path: Path) -> None:
 
 
 def test_tensors_are_aligned_to_their_elements(tmp_path: Path) -> None:
-    from dtscodec.format.safetensors_header import read_header
+    from dtscodec.format.primitives.safetensors_header import read_header
 
     specs = one_of_each()
     write_checkpoint(tmp_path / "x.safetensors", specs, random_bytes(specs).__getitem__)

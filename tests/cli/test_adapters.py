@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.adapters.helpers import train
 from tests.cli.helpers import Cli
-from tests.interop.helpers import train
 from tests.support import check_against_spec
 
 

@@ -527,7 +527,7 @@ def test_encode_on_a_full_disk(cli: Cli, large: Path, small_disk: Path, out: str
 def test_encode_whose_streams_wait_on_a_full_disk(
     cli: Cli, large: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dtscodec.format.spool.MEMORY_BYTES", 1000)
+    monkeypatch.setattr("dtscodec.files.spool.MEMORY_BYTES", 1000)
     out = str(small_disk / "out")
     command = ["encode", "large-base.safetensors", "large.safetensors", "-o", out, "--raw", "*"]
     line = cli.is_cut_off(*command, part=f"{out}.part")

@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import save_file
 
 import dtscodec
+from dtscodec.activations.gram_file import Grams
 from dtscodec.calibration.distill import Loss
 from dtscodec.cli.progress import progress_bar
-from dtscodec.codec.grams import Grams
-from tests.behaviour.helpers import Made, broken, make, write_texts
 from tests.cli.helpers import Cli, load, snapshot
 from tests.cli.test_interrupts import signalling
+from tests.evaluation.helpers import Made, broken, make, write_texts
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from dtscodec.behaviour.measure import Behaviour, Both
 from dtscodec.cli.compare import _behaviour_line
-from tests.behaviour.helpers import LABELS, TEXTS, Made, make, write_texts
+from dtscodec.evaluation.measure import Behaviour, Both
 from tests.cli.helpers import Cli
 from tests.cli.test_main import Terminal
+from tests.evaluation.helpers import LABELS, TEXTS, Made, make, write_texts
 
 
 @pytest.fixture(scope="module")

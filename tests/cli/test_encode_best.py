@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import dtscodec
-from dtscodec.codec.size import Size
+from dtscodec.encoding.size import Size
 from tests.cli.helpers import PACK, Cli, load, snapshot
 
 

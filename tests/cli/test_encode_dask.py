@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from dtscodec.codec import cluster
+from dtscodec.executors import dask_cluster as cluster
 from tests.cli.helpers import CODED, PACK, Cli, snapshot
 from tests.cli.test_interrupts import interrupted, long_encode
-from tests.dask_cluster import DaskCluster, is_busy, until
+from tests.fakes.dask_cluster import DaskCluster, is_busy, until
 
 
 @pytest.fixture(scope="module")

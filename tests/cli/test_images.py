@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import dtscodec
-from tests.behaviour.helpers import Made, make
-from tests.behaviour.pictures import make_seeing, write_images
 from tests.cli.helpers import Cli
+from tests.evaluation.helpers import Made, make
+from tests.evaluation.pictures import make_seeing, write_images
 
 SMALL = ("--size", "12kB")
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from dtscodec.cli.progress import progress_bar
-from dtscodec.codec.journal import Journal
+from dtscodec.encoding.journal import Journal
 from tests.cli.helpers import PACK, Cli, kept_in, snapshot
 
 LINE = "interrupted; no partial output is left"
@@ -90,7 +90,9 @@ def test_a_replaced_output_stays_as_it_was(cli: Cli, monkeypatch: pytest.MonkeyP
         cli("decode", PACK, "--base", "base", "-o", out)
     for out in ("out", "out.safetensors", "out.bin"):
         with monkeypatch.context() as patch:
-            patch.setattr("dtscodec.codec.decode.Decoded.check_base", lambda self: signal.raise_signal(signal.SIGINT))
+            patch.setattr(
+                "dtscodec.decoding.decode.Decoded.check_base", lambda self: signal.raise_signal(signal.SIGINT)
+            )
             assert cli.fails("decode", PACK, "--base", "base", "-o", out, "--force") == LINE
 
 

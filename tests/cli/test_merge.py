@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from dtscodec.activations.gram_file import Gram, GramSet, save_grams
 from dtscodec.cli import merge_options
-from dtscodec.codec.grams import Gram, GramSet, save_grams
-from dtscodec.merging.methods import METHODS, make_method
+from dtscodec.merging.methods.registry import METHODS, make_method
 from tests.cli.helpers import Cli, base_tensors, fine_tensors, load, write_model
 
 CHANGED = ["decoder.weight", "embeddings.weight", "encoder.bias", "encoder.weight", "frozen.weight", "half.weight"]

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 import dtscodec
 from dtscodec.checkpoints.identity import Base
-from dtscodec.codec.code_tensor import code_tensor
-from dtscodec.merging.methods import METHODS
+from dtscodec.encoding.encoded_tensor import code_tensor
+from dtscodec.merging.methods.registry import METHODS
 from tests.cli.helpers import CODED, Cli, fine_tensors, load, write_model
 
 TASKS = ("movie", "tweets", "news")
@@ -124,7 +124,7 @@ def test_an_encode_that_was_cut_off_goes_on_with_the_base_that_it_made(
     whole = {path.name: path.read_bytes() for path in Path("dir").rglob("*") if path.is_file()}
     shutil.rmtree("dir")
     with monkeypatch.context() as patch:
-        patch.setattr("dtscodec.codec.tensor_work.code_tensor", interrupt_after(12))
+        patch.setattr("dtscodec.encoding.tensor_task.code_tensor", interrupt_after(12))
         code, _, err = three.run(*command)
     assert code == 1
     assert "the same command goes on from there" in err
@@ -172,7 +172,7 @@ def test_what_a_run_that_was_cut_off_replaces_comes_back_if_the_next_fails(
     before = {path: path.read_bytes() for path in Path("dir").rglob("*") if path.is_file()}
     again = ["encode", "--merge", "ties", *TASKS, "--base", "../hidden", "-o", "dir", "--force"]
     with monkeypatch.context() as patch:
-        patch.setattr("dtscodec.codec.tensor_work.code_tensor", interrupt_after(12))
+        patch.setattr("dtscodec.encoding.tensor_task.code_tensor", interrupt_after(12))
         assert three.run(*again, *CODED)[0] == 1
     assert Path("dir/dtscodec.part").exists()
     assert three.run(*again, "--no-resume", "--size", "10")[0] == 1
@@ -184,7 +184,7 @@ def test_a_base_that_was_merged_from_other_inputs_is_not_gone_on_with(
 ) -> None:
     command = ["encode", "--merge", "ties", *TASKS, "-o", "dir", *CODED, "--base"]
     with monkeypatch.context() as patch:
-        patch.setattr("dtscodec.codec.tensor_work.code_tensor", interrupt_after(12))
+        patch.setattr("dtscodec.encoding.tensor_task.code_tensor", interrupt_after(12))
         assert three.run(*command, "../hidden")[0] == 1
     assert "of other inputs or settings" in three.run(*command, "movie")[2]
     assert three.run(*command, "../hidden")[0] == 0

@@ -2,10 +2,10 @@
 
 from hypothesis import strategies as st
 
-from dtscodec.format.bits import WIDTHS
 from dtscodec.format.blocks import Band, BaseRows, Block, LowRank, Raw, Same, Values
 from dtscodec.format.dtypes import CODED_DTYPES, DTYPES, TensorSpec, bits_of
 from dtscodec.format.index import TensorEntry
+from dtscodec.format.primitives.bits import WIDTHS
 
 names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
 

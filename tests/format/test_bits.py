@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtscodec.format.bits import (
+from dtscodec.format.primitives.bits import (
     WIDTHS,
     pack_bitmap,
     pack_codes,

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtscodec.format import canonical
-from dtscodec.format.canonical import Json
+from dtscodec.format.primitives import canonical_json as canonical
+from dtscodec.format.primitives.canonical_json import Json
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 scalars = st.none() | st.just(True) | text | st.integers(-(2**53) + 1, 2**53 - 1)

@@ -4,8 +4,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtscodec.format.frames import compress, decompress
-from dtscodec.format.planes import CHUNK_BYTES, join_planes, plane_sizes, split_planes
+from dtscodec.format.primitives.byte_planes import CHUNK_BYTES, join_planes, plane_sizes, split_planes
+from dtscodec.format.primitives.zstd_frames import compress, decompress
 
 
 @given(st.binary(max_size=1000), st.binary(max_size=50))

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtscodec.errors import FormatError, UnsupportedError
-from dtscodec.format import canonical
 from dtscodec.format.blocks import BaseRows, Raw, Same, Tie
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import CarriedFile, Index, NamedFile, TensorEntry
-from dtscodec.format.manifest import index_text, parse_index
+from dtscodec.format.index_json import index_text, parse_index
+from dtscodec.format.primitives import canonical_json as canonical
 from dtscodec.format.summary import BaseRef, Summary, parse_summary, summary_text
 from tests.format.strategies import names, tensor_lists
 

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from dtscodec.errors import DtsError, FormatError
+from dtscodec.files.byte_source import MemorySource
 from dtscodec.format.blocks import LowRank, Raw, Values
 from dtscodec.format.checked_bytes import CheckedBytes
 from dtscodec.format.container import BlockHasher, digest_block_size, plan_arenas
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.parts import join_masks
 from dtscodec.format.reader import PackReader
-from dtscodec.format.source import MemorySource
 from dtscodec.format.streams import Streams, numbers_from_bytes, numbers_to_bytes
 from dtscodec.format.summary import BaseRef, Summary
 from dtscodec.format.writer import PackWriter
@@ -202,7 +202,7 @@ def test_tensors_out_of_order_are_not_written() -> None:
 
 
 def test_a_file_cut_short_while_it_is_open_is_an_error(tmp_path: Path) -> None:
-    from dtscodec.format.source import FileSource
+    from dtscodec.files.byte_source import FileSource
 
     path = tmp_path / "pack"
     path.write_bytes(small_pack())

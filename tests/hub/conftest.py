@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi, close_session, constants
 
-from dtscodec.remote import hub_tree
+from dtscodec.storage import hub_tree
 from tests.cli.helpers import CODED, Cli, base_tensors, fine_tensors, write_model
+from tests.fakes.hub.server import LoopbackHub
 from tests.hub.helpers import TASKS
-from tests.hub.server import LoopbackHub
 
 
 @pytest.fixture

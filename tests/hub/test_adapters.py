@@ -7,9 +7,9 @@ import pytest
 
 import dtscodec
 from dtscodec.errors import CheckpointError, OutputError
+from tests.adapters.helpers import train
 from tests.cli.helpers import Cli, snapshot
-from tests.hub.server import LoopbackHub
-from tests.interop.helpers import train
+from tests.fakes.hub.server import LoopbackHub
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import dtscodec
-from dtscodec.remote import hub_tree
+from dtscodec.storage import hub_tree
 from tests.cli.helpers import CODED, Cli, base_tensors, load, snapshot
+from tests.fakes.hub.server import LoopbackHub
 from tests.hub.helpers import uploads_large_files
-from tests.hub.server import LoopbackHub
 
 pytestmark = uploads_large_files
 

@@ -8,8 +8,8 @@ import pytest
 
 from dtscodec.hub import push as module
 from tests.cli.helpers import Cli
+from tests.fakes.hub.server import LoopbackHub
 from tests.hub.helpers import uploads_large_files
-from tests.hub.server import LoopbackHub
 
 pytestmark = uploads_large_files
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests import models
 from tests.cli.helpers import CODED, Cli, snapshot
+from tests.fakes.hub.server import LoopbackHub
 from tests.hub.helpers import TASKS, run_python, uploads_large_files
-from tests.hub.server import LoopbackHub
 from tests.support import ROOT
 
 pytestmark = uploads_large_files

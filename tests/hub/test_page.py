@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from dtscodec.hub.card import BEGIN, END
+from dtscodec.hub.model_card import BEGIN, END
 from tests.cli.helpers import Cli
+from tests.fakes.hub.reading import card, front_matter
+from tests.fakes.hub.server import LoopbackHub
 from tests.hub.helpers import uploads_large_files
-from tests.hub.reading import card, front_matter
-from tests.hub.server import LoopbackHub
 
 pytestmark = uploads_large_files
 

@@ -16,8 +16,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFile
 
+from tests.fakes.hub.server import LoopbackHub
 from tests.hub.helpers import LARGE, SMALL, run_python
-from tests.hub.server import LoopbackHub
 
 FILES = {"config.json": SMALL, "tasks/movie.safetensors": LARGE}
 

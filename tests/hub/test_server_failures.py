@@ -8,8 +8,8 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+from tests.fakes.hub.server import LoopbackHub
 from tests.hub.helpers import LARGE, SMALL, uploads_large_files
-from tests.hub.server import LoopbackHub
 
 pytestmark = uploads_large_files
 

@@ -7,8 +7,8 @@ import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError, RepositoryNotFoundError
 
+from tests.fakes.hub.server import LoopbackHub
 from tests.hub.helpers import LARGE, SMALL, uploads_large_files
-from tests.hub.server import LoopbackHub
 
 pytestmark = uploads_large_files
 

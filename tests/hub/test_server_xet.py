@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.hub.server import LoopbackHub
 from tests.hub.helpers import run_python
-from tests.hub.server import LoopbackHub
 
 HASH = "import hf_xet; print(hf_xet.hash_files([{path!r}])[0].hash)"
 UPLOAD = """

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from huggingface_hub import close_session, constants, get_session
 
-from dtscodec.remote import hub_client, hub_place, hub_tree
+from dtscodec.storage import hub_client, hub_tree
+from dtscodec.storage import hub_path as hub_place
 from tests.cli.helpers import CODED, Cli, flipped, snapshot
+from tests.fakes.hub.server import LoopbackHub
 from tests.hub.helpers import run_python, uploads_large_files
-from tests.hub.server import LoopbackHub
 from tests.support import ROOT
 
 pytestmark = uploads_large_files
@@ -150,7 +151,7 @@ def test_a_commands_client_has_a_timeout_even_when_it_is_made_anew(cli: Cli, pus
 PROGRAM = """
 import time
 import dtscodec
-from dtscodec.remote import hub_client
+from dtscodec.storage import hub_client
 from huggingface_hub import get_session
 
 time.sleep = lambda seconds: None

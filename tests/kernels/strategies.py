@@ -7,9 +7,9 @@ import torch
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dtscodec.format.bits import WIDTHS, pack_codes
 from dtscodec.format.blocks import Band, LowRank, Values
 from dtscodec.format.parts import BandParts, Mask, Vectors, check_coded, join_lowrank, join_masks, join_values
+from dtscodec.format.primitives.bits import WIDTHS, pack_codes
 from dtscodec.format.streams import Streams
 from dtscodec.kernels.dequantize import dequantize
 from dtscodec.kernels.packed import PackedFactors, PackedValues, Store

@@ -29,7 +29,7 @@ NO_ACCELERATOR = pytest.mark.skipif(ACCELERATOR is None, reason="torch finds no 
 
 def interpreted_triton() -> Backend:
     """On the CPU; `test_triton.py` runs these tests with TRITON_INTERPRET=1."""
-    from dtscodec.kernels.triton_backend import Triton
+    from dtscodec.kernels.triton.backend import Triton
 
     return Triton()
 
@@ -185,7 +185,7 @@ def test_what_the_application_set_for_products_does_not_matter(place: tuple[Back
 @pytest.mark.parametrize("folder", VECTORS, ids=lambda folder: folder.name)
 def test_vectors_of_the_spec(place: tuple[Backend, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backend, device = place
-    monkeypatch.setattr("dtscodec.codec.decoded.backend_for", lambda device: backend)
+    monkeypatch.setattr("dtscodec.decoding.decoded.backend_for", lambda device: backend)
     reference = spec_decoder.Pack((folder / "pack.safetensors").read_bytes())
     base = folder / "base.safetensors"
     with dtscodec.decode(folder / "pack.safetensors", base if base.exists() else {}, device=device) as decoded:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from dtscodec.format.bits import WIDTHS
+from dtscodec.format.primitives.bits import WIDTHS
 from dtscodec.kernels import unpack
 from dtscodec.kernels.dequantize import dequantize
 from dtscodec.kernels.packed import Store

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import dtscodec
-from dtscodec.merging.methods import Method
+from dtscodec.merging.methods.registry import Method
 from tests.merging.naive import Model
 
 State = dict[str, Tensor]

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dtscodec
-from dtscodec.codec.grams import Gram
+from dtscodec.activations.gram_file import Gram
 from dtscodec.errors import ConfigError
-from dtscodec.merging.arithmetic import TaskArithmetic
-from dtscodec.merging.esd import essential
+from dtscodec.merging.alpha_search import Search, golden_section
 from dtscodec.merging.matrices import triplets
-from dtscodec.merging.polar import polar
-from dtscodec.merging.search import Search, golden_section
-from dtscodec.merging.threshold import Threshold
+from dtscodec.merging.methods.essential_subspace import essential
+from dtscodec.merging.methods.polar import polar
+from dtscodec.merging.methods.task_arithmetic import TaskArithmetic
+from dtscodec.merging.methods.threshold import Threshold
 from tests.merging.models import base_state, merged, normal, task_states, wide
 
 

@@ -11,13 +11,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import dtscodec
-from dtscodec.codec.grams import Gram, GramSet, save_grams
+from dtscodec.activations.gram_file import Gram, GramSet, save_grams
 from dtscodec.errors import BaseMismatchError, ConfigError, DtsError, MergeError, OutputError
-from dtscodec.merging.esm import Esm
+from dtscodec.merging.alpha_search import Search
 from dtscodec.merging.merge import MergeReport
 from dtscodec.merging.merger import reads
-from dtscodec.merging.methods import METHODS, make_method
-from dtscodec.merging.search import Search
+from dtscodec.merging.methods.esm import Esm
+from dtscodec.merging.methods.registry import METHODS, make_method
 from tests.merging.models import State, base_state, normal, task_state, task_states
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from dtscodec.codec.grams import Gram, GramSet, save_grams
-from dtscodec.merging.arithmetic import TaskArithmetic
-from dtscodec.merging.esm import Esm, layer_factors
-from dtscodec.merging.iso import IsoC, IsoCts
-from dtscodec.merging.methods import METHODS, Method, make_method
-from dtscodec.merging.ties import Ties
-from dtscodec.merging.tsv import TsvM
+from dtscodec.activations.gram_file import Gram, GramSet, save_grams
+from dtscodec.merging.methods.esm import Esm, layer_factors
+from dtscodec.merging.methods.iso import IsoC, IsoCts
+from dtscodec.merging.methods.registry import METHODS, Method, make_method
+from dtscodec.merging.methods.task_arithmetic import TaskArithmetic
+from dtscodec.merging.methods.ties import Ties
+from dtscodec.merging.methods.tsv import TsvM
 from tests.merging import naive
 from tests.merging.models import assert_close, base_state, merged, normal, task_state, task_states, wide
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dtscodec.codec.folder_index import Folder, ListedPack, write_folder
-from dtscodec.codec.pack import Pack
+from dtscodec.packs.directory_index import Folder, ListedPack, write_folder
+from dtscodec.packs.pack import Pack
 from tests.support import make_pack
 
 Tensors = dict[str, torch.Tensor]

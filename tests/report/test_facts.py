@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import dtscodec
-from dtscodec.codec.inventory import tensor_sizes
 from dtscodec.errors import CheckpointError
+from dtscodec.packs.byte_counts import tensor_sizes
 from dtscodec.report.facts import PackFacts, document, relative
 from dtscodec.report.gather import component_norms, gather, gather_folder
-from dtscodec.report.modules import MAX_COLUMNS, Group, grid
-from dtscodec.report.places import places
+from dtscodec.report.module_grid import MAX_COLUMNS, Group, grid
+from dtscodec.report.module_path import places
 from tests.report.conftest import LAYERS, Tensors
 from tests.support import make_pack
 

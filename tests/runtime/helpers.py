@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import dtscodec
-from dtscodec.runtime.paths.kinds import path_kind
+from dtscodec.runtime.branches.factory import path_kind
 from tests import models
 from tests.support import make_pack
 

@@ -13,11 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import dtscodec
+from dtscodec.activations.gram_file import Grams, save_grams
 from dtscodec.calibration.collect import collect
-from dtscodec.codec.grams import Grams, save_grams
 from dtscodec.errors import CheckpointError, ConfigError, ModelMismatchError, TaskError
-from dtscodec.runtime.paths.kinds import path_kind
-from dtscodec.runtime.paths.linear import Conv1DPath, LinearPath
+from dtscodec.runtime.branches.factory import path_kind
+from dtscodec.runtime.branches.linear import Conv1DPath, LinearPath
 from dtscodec.runtime.routing import Routes
 from tests.runtime.helpers import Tasks, make_tasks
 from tests.runtime.test_attach import close, heads

@@ -1,0 +1,211 @@
+"""An adapter of PEFT and its base -> pack, without a single matrix multiplied out."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from dtscodec import __version__
+from dtscodec.adapters.lora_file import OUR_FILES, Adapter, read_adapter, weights_of
+from dtscodec.adapters.peft_config import CONFIG_NAME
+from dtscodec.adapters.targets import Targets, find_targets, is_transposed
+from dtscodec.checkpoints.auxiliary_files import collect_files
+from dtscodec.checkpoints.checkpoint import Source
+from dtscodec.checkpoints.identity import Base, digest
+from dtscodec.checkpoints.open_inputs import as_base, weight_paths
+from dtscodec.encoding.budget.candidates import NUMBERS
+from dtscodec.encoding.budget.survey import LEAF_BYTES
+from dtscodec.encoding.delta import StoredTensor, is_same
+from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, code_same
+from dtscodec.encoding.segments.encode_factored import code_factored
+from dtscodec.encoding.segments.segment import raw_block
+from dtscodec.errors import ConfigError, EncodeError
+from dtscodec.format.blocks import BaseRows
+from dtscodec.format.index import TensorEntry
+from dtscodec.format.primitives.bits import WIDTHS
+from dtscodec.format.summary import Summary
+from dtscodec.format.writer import PackWriter
+from dtscodec.storage.errors import read_errors
+from dtscodec.storage.paths import as_output, as_place, is_remote, work_folder
+from dtscodec.storage.upload import new_file
+
+BITS = 16
+"""By default singular vectors are kept in half precision, as adapters are."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import did.
+
+    Parameters
+    ----------
+    path : Path
+        The pack.
+    pack_id : str
+        64 hex digits.
+    modules : int
+        Weights with a low-rank delta.
+    exact : tuple of str
+        Tensors that replace the base's or are new (of `modules_to_save`, biases), stored exactly.
+    adapter_bytes, pack_bytes : int
+        Sizes on disk of the adapter's weights and of the pack.
+    relative_error : float
+        Norm of what coding loses by the norm of the deltas, over all weights with a low-rank delta.
+    seconds : float
+        Wall time.
+    """
+
+    path: Path
+    pack_id: str
+    modules: int
+    exact: tuple[str, ...]
+    adapter_bytes: int
+    pack_bytes: int
+    relative_error: float
+    seconds: float
+
+
+def import_adapter(
+    adapter: str | Path,
+    base: "Source | Base",
+    out: str | Path,
+    *,
+    bits: int = BITS,
+    renames: Sequence[tuple[str, str]] = (),
+    task: str | None = None,
+    files: bool = True,
+    force: bool = False,
+    progress: Callable[[int], None] = lambda size: None,
+) -> ImportReport:
+    """Write the pack that turns a base into the fine-tune that an adapter of PEFT makes of it.
+
+    That is what `merge_and_unload` of PEFT gives: where a model ties its head to an embedding that the adapter changes,
+    the head changes with it.
+
+    Parameters
+    ----------
+    adapter : path
+        The directory of the adapter, here or on the Hub.
+    base : path, mapping of tensors, or Base
+        The base that it was trained on.
+    out : path
+        The pack, here or in remote storage; its directory must exist.
+    bits : {2, 4, 8, 16}
+        An element of a singular vector.
+    renames : sequence of (name, base name)
+        Tensors that the base has under another name, such as a tied head: ``("lm_head.weight",
+        "model.embed_tokens.weight")``.
+    task : str, optional
+        A short name, stored in the pack.
+    files : bool
+        Whether the base's configuration and the adapter's tokenizer travel in the pack, if both are directories.
+    force : bool
+        Replace a file that exists.
+    progress : callable
+        Told the bytes of each tensor that is done.
+
+    Raises
+    ------
+    CheckpointError
+        Adapter or base cannot be read, or the adapter is no plain LoRA.
+    ConfigError
+        There is no such width.
+    EncodeError
+        The adapter does not fit the base, or cannot be coded.
+    OutputError
+        The pack cannot be written, or exists.
+    """
+    start = time.perf_counter()
+    if bits not in WIDTHS:
+        raise ConfigError(f"expected {', '.join(map(str, WIDTHS))} bits, got {bits}")
+    out = as_output(out)
+    with read_errors(cast(Path, adapter)):
+        directory = as_place(adapter)
+    with as_base(base) as opened:
+        lora = read_adapter(directory)
+        importer = _Importer(lora, opened, find_targets(lora, opened.specs, renames), bits, task)
+        weights = weights_of(directory)
+        inputs = [] if is_remote(directory) else [directory / CONFIG_NAME, weights]
+        inputs += weight_paths(out, opened.checkpoint)
+        with new_file(out, force, inputs) as file, PackWriter(NUMBERS, work_folder(out)) as writer:
+            total = importer.add_tensors(writer, progress)
+            if files:
+                importer.add_files(writer, directory)
+            pack_id = importer.finish(writer, file).hex()
+    sizes = weights.stat().st_size, out.stat().st_size
+    seconds = time.perf_counter() - start
+    exact = tuple(importer.exact)
+    return ImportReport(out, pack_id, len(lora.pairs), exact, *sizes, total.relative_error, seconds)
+
+
+class _Importer:
+    """Codes the fine-tune's tensors one by one, and keeps account of base leaves."""
+
+    def __init__(self, adapter: Adapter, base: Base, targets: Targets, bits: int, task: str | None) -> None:
+        self._adapter, self._base, self._targets, self._bits, self._task = adapter, base, targets, bits, task
+        self._leaves: dict[str, bytes] = {}
+        self.exact: list[str] = []
+
+    def add_tensors(self, writer: PackWriter, progress: Callable[[int], None]) -> Squares:
+        """Add all tensors to a pack."""
+        total = Squares()
+        for name, counterpart in self._targets.bases.items():
+            encoded = self._encoded(name, counterpart)
+            writer.add(encoded.entry, encoded.streams)
+            total += encoded.squares
+            progress(encoded.entry.spec.nbytes)
+        return total
+
+    def add_files(self, writer: PackWriter, directory: Path) -> None:
+        """Add the base's small files, and those beside the adapter, such as a tokenizer, in their place."""
+        checkpoint = self._base.checkpoint
+        if not checkpoint.is_directory:
+            return
+        theirs = checkpoint.directory
+        found = [*collect_files(theirs, theirs, checkpoint.weight_files), *collect_files(directory, theirs, OUR_FILES)]
+        for _, file in sorted({file.name: file for file in found}.items()):
+            file.add_to(writer)
+
+    def finish(self, writer: PackWriter, file: BinaryIO) -> bytes:
+        """Write the pack, and return its id."""
+        base = self._base.reference(digest(self._leaves)) if self._leaves else None
+        encoder = f"dtscodec {__version__} import=peft bits={self._bits}"
+        summary = Summary(tensors=0, base=base, task=self._task, encoder=encoder)
+        leaves = {name: whole[:LEAF_BYTES] for name, whole in self._leaves.items()}
+        metadata = self._base.checkpoint.metadata
+        return writer.write(file, summary, leaves, prefix=self._targets.prefix, metadata=metadata)
+
+    def _encoded(self, name: str, counterpart: str | None) -> EncodedTensor:
+        whole, module = self._adapter.whole.get(name), name.removesuffix(".weight")
+        pair = self._adapter.pairs.get(module) if name.endswith(".weight") else None
+        if whole is not None and not self._is_base(whole, counterpart):
+            if pair is not None:
+                detail = "expected the base's own weight beside its LoRA, got another"
+                raise EncodeError(f"{name}: {detail}; name the base that the adapter was trained on")
+            return self._raw(whole)
+        assert counterpart is not None
+        self._leaves[counterpart] = self._base.leaf(counterpart)
+        spec = self._base.specs[counterpart]
+        if pair is None:
+            return code_same(name, spec, counterpart)
+        transposed = is_transposed(pair, spec.shape, self._targets.transposed)
+        delta = pair.factored(self._adapter.settings.scale_of(module), transposed)
+        try:
+            coded = code_factored(delta, BaseRows(counterpart, 0), self._bits)
+        except EncodeError as error:
+            raise EncodeError(f"{name}: {error}") from error
+        squares = Squares(coded.delta_square, coded.error_square)
+        return EncodedTensor(TensorEntry(name, spec, (coded.block,)), [coded.streams], squares)
+
+    def _is_base(self, whole: StoredTensor, counterpart: str | None) -> bool:
+        """Whether what is to replace a tensor of the base is that tensor."""
+        if counterpart is None:
+            return False
+        spec = self._base.specs[counterpart]
+        return is_same(whole, StoredTensor(counterpart, spec, self._base.read(counterpart)))
+
+    def _raw(self, whole: StoredTensor) -> EncodedTensor:
+        self.exact.append(whole.name)
+        coded = raw_block(whole)
+        return EncodedTensor(TensorEntry(whole.name, whole.spec, (coded.block,)), [coded.streams], Squares())

@@ -1,0 +1,180 @@
+"""A LoRA of PEFT on disk: `adapter_config.json` and `adapter_model.safetensors`, read and written."""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dtscodec.adapters.lora_pair import Pair
+from dtscodec.adapters.peft_config import CONFIG_NAME, WAY_OUT, Settings, parse_settings
+from dtscodec.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes, tensor_spec
+from dtscodec.checkpoints.write import write_checkpoint
+from dtscodec.encoding.delta import StoredTensor
+from dtscodec.errors import CheckpointError
+from dtscodec.files.atomic import atomic_directory
+from dtscodec.files.output_file import output_file
+from dtscodec.format.dtypes import CODED_DTYPES
+from dtscodec.storage.errors import read_errors
+
+WEIGHTS_NAME = "adapter_model.safetensors"
+OLD_WEIGHTS_NAME = "adapter_model.bin"
+OUR_FILES = frozenset({CONFIG_NAME, WEIGHTS_NAME})
+
+PREFIX = "base_model.model."
+A, B = "lora_A.weight", "lora_B.weight"
+EMBEDDING_A, EMBEDDING_B = "lora_embedding_A", "lora_embedding_B"
+_PART = re.compile(rf"(.+)\.({re.escape(A)}|{re.escape(B)}|{EMBEDDING_A}|{EMBEDDING_B})")
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA.
+
+    Parameters
+    ----------
+    settings : Settings
+    pairs : mapping
+        By module, without PEFT's prefix.
+    whole : mapping
+        Tensors that replace the model's (of `modules_to_save`, biases, copies of embeddings), by their names there.
+
+    Raises
+    ------
+    ValueError
+        A module's pair has another rank than the settings say.
+    """
+
+    settings: Settings
+    pairs: Mapping[str, Pair]
+    whole: Mapping[str, StoredTensor]
+
+    def __post_init__(self) -> None:
+        for module, pair in self.pairs.items():
+            if pair.rank != (expected := self.settings.rank_of(module)):
+                raise ValueError(f"{module}: expected the rank {expected} of {CONFIG_NAME}, got {pair.rank}")
+
+
+def read_adapter(directory: Path) -> Adapter:
+    """Read an adapter that PEFT saved; the inverse of `write_adapter`.
+
+    Raises
+    ------
+    CheckpointError
+        It is not there, not sound, or no plain LoRA.
+    """
+    config = directory / CONFIG_NAME
+    with read_errors(config):
+        if not config.is_file():
+            detail = "expected the directory of an adapter that PEFT saved, got none with that file"
+            raise CheckpointError(f"{config}: {detail}")
+        settings = parse_settings(config.read_bytes(), str(config))
+    weights = weights_of(directory)
+    with open_checkpoint(weights, whole=True) as checkpoint:
+        try:
+            return Adapter(settings, *_sorted(checkpoint))
+        except ValueError as error:
+            if isinstance(error, CheckpointError):
+                raise
+            raise CheckpointError(f"{weights}: {error}") from error
+
+
+def weights_of(directory: Path) -> Path:
+    """The file that holds an adapter's tensors.
+
+    Raises
+    ------
+    CheckpointError
+        There is none.
+    """
+    with read_errors(directory):
+        for name in (WEIGHTS_NAME, OLD_WEIGHTS_NAME):
+            if (directory / name).is_file():
+                return directory / name
+    raise CheckpointError(f"{directory}: expected {WEIGHTS_NAME} or {OLD_WEIGHTS_NAME}, got neither")
+
+
+def _sorted(checkpoint: Checkpoint) -> tuple[dict[str, Pair], dict[str, StoredTensor]]:
+    """The tensors as pairs by module, and as what replaces tensors of the model."""
+    parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    whole = {}
+    for key, spec in checkpoint.specs.items():
+        if not key.startswith(PREFIX):
+            raise ValueError(f"expected tensors under {PREFIX!r}, got {key!r:.80}; save the adapter with PEFT")
+        name = key.removeprefix(PREFIX)
+        if match := _PART.fullmatch(name):
+            if spec.dtype not in CODED_DTYPES:
+                raise ValueError(f"{key}: expected F16, BF16, F32 or F64, got {spec}")
+            parts[match[1]][match[2]] = tensor_from_bytes(checkpoint.read(key), spec)
+        elif "lora_" in name or "trainable_tokens" in name:
+            raise ValueError(f"expected the tensors of a plain LoRA, got {key!r:.80}; {WAY_OUT}")
+        else:
+            name = name.replace(".base_layer.", ".")
+            whole[name] = StoredTensor(name, spec, checkpoint.read(key))
+    return {module: _pair(module, found) for module, found in parts.items()}, whole
+
+
+def _pair(module: str, parts: Mapping[str, Tensor]) -> Pair:
+    for a, b in ((A, B), (EMBEDDING_A, EMBEDDING_B)):
+        if parts.keys() == {a, b}:
+            try:
+                return Pair(parts[a], parts[b], a == EMBEDDING_A)
+            except ValueError as error:
+                raise ValueError(f"{module}: {error}") from error
+    raise ValueError(f"{module}: expected an A and a B, got {', '.join(sorted(parts))}")
+
+
+def adapter_tensors(pairs: Mapping[str, Pair], whole: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """An adapter's tensors under PEFT's names; pairs in a dtype, what replaces tensors as it is."""
+    tensors = {PREFIX + name: tensor for name, tensor in whole.items()}
+    for module, pair in pairs.items():
+        a, b = (EMBEDDING_A, EMBEDDING_B) if pair.is_embedding else (A, B)
+        tensors[f"{PREFIX}{module}.{a}"] = pair.a.to(dtype)
+        tensors[f"{PREFIX}{module}.{b}"] = pair.b.to(dtype)
+    return dict(sorted(tensors.items()))
+
+
+def write_adapter(
+    out: Path,
+    document: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    *,
+    force: bool = False,
+    inputs: Iterable[Path] = (),
+) -> int:
+    """Write an adapter as PEFT loads it; the inverse of `read_adapter`.
+
+    Parameters
+    ----------
+    out : Path
+        The directory to make.
+    document : mapping
+        Its configuration (`dtscodec.adapters.peft_config.settings_document`).
+    tensors : mapping
+        As `adapter_tensors` names them.
+    force, inputs
+        As of `dtscodec.files.atomic.atomic_directory`.
+
+    Returns
+    -------
+    int
+        Bytes of the tensors' file.
+
+    Raises
+    ------
+    OutputError
+        The directory exists, or cannot be written.
+    """
+    specs = {name: tensor_spec(tensor) for name, tensor in tensors.items()}
+    with atomic_directory(out, force, inputs, OUR_FILES.__contains__) as directory:
+        with output_file(directory / CONFIG_NAME, shown=out / CONFIG_NAME) as file:
+            file.write((json.dumps(document, indent=2, sort_keys=True) + "\n").encode())
+        weights = directory / WEIGHTS_NAME
+        write_checkpoint(weights, specs, lambda name: tensor_bytes(tensors[name]), metadata={"format": "pt"})
+        return weights.stat().st_size

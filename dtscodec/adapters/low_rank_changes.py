@@ -1,0 +1,117 @@
+"""What a pack changes of each tensor, as an adapter sees it: a delta of low rank, or something that it cannot carry."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from dtscodec.checkpoints.identity import Base
+from dtscodec.encoding.delta import StoredTensor, delta_of
+from dtscodec.encoding.segments.changed import square
+from dtscodec.format.blocks import LowRank, Raw, Same, Tie
+from dtscodec.format.dtypes import CODED_DTYPES
+from dtscodec.format.index import TensorEntry, base_name, base_of
+from dtscodec.format.parts import raw_bytes
+from dtscodec.kernels.dequantize import CodedDelta
+from dtscodec.linalg.factored_matrix import Factored
+from dtscodec.packs.pack import Pack
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One tensor that differs from the base's.
+
+    Parameters
+    ----------
+    entry : TensorEntry
+    delta : Factored or None
+        The delta of the whole tensor, seen as a matrix; None if it is not of low rank.
+    square : float or None
+        Squared norm of the delta; None if it is not known, or there is none since the tensor is new.
+    how : str
+        How it is stored, in words.
+    """
+
+    entry: TensorEntry
+    delta: Factored | None
+    square: float | None
+    how: str
+
+
+def changes_of(pack: Pack, base: Base | None = None) -> Iterator[Change]:
+    """The tensors that a pack changes, names ascending. Ties are none.
+
+    Parameters
+    ----------
+    pack : Pack
+    base : Base, optional
+        With it the delta of tensors that are stored exactly is known.
+
+    Raises
+    ------
+    FormatError, CheckpointError
+        Pack or base are damaged.
+    """
+    for entry in pack.index.tensors:
+        if isinstance(entry.blocks[0], Tie) or all(_is_kept(block) for block in entry.blocks):
+            continue
+        if all(_is_low_rank(block) or _is_kept(block) for block in entry.blocks):
+            delta = _stacked(entry, pack.factors(entry.name))
+            yield Change(entry, delta, delta.square(), "low rank")
+        else:
+            yield _dense(pack, entry, base)
+
+
+def _is_low_rank(block: object) -> bool:
+    return isinstance(block, LowRank) and block.base is not None
+
+
+def _is_kept(block: object) -> bool:
+    return isinstance(block, Same) and block.base is not None
+
+
+def _stacked(entry: TensorEntry, blocks: Sequence[tuple[int, CodedDelta]]) -> Factored:
+    """The deltas of blocks of rows as one: components of each are zero in the rows of the others."""
+    rank = sum(coded.left.shape[1] for _, coded in blocks)
+    rows, columns = entry.spec.matrix(entry.split)
+    left, right = torch.zeros(rows, rank), torch.zeros(rank, columns)
+    heights = dict(entry.placed())
+    k = 0
+    for first, coded in blocks:
+        assert coded.right is not None
+        to = k + coded.left.shape[1]
+        where, across = coded.where(heights[first].height, columns)
+        left[first + torch.from_numpy(where.ravel()), k:to] = torch.from_numpy(coded.left).float()
+        right[k:to, torch.from_numpy(across.ravel())] = torch.from_numpy(coded.right).float()
+        k = to
+    return Factored(left, right)
+
+
+def _dense(pack: Pack, entry: TensorEntry, base: Base | None) -> Change:
+    """A tensor that is new, stored exactly, or element by element."""
+    blocks = list(entry.blocks)
+    if any(isinstance(block, Raw) for block in blocks):
+        found = _exact_square(pack, entry, base)
+        is_new = base is not None and base_name(entry.name, pack.index.prefix) not in base.specs
+        return Change(entry, None, found, "new" if is_new else "stored exactly")
+    if any(base_of(block) is None for block in blocks):
+        return Change(entry, None, None, "new")
+    total = sum(_square(coded) for _, coded in pack.factors(entry.name))
+    return Change(entry, None, total, "stored element by element")
+
+
+def _square(coded: CodedDelta) -> float:
+    left = torch.from_numpy(coded.left)
+    return square(left) if coded.right is None else Factored(left, torch.from_numpy(coded.right)).square()
+
+
+def _exact_square(pack: Pack, entry: TensorEntry, base: Base | None) -> float | None:
+    """Squared norm of the delta of a tensor that is stored exactly as a whole, if the base has its counterpart."""
+    name, block = base_name(entry.name, pack.index.prefix), entry.blocks[0]
+    if base is None or not isinstance(block, Raw) or len(entry.blocks) > 1 or name not in base.specs:
+        return None
+    spec = base.specs[name]
+    if spec.shape != entry.spec.shape or not {spec.dtype, entry.spec.dtype} <= CODED_DTYPES:
+        return None
+    (stored,) = (raw_bytes(entry, block, streams) for _, _, streams in pack.reader.blocks(entry.name))
+    return square(delta_of(StoredTensor(entry.name, entry.spec, stored), StoredTensor(name, spec, base.read(name))))

@@ -1,0 +1,99 @@
+"""Which tensors of a base an adapter changes: its module names -> tensors of the fine-tune and their counterparts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dtscodec.adapters.lora_file import Adapter
+from dtscodec.adapters.lora_pair import Pair
+from dtscodec.checkpoints.name_matching import Rule, Specs, best_rule
+from dtscodec.errors import EncodeError
+from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
+from dtscodec.format.index import base_name, utf8
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The fine-tune that an adapter and a base stand for.
+
+    Parameters
+    ----------
+    prefix : (str, str)
+        As of `Index`.
+    bases : mapping
+        The base tensor of each of the fine-tune's tensors, names ascending by their UTF-8 bytes; None for new ones.
+    transposed : bool
+        Whether square weights are [in, out], as all those of the same model are.
+    """
+
+    prefix: tuple[str, str]
+    bases: Mapping[str, str | None]
+    transposed: bool
+
+
+def find_targets(adapter: Adapter, base: Specs, renames: Sequence[tuple[str, str]] = ()) -> Targets:
+    """Match an adapter to a base: names are equal, or one side has a leading prefix more.
+
+    Parameters
+    ----------
+    adapter : Adapter
+    base : mapping
+        Names -> specs.
+    renames : sequence of (name, base name)
+        Tensors that the base has under another name, such as a tied head.
+
+    Raises
+    ------
+    EncodeError
+        A weight that the adapter changes is not in the base, or of another shape or kind.
+    """
+    weights = {f"{module}.weight": pair for module, pair in adapter.pairs.items()}
+    prefix, counterparts = _match(weights, adapter, base, renames)
+    ours, theirs = prefix
+    bases: dict[str, str | None] = {
+        ours + name.removeprefix(theirs) if name.startswith(theirs) else name: name for name in base
+    }
+    bases |= counterparts
+    transposed = adapter.settings.fan_in_fan_out
+    for name, pair in weights.items():
+        spec = _checked(name, pair, counterparts[name], base)
+        transposed |= spec.shape != pair.weight_shape(False)
+    return Targets(prefix, dict(sorted(bases.items(), key=lambda item: utf8(item[0]))), transposed)
+
+
+def _match(
+    weights: Mapping[str, Pair], adapter: Adapter, base: Specs, renames: Sequence[tuple[str, str]]
+) -> tuple[Rule, dict[str, str | None]]:
+    """The rule for names, and the counterpart of each tensor that the adapter changes, if there is one."""
+    # Dimensions in order of size, since a layer may hold its weight either way.
+    shapes = {name: _by_size(pair.weight_shape(False)) for name, pair in weights.items()}
+    shapes |= {name: _by_size(stored.spec.shape) for name, stored in adapter.whole.items() if name not in shapes}
+    renamed = dict(renames)
+    if strange := [name for name in renamed if name not in shapes]:
+        raise EncodeError(f"--map {strange[0]}: expected a tensor that the adapter changes, got none of that name")
+    plain = {name: shape for name, shape in shapes.items() if name not in renamed}
+    rule = best_rule(plain, {name: _by_size(spec.shape) for name, spec in base.items()})
+    targets = {name: renamed.get(name, base_name(name, rule)) for name in shapes}
+    return rule, {name: target if target in base else None for name, target in targets.items()}
+
+
+def _by_size(shape: tuple[int, ...]) -> TensorSpec:
+    return TensorSpec("U8", tuple(sorted(shape)))
+
+
+def _checked(name: str, pair: Pair, counterpart: str | None, base: Specs) -> TensorSpec:
+    """The base tensor that a pair is added to."""
+    if counterpart is None:
+        detail = "expected a tensor of this name in the base, got none; name the base that the adapter was trained on"
+        raise EncodeError(f"{name}: {detail}, or, if it has another name there, say --map {name}=NAME")
+    spec = base[counterpart]
+    shapes = dict.fromkeys(pair.weight_shape(transposed) for transposed in (False, True))
+    if spec.shape not in shapes or spec.dtype not in CODED_DTYPES:
+        detail = f"expected {' or '.join(str([*shape]) for shape in shapes)} of floats in the base"
+        raise EncodeError(f"{name}: {detail}, got {spec}; name the base that the adapter was trained on")
+    return spec
+
+
+def is_transposed(pair: Pair, shape: tuple[int, ...], otherwise: bool) -> bool:
+    """Whether a weight is held as [in, out]: as its shape says, or, if it is square, as others of the model are."""
+    plain, turned = pair.weight_shape(False), pair.weight_shape(True)
+    return otherwise if plain == turned else shape == turned

@@ -1,0 +1,171 @@
+"""Small files that belong to a fine-tune: what travels in a pack, and getting it back (spec section 4.5)."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dtscodec.errors import CheckpointError
+from dtscodec.format.file_names import MAX_FILE_BYTES, MAX_FILES, valid_file_name
+from dtscodec.format.index import CarriedFile, NamedFile
+from dtscodec.format.writer import PackWriter, carried_entry
+from dtscodec.storage.errors import read_errors
+
+_LEFTOVERS = re.compile(r"trainer_state\.json|training_args.*|optimizer.*|(.*_)?all_results\.json|.*_results\.json")
+_MODULE = re.compile(r"[0-9]+_[^/]*")
+"""Directories of modules in the manner of sentence-transformers, such as `1_Pooling`."""
+
+_WAY_OUT = "or leave files out with --no-files"
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A file that the pack holds."""
+
+    name: str
+    data: bytes
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if len(self.data) > MAX_FILE_BYTES:
+            raise ValueError(f"{self.name}: expected at most {MAX_FILE_BYTES} bytes, got {len(self.data)}")
+
+    @property
+    def entry(self) -> CarriedFile:
+        """Its entry in a pack's index."""
+        return carried_entry(self.name, self.data)
+
+    def add_to(self, writer: PackWriter) -> None:
+        """Add it to a pack."""
+        writer.carry_file(self.name, self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A file beside the base, with the SHA-256 of its bytes in hex."""
+
+    name: str
+    digest: str
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if not re.fullmatch("[0-9a-f]{64}", self.digest):
+            raise ValueError(f"{self.name}: expected 64 hex digits, got {self.digest!r}")
+
+    @property
+    def entry(self) -> NamedFile:
+        """Its entry in a pack's index."""
+        return NamedFile(self.name, self.digest)
+
+    def add_to(self, writer: PackWriter) -> None:
+        """Add it to a pack."""
+        writer.name_file(self.name, self.digest)
+
+
+Attachment = Carried | Named
+
+
+def collect_files(fine_dir: Path | None, base_dir: Path | None, skip: frozenset[str]) -> list[Attachment]:
+    """Choose the files that travel; `restore_files` is the inverse.
+
+    A file whose content equals that of the base's file of the same name is named only. JSON is compared as parsed,
+    other files by their bytes; of equal JSON in other words it is the base's that comes back.
+
+    Parameters
+    ----------
+    fine_dir : Path or None
+        The fine-tune's directory; None for none, and no files.
+    base_dir : Path or None
+        The base's.
+    skip : frozenset of str
+        Names not to look at: those of weights.
+
+    Returns
+    -------
+    list of Carried and Named
+        Names ascending.
+
+    Raises
+    ------
+    CheckpointError
+        A file cannot be read, or is too large.
+    """
+    if fine_dir is None:
+        return []
+    names = sorted(name for name in _candidates(fine_dir) if name not in skip)
+    if len(names) > MAX_FILES:
+        raise CheckpointError(f"{fine_dir}: expected at most {MAX_FILES} small files, got {len(names)}")
+    return [_attach(name, fine_dir, base_dir) for name in names]
+
+
+def restore_files(attachments: Iterable[Attachment], base_dir: Path | None) -> dict[str, bytes]:
+    """The files' names and contents; the inverse of `collect_files`.
+
+    Raises
+    ------
+    CheckpointError
+        A named file is missing beside the base, or has other content.
+    """
+    return {file.name: file.data if isinstance(file, Carried) else _read_named(file, base_dir) for file in attachments}
+
+
+def _candidates(directory: Path) -> list[str]:
+    with read_errors(directory):
+        entries = sorted(directory.iterdir())
+        inner = [file for d in entries if _MODULE.fullmatch(d.name) and d.is_dir() for file in d.glob("*.json")]
+        names = {file.relative_to(directory).as_posix() for file in [*entries, *inner] if file.is_file()}
+    return [name for name in names if valid_file_name(name) and not _LEFTOVERS.fullmatch(name.split("/")[-1])]
+
+
+def _attach(name: str, fine_dir: Path, base_dir: Path | None) -> Attachment:
+    data = _read(fine_dir / name)
+    if base_dir is not None and _is_file(base_dir / name):
+        other = _read(base_dir / name)
+        if _same_content(name, data, other):
+            return Named(name, hashlib.sha256(other).hexdigest())
+    return Carried(name, data)
+
+
+def _same_content(name: str, a: bytes, b: bytes) -> bool:
+    if a == b or not name.endswith(".json"):
+        return a == b
+    try:
+        # As text, since Python finds 1, 1.0 and true equal.
+        return json.dumps(json.loads(a), sort_keys=True) == json.dumps(json.loads(b), sort_keys=True)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _read_named(file: Named, base_dir: Path | None) -> bytes:
+    if base_dir is None:
+        raise CheckpointError(
+            f"{file.name}: expected this file beside the base, got a base without a directory; "
+            f"name the base's directory (--base), {_WAY_OUT}"
+        )
+    path = base_dir / file.name
+    data = _read(path)
+    found = hashlib.sha256(data).hexdigest()
+    if found != file.digest:
+        raise CheckpointError(
+            f"{path}: expected a file of SHA-256 {file.digest}, got {found}; get the base's own, {_WAY_OUT}"
+        )
+    return data
+
+
+def _read(path: Path) -> bytes:
+    with read_errors(path, f"put it there, {_WAY_OUT}"):
+        if (size := path.stat().st_size) > MAX_FILE_BYTES:
+            raise CheckpointError(f"{path}: expected at most {MAX_FILE_BYTES} bytes, got {size}; remove it, {_WAY_OUT}")
+        return path.read_bytes()
+
+
+def _is_file(path: Path) -> bool:
+    with read_errors(path):
+        return path.is_file()
+
+
+def _check_name(name: str) -> None:
+    if not valid_file_name(name):
+        raise ValueError(f"expected the name of a small file (F1), got {name!r}")

@@ -1,0 +1,114 @@
+"""A pack that needs no base as a checkpoint: how a shared base is stored compressed without loss. No torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from dtscodec.checkpoints.torch_dtypes import Bytes
+from dtscodec.errors import CheckpointError, FormatError
+from dtscodec.files.random_access import RandomAccessFile
+from dtscodec.format.blocks import Raw, Tie
+from dtscodec.format.parts import raw_bytes
+from dtscodec.format.reader import PackReader
+from dtscodec.storage.remote_file import RemoteFile
+
+SUMMARY = "dtscodec"
+"""Key of the metadata that a pack has (spec section 3.3)."""
+MAX_TENSOR_BYTES = 2**36
+"""Largest tensor that is read: a hostile pack may claim any size (spec section 8, rule L2)."""
+
+
+class PackedCheckpoint:
+    """A `Checkpoint` over a pack of exact tensors only (spec section 14). What is read of it is checked.
+
+    Parameters
+    ----------
+    file : RandomAccessFile or RemoteFile
+        The pack; closed by `close`.
+    is_directory : bool
+        Whether the user named the directory that holds it.
+    fetched : Path, optional
+        Where what is fetched of a remote file is kept.
+
+    Raises
+    ------
+    CheckpointError
+        It is no sound pack, or one that needs a base itself.
+    """
+
+    def __init__(self, file: RandomAccessFile | RemoteFile, is_directory: bool, fetched: Path | None) -> None:
+        self.location = str(file.path)
+        self.directory: Path | None = file.path.parent
+        self.is_directory = is_directory
+        self.weight_files = frozenset({file.path.name})
+        self.fetched = fetched
+        self._file = file
+        try:
+            self._reader = PackReader(_Source(file), self.location)
+        except FormatError as error:
+            file.close()
+            raise CheckpointError(str(error)) from error
+        entries = self._reader.index.tensors
+        if other := [entry.name for entry in entries if not all(isinstance(b, Raw | Tie) for b in entry.blocks)]:
+            file.close()
+            detail = f"expected a checkpoint, got a pack whose {other[0]!r} is not whole; decode it first"
+            raise CheckpointError(f"{self.location}: {detail}")
+        self.metadata: Mapping[str, str] = self._reader.index.metadata
+        self.specs = {entry.name: entry.spec for entry in entries}
+        self.aliases = {entry.name: entry.blocks[0].to for entry in entries if isinstance(entry.blocks[0], Tie)}
+
+    def read(self, name: str) -> Bytes:
+        """The bytes of a tensor: uint8 [nbytes], fresh or a read-only view."""
+        entry = self._reader.entry(self.aliases.get(name, name))
+        if entry.spec.nbytes > MAX_TENSOR_BYTES:
+            detail = f"expected tensors of at most {MAX_TENSOR_BYTES} bytes, got {entry.spec}"
+            raise CheckpointError(f"{self.location}: {name!r}: {detail}")
+        try:
+            blocks = self._reader.blocks(entry.name)
+            parts = [raw_bytes(entry, block, streams) for _, block, streams in blocks if isinstance(block, Raw)]
+        except FormatError as error:
+            raise CheckpointError(str(error)) from error
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def prefetch(self, name: str) -> None:
+        """Do nothing."""
+
+    def signature(self, name: str) -> tuple[int | str, ...] | None:
+        """Identity of the file's content now, and the name."""
+        return (*self._file.signature(), name)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
+
+    def __enter__(self) -> "PackedCheckpoint":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def is_pack(metadata: Mapping[str, str]) -> bool:
+    """Whether the metadata of a safetensors file is a pack's."""
+    return SUMMARY in metadata
+
+
+class _Source:
+    """The `ByteSource` of a file that is open already."""
+
+    def __init__(self, file: RandomAccessFile | RemoteFile) -> None:
+        self._file = file
+        self.far = isinstance(file, RemoteFile)
+        self.size = int(file.signature()[2])
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read a range; fewer bytes at the end."""
+        return self._file.read(offset, max(0, min(length, self.size - offset))).tobytes()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

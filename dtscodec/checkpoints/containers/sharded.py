@@ -1,0 +1,108 @@
+"""A checkpoint in several files with an index (`*.index.json`), in the manner of Hugging Face."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from dtscodec.checkpoints.torch_dtypes import Bytes
+from dtscodec.errors import CheckpointError
+from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.primitives.safetensors_header import parse_object
+from dtscodec.storage.errors import read_errors
+
+if TYPE_CHECKING:
+    from dtscodec.checkpoints.checkpoint import Checkpoint
+
+
+class ShardedCheckpoint:
+    """A `Checkpoint` over the shards that an index lists, each open until `close`.
+
+    Parameters
+    ----------
+    index : Path
+        The index; its shards lie beside it.
+    open_shard : callable
+        Opens one shard.
+    fetched : Path, optional
+        Where it keeps what is fetched of a remote file.
+
+    Raises
+    ------
+    CheckpointError
+        The index is unsound, a shard is missing, or the two disagree on which tensor is where.
+    """
+
+    def __init__(self, index: Path, open_shard: "Callable[[Path], Checkpoint]", fetched: Path | None = None) -> None:
+        self.location = str(index)
+        self.directory: Path | None = index.parent
+        self.is_directory = True
+        self.fetched = fetched
+        weight_map = _read_weight_map(index)
+        shards = sorted(set(weight_map.values()))
+        self.weight_files = frozenset({index.name, *shards})
+        with ExitStack() as stack:
+            opened = {name: stack.enter_context(open_shard(index.parent / name)) for name in shards}
+            _check_places(weight_map, opened, self.location)
+            self._stack = stack.pop_all()
+        self._shards = {name: opened[weight_map[name]] for name in sorted(weight_map)}
+        self.specs: Mapping[str, TensorSpec] = {name: shard.specs[name] for name, shard in self._shards.items()}
+        self.metadata: Mapping[str, str] = {}
+        self.aliases: Mapping[str, str] = {}
+        for shard in reversed(opened.values()):  # Where shards differ, the first one counts.
+            self.metadata = {**self.metadata, **shard.metadata}
+            self.aliases = {**self.aliases, **shard.aliases}
+
+    def read(self, name: str) -> Bytes:
+        """The bytes of a tensor: uint8 [nbytes]."""
+        return self._shards[name].read(name)
+
+    def prefetch(self, name: str) -> None:
+        """Begin to read a tensor in the background, as its shard does."""
+        self._shards[name].prefetch(name)
+
+    def signature(self, name: str) -> tuple[int | str, ...] | None:
+        """Identity of the content of the tensor's shard now, and the name."""
+        return self._shards[name].signature(name)
+
+    def close(self) -> None:
+        """Close all shards."""
+        self._stack.close()
+
+    def __enter__(self) -> "ShardedCheckpoint":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _read_weight_map(index: Path) -> dict[str, str]:
+    """Tensor names -> file names, each a plain name in the index's own directory."""
+    with read_errors(index):
+        data = index.read_bytes()
+    weight_map = parse_object(data, str(index)).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index}: expected an object 'weight_map' of tensors, got {weight_map!r:.60}")
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str) or not _is_plain_name(shard):
+            raise CheckpointError(f"{index}: {name!r}: expected a file name without a directory, got {shard!r:.60}")
+    return weight_map
+
+
+def _is_plain_name(name: Any) -> bool:
+    return name not in ("", ".", "..") and not any(c in "/\\\0" for c in name)
+
+
+def _check_places(weight_map: Mapping[str, str], shards: "Mapping[str, Checkpoint]", where: str) -> None:
+    """Every tensor is in the shard that the index names, and in no other."""
+    for name, shard in weight_map.items():
+        if name not in shards[shard].specs:
+            raise CheckpointError(f"{where}: expected {name!r} in {shard}, got a file without it")
+    for shard, checkpoint in shards.items():
+        for name in checkpoint.specs:
+            if (listed := weight_map.get(name)) != shard:
+                place = f"listed for {listed}" if listed else "not listed"
+                raise CheckpointError(f"{where}: expected {name!r} of {shard} to be listed so, got it {place}")

@@ -1,0 +1,139 @@
+"""One file of `torch.save` as a checkpoint: mapped where it is a zip file, never running code it holds."""
+
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from dtscodec.checkpoints.containers.in_memory import MappingCheckpoint, is_tensor
+from dtscodec.checkpoints.torch_dtypes import Bytes
+from dtscodec.errors import CheckpointError
+from dtscodec.files.random_access import RandomAccessFile
+from dtscodec.storage.errors import read_errors
+from dtscodec.storage.hub_path import HubPlace
+
+_WRAPPERS = ("state_dict", "model")
+"""Keys under which training scripts keep the tensors."""
+
+_WAY_OUT = "convert it to safetensors where you trust it"
+
+
+class TorchCheckpoint:
+    """A `Checkpoint` over one file that `torch.save` wrote.
+
+    Tensors are views of the mapped file; files of the old format, without a zip directory, are read as a whole.
+
+    Parameters
+    ----------
+    path : Path
+        The file; one of the Hub is fetched into the client's cache.
+    is_directory : bool
+        Whether the user named the directory that holds it.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, damaged, holds code, or holds other things than tensors.
+    """
+
+    def __init__(self, path: Path, is_directory: bool = False) -> None:
+        self.location = str(path)
+        local = _local(path)
+        self._file = RandomAccessFile(local)
+        self._size = self._file.signature()[2]
+        try:
+            self._tensors = MappingCheckpoint(_unwrap(_load(local, self.location), self.location), self.location)
+        except BaseException:
+            self._file.close()
+            raise
+        self.directory: Path | None = path.parent
+        self.is_directory = is_directory
+        self.fetched: Path | None = None
+        self.weight_files = frozenset({path.name})
+        self.metadata: Mapping[str, str] = {}
+        self.specs = self._tensors.specs
+        self.aliases: Mapping[str, str] = self._tensors.aliases
+
+    def read(self, name: str) -> Bytes:
+        """The bytes of a tensor, a read-only view where possible: uint8 [nbytes].
+
+        Raises
+        ------
+        CheckpointError
+            The file is shorter than it was, so that touching the map would end the process.
+        """
+        if (size := self._file.signature()[2]) < self._size:
+            raise CheckpointError(f"{self.location}: expected {self._size} bytes, got {size}: it was cut off")
+        return self._tensors.read(name)
+
+    def prefetch(self, name: str) -> None:
+        """Do nothing: the file is mapped, or in memory."""
+
+    def signature(self, name: str) -> tuple[int | str, ...] | None:
+        """Identity of the file's content now, and the name."""
+        return (*self._file.signature(), name)
+
+    def close(self) -> None:
+        """Close the file and let go of the map."""
+        self._file.close()
+        self._tensors.close()
+
+    def __enter__(self) -> "TorchCheckpoint":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _local(path: Path) -> Path:
+    """The file on this machine."""
+    if not isinstance(path, HubPlace):
+        return path
+    with read_errors(path):
+        return path.local()
+
+
+def _load(path: Path, where: str) -> object:
+    """What the file holds; its tensors are mapped where they can be."""
+    import torch
+
+    mapped = _is_plain_zip(path)
+    try:
+        return torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
+    except pickle.UnpicklingError as e:
+        found = re.search(r"GLOBAL (\S+)", str(e))
+        got = f"Python objects such as {found[1]}" if found else _first_line(e, "Unpickler error", "Unsupported")
+        raise CheckpointError(f"{where}: expected tensors only, got {got}; {_WAY_OUT}") from e
+    except Exception as e:  # Damaged pickles end in nearly any exception.
+        raise CheckpointError(f"{where}: expected a file of torch.save, got {_first_line(e)}; {_WAY_OUT}") from e
+
+
+def _is_plain_zip(path: Path) -> bool:
+    """Whether the file is a zip archive without compression, so that it can be mapped."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return all(info.compress_type == zipfile.ZIP_STORED for info in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+
+
+def _first_line(error: Exception, *marks: str) -> str:
+    """The line of a message that tells most, shortened."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    line = next((line for mark in marks for line in lines if mark in line), lines[0]).strip()
+    return repr(line if len(line) <= 160 else line[:157] + "...")
+
+
+def _unwrap(content: object, where: str) -> Mapping[str, Any]:
+    """The mapping of tensors, also from under one of the usual keys."""
+    for key in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if is_tensor(content) or not isinstance(content, Mapping):
+        raise CheckpointError(f"{where}: expected a mapping of names to tensors, got a {type(content).__name__}")
+    return content

@@ -1,0 +1,1 @@
+"""Pack + base -> weights, and comparing them with the fine-tune."""

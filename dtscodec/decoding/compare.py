@@ -1,0 +1,206 @@
+"""How close a decoded pack is to the fine-tune it stands for, tensor by tensor and in all."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from dtscodec.checkpoints.checkpoint import Checkpoint, Source, open_checkpoint
+from dtscodec.checkpoints.identity import Base
+from dtscodec.checkpoints.torch_dtypes import Bytes, tensor_from_bytes
+from dtscodec.decoding.decode import decode
+from dtscodec.decoding.decoded import Decoded
+from dtscodec.encoding.delta import convert
+from dtscodec.encoding.segments.changed import square
+from dtscodec.errors import CheckpointError
+from dtscodec.format.blocks import BaseRows, LowRank, Values
+from dtscodec.format.dtypes import CODED_DTYPES
+from dtscodec.format.index import TensorEntry, base_of
+from dtscodec.packs.byte_counts import TensorSize, tensor_sizes
+from dtscodec.packs.pack import Pack, PackSource
+
+
+@dataclass(frozen=True, slots=True)
+class Closeness:
+    """How close a decoded delta is to the true one.
+
+    Parameters
+    ----------
+    delta_square, decoded_square, error_square : float
+        Squared norms of the true delta, of the decoded one, and of their difference.
+    inner : float
+        Their inner product.
+    """
+
+    delta_square: float = 0.0
+    decoded_square: float = 0.0
+    error_square: float = 0.0
+    inner: float = 0.0
+
+    def __add__(self, other: "Closeness") -> "Closeness":
+        return Closeness(
+            self.delta_square + other.delta_square,
+            self.decoded_square + other.decoded_square,
+            self.error_square + other.error_square,
+            self.inner + other.inner,
+        )
+
+    @property
+    def relative_error(self) -> float | None:
+        """Norm of the difference by norm of the true delta; None without a delta."""
+        return sqrt(self.error_square / self.delta_square) if self.delta_square else None
+
+    @property
+    def cosine(self) -> float | None:
+        """Cosine of the angle between the deltas; None if one is zero."""
+        norms = sqrt(self.delta_square) * sqrt(self.decoded_square)
+        return self.inner / norms if norms else None
+
+    @property
+    def norm_ratio(self) -> float | None:
+        """Norm of the decoded delta by norm of the true one; None without a delta."""
+        return sqrt(self.decoded_square / self.delta_square) if self.delta_square else None
+
+
+@dataclass(frozen=True, slots=True)
+class TensorComparison:
+    """One tensor: what it takes, whether it is exact, and, if it is coded, how close it is.
+
+    Parameters
+    ----------
+    size : TensorSize
+    exact : bool
+    closeness : Closeness, optional
+    counted : Closeness
+        What of it counts in the total: all but rows that are coded without a base.
+    """
+
+    size: TensorSize
+    exact: bool
+    closeness: Closeness | None
+    counted: Closeness = Closeness()
+
+    @property
+    def bits_per_parameter(self) -> float:
+        """Bits of the pack for each element of the tensor."""
+        return 8 * self.size.size / max(1, self.size.spec.elements)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A whole pack against its fine-tune.
+
+    Parameters
+    ----------
+    tensors : tuple of TensorComparison
+        Names ascending.
+    total : Closeness
+        Over all coded deltas, and tensors that should be exact but differ; exact ones would only flatter it, and so
+        would new ones, which are large and no deltas.
+    pack_bytes, fine_bytes, parameters : int
+        Size of the pack file; bytes and elements of the fine-tune's tensors.
+    """
+
+    tensors: tuple[TensorComparison, ...]
+    total: Closeness
+    pack_bytes: int
+    fine_bytes: int
+    parameters: int
+
+    @property
+    def bits_per_parameter(self) -> float:
+        """Bits of the file for each element of the fine-tune, everything counted."""
+        return 8 * self.pack_bytes / max(1, self.parameters)
+
+
+def compare(
+    pack: PackSource,
+    fine_tune: Source,
+    base: "Source | Base | None" = None,
+    *,
+    progress: Callable[[int], None] = lambda size: None,
+) -> Comparison:
+    """Decode a pack and compare it with its fine-tune.
+
+    Deltas are those of the weights as they are stored, rounded to their dtype: fine-tune minus base, and decoded minus
+    base. (The figure that `encode` reports is taken before that last rounding.)
+
+    Parameters
+    ----------
+    pack : path, bytes or Pack
+    fine_tune : path or mapping of tensors
+    base : path, mapping of tensors, or Base
+        As for `dtscodec.decode`.
+    progress : callable
+        Told the bytes of each tensor that is done.
+
+    Raises
+    ------
+    CheckpointError
+        The fine-tune has not the tensors of the pack.
+    BaseMismatchError, FormatError
+        As for `dtscodec.decode`.
+    """
+    with decode(pack, base, whole=True) as decoded, open_checkpoint(fine_tune, whole=True) as fine:
+        _check_specs(decoded.pack, fine)
+        compared = []
+        for size in tensor_sizes(decoded.pack):
+            compared.append(_compare_tensor(decoded, fine, size))
+            progress(size.spec.nbytes)
+        decoded.check_base()
+        specs = list(fine.specs.values())
+        total = sum((item.counted for item in compared), Closeness())
+        sizes = decoded.pack.size, sum(spec.nbytes for spec in specs), sum(spec.elements for spec in specs)
+        return Comparison(tuple(compared), total, *sizes)
+
+
+def _check_specs(pack: Pack, fine: Checkpoint) -> None:
+    ours = {name: pack.spec(name) for name in pack.keys()}  # noqa: SIM118 - a pack is no mapping
+    for name in sorted(ours.keys() | fine.specs.keys()):
+        if ours.get(name) != fine.specs.get(name):
+            detail = f"expected {ours.get(name, 'no such tensor')}, got {fine.specs.get(name, 'no such tensor')}"
+            raise CheckpointError(f"{fine.location}: {name}: {detail}; is it this pack's fine-tune?")
+
+
+def _compare_tensor(decoded: Decoded, fine: Checkpoint, size: TensorSize) -> TensorComparison:
+    ours, theirs = decoded.read(size.name), fine.read(size.name)
+    exact = bool((ours == theirs).all())
+    entry = decoded.pack.reader.entry(size.name)
+    is_coded = bool({"values", "lowrank"} & set(size.kind.split("+")))
+    if entry.spec.dtype not in CODED_DTYPES or (exact and not is_coded):
+        return TensorComparison(size, exact, None)
+    ours_matrix, theirs_matrix = _matrix(ours, entry), _matrix(theirs, entry)
+    closeness = counted = Closeness()
+    for row, block in entry.placed():
+        rows = slice(row, row + block.height)
+        if isinstance(block, Values | LowRank) or not torch.equal(ours_matrix[rows], theirs_matrix[rows]):
+            start = _base_rows(decoded, entry, base_of(block), block.height).to(ours_matrix.dtype)
+            measured = measure(theirs_matrix[rows] - start, ours_matrix[rows] - start)
+            closeness += measured
+            if not (isinstance(block, Values | LowRank) and block.base is None):
+                counted += measured
+    return TensorComparison(size, exact, closeness, counted)
+
+
+def measure(true: Tensor, decoded: Tensor) -> Closeness:
+    """Compare two deltas, summing in float64."""
+    return Closeness(
+        square(true), square(decoded), square(true - decoded), float((true * decoded).sum(dtype=torch.float64))
+    )
+
+
+def _matrix(data: Bytes, entry: TensorEntry) -> Tensor:
+    """A tensor as the matrix that its blocks cut: float32, or float64 for F64."""
+    wide = torch.float64 if entry.spec.dtype == "F64" else torch.float32
+    return tensor_from_bytes(data, entry.spec).to(wide).reshape(entry.spec.matrix(entry.split))
+
+
+def _base_rows(decoded: Decoded, entry: TensorEntry, base: BaseRows | None, height: int) -> Tensor:
+    """The rows that a block's delta is counted from: the base's, rounded to the tensor's dtype; zero without a base."""
+    if base is None or decoded.base is None:
+        return torch.zeros((), device="cpu")
+    spec = decoded.base.specs[base.name]
+    whole = tensor_from_bytes(decoded.base.read(base.name), spec).reshape(spec.matrix(entry.split))
+    return convert(whole[base.first : base.first + height], entry.spec.dtype)

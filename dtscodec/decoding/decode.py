@@ -1,0 +1,79 @@
+"""Pack + base -> weights (spec section 8)."""
+
+from contextlib import ExitStack
+
+import torch
+
+from dtscodec.checkpoints.checkpoint import Source
+from dtscodec.checkpoints.identity import Base
+from dtscodec.checkpoints.open_inputs import as_base
+from dtscodec.decoding.decoded import Decoded
+from dtscodec.linalg.devices import usable_device
+from dtscodec.packs.directory import find_base
+from dtscodec.packs.pack import MAX_TENSOR_BYTES, PackSource, as_pack
+
+
+def decode(
+    pack: PackSource,
+    base: "Source | Base | None" = None,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    check: bool = True,
+    max_tensor_bytes: int = MAX_TENSOR_BYTES,
+    whole: bool = False,
+) -> "Decoded":
+    """Open the fine-tune that a pack stands for.
+
+    Parameters
+    ----------
+    pack : path, bytes or Pack
+    base : path, mapping of tensors, or Base
+        The base. Without it the index beside the pack is asked, then the base that the pack remembers (see
+        `dtscodec.packs.directory`).
+    device : str or torch.device
+        Where tensors are rebuilt, and stay.
+    dtype : torch.dtype, optional
+        For tensors of F16, BF16, F32 and F64; by default each has the fine-tune's own.
+    check : bool
+        Whether base tensors are checked against the pack. Without it a wrong base gives wrong weights.
+    max_tensor_bytes : int
+        Largest tensor that is decoded; a hostile pack may claim any size.
+    whole : bool
+        Whether all tensors will be decoded: files of the Hub are then fetched through the client's cache. Else no more
+        of them is read than the tensors that are asked for.
+
+    Returns
+    -------
+    Decoded
+        A lazy mapping; nothing but names is read yet. Close it, or use it as a context manager.
+
+    Raises
+    ------
+    FormatError
+        The pack is not sound.
+    BaseMismatchError
+        No base is at hand.
+    CheckpointError
+        The base cannot be read.
+    BackendError
+        There is no such device.
+
+    Examples
+    --------
+    >>> import tempfile, torch, dtscodec
+    >>> base = {"w": torch.zeros(64, 64)}
+    >>> fine = {"w": torch.outer(torch.ones(64), torch.ones(64))}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = dtscodec.encode(base, fine, f"{folder}/task.safetensors").path
+    ...     with dtscodec.decode(path, base) as state:
+    ...         state["w"].shape
+    torch.Size([64, 64])
+    """
+    with ExitStack() as stack:
+        opened = stack.enter_context(as_pack(pack, whole))
+        found = base if base is not None else find_base(opened)
+        opened_base = stack.enter_context(as_base(found, whole=whole)) if found is not None else None
+        decoded = Decoded(opened, opened_base, usable_device(device), dtype, check, max_tensor_bytes)
+        decoded.keep_open(stack.pop_all())
+        return decoded

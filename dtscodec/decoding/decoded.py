@@ -1,0 +1,246 @@
+"""The fine-tune that a pack and its base stand for: a lazy mapping of tensors, and a plain checkpoint."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from torch import Tensor
+
+from dtscodec.checkpoints.auxiliary_files import Attachment, Carried, Named, restore_files
+from dtscodec.checkpoints.identity import Base
+from dtscodec.checkpoints.open_inputs import weight_paths
+from dtscodec.checkpoints.torch_dtypes import Bytes, dtype_code, tensor_bytes, torch_dtype, torch_form
+from dtscodec.checkpoints.write import SHARD_BYTES, is_single_file, write_checkpoint
+from dtscodec.decoding.packed_tensors import as_tensor, load_tensors
+from dtscodec.decoding.reconstruct import reconstruct
+from dtscodec.encoding.delta import convert
+from dtscodec.errors import BaseMismatchError, OutputError
+from dtscodec.format.blocks import Tie
+from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
+from dtscodec.format.index import CarriedFile, TensorEntry, base_of
+from dtscodec.kernels.backend import backend_for
+from dtscodec.packs.base_check import check_fit
+from dtscodec.packs.pack import Pack, check_size
+from dtscodec.storage.paths import as_place, is_remote
+
+
+class Decoded(Mapping[str, Tensor]):
+    """A fine-tune, made by `decode`: each access decodes one tensor. A context manager."""
+
+    def __init__(
+        self,
+        pack: Pack,
+        base: Base | None,
+        device: torch.device,
+        dtype: torch.dtype | None,
+        check: bool,
+        max_tensor_bytes: int,
+    ) -> None:
+        self.pack, self.base = pack, base
+        self._device, self._dtype, self._check, self._max_bytes = device, dtype, check, max_tensor_bytes
+        self._backend = backend_for(device)
+        self._unread = set(pack.index.base_names()) if check else set()
+        self._stack = ExitStack()
+
+    # Mapping
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Decode one tensor, on the device asked for.
+
+        Raises
+        ------
+        KeyError
+            No tensor of that name.
+        FormatError
+            The pack is damaged there, or the tensor is larger than allowed.
+        BaseMismatchError
+            The base tensor is another than the pack was made against.
+        CheckpointError
+            torch has no such dtype; `read` gives the bytes.
+        """
+        dtype, shape = torch_form(self.spec(name))
+        return self._bytes(name).view(dtype).view(shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.pack.keys())
+
+    def __len__(self) -> int:
+        return len(self.pack.index.tensors)
+
+    def spec(self, name: str) -> TensorSpec:
+        """Dtype and shape of a tensor as it is decoded."""
+        spec = self.pack.spec(name)
+        if self._dtype is None or spec.dtype not in CODED_DTYPES:
+            return spec
+        return TensorSpec(dtype_code(self._dtype), spec.shape)
+
+    def read(self, name: str) -> Bytes:
+        """The bytes of a decoded tensor, of whatever dtype: uint8 [nbytes]."""
+        return tensor_bytes(self._bytes(name))
+
+    def _bytes(self, name: str) -> Tensor:
+        entry = self.pack.reader.entry(name)
+        if isinstance(entry.blocks[0], Tie):
+            return self._bytes(entry.blocks[0].to)
+        check_size(name, max(entry.spec.nbytes, self.spec(name).nbytes), self._max_bytes)
+        self._check_fit(entry)
+        tensor = load_tensors(self.pack.reader, [name], self._device)[name]
+        data = torch.empty(entry.spec.nbytes, dtype=torch.uint8, device=self._device)
+        reconstruct(tensor, functools.cache(self.read_base), self._backend, data)
+        target = self.spec(name).dtype
+        if target != entry.spec.dtype:
+            data = convert(data.view(torch_dtype(entry.spec.dtype)), target).view(torch.uint8)
+        return data
+
+    # Base
+
+    def read_base(self, name: str) -> tuple[TensorSpec, Tensor]:
+        """Spec and bytes, uint8 [nbytes], of a base tensor, checked (rule H2).
+
+        The last one that is read completes the whole base's check (H3).
+        """
+        expected = self.pack.reader.leaves[name] if self._check else None
+        base = self._needed_base()
+        data = as_tensor(base.read(name, expected)).to(self._device)
+        if name in self._unread:
+            self._unread.discard(name)
+            if not self._unread:
+                self.check_base()
+        return base.specs[name], data
+
+    def _check_fit(self, entry: TensorEntry) -> None:
+        """Raise an error if base tensors that this tensor is made from are not there or do not fit."""
+        if not any(map(base_of, entry.blocks)):
+            return
+        base = self._needed_base()
+        for block in entry.blocks:
+            check_fit(entry, block, base.specs, base.location)
+
+    def _needed_base(self) -> Base:
+        if self.base is None:
+            where = str(self.pack.path or "pack")
+            detail = "expected the base that it was made against, got none; name it with --base"
+            raise BaseMismatchError("base-tensor", where, detail, "4.4")
+        return self.base
+
+    def check_base_tensors(self) -> None:
+        """Check every base tensor that the pack uses, then the whole (rules R1, R2, H2 and H3).
+
+        Raises
+        ------
+        BaseMismatchError
+            The base is another.
+        """
+        for entry in self.pack.index.tensors:
+            self._check_fit(entry)
+        for name in self.pack.index.base_names():
+            self.read_base(name)
+        self.check_base()
+
+    def check_base(self) -> None:
+        """Check the digest over all base tensors that the pack uses (rule H3).
+
+        Raises
+        ------
+        BaseMismatchError
+            The base is another.
+        """
+        reference = self.pack.summary.base
+        if reference is None or not self._check:
+            return
+        base = self._needed_base()
+        found = base.digest(self.pack.index.base_names()).hex()
+        if found != reference.digest:
+            detail = f"expected the digest {reference.digest}, got {found}; name the base the pack was made against"
+            raise BaseMismatchError("base-digest", base.location, detail, "7")
+
+    # Output
+
+    def save(
+        self,
+        out: str | Path,
+        *,
+        shard_bytes: int = SHARD_BYTES,
+        files: bool = True,
+        force: bool = False,
+        progress: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        """Write the fine-tune as a plain checkpoint, one tensor at a time.
+
+        Parameters
+        ----------
+        out : path
+            ``*.safetensors``, ``*.bin``, ``*.pt``: one file. Anything else: a directory in the layout of Hugging Face,
+            with the files that travel with the pack.
+        shard_bytes : int
+            Largest file of tensors in a directory.
+        files : bool
+            Whether configuration and tokenizer files are written, too.
+        force : bool
+            Replace what exists.
+        progress : callable
+            Told the bytes of each tensor that is written.
+
+        Raises
+        ------
+        OutputError
+            The output cannot be written, or exists. Nothing is left of it.
+        FormatError, BaseMismatchError
+            As for reading tensors.
+        """
+        if is_remote(out):
+            raise OutputError(f"{out}: expected a local path, since only encode writes to remote storage")
+        out = as_place(out)
+        inputs = [self.pack.path] if self.pack.path else []
+        inputs += weight_paths(out, self.base.checkpoint) if self.base else ()
+        write_checkpoint(
+            out,
+            {name: self.spec(name) for name in self},
+            self.read,
+            metadata=self.pack.index.metadata,
+            shard_bytes=shard_bytes,
+            ties={entry.name: tie.to for entry in self.pack.index.tensors if isinstance(tie := entry.blocks[0], Tie)},
+            files={} if is_single_file(out) or not files else self.files(),
+            force=force,
+            inputs=inputs,
+            progress=progress,
+            finish=self.check_base,
+        )
+
+    def files(self) -> dict[str, bytes]:
+        """The files that travel with the fine-tune: names and contents.
+
+        Raises
+        ------
+        CheckpointError
+            A file that should lie beside the base is not there, or is another.
+        """
+        attached: list[Attachment] = []
+        for entry in self.pack.index.files:
+            if isinstance(entry, CarriedFile):
+                attached.append(Carried(entry.name, self.pack.reader.file(entry)))
+            else:
+                self._needed_base()
+                attached.append(Named(entry.name, entry.digest))
+        return restore_files(attached, self.base.checkpoint.directory if self.base else None)
+
+    # Closing
+
+    def keep_open(self, stack: ExitStack) -> None:
+        """Take over what is to be closed with this."""
+        self._stack = stack
+
+    def close(self) -> None:
+        """Close the pack and the base, as far as they were opened for this."""
+        self._stack.close()
+
+    def __enter__(self) -> "Decoded":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

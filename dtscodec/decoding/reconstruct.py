@@ -1,0 +1,112 @@
+"""Blocks + base rows -> one tensor (spec sections 6 and 8, steps 3 to 6)."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from dtscodec.checkpoints.torch_dtypes import torch_dtype
+from dtscodec.decoding.packed_tensors import LoadedBlock, LoadedTensor
+from dtscodec.encoding.delta import convert
+from dtscodec.format.blocks import BaseRows, Tie
+from dtscodec.format.dtypes import TensorSpec, bits_of
+from dtscodec.format.index import TensorEntry, base_of
+from dtscodec.kernels.backend import Backend
+from dtscodec.kernels.packed import Packed, PackedFactors, PackedValues
+from dtscodec.kernels.reference import wide_dtype
+from dtscodec.kernels.unpack import unpack_values
+
+ReadBase: TypeAlias = Callable[[str], tuple[TensorSpec, Tensor]]
+"""Gives the spec of a base tensor and its checked bytes: uint8 [nbytes], on the device."""
+
+
+def reconstruct(
+    tensor: LoadedTensor, read_base: ReadBase, backend: Backend, out: Tensor, holds_base: bool = False
+) -> None:
+    """Rebuild one tensor that is no tie and whose blocks fit the base (see `dtscodec.packs.base_check.check_fit`).
+
+    Parameters
+    ----------
+    tensor : LoadedTensor
+    read_base : callable
+    backend : Backend
+        Of the device where all lie.
+    out : uint8 [nbytes]
+        Where the tensor's bytes go.
+    holds_base : bool
+        Whether the base is there already, own rows in the tensor's dtype, so that only what is coded need be
+        written.
+    """
+    entry = tensor.entry
+    for loaded in tensor.blocks:
+        part = _part(out, row_span(entry.spec, entry.columns, loaded.row, loaded.block.height))
+        if isinstance(loaded.payload, Packed):
+            _write_coded(part, entry, loaded, read_base, backend, holds_base)
+        elif loaded.payload is not None:
+            part.copy_(loaded.payload)
+        elif isinstance(loaded.block, Tie):
+            raise TypeError(f"{entry.name} is tied to {loaded.block.to}")
+        elif not holds_base:
+            _write_same(part, entry, loaded, read_base)
+
+
+def row_span(spec: TensorSpec, columns: int, first: int, height: int) -> slice:
+    """Where the bytes of some rows of a tensor lie; rows of four and six bits may fill bytes only together."""
+    bits = columns * bits_of(spec.dtype)
+    return slice(first * bits // 8, (first + height) * bits // 8)
+
+
+def _write_same(part: Tensor, entry: TensorEntry, loaded: LoadedBlock, read_base: ReadBase) -> None:
+    """Write the base's rows, converted to the tensor's dtype; zeros without a base."""
+    base = base_of(loaded.block)
+    if base is None:
+        part.zero_()
+        return
+    spec, data = _rows(base, loaded.block.height, entry.columns, read_base)
+    if spec.dtype == entry.spec.dtype:
+        part.copy_(data)
+    else:
+        part.copy_(convert(data.view(torch_dtype(spec.dtype)), entry.spec.dtype).view(torch.uint8))
+
+
+def _write_coded(
+    part: Tensor, entry: TensorEntry, loaded: LoadedBlock, read_base: ReadBase, backend: Backend, only_coded: bool
+) -> None:
+    """Write W = B + delta into the bytes of a block's rows; what is not coded is the base, converted."""
+    shape = (loaded.block.height, entry.columns)
+    dtype = torch_dtype(entry.spec.dtype)
+    out = part.view(dtype).view(shape)
+    rows = base_of(loaded.block)
+    if rows is None:
+        base = torch.zeros((), dtype=dtype, device=part.device).expand(shape)
+    else:
+        spec, data = _rows(rows, loaded.block.height, entry.columns, read_base)
+        base = data.view(torch_dtype(spec.dtype)).view(shape)
+    if isinstance(loaded.payload, PackedFactors):
+        backend.reconstruct(base, loaded.payload, out, only_coded)
+    elif isinstance(loaded.payload, PackedValues):
+        _write_values(base, loaded.payload, out)
+
+
+def _write_values(base: Tensor, values: PackedValues, out: Tensor) -> None:
+    """Write W = base + values in float32 (float64 where the tensor is): level A, so the same on every device."""
+    if base.dtype == torch.float64 != out.dtype:
+        base = base.float()
+    delta = unpack_values(values).to(wide_dtype(out.dtype))
+    if values.is_whole:
+        torch.add(base, delta, out=out)
+        return
+    out.copy_(base)
+    where = values.places()
+    out[where] = (base[where].to(delta.dtype) + delta).to(out.dtype)
+
+
+def _rows(base: BaseRows, height: int, columns: int, read_base: ReadBase) -> tuple[TensorSpec, Tensor]:
+    """Spec of a base tensor and the bytes of some of its rows, which `check_fit` has found there."""
+    spec, data = read_base(base.name)
+    return spec, _part(data, row_span(spec, columns, base.first, height))
+
+
+def _part(data: Tensor, span: slice) -> Tensor:
+    return data if not span.start and span.stop == len(data) else data[span]

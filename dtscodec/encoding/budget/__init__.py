@@ -1,0 +1,1 @@
+"""Sharing one budget of bytes among all segments: candidate encodings, allocation, error targets."""

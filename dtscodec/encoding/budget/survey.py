@@ -1,0 +1,143 @@
+"""First look at a whole checkpoint for `best`: every piece's options, and the file's size for any choice of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from dtscodec.encoding.budget.allocate import DEAREST, Choices, Key, TooSmallError, allocate, at_price, total_cost
+from dtscodec.encoding.budget.candidates import NUMBERS, Choice, Demand, Listed, Options
+from dtscodec.encoding.config import DEFAULT_SIZE, EncodeConfig
+from dtscodec.errors import EncodeError
+from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.index import FileEntry, Index, TensorEntry
+from dtscodec.format.summary import Summary
+from dtscodec.format.writer import planned_size
+
+LEAF_BYTES = 4
+"""Bytes of a base tensor's leaf that a pack holds; its whole digest is in the summary (spec section 7)."""
+
+KNOWN_ERROR = 0.5
+"""Of the error that is asked for: single matrices may have to be closer than all together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What a pack holds beside its tensors: all that its size depends on but the choices.
+
+    Parameters
+    ----------
+    summary : Summary
+    prefix, absent, metadata, files
+        See `Index`.
+    """
+
+    summary: Summary
+    prefix: tuple[str, str]
+    absent: Sequence[str]
+    metadata: Mapping[str, str]
+    files: Sequence[FileEntry]
+
+
+@dataclass(slots=True)
+class Survey:
+    """Every tensor's pieces and their options, in the order of names.
+
+    Parameters
+    ----------
+    config : EncodeConfig
+    specs : sequence of TensorSpec
+        Of the fine-tune's tensors.
+    """
+
+    config: EncodeConfig
+    specs: Sequence[TensorSpec]
+    options: dict[Key, Options] = field(default_factory=dict)
+    _tensors: list[tuple[str, TensorSpec, int, int]] = field(default_factory=list)
+
+    def add(self, name: str, spec: TensorSpec, split: int, options: Sequence[Options]) -> None:
+        """Add a tensor: what each of its pieces may become."""
+        self._tensors.append((name, spec, split, len(options)))
+        self.options.update(((name, place), option) for place, option in enumerate(options))
+
+    def add_settled(self, entry: TensorEntry) -> None:
+        """Add a tensor whose blocks take no bytes and are not to be chosen."""
+        self.add(
+            entry.name, entry.spec, entry.split, [Listed((Choice(block, 0, 0.0, 0.0),), 0.0) for block in entry.blocks]
+        )
+
+    def by_tensor(self, choices: Mapping[Key, Choice]) -> dict[str, tuple[Choice, ...]]:
+        """Choices by tensor."""
+        return {name: tuple(choices[name, place] for place in range(count)) for name, _, _, count in self._tensors}
+
+    def choose(self, frame: Frame, budget: int) -> Choices:
+        """The best choices for a file of at most so many bytes.
+
+        Raises
+        ------
+        EncodeError
+            What must be in the pack alone takes more.
+        """
+        try:
+            return allocate(self.options, budget, lambda choices: self.size(choices, frame))
+        except TooSmallError as error:
+            raise EncodeError(self._too_small(budget, error.smallest)) from error
+
+    def choose_any(self) -> Choices:
+        """The only choices, where a rank is given."""
+        return at_price(self.options, 0.0)
+
+    def size(self, choices: Mapping[Key, Choice], frame: Frame) -> int:
+        """Exact size of the pack file in bytes."""
+        entries = tuple(
+            TensorEntry(name, spec, tuple(choices[name, place].block for place in range(count)), split)
+            for name, spec, split, count in self._tensors
+        )
+        index = Index(entries, frame.prefix, tuple(frame.absent), dict(frame.metadata), tuple(frame.files))
+        summary = frame.summary if index.base_names() else replace(frame.summary, base=None)
+        bitmaps = b"".join(choice.bitmaps for choice in choices.values())
+        return planned_size(index, summary, bitmaps, LEAF_BYTES, NUMBERS)
+
+    def budget(self, frame: Frame) -> int:
+        """Bytes of the file that the config asks for.
+
+        The default gives way to what must be in the pack, to new matrices in 8 bits, and to deltas of exactly a low
+        rank, such as a merged LoRA's.
+        """
+        asked = self._asked()
+        if self.config.size:
+            return asked
+        whole = {key: option.wanted or option.best(DEAREST) for key, option in self.options.items()}
+        return max(asked, self.size(whole, frame))
+
+    def _asked(self) -> int:
+        """Bytes of the file that the config names, or the default."""
+        size = self.config.size or DEFAULT_SIZE
+        return size.in_bytes(sum(spec.nbytes for spec in self.specs), self._parameters())
+
+    def _parameters(self) -> int:
+        return sum(spec.elements for spec in self.specs)
+
+    @property
+    def demand(self) -> Demand:
+        """How much of each spectrum options must know."""
+        error = self.config.error
+        if error is not None:
+            return Demand(0.0, 1 - (KNOWN_ERROR * error) ** 2)
+        return Demand(self._asked() / max(1, self._parameters()), 0.0)
+
+    def energy(self) -> float:
+        """Squared norm of the whole delta, without rounding noise."""
+        return sum(option.energy for option in self.options.values())
+
+    def _too_small(self, budget: int, smallest: int) -> str:
+        """What to say if the budget does not hold what it must."""
+        least = at_price(self.options, DEAREST)
+        costs = sorted(((choice.cost, name) for (name, _), choice in least.items() if choice.cost), reverse=True)
+        takers = ", ".join(f"{name} {cost:,}" for cost, name in costs[:3])
+        rest = smallest - total_cost(least)
+        return (
+            f"size: expected at least {smallest:,} bytes, got {budget:,}; that is index, checksums and files "
+            f"({rest:,}) and what cannot be left out ({takers or 'nothing'}); ask for a larger --size"
+        )
+
+
+__all__ = ["LEAF_BYTES", "Frame", "Survey"]

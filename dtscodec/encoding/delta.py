@@ -1,0 +1,127 @@
+"""Checkpoint -> delta: what of a tensor changed, and against which rows of the base."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dtscodec.checkpoints.torch_dtypes import Bytes, tensor_from_bytes, torch_dtype
+from dtscodec.encoding.config import keep_exact
+from dtscodec.errors import EncodeError
+from dtscodec.format.dtypes import CODED_DTYPES, DType, TensorSpec
+from dtscodec.linalg.chunks import cache_sized
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor as a checkpoint stores it: name, spec and exact bytes (uint8 [nbytes])."""
+
+    name: str
+    spec: TensorSpec
+    data: Bytes
+
+    def cut(self, begin: int, end: int) -> "StoredTensor":
+        """Some indices of the first dimension."""
+        step = self.spec.nbytes // max(1, self.spec.shape[0])
+        spec = TensorSpec(self.spec.dtype, (end - begin, *self.spec.shape[1:]))
+        return StoredTensor(self.name, spec, self.data[begin * step : end * step])
+
+    def tensor(self) -> Tensor:
+        """The tensor itself, over the same bytes."""
+        return tensor_from_bytes(self.data, self.spec)
+
+
+def convert(tensor: Tensor, dtype: DType) -> Tensor:
+    """Convert between F16, BF16, F32 and F64 as the spec has it (section 6.1): F64 reaches 16 bits by way of F32."""
+    target = torch_dtype(dtype)
+    if tensor.dtype == torch.float64 and dtype in ("F16", "BF16"):
+        tensor = tensor.to(torch.float32)
+    return tensor.to(target)
+
+
+def is_same(fine: StoredTensor, base: StoredTensor) -> bool:
+    """Whether the fine-tune's tensor is the base's, after conversion to its dtype, bit for bit."""
+    if fine.spec == base.spec:
+        return np.array_equal(fine.data, base.data)
+    if fine.spec.shape != base.spec.shape or not {fine.spec.dtype, base.spec.dtype} <= CODED_DTYPES:
+        return False
+    if not is_finite(fine.tensor()):
+        return False  # how a NaN converts is not defined
+    return torch.equal(_bits(fine.tensor()), _bits(convert(base.tensor(), fine.spec.dtype)))
+
+
+def shared_part(fine: StoredTensor, base: StoredTensor) -> tuple[StoredTensor, StoredTensor] | None:
+    """The rows that both tensors have, where a delta between them makes sense; None where it does not.
+
+    Tensors of equal shape are shared whole. If only the first dimension differs, as in a grown vocabulary, the rows
+    that both have are, provided that they are related: the delta must be smaller than what it is a delta of. (A head
+    for other classes is not.)
+    """
+    if not {fine.spec.dtype, base.spec.dtype} <= CODED_DTYPES or not fine.spec.elements:
+        return None
+    if fine.spec.shape == base.spec.shape:
+        return fine, base
+    if not fine.spec.shape or not base.spec.elements or len(fine.spec.shape) != len(base.spec.shape):
+        return None
+    if fine.spec.shape[1:] != base.spec.shape[1:]:
+        return None
+    rows = min(fine.spec.shape[0], base.spec.shape[0])
+    ours, theirs = fine.cut(0, rows), base.cut(0, rows)
+    values = ours.tensor().float()
+    difference = torch.linalg.vector_norm(values - theirs.tensor().float())
+    return (ours, theirs) if difference < torch.linalg.vector_norm(values) else None
+
+
+def delta_of(fine: StoredTensor, base: StoredTensor) -> Tensor:
+    """Fine-tune minus base, of two tensors of one shape.
+
+    Returns
+    -------
+    float32, of that shape
+        Exactly 0 wherever the fine-tune equals the base after rounding to its dtype: a bf16 fine-tune of an fp32 base
+        differs from it everywhere, but only the elements that training moved count.
+
+    Raises
+    ------
+    EncodeError
+        An element is NaN or infinite.
+    """
+    ours, theirs = fine.tensor(), base.tensor()
+    _check_finite(fine.name, ours)
+    _check_finite(fine.name, theirs, f" in the base's {base.name!r}")
+    delta = torch.empty(ours.shape, dtype=torch.float32)
+    flat, ours, theirs = delta.view(-1), ours.reshape(-1), theirs.reshape(-1)
+    for part in cache_sized(len(flat)):
+        flat[part] = _difference(ours[part], theirs[part], fine.spec.dtype)
+    _check_finite(fine.name, delta, " in its difference from the base")
+    return delta
+
+
+def _difference(ours: Tensor, theirs: Tensor, dtype: DType) -> Tensor:
+    """Fine-tune minus base, 0 where both are the same in the fine-tune's dtype: float32 or float64."""
+    wide = torch.float64 if torch.float64 in (ours.dtype, theirs.dtype) else torch.float32
+    delta = ours.to(wide) - theirs.to(wide)
+    if ours.dtype != theirs.dtype:
+        delta[_bits(ours) == _bits(convert(theirs, dtype))] = 0
+    return delta
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return tensor.contiguous().view(integers[tensor.element_size()])
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no element is NaN or infinite."""
+    # A sum is finite only if all its terms are, and takes no memory; it may overflow, so look closer then.
+    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
+
+
+def _check_finite(name: str, tensor: Tensor, where: str = "") -> None:
+    if is_finite(tensor):
+        return
+    place = (~tensor.isfinite()).nonzero()[0].tolist()
+    value = tensor[tuple(place)].item()
+    detail = f"expected finite elements, got {value} at {place}{where}"
+    raise EncodeError(f"{name}: {detail}; {keep_exact(name)}")

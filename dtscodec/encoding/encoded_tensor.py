@@ -1,0 +1,79 @@
+"""One tensor of a fine-tune -> its entry and streams."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dtscodec.encoding.config import keep_exact
+from dtscodec.encoding.segments.planned import Part
+from dtscodec.encoding.segments.segment import CodedBlock
+from dtscodec.errors import EncodeError
+from dtscodec.format.blocks import BaseRows, Block, Same, Tie
+from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.index import TensorEntry
+from dtscodec.format.streams import Streams
+
+
+@dataclass(frozen=True, slots=True)
+class Squares:
+    """Squared norms, without what rounding explains: of a delta, of what coding loses, and of what is left out."""
+
+    delta: float = 0.0
+    error: float = 0.0
+    left_out: float = 0.0
+
+    def __add__(self, other: "Squares") -> "Squares":
+        return Squares(self.delta + other.delta, self.error + other.error, self.left_out + other.left_out)
+
+    @property
+    def relative_error(self) -> float:
+        """Norm of what coding loses by the norm of the delta; 0 without a delta."""
+        return (self.error / self.delta) ** 0.5 if self.delta else 0.0
+
+    @property
+    def left_out_share(self) -> float:
+        """Share of the delta's squared norm in blocks that are left as the base has them."""
+        return self.left_out / self.delta if self.delta else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedTensor:
+    """A tensor's entry and streams, and what coding loses of it."""
+
+    entry: TensorEntry
+    streams: list[Streams]
+    squares: Squares
+
+
+def code_tensor(name: str, spec: TensorSpec, split: int, parts: Sequence[Part]) -> EncodedTensor:
+    """Code the blocks that were decided on.
+
+    Raises
+    ------
+    EncodeError
+        A matrix cannot be decomposed, or its delta is too large for float32.
+    """
+    try:
+        blocks = [part if isinstance(part, CodedBlock) else part.code() for part in parts]
+    except EncodeError as error:
+        raise EncodeError(f"{name}: {error}; {keep_exact(name)}") from error
+    entry = TensorEntry(name, spec, tuple(coded.block for coded in blocks), split)
+    return EncodedTensor(entry, [coded.streams for coded in blocks], sum(map(_squares, blocks), Squares()))
+
+
+def code_same(name: str, spec: TensorSpec, base: str) -> EncodedTensor:
+    """A tensor that is the base's of that name."""
+    return _alone(name, spec, Same(spec.matrix()[0], BaseRows(base, 0)))
+
+
+def code_tie(name: str, spec: TensorSpec, to: str) -> EncodedTensor:
+    """A tensor that equals another one of the fine-tune."""
+    return _alone(name, spec, Tie(spec.matrix()[0], to))
+
+
+def _alone(name: str, spec: TensorSpec, block: Block) -> EncodedTensor:
+    return EncodedTensor(TensorEntry(name, spec, (block,)), [Streams()], Squares())
+
+
+def _squares(coded: CodedBlock) -> Squares:
+    left_out = coded.delta_square if isinstance(coded.block, Same) else 0.0
+    return Squares(coded.delta_square, coded.error_square, left_out)

@@ -1,0 +1,188 @@
+"""Results of an encode, kept on disk as they come: one that was cut off goes on where it ended.
+
+An encode is a fixed sequence of steps, so a journal is the plain list of their results. Its end takes the journal away,
+and so does a refusal of the input; whatever else ends it leaves the journal for the next run.
+"""
+
+import hashlib
+import io
+import os
+import pickle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from dtscodec.checkpoints.checkpoint import Checkpoint
+from dtscodec.encoding.tensor_task import RESULT_PARTS
+from dtscodec.errors import ConfigError, EncodeError, OtherEncodeError, OutputError, RefusedError
+from dtscodec.executors.versions import build
+from dtscodec.files.record_file import RecordFile
+
+MAGIC = b"dtscodec-journal-1\n"
+BEGIN, RESULT, DONE = b"B", b"R", b"D"
+"""Kinds of records: an encode begins, one of its results, its pack is complete."""
+REFUSALS = (EncodeError, RefusedError, ConfigError)
+"""Errors that the same command would meet again."""
+
+
+class Journal:
+    """What encodes have found so far, in a file. A context manager, for one encode or several in a row.
+
+    Parameters
+    ----------
+    path : path
+        The file: beside the output, usually. What an earlier run left in it is used again.
+    fresh : bool
+        Forget what an earlier run left.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written, another process is at work on it, or it is something else.
+
+    Examples
+    --------
+    >>> import tempfile, torch, dtscodec
+    >>> from safetensors.torch import save_file
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     base, fine = f"{folder}/base.safetensors", f"{folder}/fine.safetensors"
+    ...     save_file({"w": torch.zeros(8, 8)}, base)
+    ...     save_file({"w": torch.ones(8, 8)}, fine)
+    ...     with Journal(f"{folder}/task.part") as journal:
+    ...         report = dtscodec.encode(base, fine, f"{folder}/task.safetensors", journal=journal)
+    ...     journal.path.exists()
+    False
+    """
+
+    def __init__(self, path: str | os.PathLike[str], fresh: bool = False) -> None:
+        self.path = Path(path)
+        self._file = RecordFile(self.path, MAGIC)
+        if fresh:
+            self._file.cut(0)
+        self._used = 0
+        self._is_begun = False
+
+    def __len__(self) -> int:
+        """Results in it."""
+        return sum(record.kind == RESULT for record in self._file.records)
+
+    def begin(self, key: bytes) -> dict[str, Any] | None:
+        """Begin an encode.
+
+        Parameters
+        ----------
+        key : bytes
+            Stands for all that its results depend on.
+
+        Returns
+        -------
+        dict or None
+            What `done` was told, if an earlier run came so far.
+
+        Raises
+        ------
+        OutputError
+            The earlier run was another one.
+        """
+        while self._next() not in (BEGIN, None):  # Results of an encode whose pack was there already.
+            self._used += 1
+        if self._next() is None:
+            self._append(BEGIN, key)
+        elif self._take() != key:
+            raise self._of_another()
+        self._is_begun = True
+        end = next((record for record in self._file.records[self._used :] if record.kind != RESULT), None)
+        return _loaded(self._file.read(end)) if end is not None and end.kind == DONE else None
+
+    def kept(self, step: str, names: Sequence[str]) -> Iterator[Any]:
+        """Results of a step that an earlier run left, for the first of some tensors; the inverse of `keep`."""
+        for name in names:
+            if self._next() != RESULT:
+                return
+            of, result = _loaded(self._take())
+            if of != (step, name):
+                raise self._of_another()
+            yield result
+
+    def keep(self, step: str, name: str, result: object) -> None:
+        """Keep the result of a step for a tensor; the inverse of `kept`."""
+        self._append(RESULT, pickle.dumps(((step, name), result), protocol=5))
+
+    def done(self, report: dict[str, Any]) -> None:
+        """Say that a pack is complete, and about to appear under its name."""
+        if self._next() == DONE:
+            self._used += 1
+        else:
+            self._append(DONE, pickle.dumps(report, protocol=5))
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        is_refused = kind is not None and issubclass(kind, REFUSALS) and self._is_begun
+        self._file.close(remove=kind is None or is_refused or not len(self))
+
+    def _next(self) -> bytes | None:
+        """Kind of the next record that an earlier run left; None if there is no more."""
+        return self._file.records[self._used].kind if self._used < len(self._file.records) else None
+
+    def _take(self) -> bytes:
+        self._used += 1
+        return self._file.read(self._file.records[self._used - 1])
+
+    def _append(self, kind: bytes, content: bytes) -> None:
+        if self._next() is not None:
+            raise self._of_another()
+        self._file.append(kind, content)
+        self._used += 1
+
+    def _of_another(self) -> OtherEncodeError:
+        detail = "expected finished tensors of the same encode, got those of other inputs or settings"
+        return OtherEncodeError(f"{self.path}: {detail}; start afresh with --no-resume, or choose another -o")
+
+
+def key_of(checkpoints: Sequence[Checkpoint], *settings: object) -> bytes:
+    """Stands for all that the results of an encode depend on: content of files, settings, and our own arithmetic.
+
+    Parameters
+    ----------
+    checkpoints : sequence of Checkpoint
+    settings : object
+        Values whose `repr` tells all of them.
+
+    Raises
+    ------
+    ConfigError
+        Tensors are in memory, where they may change unseen.
+    """
+    tensors = [(name, spec, c.signature(name)) for c in checkpoints for name, spec in c.specs.items()]
+    unsure = [name for name, _, signature in tensors if signature is None]
+    if unsure:
+        detail = f"expected tensors in files, got {unsure[0]!r} in memory, where it may change unseen"
+        raise ConfigError(f"journal: {detail}; save them, or give no journal")
+    metadata = [c.metadata for c in checkpoints]
+    arithmetic = build(), torch.backends.cpu.get_cpu_capability()
+    return hashlib.sha256(repr((arithmetic, tensors, metadata, settings)).encode()).digest()
+
+
+class _Unpickler(pickle.Unpickler):
+    """Makes the parts of results and nothing else: a file may hold anything."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in RESULT_PARTS:
+            raise pickle.UnpicklingError(f"{module}.{name}")
+        return RESULT_PARTS[module, name]
+
+
+def _loaded(content: bytes) -> Any:
+    """What was pickled."""
+    try:
+        return _Unpickler(io.BytesIO(content)).load()
+    except Exception as error:  # Pickles that nobody made by `pickle` end in nearly any exception.
+        detail = f"expected results of an encode, got '{error}'; start afresh with --no-resume"
+        raise OutputError(f"finished tensors: {detail}") from error

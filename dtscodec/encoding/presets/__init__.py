@@ -1,0 +1,1 @@
+"""Presets: how a segment becomes a block."""

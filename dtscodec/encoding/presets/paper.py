@@ -1,0 +1,86 @@
+"""`--preset paper`: pieces -> blocks as DTS has them (arXiv 2512.01461); the inverse: `kernels.dequantize`."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.segments.changed import Moved
+from dtscodec.encoding.segments.planned import Part, measured
+from dtscodec.encoding.segments.segment import CodedBlock, Cut, Delta, New, raw_block
+from dtscodec.format.blocks import Band, LowRank, Values
+from dtscodec.format.parts import BandParts, Vectors, join_lowrank, join_values
+from dtscodec.format.primitives.bits import pack_codes
+from dtscodec.format.streams import NO_NUMBERS, Streams
+from dtscodec.linalg.svd import truncated_svd
+from dtscodec.quantize.four_groups import four_groups
+
+
+@dataclass(frozen=True, slots=True)
+class PaperPart:
+    """A delta that is still to be coded. Its size is known already."""
+
+    moved: Moved
+    block: LowRank | Values
+
+    @property
+    def size(self) -> int:
+        """Bytes of its streams, bitmaps before compression."""
+        columns = self.moved.columns
+        numbers = 4 * self.block.number_count(columns)
+        return self.block.bitmap_bytes(columns) + numbers + sum(self.block.band_bytes(columns))
+
+    def code(self) -> CodedBlock:
+        """Code it; see `Planned`."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            values, block = self.moved.values, self.block
+            if isinstance(block, LowRank):
+                band = quantize_factors(*truncated_svd(values, block.rank), block.per_vector)
+                numbers, bands = join_lowrank(0.0, [band])
+            else:
+                numbers, bands = join_values(_quantize(values.reshape(1, -1), False), NO_NUMBERS)
+            return measured(block, self.moved, Streams(self.moved.bitmaps, numbers, bands))
+
+
+def plan_paper(cut: Cut, config: EncodeConfig) -> list[Part]:
+    """The blocks of a tensor's pieces: matrices by SVD, the rest element by element, exact where that is smaller."""
+    return [_plan(piece, config) if isinstance(piece, Delta | New) else piece for piece in cut.pieces]
+
+
+def _plan(piece: Delta | New, config: EncodeConfig) -> Part:
+    assert piece.stored is not None
+    if isinstance(piece, Delta):
+        part = PaperPart(piece.moved, _block(piece, config))
+        if part.size < piece.stored.spec.nbytes:
+            return part
+    return raw_block(piece.stored, piece.split)
+
+
+def _block(piece: Delta, config: EncodeConfig) -> LowRank | Values:
+    moved = piece.moved
+    if not piece.is_matrix:
+        return Values(*moved.subset, bits=2)
+    rank = min(config.rank_of(moved.height, moved.columns), *moved.values.shape)
+    return LowRank(*moved.subset, (Band(rank, 2),), config.levels == "vector")
+
+
+def quantize_factors(u: Tensor, s: Tensor, v: Tensor, per_vector: bool) -> BandParts:
+    """Quantize singular vectors into four groups each factor (DTS equations 5 to 7).
+
+    Parameters
+    ----------
+    u : float32 [m, r]
+    s : float32 [r]
+    v : float32 [r, n]
+    per_vector : bool
+        A level table per singular vector, not per factor.
+    """
+    return BandParts(_quantize(u.T, per_vector), _quantize(v, per_vector), s.numpy())
+
+
+def _quantize(vectors: Tensor, per_vector: bool) -> Vectors:
+    count, length = vectors.shape
+    codes, levels = four_groups(vectors if per_vector else vectors.reshape(1, -1))
+    packed = pack_codes(codes.reshape(count, length).numpy(), 2)
+    return Vectors(packed, levels.numpy(), length, 2)

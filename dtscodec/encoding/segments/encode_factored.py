@@ -1,0 +1,47 @@
+"""A delta that is known by its factors, such as an adapter's -> block and streams, without multiplying it out.
+
+The inverse is `dtscodec.kernels.dequantize`.
+"""
+
+from dtscodec.encoding.budget.candidates import HALF_FACTORS
+from dtscodec.encoding.segments.factored_segment import FactoredPart
+from dtscodec.encoding.segments.segment import CodedBlock
+from dtscodec.errors import EncodeError
+from dtscodec.format.blocks import Band, BaseRows, LowRank, Same
+from dtscodec.format.streams import Streams
+from dtscodec.linalg.factored_matrix import Factored
+from dtscodec.linalg.svd import one_thread
+from dtscodec.quantize.recipe import BEST, LEAST_ERROR
+
+
+def code_factored(delta: Factored, base: BaseRows, bits: int) -> CodedBlock:
+    """Code all components of a delta at one width; rows and columns of zeros stay untouched.
+
+    Parameters
+    ----------
+    delta : Factored
+        Finite, [m, n] as the tensor is seen as a matrix.
+    base : BaseRows
+        The m rows that it is added to.
+    bits : {2, 4, 8, 16}
+        An element of a singular vector. 16 keeps the delta within a few ten-thousandths of its norm.
+
+    Raises
+    ------
+    EncodeError
+        It is beyond what the width, or float32, can hold.
+    """
+    with one_thread():
+        part = FactoredPart.of(delta, base)
+        if part is None:
+            return CodedBlock(Same(delta.shape[0], base), Streams())
+        _check_size(part.size, bits)
+        # Half precision holds singular vectors so well that there is nothing to make up for.
+        return part.code(LowRank(*part.subset, (Band(len(part.s), bits),)), LEAST_ERROR if bits == 16 else BEST)
+
+
+def _check_size(size: float, bits: int) -> None:
+    """Refuse a delta whose factors half precision, which has no scales beside it, cannot hold."""
+    if bits == 16 and not HALF_FACTORS[0] <= size <= HALF_FACTORS[1]:
+        detail = "expected a delta whose factors half precision holds"
+        raise EncodeError(f"{detail}, got elements of about {size:.1e}; code it in 8 bits (--bits 8)")

@@ -1,0 +1,186 @@
+"""What moved in a delta that is known by its factors: its options, and its codes, without multiplying it out.
+
+The inverse of `FactoredPart.code` is `dtscodec.kernels.dequantize`.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dtscodec.encoding.budget.candidates import HALF_FACTORS, ROW_SHARES, TALL, Choice, Matrix, Options, Spectrum
+from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.presets.best import rounded, rounded_tensor
+from dtscodec.encoding.segments.segment import CodedBlock
+from dtscodec.errors import EncodeError
+from dtscodec.format.blocks import MAX_COMPONENTS, BaseRows, Block, LowRank, Same
+from dtscodec.format.parts import Mask, join_lowrank, join_masks
+from dtscodec.format.streams import Streams
+from dtscodec.kernels.dequantize import dequantize
+from dtscodec.linalg.factored_matrix import Factored, factored
+from dtscodec.linalg.svd import Factors, canonical_signs
+from dtscodec.quantize.coordinate_descent import Refined
+from dtscodec.quantize.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class FactoredPart:
+    """The rows and columns of a factored delta that are not zero; see `dtscodec.encoding.segments.changed.Moved`.
+
+    Parameters
+    ----------
+    u : float64 [coded rows, k]
+        Left singular vectors, k >= 1.
+    s : float64 [k]
+        Singular values, descending.
+    v : float64 [k, coded columns]
+        Right singular vectors.
+    rows, cols : bool mask or None
+        Rows and columns that are coded; None for all of them.
+    height, columns : int
+        Size of the delta.
+    base : BaseRows
+        The rows that it is added to.
+    """
+
+    u: Tensor
+    s: Tensor
+    v: Tensor
+    rows: Mask | None
+    cols: Mask | None
+    height: int
+    columns: int
+    base: BaseRows
+
+    @classmethod
+    def of(cls, delta: Factored, base: BaseRows, floor: float = 0.0) -> "FactoredPart | None":
+        """Find what moved; None if nothing did.
+
+        Parameters
+        ----------
+        delta : Factored
+            Finite.
+        base : BaseRows
+        floor : float
+            Singular values up to this are rounding.
+        """
+        rows, cols = _moved(delta.left), _moved(delta.right.T)
+        u, s, v = delta.rows(rows).T.rows(cols).T.triplets()
+        k = min(int((s > floor).sum()), MAX_COMPONENTS)
+        coded_rows, coded_cols = (None if mask.all() else mask.numpy() for mask in (rows, cols))
+        return cls(u[:, :k], s[:k], v[:k], coded_rows, coded_cols, *delta.shape, base) if k else None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Coded rows and columns."""
+        return len(self.u), self.v.shape[1]
+
+    @property
+    def square(self) -> float:
+        """Squared norm."""
+        return float(self.s.square().sum())
+
+    @property
+    def size(self) -> float:
+        """Root mean square of a matrix of this largest singular value alone."""
+        return float(self.s[0]) / math.sqrt(math.prod(self.shape))
+
+    @property
+    def subset(self) -> tuple[int, BaseRows, int | None, int | None]:
+        """Height, base, coded rows and columns, as blocks have them."""
+        rows, cols = (None if mask is None else int(mask.sum()) for mask in (self.rows, self.cols))
+        return self.height, self.base, rows, cols
+
+    @property
+    def bitmaps(self) -> bytes:
+        """The bitmaps of its rows and columns."""
+        return join_masks(self.rows, self.cols)
+
+    def largest_rows(self, count: int) -> "FactoredPart":
+        """Only so many of the coded rows: those that moved most, the first ones on ties."""
+        if count >= len(self.u):
+            return self
+        left = self.u * self.s
+        within = torch.zeros(len(left), dtype=torch.bool)
+        within[(-left.square().sum(1)).argsort(stable=True)[:count]] = True
+        rows = np.zeros(self.height, np.bool_)
+        rows[np.flatnonzero(self.rows)[within.numpy()] if self.rows is not None else within.numpy()] = True
+        u, s, v = Factored(left[within], self.v).triplets()
+        return replace(self, u=u, s=s, v=v, rows=rows)
+
+    def options(self, config: EncodeConfig) -> Options:
+        """The ways to store it: none of it, or components of all rows, or of a tall one's that moved most."""
+        rows, columns = self.shape
+        shares = ROW_SHARES if config.effective_recipe.row_subsets and rows >= TALL * columns else ROW_SHARES[:1]
+        counts = sorted({max(columns, int(rows * share)) for share in shares}, reverse=True)
+        spectra = tuple(self.largest_rows(count)._spectrum(config.effective_recipe) for count in counts)
+        return Matrix(spectra, (Choice(Same(self.height, self.base), 0, 0.0, 0.0),), self.square)
+
+    def _spectrum(self, recipe: Recipe) -> Spectrum:
+        if not HALF_FACTORS[0] <= self.size <= HALF_FACTORS[1]:
+            recipe = replace(recipe, widths=tuple(bits for bits in recipe.widths if bits != 16))
+        return Spectrum(self.subset, self.shape, self.s.square().numpy(), self.bitmaps, recipe)
+
+    def plan(self, block: Block, recipe: Recipe) -> "CodedBlock | FactoredPlan":
+        """Give it the block that has been chosen for it, one of its options."""
+        if not isinstance(block, LowRank):
+            return CodedBlock(block, Streams(), self.square, self.square)
+        return FactoredPlan(
+            self.largest_rows(len(self.u) if block.rows is None else block.rows), block, recipe, self.square
+        )
+
+    def code(self, block: LowRank, recipe: Recipe) -> CodedBlock:
+        """Code its leading components, as many as the block has, at the widths of its bands.
+
+        Raises
+        ------
+        EncodeError
+            It is beyond what float32 can hold.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            unit = 2.0 ** math.frexp(float(self.s[0]))[1]  # Squares of extreme values are beyond float32.
+            widths = [band.bits for band in block.bands for _ in range(band.rank)]
+            factors = self._factors(block.rank, unit)
+            scaled = Factored((self.u * (self.s / unit)).float(), self.v.float())
+            refined = Refined(scaled, factors, widths, recipe if min(widths) < 16 else replace(recipe, rounds=0))
+            scales = refined.solve_scales(rounded_tensor)
+            scales *= refined.gain(scales, 0.0)
+            numbers, bands = join_lowrank(0.0, refined.bands(scales * unit))
+            return self._measured(block, Streams(self.bitmaps, rounded(numbers), bands))
+
+    def _factors(self, rank: int, unit: float) -> Factors:
+        u, s, v = canonical_signs(self.u[:, :rank], self.s[:rank] / unit, self.v[:rank])
+        spectrum = torch.nn.functional.pad(self.s / unit, (0, min(self.shape) - len(self.s)))
+        return Factors(u.float(), s.float(), v.float(), spectrum.float())
+
+    def _measured(self, block: LowRank, streams: Streams) -> CodedBlock:
+        """Decode what was coded: enter its norm, and keep the error."""
+        decoded = factored(dequantize(block, self.columns, streams))
+        streams.numbers[0] = math.sqrt(decoded.square())
+        streams.numbers[:] = rounded(streams.numbers)
+        if not np.isfinite(streams.numbers).all():
+            raise EncodeError("expected a delta whose norm float32 can hold, got a larger one")
+        error = Factored(self.u * self.s, self.v).minus(decoded.double()).square()
+        return CodedBlock(block, streams, self.square, error)
+
+
+@dataclass(frozen=True, slots=True)
+class FactoredPlan:
+    """Rows that are to be coded, the block that they become, and the squared norm of all; see `Planned`."""
+
+    part: FactoredPart
+    block: LowRank
+    recipe: Recipe
+    square: float
+
+    def code(self) -> CodedBlock:
+        """Code it."""
+        coded, left = self.part.code(self.block, self.recipe), max(0.0, self.square - self.part.square)
+        return replace(coded, delta_square=coded.delta_square + left, error_square=coded.error_square + left)
+
+
+def _moved(vectors: Tensor) -> Tensor:
+    """Which rows hold an element that is not 0: bool [m]."""
+    return (vectors != 0).any(dim=1)

@@ -1,0 +1,258 @@
+"""What an encode does with one tensor: in this process, or in a worker that opens the checkpoints itself.
+
+Workers are sent names and choices and send back what is small: options, or codes. The same functions run in both
+places, each on one thread, so that the pack does not depend on where they ran.
+"""
+
+import os
+import socket
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from dtscodec.activations.gram_file import Grams
+from dtscodec.activations.metric import Metric
+from dtscodec.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from dtscodec.checkpoints.identity import Base, KnownLeaf, leaf
+from dtscodec.encoding.budget.candidates import Choice, Demand, Listed, Matrix, Options, Spectrum, options_of
+from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.delta import StoredTensor
+from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, code_tensor
+from dtscodec.encoding.presets.best import plan_best
+from dtscodec.encoding.presets.paper import plan_paper
+from dtscodec.encoding.segments.segment import Cut, cut_same, cut_tensor
+from dtscodec.errors import CheckpointError, EncodeError
+from dtscodec.format.blocks import Band, BaseRows, LowRank, Raw, Same, Tie, Values
+from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.index import TensorEntry
+from dtscodec.format.streams import Streams
+from dtscodec.linalg.svd import one_thread
+from dtscodec.quantize.recipe import Recipe
+
+Place: TypeAlias = "tuple[str, Path | None]"
+"""Location of a checkpoint, and the folder with what was fetched of it."""
+
+
+class Inputs:
+    """Both checkpoints, and which tensor belongs to which. Another process opens the same files again.
+
+    Parameters
+    ----------
+    fine : Checkpoint
+    base : Base
+    counterpart : mapping
+        For each tensor of the fine-tune the base tensor that it is coded against, or None.
+    config : EncodeConfig
+    encode : str, optional
+        What tells one encode from others: a worker that outlives it must open files afresh, which may have changed.
+    """
+
+    def __init__(
+        self,
+        fine: Checkpoint,
+        base: Base,
+        counterpart: Mapping[str, str | None],
+        config: EncodeConfig,
+        encode: str | None = None,
+    ) -> None:
+        self.fine, self.base, self.counterpart, self.config = fine, base, counterpart, config
+        self._encode = encode or uuid.uuid4().hex
+
+    def only(self, name: str) -> "Inputs":
+        """The same for one tensor: a task that is sent away need not carry the names of all."""
+        return Inputs(self.fine, self.base, {name: self.counterpart[name]}, self.config, self._encode)
+
+    def __reduce__(self) -> "tuple[object, tuple[str, Place, Place, dict[str, str | None], EncodeConfig]]":
+        for checkpoint in (self.fine, self.base.checkpoint):
+            if checkpoint.directory is None:
+                detail = (
+                    "expected files, got tensors in memory, which workers cannot read; save them, or use no workers"
+                )
+                raise EncodeError(f"{checkpoint.location}: {detail}")
+        places = _everywhere(self.fine), _everywhere(self.base.checkpoint)
+        return _inputs, (self._encode, *places, dict(self.counterpart), self.config)
+
+    def metric(self, name: str) -> Metric | None:
+        """How the inputs of a weight's layer see its delta, where that is known."""
+        if self.config.calibration is None:
+            return None
+        with Grams(self.config.calibration) as grams:
+            gram = grams.read(name)
+        return None if gram is None else Metric.of(gram, self.config.damping)
+
+    def read(self, name: str, known: KnownLeaf | None) -> tuple[StoredTensor, StoredTensor | None, bytes | None]:
+        """A tensor, its counterpart, and the counterpart's leaf, which may be known."""
+        other = self.counterpart[name]
+        fine = StoredTensor(name, self.fine.specs[name], self.fine.read(name))
+        if other is None:
+            return fine, None, None
+        if known:
+            self.base.learn_leaf(other, known)
+        data, found = self.base.read_with_leaf(other)
+        return fine, StoredTensor(other, self.base.specs[other], data), found
+
+
+def _everywhere(checkpoint: Checkpoint) -> Place:
+    """A checkpoint's place as processes with other working directories name it."""
+    location, fetched = checkpoint.location, checkpoint.fetched
+    return location if "://" in location else os.path.abspath(location), fetched and fetched.absolute()
+
+
+def _inputs(encode: str, fine: Place, base: Place, counterpart: dict[str, str | None], config: EncodeConfig) -> Inputs:
+    """The inputs in a worker.
+
+    Raises
+    ------
+    CheckpointError
+        They cannot be opened there.
+    """
+    return Inputs(*_opened(encode, fine, base), counterpart, config, encode)
+
+
+@lru_cache(maxsize=1)
+def _opened(encode: str, fine: Place, base: Place) -> tuple[Checkpoint, Base]:
+    """Both checkpoints in a worker; those of the encode before are closed as they are let go."""
+    try:
+        return open_checkpoint(*_here(fine)), Base(*_here(base))
+    except CheckpointError as error:
+        way_out = "workers read the same paths, so keep checkpoints where each of them finds them"
+        raise CheckpointError(f"{error} (by a worker on {socket.gethostname()}); {way_out}") from error
+
+
+def _here(place: Place) -> Place:
+    """A place without its folder if that is on another machine, which then fetches by itself."""
+    location, fetched = place
+    return location, fetched if fetched is not None and fetched.is_dir() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What identifies the tensors that were read.
+
+    Parameters
+    ----------
+    base : bytes or None
+        Leaf of the counterpart.
+    known : KnownLeaf or None
+        The same for `Base.learn_leaf`, unless its file changed meanwhile.
+    content : bytes or None
+        Leaf of the tensor; None if it is the base's.
+    """
+
+    base: bytes | None
+    known: KnownLeaf | None
+    content: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A tensor as `best` sees it before it chooses.
+
+    Parameters
+    ----------
+    identity : Identity
+    split : int
+    options : tuple of Options
+        By piece.
+    problem : EncodeError or None
+        Why it cannot be coded; of no account if it is tied to another one.
+    """
+
+    identity: Identity
+    split: int = 1
+    options: tuple[Options, ...] = ()
+    problem: EncodeError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A tensor that was coded, or why it could not be; see `Look`."""
+
+    identity: Identity
+    tensor: EncodedTensor | None = None
+    problem: EncodeError | None = None
+
+
+def _places(*parts: Any) -> dict[tuple[str, str], Any]:
+    return {(part.__module__, part.__qualname__): part for part in parts}
+
+
+_ARRAY_PARTS = np.empty(1).__reduce_ex__(5)[0], np.ndarray, np.dtype
+
+RESULT_PARTS = _places(
+    *(Look, Coded, Squares, Identity, Listed, Matrix, Spectrum, Choice, Recipe, EncodedTensor, TensorEntry, TensorSpec),
+    *(LowRank, Values, Raw, Same, Tie, Band, BaseRows, Streams, EncodeError, *_ARRAY_PARTS),
+)
+"""All that results are made of, by module and name."""
+
+
+def look(inputs: Inputs, name: str, known: KnownLeaf | None, demand: Demand) -> Look:
+    """Find what each piece of a tensor may become.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    name : str
+    known : KnownLeaf or None
+        Leaf of its counterpart, if it has been hashed before.
+    demand : Demand
+    """
+    with one_thread():
+        identity, cut = _cut(inputs, name, known)
+        if isinstance(cut, EncodeError):
+            return Look(identity, problem=cut)
+        return Look(identity, cut.split, tuple(options_of(piece, inputs.config, demand) for piece in cut.pieces))
+
+
+def code(inputs: Inputs, name: str, known: KnownLeaf | None, choices: Sequence[Choice] | None) -> Coded:
+    """Code a tensor: as was chosen, or as the preset `paper` does.
+
+    Parameters
+    ----------
+    inputs, name, known
+        As for `look`.
+    choices : sequence of Choice, optional
+        By piece.
+    """
+    with one_thread():
+        identity, cut = _cut(inputs, name, known)
+        if isinstance(cut, EncodeError):
+            return Coded(identity, problem=cut)
+        spec, split = cut.spec, cut.split
+        try:
+            metric = inputs.metric(name) if cut.is_layer else None
+            cut = cut if metric is None else cut.seen_by(metric)
+        except EncodeError as error:
+            return Coded(identity, problem=error)
+        parts = plan_paper(cut, inputs.config) if choices is None else plan_best(cut, choices, inputs.config)
+        del cut  # The fine-tune's bytes are not needed any more, and what follows needs memory.
+        try:
+            return Coded(identity, code_tensor(name, spec, split, parts))
+        except EncodeError as error:
+            return Coded(identity, problem=error)
+
+
+def measure(inputs: Inputs, name: str, known: KnownLeaf | None, choices: Sequence[Choice]) -> Squares:
+    """What coding a tensor so loses."""
+    coded = code(inputs, name, known, choices)
+    if coded.problem:
+        raise coded.problem
+    return coded.tensor.squares if coded.tensor else Squares()
+
+
+def _cut(inputs: Inputs, name: str, known: KnownLeaf | None) -> "tuple[Identity, Cut | EncodeError]":
+    fine, base, found = inputs.read(name, known)
+    identity = Identity(found, inputs.base.known_leaf(base.name) if base else None, None)
+    same = cut_same(fine, base)
+    if same is not None:
+        return identity, same
+    identity = replace(identity, content=leaf(fine.spec, fine.data))
+    try:
+        return identity, cut_tensor(fine, base, inputs.config)
+    except EncodeError as error:
+        return identity, error

@@ -1,0 +1,51 @@
+"""Images -> batches that a model takes."""
+
+from collections.abc import Iterator, Sequence
+from inspect import signature
+from typing import Any
+
+import torch
+
+from dtscodec.evaluation.architecture import Architecture
+from dtscodec.evaluation.images import Image
+from dtscodec.evaluation.text_batches import Batch, labels_of
+from dtscodec.evaluation.transformers_library import explained
+
+
+class ImageBatcher:
+    """Makes batches of images.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    processor : transformers.BaseImageProcessor
+        Its image processor.
+    model : transformers.PreTrainedModel
+        One that the batches are for.
+    size : int
+        Images in a batch.
+    """
+
+    def __init__(self, architecture: Architecture, processor: Any, model: Any, size: int) -> None:
+        self._directory, self._processor, self._size = architecture.directory, processor, size
+        self._parameters = signature(model.forward).parameters
+
+    def batches(self, images: Sequence[Image]) -> Iterator[Batch]:
+        """All images, in their order. No more than a batch of them is in memory.
+
+        Raises
+        ------
+        SamplesError
+            An image cannot be read.
+        CheckpointError
+            The image processor does not take them.
+        """
+        for start in range(0, len(images), self._size):
+            yield self._batch(images[start : start + self._size])
+
+    def _batch(self, images: Sequence[Image]) -> Batch:
+        pictures = [image.open() for image in images]
+        with explained(str(self._directory), "an image processor that makes pictures of one size of these"):
+            made = dict(self._processor(pictures, return_tensors="pt"))
+        inputs = {name: tensor for name, tensor in made.items() if name in self._parameters}
+        return Batch(len(images), inputs, torch.arange(len(images)), labels_of(images))

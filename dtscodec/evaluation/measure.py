@@ -1,0 +1,219 @@
+"""How close the predictions of a decoded pack come to those of its fine-tune."""
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dtscodec.checkpoints.checkpoint import Source, open_checkpoint
+from dtscodec.checkpoints.identity import Base
+from dtscodec.decoding.decode import decode
+from dtscodec.errors import CheckpointError
+from dtscodec.evaluation.architecture import read_architecture
+from dtscodec.evaluation.sample_batches import trial
+from dtscodec.evaluation.text_batches import Batch
+from dtscodec.evaluation.transformers_library import explained, quietly
+from dtscodec.packs.pack import PackSource
+
+ROWS = 256
+"""Predictions that are compared at a time: with a large vocabulary each takes megabytes."""
+
+
+class Both(NamedTuple):
+    """A figure of the fine-tune, and of what is decoded."""
+
+    fine_tune: float
+    decoded: float
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """What a decoded pack predicts, beside its fine-tune.
+
+    Parameters
+    ----------
+    samples, predictions : int
+        What was tried. A classifier makes one prediction a text or image, a language model one for every token that
+        follows another.
+    kl : float
+        Mean of KL(fine-tune || decoded) over predictions, in nats.
+    agreement : float
+        Share of predictions with the same first choice.
+    accuracy : Both, optional
+        Shares of right answers, of a classifier on labelled samples.
+    perplexity : Both, optional
+        exp of the mean negative log-likelihood of a token, of a causal language model.
+    """
+
+    samples: int
+    predictions: int
+    kl: float
+    agreement: float
+    accuracy: Both | None = None
+    perplexity: Both | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Sums over predictions: of KL, same choices, right choices and negative log-likelihoods of the right ones."""
+
+    predictions: int = 0
+    kl: float = 0.0
+    agreed: int = 0
+    right: int = 0
+    decoded_right: int = 0
+    loss: float = 0.0
+    decoded_loss: float = 0.0
+
+    def __add__(self, other: "Sums") -> "Sums":
+        return Sums(*(ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+
+def compare_behaviour(
+    pack: PackSource,
+    fine_tune: Source,
+    base: "Source | Base | None" = None,
+    *,
+    texts: "str | os.PathLike[str]",
+    model: "str | os.PathLike[str] | None" = None,
+    batch_size: int = 16,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Behaviour:
+    """Decode a pack, and compare what it predicts on texts or images with what its fine-tune predicts.
+
+    Both models are in memory at once, and compute in float32 whatever the dtype of the weights, on the CPU, without
+    dropout. Texts are cut to what the model takes, images made so by its image processor. Needs the package
+    transformers, for images Pillow too; nothing is fetched from the Hub, and no code out of a model directory is run.
+
+    Parameters
+    ----------
+    pack : path, bytes or Pack
+    fine_tune : path or mapping of tensors
+        With the names that it has on disk.
+    base : path, mapping of tensors, or Base
+        As for `dtscodec.decode`.
+    texts : path
+        What to try: a file of texts, see `dtscodec.evaluation.texts.read_texts`, or a folder of images, see
+        `dtscodec.evaluation.images.read_images`.
+    model : path
+        The model directory with configuration, and tokenizer or image processor; by default the fine-tune's own.
+    batch_size : int
+        Samples in a batch.
+    progress : callable
+        Told the number of samples of each batch that is done.
+
+    Raises
+    ------
+    SamplesError
+        The samples cannot be read, or the model takes none such.
+    CheckpointError
+        The model directory is of another kind than supported, or these are not its weights.
+    BackendError
+        A package that this needs is not there.
+    BaseMismatchError, FormatError
+        As for `dtscodec.decode`.
+    """
+    architecture = read_architecture(model_directory(model, fine_tune))
+    given = trial(architecture, Path(texts), architecture.classes)
+    with open_checkpoint(fine_tune, whole=True) as fine:
+        tuned = architecture.load(fine)
+    with decode(pack, base, whole=True) as decoded:
+        ours = architecture.build(decoded, str(decoded.pack.path or "pack"))
+    sums = Sums()
+    with quietly():
+        for batch in given.batches(tuned, batch_size):
+            sums += _compare_batch(tuned, ours, batch)
+            progress(batch.samples)
+    if not sums.predictions:
+        raise CheckpointError(f"{texts}: expected a text of at least two tokens to predict one from another, got none")
+    is_labelled = given.samples[0].label is not None
+    return _figures(sums, len(given.samples), is_causal=architecture.classes is None, is_labelled=is_labelled)
+
+
+def model_directory(model: "str | os.PathLike[str] | None", fine_tune: Source) -> Path:
+    """The directory of configuration, and tokenizer or image processor: the one that is named, or the fine-tune's own.
+
+    Raises
+    ------
+    CheckpointError
+        None is named, and the fine-tune is no directory.
+    """
+    if model is not None:
+        return Path(model)
+    if isinstance(fine_tune, Mapping) or not Path(fine_tune).is_dir():
+        where = "the mapping" if isinstance(fine_tune, Mapping) else fine_tune
+        detail = "expected a model directory with its config.json, got weights only; name one with --model"
+        raise CheckpointError(f"{where}: {detail}")
+    return Path(fine_tune)
+
+
+@torch.inference_mode()
+def _compare_batch(fine_tune: Any, decoded: Any, batch: Batch) -> Sums:
+    """Sums over the predictions on one batch."""
+    sums = Sums()
+    if len(batch.places):
+        fine_logits, decoded_logits = _logits(fine_tune, batch), _logits(decoded, batch)
+        for start in range(0, len(batch.places), ROWS):
+            rows = slice(start, start + ROWS)
+            places, targets = batch.places[rows], None if batch.targets is None else batch.targets[rows]
+            sums += sum_up(fine_logits[places], decoded_logits[places], targets)
+    return sums
+
+
+def _logits(model: Any, batch: Batch) -> Tensor:
+    with explained(type(model).__name__, "a model that takes these samples"):
+        logits: Tensor = model(**batch.inputs, return_dict=True).logits
+        return logits.flatten(0, -2)
+
+
+def sum_up(fine_tune: Tensor, decoded: Tensor, targets: Tensor | None) -> Sums:
+    """Compare predictions in float64.
+
+    Parameters
+    ----------
+    fine_tune, decoded : float [predictions, choices]
+        Logits.
+    targets : int64 [predictions], optional
+        The right choices.
+
+    >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    >>> sums = sum_up(logits, logits, torch.tensor([0, 0]))
+    >>> sums.predictions, sums.kl, sums.agreed, sums.right
+    (2, 0.0, 2, 1)
+    """
+    fine_logs, logs = (torch.log_softmax(logits.double(), dim=-1) for logits in (fine_tune, decoded))
+    terms = kl_terms(fine_logs, logs)
+    choices, decoded_choices = fine_tune.argmax(dim=-1), decoded.argmax(dim=-1)
+    sums = Sums(len(choices), terms.sum().item(), int((choices == decoded_choices).sum()))
+    if targets is None:
+        return sums
+    rights = (int((chosen == targets).sum()) for chosen in (choices, decoded_choices))
+    losses = (-values.gather(-1, targets[:, None]).sum().item() for values in (fine_logs, logs))
+    return sums + Sums(0, 0.0, 0, *rights, *losses)
+
+
+def kl_terms(fine_tune: Tensor, decoded: Tensor) -> Tensor:
+    """What each choice adds to KL(fine-tune || decoded), of log probabilities [predictions, choices]."""
+    # What the fine-tune rules out adds nothing, even where it is ruled out by both.
+    return torch.where(fine_tune.isneginf(), 0.0, fine_tune.exp() * (fine_tune - decoded))
+
+
+def _figures(sums: Sums, samples: int, is_causal: bool, is_labelled: bool) -> Behaviour:
+    """Means of the sums."""
+    count = sums.predictions
+    # A mean of 700 nats is as good as infinite: no float holds such a perplexity.
+    if not all(map(math.isfinite, astuple(sums))) or max(sums.loss, sums.decoded_loss) > 700 * count:
+        raise CheckpointError("the predictions: expected finite numbers, got others; are the weights finite?")
+    return Behaviour(
+        samples=samples,
+        predictions=count,
+        kl=max(0.0, sums.kl / count),  # Rounding may leave a little less than zero.
+        agreement=sums.agreed / count,
+        accuracy=Both(sums.right / count, sums.decoded_right / count) if is_labelled else None,
+        perplexity=Both(math.exp(sums.loss / count), math.exp(sums.decoded_loss / count)) if is_causal else None,
+    )

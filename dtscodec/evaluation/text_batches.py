@@ -1,0 +1,132 @@
+"""Texts -> batches that a model takes, and where in its output the predictions are."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dtscodec.errors import CheckpointError
+from dtscodec.evaluation.architecture import Architecture, max_tokens
+from dtscodec.evaluation.labels import SamplesError
+from dtscodec.evaluation.samples import Samples
+from dtscodec.evaluation.texts import Text
+from dtscodec.evaluation.transformers_library import explained
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some samples as a model takes them.
+
+    Parameters
+    ----------
+    samples : int
+        How many they are.
+    inputs : dict
+        What the model is called with.
+    places : int64 [predictions]
+        Which of its outputs count, when all but the last dimension are one.
+    targets : int64 [predictions], optional
+        The right answers: labels, or next tokens.
+    """
+
+    samples: int
+    inputs: dict[str, Tensor]
+    places: Tensor
+    targets: Tensor | None
+
+    def to(self, device: str) -> "Batch":
+        """The same on a device; targets stay where they are."""
+        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        return replace(self, inputs=inputs, places=self.places.to(device))
+
+
+class Batcher:
+    """Makes batches of texts.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    tokenizer : transformers.PreTrainedTokenizerBase
+        Its tokenizer.
+    model : transformers.PreTrainedModel
+        One that the batches are for.
+    size : int
+        Texts in a batch, where they can be padded.
+    """
+
+    def __init__(self, architecture: Architecture, tokenizer: Any, model: Any, size: int) -> None:
+        self._directory, self._is_causal = architecture.directory, architecture.classes is None
+        self._tokenizer, self._length = tokenizer, max_tokens(model, tokenizer)
+        self._vocabulary = model.get_input_embeddings().weight.shape[0]
+        self._parameters = signature(model.forward).parameters
+        if self._is_causal:
+            # What comes later changes nothing before it, so any token will do.
+            tokenizer.padding_side = "right"
+            tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+        self._size = size if self._can_pad(architecture.config) else 1
+
+    def _can_pad(self, config: Any) -> bool:
+        """Whether texts can share a batch: some classifiers find the end of a text by their own padding token."""
+        ours = self._tokenizer.pad_token_id
+        theirs = getattr(config.get_text_config(), "pad_token_id", None)
+        return ours is not None and (self._is_causal or ours == theirs)
+
+    def batches(self, texts: Sequence[Text]) -> Iterator[Batch]:
+        """All texts, the shortest first, so that little of a batch is padding.
+
+        Raises
+        ------
+        SamplesError
+            The tokenizer finds nothing in a text.
+        CheckpointError
+            It is not this model's tokenizer.
+        """
+        ordered = sorted(texts, key=lambda text: len(text.text))
+        for start in range(0, len(ordered), self._size):
+            yield self._batch(ordered[start : start + self._size])
+
+    def _batch(self, texts: Sequence[Text]) -> Batch:
+        inputs = self._encode(texts)
+        tokens, mask = inputs["input_ids"], inputs["attention_mask"].bool()
+        if tokens.numel() and int(tokens.max()) >= self._vocabulary:
+            detail = f"expected a tokenizer of at most {self._vocabulary} tokens, as the model has, got token"
+            raise CheckpointError(f"{self._directory}: {detail} {int(tokens.max())}")
+        places, targets = _next_tokens(tokens, mask) if self._is_causal else _labels(texts, mask)
+        return Batch(len(texts), {k: v for k, v in inputs.items() if k in self._parameters}, places, targets)
+
+    def _encode(self, texts: Sequence[Text]) -> dict[str, Tensor]:
+        with explained(str(self._directory), "a tokenizer that takes these texts"):
+            encoded = self._tokenizer(
+                [text.text for text in texts],
+                padding=len(texts) > 1,
+                truncation=self._length is not None,
+                max_length=self._length,
+                return_attention_mask=True,
+                return_tensors="pt",
+            )
+        return dict(encoded)
+
+
+def _next_tokens(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The positions that a token follows, and the tokens that follow."""
+    follows = torch.zeros_like(mask)
+    follows[:, :-1] = mask[:, 1:]
+    places = follows.flatten().nonzero().flatten()
+    return places, tokens.flatten()[places + 1].long()
+
+
+def _labels(texts: Sequence[Text], mask: Tensor) -> tuple[Tensor, Tensor | None]:
+    """One prediction a text, and the labels if there are any."""
+    for text, count in zip(texts, mask.sum(dim=1).tolist(), strict=True):
+        if not count:
+            raise SamplesError(f"{text.where}: expected a text with tokens of this model, got {text.text[:60]!r}")
+    return torch.arange(len(texts)), labels_of(texts)
+
+
+def labels_of(samples: Samples) -> Tensor | None:
+    """The labels, if there are any: int64 [samples]."""
+    labels = [sample.label for sample in samples if sample.label is not None]
+    return torch.tensor(labels) if labels else None

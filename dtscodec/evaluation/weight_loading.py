@@ -1,0 +1,92 @@
+"""Weights under the names of a checkpoint -> a model of transformers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dtscodec.errors import CheckpointError
+from dtscodec.evaluation.transformers_library import explained, quietly, transformers
+
+
+def read_config(directory: Path) -> Any:
+    """The configuration in a model directory. Code that lies there is never run.
+
+    Raises
+    ------
+    CheckpointError
+        transformers does not know it.
+    BackendError
+        The package transformers is not there.
+    """
+    library = transformers()
+    with quietly(), explained(str(directory / "config.json"), "a configuration that transformers knows"):
+        return library.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+
+
+def architecture(config: Any, location: str, way_out: str) -> Any:
+    """The class of transformers that a configuration names.
+
+    Raises
+    ------
+    CheckpointError
+        It names none, or one that transformers does not have.
+    """
+    kind = getattr(transformers(), (config.architectures or [""])[0], None)
+    if kind is None:
+        detail = f"expected a class of transformers under 'architectures', got {config.architectures}"
+        raise CheckpointError(f"{location}: {detail}; {way_out}")
+    return kind
+
+
+def load_weights(kind: Any, config: Any, state: Mapping[str, Any], location: str, way_out: str, **how: Any) -> Any:
+    """A model with these weights.
+
+    Parameters
+    ----------
+    kind : type of transformers.PreTrainedModel
+    config : transformers.PreTrainedConfig
+    state : mapping
+        Tensors, or what can be sliced like them, under the names that the checkpoint has on disk: renaming, fusing and
+        tying are left to transformers. The model may use their memory.
+    location : str
+        Where they are from, for messages.
+    way_out : str
+        What to do if they do not fit.
+    **how
+        As for `from_pretrained` of transformers.
+
+    Raises
+    ------
+    CheckpointError
+        They are not all the tensors of this model, and no others.
+    """
+    with quietly(), explained(location, f"weights of a {kind.__name__}"):
+        model, report = kind.from_pretrained(
+            None,
+            config=config,
+            state_dict=dict(state),
+            local_files_only=True,
+            ignore_mismatched_sizes=True,  # They are reported instead.
+            output_loading_info=True,
+            **how,
+        )
+    problems = _problems(report)
+    if problems:
+        raise CheckpointError(f"{location}: expected the tensors of a {kind.__name__}, got {problems}; {way_out}")
+    return model
+
+
+def _problems(report: Mapping[str, Any]) -> str:
+    """What a loading report objects to; empty if it does not."""
+    shapes = [(name, f"{list(got)} instead of {list(want)}") for name, got, want in report["mismatched_keys"]]
+    found = [
+        ("no", sorted(map(repr, report["missing_keys"]))),
+        ("also", sorted(map(repr, report["unexpected_keys"]))),
+        ("", sorted(f"{name!r} of {shape}" for name, shape in shapes)),
+    ]
+    return ", and ".join(f"{word} {_some(names)}".strip() for word, names in found if names)
+
+
+def _some(names: list[str], count: int = 3) -> str:
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more

@@ -1,0 +1,1 @@
+"""Local files: reading by range, atomic outputs, spools, append-only record files."""

@@ -1,0 +1,214 @@
+"""Outputs that appear whole or not at all: a temporary beside them, unnamed where possible, fsync, rename.
+
+Whatever ends the ``with`` early, Ctrl-C included, removes the temporary. Failures of the file system come out as
+`OutputError`; those of other files that are read meanwhile pass unchanged.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from dtscodec.errors import OutputError
+from dtscodec.files.output_file import output_errors, output_file, unnamed_file
+
+__all__ = ["atomic_directory", "atomic_file", "output_errors", "output_exists", "output_file", "output_is_input"]
+
+_NO_LINKS = {
+    errno.EPERM,
+    errno.EOPNOTSUPP,
+    errno.ENOTSUP,
+    errno.ENOSYS,
+    errno.EXDEV,
+    errno.EMLINK,
+    errno.EINVAL,
+}
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike[str], force: bool = False, inputs: Iterable[Path] = ()) -> Iterator[BinaryIO]:
+    """Write a file that appears under its name when the ``with`` ends well.
+
+    Parameters
+    ----------
+    path : path
+        The file to make. Its directory must exist.
+    force : bool
+        Replace a regular file that exists. Without it, nothing is ever replaced, not even a file that appeared
+        while this one was being written.
+    inputs : iterable of Path
+        Files that must not be replaced, because they are read meanwhile.
+
+    Yields
+    ------
+    BinaryIO
+        A buffered, empty file in the same directory, open for reading and writing.
+
+    Raises
+    ------
+    OutputError
+        The output exists, cannot be made, or cannot be written.
+    """
+    path = Path(path)
+    _check_file(path, force, inputs)
+    temporary = _sibling(path)
+    try:
+        with unnamed_file(temporary, path) as file:
+            yield file
+        with output_errors(path):
+            _publish_file(temporary, path, force)
+    finally:
+        with contextlib.suppress(OSError):  # It is not there, or could not even be made.
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def atomic_directory(
+    path: str | os.PathLike[str],
+    force: bool = False,
+    inputs: Iterable[Path] = (),
+    replaceable: Callable[[str], bool] = lambda name: True,
+) -> Iterator[Path]:
+    """Fill a directory that appears under its name when the ``with`` ends well.
+
+    Parameters
+    ----------
+    path : path
+        The directory to make. Its parent must exist; it may itself exist if it is empty.
+    force : bool
+        Replace a directory that exists. The old one is moved aside, and deleted once the new one is in place.
+    inputs : iterable of Path
+        Files and directories that must not be replaced, because they are read meanwhile.
+    replaceable : callable
+        Tells of a file's name, relative to the old directory, whether it may be deleted.
+
+    Yields
+    ------
+    Path
+        An empty directory beside `path`. Files in it are best made by `output_file`.
+
+    Raises
+    ------
+    OutputError
+        As for `atomic_file`; also if the old directory holds what is not `replaceable`, or is a home, a working
+        directory or a mount point.
+    """
+    path = Path(os.path.realpath(path))
+    _check_directory(path, force, inputs, replaceable)
+    temporary = _sibling(path)
+    try:
+        with output_errors(path):
+            temporary.mkdir()
+        yield temporary
+        with output_errors(path):
+            _publish_directory(temporary, path, force)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sibling(path: Path) -> Path:
+    return path.parent / f".dtscodec-{secrets.token_hex(8)}.tmp"
+
+
+def _check_file(path: Path, force: bool, inputs: Iterable[Path]) -> None:
+    _check_parent(path)
+    if not os.path.lexists(path):
+        return
+    if not force:
+        raise output_exists(path)
+    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+        kind = "a directory" if path.is_dir() else "a device"
+        raise OutputError(f"{path}: expected a file to replace, got {kind}; choose another name with -o")
+    if any(other.exists() and path.exists() and other.samefile(path) for other in inputs):
+        raise output_is_input(path)
+
+
+def _check_directory(path: Path, force: bool, inputs: Iterable[Path], replaceable: Callable[[str], bool]) -> None:
+    _check_parent(path)
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise OutputError(f"{path}: expected a directory or nothing, got a file; choose another name with -o")
+    with output_errors(path):
+        if not any(path.iterdir()):
+            return
+    if not force:
+        raise output_exists(path)
+    if any(path == real or path in real.parents for real in (Path(os.path.realpath(p)) for p in inputs)):
+        raise output_is_input(path)
+    here, home = (Path(os.path.realpath(p)) for p in (".", os.path.expanduser("~")))
+    if path in {here, home, *here.parents, *home.parents} or path.is_mount():
+        raise OutputError(f"{path}: expected a directory to replace, got one in use; choose another name with -o")
+    for file in sorted(p for p in path.rglob("*") if p.is_symlink() or not p.is_dir()):
+        name = file.relative_to(path).as_posix()
+        if not replaceable(name):
+            raise OutputError(f"{path}: expected only files that --force may delete, got {name!r}; remove it first")
+
+
+def _check_parent(path: Path) -> None:
+    parent = path.parent
+    if not parent.exists():
+        raise OutputError(f"{path}: expected the directory {parent}, got none; create it first")
+    if not parent.is_dir():
+        raise OutputError(f"{path}: expected the directory {parent}, got a file; choose another place with -o")
+
+
+def output_exists(path: Path) -> OutputError:
+    """The refusal to replace an output."""
+    return OutputError(
+        f"{path}: expected nothing of that name, got an output; use --force to replace it, or choose another with -o"
+    )
+
+
+def output_is_input(path: Path) -> OutputError:
+    """The refusal to replace what is being read."""
+    return OutputError(f"{path}: expected an output apart from the input, got the input; choose another with -o")
+
+
+def _publish_file(temporary: Path, path: Path, force: bool) -> None:
+    """Give the file its name: replacing with `force`, else by a link, which never replaces."""
+    if force:
+        os.replace(temporary, path)
+    else:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise output_exists(path) from None
+        except OSError as e:
+            if e.errno not in _NO_LINKS:
+                raise
+            if os.path.lexists(path):
+                raise output_exists(path) from None
+            os.rename(temporary, path)
+    _fsync_directory(path.parent)
+
+
+def _publish_directory(temporary: Path, path: Path, force: bool) -> None:
+    """Give the directory its name; renaming replaces no directory but an empty one."""
+    for directory, _, _ in os.walk(temporary):
+        _fsync_directory(Path(directory))
+    old = _sibling(path)
+    try:
+        if force and path.exists():
+            os.rename(path, old)
+        os.rename(temporary, path)
+        _fsync_directory(path.parent)
+    finally:
+        if old.exists() and not path.exists():
+            os.rename(old, path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _fsync_directory(path: Path) -> None:
+    """Make names durable, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

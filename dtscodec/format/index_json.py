@@ -1,0 +1,218 @@
+"""The index <-> canonical JSON (spec section 4). Each reading function stands beside the one it inverts."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import PurePosixPath
+
+from dtscodec.errors import FormatError
+from dtscodec.format.block_json import block_json, check_names, parse_block
+from dtscodec.format.blocks import BaseRows, Block, Tie
+from dtscodec.format.dtypes import MAX_DIMENSIONS, MAX_ELEMENTS, MAX_NAME_BYTES, TensorSpec
+from dtscodec.format.file_names import MAX_FILE_BYTES, MAX_FILES, valid_file_name
+from dtscodec.format.index import CarriedFile, FileEntry, Index, NamedFile, TensorEntry, base_name, utf8
+from dtscodec.format.primitives import canonical_json as canonical
+from dtscodec.format.primitives.canonical_json import Json
+from dtscodec.format.primitives.json_fields import Fields
+
+MAX_TENSORS = 2**20
+MAX_BLOCKS = 2**22
+
+
+def index_text(index: Index) -> bytes:
+    """Canonical JSON of an index; the inverse of `parse_index`."""
+    document: dict[str, Json] = {"tensors": [_tensor_json(entry, index.prefix) for entry in index.tensors]}
+    if index.prefix[0] != index.prefix[1]:
+        document["prefix"] = list(index.prefix)
+    if index.absent:
+        document["absent"] = list(index.absent)
+    if index.metadata:
+        document["metadata"] = dict(index.metadata)
+    if index.files:
+        document["files"] = [_file_json(entry) for entry in index.files]
+    return canonical.dumps(document)
+
+
+def parse_index(text: bytes, where: str) -> Index:
+    """Parse an index; the inverse of `index_text`.
+
+    Raises
+    ------
+    FormatError
+        With reason ``index``, ``limit``, ``file`` or (an `UnsupportedError`) ``unknown``.
+    """
+    with _located(where):
+        fields = Fields(canonical.loads(text), "the index")
+        prefix = _parse_prefix(fields)
+        index = Index(
+            tensors=tuple(_parse_tensors(fields, prefix)),
+            prefix=prefix,
+            absent=tuple(fields.take_list("absent", str, [])),
+            metadata=_parse_metadata(fields),
+            files=tuple(_parse_file(item) for item in fields.take_list("files", dict, [])),
+        )
+        fields.done("4")
+        check_names([entry.name for entry in index.tensors])
+        check_names(list(index.absent))
+        _check_ties(index)
+        _check_files(index)
+        if index_text(index) != text:
+            raise ValueError("expected defaults to be left out")
+        return index
+
+
+@contextmanager
+def _located(where: str) -> Iterator[None]:
+    """Turn a ValueError of a check into a FormatError that says where, and let a FormatError say so too."""
+    try:
+        yield
+    except FormatError as error:
+        raise error.within(where) from error
+    except OverflowError as error:
+        raise FormatError("limit", where, str(error), "10") from error
+    except ValueError as error:
+        raise FormatError("index", where, str(error), "4") from error
+
+
+# Tensors
+
+
+def _tensor_json(entry: TensorEntry, prefix: tuple[str, str]) -> Json:
+    blocks: list[Json] = []
+    for row, block in entry.placed():
+        document = block_json(block, BaseRows(base_name(entry.name, prefix), row))
+        if len(entry.blocks) > 1:
+            document["height"] = block.height
+        blocks.append(document)
+    spec = entry.spec
+    tensor: dict[str, Json] = {"name": entry.name, "dtype": spec.dtype, "shape": list(spec.shape), "blocks": blocks}
+    return tensor | ({"split": entry.split} if entry.split != 1 else {})
+
+
+def _parse_tensors(fields: Fields, prefix: tuple[str, str]) -> Iterator[TensorEntry]:
+    documents = fields.take("tensors", list)
+    if len(documents) > MAX_TENSORS:
+        raise OverflowError(f"expected at most {MAX_TENSORS} tensors, got {len(documents)}")
+    blocks = 0
+    for document in documents:
+        tensor = Fields(document, "a tensor")
+        name = sys.intern(tensor.take("name", str))
+        with _located(name):
+            entry = _parse_tensor(tensor, name, prefix)
+        blocks += len(entry.blocks)
+        if blocks > MAX_BLOCKS:
+            raise OverflowError(f"expected at most {MAX_BLOCKS} blocks, got more")
+        yield entry
+
+
+def _parse_tensor(fields: Fields, name: str, prefix: tuple[str, str]) -> TensorEntry:
+    dtype, shape = fields.take("dtype", str), tuple(fields.take_list("shape", int))
+    split, documents = fields.take("split", int, 1), fields.take_list("blocks", dict)
+    fields.done("4.2")
+    _check_size(shape)
+    spec = _spec(dtype, shape)
+    rows = spec.matrix(split)[0]
+    blocks: list[Block] = []
+    row = 0
+    for document in documents:
+        block = Fields(document, "a block")
+        if len(documents) == 1 and "height" in block:
+            raise ValueError("expected no height for an only block")
+        height = rows if len(documents) == 1 else block.take("height", int)
+        if height < 0:
+            raise ValueError(f"expected a height of at least 1, got {height}")
+        own = _base_rows(sys.intern(base_name(name, prefix)), row)
+        blocks.append(parse_block(block, height, own))
+        block.done("4.3")
+        row += height
+    return TensorEntry(name, spec, tuple(blocks), split)
+
+
+# Packs of one base say the same of their tensors: a hundred of them in memory share it.
+_spec = lru_cache(4096)(TensorSpec)
+_base_rows = lru_cache(4096)(BaseRows)
+
+
+def _check_size(shape: tuple[int, ...]) -> None:
+    elements = 1
+    for extent in shape:
+        elements *= max(extent, 1)
+    if len(shape) <= MAX_DIMENSIONS and elements > MAX_ELEMENTS:
+        raise OverflowError(f"expected at most 2**48 elements, got {list(shape)}")
+
+
+# Prefix, metadata, ties
+
+
+def _parse_prefix(fields: Fields) -> tuple[str, str]:
+    if "prefix" not in fields:
+        return ("", "")
+    prefix = fields.take_list("prefix", str)
+    if len(prefix) != 2 or prefix[0] == prefix[1]:
+        raise ValueError(f"expected two different strings for 'prefix', got {prefix!r:.60}")
+    return (prefix[0], prefix[1])
+
+
+def _parse_metadata(fields: Fields) -> dict[str, str]:
+    metadata = fields.take("metadata", dict, {})
+    if not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("expected strings in the metadata")
+    return metadata
+
+
+def _check_ties(index: Index) -> None:
+    """Rule B4."""
+    entries = {entry.name: entry for entry in index.tensors}
+    for entry in index.tensors:
+        tie = entry.blocks[0]
+        if not isinstance(tie, Tie):
+            continue
+        target = entries.get(tie.to)
+        if target is None or target.spec != entry.spec or isinstance(target.blocks[0], Tie):
+            raise ValueError(f"expected {entry.name} tied to a {entry.spec} that is no tie, got {tie.to!r:.60}")
+
+
+# Files
+
+
+def _file_json(entry: FileEntry) -> Json:
+    if isinstance(entry, CarriedFile):
+        return {"name": entry.name, "size": entry.size, "stored": entry.stored}
+    return {"name": entry.name, "digest": entry.digest}
+
+
+def _parse_file(item: dict[str, Json]) -> FileEntry:
+    fields = Fields(item, "a file")
+    name = fields.take("name", str)
+    if not valid_file_name(name):
+        raise FormatError("file", "files", f"expected a file that may travel, got {name!r:.80}", "4.5")
+    entry: FileEntry
+    if "digest" in fields:
+        entry = NamedFile(name, fields.take("digest", str))
+        if len(entry.digest) != 64 or set(entry.digest) - set("0123456789abcdef"):
+            raise ValueError(f"expected a digest of 64 hex digits for {name}, got {entry.digest!r:.80}")
+    else:
+        entry = CarriedFile(name, fields.take("size", int), fields.take("stored", int))
+        if entry.size < 0 or entry.stored < 0:
+            raise ValueError(f"expected sizes of at least 0 for {name}, got {entry.size}, {entry.stored}")
+        if not entry.stored <= entry.size <= MAX_FILE_BYTES:
+            detail = f"expected a size of at most 1 GiB and no more bytes stored, got {entry.size}, {entry.stored}"
+            raise FormatError("file", name, detail, "4.5")
+    fields.done("4.5")
+    return entry
+
+
+def _check_files(index: Index) -> None:
+    if len(index.files) > MAX_FILES:
+        raise OverflowError(f"expected at most {MAX_FILES} files, got {len(index.files)}")
+    if sum(entry.size for entry in index.files if isinstance(entry, CarriedFile)) > MAX_FILE_BYTES:
+        raise OverflowError(f"expected at most {MAX_FILE_BYTES} bytes of files in all, got more")
+    if any(len(utf8(entry.name)) > MAX_NAME_BYTES for entry in index.files):
+        raise OverflowError(f"expected names of files of at most {MAX_NAME_BYTES} bytes, got a longer one")
+    check_names([entry.name for entry in index.files])
+    names = {entry.name for entry in index.files}
+    for name in sorted(names):
+        for folder in PurePosixPath(name).parents:
+            if str(folder) in names:
+                raise FormatError("file", name, f"expected a folder for {folder}, got a file of that name", "4.5")

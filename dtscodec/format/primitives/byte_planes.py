@@ -1,0 +1,101 @@
+"""Raw bytes <-> byte planes (spec section 5.4).
+
+The bytes of like significance of many weights are more alike than the bytes of one weight: split into planes,
+sign and exponent compress well, and what does not compress is stored as it is.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtscodec.format.primitives.zstd_frames import RAW_LEVEL, compress, compress_by_frequency, decompress
+
+CHUNK_BYTES = 2**20
+SAMPLE_BYTES = 2**15
+LISTED_BYTES = 8
+"""About what the index takes for the length of a plane."""
+
+
+def plane_number(size: int, planes: int) -> int:
+    """How many planes `size` bytes have, over all chunks."""
+    return -(-size // CHUNK_BYTES) * planes
+
+
+def plane_sizes(size: int, planes: int) -> list[int]:
+    """Plain length of each plane of each chunk of `size` bytes, in storage order.
+
+    >>> plane_sizes(2**20 + 6, 2), plane_number(2**20 + 6, 2)
+    ([524288, 524288, 3, 3], 4)
+    """
+    full, rest = divmod(size, CHUNK_BYTES)
+    return [CHUNK_BYTES // planes] * planes * full + ([rest // planes] * planes if rest else [])
+
+
+def split_planes(data: NDArray[np.uint8], planes: int) -> tuple[bytes, tuple[int, ...] | None]:
+    """Store bytes as planes where that is shorter, their lengths in the index counted; the inverse of `join_planes`.
+
+    Parameters
+    ----------
+    data : uint8 [n]
+        The bytes of a block, a multiple of `planes`.
+    planes : int
+        Bytes of an element.
+
+    Returns
+    -------
+    stored : bytes
+    lengths : tuple of int, or None
+        Stored length of each plane; None if the bytes are stored as they are.
+    """
+    pieces: list[bytes] = []
+    for begin in range(0, len(data), CHUNK_BYTES):
+        for plane in data[begin : begin + CHUNK_BYTES].reshape(-1, planes).T:
+            plain = plane.tobytes()
+            frame = _frame(plain)
+            pieces.append(frame if len(frame) < len(plain) else plain)
+    stored = b"".join(pieces)
+    if len(stored) + LISTED_BYTES * len(pieces) >= len(data):
+        return data.tobytes(), None
+    return stored, tuple(map(len, pieces))
+
+
+def _frame(plain: bytes) -> bytes:
+    """A plane compressed by repetitions or by frequencies: what is shorter for its beginning."""
+    sample = plain[:SAMPLE_BYTES]
+    if len(compress(sample, RAW_LEVEL)) < len(compress_by_frequency(sample)):
+        return compress(plain, RAW_LEVEL)
+    return compress_by_frequency(plain)
+
+
+def join_planes(stored: bytes, lengths: Sequence[int], size: int, planes: int) -> NDArray[np.uint8]:
+    """Bring back `size` bytes; the inverse of `split_planes`.
+
+    Raises
+    ------
+    ValueError
+        A frame is damaged or does not hold exactly its plane (rule P2).
+    """
+    data = np.empty(size, np.uint8)
+    begin = offset = 0
+    sizes = plane_sizes(size, planes)
+    for position in range(0, len(sizes), planes):
+        plain = sizes[position]
+        chunk = data[begin : begin + plain * planes].reshape(plain, planes)
+        for plane, length in enumerate(lengths[position : position + planes]):
+            chunk[:, plane] = np.frombuffer(_plane(stored[offset : offset + length], plain), np.uint8)
+            offset += length
+        begin += plain * planes
+    return data
+
+
+def _plane(piece: bytes, plain: int) -> bytes:
+    if len(piece) == plain:
+        return piece
+    try:
+        content, used = decompress(piece, plain)
+    except OverflowError as error:
+        raise ValueError(str(error)) from error
+    if len(content) != plain or used != len(piece):
+        raise ValueError(f"expected a frame of {plain} bytes and no more, got {len(content)}")
+    return content

@@ -1,0 +1,187 @@
+"""Packs of several tasks -> the pack of one that was not trained (DTS, the variant for unseen tasks)."""
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from dtscodec.checkpoints.checkpoint import Source
+from dtscodec.checkpoints.identity import Base
+from dtscodec.encoding.budget.candidates import NUMBERS
+from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.size import Size
+from dtscodec.errors import ConfigError
+from dtscodec.format.writer import PackWriter
+from dtscodec.fusion.fused_pack import Fusion, Progress
+from dtscodec.fusion.heads import Head, HeadSource
+from dtscodec.fusion.mixing_weights import Vectors, weigh
+from dtscodec.fusion.source_packs import Seen
+from dtscodec.linalg.svd import one_thread
+from dtscodec.packs.pack import PackSource, as_pack
+from dtscodec.storage.paths import as_output, work_folder
+from dtscodec.storage.upload import check_new, new_file
+
+
+@dataclass(frozen=True, slots=True)
+class FuseReport:
+    """What a fusion did.
+
+    Parameters
+    ----------
+    path : Path
+        The pack.
+    pack_id : str
+        64 hex digits.
+    tasks : tuple of str
+        The packs' tasks.
+    weights : tuple of float
+        What each pack's delta was multiplied by.
+    similarities : tuple of float, optional
+        The cosines that weights were made of.
+    head : tuple of str
+        Tensors that are the unseen task's own, stored exactly.
+    tensors : int
+        Of the fused fine-tune.
+    pack_bytes : int
+        Size on disk.
+    relative_error : float
+        Norm of the difference between the pack's delta and the weighted sum of the packs' deltas, by the norm of that
+        sum. 0 if the sum is.
+    left_out : float
+        Share of the sum's squared norm in tensors that are left as the base has them.
+    seconds : float
+        Wall time.
+    """
+
+    path: Path
+    pack_id: str
+    tasks: tuple[str, ...]
+    weights: tuple[float, ...]
+    similarities: tuple[float, ...] | None
+    head: tuple[str, ...]
+    tensors: int
+    pack_bytes: int
+    relative_error: float
+    left_out: float
+    seconds: float
+
+
+def fuse(
+    packs: Sequence[PackSource],
+    out: str | Path,
+    *,
+    weights: Sequence[float] | None = None,
+    like: "HeadSource | str | None" = None,
+    vectors: "Vectors | None" = None,
+    minus: "HeadSource | None" = None,
+    plain_sum: bool = False,
+    head: "HeadSource | None" = None,
+    base: "Source | Base | None" = None,
+    size: Size | None = None,
+    error: float | None = None,
+    task: str | None = None,
+    files: bool = True,
+    force: bool = False,
+    progress: Progress = lambda size: None,
+) -> FuseReport:
+    """Write the pack of a task that was not trained, as a weighted sum of packs of tasks that were.
+
+    Its delta is the sum of theirs, each by its weight. With weights that add up to 1 and packs that lose nothing, it
+    decodes to the weighted mean of the fine-tunes, whatever their base. Factors are put side by side, decomposed anew
+    and coded to a size; nothing is multiplied out.
+
+    Parameters
+    ----------
+    packs : sequence of paths, bytes or Packs
+        Made against one base.
+    out : path
+        The pack, here or in remote storage; its directory must exist.
+    weights : sequence of float, optional
+        One for each pack, taken as they are. Else `like` tells them: the cosine of each task's vector to the unseen
+        one's, as a share of all.
+    like : path, mapping of tensors, Checkpoint or Pack; or str, optional
+        The unseen task: a checkpoint, a pack or a file that has its head. The head becomes the pack's, exactly, and is
+        compared with the packs' own. With `vectors` it may be a name among them, or a file of one vector.
+    vectors : path or mapping of tensors, optional
+        A vector for each of the packs' tasks by name, such as an embedding of what it is about, or one for each of its
+        classes (the mean row is compared). Compared instead of heads.
+    minus : path, mapping of tensors, Checkpoint or Pack, optional
+        The initial head that all heads were trained from; subtracted before they are compared.
+    plain_sum : bool
+        Divide cosines by their plain sum, as the authors of DTS do, instead of leaving negative ones out.
+    head : path, mapping of tensors, Checkpoint or Pack, optional
+        Where the head is from, if not from `like`.
+    base : path, mapping of tensors, or Base, optional
+        The packs' base; else it is looked for where `decode` looks. It is needed, and opened, only if a pack stores
+        exactly what the base has too, if packs use different tensors of it, or if a head that is compared is a delta.
+    size : Size, optional
+        Largest pack file; by default 0.08 bits a parameter beside what is stored exactly.
+    error : float, optional
+        The smallest pack whose delta has at most this relative error, in place of a size.
+    task : str, optional
+        A short name, stored in the pack.
+    files : bool
+        Whether configuration and tokenizer files travel: those of the head's directory or pack, else of the pack that
+        counts most.
+    force : bool
+        Replace a file that exists.
+    progress : callable
+        Told the bytes of each tensor that is looked at: all of them twice.
+
+    Raises
+    ------
+    ConfigError
+        Weights cannot be told, or settings exclude each other.
+    EncodeError
+        The packs are of several architectures, each has a head of its own and none is given, or the size is too small.
+    BaseMismatchError
+        The packs have several bases, or the base is needed, and is missing or another one.
+    CheckpointError, FormatError
+        Something cannot be read.
+    OutputError
+        The pack cannot be written, or exists.
+
+    Examples
+    --------
+    >>> import tempfile, torch, dtscodec
+    >>> base = {"w": torch.zeros(64, 64)}
+    >>> ramp, ones = torch.linspace(-1, 1, 64), torch.ones(64)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     one = dtscodec.encode(base, {"w": torch.outer(ramp, ones)}, f"{folder}/one").path
+    ...     two = dtscodec.encode(base, {"w": torch.outer(ones, ramp)}, f"{folder}/two").path
+    ...     report = dtscodec.fuse([one, two], f"{folder}/both", weights=[0.5, 0.5], size=dtscodec.Size.parse("2kB"))
+    ...     with dtscodec.decode(report.path, base) as state:
+    ...         float((state["w"] - (torch.outer(ramp, ones) + torch.outer(ones, ramp)) / 2).norm()) < 0.1
+    True
+    """
+    start = time.perf_counter()
+    if isinstance(packs, (str, bytes, os.PathLike)):
+        raise ConfigError("expected a list of packs, got one")
+    out = as_output(out)
+    config = EncodeConfig(size=size, error=error)
+    check_new(out, force)
+    with ExitStack() as stack, one_thread():
+        seen = Seen([stack.enter_context(as_pack(pack, True)) for pack in packs], base, stack)
+        weighed = weigh(seen, stack, weights=weights, like=like, vectors=vectors, minus=minus, plain_sum=plain_sum)
+        donor = Head(head, seen, stack) if head is not None else weighed.head
+        fusion = Fusion(seen, weighed.weights, donor, config, task, files)
+        survey = fusion.look(progress)
+        heads = [opened for opened in (weighed.head, donor) if opened is not None]
+        inputs = [*seen.paths(out), *(path for opened in heads for path in opened.paths(out))]
+        with new_file(out, force, inputs) as file, PackWriter(NUMBERS, work_folder(out)) as writer:
+            pack_id, total = fusion.write(fusion.choose(survey), file, writer, progress)
+        return FuseReport(
+            out,
+            pack_id.hex(),
+            weighed.tasks,
+            weighed.weights,
+            weighed.similarities,
+            fusion.own,
+            len(fusion.names),
+            out.stat().st_size,
+            total.relative_error,
+            total.left_out_share,
+            time.perf_counter() - start,
+        )

@@ -1,0 +1,152 @@
+"""What an unseen task brings itself: its head, from a checkpoint or a pack that has one."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import TypeAlias
+
+from dtscodec.checkpoints.auxiliary_files import Attachment, Carried, Named, collect_files
+from dtscodec.checkpoints.checkpoint import Checkpoint, Source, open_checkpoint
+from dtscodec.checkpoints.containers.exact_pack import is_pack
+from dtscodec.checkpoints.open_inputs import weight_paths
+from dtscodec.encoding.config import PAPER_HEADS
+from dtscodec.encoding.delta import StoredTensor
+from dtscodec.errors import ConfigError, FormatError, PackNotFoundError
+from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.index import CarriedFile, NamedFile
+from dtscodec.fusion.source_packs import Seen
+from dtscodec.packs.pack import Pack
+
+HeadSource: TypeAlias = "Source | Checkpoint | Pack"
+
+
+class Head:
+    """A checkpoint or pack from which tensors are taken that are an unseen task's own.
+
+    These are those that the packs hold without the base, and those named as heads are. Its other tensors are left
+    where they are, so a whole model will do.
+
+    Parameters
+    ----------
+    source : path, mapping of tensors, Checkpoint or Pack
+    seen : Seen
+    stack : ExitStack
+        Closes what is opened here.
+
+    Raises
+    ------
+    CheckpointError, FormatError
+        It cannot be read.
+    ConfigError
+        It has no head.
+    """
+
+    def __init__(self, source: HeadSource, seen: Seen, stack: ExitStack) -> None:
+        self._seen = seen
+        self._opened = _open(source, stack)
+        if not self.names:
+            wanted = ", ".join([name for name in seen.names if is_head(name) or seen.is_own(name)][:3])
+            detail = f"expected a tensor that the packs keep as their own ({wanted or 'they have none'}), got none"
+            raise ConfigError(f"{self.location}: {detail}")
+
+    @property
+    def location(self) -> str:
+        """Its name, for messages."""
+        opened = self._opened
+        return str(opened.path or "pack") if isinstance(opened, Pack) else opened.location
+
+    @cached_property
+    def specs(self) -> Mapping[str, TensorSpec]:
+        """All its tensors."""
+        opened = self._opened
+        return {name: opened.spec(name) for name in opened.keys()} if isinstance(opened, Pack) else opened.specs  # noqa: SIM118
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Names of the tensors that are taken from it."""
+        return frozenset(name for name in self.specs if is_head(name) or self._is_own(name))
+
+    def _is_own(self, name: str) -> bool:
+        seen = self._seen
+        if not any(name in entries for entries in seen.entries) or not seen.is_own(name):
+            return False
+        if not self._is_whole:
+            return True
+        # Packs may keep exactly what the base has too, and of a whole model that is not to be taken.
+        base = seen.needed_base(f"{name!r} is stored exactly, and may be the base's or a head")
+        counterpart = base.specs.get(seen.counterpart(name))
+        return counterpart is None or counterpart.shape != self.specs[name].shape
+
+    @cached_property
+    def _is_whole(self) -> bool:
+        """Whether it holds more than a head: tensors that packs make of the base's."""
+        known = set().union(*self._seen.entries)
+        return any(name in known and not is_head(name) and not self._seen.is_own(name) for name in self.specs)
+
+    def read(self, name: str) -> StoredTensor:
+        """One of its tensors."""
+        if isinstance(self._opened, Pack):
+            return self._seen.stored(self._opened, name, f"{name!r} of {self.location} is made of it")
+        return StoredTensor(name, self.specs[name], self._opened.read(name))
+
+    def paths(self, out: Path) -> Iterator[Path]:
+        """The files that are read, and must not be replaced."""
+        opened = self._opened
+        if not isinstance(opened, Pack):
+            yield from weight_paths(out, opened)
+        elif opened.path:
+            yield opened.path
+
+    def files(self) -> list[Attachment]:
+        """The small files beside it, names ascending; none of a single file."""
+        opened = self._opened
+        if isinstance(opened, Pack):
+            return pack_files(opened)
+        if not opened.is_directory:
+            return []
+        named = {(file.name, file.digest) for pack in self._seen.packs for file in _named(pack)}
+        found = collect_files(opened.directory, None, opened.weight_files)
+        return [_as_named(file, named) if isinstance(file, Carried) else file for file in found]
+
+
+def is_head(name: str) -> bool:
+    """Whether a tensor is named as heads are."""
+    return any(fnmatchcase(name, pattern) for pattern in PAPER_HEADS)
+
+
+def pack_files(pack: Pack) -> list[Attachment]:
+    """The files that travel with a pack."""
+    return [
+        Carried(file.name, pack.reader.file(file)) if isinstance(file, CarriedFile) else Named(file.name, file.digest)
+        for file in pack.index.files
+    ]
+
+
+def _named(pack: Pack) -> Sequence[NamedFile]:
+    return [file for file in pack.index.files if isinstance(file, NamedFile)]
+
+
+def _as_named(file: Carried, named: set[tuple[str, str]]) -> Attachment:
+    """A file that packs know to lie beside the base is only named."""
+    digest = hashlib.sha256(file.data).hexdigest()
+    return Named(file.name, digest) if (file.name, digest) in named else file
+
+
+def _open(source: HeadSource, stack: ExitStack) -> "Checkpoint | Pack":
+    if isinstance(source, Pack):
+        return source
+    if not isinstance(source, (str, os.PathLike, Mapping)):
+        return source
+    if isinstance(source, Mapping):
+        return stack.enter_context(open_checkpoint(source))
+    try:
+        return stack.enter_context(Pack(source))
+    except (FormatError, PackNotFoundError) as error:
+        checkpoint = stack.enter_context(open_checkpoint(source))
+        if is_pack(checkpoint.metadata):
+            raise error  # A pack that is damaged.
+        return checkpoint

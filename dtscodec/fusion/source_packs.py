@@ -1,0 +1,221 @@
+"""Packs of one base that are to be fused: whether they fit each other, and the base itself if something needs it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from dtscodec.checkpoints.checkpoint import Source
+from dtscodec.checkpoints.identity import Base
+from dtscodec.checkpoints.identity import digest as digest_of
+from dtscodec.checkpoints.open_inputs import as_base, weight_paths
+from dtscodec.decoding.decoded import Decoded
+from dtscodec.encoding.budget.survey import LEAF_BYTES
+from dtscodec.encoding.delta import StoredTensor
+from dtscodec.errors import BaseMismatchError, ConfigError
+from dtscodec.format.blocks import Block, Tie
+from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.index import TensorEntry, base_name, base_of, utf8
+from dtscodec.format.summary import BaseRef
+from dtscodec.packs.directory import find_base
+from dtscodec.packs.pack import MAX_TENSOR_BYTES, Pack
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A pack's version of one tensor, and what it is multiplied by."""
+
+    weight: float
+    pack: Pack
+    entry: TensorEntry
+
+
+class Seen:
+    """Packs that were made against one base.
+
+    Parameters
+    ----------
+    packs : sequence of Pack
+        At least one.
+    base : path, mapping, Base or None
+        The base, if it is at hand; else it is looked for where `decode` does, once something needs it.
+    stack : ExitStack
+        Closes what is opened here.
+
+    Raises
+    ------
+    ConfigError
+        There is no pack.
+    BaseMismatchError
+        They were made against several bases.
+    """
+
+    def __init__(self, packs: Sequence[Pack], base: "Source | Base | None", stack: ExitStack) -> None:
+        if not packs:
+            raise ConfigError("expected packs to fuse, got none")
+        self.packs = tuple(packs)
+        self._given, self._stack = base, stack
+        self.leaves = _shared_leaves(packs)
+        self.entries = [{entry.name: entry for entry in pack.index.tensors} for pack in packs]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the tensors that any of them has, ascending."""
+        return sorted(set().union(*self.entries), key=utf8)
+
+    def terms(self, name: str, weights: Sequence[float]) -> list[Term]:
+        """The versions of a tensor that count."""
+        return [
+            Term(weight, pack, entries[name])
+            for weight, pack, entries in zip(weights, self.packs, self.entries, strict=True)
+            if weight and name in entries
+        ]
+
+    def is_in_all(self, name: str) -> bool:
+        """Whether every pack has a tensor of that name."""
+        return all(name in entries for entries in self.entries)
+
+    def is_own(self, name: str) -> bool:
+        """Whether all packs that have the tensor hold it, or what it is tied to, without the base."""
+        return all(_is_own(entries, name) for entries in self.entries if name in entries)
+
+    # Base
+
+    @cached_property
+    def base(self) -> Base | None:
+        """The base that was given or is found; None if there is none."""
+        found = self._given
+        for pack in self.packs:
+            found = found if found is not None else find_base(pack)
+        return None if found is None else self._stack.enter_context(as_base(found))
+
+    def needed_base(self, why: str) -> Base:
+        """The base; an error that says why it is needed if there is none."""
+        if self.base is None:
+            detail = f"expected the base, since {why}, got none; name it with --base"
+            raise BaseMismatchError("base-tensor", _place(self.packs[0]), detail, "4.4")
+        return self.base
+
+    def counterpart(self, name: str) -> str:
+        """The name that a tensor has in the base."""
+        for entries in self.entries:
+            for block in entries[name].blocks if name in entries else ():
+                if (rows := base_of(block)) is not None:
+                    return rows.name
+        return base_name(name, self.packs[0].index.prefix)
+
+    def base_tensor(self, name: str, why: str) -> StoredTensor:
+        """The base's tensor of that name, checked as far as the packs know it."""
+        base = self.needed_base(why)
+        data = base.read(name, self.leaves.get(name))
+        return StoredTensor(name, base.specs[name], data)
+
+    def reference(self, used: Iterable[str]) -> tuple[BaseRef | None, dict[str, bytes]]:
+        """What a pack that uses these base tensors remembers of its base, and the beginnings of their leaves.
+
+        Raises
+        ------
+        BaseMismatchError
+            None of the packs uses just these, so that the base must be hashed, and it is missing or another one.
+        """
+        names = sorted(used, key=utf8)
+        if not names:
+            return None, {}
+        known = next((pack for pack in self.packs if pack.index.base_names() == names), None)
+        if known is not None and known.summary.base is not None:
+            digest = known.summary.base.digest
+            leaves = {name: self.leaves[name][:LEAF_BYTES] for name in names}
+        else:
+            base = self.needed_base("the packs use other tensors of it, each its own")
+            whole = {name: base.leaf(name) for name in names}
+            for name, leaf in whole.items():
+                _check_leaf(base, name, leaf, self.leaves.get(name, b""))
+            digest, leaves = digest_of(whole).hex(), {name: leaf[:LEAF_BYTES] for name, leaf in whole.items()}
+        remembered = [pack.summary.base for pack in self.packs if pack.summary.base and pack.summary.base.repo]
+        repo, revision = (remembered[0].repo, remembered[0].revision) if remembered else (None, None)
+        return BaseRef(digest, repo, revision), leaves
+
+    def paths(self, out: Path) -> Iterator[Path]:
+        """The files that are read, and must not be replaced."""
+        yield from (pack.path for pack in self.packs if pack.path)
+        if (base := vars(self).get("base")) is not None:  # Only if it was opened.
+            yield from weight_paths(out, base.checkpoint)
+
+    # Tensors
+
+    def stored(self, pack: Pack, name: str, why: str) -> StoredTensor:
+        """A tensor of a fine-tune as its pack decodes it; with the base only if it is made of it."""
+        needs_base = not all(base_of(block) is None for block in _resolved(pack, name).blocks)
+        base = self.needed_base(why) if needs_base else None
+        decoded = Decoded(pack, base, torch.device("cpu"), None, True, MAX_TENSOR_BYTES)
+        return StoredTensor(name, pack.spec(name), decoded.read(name))
+
+    def spec(self, name: str) -> TensorSpec:
+        """Dtype and shape of a tensor in the first pack that has it."""
+        return next(entries[name].spec for entries in self.entries if name in entries)
+
+
+def is_based(block: Block) -> bool:
+    """Whether a block is made of the base's rows."""
+    return base_of(block) is not None
+
+
+def _is_own(entries: dict[str, TensorEntry], name: str) -> bool:
+    first = entries[name].blocks[0]
+    entry = entries[first.to] if isinstance(first, Tie) else entries[name]
+    return not any(map(is_based, entry.blocks))
+
+
+def _resolved(pack: Pack, name: str) -> TensorEntry:
+    entry = pack.reader.entry(name)
+    first = entry.blocks[0]
+    return pack.reader.entry(first.to) if isinstance(first, Tie) else entry
+
+
+def _shared_leaves(packs: Sequence[Pack]) -> dict[str, bytes]:
+    """Beginnings of leaves of all base tensors that packs use.
+
+    A digest is over the tensors that a pack uses, and one that is stored exactly uses none. So packs of one base may
+    have several; what they both use must be equal.
+    """
+    leaves: dict[str, bytes] = {}
+    for pack in packs:
+        for name, leaf in pack.reader.leaves.items():
+            known = leaves.get(name, leaf)
+            if not (known.startswith(leaf) or leaf.startswith(known)):
+                first = next(other for other in packs if name in other.reader.leaves)
+                detail = f"expected packs of one base, got one of {_base(pack)} and {_place(first)} of {_base(first)}"
+                where = _place(pack)
+                raise BaseMismatchError("base-digest", where, f"{detail}, which differ in {name!r}", "7")
+            leaves[name] = max(known, leaf, key=len)
+    _check_common(packs)
+    return leaves
+
+
+def _check_common(packs: Sequence[Pack]) -> None:
+    """Packs whose bases differ altogether have no base tensor in common."""
+    used = [(pack, set(pack.index.base_names())) for pack in packs]
+    (first, names), *others = [(pack, names) for pack, names in used if names] or [(packs[0], set[str]())]
+    for pack, more in others:
+        if not names & more:
+            detail = f"expected packs of one base, got one of {_base(pack)} and {_place(first)} of {_base(first)}"
+            raise BaseMismatchError("base-digest", _place(pack), f"{detail}, with no tensor in common", "7")
+
+
+def _check_leaf(base: Base, name: str, leaf: bytes, expected: bytes) -> None:
+    if not leaf.startswith(expected):
+        detail = f"expected a leaf of {expected.hex()}, got {leaf[: len(expected)].hex()}; name the packs' own base"
+        raise BaseMismatchError("base-leaf", f"{base.location}: {name!r}", detail, "7")
+
+
+def _base(pack: Pack) -> str:
+    """A pack's base, for messages."""
+    base = pack.summary.base
+    return "none" if base is None else f"{base.repo or 'the base'} {base.digest[:12]}"
+
+
+def _place(pack: Pack) -> str:
+    return str(pack.path or "pack")

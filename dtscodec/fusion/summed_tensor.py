@@ -1,0 +1,230 @@
+"""One tensor of several fine-tunes -> the pieces of their weighted sum, as deltas from the base that they share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dtscodec.checkpoints.torch_dtypes import tensor_bytes, torch_dtype, widest
+from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.delta import StoredTensor, delta_of
+from dtscodec.encoding.segments.changed import Moved
+from dtscodec.encoding.segments.factored_segment import FactoredPart
+from dtscodec.encoding.segments.segment import CodedBlock, Delta, Piece, cut_delta, raw_block
+from dtscodec.errors import EncodeError
+from dtscodec.format.blocks import Block, LowRank, Same, Tie, Values
+from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
+from dtscodec.format.index import base_of
+from dtscodec.format.streams import Streams
+from dtscodec.fusion.source_packs import Seen, Term, is_based
+from dtscodec.kernels.dequantize import CodedDelta
+from dtscodec.linalg.factored_matrix import NEGLIGIBLE, Factored
+
+SumPiece: TypeAlias = "Piece | FactoredPart"
+ONE = 1e-6
+"""Weights whose sum is this near to 1 leave what all fine-tunes share as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summed:
+    """A tensor and its pieces, in the order of its rows; see `Cut`."""
+
+    name: str
+    spec: TensorSpec
+    pieces: Sequence[SumPiece]
+    split: int = 1
+
+
+def exact(stored: StoredTensor) -> Summed:
+    """A tensor that is stored as it is."""
+    return Summed(stored.name, stored.spec, [raw_block(stored)])
+
+
+def sum_tensor(seen: Seen, name: str, weights: Sequence[float], config: EncodeConfig) -> Summed:
+    """The weighted sum of a tensor's deltas.
+
+    Deltas of low rank stay factors, their weights multiplied in, and what a pack leaves as the base has it counts
+    nothing. Exact tensors become deltas from the base. What the base lacks must be the same everywhere; integers are
+    those of the pack that counts most.
+
+    Raises
+    ------
+    EncodeError
+        The packs are of several architectures, or each has its own version of what the base lacks.
+    BaseMismatchError
+        The base is needed, and is missing or another one.
+    """
+    terms, spec = seen.terms(name, weights), common_spec(seen, name, weights)
+    ties = {block.to if isinstance(block := term.entry.blocks[0], Tie) else None for term in terms}
+    if None not in ties and len(ties) == 1:
+        return _as_first(name, spec, terms)
+    if spec.dtype not in CODED_DTYPES:  # Counters and the like have no weighted sum.
+        return _as_it_is(seen, name, [max(terms, key=lambda term: abs(term.weight))])
+    if seen.is_own(name):
+        return _own(seen, name, spec, terms, config)
+    moving = [term for term in terms if not _is_kept(term)]
+    if not moving:
+        return _as_first(name, spec, terms)
+    if _are_alike(moving):
+        return _by_block(seen, name, spec, moving)
+    return _dense(seen, name, spec, moving, config)
+
+
+def _is_kept(term: Term) -> bool:
+    """Whether a tensor is the base's."""
+    return all(isinstance(block, Same) and is_based(block) for block in term.entry.blocks)
+
+
+def _as_first(name: str, spec: TensorSpec, terms: Sequence[Term]) -> Summed:
+    """A tensor of blocks that take no bytes, as the first pack has it."""
+    first = terms[0].entry
+    return Summed(name, spec, [CodedBlock(block, Streams()) for block in first.blocks], first.split)
+
+
+def _as_it_is(seen: Seen, name: str, terms: Sequence[Term]) -> Summed:
+    """A tensor as the first term has it."""
+    term = terms[0]
+    if all(isinstance(block, Same) for block in term.entry.blocks):
+        return _as_first(name, term.entry.spec, terms)
+    return exact(seen.stored(term.pack, name, f"{name!r} is made of it"))
+
+
+def common_spec(seen: Seen, name: str, weights: Sequence[float]) -> TensorSpec:
+    """Shape of a tensor, and the widest of its dtypes.
+
+    Raises
+    ------
+    EncodeError
+        The packs have it in several shapes, or not all of them have it.
+    """
+    terms = seen.terms(name, weights)
+    if not seen.is_in_all(name):
+        has, lacks = (
+            next(
+                str(pack.path or "a pack")
+                for pack, entries in zip(seen.packs, seen.entries, strict=True)
+                if test == (name in entries)
+            )
+            for test in (True, False)
+        )
+        raise EncodeError(f"{name}: expected packs of one architecture, got it in {has} and not in {lacks}")
+    first = terms[0].entry.spec
+    for term in terms[1:]:
+        spec = term.entry.spec
+        if spec.shape != first.shape or (spec.dtype != first.dtype and not {spec.dtype, first.dtype} <= CODED_DTYPES):
+            what = "a head of one shape, which --like can supply" if seen.is_own(name) else "packs of one architecture"
+            raise EncodeError(f"{name}: expected {what}, got {first} and {spec}")
+    return TensorSpec(widest({term.entry.spec.dtype for term in terms}), first.shape)
+
+
+def _are_alike(terms: Sequence[Term]) -> bool:
+    """Whether blocks of all terms are of the same rows, coded against the same rows of the base, and of one kind."""
+    layouts = [(term.entry.split, [(block.height, base_of(block)) for block in term.entry.blocks]) for term in terms]
+    if any(layout != layouts[0] for layout in layouts):
+        return False
+    kinds = [
+        {type(block) for block in blocks} - {Same}
+        for blocks in zip(*(term.entry.blocks for term in terms), strict=True)
+    ]
+    return all(len(kind) < 2 and kind <= {LowRank, Values} for kind in kinds) and all(
+        is_based(block) for term in terms for block in term.entry.blocks
+    )
+
+
+def _by_block(seen: Seen, name: str, spec: TensorSpec, terms: Sequence[Term]) -> Summed:
+    """The sum of terms whose blocks are alike, block by block, without the base."""
+    first = terms[0].entry
+    coded = [dict(term.pack.factors(name)) for term in terms]
+    pieces: list[SumPiece] = []
+    for row, block in first.placed():
+        parts = [(term.weight, deltas[row]) for term, deltas in zip(terms, coded, strict=True) if row in deltas]
+        pieces.append(_sum_block(block, first.columns, parts, first.split))
+    return Summed(name, spec, pieces, first.split)
+
+
+def _sum_block(block: Block, columns: int, parts: Sequence[tuple[float, CodedDelta]], split: int) -> SumPiece:
+    base = base_of(block)
+    assert base is not None
+    same = CodedBlock(Same(block.height, base), Streams())
+    if not parts:
+        return same
+    if parts[0][1].right is None:
+        deltas = [
+            (weight, torch.from_numpy(coded.place(block.height, columns).astype(np.float32))) for weight, coded in parts
+        ]
+        moved = Moved.of(sum_dense(deltas), base)
+        return same if moved is None else Delta(moved, None, split, is_matrix=False)
+    factors = [(weight, _placed(coded, block.height, columns)) for weight, coded in parts]
+    joined = Factored(
+        torch.cat([weight * factored.left for weight, factored in factors], 1),
+        torch.cat([factored.right for _, factored in factors]),
+    )
+    reach = sum(abs(weight) * factored.square() ** 0.5 for weight, factored in factors)
+    return FactoredPart.of(joined, base, NEGLIGIBLE * reach) or same
+
+
+def _placed(coded: CodedDelta, height: int, columns: int) -> Factored:
+    """A coded delta as factors of all rows and columns of its block."""
+    assert coded.right is not None
+    rank = coded.left.shape[1]
+    left, right = torch.zeros(height, rank, dtype=torch.float64), torch.zeros(rank, columns, dtype=torch.float64)
+    rows, cols = coded.where(height, columns)
+    left[torch.from_numpy(rows.ravel())] = torch.from_numpy(coded.left).double()
+    right[:, torch.from_numpy(cols.ravel())] = torch.from_numpy(coded.right).double()
+    return Factored(left, right)
+
+
+def sum_dense(deltas: Sequence[tuple[float, Tensor]]) -> Tensor:
+    """The weighted sum of deltas of one shape: float32, exactly 0 where they cancel but for rounding."""
+    total, reach = (torch.zeros(deltas[0][1].shape, dtype=torch.float64) for _ in range(2))
+    for weight, delta in deltas:
+        total.add_(delta.double(), alpha=weight)
+        reach.add_(delta.double().abs_(), alpha=abs(weight))
+    total[total.abs() <= NEGLIGIBLE * reach] = 0
+    return total.float()
+
+
+def _dense(seen: Seen, name: str, spec: TensorSpec, terms: Sequence[Term], config: EncodeConfig) -> Summed:
+    """The sum of terms that are not alike: of whole tensors, multiplied out; of exact ones with the base."""
+    counterpart = seen.counterpart(name)
+    needs_base = any(not is_based(block) for term in terms for block in term.entry.blocks)
+    base = seen.base_tensor(counterpart, f"{name!r} is stored exactly") if needs_base else None
+    if base is not None and (base.spec.shape != spec.shape or base.spec.dtype not in CODED_DTYPES):
+        raise EncodeError(
+            f"{name}: expected packs that store it in one way, or a base of its shape {spec}, got {base.spec}"
+        )
+    total = sum_dense([(term.weight, _delta(seen, name, term, base)) for term in terms])
+    stored = None if base is None else _added(name, spec, base, total)
+    pieces, split = cut_delta(total, stored, counterpart, config, is_rounded=False)
+    return Summed(name, spec, pieces, split)
+
+
+def _delta(seen: Seen, name: str, term: Term, base: StoredTensor | None) -> Tensor:
+    if base is None or all(map(is_based, term.entry.blocks)):
+        return torch.from_numpy(term.pack.delta(name))
+    return delta_of(seen.stored(term.pack, name, "it is stored exactly"), base)
+
+
+def _added(name: str, spec: TensorSpec, base: StoredTensor, delta: Tensor) -> StoredTensor:
+    """The tensor that a delta makes of the base's."""
+    whole = (base.tensor().double() + delta.double()).to(torch_dtype(spec.dtype))
+    return StoredTensor(name, spec, tensor_bytes(whole))
+
+
+def _own(seen: Seen, name: str, spec: TensorSpec, terms: Sequence[Term], config: EncodeConfig) -> Summed:
+    """A tensor that packs hold without the base: the same in all, or, if the base has it after all, a sum of deltas."""
+    stored = [seen.stored(term.pack, name, "it is made of it") for term in terms]
+    is_equal = all(other.spec == stored[0].spec and np.array_equal(other.data, stored[0].data) for other in stored)
+    if is_equal and abs(sum(term.weight for term in terms) - 1) < ONE:
+        return _as_it_is(seen, name, terms)
+    counterpart = None if seen.base is None else seen.base.specs.get(seen.counterpart(name))
+    if counterpart is not None and counterpart.shape == spec.shape:
+        return _dense(seen, name, spec, terms, config)
+    if is_equal:
+        return _as_it_is(seen, name, terms)
+    way_out = "give the unseen task's own with --like"
+    hint = "" if seen.base is not None else ", or the base with --base if it has this tensor"
+    raise EncodeError(f"{name}: expected the same in all packs where the base has none, got several; {way_out}{hint}")

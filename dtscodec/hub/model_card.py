@@ -1,0 +1,130 @@
+"""The page of a repository: metadata that the Hub reads, a part that tells of the packs, and what its owner wrote."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+
+from dtscodec.errors import CheckpointError
+from dtscodec.hub.card_metadata import Values, with_metadata
+from dtscodec.packs.directory_index import Folder, ListedPack
+
+BEGIN, END = "<!-- dtscodec: written by `dtscodec push`, between these lines -->", "<!-- dtscodec: end -->"
+
+_HEADS = {
+    "relative_error": "error",
+    "kl": "KL",
+    "agreement": "agrees",
+    "accuracy_fine_tune": "accuracy, fine-tune",
+    "accuracy": "accuracy, decoded",
+}
+_SHARES = ("agreement", "accuracy", "accuracy_fine_tune")
+
+
+def card(repo: str, folder: Folder, before: bytes | None = None, known: Folder | None = None) -> bytes:
+    """The README of a repository.
+
+    Parameters
+    ----------
+    repo : str
+        `user/name`.
+    folder : Folder
+        What the repository will hold.
+    before : bytes, optional
+        The README that is there; what is not ours in it stays.
+    known : Folder, optional
+        What the repository holds.
+
+    Raises
+    ------
+    CheckpointError
+        We cannot tell what in it is ours.
+    """
+    text = _text(before) if before else f"# {repo.partition('/')[2]}\n"
+    found = re.search(r"\r?\n", text)
+    line_end = found[0] if found else "\n"
+    part = f"{BEGIN}\n{_part(repo, folder)}{END}".replace("\n", line_end)
+    was = _metadata(repo, known) if known else {}
+    return with_metadata(_replaced(text, part, line_end), _metadata(repo, folder), was, line_end).encode()
+
+
+def _text(page: bytes) -> str:
+    try:
+        return page.decode()
+    except UnicodeDecodeError as error:
+        raise CheckpointError(
+            f"README.md: expected text in UTF-8, got '{error}'; save it as such, and push again"
+        ) from error
+
+
+def _metadata(repo: str, folder: Folder) -> Values:
+    """What the Hub reads. A pack needs its base to run, as an adapter does."""
+    data: dict[str, str | list[str]] = {"library_name": "dtscodec"}
+    base = (
+        folder.base.removeprefix("hf://").partition("@")[0] if folder.base and folder.base.startswith("hf://") else repo
+    )
+    if base != repo:
+        data |= {"base_model": base, "base_model_relation": "adapter"}
+    return data | {"tags": ["compressed", "delta", "dtscodec"]}
+
+
+def _replaced(text: str, part: str, line_end: str) -> str:
+    before, begin, rest = text.partition(BEGIN)
+    if not begin and END not in text:
+        return text + line_end * (1 if text.endswith(line_end) else 2) + part + line_end
+    if not begin or rest.count(END) != 1 or BEGIN in rest:
+        detail = f"expected one line '{BEGIN}' and then one '{END}', got others"
+        raise CheckpointError(f"README.md: {detail}; mend them, or remove them and what is between")
+    return before + part + rest.partition(END)[2]
+
+
+def _part(repo: str, folder: Folder) -> str:
+    tasks = sorted(folder.packs)
+    first = tasks[0]
+    base = folder.base or "BASE"
+    return f"""
+Fine-tunes as [dtscodec](https://pypi.org/project/dtscodec/) packs: each is what differs from
+{_base_link(folder.base)}, in a fraction of its size.
+
+{_table(folder.packs)}
+
+```
+pip install dtscodec
+dtscodec decode {shlex.quote(f"hf://{repo}/{first}")} -o {shlex.quote(first)}       # plain weights
+```
+
+```python
+import dtscodec
+
+model = dtscodec.from_pretrained("{base}", "hf://{repo}/{first}")  # a model of transformers
+dtscodec.apply_(model_of_the_base, "hf://{repo}/{first}")  # into one that holds the base
+```
+"""
+
+
+def _base_link(base: str | None) -> str:
+    if base is None:
+        return "its base"
+    if not base.startswith("hf://"):
+        return f"the base in `{base}`"
+    repo, _, revision = base.removeprefix("hf://").partition("@")
+    return f"[{repo}](https://huggingface.co/{repo}) at `{revision[:12] or 'main'}`"
+
+
+def _table(packs: Mapping[str, ListedPack]) -> str:
+    known = [name for name in _HEADS if any(name in pack.figures for pack in packs.values())]
+    head = ["task", "size", *(_HEADS[name] for name in known)]
+    rows = [
+        [f"`{task}`", f"{pack.size:,} bytes", *(_figure(name, pack.figures.get(name)) for name in known)]
+        for task, pack in sorted(packs.items())
+    ]
+    return "\n".join(map(_row, [head, ["---"] * len(head), *rows]))
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _figure(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.1%}".replace("%", " %") if name in _SHARES else f"{value:.3g}"

@@ -1,0 +1,164 @@
+"""The backend for GPUs: Triton kernels that read packed codes."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from dtscodec.kernels.backend import Share
+from dtscodec.kernels.packed import PackedFactors
+from dtscodec.kernels.reference import Reference, as_summand, coded_positions
+from dtscodec.kernels.triton.apply import expand, pick, project
+from dtscodec.kernels.triton.batch import LARGE_TILE, SMALL_TILE, Batch, batch_of
+from dtscodec.kernels.triton.codes import U, V
+from dtscodec.kernels.triton.reconstruct import reconstruct
+from dtscodec.kernels.triton.table import on_device, table_of
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+LARGEST = 2**21
+"""Rows and columns of the largest block: a grid has at most 2^16 - 1 tiles beside one another."""
+
+PRECISION = "ieee" if triton.knobs.runtime.interpret else "bf16x6"
+"""How tensor cores multiply float32 within level B; the interpreter does it as it is.
+
+A value is cut, exactly, into three of bfloat16, each the rounded rest of those before it. Their products are exact in
+float32; of the nine, three that are below 2^-24 of the whole are left out. The six take as long as `tf32x3`, which
+leaves out up to 2^-22: too much for few components. `tests/kernels/test_triton_precision.py` holds this against the
+bound. Two limits come with bfloat16: parts below 2^-133 vanish, so that levels below 2^-110 lose bits, and a u s
+within 0.4 % of the largest float32 overflows.
+"""
+
+COMMON = {"BLOCK_K": 16, "num_stages": 1}
+"""Few components at a time, as small packs have few. More stages would copy levels ahead, not codes."""
+RECONSTRUCT = {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, **COMMON}
+PROJECT = {
+    SMALL_TILE: {"BLOCK_N": 16, "num_warps": 4, "maxnreg": 128, **COMMON},
+    LARGE_TILE: {"BLOCK_N": 16, "num_warps": 4, "maxnreg": 255, **COMMON},
+}
+EXPAND = {
+    SMALL_TILE: {"BLOCK_N": 64, "num_warps": 4, "maxnreg": 128, **COMMON},
+    LARGE_TILE: {"BLOCK_N": 64, "num_warps": 8, "maxnreg": 255, **COMMON},
+}
+PICK = {"num_warps": 4, "maxnreg": 128, **COMMON}
+"""Tiles and limits with which no kernel spills; ptxas, left alone, now and then takes fewer registers and spills.
+
+Blackwell's tensor memory has room for the six products of a tile of 64 columns, not of 128: such a kernel would trap.
+"""
+
+PROGRAMS = 512
+"""What `project` is cut into at least, by parts of the columns, to fill a GPU."""
+PART = 128
+"""The fewest columns of a part."""
+
+
+class Triton(Reference):
+    """See `dtscodec.kernels.backend.Backend`.
+
+    Left to the reference: float64, but for a base that is converted, blocks of more than 2^21 rows or columns, factors
+    read as transposed, and what gradients are asked for.
+    """
+
+    def reconstruct(self, base: Tensor, factors: PackedFactors, out: Tensor, only_coded: bool = False) -> None:
+        """Write W = base + D."""
+        base = as_summand(base, out)
+        if not _served([base, out], [factors]):
+            super().reconstruct(base, factors, out, only_coded)
+            return
+        if not factors.is_whole and not only_coded and out.data_ptr() != base.data_ptr():
+            out.copy_(base)
+        table = table_of([factors])
+        m, n = factors.coded_shape
+        grid = (triton.cdiv(m, RECONSTRUCT["BLOCK_M"]), triton.cdiv(n, RECONSTRUCT["BLOCK_N"]))
+        with _current(out.device):
+            reconstruct[grid](
+                base, out, on_device(table.fields, out.device), m, n, *base.stride(), *out.stride(),
+                WIDTHS=table.widths, ROW_INDEX=_index_type(factors.rows), COLUMN_INDEX=_index_type(factors.cols),
+                PRECISION=PRECISION, maxnreg=registers(table.widths, whole=factors.is_whole), **RECONSTRUCT,
+            )  # fmt: skip
+
+    def apply(self, x: Tensor, shares: Sequence[Share], y: Tensor) -> None:
+        """Add x D^T to y."""
+        plain = not any(share.transposed for share in shares) and not _is_recorded(x, y)
+        if not plain or not _served([x, y], [share.factors for share in shares]):
+            super().apply(x, shares, y)
+            return
+        batch = batch_of(shares, len(y), y.device)
+        if batch is None:
+            return
+        blocks = triton.cdiv(batch.table.rank, COMMON["BLOCK_K"])
+        n = max(share.factors.coded_shape[1] for share in shares)
+        parts = min(triton.cdiv(n, PART), triton.cdiv(PROGRAMS, batch.tile_count * blocks))
+        part = triton.cdiv(n, parts * PART) * PART
+        hidden = torch.empty((triton.cdiv(n, part), len(batch.rows), batch.table.rank), device=y.device)
+        with _current(y.device):
+            project[batch.tile_count, len(hidden), blocks](
+                x, batch.rows, batch.fields, batch.tiles, hidden, *x.stride(), *hidden.stride()[:2], part,
+                WIDTHS=batch.table.widths, COLUMN_INDEX=_index_type(*(share.factors.cols for share in shares)),
+                PRECISION=PRECISION, BLOCK_B=batch.block, **PROJECT[batch.block],
+            )  # fmt: skip
+            _expand(hidden.sum(0), batch, [share.factors for share in shares], U.value, y)
+
+    def gather(self, ids: Tensor, shares: Sequence[Share], y: Tensor) -> None:
+        """Add rows of D to y."""
+        if _is_recorded(y) or not _served([y], [share.factors for share in shares]):
+            super().gather(ids, shares, y)
+            return
+        batch = batch_of(shares, len(y), y.device)
+        if batch is None:
+            return
+        at = torch.cat([_positions(ids[share.rows], share.factors) for share in shares])
+        hidden = torch.empty((len(batch.rows), batch.table.rank), device=y.device)
+        with _current(y.device):
+            pick[batch.tile_count,](
+                at, batch.fields, batch.tiles, hidden, hidden.stride(0),
+                WIDTHS=batch.table.widths, BLOCK_B=batch.block, **PICK,
+            )  # fmt: skip
+            _expand(hidden, batch, [share.factors for share in shares], V.value, y)
+
+
+def _expand(hidden: Tensor, batch: Batch, shares: Sequence[PackedFactors], side: int, y: Tensor) -> None:
+    """The second half of `apply` and `gather`: add hidden times the vectors of u or of v."""
+    count = max(factors.coded_shape[side] for factors in shares)
+    index = _index_type(*((factors.rows, factors.cols)[side] for factors in shares))
+    expand[batch.tile_count, triton.cdiv(count, EXPAND[batch.block]["BLOCK_N"])](
+        hidden, batch.rows, batch.fields, batch.tiles, y, *y.stride(), hidden.stride(0),
+        WIDTHS=batch.table.widths, SIDE=side, INDEX=index,
+        PRECISION=PRECISION, BLOCK_B=batch.block, **EXPAND[batch.block],
+    )  # fmt: skip
+
+
+def _served(tensors: Iterable[Tensor], shares: Iterable[PackedFactors]) -> bool:
+    """Whether the kernels do this."""
+    return all(tensor.dtype in FLOATS for tensor in tensors) and all(
+        max(factors.height, factors.columns) <= LARGEST for factors in shares
+    )
+
+
+def _is_recorded(*tensors: Tensor) -> bool:
+    """Whether gradients may be asked for, which the kernels do not have."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def registers(widths: Sequence[int], *, whole: bool) -> int:
+    """The limit for `reconstruct`: one that lets two blocks of threads run at a time, where it does without spills."""
+    return 128 if whole and tuple(widths) == (2,) else 255
+
+
+def _current(device: torch.device) -> AbstractContextManager[object]:
+    """Triton launches on the current device; in the interpreter there is none."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def _index_type(*subsets: Tensor | None) -> "tl.dtype | None":
+    """The type of the index of rows or columns: the same for all shares, as it depends on the shape of the block."""
+    types = {subset.dtype for subset in subsets if subset is not None}
+    return {torch.int16: tl.int16, torch.int32: tl.int32}[types.pop()] if types else None
+
+
+def _positions(ids: Tensor, factors: PackedFactors) -> Tensor:
+    """Where rows are among the coded ones; -1 for those that are not."""
+    at, coded = coded_positions(ids, factors)
+    return torch.where(coded, at, -1)

@@ -1,0 +1,62 @@
+"""How Triton kernels take a batch: its rows in the order of their shares, cut into tiles."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dtscodec.kernels.backend import Rows, Share
+from dtscodec.kernels.triton.table import Table, on_device, table_of
+
+SMALL_TILE, LARGE_TILE = 16, 64
+"""Rows of a tile: as few as a tensor core takes, or enough to unpack codes seldom."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """The shares of a launch.
+
+    Parameters
+    ----------
+    table : Table
+    fields : int64 [count]
+        The table on the device.
+    tiles : int64 [3 tile_count]
+        Of each tile: place of its share in the table, its first row as counted in `rows`, number of its rows.
+    tile_count : int
+    block : int
+        The most rows that a tile has.
+    rows : int64 [count]
+        The rows of all shares, one share after another.
+    """
+
+    table: Table
+    fields: Tensor
+    tiles: Tensor
+    tile_count: int
+    block: int
+    rows: Tensor
+
+
+def batch_of(shares: Sequence[Share], count: int, device: torch.device) -> Batch | None:
+    """Group the rows of a batch of `count` rows; None if no share has any."""
+    rows = [_index(share.rows, count, device) for share in shares]
+    largest = max(map(len, rows), default=0)
+    if not largest:
+        return None
+    block = SMALL_TILE if largest <= 2 * SMALL_TILE else LARGE_TILE
+    table = table_of([share.factors for share in shares])
+    tiles: list[int] = []
+    first = 0
+    for place, some in zip(table.shares, rows, strict=True):
+        for begin in range(0, len(some), block):
+            tiles += [place, first + begin, min(block, len(some) - begin)]
+        first += len(some)
+    fields = on_device(table.fields + tiles, device)  # One copy for both.
+    return Batch(table, fields, fields[len(table.fields) :], len(tiles) // 3, block, torch.cat(rows))
+
+
+def _index(rows: Rows, count: int, device: torch.device) -> Tensor:
+    """Rows as int64 [rows]."""
+    return torch.arange(*rows.indices(count), device=device) if isinstance(rows, slice) else rows

@@ -1,0 +1,80 @@
+"""What Triton kernels are told of packed factors: one table of integers for all shares of a launch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from dtscodec.format.blocks import LEVELS
+from dtscodec.kernels.dequantize import FIXED_LEVELS
+from dtscodec.kernels.packed import PackedBand, PackedFactors
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Where the bands of some factors lie; its fields are described in `dtscodec.kernels.triton.codes`.
+
+    Parameters
+    ----------
+    fields : list of int
+    shares : tuple of int
+        Places of the records of the shares.
+    widths : tuple of int
+        Bits of all bands, ascending.
+    rank : int
+        Components of the largest share.
+    """
+
+    fields: list[int]
+    shares: tuple[int, ...]
+    widths: tuple[int, ...]
+    rank: int
+
+
+def table_of(shares: Sequence[PackedFactors]) -> Table:
+    """Write the table of some factors, all on one device."""
+    widths = tuple(sorted({band.bits for factors in shares for band in factors.bands}))
+    record = 4 + len(widths) + 1
+    first_band = record * len(shares)
+    heads: list[int] = []
+    bands: list[int] = []
+    for factors in shares:
+        heads += [*factors.coded_shape, _address(factors.rows), _address(factors.cols)]
+        placed, component = factors.placed(), 0
+        for bits in widths:
+            heads.append(first_band + len(bands))
+            for band in (band for band in placed if band.bits == bits):
+                bands += _band(factors, band, component)
+                component += band.rank
+        heads.append(first_band + len(bands))
+    places = tuple(range(0, first_band, record))
+    return Table(heads + bands, places, widths, max(factors.rank for factors in shares))
+
+
+def _band(factors: PackedFactors, band: PackedBand, component: int) -> list[int]:
+    """The record of a band: addresses in bytes, steps in elements."""
+    codes, numbers = factors.store.codes.data_ptr(), factors.store.numbers
+    u_levels, v_levels = (numbers.data_ptr() + numbers.element_size() * at for at in (band.u_levels, band.v_levels))
+    if band.bits == 4:
+        u_levels = v_levels = _fixed_levels(numbers.device).data_ptr()
+    table_step = LEVELS if factors.per_vector and band.bits == 2 else 0
+    scales = numbers.data_ptr() + numbers.element_size() * band.scales
+    places = [codes + band.u_at, codes + band.v_at, u_levels, v_levels]
+    return [band.rank, component, band.stride // 4, table_step, scales, *places]
+
+
+@cache
+def _fixed_levels(device: torch.device) -> Tensor:
+    """The levels of 4-bit codes, on a device for good."""
+    return torch.from_numpy(FIXED_LEVELS).to(device)
+
+
+def _address(index: Tensor | None) -> int:
+    return 0 if index is None else index.data_ptr()
+
+
+def on_device(fields: list[int], device: torch.device) -> Tensor:
+    """Integers where kernels read them."""
+    return torch.tensor(fields, dtype=torch.int64).to(device, non_blocking=True)

@@ -1,0 +1,1 @@
+"""Linear algebra on deltas: SVD, subspace iteration, spectrum tails, factored matrices, rounding noise."""

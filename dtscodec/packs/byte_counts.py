@@ -1,0 +1,88 @@
+"""Where the bytes of a pack go: per tensor, per kind of block, per arena. Needs no torch."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dtscodec.format.blocks import Block, LowRank, Raw, Same, Tie, Values
+from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.index import CarriedFile, TensorEntry
+from dtscodec.packs.pack import Pack
+
+KINDS = ("same", "tie", "raw", "values", "lowrank")
+_KIND_OF = {Same: "same", Tie: "tie", Raw: "raw", Values: "values", LowRank: "lowrank"}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSize:
+    """What one tensor takes in a pack.
+
+    Parameters
+    ----------
+    name : str
+    spec : TensorSpec
+    kind : str
+        Its kinds of block, joined by ``+``.
+    size : int
+        Bytes of its codes, numbers and raw data. What tensors share (index, bitmaps, digests) is not in it.
+    ranks : tuple of int
+        Components of each low-rank block.
+    bits : tuple of int
+        Widths that occur.
+    without_base : bool
+        Whether some of it is coded against zeros, as what the base lacks may be.
+    """
+
+    name: str
+    spec: TensorSpec
+    kind: str
+    size: int
+    ranks: tuple[int, ...]
+    bits: tuple[int, ...]
+    without_base: bool
+
+
+def tensor_sizes(pack: Pack) -> list[TensorSize]:
+    """What each tensor of a pack takes, names ascending."""
+    return [_tensor_size(pack, entry) for entry in pack.index.tensors]
+
+
+def kind_of(block: Block) -> str:
+    """The spec's word for a block's kind."""
+    return _KIND_OF[type(block)]
+
+
+def bitmap_bytes(pack: Pack) -> int:
+    """Bytes that say which rows and columns are coded, of all tensors together."""
+    return pack.reader.arena_bytes().get("rows", 0)
+
+
+def overhead(pack: Pack, sizes: Iterable[TensorSize]) -> int:
+    """Bytes of the file that belong to no tensor or carried file: header, digests, index, padding."""
+    carried = sum(file.stored for file in pack.index.files if isinstance(file, CarriedFile))
+    return pack.size - carried - bitmap_bytes(pack) - sum(tensor.size for tensor in sizes)
+
+
+def kind_totals(sizes: Iterable[TensorSize]) -> dict[str, tuple[int, int, int]]:
+    """For each kind that occurs: tensors, their parameters, bytes. A tensor of several kinds counts as ``mixed``."""
+    totals: dict[str, Counter[str]] = {}
+    for tensor in sizes:
+        kind = "mixed" if "+" in tensor.kind else tensor.kind
+        totals.setdefault(kind, Counter()).update(tensors=1, parameters=tensor.spec.elements, bytes=tensor.size)
+    order = [kind for kind in (*KINDS, "mixed") if kind in totals]
+    return {kind: (totals[kind]["tensors"], totals[kind]["parameters"], totals[kind]["bytes"]) for kind in order}
+
+
+def _tensor_size(pack: Pack, entry: TensorEntry) -> TensorSize:
+    size = 0
+    for place in pack.reader.place(entry.name):
+        size += sum(end - begin for begin, end in [*place.bands, place.raw])
+        size += (place.numbers[1] - place.numbers[0]) * pack.reader.number_bytes
+    present = {kind_of(block) for block in entry.blocks}
+    low_rank = [block for block in entry.blocks if isinstance(block, LowRank)]
+    values = [block for block in entry.blocks if isinstance(block, Values)]
+    bits = {band.bits for block in low_rank for band in block.bands} | {block.bits for block in values}
+    without_base = any(block.base is None for block in (*low_rank, *values))
+    kinds = "+".join(kind for kind in KINDS if kind in present)
+    ranks = tuple(block.rank for block in low_rank)
+    return TensorSize(entry.name, entry.spec, kinds, size, ranks, tuple(sorted(bits)), without_base)

@@ -1,0 +1,119 @@
+"""A directory of packs: `packs/<task>.safetensors`, and `dtscodec.json`, which lists them (spec section 14)."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import MappingProxyType
+
+from dtscodec.errors import OutputError
+from dtscodec.files.output_file import output_errors
+from dtscodec.format.index import NamedFile
+from dtscodec.format.summary import BaseRef
+from dtscodec.packs.directory_index import Folder, ListedPack, read_folder, write_folder
+from dtscodec.packs.pack import Pack
+from dtscodec.storage.hub_path import HubPlace
+from dtscodec.storage.paths import as_place, is_remote
+
+PACKS = "packs"
+
+
+def find_base(pack: Pack) -> str | None:
+    """The base that lies beside a pack, or that it remembers, or that the index beside it names on the Hub.
+
+    The index is that of its directory or the one above, or of its repository.
+
+    None if there is none, or if the pack needs none: no tensor and no file is the base's.
+
+    Raises
+    ------
+    CheckpointError
+        The index cannot be read.
+    """
+    reference = pack.summary.base
+    if reference is None and not any(isinstance(file, NamedFile) for file in pack.index.files):
+        return None
+    named = None
+    for directory in _around(pack):
+        folder = read_folder(directory)
+        if folder is not None and folder.base is not None:
+            if not folder.base.startswith("hf://"):
+                return str(directory / folder.base)
+            named = named or folder.base
+    return remembered_base(reference) or named
+
+
+def remembered_base(reference: BaseRef | None) -> str | None:
+    """The name on the Hub of the base that a pack remembers, at its commit if it remembers that, too."""
+    if reference is None or reference.repo is None:
+        return None
+    return f"hf://{reference.repo}" + (f"@{reference.revision}" if reference.revision else "")
+
+
+def _around(pack: Pack) -> tuple[Path, ...]:
+    """Where the index that lists a pack may be: its directory, the one above, and on the Hub the repository's top."""
+    if pack.path is None:
+        return ()
+    beside = pack.path.parent if is_remote(pack.path) else Path(os.path.abspath(pack.path)).parent
+    top = (beside.top,) if isinstance(beside, HubPlace) else ()
+    return tuple(dict.fromkeys((beside, beside.parent, *top)))
+
+
+def pack_path(directory: Path, task: str) -> Path:
+    """Where the pack of a task lies."""
+    return directory / PACKS / f"{task}.safetensors"
+
+
+@contextmanager
+def open_folder(directory: Path) -> Iterator[None]:
+    """A directory that packs can be added to; what was made for it and stays empty is removed again.
+
+    Raises
+    ------
+    CheckpointError
+        It has an index that cannot be read.
+    OutputError
+        It cannot be made.
+    """
+    read_folder(directory)
+    made: list[Path] = []
+    try:
+        # Object stores have no directories, and asked for one would make its bucket.
+        for path in () if is_remote(directory) else (directory, directory / PACKS):
+            if not path.is_dir():
+                if path.exists():
+                    raise OutputError(f"{path}: expected a directory, got a file; choose another place with -o")
+                with output_errors(path):
+                    path.mkdir()
+                made.append(path)
+        yield
+    finally:
+        for path in reversed(made):
+            with suppress(OSError):
+                path.rmdir()
+
+
+def list_pack(
+    directory: Path,
+    task: str,
+    path: Path,
+    size: int,
+    pack_id: str,
+    base: str | os.PathLike[str],
+    figures: Mapping[str, float] = MappingProxyType({}),
+) -> None:
+    """Enter a pack into the index of a directory, and the base, if it lies within."""
+    folder = read_folder(directory) or Folder({})
+    listed = ListedPack(path.relative_to(directory).as_posix(), size, pack_id, dict(figures))
+    write_folder(directory, Folder(folder.packs | {task: listed}, _within(directory, as_place(base)) or folder.base))
+
+
+def _within(directory: Path, place: Path) -> str | None:
+    """The path of what lies in a directory, relative to it; None of what lies elsewhere."""
+    if isinstance(place, HubPlace) or is_remote(place) != is_remote(directory):
+        return None
+    place, directory = place.resolve(), directory.resolve()
+    try:
+        return place.relative_to(directory).as_posix()
+    except ValueError:
+        return None

@@ -1,0 +1,144 @@
+"""The index of a directory of packs: `dtscodec.json` (spec section 14), and packs by the names that it has for them."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from dtscodec.errors import CheckpointError, PackNotFoundError
+from dtscodec.format.primitives.canonical_json import Json
+from dtscodec.format.primitives.json_fields import Fields
+from dtscodec.storage.errors import pack_errors, read_errors
+from dtscodec.storage.hub_path import HubPlace
+from dtscodec.storage.paths import as_place
+from dtscodec.storage.upload import new_file
+
+INDEX_NAME = "dtscodec.json"
+
+DISTANCES = {
+    "distance_to_base": "the base",
+    "distance_to_average": "the average",
+    "distance_to_pretrained": "the pre-trained base",
+}
+"""Figures that tell of the size of difference vectors from candidate bases (spec section 14)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPack:
+    """A pack of a directory: its file relative to the directory, size in bytes, id, and figures about its quality."""
+
+    file: str
+    size: int
+    id: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What `dtscodec.json` says.
+
+    Parameters
+    ----------
+    packs : dict
+        By task.
+    base : str or None
+        Path of the base relative to the directory, if it lies within, or its name on the Hub, `hf://user/repo@commit`.
+    """
+
+    packs: dict[str, ListedPack]
+    base: str | None = None
+
+    def __post_init__(self) -> None:
+        within = [self.base] if self.base and not self.base.startswith("hf://") else []
+        for path in [pack.file for pack in self.packs.values()] + within:
+            if Path(path).is_absolute() or ".." in Path(path).parts:
+                raise ValueError(f"expected paths within the directory, got {path!r:.80}")
+
+
+def write_folder(directory: Path, folder: Folder) -> None:
+    """Write `dtscodec.json`; the inverse of `read_folder`."""
+    with new_file(directory / INDEX_NAME, force=True) as file:
+        file.write(folder_text(folder).encode())
+
+
+def folder_text(folder: Folder) -> str:
+    """The text of `dtscodec.json`; the inverse of `parse_folder`."""
+    document: dict[str, Any] = {
+        "version": 1,
+        "packs": {task: _listing(pack) for task, pack in sorted(folder.packs.items())},
+    }
+    if folder.base is not None:
+        document["base"] = folder.base
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def read_folder(directory: Path) -> Folder | None:
+    """Read `dtscodec.json`; None if there is none. The inverse of `write_folder`.
+
+    Raises
+    ------
+    CheckpointError
+        It is not what it should be.
+    """
+    path = directory / INDEX_NAME
+    with read_errors(path):
+        if not path.is_file():
+            return None
+        data = path.read_bytes()
+    return parse_folder(data, str(path))
+
+
+def parse_folder(data: bytes, where: str) -> Folder:
+    """Parse `dtscodec.json`; the inverse of `folder_text`.
+
+    Raises
+    ------
+    CheckpointError
+        It is not what it should be.
+    """
+    try:
+        fields = Fields(json.loads(data), INDEX_NAME)
+        if fields.take("version", int) != 1:
+            raise ValueError("expected version 1")
+        packs = {task: _listed(item) for task, item in fields.take("packs", dict).items()}
+        return Folder(packs, fields.take("base", str, None))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where}: expected an index of packs, got a file with: {error}") from error
+
+
+def _listed(item: Json) -> ListedPack:
+    fields = Fields(item, "a pack")
+    figures = fields.take("figures", dict, {})
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in figures.values()):
+        raise ValueError(f"expected numbers as figures, got {figures!r:.80}")
+    return ListedPack(fields.take("file", str), fields.take("size", int), fields.take("id", str), figures)
+
+
+def _listing(pack: ListedPack) -> dict[str, Any]:
+    listing = {"file": pack.file, "size": pack.size, "id": pack.id}
+    return listing | ({"figures": dict(pack.figures)} if pack.figures else {})
+
+
+def pack_place(source: str | os.PathLike[str]) -> Path:
+    """Where a pack lies. In a repository of the Hub it may be named by its path, or by its task; a path wins.
+
+    Raises
+    ------
+    PackNotFoundError
+        The Hub does not have it.
+    BackendError
+        As for `as_place`.
+    """
+    with pack_errors(cast(Path, source)):
+        place = as_place(source)
+        if not isinstance(place, HubPlace) or place.is_file():
+            return place
+        packs = (read_folder(cast(Path, place.top)) or Folder({})).packs
+    if not place.path and len(packs) == 1:
+        return cast(Path, place.top / next(iter(packs.values())).file)
+    if place.path in packs:
+        return cast(Path, place.top / packs[place.path].file)
+    tasks = ", ".join(sorted(packs)[:10]) + (" and more" if len(packs) > 10 else "") if packs else "none"
+    raise PackNotFoundError(f"{source}: expected the path or the task of a pack, got neither; tasks there: {tasks}")

@@ -1,0 +1,235 @@
+"""A pack as users hold it: names, specs and deltas, one tensor at a time. Needs no torch."""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtscodec.checkpoints.checkpoint import Source
+from dtscodec.checkpoints.containers.exact_pack import MAX_TENSOR_BYTES as MAX_TENSOR_BYTES
+from dtscodec.checkpoints.identity import Base
+from dtscodec.checkpoints.open_inputs import as_base
+from dtscodec.errors import BaseMismatchError, FormatError, PackNotFoundError
+from dtscodec.files.byte_source import MemorySource
+from dtscodec.format.blocks import LowRank, Tie, Values
+from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.index import Index
+from dtscodec.format.reader import PackReader
+from dtscodec.format.summary import Summary
+from dtscodec.kernels.dequantize import CodedDelta, dequantize
+from dtscodec.packs.base_check import check_fit
+from dtscodec.packs.directory_index import pack_place
+from dtscodec.packs.numpy_decoder import plain_tensor
+from dtscodec.storage.pack_source import pack_source
+
+
+def check_size(name: str, size: int, allowed: int) -> None:
+    """Raise FormatError if a tensor takes more bytes than its reader allows (rule L2)."""
+    if size > allowed:
+        raise FormatError("limit", name, f"expected at most {allowed} bytes, got {size}; see max_tensor_bytes", "8")
+
+
+class Pack:
+    """An open pack. A context manager; safe to read from many threads.
+
+    Parameters
+    ----------
+    source : path or bytes
+        The pack: a file, here or in remote storage (`s3://...`), or on the Hub: `hf://user/repo[@revision]/path`, or a
+        task of the repository's index in place of the path.
+    whole : bool
+        Whether all of it will be read, so that a file of the Hub is best fetched through the client's cache.
+
+    Raises
+    ------
+    DtsError
+        The file cannot be opened.
+    FormatError
+        It is no sound pack.
+    """
+
+    def __init__(self, source: "str | os.PathLike[str] | bytes", *, whole: bool = False) -> None:
+        if isinstance(source, bytes):
+            self.path: Path | None = None
+            self.reader = PackReader(MemorySource(source), "pack")
+            return
+        self.path = pack_place(source)
+        try:
+            file = pack_source(self.path, whole)
+        except PackNotFoundError:
+            raise
+        except OSError as error:
+            raise PackNotFoundError(f"{self.path}: expected a pack, got '{error.strerror}'") from error
+        try:
+            self.reader = PackReader(file, str(self.path))
+        except BaseException:
+            file.close()
+            raise
+
+    @property
+    def summary(self) -> Summary:
+        """What the pack says of itself: base, task, encoder."""
+        return self.reader.summary
+
+    @property
+    def index(self) -> Index:
+        """Its tensors and their blocks, and its files."""
+        return self.reader.index
+
+    @property
+    def id(self) -> str:
+        """SHA-256 over all of it, 64 hex digits (spec section 3.4)."""
+        return self.reader.id
+
+    @property
+    def size(self) -> int:
+        """Length of the file in bytes."""
+        return self.reader.size
+
+    def keys(self) -> tuple[str, ...]:
+        """Names of the fine-tune's tensors, ascending."""
+        return tuple(entry.name for entry in self.index.tensors)
+
+    def spec(self, name: str) -> TensorSpec:
+        """Dtype and shape of a tensor; KeyError if there is none of that name."""
+        return self.reader.entry(name).spec
+
+    def delta(self, name: str, max_tensor_bytes: int = MAX_TENSOR_BYTES) -> NDArray[np.float32]:
+        """What the pack adds to the base's tensor, read alone by byte range.
+
+        Parameters
+        ----------
+        name : str
+            The tensor.
+        max_tensor_bytes : int
+            Largest result; a hostile pack may claim any size.
+
+        Returns
+        -------
+        float32, of the tensor's shape
+            Zero where the tensor equals the base.
+
+        Raises
+        ------
+        KeyError
+            No tensor of that name.
+        ValueError
+            The tensor, or a part of it, is stored exactly, not as a delta: use `dtscodec.decode`.
+        FormatError
+            The pack is damaged there, or the result larger than allowed.
+        """
+        entry = self.reader.entry(name)
+        check_size(name, 4 * entry.spec.elements, max_tensor_bytes)
+        whole = np.zeros(entry.spec.matrix(entry.split), np.float32)
+        for row, block, streams in self.reader.blocks(name):
+            if isinstance(block, LowRank | Values):
+                coded = dequantize(block, entry.columns, streams)
+                whole[row : row + block.height] = coded.place(block.height, entry.columns)
+            elif not (hasattr(block, "base") and block.base is not None):
+                raise ValueError(f"{name}: expected a delta, got a tensor that is stored exactly; decode it instead")
+        return whole.reshape(entry.spec.shape)
+
+    def factors(self, name: str, max_tensor_bytes: int = MAX_TENSOR_BYTES) -> "list[tuple[int, CodedDelta]]":
+        """The coded blocks of a tensor, dequantized but not multiplied, read alone by byte range.
+
+        Parameters
+        ----------
+        name : str
+            The tensor.
+        max_tensor_bytes : int
+            Largest tensor; a hostile pack may claim any size.
+
+        Returns
+        -------
+        list of (first row, CodedDelta)
+            The delta of a block is `left @ right` where rows and columns are coded, or `left` alone if `right` is None.
+
+        Raises
+        ------
+        KeyError
+            No tensor of that name.
+        FormatError
+            The pack is damaged there, or the tensor larger than allowed.
+        """
+        entry = self.reader.entry(name)
+        check_size(name, 4 * entry.spec.elements, max_tensor_bytes)
+        return [
+            (row, dequantize(block, entry.columns, streams))
+            for row, block, streams in self.reader.blocks(name)
+            if isinstance(block, LowRank | Values)
+        ]
+
+    def tensor(
+        self, name: str, base: "Source | Base | None" = None, max_tensor_bytes: int = MAX_TENSOR_BYTES
+    ) -> NDArray[np.generic]:
+        """One tensor of the fine-tune as a numpy array, rebuilt without torch.
+
+        Parameters
+        ----------
+        name : str
+            The tensor.
+        base : path, mapping of numpy arrays, or Base
+            The base; what is used of it is checked.
+        max_tensor_bytes : int
+            Largest tensor; a hostile pack may claim any size.
+
+        Returns
+        -------
+        array
+            In the tensor's dtype; BF16, which numpy does not have, as float32.
+
+        Raises
+        ------
+        KeyError
+            No tensor of that name.
+        ValueError
+            numpy has no such dtype: use `dtscodec.decode`.
+        BaseMismatchError
+            The base is missing, or another than the pack was made against.
+        FormatError, CheckpointError
+            Pack or base are damaged.
+        """
+        entry = self.reader.entry(name)
+        if isinstance(entry.blocks[0], Tie):
+            entry = self.reader.entry(entry.blocks[0].to)
+        check_size(name, entry.spec.nbytes, max_tensor_bytes)
+        if base is None:
+            return plain_tensor(entry, self.reader.blocks(entry.name), self._no_base)
+        with as_base(base) as opened:
+            for block in entry.blocks:
+                check_fit(entry, block, opened.specs, opened.location)
+            read = cache(lambda name: (opened.specs[name], opened.read(name, self.reader.leaves[name])))
+            return plain_tensor(entry, self.reader.blocks(entry.name), read)
+
+    def _no_base(self, name: str) -> NoReturn:
+        where = str(self.path or "pack")
+        detail = "expected the base that it was made against, got none; name it as base="
+        raise BaseMismatchError("base-tensor", where, detail, "4.4")
+
+    def close(self) -> None:
+        """Close the file."""
+        self.reader.close()
+
+    def __enter__(self) -> "Pack":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<pack {self.path or 'in memory'}: {len(self.index.tensors)} tensors, {self.size} bytes>"
+
+
+PackSource: TypeAlias = "str | os.PathLike[str] | bytes | Pack"
+
+
+def as_pack(source: PackSource, whole: bool = False) -> AbstractContextManager[Pack]:
+    """A context in which a pack is open. One that was open already stays its owner's to close."""
+    return nullcontext(source) if isinstance(source, Pack) else Pack(source, whole=whole)

@@ -1,0 +1,124 @@
+"""What the side paths of all layers share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from dtscodec.checkpoints.torch_dtypes import torch_form
+from dtscodec.decoding.packed_tensors import LoadedBlock, LoadedTensor
+from dtscodec.decoding.reconstruct import reconstruct
+from dtscodec.errors import ModelMismatchError
+from dtscodec.format.blocks import LowRank, Same, Values
+from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
+from dtscodec.format.index import TensorEntry, base_of
+from dtscodec.kernels.backend import Rows, backend_for
+from dtscodec.kernels.packed import PackedFactors, PackedValues
+from dtscodec.kernels.reference import wide_dtype
+from dtscodec.kernels.unpack import unpack_factors, unpack_values
+from dtscodec.runtime.requests import Batch, Group
+from dtscodec.runtime.resident_pack import Resident
+from dtscodec.runtime.slots import Slot
+
+ReadBaseOf: TypeAlias = Callable[[Resident, torch.device, str], tuple[TensorSpec, Tensor]]
+"""Gives spec and bytes of a base tensor that a task is made from."""
+
+
+class Path(ABC):
+    """What a layer adds to its output for the tasks of a batch.
+
+    Parameters
+    ----------
+    module : Module
+        The layer.
+    slots : mapping
+        The slots of its parameters.
+    read_base : callable
+    """
+
+    def __init__(self, module: nn.Module, slots: Mapping[str, Slot], read_base: ReadBaseOf) -> None:
+        self.module, self.slots = module, slots
+        self.backend = backend_for(next(iter(slots.values())).device)
+        self._read_base = read_base
+
+    @abstractmethod
+    def check(self, attribute: str, entry: TensorEntry) -> None:
+        """Raise ModelMismatchError if the layer cannot have another tensor of this kind beside its own."""
+
+    @abstractmethod
+    def run(self, x: Tensor, out: Tensor, batch: Batch) -> Tensor:
+        """The output for the tasks of the batch, from the layer's input and its output for the base."""
+
+    def changes(
+        self, attribute: str, batch: Batch, leading: Sequence[int]
+    ) -> Iterator[tuple[Group, LoadedTensor, Rows]]:
+        """For each task of a batch that changes a parameter: the change, and the rows of [*leading, ...] it is for."""
+        slot = self.slots.get(attribute)
+        for group in batch.groups:
+            if slot is not None and slot in group.resident.changes:
+                yield group, group.resident.changes[slot], batch.rows(group, leading, slot)
+
+    def whole(self, resident: Resident, change: LoadedTensor) -> Tensor:
+        """The task's own tensor."""
+        dtype, shape = torch_form(change.entry.spec)
+        out = torch.empty(change.entry.spec.nbytes, dtype=torch.uint8, device=self.device)
+        reconstruct(change, partial(self._read_base, resident, self.device), self.backend, out)
+        return out.view(dtype).view(shape)
+
+    def delta(self, attribute: str, resident: Resident, change: LoadedTensor) -> Tensor:
+        """What a task adds to a parameter: float32 or float64, of the parameter's shape."""
+        own = self.slots[attribute].tensor
+        wide = wide_dtype(own.dtype)
+        if not is_additive(change.entry):
+            return self.whole(resident, change).to(wide) - own.to(wide)
+        height, columns = change.entry.spec.matrix(change.entry.split)
+        payload = change.blocks[0].payload
+        if isinstance(payload, PackedValues) and payload.is_whole and len(change.blocks) == 1:
+            return unpack_values(payload).to(wide).view(change.entry.spec.shape)
+        delta = torch.zeros(height, columns, dtype=wide, device=self.device)
+        for block in change.blocks:
+            add_delta(block, delta[block.row : block.row + block.block.height])
+        return delta.view(change.entry.spec.shape)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the layer lies."""
+        return next(iter(self.slots.values())).device
+
+
+def is_additive(entry: TensorEntry) -> bool:
+    """Whether a tensor is the base's same rows plus deltas."""
+    return all(
+        isinstance(block, Same | Values | LowRank) and (base := base_of(block)) is not None and base.first == row
+        for row, block in entry.placed()
+    )
+
+
+def has_factors(change: LoadedTensor) -> bool:
+    """Whether a tensor is the base's same rows plus products of factors, so that its delta need not be formed."""
+    blocks = [block.payload is None or isinstance(block.payload, PackedFactors) for block in change.blocks]
+    return change.entry.split == 1 and all(blocks) and is_additive(change.entry)
+
+
+def only_factors(change: LoadedTensor) -> PackedFactors | None:
+    """The factors of a tensor that has nothing else to add, in one block; None of any other."""
+    payload = change.blocks[0].payload
+    return payload if len(change.blocks) == 1 and has_factors(change) and isinstance(payload, PackedFactors) else None
+
+
+def add_delta(loaded: LoadedBlock, out: Tensor) -> None:
+    """Add the delta of a block to float32 or float64 [height, columns]."""
+    if isinstance(loaded.payload, PackedFactors):
+        left, right = unpack_factors(loaded.payload, out.dtype)
+        out[loaded.payload.places()] += left.T @ right
+    elif isinstance(loaded.payload, PackedValues):
+        out[loaded.payload.places()] += unpack_values(loaded.payload)
+
+
+def check_same_shape(slot: Slot, entry: TensorEntry) -> None:
+    """Raise ModelMismatchError unless a task's tensor has the shape of the layer's, and floating-point numbers."""
+    if entry.spec.shape != slot.shape or not {entry.spec.dtype, slot.spec.dtype} <= CODED_DTYPES:
+        raise ModelMismatchError(f"{slot.name}: expected {slot.spec}, got {entry.spec} in the pack")

@@ -1,0 +1,54 @@
+"""The side path of convolutions: one with v, then one of 1 x 1 with u s, for each request's task."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dtscodec.decoding.packed_tensors import LoadedTensor
+from dtscodec.format.index import TensorEntry
+from dtscodec.kernels.reference import wide_dtype
+from dtscodec.kernels.unpack import unpack_factors
+from dtscodec.runtime.branches.branch import Path, check_same_shape, only_factors
+from dtscodec.runtime.requests import Batch
+from dtscodec.runtime.resident_pack import Resident
+
+CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
+    nn.Conv1d: F.conv1d,
+    nn.Conv2d: F.conv2d,
+    nn.Conv3d: F.conv3d,
+}
+
+
+class ConvolutionPath(Path):
+    """Of `nn.Conv1d`, `nn.Conv2d` and `nn.Conv3d` that pad with zeros: weight [out, in / groups, ...], bias [out]."""
+
+    def check(self, attribute: str, entry: TensorEntry) -> None:
+        """Weights and biases as the layer has them."""
+        check_same_shape(self.slots[attribute], entry)
+
+    def run(self, x: Tensor, out: Tensor, batch: Batch) -> Tensor:
+        """Add the convolution with each task's delta."""
+        if x.dim() < len(self.slots["weight"].shape):  # One image and no requests.
+            return self.run(x[None], out[None], batch)[0]
+        leading = x.shape[:1]
+        for group, change, rows in self.changes("weight", batch, leading):
+            out[rows] += self._side(x[rows], group.resident, change)
+        for group, change, rows in self.changes("bias", batch, leading):
+            delta = self.delta("bias", group.resident, change)
+            out[rows] += delta.view(-1, *[1] * (out.dim() - 2))
+        return out
+
+    def _side(self, x: Tensor, resident: Resident, change: LoadedTensor) -> Tensor:
+        layer = self.module
+        assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        convolve = next(function for kind, function in CONVOLUTIONS.items() if isinstance(layer, kind))
+        where: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
+        factors = only_factors(change)
+        if factors is None or not factors.is_whole or layer.groups > 1:
+            delta = self.delta("weight", resident, change).to(x.dtype)
+            return convolve(x, delta, groups=layer.groups, **where)
+        left, right = unpack_factors(factors, wide_dtype(x.dtype))
+        inner = convolve(x.to(left.dtype), right.view(-1, *change.entry.spec.shape[1:]), **where)
+        return convolve(inner, left.T.reshape(-1, len(left), *[1] * (x.dim() - 2)))

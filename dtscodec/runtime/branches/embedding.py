@@ -1,0 +1,44 @@
+"""The side path of embeddings: y[i] += (u[id] s) v^T for each one's task."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from dtscodec.errors import ModelMismatchError
+from dtscodec.format.index import TensorEntry
+from dtscodec.kernels.backend import Share
+from dtscodec.runtime.branches.branch import Path, check_same_shape, is_additive, only_factors
+from dtscodec.runtime.requests import Batch
+
+
+class EmbeddingPath(Path):
+    """Of `nn.Embedding`: weight [vocabulary, width]."""
+
+    def check(self, attribute: str, entry: TensorEntry) -> None:
+        """The vocabulary must be the same, since the layer itself looks up each id too."""
+        check_same_shape(self.slots[attribute], entry)
+
+    def run(self, x: Tensor, out: Tensor, batch: Batch) -> Tensor:
+        """Add the rows of each task's delta."""
+        if batch.size is not None and x.dim() == 1:
+            self._check_unused(x, batch)
+            return out
+        if batch.size is not None and batch.size > 1 and x.shape[0] == 1:  # Positions are the same for all requests.
+            x, out = x.expand(batch.size, *x.shape[1:]), out.expand(batch.size, *out.shape[1:]).clone()
+        ids, flat = x.reshape(-1), out.reshape(-1, out.shape[-1])
+        shares = []
+        for group, change, rows in self.changes("weight", batch, x.shape):
+            if (factors := only_factors(change)) is not None:
+                shares.append(Share(factors, rows))
+            elif not is_additive(change.entry):
+                flat[rows] = F.embedding(ids[rows], self.whole(group.resident, change)).to(flat.dtype)
+            else:
+                flat[rows] += F.embedding(ids[rows], self.delta("weight", group.resident, change))
+        self.backend.gather(ids, shares, flat)
+        return flat.view(out.shape)
+
+    def _check_unused(self, ids: Tensor, batch: Batch) -> None:
+        """Raise ModelMismatchError if a task changes what is looked up for all requests at once."""
+        slot = self.slots["weight"]
+        if any(slot in group.resident.changes for group in batch.groups):
+            detail = f"expected ids of {batch.size} requests, got {list(ids.shape)} ids for all of them"
+            raise ModelMismatchError(f"{slot.name}: {detail}; give all requests the same task, or use Switcher")

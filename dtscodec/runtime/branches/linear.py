@@ -1,0 +1,101 @@
+"""The side path of linear layers: y += ((x v) s) u^T for each row's task, or the task's own layer instead."""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from dtscodec.decoding.packed_tensors import LoadedTensor
+from dtscodec.errors import ModelMismatchError
+from dtscodec.format.dtypes import CODED_DTYPES
+from dtscodec.format.index import TensorEntry
+from dtscodec.kernels.backend import Rows, Share
+from dtscodec.kernels.packed import PackedFactors
+from dtscodec.runtime.branches.branch import Path, check_same_shape, has_factors, is_additive
+from dtscodec.runtime.requests import Batch
+from dtscodec.runtime.resident_pack import Resident
+
+
+class LinearPath(Path):
+    """Of `nn.Linear`: weight [out, in] and bias [out]."""
+
+    transposed = False
+    """Whether the weight is [in, out]."""
+
+    @property
+    def inputs(self) -> int:
+        """The number of inputs."""
+        return self.slots["weight"].shape[0 if self.transposed else 1]
+
+    def check(self, attribute: str, entry: TensorEntry) -> None:
+        """A head may have another number of outputs, if it is stored as a whole."""
+        slot = self.slots[attribute]
+        if is_additive(entry) or self.transposed:
+            check_same_shape(slot, entry)
+        elif entry.spec.shape[1:] != slot.shape[1:] or entry.spec.dtype not in CODED_DTYPES:
+            raise ModelMismatchError(
+                f"{slot.name}: expected {slot.spec} but for its outputs, got {entry.spec} in the pack"
+            )
+
+    def run(self, x: Tensor, out: Tensor, batch: Batch) -> Tensor:
+        """Add what each task adds; where it has a layer of its own, take that layer's output."""
+        leading = x.shape[:-1]
+        flat_x, flat = x.reshape(-1, x.shape[-1]), out.reshape(-1, out.shape[-1])
+        self._add_factors(flat_x, flat, batch, leading)
+        for group, change, rows in self.changes("bias", batch, leading):
+            if change.entry.spec.shape == self.slots["bias"].shape:
+                flat[rows] += self.delta("bias", group.resident, change)
+        own = {}
+        for group, change, rows in self.changes("weight", batch, leading):
+            if not is_additive(change.entry):
+                y = self._own_output(flat_x[rows], group.resident, change)
+                flat = _put(flat, rows, y)
+                own[group] = y.shape[-1]
+        batch.note_widths(out.shape[-1], own)
+        return flat.view(*leading, flat.shape[-1])
+
+    def _add_factors(self, x: Tensor, out: Tensor, batch: Batch, leading: Sequence[int]) -> None:
+        """Add x D^T for all blocks of all tasks, blocks of the same rows of the weight at once."""
+        shares: dict[tuple[int, int], list[Share]] = defaultdict(list)
+        for group, change, rows in self.changes("weight", batch, leading):
+            if has_factors(change):
+                for block in change.blocks:
+                    if isinstance(block.payload, PackedFactors):
+                        part = block.row, block.row + block.block.height
+                        shares[part].append(Share(block.payload, rows, self.transposed))
+            elif is_additive(change.entry):
+                delta = self.delta("weight", group.resident, change)
+                out[rows] += x[rows].to(delta.dtype) @ (delta if self.transposed else delta.T)
+        for part, found in shares.items():
+            if self.transposed:
+                self.backend.apply(x[:, slice(*part)], found, out)
+            else:
+                self.backend.apply(x, found, out[:, slice(*part)])
+
+    def _own_output(self, x: Tensor, resident: Resident, change: LoadedTensor) -> Tensor:
+        """The output of a layer that a task has as a whole."""
+        weight = self.whole(resident, change).to(x.dtype)
+        bias = self.slots.get("bias")
+        own_bias = resident.changes.get(bias) if bias is not None else None
+        if own_bias is not None:
+            added: Tensor | None = self.whole(resident, own_bias).to(x.dtype)
+        else:  # A model's bias that does not fit is none that the fine-tune has.
+            outputs = weight.shape[1:] if self.transposed else weight.shape[:1]
+            added = bias.tensor if bias is not None and bias.shape == outputs else None
+        return F.linear(x, weight.T if self.transposed else weight, added)
+
+
+class Conv1DPath(LinearPath):
+    """Of GPT-2's `Conv1D`: weight [in, out] and bias [out]."""
+
+    transposed = True
+
+
+def _put(out: Tensor, rows: Rows, y: Tensor) -> Tensor:
+    """Put rows into an output; the narrower of both is filled up with minus infinity."""
+    width = max(out.shape[-1], y.shape[-1])
+    wide, y = (F.pad(part, (0, width - part.shape[-1]), value=-math.inf) for part in (out, y))
+    wide[rows] = y
+    return wide

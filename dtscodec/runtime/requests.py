@@ -1,0 +1,106 @@
+"""Which task each request of a batch asks for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dtscodec.errors import ModelMismatchError
+from dtscodec.kernels.backend import Rows
+from dtscodec.runtime.resident_pack import Resident
+from dtscodec.runtime.slots import Slot
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """A task, and its requests in the batch; None if all are."""
+
+    resident: Resident
+    requests: tuple[int, ...] | None
+
+
+class Requests(Protocol):
+    """What decides for which tasks a model runs."""
+
+    def at(self, module: nn.Module, x: Tensor) -> "Batch":
+        """The tasks of a layer with this input."""
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """The tasks of a batch while a model runs.
+
+    Parameters
+    ----------
+    groups : tuple of Group
+        Every task that is asked for, once.
+    size : int or None
+        Number of requests; None if all ask for the same, whatever their number.
+    """
+
+    groups: tuple[Group, ...]
+    size: int | None
+    widths: dict[int, int] = field(default_factory=dict)
+    _tokens: dict[tuple[object, ...], Rows] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, residents: Sequence[Resident | None]) -> "Batch":
+        """The batch of requests that ask for these tasks, or for none."""
+        requests: dict[Resident, list[int]] = {}
+        for request, resident in enumerate(residents):
+            if resident is not None:
+                requests.setdefault(resident, []).append(request)
+        return cls(tuple(Group(task, tuple(found)) for task, found in requests.items()), len(residents))
+
+    def at(self, module: nn.Module, x: Tensor) -> "Batch":
+        """The tasks of a layer: the same in all of them."""
+        return self
+
+    def outputs(self, output: Tensor) -> list[Tensor]:
+        """The output of each request, [size, ..., width] -> one [..., own width] each.
+
+        Where tasks have heads of different widths, a model's output is as wide as the widest, and what a task does not
+        have is minus infinity.
+        """
+        return [row[..., : self.widths.get(request, row.shape[-1])] for request, row in enumerate(output)]
+
+    def note_widths(self, others: int, own: Mapping[Group, int]) -> None:
+        """Remember how wide the outputs of a layer are, where that differs: of some groups, and of all others."""
+        if any(width != others for width in own.values()):
+            self.widths = dict.fromkeys(range(self.size or 0), others)
+            for group, width in own.items():
+                self.widths |= dict.fromkeys(group.requests or (), width)
+
+    def rows(self, group: Group, leading: Sequence[int], slot: Slot) -> Rows:
+        """The rows of a group's requests in a tensor [*leading, ...] that is seen as a matrix, for a layer with a slot.
+
+        Raises
+        ------
+        ModelMismatchError
+            The tensor's first dimension is not that of the requests.
+        """
+        if group.requests is None:
+            return slice(None)
+        if not leading or leading[0] != self.size:
+            raise ModelMismatchError(
+                f"{slot.name}: expected a first dimension of {self.size} requests, got an input of {list(leading)}; "
+                "name as many tasks as the model has rows (beams and sequences to return are rows), or one for all"
+            )
+        each = 1
+        for length in leading[1:]:
+            each *= length
+        device = slot.device
+        key = (group.requests, each, device)
+        if key not in self._tokens:
+            self._tokens[key] = _spread(group.requests, each, device)
+        return self._tokens[key]
+
+
+def _spread(requests: Sequence[int], each: int, device: torch.device) -> Rows:
+    """Rows of requests that have `each` rows; a slice if they lie together."""
+    if requests[-1] - requests[0] == len(requests) - 1:
+        return slice(requests[0] * each, (requests[-1] + 1) * each)
+    first = torch.tensor(requests, device=device) * each
+    return (first[:, None] + torch.arange(each, device=device)).flatten()

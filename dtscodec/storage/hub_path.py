@@ -1,0 +1,155 @@
+"""Files of the Hugging Face Hub as places: `hf://user/repo[@revision][/path]`, by range or through the client's cache.
+
+A revision is resolved once, to a commit; what lies at a commit never changes.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
+from typing import Any
+
+from dtscodec.errors import BackendError
+from dtscodec.storage.hub_client import hub_api
+from dtscodec.storage.hub_files import HubFiles
+from dtscodec.storage.hub_tree import Sizes, commit_of, snapshot, tree, whole_tree
+
+SCHEME = "hf://"
+
+_PART = re.compile(r"(?!\.\.?$)[^\\\x00-\x1f\x7f]{1,255}")
+"""A part of a path: no backslash, no way up."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class HubPlace:
+    """A file or directory of a repository at a commit, with the methods of `Path` that this package uses.
+
+    Parameters
+    ----------
+    repo : str
+        `user/name`.
+    commit : str
+        40 hex digits.
+    path : str
+        Within the repository; empty for all of it.
+    """
+
+    repo: str
+    commit: str
+    path: str = ""
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{self.repo}@{self.commit}" + (f"/{self.path}" if self.path else "")
+
+    def __truediv__(self, name: "str | PurePosixPath") -> "HubPlace":
+        return HubPlace(self.repo, self.commit, f"{self.path}/{name}" if self.path else str(name))
+
+    @property
+    def name(self) -> str:
+        """The last part of its path; of a repository the name."""
+        return PurePosixPath(self.path or self.repo).name
+
+    @property
+    def suffix(self) -> str:
+        """The ending of its name."""
+        return PurePosixPath(self.path).suffix
+
+    @property
+    def parent(self) -> "HubPlace":
+        """The directory that it is in; of a repository itself."""
+        parent = PurePosixPath(self.path).parent.as_posix()
+        return HubPlace(self.repo, self.commit, "" if parent == "." else parent)
+
+    @property
+    def top(self) -> "HubPlace":
+        """The repository at this commit."""
+        return HubPlace(self.repo, self.commit)
+
+    @property
+    def fs(self) -> HubFiles:
+        """What fsspec's file systems do, as far as it is used."""
+        return HubFiles(self.repo, self.commit)
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """None: the client has its own settings."""
+        return {}
+
+    def relative_to(self, other: "HubPlace") -> PurePosixPath:
+        """Its path below a directory of the same commit; ValueError if it lies elsewhere."""
+        if (self.repo, self.commit) != (other.repo, other.commit):
+            raise ValueError(f"expected a place in {other}, got {self}")
+        return PurePosixPath(self.path).relative_to(other.path)
+
+    def exists(self) -> bool:
+        """Whether there is such a file or directory."""
+        return self.is_dir() or self.is_file()
+
+    def is_file(self) -> bool:
+        """Whether there is such a file."""
+        return bool(self.path) and (self.cached() is not None or self._around().get(self.name) is not None)
+
+    def is_dir(self) -> bool:
+        """Whether there is such a directory."""
+        return not self.path or (self.cached() is None and self._around().get(self.name, 0) is None)
+
+    def iterdir(self) -> Iterator["HubPlace"]:
+        """Its files and directories. With HF_HUB_OFFLINE those in the cache; else a Hub that is silent is an error."""
+        from huggingface_hub import is_offline_mode
+
+        look = tree if is_offline_mode() else whole_tree  # Files would be left out without a word.
+        return iter(self / name for name in sorted(look(self.repo, self.commit, self.path)))
+
+    def glob(self, pattern: str) -> Iterator["HubPlace"]:
+        """Its files and directories of such names."""
+        return (place for place in self.iterdir() if fnmatchcase(place.name, pattern))
+
+    def stat(self) -> SimpleNamespace:
+        """Its size."""
+        local = self.cached()
+        return SimpleNamespace(st_size=local.stat().st_size if local else self.fs.info(self.path)["size"])
+
+    def read_bytes(self) -> bytes:
+        """The whole file, through the cache."""
+        return self.local().read_bytes()
+
+    def cached(self) -> Path | None:
+        """The file in the client's cache, if it is there."""
+        found = snapshot(self.repo, self.commit) / self.path
+        return found if found.is_file() else None
+
+    def local(self) -> Path:
+        """The file in the client's cache, fetched if it is not there; a fetch that was cut off goes on."""
+        return self.cached() or Path(hub_api().hf_hub_download(self.repo, self.path, revision=self.commit))
+
+    def _around(self) -> Sizes:
+        """What lies where it lies."""
+        return tree(self.repo, self.commit, self.parent.path)
+
+
+def hub_place(name: str) -> HubPlace:
+    """The place that a name such as `hf://user/repo@branch/file` stands for.
+
+    Raises
+    ------
+    BackendError
+        It is not the name of a model repository.
+    Exception
+        What the client raises; see `dtscodec.storage.errors`.
+    """
+    from huggingface_hub.utils import parse_hf_uri, validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        uri = parse_hf_uri(name)
+        if uri.type != "model":
+            raise ValueError(f"expected a model repository, got a {uri.type}")
+        validate_repo_id(uri.id)
+        path = uri.path_in_repo.strip("/")
+        if path and not all(_PART.fullmatch(part) for part in path.split("/")):
+            raise ValueError(f"expected a path within the repository, got {path!r:.80}")
+    except ValueError as error:
+        said = " ".join(str(error).split())
+        raise BackendError(f"{name}: expected hf://user/repo[@revision][/path], got '{said}'") from error
+    return HubPlace(uri.id, commit_of(uri.id, uri.revision), path)

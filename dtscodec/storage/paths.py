@@ -1,0 +1,109 @@
+"""Where files are, as users name it -> a path, local or in remote storage."""
+
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, cast
+
+from dtscodec.errors import BackendError, OutputError
+from dtscodec.storage.hub_path import hub_place
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
+
+
+def as_place(name: str | os.PathLike[str]) -> Path:
+    """The path that a name stands for.
+
+    Parameters
+    ----------
+    name : str or path
+        A local path, `file://` before one, or another scheme that fsspec knows: `s3://bucket/model`.
+
+    Returns
+    -------
+    Path
+        Of remote places a `UPath`, of the Hub's a `HubPlace`, which have the methods of `Path` that this package uses.
+
+    Raises
+    ------
+    BackendError
+        The scheme, or a package for it, is not there.
+    Exception
+        What the client of the Hub raises; see `dtscodec.storage.errors`.
+
+    >>> as_place("file:///models/base").as_posix()
+    '/models/base'
+    """
+    scheme = _scheme(name)
+    if scheme is None or not isinstance(name, str):
+        return cast(Path, name) if _is_path(name) else Path(name)
+    if scheme == "file":
+        return Path(name.removeprefix("file://"))
+    if scheme == "hf":
+        return cast(Path, hub_place(name))
+    return _remote(name, scheme)
+
+
+def as_output(name: str | os.PathLike[str]) -> Path:
+    """The path of something to write.
+
+    Raises
+    ------
+    OutputError
+        It names the Hub, where a push writes many files at once.
+    BackendError
+        As for `as_place`.
+    """
+    if _scheme(name) == "hf":
+        raise OutputError(f"{name}: expected a place to write to, got the Hub; write here, then use dtscodec push")
+    return as_place(name)
+
+
+def is_remote(place: object) -> bool:
+    """Whether a path, or the name of one, is one in remote storage.
+
+    >>> is_remote("s3://bucket/model"), is_remote("file:///model"), is_remote(Path("model")), is_remote({})
+    (True, False, False, False)
+    """
+    if isinstance(place, str):
+        return _scheme(place) not in (None, "file")
+    return _is_path(place) and not isinstance(place, Path)
+
+
+def storage(place: Path) -> tuple[Any, str]:
+    """The fsspec file system of a remote place, and what the place is called there."""
+    remote: Any = place
+    return remote.fs, remote.path
+
+
+def work_folder(out: Path) -> Path:
+    """Where temporary files for an output belong: beside it, or if that is not here, where the system has them."""
+    return Path(tempfile.gettempdir()) if is_remote(out) or not out.parent.is_dir() else out.parent
+
+
+def _scheme(name: object) -> str | None:
+    found = _SCHEME.match(name) if isinstance(name, str) else None
+    return found[1].lower() if found else None
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, Path) or hasattr(value, "storage_options")
+
+
+def _remote(name: str, scheme: str) -> Path:
+    try:
+        from upath import UPath
+
+        # A cache would keep what was once seen of a directory for the life of the process.
+        path = cast(Path, UPath(name, use_listings_cache=False))
+        storage(path)  # Imports the package for the scheme.
+    except ImportError as e:
+        extra = _EXTRAS.get(scheme, "remote")
+        more = "" if scheme in _EXTRAS else f" and what fsspec needs for {scheme}://"
+        detail = f"expected the packages for {scheme}://, got '{e}'; pip install 'dtscodec[{extra}]'{more}"
+        raise BackendError(f"{name}: {detail}") from e
+    except ValueError as e:
+        raise BackendError(f"{name}: expected a path as fsspec knows them, got '{e}'; check the name") from e
+    return path

@@ -1,0 +1,134 @@
+"""Reading pieces of a file in remote storage, each transferred once where there is a folder to keep it in."""
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from dtscodec.checkpoints.torch_dtypes import Bytes
+from dtscodec.errors import CheckpointError
+from dtscodec.storage.errors import read_errors
+from dtscodec.storage.paths import storage
+from dtscodec.storage.staging import keep
+
+RemoteSignature = tuple[str, str, int, int]
+"""Name, the storage's mark of the content, size; and 0, since no clock of ours says when it changed."""
+
+_MARKS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "created")
+"""What kinds of storage tell of a file that changes with its content, best first."""
+
+_PIECE_BYTES = 2**25
+_AHEAD = 4
+"""Ranges of a file that are transferred in the background at a time."""
+
+
+class RemoteFile:
+    """A file in remote storage; the counterpart of `RandomAccessFile`.
+
+    Parameters
+    ----------
+    path : Path
+        A remote place.
+    fetched : Path, optional
+        The folder where ranges are kept; on machines that do not have it, they are read directly.
+
+    Raises
+    ------
+    CheckpointError
+        There is no such file, or it cannot be read.
+    """
+
+    def __init__(self, path: Path, fetched: Path | None = None) -> None:
+        self.path = path
+        self._fetched = fetched if fetched and fetched.is_dir() else None
+        self._signature = self._look()
+        self._background = ThreadPoolExecutor(_AHEAD)
+        self._closed = False
+
+    @contextmanager
+    def opened(self) -> Iterator[BinaryIO]:
+        """The file as a stream that reads no more than it is asked for."""
+        files, name = storage(self.path)
+        with read_errors(self.path), files.open(name, "rb", cache_type="none") as file:
+            yield file
+
+    def read(self, offset: int, size: int) -> Bytes:
+        """Read `size` bytes into a fresh buffer.
+
+        Raises
+        ------
+        CheckpointError
+            The file ends before, was replaced since it was opened, or cannot be read.
+        OutputError
+            There is no room to keep what was read.
+        """
+        if size and self._fetched:
+            kept = np.fromfile(self._keep(self._fetched, offset, size), np.uint8)
+            if kept.size != size:
+                raise self._other(size, kept.size)
+            return kept
+        result, done = np.empty(size, np.uint8), 0
+        for piece in self._pieces(offset, size):
+            result[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
+            done += len(piece)
+        return result
+
+    def prefetch(self, offset: int, size: int) -> None:
+        """Begin to transfer a range into the folder; where that fails, `read` will say so."""
+        if size and self._fetched:
+            self._background.submit(self._keep, self._fetched, offset, size)
+
+    def signature(self) -> RemoteSignature:
+        """What changes when the content does, as the file was when it was opened: no other one is ever read."""
+        return self._signature
+
+    def close(self) -> None:
+        """Stop transfers; reading is then an error."""
+        self._closed = True
+        self._background.shutdown(cancel_futures=True)
+
+    def _keep(self, folder: Path, offset: int, size: int) -> Path:
+        name = hashlib.sha256(repr((*self._signature, offset, size)).encode()).hexdigest()
+        return keep(folder, name, size, self._pieces(offset, size))
+
+    def _pieces(self, offset: int, size: int) -> Iterator[bytes]:
+        """A range, piece by piece; the last one comes only if the file was the same all the time."""
+        end = offset + size
+        try:
+            for begin in range(offset, end, _PIECE_BYTES):
+                piece = self._piece(begin, min(begin + _PIECE_BYTES, end))
+                if begin + len(piece) == end:
+                    self._check_same()
+                yield piece
+        except CheckpointError:
+            self._check_same()  # That it was replaced explains more.
+            raise
+
+    def _piece(self, begin: int, end: int) -> bytes:
+        if self._closed:
+            raise CheckpointError(f"{self.path}: expected an open file, got one that was closed")
+        files, name = storage(self.path)
+        with read_errors(self.path):
+            piece: bytes = files.cat_file(name, start=begin, end=end)
+        if len(piece) != end - begin:
+            raise self._other(end - begin, len(piece))
+        return piece
+
+    def _look(self) -> RemoteSignature:
+        files, name = storage(self.path)
+        with read_errors(self.path):
+            info = files.info(name)
+            mark = next((str(info[key]) for key in _MARKS if info.get(key)), "")
+            return str(self.path), mark, int(info["size"] or 0), 0
+
+    def _check_same(self) -> None:
+        if self._look() != self._signature:
+            detail = "expected the file that was opened, got another: it was replaced meanwhile"
+            raise CheckpointError(f"{self.path}: {detail}; start again")
+
+    def _other(self, expected: int, got: int) -> CheckpointError:
+        return CheckpointError(f"{self.path}: expected a range of {expected} bytes, got {got}; try again")

@@ -1,0 +1,130 @@
+"""Outputs in remote storage: made here in a file without a name, then uploaded whole."""
+
+import contextlib
+import secrets
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from threading import Event
+from typing import Any, BinaryIO
+
+from dtscodec.errors import OutputError
+from dtscodec.files.atomic import atomic_file, output_exists, output_is_input
+from dtscodec.files.output_file import output_file
+from dtscodec.storage.errors import write_errors
+from dtscodec.storage.paths import is_remote, storage
+
+_PIECE_BYTES = 2**25
+"""S3 takes 10,000 pieces: 335 GB."""
+
+
+def new_file(path: Path, force: bool = False, inputs: Iterable[Path] = ()) -> AbstractContextManager[BinaryIO]:
+    """Write a file, wherever it lies, that appears under its name when the ``with`` ends well: see `atomic_file`."""
+    return (uploaded_file if is_remote(path) else atomic_file)(path, force, inputs)
+
+
+def check_new(path: Path, force: bool = False) -> None:
+    """Refuse an output that exists; of remote ones also what can be told without writing.
+
+    Raises
+    ------
+    OutputError
+        It exists and is not to be replaced, or its bucket is missing or cannot be reached.
+    """
+    with write_errors(path):
+        if not is_remote(path):
+            exists = path.exists() or path.is_symlink()
+        elif not (exists := path.exists()) and not _has_bucket(path):
+            raise OutputError(f"{path}: expected the bucket {path.parents[-1]}, got none; create it first")
+    if exists and not force:
+        raise output_exists(path)
+
+
+@contextmanager
+def uploaded_file(path: Path, force: bool = False, inputs: Iterable[Path] = ()) -> Iterator[BinaryIO]:
+    """Write a remote file that appears under its name when the ``with`` ends well.
+
+    Parameters
+    ----------
+    path : Path
+        The file to make, in remote storage.
+    force : bool
+        Replace a file that exists. Without it nothing is replaced, where the storage can promise that not even a file
+        that appeared meanwhile.
+    inputs : iterable of Path
+        Files that must not be replaced, because they are read meanwhile.
+
+    Yields
+    ------
+    BinaryIO
+        An empty local file, open for reading and writing.
+
+    Raises
+    ------
+    OutputError
+        The output exists, or cannot be written.
+    """
+    check_new(path, force)
+    if str(path) in map(str, inputs):
+        raise output_is_input(path)
+    folder = Path(tempfile.gettempdir())
+    temporary = folder / f".dtscodec-{secrets.token_hex(8)}.tmp"
+    with output_file(temporary, "w+b", shown=folder) as file:
+        temporary.unlink()
+        yield file
+        check_new(path, force)
+        file.seek(0)
+        _upload(file, path, force)
+
+
+def _has_bucket(path: Path) -> bool:
+    try:
+        return path.parents[-1].exists()
+    except PermissionError:
+        return True  # Who may write may not be allowed to look.
+
+
+def _upload(file: BinaryIO, path: Path, force: bool) -> None:
+    """Upload a file. An interrupt waits for the piece that is on its way, so that the storage is told to forget all."""
+    stop = Event()
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            thread.submit(_send, file, path, force, stop).result()
+        finally:
+            stop.set()
+
+
+def _send(file: BinaryIO, path: Path, force: bool, stop: Event) -> None:
+    with write_errors(path):
+        remote = _open(path, force)
+        try:
+            while piece := file.read(_PIECE_BYTES):
+                remote.write(piece)
+                _check(stop)
+            remote.close()
+            _check(stop)
+            remote.commit()
+        except BaseException as e:
+            with contextlib.suppress(Exception):
+                remote.close()
+            with contextlib.suppress(Exception):
+                remote.discard()
+            if isinstance(e, FileExistsError):
+                raise output_exists(path) from e
+            raise
+
+
+def _open(path: Path, force: bool) -> Any:
+    """The remote file; what is written appears with `commit`."""
+    files, name = storage(path)
+    if not force:
+        with contextlib.suppress(NotImplementedError, ValueError):  # Not every storage can refuse to replace.
+            return files.open(name, "xb", autocommit=False, block_size=_PIECE_BYTES)
+    return files.open(name, "wb", autocommit=False, block_size=_PIECE_BYTES)
+
+
+def _check(stop: Event) -> None:
+    if stop.is_set():
+        raise InterruptedError("interrupted")
