@@ -22,8 +22,9 @@ from torch import Tensor
 
 from benchmarks.demo.report import circumstances
 from benchmarks.watch import Taken, watch
-from dtscodec.checkpoints.torch_dtypes import Bytes, dtype_code, tensor_bytes
+from dtscodec.checkpoints.torch_dtypes import dtype_code, tensor_bytes
 from dtscodec.checkpoints.write import write_checkpoint
+from dtscodec.files.random_access import Bytes
 from dtscodec.format.dtypes import TensorSpec
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,6 +8,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from dtscodec.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from dtscodec.adapters.export_adapter import export_adapter as export_adapter
     from dtscodec.adapters.import_adapter import import_adapter as import_adapter
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     from dtscodec.runtime.attach import attach as attach
     from dtscodec.runtime.pretrained import from_pretrained as from_pretrained
     from dtscodec.runtime.switcher import Switcher as Switcher
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Base",

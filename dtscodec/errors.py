@@ -4,7 +4,10 @@ Every exception that dtscodec raises on purpose is a `DtsError` with a builtin b
 do not know this package can still catch `ValueError`, `EOFError` or `OSError`.
 """
 
-from typing import Literal, get_args
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, TypeAlias, get_args
 
 Reason = Literal[
     "truncated",
@@ -32,8 +35,85 @@ Reason = Literal[
 REASONS: frozenset[str] = frozenset(get_args(Reason))
 
 
+Spell: TypeAlias = Callable[[str, str | None], str]
+"""Spells an argument, by its Python name and the value that it should have, if it should have a certain one."""
+
+
+def spell_python(argument: str, value: str | None) -> str:
+    """An argument as a Python caller writes it.
+
+    >>> spell_python("force", "True"), spell_python("out", None)
+    ('force=True', '`out`')
+    """
+    return f"`{argument}`" if value is None else f"{argument}={value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What a caller can do about an error, in words that suit Python and the command line alike.
+
+    Parameters
+    ----------
+    text : str
+        One clause, with the arguments that it is about in braces: ``"pass {force} to replace it"``.
+    values : mapping of str to str
+        Python expressions for arguments that should have a certain value.
+
+    Examples
+    --------
+    >>> str(Remedy("pass {force} to replace it", {"force": "True"}))
+    'pass force=True to replace it'
+    """
+
+    text: str
+    values: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def spelled(self, spell: Spell) -> str:
+        """The text, its arguments spelled by a function."""
+        return self.text.format_map(_Spelled(spell, self.values))
+
+    def __str__(self) -> str:
+        return self.spelled(spell_python)
+
+    def __reduce__(self) -> tuple[type["Remedy"], tuple[str, dict[str, str]]]:
+        return type(self), (self.text, dict(self.values))  # A mapping proxy cannot be pickled.
+
+
+class _Spelled(dict[str, str]):
+    """Arguments by name, spelled when they are asked for."""
+
+    def __init__(self, spell: Spell, values: Mapping[str, str]) -> None:
+        super().__init__()
+        self._spell, self._values = spell, values
+
+    def __missing__(self, argument: str) -> str:
+        return self._spell(argument, self._values.get(argument))
+
+
 class DtsError(Exception):
-    """Root of all exceptions that dtscodec raises on purpose. Its text is one line."""
+    """Root of all exceptions that dtscodec raises on purpose. Its text is one line.
+
+    Parameters
+    ----------
+    problem : str
+        Where, what was expected, and what was found.
+    remedy : Remedy, optional
+        What to do about it.
+    """
+
+    def __init__(self, problem: str = "", remedy: Remedy | None = None) -> None:
+        super().__init__(problem)
+        self.problem, self.remedy = problem, remedy
+
+    def spelled(self, spell: Spell) -> str:
+        """The whole text, arguments in the remedy spelled by a function."""
+        return self.problem if self.remedy is None else f"{self.problem}; {self.remedy.spelled(spell)}"
+
+    def __str__(self) -> str:
+        return self.spelled(spell_python)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.problem, self.remedy)
 
 
 class RefusedError(DtsError, ValueError):
@@ -49,18 +129,19 @@ class RefusedError(DtsError, ValueError):
         What was expected and what was found.
     section : str
         The spec's section that holds the rule, such as ``"3.4"``.
+    remedy : Remedy, optional
+        What to do about it.
     """
 
-    def __init__(self, reason: Reason, where: str, detail: str, section: str) -> None:
+    def __init__(self, reason: Reason, where: str, detail: str, section: str, remedy: Remedy | None = None) -> None:
         self.reason: Reason = reason
         self.where = where
         self.detail = detail
         self.section = section
-        super().__init__(f"{reason}: {where}: {detail}")
+        super().__init__(f"{reason}: {where}: {detail}", remedy)
 
-    def __reduce__(self) -> tuple[type["RefusedError"], tuple[Reason, str, str, str]]:
-        # By default the text alone would go to another process, which is no argument of this class.
-        return type(self), (self.reason, self.where, self.detail, self.section)
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.reason, self.where, self.detail, self.section, self.remedy)
 
 
 class FormatError(RefusedError):
@@ -68,7 +149,7 @@ class FormatError(RefusedError):
 
     def within(self, where: str) -> "FormatError":
         """The same error, told of a place within `where`."""
-        return type(self)(self.reason, f"{where}: {self.where}", self.detail, self.section)
+        return type(self)(self.reason, f"{where}: {self.where}", self.detail, self.section, self.remedy)
 
 
 class UnsupportedError(FormatError):
@@ -121,8 +202,6 @@ class ModelMismatchError(DtsError, ValueError):
 
 class TaskError(DtsError, KeyError):
     """There is no task of this name, or one already."""
-
-    __str__ = Exception.__str__  # That of KeyError shows quotes.
 
 
 class OtherEncodeError(OutputError):

@@ -11,7 +11,7 @@ import transformers as hf
 from huggingface_hub.utils.tqdm import enable_progress_bars
 from torch import Tensor
 
-from dtscodec.checkpoints.checkpoint import open_checkpoint
+from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
 
 VOCABULARY, WIDTH, INNER, HEADS, POSITIONS = 160, 64, 96, 2, 32

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 import dtscodec
-from dtscodec.checkpoints.checkpoint import Source, open_checkpoint
+from dtscodec.checkpoints.checkpoint import Source
+from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
 from dtscodec.format.dtypes import TensorSpec
 

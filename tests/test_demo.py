@@ -38,7 +38,7 @@ def test_the_decoded_delta_is_near_the_true_one_and_no_larger(result: dict[str, 
 
 
 def test_every_tensor_of_the_fine_tune_is_in_the_pack(folder: Path) -> None:
-    from dtscodec.checkpoints.checkpoint import open_checkpoint
+    from dtscodec.checkpoints.open import open_checkpoint
 
     with open_checkpoint(folder / "movie") as fine, dtscodec.open(folder / "movie.dts.safetensors") as pack:
         assert {name: pack.spec(name) for name in pack.keys()} == dict(fine.specs)  # noqa: SIM118

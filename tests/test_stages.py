@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from dtscodec.checkpoints.identity import digest, leaf
+from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes
-from dtscodec.encoding.delta import convert
 from dtscodec.format.block_json import parse_block
 from dtscodec.format.blocks import BaseRows, LowRank, Values
 from dtscodec.format.container import BlockHasher
@@ -103,7 +103,7 @@ def test_pack_ids_are_those_of_the_table() -> None:
 def test_conversions_round_as_the_table_says() -> None:
     for case in table("rounding")["cases"]:
         before = tensor_from_bytes(as_bytes(case["x_hex"]).copy(), TensorSpec(case["from"], (1,)))
-        after = convert(before, case["to"])
+        after = convert_dtype(before, case["to"])
         assert tensor_bytes(after).tobytes().hex() == case["y_hex"] or after.isnan().all(), case
         assert bool(after.isnan().all()) == (case["y"] == "nan")
 

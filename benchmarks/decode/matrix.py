@@ -9,8 +9,8 @@ from dtscodec.format.blocks import Band, LowRank
 from dtscodec.format.parts import BandParts, Vectors, join_lowrank
 from dtscodec.format.primitives.bits import pack_codes
 from dtscodec.format.streams import Streams
-from dtscodec.kernels.backend import backend_for
 from dtscodec.kernels.packed import PackedFactors, Store
+from dtscodec.kernels.select import backend_for
 from dtscodec.kernels.unpack import unpack_factors
 
 SIDE, RANK = 4096, 82

@@ -13,7 +13,7 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 def circumstances() -> dict[str, Any]:
     """Date, machine and versions: what measured figures are worth little without."""
-    from dtscodec import __version__
+    from dtscodec.version import __version__
 
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),

@@ -11,11 +11,11 @@ from torch import Tensor
 from benchmarks.fidelity.judge import FEW
 from benchmarks.fidelity.sweep import Bench
 from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.fitting.coordinate_descent import Refined
+from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.changed import Moved
 from dtscodec.encoding.size import Size
 from dtscodec.linalg.svd import leading_factors
-from dtscodec.quantize.coordinate_descent import Refined
-from dtscodec.quantize.recipe import Recipe
 
 SIZES = ("0.1%", "0.8%")
 VARIANTS = {

@@ -12,9 +12,9 @@ from benchmarks.demo.finetune import base_directory
 from benchmarks.fidelity.limit import bound
 from benchmarks.fidelity.sweep import Bench
 from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.presets.recipe import LEAST_ERROR
 from dtscodec.encoding.size import Size
 from dtscodec.linalg.svd import singular_values
-from dtscodec.quantize.recipe import LEAST_ERROR
 
 SIZES = ("0.05%", "0.1%", "0.25%", "0.8%", "3%")
 Spectrum = tuple[tuple[int, int], "np.ndarray[tuple[int, ...], np.dtype[np.float64]]"]

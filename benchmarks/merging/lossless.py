@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from benchmarks.merging.bench import FOUR, Bench
 from benchmarks.merging.log import Row
 from benchmarks.merging.merges import AVERAGE, merged
-from dtscodec.checkpoints.checkpoint import open_checkpoint
+from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.format.primitives.zstd_frames import RAW_LEVEL, compress, decompress
 from dtscodec.merging.base_pack import write_base_pack
 

@@ -14,8 +14,8 @@ from unittest import mock
 # Loaded before the clock starts, as the command loads it only when it is needed.
 import dtscodec.encoding.encode  # noqa: F401
 from dtscodec.checkpoints import identity
-from dtscodec.checkpoints.torch_dtypes import Bytes
 from dtscodec.cli.main import main as dtscodec_main
+from dtscodec.files.random_access import Bytes
 from dtscodec.format.dtypes import TensorSpec
 
 NO_LEAF = bytes(32)

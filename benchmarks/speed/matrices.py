@@ -7,11 +7,11 @@ from torch import Tensor
 
 from benchmarks.speed.pair import delta, pool_of_numbers
 from benchmarks.speed.timing import timed
+from dtscodec.encoding.fitting.coordinate_descent import Refined
+from dtscodec.encoding.presets.recipe import LEAST_ERROR
 from dtscodec.encoding.size import Size
 from dtscodec.linalg.svd import Factors, canonical_signs, leading_factors
-from dtscodec.quantize.coordinate_descent import Refined
 from dtscodec.quantize.four_groups import four_groups
-from dtscodec.quantize.recipe import LEAST_ERROR
 
 SHAPES = ((4096, 4096), (4096, 11008))
 SIZE = Size.parse("0.5%")

@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dtscodec.checkpoints.torch_dtypes import Bytes, tensor_bytes
+from dtscodec.checkpoints.torch_dtypes import tensor_bytes
 from dtscodec.checkpoints.write import write_checkpoint
+from dtscodec.files.random_access import Bytes
 from dtscodec.format.dtypes import TensorSpec
 
 METADATA = {"format": "pt"}

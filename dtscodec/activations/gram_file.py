@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dtscodec.checkpoints.checkpoint import Checkpoint, Source, open_checkpoint
+from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.identity import digest, leaf
+from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes
 from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.errors import CheckpointError

@@ -1,7 +1,7 @@
 """What of a delta a layer's inputs see: the metric in which its outputs, not its weights, are kept.
 
 The squared change of a layer's outputs over inputs X is ``||X D^T||^2 = ||D R||^2`` with ``R R^T = X^T X``. The best
-matrix of a low rank in it is made by `dtscodec.quantize.essential_subspace`.
+matrix of a low rank in it is made by `dtscodec.encoding.fitting.essential_subspace`.
 """
 
 from dataclasses import dataclass, replace

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from dtscodec import __version__
 from dtscodec.adapters.lora_file import OUR_FILES, Adapter, read_adapter, weights_of
 from dtscodec.adapters.peft_config import CONFIG_NAME
 from dtscodec.adapters.targets import Targets, find_targets, is_transposed
@@ -14,9 +13,10 @@ from dtscodec.checkpoints.auxiliary_files import collect_files
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base, digest
 from dtscodec.checkpoints.open_inputs import as_base, weight_paths
+from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.budget.candidates import NUMBERS
 from dtscodec.encoding.budget.survey import LEAF_BYTES
-from dtscodec.encoding.delta import StoredTensor, is_same
+from dtscodec.encoding.delta import is_same
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, code_same
 from dtscodec.encoding.segments.encode_factored import code_factored
 from dtscodec.encoding.segments.segment import raw_block
@@ -29,6 +29,7 @@ from dtscodec.format.writer import PackWriter
 from dtscodec.storage.errors import read_errors
 from dtscodec.storage.paths import as_output, as_place, is_remote, work_folder
 from dtscodec.storage.upload import new_file
+from dtscodec.version import __version__
 
 BITS = 16
 """By default singular vectors are kept in half precision, as adapters are."""

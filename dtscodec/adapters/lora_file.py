@@ -13,10 +13,11 @@ from torch import Tensor
 
 from dtscodec.adapters.lora_pair import Pair
 from dtscodec.adapters.peft_config import CONFIG_NAME, WAY_OUT, Settings, parse_settings
-from dtscodec.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from dtscodec.checkpoints.checkpoint import Checkpoint
+from dtscodec.checkpoints.open import open_checkpoint
+from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes, tensor_spec
 from dtscodec.checkpoints.write import write_checkpoint
-from dtscodec.encoding.delta import StoredTensor
 from dtscodec.errors import CheckpointError
 from dtscodec.files.atomic import atomic_directory
 from dtscodec.files.output_file import output_file

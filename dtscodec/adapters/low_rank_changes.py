@@ -6,14 +6,15 @@ from dataclasses import dataclass
 import torch
 
 from dtscodec.checkpoints.identity import Base
-from dtscodec.encoding.delta import StoredTensor, delta_of
-from dtscodec.encoding.segments.changed import square
+from dtscodec.checkpoints.stored_tensor import StoredTensor
+from dtscodec.encoding.delta import delta_of
 from dtscodec.format.blocks import LowRank, Raw, Same, Tie
 from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.format.index import TensorEntry, base_name, base_of
 from dtscodec.format.parts import raw_bytes
 from dtscodec.kernels.dequantize import CodedDelta
 from dtscodec.linalg.factored_matrix import Factored
+from dtscodec.linalg.norms import squared_norm
 from dtscodec.packs.pack import Pack
 
 
@@ -102,7 +103,7 @@ def _dense(pack: Pack, entry: TensorEntry, base: Base | None) -> Change:
 
 def _square(coded: CodedDelta) -> float:
     left = torch.from_numpy(coded.left)
-    return square(left) if coded.right is None else Factored(left, torch.from_numpy(coded.right)).square()
+    return squared_norm(left) if coded.right is None else Factored(left, torch.from_numpy(coded.right)).square()
 
 
 def _exact_square(pack: Pack, entry: TensorEntry, base: Base | None) -> float | None:
@@ -114,4 +115,6 @@ def _exact_square(pack: Pack, entry: TensorEntry, base: Base | None) -> float | 
     if spec.shape != entry.spec.shape or not {spec.dtype, entry.spec.dtype} <= CODED_DTYPES:
         return None
     (stored,) = (raw_bytes(entry, block, streams) for _, _, streams in pack.reader.blocks(entry.name))
-    return square(delta_of(StoredTensor(entry.name, entry.spec, stored), StoredTensor(name, spec, base.read(name))))
+    return squared_norm(
+        delta_of(StoredTensor(entry.name, entry.spec, stored), StoredTensor(name, spec, base.read(name)))
+    )

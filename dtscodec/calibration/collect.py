@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from dtscodec.activations.gram_file import Gram, GramSet, save_grams
-from dtscodec.checkpoints.checkpoint import Source, open_checkpoint
+from dtscodec.checkpoints.checkpoint import Source
+from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.errors import CheckpointError
 from dtscodec.evaluation.architecture import read_architecture
 from dtscodec.evaluation.checkpoint_names import disk_names

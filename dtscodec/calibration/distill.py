@@ -18,8 +18,9 @@ from torch import Tensor
 
 from dtscodec.calibration.bias import biased_layers, correct_biases, mean_outputs
 from dtscodec.calibration.student import Student
-from dtscodec.checkpoints.checkpoint import Source, open_checkpoint
+from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
+from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.decoding.decode import decode
 from dtscodec.decoding.recode import recode
 from dtscodec.encoding.config import DISTILLED, STEPS

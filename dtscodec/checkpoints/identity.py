@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from dtscodec.checkpoints.checkpoint import Checkpoint, Source, is_model_of, open_checkpoint
-from dtscodec.checkpoints.torch_dtypes import Bytes
+from dtscodec.checkpoints.checkpoint import Checkpoint, Source
+from dtscodec.checkpoints.open import is_model_of, open_checkpoint
 from dtscodec.errors import BaseMismatchError
+from dtscodec.files.random_access import Bytes
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.summary import BaseRef
 from dtscodec.storage.hub_path import HubPlace

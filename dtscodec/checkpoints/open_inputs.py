@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from dtscodec.checkpoints.checkpoint import Checkpoint, Source, open_checkpoint
+from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.identity import Base
+from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.storage.paths import is_remote
 
 

@@ -5,15 +5,13 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from dtscodec.errors import CheckpointError
+from dtscodec.files.random_access import Bytes
 from dtscodec.format.dtypes import DType, TensorSpec
 
 if TYPE_CHECKING:
     import torch
-
-Bytes = npt.NDArray[np.uint8]
 
 _TORCH_NAMES: dict[DType, str] = {
     "BOOL": "bool",

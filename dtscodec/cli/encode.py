@@ -1,14 +1,13 @@
 """``dtscodec encode``: checkpoint -> pack."""
 
 import argparse
-import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtscodec.cli import arguments, calibrated, console, shared_base
+from dtscodec.cli.names import task_name
 from dtscodec.cli.progress import progress_bar
 from dtscodec.errors import BackendError, CheckpointError, EncodeError, OtherEncodeError, OutputError
 from dtscodec.storage.errors import write_errors
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
 
     from dtscodec import Base, EncodeConfig, EncodeReport
     from dtscodec.encoding.journal import Journal
-
-_SUFFIXES = (".dts.safetensors", ".safetensors.index.json", ".bin.index.json", ".safetensors", ".bin", ".pt", ".pth")
-_GENERIC = re.compile(r"(model|pytorch_model)([-.].*)?")
 
 EPILOG = """\
 One fine-tune gives ./NAME.dts.safetensors, or the file that -o names. Several, or a directory after -o, give
@@ -235,7 +231,7 @@ def _encode_one(
     samples: calibrated.Samples | None,
 ) -> "EncodeReport":
     from dtscodec import encode
-    from dtscodec.checkpoints.checkpoint import open_checkpoint
+    from dtscodec.checkpoints.open import open_checkpoint
     from dtscodec.encoding.encode import reads
     from dtscodec.storage.staging import fetched_for
 
@@ -285,23 +281,6 @@ def _named(fine_tunes: list[str]) -> dict[str, str]:
             raise EncodeError(f"{path}: expected a name of its own, got {name!r} again; say NAME={path}")
         named[name] = path
     return named
-
-
-def task_name(path: str) -> str:
-    """The name of a fine-tune: its file's without ending, or the directory's for a file named as any model's.
-
-    >>> task_name("runs/movie/model.safetensors"), task_name("movie.safetensors"), task_name("runs/movie/")
-    ('movie', 'movie', 'movie')
-    >>> task_name("hf://me/movie@main"), task_name("hf://me/movie")
-    ('movie', 'movie')
-    """
-    place = Path(path.partition("@")[0] if path.startswith("hf://") else path)
-    name = place.name
-    for suffix in _SUFFIXES:
-        if name.endswith(suffix):
-            name = name.removesuffix(suffix)
-            return Path(os.path.abspath(place)).parent.name if _GENERIC.fullmatch(name) else name
-    return place.resolve().name
 
 
 def _directory(output: str | None, count: int) -> Path | None:

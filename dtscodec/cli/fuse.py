@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from dtscodec.cli import arguments, console
-from dtscodec.cli.encode import task_name
+from dtscodec.cli.names import task_name
 from dtscodec.cli.progress import progress_bar
 
 if TYPE_CHECKING:

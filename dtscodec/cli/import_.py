@@ -4,7 +4,7 @@ import argparse
 from dataclasses import asdict
 
 from dtscodec.cli import arguments, console
-from dtscodec.cli.encode import task_name
+from dtscodec.cli.names import task_name
 from dtscodec.cli.progress import progress_bar
 
 WIDTHS = (2, 4, 8, 16)

@@ -38,8 +38,8 @@ def describe(directory: Path, folder: "Folder") -> dict[str, Any]:
 
 def _base(directory: Path, name: str) -> dict[str, Any]:
     """What can be told of the base without fetching it."""
-    from dtscodec.checkpoints.checkpoint import open_checkpoint
     from dtscodec.checkpoints.identity import MADE_BY
+    from dtscodec.checkpoints.open import open_checkpoint
 
     if name.startswith("hf://") or not (directory / name).exists():
         return {"name": name, "stored": None, "size": None, "made_by": None}

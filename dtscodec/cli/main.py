@@ -9,7 +9,6 @@ import threading
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from dtscodec import __version__
 from dtscodec.cli import (
     calibrate,
     compare,
@@ -25,8 +24,10 @@ from dtscodec.cli import (
     report,
     verify,
 )
+from dtscodec.cli.remedies import spell_option
 from dtscodec.errors import DtsError
 from dtscodec.storage import hub_client
+from dtscodec.version import __version__
 
 COMMANDS = (encode, decode, info, verify, compare, calibrate, merge, fuse, report, export, import_, push)
 
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run(options)
         return 0
     except DtsError as error:
-        return _fail(str(error))
+        return _fail(error.spelled(spell_option))
     except KeyboardInterrupt as error:
         return _fail(f"interrupted; {str(error) or 'no partial output is left'}")
     except BrokenPipeError:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dtscodec.cli import arguments, console, merge_options
-from dtscodec.cli.encode import task_name
+from dtscodec.cli.names import task_name
 from dtscodec.cli.progress import progress_bar
 from dtscodec.cli.total import total_bytes
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 def total_bytes(paths: Iterable[str]) -> int:
     """Bytes of the tensors of some checkpoints."""
-    from dtscodec.checkpoints.checkpoint import open_checkpoint
+    from dtscodec.checkpoints.open import open_checkpoint
 
     total = 0
     for path in paths:

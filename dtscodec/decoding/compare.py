@@ -7,17 +7,19 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from dtscodec.checkpoints.checkpoint import Checkpoint, Source, open_checkpoint
+from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.identity import Base
-from dtscodec.checkpoints.torch_dtypes import Bytes, tensor_from_bytes
+from dtscodec.checkpoints.open import open_checkpoint
+from dtscodec.checkpoints.stored_tensor import convert_dtype
+from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
 from dtscodec.decoding.decode import decode
 from dtscodec.decoding.decoded import Decoded
-from dtscodec.encoding.delta import convert
-from dtscodec.encoding.segments.changed import square
 from dtscodec.errors import CheckpointError
+from dtscodec.files.random_access import Bytes
 from dtscodec.format.blocks import BaseRows, LowRank, Values
 from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.format.index import TensorEntry, base_of
+from dtscodec.linalg.norms import squared_norm
 from dtscodec.packs.byte_counts import TensorSize, tensor_sizes
 from dtscodec.packs.pack import Pack, PackSource
 
@@ -187,7 +189,10 @@ def _compare_tensor(decoded: Decoded, fine: Checkpoint, size: TensorSize) -> Ten
 def measure(true: Tensor, decoded: Tensor) -> Closeness:
     """Compare two deltas, summing in float64."""
     return Closeness(
-        square(true), square(decoded), square(true - decoded), float((true * decoded).sum(dtype=torch.float64))
+        squared_norm(true),
+        squared_norm(decoded),
+        squared_norm(true - decoded),
+        float((true * decoded).sum(dtype=torch.float64)),
     )
 
 
@@ -203,4 +208,4 @@ def _base_rows(decoded: Decoded, entry: TensorEntry, base: BaseRows | None, heig
         return torch.zeros((), device="cpu")
     spec = decoded.base.specs[base.name]
     whole = tensor_from_bytes(decoded.base.read(base.name), spec).reshape(spec.matrix(entry.split))
-    return convert(whole[base.first : base.first + height], entry.spec.dtype)
+    return convert_dtype(whole[base.first : base.first + height], entry.spec.dtype)

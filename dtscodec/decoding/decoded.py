@@ -12,16 +12,17 @@ from torch import Tensor
 from dtscodec.checkpoints.auxiliary_files import Attachment, Carried, Named, restore_files
 from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.open_inputs import weight_paths
-from dtscodec.checkpoints.torch_dtypes import Bytes, dtype_code, tensor_bytes, torch_dtype, torch_form
+from dtscodec.checkpoints.stored_tensor import convert_dtype
+from dtscodec.checkpoints.torch_dtypes import dtype_code, tensor_bytes, torch_dtype, torch_form
 from dtscodec.checkpoints.write import SHARD_BYTES, is_single_file, write_checkpoint
 from dtscodec.decoding.packed_tensors import as_tensor, load_tensors
 from dtscodec.decoding.reconstruct import reconstruct
-from dtscodec.encoding.delta import convert
 from dtscodec.errors import BaseMismatchError, OutputError
+from dtscodec.files.random_access import Bytes
 from dtscodec.format.blocks import Tie
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.index import CarriedFile, TensorEntry, base_of
-from dtscodec.kernels.backend import backend_for
+from dtscodec.kernels.select import backend_for
 from dtscodec.packs.base_check import check_fit
 from dtscodec.packs.pack import Pack, check_size
 from dtscodec.storage.paths import as_place, is_remote
@@ -92,7 +93,7 @@ class Decoded(Mapping[str, Tensor]):
         reconstruct(tensor, functools.cache(self.read_base), self._backend, data)
         target = self.spec(name).dtype
         if target != entry.spec.dtype:
-            data = convert(data.view(torch_dtype(entry.spec.dtype)), target).view(torch.uint8)
+            data = convert_dtype(data.view(torch_dtype(entry.spec.dtype)), target).view(torch.uint8)
         return data
 
     # Base

@@ -6,9 +6,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import torch_dtype
 from dtscodec.decoding.packed_tensors import LoadedBlock, LoadedTensor
-from dtscodec.encoding.delta import convert
 from dtscodec.format.blocks import BaseRows, Tie
 from dtscodec.format.dtypes import TensorSpec, bits_of
 from dtscodec.format.index import TensorEntry, base_of
@@ -67,7 +67,7 @@ def _write_same(part: Tensor, entry: TensorEntry, loaded: LoadedBlock, read_base
     if spec.dtype == entry.spec.dtype:
         part.copy_(data)
     else:
-        part.copy_(convert(data.view(torch_dtype(spec.dtype)), entry.spec.dtype).view(torch.uint8))
+        part.copy_(convert_dtype(data.view(torch_dtype(spec.dtype)), entry.spec.dtype).view(torch.uint8))
 
 
 def _write_coded(

@@ -10,9 +10,9 @@ from fractions import Fraction
 from numbers import Integral
 from typing import Literal, get_args
 
+from dtscodec.encoding.presets.recipe import BEST, LEAST_ERROR, Recipe
 from dtscodec.encoding.size import Size
 from dtscodec.errors import ConfigError
-from dtscodec.quantize.recipe import BEST, LEAST_ERROR, Recipe
 
 Preset = Literal["best", "paper"]
 LevelScope = Literal["matrix", "vector"]

@@ -1,43 +1,14 @@
 """Checkpoint -> delta: what of a tensor changed, and against which rows of the base."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from dtscodec.checkpoints.torch_dtypes import Bytes, tensor_from_bytes, torch_dtype
+from dtscodec.checkpoints.stored_tensor import StoredTensor, convert_dtype, is_finite
 from dtscodec.encoding.config import keep_exact
 from dtscodec.errors import EncodeError
-from dtscodec.format.dtypes import CODED_DTYPES, DType, TensorSpec
+from dtscodec.format.dtypes import CODED_DTYPES, DType
 from dtscodec.linalg.chunks import cache_sized
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
-    """A tensor as a checkpoint stores it: name, spec and exact bytes (uint8 [nbytes])."""
-
-    name: str
-    spec: TensorSpec
-    data: Bytes
-
-    def cut(self, begin: int, end: int) -> "StoredTensor":
-        """Some indices of the first dimension."""
-        step = self.spec.nbytes // max(1, self.spec.shape[0])
-        spec = TensorSpec(self.spec.dtype, (end - begin, *self.spec.shape[1:]))
-        return StoredTensor(self.name, spec, self.data[begin * step : end * step])
-
-    def tensor(self) -> Tensor:
-        """The tensor itself, over the same bytes."""
-        return tensor_from_bytes(self.data, self.spec)
-
-
-def convert(tensor: Tensor, dtype: DType) -> Tensor:
-    """Convert between F16, BF16, F32 and F64 as the spec has it (section 6.1): F64 reaches 16 bits by way of F32."""
-    target = torch_dtype(dtype)
-    if tensor.dtype == torch.float64 and dtype in ("F16", "BF16"):
-        tensor = tensor.to(torch.float32)
-    return tensor.to(target)
 
 
 def is_same(fine: StoredTensor, base: StoredTensor) -> bool:
@@ -48,7 +19,7 @@ def is_same(fine: StoredTensor, base: StoredTensor) -> bool:
         return False
     if not is_finite(fine.tensor()):
         return False  # how a NaN converts is not defined
-    return torch.equal(_bits(fine.tensor()), _bits(convert(base.tensor(), fine.spec.dtype)))
+    return torch.equal(_bits(fine.tensor()), _bits(convert_dtype(base.tensor(), fine.spec.dtype)))
 
 
 def shared_part(fine: StoredTensor, base: StoredTensor) -> tuple[StoredTensor, StoredTensor] | None:
@@ -103,19 +74,13 @@ def _difference(ours: Tensor, theirs: Tensor, dtype: DType) -> Tensor:
     wide = torch.float64 if torch.float64 in (ours.dtype, theirs.dtype) else torch.float32
     delta = ours.to(wide) - theirs.to(wide)
     if ours.dtype != theirs.dtype:
-        delta[_bits(ours) == _bits(convert(theirs, dtype))] = 0
+        delta[_bits(ours) == _bits(convert_dtype(theirs, dtype))] = 0
     return delta
 
 
 def _bits(tensor: Tensor) -> Tensor:
     integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}
     return tensor.contiguous().view(integers[tensor.element_size()])
-
-
-def is_finite(tensor: Tensor) -> bool:
-    """Whether no element is NaN or infinite."""
-    # A sum is finite only if all its terms are, and takes no memory; it may overflow, so look closer then.
-    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
 
 
 def _check_finite(name: str, tensor: Tensor, where: str = "") -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, TypeVar
 
-from dtscodec import __version__
 from dtscodec.activations.gram_file import Grams
 from dtscodec.checkpoints.auxiliary_files import Attachment, collect_files
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
@@ -33,6 +32,7 @@ from dtscodec.packs.pack import Pack
 from dtscodec.storage.paths import as_output, work_folder
 from dtscodec.storage.staging import fetched_for
 from dtscodec.storage.upload import new_file
+from dtscodec.version import __version__
 
 Progress = Callable[[int], None]
 Chosen: TypeAlias = Mapping[str, Sequence[Choice]]

@@ -17,14 +17,16 @@ import numpy as np
 
 from dtscodec.activations.gram_file import Grams
 from dtscodec.activations.metric import Metric
-from dtscodec.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.identity import Base, KnownLeaf, leaf
+from dtscodec.checkpoints.open import open_checkpoint
+from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.budget.candidates import Choice, Demand, Listed, Matrix, Options, Spectrum, options_of
 from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.delta import StoredTensor
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, code_tensor
 from dtscodec.encoding.presets.best import plan_best
 from dtscodec.encoding.presets.paper import plan_paper
+from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.segment import Cut, cut_same, cut_tensor
 from dtscodec.errors import CheckpointError, EncodeError
 from dtscodec.format.blocks import Band, BaseRows, LowRank, Raw, Same, Tie, Values
@@ -32,7 +34,6 @@ from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.streams import Streams
 from dtscodec.linalg.svd import one_thread
-from dtscodec.quantize.recipe import Recipe
 
 Place: TypeAlias = "tuple[str, Path | None]"
 """Location of a checkpoint, and the folder with what was fetched of it."""

@@ -1,7 +1,7 @@
 """What a pack's bytes depend on beside its inputs: the versions of the packages that compute it."""
 
-from dtscodec import __version__
 from dtscodec.errors import BackendError
+from dtscodec.version import __version__
 
 Build = dict[str, str]
 """Versions by package."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dtscodec.errors import OutputError
-from dtscodec.files.output_file import output_errors, output_file, unnamed_file
+from dtscodec.files.output_file import OTHER_OUTPUT, REPLACE_OUTPUT, output_errors, output_file, unnamed_file
 
 __all__ = ["atomic_directory", "atomic_file", "output_errors", "output_exists", "output_file", "output_is_input"]
 
@@ -123,7 +123,7 @@ def _check_file(path: Path, force: bool, inputs: Iterable[Path]) -> None:
         raise output_exists(path)
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         kind = "a directory" if path.is_dir() else "a device"
-        raise OutputError(f"{path}: expected a file to replace, got {kind}; choose another name with -o")
+        raise OutputError(f"{path}: expected a file to replace, got {kind}", OTHER_OUTPUT)
     if any(other.exists() and path.exists() and other.samefile(path) for other in inputs):
         raise output_is_input(path)
 
@@ -133,7 +133,7 @@ def _check_directory(path: Path, force: bool, inputs: Iterable[Path], replaceabl
     if not path.exists():
         return
     if not path.is_dir():
-        raise OutputError(f"{path}: expected a directory or nothing, got a file; choose another name with -o")
+        raise OutputError(f"{path}: expected a directory or nothing, got a file", OTHER_OUTPUT)
     with output_errors(path):
         if not any(path.iterdir()):
             return
@@ -143,11 +143,12 @@ def _check_directory(path: Path, force: bool, inputs: Iterable[Path], replaceabl
         raise output_is_input(path)
     here, home = (Path(os.path.realpath(p)) for p in (".", os.path.expanduser("~")))
     if path in {here, home, *here.parents, *home.parents} or path.is_mount():
-        raise OutputError(f"{path}: expected a directory to replace, got one in use; choose another name with -o")
+        raise OutputError(f"{path}: expected a directory to replace, got one in use", OTHER_OUTPUT)
     for file in sorted(p for p in path.rglob("*") if p.is_symlink() or not p.is_dir()):
         name = file.relative_to(path).as_posix()
         if not replaceable(name):
-            raise OutputError(f"{path}: expected only files that --force may delete, got {name!r}; remove it first")
+            detail = f"expected only files that may be deleted to replace the directory, got {name!r}"
+            raise OutputError(f"{path}: {detail}; remove it first")
 
 
 def _check_parent(path: Path) -> None:
@@ -155,19 +156,17 @@ def _check_parent(path: Path) -> None:
     if not parent.exists():
         raise OutputError(f"{path}: expected the directory {parent}, got none; create it first")
     if not parent.is_dir():
-        raise OutputError(f"{path}: expected the directory {parent}, got a file; choose another place with -o")
+        raise OutputError(f"{path}: expected the directory {parent}, got a file", OTHER_OUTPUT)
 
 
 def output_exists(path: Path) -> OutputError:
     """The refusal to replace an output."""
-    return OutputError(
-        f"{path}: expected nothing of that name, got an output; use --force to replace it, or choose another with -o"
-    )
+    return OutputError(f"{path}: expected nothing of that name, got an output", REPLACE_OUTPUT)
 
 
 def output_is_input(path: Path) -> OutputError:
     """The refusal to replace what is being read."""
-    return OutputError(f"{path}: expected an output apart from the input, got the input; choose another with -o")
+    return OutputError(f"{path}: expected an output apart from the input, got the input", OTHER_OUTPUT)
 
 
 def _publish_file(temporary: Path, path: Path, force: bool) -> None:

@@ -1,4 +1,4 @@
-"""Files that are written: made anew, durable once closed, and failing with one line that says what to do."""
+"""Files that are written: made anew, durable once closed, whose errors are one line that says what to do."""
 
 import contextlib
 import errno
@@ -8,16 +8,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from dtscodec.errors import OutputError
+from dtscodec.errors import OutputError, Remedy
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_WAYS_OUT = {
-    errno.ENOSPC: "free some space, or choose another place with -o",
-    errno.EDQUOT: "free some space, or choose another place with -o",
-    errno.EEXIST: "use --force to replace it, or choose another name with -o",
-    errno.ENOTEMPTY: "use --force to replace it, or choose another name with -o",
+OTHER_OUTPUT = Remedy("choose another output ({out})")
+REPLACE_OUTPUT = Remedy("pass {force} to replace it, or choose another output ({out})", {"force": "True"})
+FREE_SPACE = Remedy("free some space, or choose another output ({out})")
+
+_REMEDIES = {
+    errno.ENOSPC: FREE_SPACE,
+    errno.EDQUOT: FREE_SPACE,
+    errno.EEXIST: REPLACE_OUTPUT,
+    errno.ENOTEMPTY: REPLACE_OUTPUT,
 }
 
 
@@ -84,15 +88,15 @@ def _durable(descriptor: int, mode: str, shown: Path, at_end: Callable[[], None]
 
 @contextlib.contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """Turn every OSError into an `OutputError` that names `path` and a way out."""
+    """Turn every OSError into an `OutputError` that names `path` and a remedy."""
     try:
         yield
     except OutputError:
         raise
     except OSError as e:
-        way_out = _WAYS_OUT.get(e.errno or 0, "choose another place with -o")
         reason = e.strerror or type(e).__name__
-        raise OutputError(f"{path}: expected to write it, got '{reason}'; {way_out}") from e
+        remedy = _REMEDIES.get(e.errno or 0, OTHER_OUTPUT)
+        raise OutputError(f"{path}: expected to write it, got '{reason}'", remedy) from e
 
 
 class _OutputFile(io.FileIO):

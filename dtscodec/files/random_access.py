@@ -4,12 +4,15 @@ import contextlib
 import os
 import threading
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeAlias, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dtscodec.checkpoints.torch_dtypes import Bytes
 from dtscodec.errors import CheckpointError
+
+Bytes: TypeAlias = NDArray[np.uint8]
+"""Bytes as an array: uint8 [length]."""
 
 FileSignature = tuple[int, int, int, int]
 """Device, inode, size, and time of the last change in nanoseconds."""

@@ -10,8 +10,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtscodec.errors import OutputError
-from dtscodec.files.output_file import output_errors
+from dtscodec.errors import OutputError, Remedy
+from dtscodec.files.output_file import OTHER_OUTPUT, output_errors
 
 HEAD_BYTES = 9
 """Of a record: its kind, and the length of its content."""
@@ -105,14 +105,14 @@ class RecordFile:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            detail = "expected nobody else at work on it, got another process; wait for it, or choose another -o"
-            raise OutputError(f"{self.path}: {detail}") from error
+            problem = f"{self.path}: expected no other process at work on it, got one"
+            raise OutputError(problem, Remedy("wait for it, or choose another output ({out})")) from error
 
     def _begin(self) -> None:
         found = os.pread(self._file, len(self._magic), 0)
         if not self._magic.startswith(found):
-            detail = "expected finished tensors of an earlier encode or nothing, got another file; choose another -o"
-            raise OutputError(f"{self.path}: {detail}")
+            detail = "expected a journal of an earlier encode or nothing, got another file"
+            raise OutputError(f"{self.path}: {detail}", OTHER_OUTPUT)
         self.records: list[Record] = []
         with output_errors(self.path):
             os.pwrite(self._file, self._magic, 0)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import BinaryIO, TypeAlias
 
-from dtscodec import __version__
 from dtscodec.checkpoints.auxiliary_files import Attachment
 from dtscodec.encoding.budget.allocate import DEAREST, at_price, total_cost
 from dtscodec.encoding.budget.candidates import Choice, Options, options_of
@@ -24,6 +23,7 @@ from dtscodec.format.writer import PackWriter
 from dtscodec.fusion.heads import Head, is_head, pack_files
 from dtscodec.fusion.source_packs import Seen
 from dtscodec.fusion.summed_tensor import Summed, SumPiece, common_spec, exact, sum_tensor
+from dtscodec.version import __version__
 
 Progress = Callable[[int], None]
 Chosen: TypeAlias = Mapping[str, Sequence[Choice]]

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 from dtscodec.checkpoints.auxiliary_files import Attachment, Carried, Named, collect_files
-from dtscodec.checkpoints.checkpoint import Checkpoint, Source, open_checkpoint
+from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.containers.exact_pack import is_pack
+from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.open_inputs import weight_paths
+from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.config import PAPER_HEADS
-from dtscodec.encoding.delta import StoredTensor
 from dtscodec.errors import ConfigError, FormatError, PackNotFoundError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import CarriedFile, NamedFile

@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from dtscodec.checkpoints.checkpoint import Checkpoint, Source, open_checkpoint
+from dtscodec.checkpoints.checkpoint import Checkpoint, Source
+from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
 from dtscodec.errors import ConfigError
 from dtscodec.format.dtypes import CODED_DTYPES

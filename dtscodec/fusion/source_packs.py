@@ -12,9 +12,9 @@ from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.identity import digest as digest_of
 from dtscodec.checkpoints.open_inputs import as_base, weight_paths
+from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.decoding.decoded import Decoded
 from dtscodec.encoding.budget.survey import LEAF_BYTES
-from dtscodec.encoding.delta import StoredTensor
 from dtscodec.errors import BaseMismatchError, ConfigError
 from dtscodec.format.blocks import Block, Tie
 from dtscodec.format.dtypes import TensorSpec

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, torch_dtype, widest
 from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.delta import StoredTensor, delta_of
+from dtscodec.encoding.delta import delta_of
 from dtscodec.encoding.segments.changed import Moved
 from dtscodec.encoding.segments.factored_segment import FactoredPart
 from dtscodec.encoding.segments.segment import CodedBlock, Delta, Piece, cut_delta, raw_block

@@ -61,7 +61,7 @@ def _shared_base(base: str, packs: list[LocalPack], known: Folder | None, is_nee
 
 def _checked_place(base: str, packs: list[LocalPack]) -> HubPlace:
     """Where a base lies; it has the tensors that packs need, or BaseMismatchError. Content is checked at use."""
-    from dtscodec.checkpoints.checkpoint import open_checkpoint
+    from dtscodec.checkpoints.open import open_checkpoint
     from dtscodec.packs.base_check import check_fit
     from dtscodec.packs.pack import Pack
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dtscodec.encoding.segments.changed import square
 from dtscodec.errors import EncodeError
+from dtscodec.linalg.norms import squared_norm
 from dtscodec.linalg.spectrum_tail import completed
 from dtscodec.linalg.subspace_iteration import EXTRA, leading_triplets
 
@@ -73,7 +73,7 @@ def singular_values(delta: Tensor, least: int | None = None, share: float = 0.0,
     count = min(delta.shape) if least is None else least
     with _lapack_errors():
         while _are_few(count, delta):
-            leading, whole = leading_triplets(delta.to(device), count)[1], square(delta)
+            leading, whole = leading_triplets(delta.to(device), count)[1], squared_norm(delta)
             if float(leading.square().sum()) >= share * whole:
                 return completed(leading, whole, min(delta.shape))
             count *= 2
@@ -103,7 +103,7 @@ def leading_factors(delta: Tensor, rank: int, device: str = "cpu") -> Factors:
     with _lapack_errors():
         if _are_few(rank, delta):
             u, leading, v = leading_triplets(delta.to(device), rank)
-            spectrum = completed(leading, square(delta), min(rows, columns)).float()
+            spectrum = completed(leading, squared_norm(delta), min(rows, columns)).float()
             return Factors(*canonical_signs(u, leading.float(), v), spectrum)
         squares, vectors = torch.linalg.eigh(gram(delta))
     spectrum = squares.clamp(min=0).sqrt().flip(0).float()

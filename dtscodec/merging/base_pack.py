@@ -3,17 +3,17 @@
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from dtscodec import __version__
-from dtscodec.checkpoints.torch_dtypes import Bytes
-from dtscodec.encoding.delta import StoredTensor
+from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.segments.segment import raw_block
 from dtscodec.files.atomic import atomic_file
+from dtscodec.files.random_access import Bytes
 from dtscodec.format.blocks import Tie
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry, utf8
 from dtscodec.format.streams import Streams
 from dtscodec.format.summary import Summary
 from dtscodec.format.writer import PackWriter
+from dtscodec.version import __version__
 
 
 def write_base_pack(

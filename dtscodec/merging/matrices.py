@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,9 +11,7 @@ from torch import Tensor
 from dtscodec.encoding.segments.segment import SMALLEST_MATRIX
 from dtscodec.errors import MergeError
 from dtscodec.linalg.chunks import cache_sized
-
-if TYPE_CHECKING:
-    from dtscodec.merging.task_vectors import Moves
+from dtscodec.merging.task_vectors import Moves
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +87,7 @@ FuseMatrices = Callable[[list[Tensor], list[float]], Tensor]
 """Matrices of all tasks, and the edge of each one's noise -> the merged one."""
 
 
-def fuse_by_matrix(moves: "Moves", fuse: FuseMatrices) -> Tensor:
+def fuse_by_matrix(moves: Moves, fuse: FuseMatrices) -> Tensor:
     """The merged move of a tensor: matrix by matrix, and of what is no matrix the tasks' mean; float32."""
     shape = matrix_shape(moves.deltas[0].shape)
     if shape is None:
@@ -101,7 +98,7 @@ def fuse_by_matrix(moves: "Moves", fuse: FuseMatrices) -> Tensor:
     return torch.stack(merged).reshape(moves.deltas[0].shape)
 
 
-def sum_moves(moves: "Moves") -> Tensor:
+def sum_moves(moves: Moves) -> Tensor:
     """The sum of the tasks' moves, added in float64: float32."""
     return in_pieces(moves.deltas, torch.float32, sum_of)
 
@@ -132,7 +129,7 @@ def in_pieces(tensors: Sequence[Tensor], dtype: torch.dtype, function: Callable[
     return result.reshape(tensors[0].shape)
 
 
-def mean_move(moves: "Moves") -> Tensor:
+def mean_move(moves: Moves) -> Tensor:
     """The mean of the tasks' moves: float32."""
     return sum_moves(moves) / len(moves.deltas)
 

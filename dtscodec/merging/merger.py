@@ -13,18 +13,20 @@ from dtscodec.activations.gram_file import Grams
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.identity import MADE_BY, Base
 from dtscodec.checkpoints.open_inputs import as_base, as_checkpoint, weight_paths
-from dtscodec.checkpoints.torch_dtypes import Bytes, tensor_bytes, torch_dtype
-from dtscodec.encoding.delta import convert, is_finite
+from dtscodec.checkpoints.stored_tensor import convert_dtype, is_finite
+from dtscodec.checkpoints.torch_dtypes import tensor_bytes, torch_dtype
 from dtscodec.errors import ConfigError, MergeError
+from dtscodec.files.random_access import Bytes
 from dtscodec.linalg.devices import usable_device
 from dtscodec.merging.alpha_search import Search, golden_section
 from dtscodec.merging.distances import Distances, Sizes
 from dtscodec.merging.matrices import in_pieces
+from dtscodec.merging.merge_inputs import Tasks
 from dtscodec.merging.methods.average import Average, mean_of
 from dtscodec.merging.methods.esm import Esm, layer_factors
 from dtscodec.merging.methods.method import Fuse, TaskMethod, Told
 from dtscodec.merging.methods.registry import Method, describe, make_method
-from dtscodec.merging.task_vectors import Moves, Tasks
+from dtscodec.merging.task_vectors import Moves
 from dtscodec.merging.vector_store import Kept, kept_in
 from dtscodec.storage.paths import work_folder
 from dtscodec.storage.staging import fetched_for
@@ -180,7 +182,7 @@ class Merger:
     def _result(self, name: str, parts: list[Tensor], make: Callable[[list[Tensor]], Tensor], way_out: str) -> Tensor:
         """What a function makes of some tensors, in the result's dtype; MergeError if that does not hold it."""
         dtype = self.tasks.specs[name].dtype
-        found = in_pieces(parts, torch_dtype(dtype), lambda pieces: convert(make(pieces), dtype))
+        found = in_pieces(parts, torch_dtype(dtype), lambda pieces: convert_dtype(make(pieces), dtype))
         if not is_finite(found):
             raise MergeError(f"{name}: expected finite merged weights in {dtype}, got infinity or NaN; {way_out}")
         return found

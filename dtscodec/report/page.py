@@ -3,11 +3,11 @@
 from functools import cache
 from importlib.resources import files
 
-from dtscodec import __version__
 from dtscodec.report import sections
 from dtscodec.report.directory_page import folder_sections
 from dtscodec.report.facts import FolderFacts, PackFacts
 from dtscodec.report.markup import Markup, element, join, text
+from dtscodec.version import __version__
 
 _TEMPLATE = """\
 <!DOCTYPE html>

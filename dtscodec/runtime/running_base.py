@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from dtscodec.checkpoints.identity import Base, digest, leaf
+from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes
 from dtscodec.decoding.packed_tensors import as_tensor
-from dtscodec.encoding.delta import convert
 from dtscodec.errors import BaseMismatchError, ModelMismatchError
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.packs.pack import Pack
@@ -128,7 +128,7 @@ class RunningBase:
         if spec.shape != found.shape or (spec.dtype != found.dtype and not {spec.dtype, found.dtype} <= CODED_DTYPES):
             raise ModelMismatchError(f"{slot.name}: expected {spec} as in the base, got {found}")
         base = tensor_from_bytes(self.source.read(name), spec).to(slot.device)
-        expected = base if spec.dtype == found.dtype else convert(base, found.dtype)
+        expected = base if spec.dtype == found.dtype else convert_dtype(base, found.dtype)
         if not torch.equal(bytes_of(expected), bytes_of(slot.tensor)):
             raise ModelMismatchError(
                 f"{slot.name}: expected the base's values, got others; load the base's weights first"

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 
 import torch
 
+from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import torch_form
 from dtscodec.decoding.packed_tensors import LoadedTensor
 from dtscodec.decoding.reconstruct import ReadBase, reconstruct
-from dtscodec.encoding.delta import convert
-from dtscodec.kernels.backend import backend_for
+from dtscodec.kernels.select import backend_for
 from dtscodec.runtime.running_base import bytes_of
 from dtscodec.runtime.slots import Slot
 
@@ -28,7 +28,7 @@ def write(slot: Slot, change: LoadedTensor, read_base: ReadBase, holds_base: boo
     data = torch.empty(spec.nbytes, dtype=torch.uint8, device=tensor.device)
     reconstruct(change, read_base, backend, data)
     whole = data.view(dtype).view(shape)
-    tensor.copy_(whole if tensor.dtype == dtype else convert(whole, slot.spec.dtype))
+    tensor.copy_(whole if tensor.dtype == dtype else convert_dtype(whole, slot.spec.dtype))
 
 
 @contextmanager

@@ -29,7 +29,7 @@ def hub_api() -> Any:
     """The client, which says who we are and waits for each answer no longer than we do."""
     from huggingface_hub import HfApi
 
-    from dtscodec import __version__
+    from dtscodec.version import __version__
 
     if is_command:
         _set_up()

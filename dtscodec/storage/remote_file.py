@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from dtscodec.checkpoints.torch_dtypes import Bytes
 from dtscodec.errors import CheckpointError
+from dtscodec.files.random_access import Bytes
 from dtscodec.storage.errors import read_errors
 from dtscodec.storage.paths import storage
 from dtscodec.storage.staging import keep

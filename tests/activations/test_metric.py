@@ -8,12 +8,12 @@ import torch
 import dtscodec
 from dtscodec.activations.gram_file import Gram, Grams, GramSet, save_grams
 from dtscodec.activations.metric import Metric
-from dtscodec.checkpoints.checkpoint import open_checkpoint
+from dtscodec.checkpoints.open import open_checkpoint
+from dtscodec.encoding.fitting.essential_subspace import essential
 from dtscodec.encoding.size import Size
 from dtscodec.errors import CheckpointError, ConfigError, EncodeError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.linalg.svd import Factors
-from dtscodec.quantize.essential_subspace import essential
 from tests.support import make_pack
 
 ROWS, OUT, IN, RANK = 400, 48, 40, 6

@@ -20,7 +20,7 @@ from benchmarks.speed.record import engine_rows, merged
 from benchmarks.speed.report import markdown
 from benchmarks.speed.timing import timed
 from benchmarks.watch import watch
-from dtscodec.checkpoints.checkpoint import open_checkpoint
+from dtscodec.checkpoints.open import open_checkpoint
 from tests.support import ROOT
 
 TINY = Shape(32, 48, 2)

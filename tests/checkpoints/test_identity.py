@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 
 from dtscodec.checkpoints import identity
-from dtscodec.checkpoints.checkpoint import open_checkpoint
 from dtscodec.checkpoints.identity import Base, digest, leaf
+from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.errors import BaseMismatchError
 from dtscodec.format.dtypes import TensorSpec

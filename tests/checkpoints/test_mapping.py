@@ -6,14 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtscodec.checkpoints.checkpoint import open_checkpoint
-from dtscodec.checkpoints.torch_dtypes import (
-    dtype_code,
-    tensor_bytes,
-    tensor_from_bytes,
-    tensor_spec,
-    torch_dtype,
-)
+from dtscodec.checkpoints.open import open_checkpoint
+from dtscodec.checkpoints.torch_dtypes import dtype_code, tensor_bytes, tensor_from_bytes, tensor_spec, torch_dtype
 from dtscodec.errors import CheckpointError
 from dtscodec.format.dtypes import DTYPES, TensorSpec
 

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 import dtscodec
-from dtscodec.checkpoints.checkpoint import open_checkpoint
 from dtscodec.checkpoints.containers.exact_pack import PackedCheckpoint
 from dtscodec.checkpoints.identity import Base
+from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.errors import CheckpointError
 from dtscodec.merging.base_pack import write_base_pack
 from tests.support import check_against_spec

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dtscodec.checkpoints.checkpoint import open_checkpoint
+from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.errors import CheckpointError, OutputError
 from dtscodec.format.dtypes import TensorSpec

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dtscodec.checkpoints.checkpoint import open_checkpoint
-from dtscodec.checkpoints.torch_dtypes import Bytes
+from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.errors import BaseMismatchError, OutputError
+from dtscodec.files.random_access import Bytes
 from dtscodec.format.dtypes import TensorSpec, bits_of
 
 from .helpers import assert_holds, one_of_each, random_bytes, spec_maps

@@ -16,16 +16,16 @@ from torch import Tensor
 
 import dtscodec
 from dtscodec import EncodeConfig, __version__
-from dtscodec.checkpoints.checkpoint import open_checkpoint
+from dtscodec.checkpoints.open import open_checkpoint
+from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.budget.candidates import options_of
 from dtscodec.encoding.budget.survey import Frame, Survey
-from dtscodec.encoding.delta import StoredTensor
+from dtscodec.encoding.presets.recipe import LEAST_ERROR, Recipe
 from dtscodec.encoding.segments.segment import cut_same, cut_tensor
 from dtscodec.encoding.size import Size
 from dtscodec.errors import DtsError, EncodeError
 from dtscodec.format.blocks import LowRank, Values
 from dtscodec.format.summary import BaseRef, Summary
-from dtscodec.quantize.recipe import LEAST_ERROR, Recipe
 from tests.encoding.fine_tunes import (
     TOUCHED,
     VOCABULARY,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dtscodec.checkpoints.checkpoint import open_checkpoint
+from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.evaluation.architecture import read_architecture
 from dtscodec.evaluation.checkpoint_names import disk_names
 from tests.models import make_pair, save

@@ -77,7 +77,7 @@ def test_existing_output_is_refused_before_any_work(tmp_path: Path) -> None:
 
 def test_dangling_link_counts_as_existing(tmp_path: Path) -> None:
     (tmp_path / "x").symlink_to("nowhere")
-    with pytest.raises(OutputError, match="--force"), atomic_file(tmp_path / "x"):
+    with pytest.raises(OutputError, match="force=True"), atomic_file(tmp_path / "x"):
         pass
 
 
@@ -87,7 +87,7 @@ def test_file_that_appeared_meanwhile_is_not_replaced(
 ) -> None:
     if not links:
         without_links(monkeypatch)
-    with pytest.raises(OutputError, match="--force"), atomic_file(tmp_path / "x"):
+    with pytest.raises(OutputError, match="force=True"), atomic_file(tmp_path / "x"):
         (tmp_path / "x").write_text("other")
     assert (tmp_path / "x").read_text() == "other"
     assert names(tmp_path) == ["x"]
@@ -183,7 +183,7 @@ def test_place_that_cannot_be_written_is_told_before_any_work() -> None:
     for make in (atomic_file, atomic_directory):
         with pytest.raises(OutputError) as caught, make("/proc/self/x"):
             pytest.fail("work was begun")
-        one_line(caught.value, "/proc/", "x", "choose another place")
+        one_line(caught.value, "/proc/", "x", "choose another output")
 
 
 @pytest.mark.skipif(ROOT, reason="root may write anywhere")
@@ -236,7 +236,7 @@ def test_empty_directory_may_exist(tmp_path: Path) -> None:
 
 
 def test_directory_that_was_filled_meanwhile_is_not_replaced(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="--force"), atomic_directory(tmp_path / "d"):
+    with pytest.raises(OutputError, match="force=True"), atomic_directory(tmp_path / "d"):
         (tmp_path / "d/other").mkdir(parents=True)
     assert names(tmp_path / "d") == ["other"]
     assert names(tmp_path) == ["d"]

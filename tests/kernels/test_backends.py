@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dtscodec
-from dtscodec.kernels.backend import Backend, Share, backend_for
+from dtscodec.kernels.backend import Backend, Share
 from dtscodec.kernels.cpu import Cpu
 from dtscodec.kernels.packed import PackedFactors
 from dtscodec.kernels.reference import Reference
+from dtscodec.kernels.select import backend_for
 from tests.kernels.strategies import Case, cases, low_rank
 from tests.support import ROOT, assert_equals_reference, spec_decoder, spec_tensors
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from benchmarks import roofline
-from dtscodec.kernels import backend
+from dtscodec.kernels import select
 from dtscodec.kernels.reference import Reference
 from tests.support import ROOT
 
@@ -101,7 +101,7 @@ def test_gpus_and_tritons_that_cannot_do_it_are_served_by_the_reference(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr("triton.__version__", version)
-    monkeypatch.setattr(backend, "_backend", backend._backend.__wrapped__)  # It remembers.
-    chosen = backend.backend_for(torch.device("cuda"))
+    monkeypatch.setattr(select, "_backend", select._backend.__wrapped__)  # It remembers.
+    chosen = select.backend_for(torch.device("cuda"))
     assert (type(chosen).__name__ == "Triton") == serves
     assert isinstance(chosen, Reference)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dtscodec.encoding.segments.changed import square
 from dtscodec.linalg import svd as factorize
+from dtscodec.linalg.norms import squared_norm
 from dtscodec.linalg.spectrum_tail import completed
 from dtscodec.linalg.subspace_iteration import leading_triplets, orthonormal
 from dtscodec.linalg.svd import leading_factors, singular_values
@@ -30,7 +30,7 @@ def products(u: Tensor, s: Tensor, v: Tensor) -> Tensor:
 @some
 @given(deltas, st.integers(1, 20))
 def test_what_is_left_is_hardly_more_than_the_least_possible(delta: Tensor, count: int) -> None:
-    left = square(delta.double() - products(*leading_triplets(delta, count))) ** 0.5
+    left = squared_norm(delta.double() - products(*leading_triplets(delta, count))) ** 0.5
     least = float(torch.linalg.svdvals(delta.double())[count:].norm())
     assert least * (1 - 1e-6) <= left <= least * 1.01
 
@@ -39,8 +39,8 @@ def test_what_is_left_is_hardly_more_than_the_least_possible(delta: Tensor, coun
 @given(deltas, st.integers(1, 20))
 def test_the_squares_of_the_values_are_what_the_triplets_take_of_the_squared_norm(delta: Tensor, count: int) -> None:
     u, s, v = leading_triplets(delta, count)
-    left = square(delta.double() - products(u, s, v))
-    assert left == pytest.approx(square(delta) - float(s.square().sum()), rel=1e-4)
+    left = squared_norm(delta.double() - products(u, s, v))
+    assert left == pytest.approx(squared_norm(delta) - float(s.square().sum()), rel=1e-4)
 
 
 @some
@@ -81,7 +81,7 @@ def test_the_same_matrix_has_the_same_triplets_to_the_last_bit(delta: Tensor, co
 @few
 @given(deltas, st.integers(1, 12))
 def test_another_random_block_leaves_nearly_as_much(delta: Tensor, count: int) -> None:
-    left = [square(delta - products(*leading_triplets(delta, count, seed)).float()) for seed in (0, 1)]
+    left = [squared_norm(delta - products(*leading_triplets(delta, count, seed)).float()) for seed in (0, 1)]
     assert left[0] == pytest.approx(left[1], rel=0.02)
 
 
@@ -117,10 +117,10 @@ def test_a_filled_up_spectrum_descends_keeps_what_is_known_and_has_the_norm_of_t
     delta: Tensor, known: int
 ) -> None:
     true = torch.linalg.svdvals(delta.double())
-    filled = completed(true[:known], square(delta), len(true))
+    filled = completed(true[:known], squared_norm(delta), len(true))
     assert torch.equal(filled[:known], true[:known])
     assert (filled.diff() <= 0).all()
-    assert float(filled.square().sum()) == pytest.approx(square(delta), rel=1e-6)
+    assert float(filled.square().sum()) == pytest.approx(squared_norm(delta), rel=1e-6)
 
 
 # Which way is taken

@@ -6,9 +6,8 @@ from types import TracebackType
 
 import numpy as np
 
-from dtscodec.checkpoints.torch_dtypes import Bytes
 from dtscodec.errors import CheckpointError, FormatError
-from dtscodec.files.random_access import RandomAccessFile
+from dtscodec.files.random_access import Bytes, RandomAccessFile
 from dtscodec.format.blocks import Raw, Tie
 from dtscodec.format.parts import raw_bytes
 from dtscodec.format.reader import PackReader

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from dtscodec.checkpoints.torch_dtypes import Bytes
-from dtscodec.files.random_access import RandomAccessFile
+from dtscodec.files.random_access import Bytes, RandomAccessFile
 from dtscodec.format.primitives.safetensors_header import read_header
 from dtscodec.storage.errors import read_errors
 from dtscodec.storage.hub_path import HubPlace

@@ -6,8 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from dtscodec.checkpoints.torch_dtypes import Bytes
 from dtscodec.errors import CheckpointError
+from dtscodec.files.random_access import Bytes
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.primitives.safetensors_header import parse_object
 from dtscodec.storage.errors import read_errors

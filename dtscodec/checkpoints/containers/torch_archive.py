@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from dtscodec.checkpoints.torch_dtypes import Bytes, torch_form
+from dtscodec.checkpoints.torch_dtypes import torch_form
 from dtscodec.errors import CheckpointError, OutputError
+from dtscodec.files.random_access import Bytes
 from dtscodec.format.dtypes import DType, TensorSpec
 
 _ALIGNMENT = 64

@@ -9,9 +9,8 @@ from types import TracebackType
 from typing import Any
 
 from dtscodec.checkpoints.containers.in_memory import MappingCheckpoint, is_tensor
-from dtscodec.checkpoints.torch_dtypes import Bytes
 from dtscodec.errors import CheckpointError
-from dtscodec.files.random_access import RandomAccessFile
+from dtscodec.files.random_access import Bytes, RandomAccessFile
 from dtscodec.storage.errors import read_errors
 from dtscodec.storage.hub_path import HubPlace
 

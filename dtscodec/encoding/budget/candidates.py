@@ -14,14 +14,15 @@ import torch
 from numpy.typing import NDArray
 
 from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.segments.changed import Moved, square
+from dtscodec.encoding.presets.recipe import KEPT, Recipe
+from dtscodec.encoding.segments.changed import Moved
 from dtscodec.encoding.segments.segment import CodedBlock, Delta, New, raw_block
 from dtscodec.format.blocks import MAX_COMPONENTS, Band, BaseRows, Block, LowRank, Raw, Same, Values
 from dtscodec.format.primitives.bits import vector_bytes
 from dtscodec.format.streams import NUMBER_DTYPES
+from dtscodec.linalg.norms import squared_norm
 from dtscodec.linalg.rounding_noise import signal_energies
 from dtscodec.linalg.svd import singular_values
-from dtscodec.quantize.recipe import KEPT, Recipe
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -324,7 +325,7 @@ def _values(piece: Delta, energy: float, recipe: Recipe) -> Iterator[Choice]:
 
 
 def _fits_half(moved: Moved) -> bool:
-    rms = (square(moved.values) / moved.values.numel()) ** 0.5
+    rms = (squared_norm(moved.values) / moved.values.numel()) ** 0.5
     return rms >= HALF_VALUES[0] and moved.largest <= HALF_VALUES[1]
 
 
@@ -351,7 +352,7 @@ def _of_rank(piece: Delta, config: EncodeConfig) -> Choice:
 
 def _options_of_new(piece: New, config: EncodeConfig, demand: Demand) -> Options:
     """A new tensor may be coded, but never left out: 8 or 16 bits, exact, or, if it is large, by singular vectors."""
-    moved, energy = piece.moved, square(piece.moved.values)
+    moved, energy = piece.moved, squared_norm(piece.moved.values)
     (exact,) = _exact(piece, energy, energy)
     choices = sorted([*_new_values(piece, energy), exact], key=lambda choice: choice.cost)
     choices = [c for c in choices if c.cost < exact.cost] + [exact]

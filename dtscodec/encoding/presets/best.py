@@ -10,7 +10,10 @@ from torch import Tensor
 
 from dtscodec.encoding.budget.candidates import NUMBERS, Choice
 from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.segments.changed import Moved, square
+from dtscodec.encoding.fitting.coordinate_descent import TINY, Refined
+from dtscodec.encoding.fitting.essential_subspace import essential
+from dtscodec.encoding.presets.recipe import Recipe
+from dtscodec.encoding.segments.changed import Moved
 from dtscodec.encoding.segments.planned import Part, measured
 from dtscodec.encoding.segments.segment import CodedBlock, Cut, Delta, New, raw_block
 from dtscodec.format.blocks import LowRank, Raw, Same, Values
@@ -18,11 +21,9 @@ from dtscodec.format.parts import Vectors, join_lowrank, join_values
 from dtscodec.format.primitives.bits import pack_codes
 from dtscodec.format.streams import NO_NUMBERS, Streams, round_numbers
 from dtscodec.kernels.dequantize import FIXED_LEVELS
+from dtscodec.linalg.norms import squared_norm
 from dtscodec.linalg.svd import leading_factors
-from dtscodec.quantize.coordinate_descent import TINY, Refined
-from dtscodec.quantize.essential_subspace import essential
 from dtscodec.quantize.lloyd_max import fit_levels, nearest
-from dtscodec.quantize.recipe import Recipe
 
 ORDINARY = 30
 """Exponents of two up to which values are coded as they are."""
@@ -142,7 +143,7 @@ def code_values(values: Tensor, block: Values, norm: float | None) -> tuple[np.n
     if block.bits == 2:
         levels = fit_levels(values)
         codes = nearest(values, levels)
-        decoded = square(levels[codes]) ** 0.5
+        decoded = squared_norm(levels[codes]) ** 0.5
         levels = levels * (norm / decoded if norm and decoded else 1.0)
         return codes.numpy().astype(np.uint8), levels.numpy().reshape(1, 4), NO_NUMBERS
     grouped = values if block.per_row else values.reshape(1, -1)

@@ -10,6 +10,7 @@ from dtscodec.activations.metric import Metric
 from dtscodec.format.blocks import BaseRows
 from dtscodec.format.parts import Mask, join_masks
 from dtscodec.linalg.chunks import cache_sized
+from dtscodec.linalg.norms import squared_norm
 from dtscodec.linalg.rounding_noise import Noise
 
 
@@ -116,7 +117,7 @@ class Moved:
     @property
     def signal_square(self) -> float:
         """Squared norm of the values, without rounding noise."""
-        return max(0.0, square(self.values) - self.noise_square)
+        return max(0.0, squared_norm(self.values) - self.noise_square)
 
 
 def _mask(mask: Mask | None, count: int) -> Tensor:
@@ -132,12 +133,3 @@ def _moved(delta: Tensor, across: int) -> Mask | None:
 
 def _count(mask: Mask | None) -> int | None:
     return None if mask is None else int(mask.sum())
-
-
-def square(tensor: Tensor) -> float:
-    """Squared Frobenius norm, summed in float64."""
-    flat, total = tensor.reshape(-1), 0.0
-    for part in cache_sized(len(flat)):
-        wide = flat[part].double()
-        total += float(wide @ wide)
-    return total

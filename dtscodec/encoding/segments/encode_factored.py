@@ -4,6 +4,7 @@ The inverse is `dtscodec.kernels.dequantize`.
 """
 
 from dtscodec.encoding.budget.candidates import HALF_FACTORS
+from dtscodec.encoding.presets.recipe import BEST, LEAST_ERROR
 from dtscodec.encoding.segments.factored_segment import FactoredPart
 from dtscodec.encoding.segments.segment import CodedBlock
 from dtscodec.errors import EncodeError
@@ -11,7 +12,6 @@ from dtscodec.format.blocks import Band, BaseRows, LowRank, Same
 from dtscodec.format.streams import Streams
 from dtscodec.linalg.factored_matrix import Factored
 from dtscodec.linalg.svd import one_thread
-from dtscodec.quantize.recipe import BEST, LEAST_ERROR
 
 
 def code_factored(delta: Factored, base: BaseRows, bits: int) -> CodedBlock:

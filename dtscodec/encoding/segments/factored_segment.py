@@ -12,7 +12,9 @@ from torch import Tensor
 
 from dtscodec.encoding.budget.candidates import HALF_FACTORS, ROW_SHARES, TALL, Choice, Matrix, Options, Spectrum
 from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.fitting.coordinate_descent import Refined
 from dtscodec.encoding.presets.best import rounded, rounded_tensor
+from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.segment import CodedBlock
 from dtscodec.errors import EncodeError
 from dtscodec.format.blocks import MAX_COMPONENTS, BaseRows, Block, LowRank, Same
@@ -21,8 +23,6 @@ from dtscodec.format.streams import Streams
 from dtscodec.kernels.dequantize import dequantize
 from dtscodec.linalg.factored_matrix import Factored, factored
 from dtscodec.linalg.svd import Factors, canonical_signs
-from dtscodec.quantize.coordinate_descent import Refined
-from dtscodec.quantize.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)

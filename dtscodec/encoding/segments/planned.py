@@ -5,12 +5,13 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import torch
 
-from dtscodec.encoding.segments.changed import Moved, square
+from dtscodec.encoding.segments.changed import Moved
 from dtscodec.encoding.segments.segment import CodedBlock
 from dtscodec.errors import EncodeError
 from dtscodec.format.blocks import Coded, LowRank
 from dtscodec.format.streams import Streams
 from dtscodec.kernels.dequantize import dequantize
+from dtscodec.linalg.norms import squared_norm
 
 
 @runtime_checkable
@@ -51,11 +52,11 @@ def measured(block: Coded, moved: Moved, streams: Streams) -> CodedBlock:
         decoded = dequantize(block, moved.columns, streams).dense()
         whole = torch.from_numpy(np.ascontiguousarray(decoded))
         if isinstance(block, LowRank):
-            streams.numbers[0] = square(whole) ** 0.5
+            streams.numbers[0] = squared_norm(whole) ** 0.5
         if not np.isfinite(streams.numbers).all():
             raise EncodeError("expected a delta whose norm float32 can hold, got a larger one")
         if moved.base is None:
             return CodedBlock(block, streams)
         noise = moved.noise_square
-        error = square(whole.sub_(moved.values))
+        error = squared_norm(whole.sub_(moved.values))
         return CodedBlock(block, streams, moved.signal_square, max(0.0, error - noise))

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from dtscodec.activations.metric import Metric
+from dtscodec.checkpoints.stored_tensor import StoredTensor, is_finite
 from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.delta import StoredTensor, delta_of, is_finite, is_same, shared_part
+from dtscodec.encoding.delta import delta_of, is_same, shared_part
 from dtscodec.encoding.segments.changed import Moved
 from dtscodec.format.blocks import BaseRows, Block, Raw, Same
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec, plane_count

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from dtscodec.activations.gram_file import Gram
 from dtscodec.merging.matrices import fuse_by_matrix, share
+from dtscodec.merging.merge_inputs import Tasks
 from dtscodec.merging.methods.essential_subspace import essential
 from dtscodec.merging.methods.method import Fuse, Told
 from dtscodec.merging.methods.option_checks import check_number
 from dtscodec.merging.methods.polar import polar
-from dtscodec.merging.task_vectors import Moves, Tasks
+from dtscodec.merging.task_vectors import Moves
 
 ENERGY_POWER = 0.15
 """Of the extension's factor (arXiv 2606.19164)."""

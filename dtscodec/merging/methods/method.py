@@ -5,7 +5,8 @@ from typing import ClassVar, Protocol, TypeAlias
 
 from torch import Tensor
 
-from dtscodec.merging.task_vectors import Moves, Tasks
+from dtscodec.merging.merge_inputs import Tasks
+from dtscodec.merging.task_vectors import Moves
 
 Fuse: TypeAlias = Callable[[Moves], Tensor]
 """Moves of a tensor -> the merged one, float32, which alpha is to multiply."""

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dtscodec.merging.matrices import sum_moves
+from dtscodec.merging.merge_inputs import Tasks
 from dtscodec.merging.methods.method import Fuse, Told
 from dtscodec.merging.methods.option_checks import check_number
-from dtscodec.merging.task_vectors import Tasks
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from dtscodec.merging.matrices import in_pieces, sum_of
+from dtscodec.merging.merge_inputs import Tasks
 from dtscodec.merging.methods.method import Fuse, Told
 from dtscodec.merging.methods.option_checks import check_number, check_share, check_word
 from dtscodec.merging.methods.threshold import Threshold
-from dtscodec.merging.task_vectors import Moves, Tasks
+from dtscodec.merging.task_vectors import Moves
 
 Combine = Literal["mean", "sum"]
 

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from dtscodec.merging.matrices import Triplets, fuse_by_matrix, share, triplets
+from dtscodec.merging.merge_inputs import Tasks
 from dtscodec.merging.methods.method import Fuse, Told
 from dtscodec.merging.methods.option_checks import check_number
 from dtscodec.merging.methods.polar import polar
-from dtscodec.merging.task_vectors import Moves, Tasks
+from dtscodec.merging.task_vectors import Moves
 
 
 @dataclass(frozen=True, slots=True)

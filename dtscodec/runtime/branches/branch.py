@@ -15,9 +15,10 @@ from dtscodec.errors import ModelMismatchError
 from dtscodec.format.blocks import LowRank, Same, Values
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.index import TensorEntry, base_of
-from dtscodec.kernels.backend import Rows, backend_for
+from dtscodec.kernels.backend import Rows
 from dtscodec.kernels.packed import PackedFactors, PackedValues
 from dtscodec.kernels.reference import wide_dtype
+from dtscodec.kernels.select import backend_for
 from dtscodec.kernels.unpack import unpack_factors, unpack_values
 from dtscodec.runtime.requests import Batch, Group
 from dtscodec.runtime.resident_pack import Resident

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from dtscodec.activations.metric import Metric
+from dtscodec.encoding.fitting.coordinate_descent import Sight
 from dtscodec.linalg.svd import Factors, canonical_signs, leading_factors
-from dtscodec.quantize.coordinate_descent import Sight
 
 
 def essential(delta: Tensor, metric: Metric, rank: int, device: str = "cpu") -> tuple[Factors, Sight]:

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from dtscodec.encoding.fitting.coordinate_descent import Refined
+from dtscodec.encoding.presets.recipe import LEAST_ERROR, Recipe
 from dtscodec.format.streams import round_numbers
 from dtscodec.linalg.svd import leading_factors, one_thread, singular_values
-from dtscodec.quantize.coordinate_descent import Refined
 from dtscodec.quantize.lloyd_max import fit_levels
-from dtscodec.quantize.recipe import LEAST_ERROR, Recipe
 from tests.encoding.fine_tunes import power_law
 
 few = settings(deadline=None, max_examples=20)

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.format.parts import BandParts, Vectors
 from dtscodec.format.primitives.bits import pack_codes
 from dtscodec.kernels.dequantize import FIXED_LEVELS
@@ -26,7 +27,6 @@ from dtscodec.linalg.factored_matrix import Factored
 from dtscodec.linalg.svd import Factors
 from dtscodec.quantize.four_groups import four_groups
 from dtscodec.quantize.lloyd_max import fit_levels, nearest
-from dtscodec.quantize.recipe import Recipe
 
 TINY = 1e-30
 RIDGE = 1e-6

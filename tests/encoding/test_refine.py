@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from dtscodec.encoding.fitting.coordinate_descent import Refined, balanced
+from dtscodec.encoding.presets.recipe import BEST, LEAST_ERROR, Recipe
 from dtscodec.format.parts import BandParts
 from dtscodec.format.streams import round_numbers
 from dtscodec.kernels.dequantize import code_values
 from dtscodec.linalg.svd import leading_factors
-from dtscodec.quantize.coordinate_descent import Refined, balanced
-from dtscodec.quantize.recipe import BEST, LEAST_ERROR, Recipe
 
 few = settings(deadline=None, max_examples=25)
 RECIPES = LEAST_ERROR, replace(BEST, gain=None)

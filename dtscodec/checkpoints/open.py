@@ -1,0 +1,121 @@
+"""Opening a checkpoint of any kind."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from dtscodec.checkpoints.checkpoint import Checkpoint, Source
+from dtscodec.checkpoints.containers.exact_pack import PackedCheckpoint, is_pack
+from dtscodec.checkpoints.containers.in_memory import MappingCheckpoint
+from dtscodec.checkpoints.containers.safetensors_file import SafetensorsCheckpoint
+from dtscodec.checkpoints.containers.sharded import ShardedCheckpoint
+from dtscodec.checkpoints.containers.torch_file import TorchCheckpoint
+from dtscodec.errors import CheckpointError
+from dtscodec.storage.errors import read_errors
+from dtscodec.storage.hub_path import HubPlace
+from dtscodec.storage.paths import as_place, is_remote
+
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""Where a model directory keeps its weights, in order of preference."""
+
+TORCH_ENDINGS = (".bin", ".pt", ".pth")
+
+
+def open_checkpoint(source: Source, fetched: Path | None = None, whole: bool = False) -> Checkpoint:
+    """Open a checkpoint of any kind.
+
+    Parameters
+    ----------
+    source : path or mapping
+        A `.safetensors` file, plain or a pack that needs no base; a `.bin`, `.pt` or `.pth` file of `torch.save`; an
+        index (`*.index.json`); a model directory; or tensors in memory. Files of other names are told by their first
+        bytes. `hf://user/repo[@revision]` is a repository of the Hub, and names with a scheme that fsspec knows, as
+        `s3://bucket/model`, are those of safetensors files in remote storage.
+    fetched : Path, optional
+        A folder where what is fetched of remote files is kept (`fetched_for`); without it each read transfers anew.
+    whole : bool
+        Whether all of it will be read: files of the Hub then go through the client's cache, else only what is read.
+
+    Returns
+    -------
+    Checkpoint
+        To be closed by the caller.
+
+    Raises
+    ------
+    CheckpointError
+        Nothing of the kind is there, or it is unsound.
+    BackendError
+        A package for its storage is not there.
+
+    >>> import numpy as np
+    >>> with open_checkpoint({"w": np.zeros((2, 3), np.float32)}) as checkpoint:
+    ...     print(checkpoint.specs["w"], checkpoint.read("w").size)
+    F32 [2, 3] 24
+    """
+    if isinstance(source, Mapping):
+        return MappingCheckpoint(source)
+    with read_errors(cast(Path, source)):
+        path = as_place(source)
+        if path.is_dir():
+            return _open_file(_weights_in(path), True, fetched, whole)
+        return _open_file(path, False, fetched, whole)
+
+
+def _open_file(path: Path, is_directory: bool, fetched: Path | None, whole: bool) -> Checkpoint:
+    """Open one file, or the shards that an index lists."""
+    if not path.exists():
+        raise CheckpointError(f"{path}: expected a checkpoint, got nothing of that name")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: expected a file or a directory, got something else")
+    if path.name.endswith(".index.json"):
+        return ShardedCheckpoint(path, partial(_open_shard, fetched=fetched, whole=whole), fetched)
+    return _open_shard(path, is_directory, fetched, whole)
+
+
+def _open_shard(path: Path, is_directory: bool = False, fetched: Path | None = None, whole: bool = False) -> Checkpoint:
+    if not _is_torch(path):
+        plain = SafetensorsCheckpoint(path, is_directory, fetched, whole)
+        return PackedCheckpoint(plain.file, is_directory, fetched) if is_pack(plain.metadata) else plain
+    if is_remote(path) and not isinstance(path, HubPlace):
+        detail = "expected safetensors, got a file of torch's, which cannot be read by range; download or convert it"
+        raise CheckpointError(f"{path}: {detail}")
+    return TorchCheckpoint(path, is_directory)
+
+
+def _is_torch(path: Path) -> bool:
+    """Whether a file is torch's: by its ending, else by its first bytes (a zip archive or a pickle)."""
+    if path.suffix == ".safetensors" or path.suffix in TORCH_ENDINGS or is_remote(path) or not path.exists():
+        return path.suffix in TORCH_ENDINGS
+    with open(path, "rb") as file:
+        head = file.read(9)
+    return head.startswith((b"PK\3\4", b"\x80\2")) and not head.endswith(b"{")  # A safetensors header is '{...'.
+
+
+def is_model_of(checkpoint: Checkpoint, directory: Path) -> bool:
+    """Whether a checkpoint is what opening a directory opens."""
+    with read_errors(directory):
+        found = _candidates(directory)
+    return len(found) == 1 and checkpoint.directory == directory and found[0].name in checkpoint.weight_files
+
+
+def _weights_in(directory: Path) -> Path:
+    """The file to begin with in a model directory."""
+    found = _candidates(directory)
+    if len(found) == 1:
+        return found[0]
+    got = f"{len(found)} such files" if found else "none of them"
+    looked = ", ".join(WEIGHTS)
+    raise CheckpointError(f"{directory}: expected {looked} or exactly one *.safetensors, got {got}")
+
+
+def _candidates(directory: Path) -> list[Path]:
+    """What a model directory may be opened by: a file of the usual name alone, or all safetensors files."""
+    usual = next((directory / name for name in WEIGHTS if (directory / name).is_file()), None)
+    return [usual] if usual else sorted(directory.glob("*.safetensors"))

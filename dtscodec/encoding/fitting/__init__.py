@@ -1,0 +1,1 @@
+"""Fitting low-rank factors: coordinate descent on quantized vectors, essential subspaces."""
