@@ -6,62 +6,11 @@
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dtscodec.version import __version__ as __version__
 
-if TYPE_CHECKING:
-    from dtscodec.adapters.export_adapter import export_adapter as export_adapter
-    from dtscodec.adapters.import_adapter import import_adapter as import_adapter
-    from dtscodec.checkpoints.identity import Base as Base
-    from dtscodec.decoding.compare import Comparison as Comparison
-    from dtscodec.decoding.compare import compare as compare
-    from dtscodec.decoding.decode import decode as decode
-    from dtscodec.decoding.decoded import Decoded as Decoded
-    from dtscodec.encoding.config import EncodeConfig as EncodeConfig
-    from dtscodec.encoding.encode import EncodeReport as EncodeReport
-    from dtscodec.encoding.encode import encode as encode
-    from dtscodec.encoding.journal import Journal as Journal
-    from dtscodec.encoding.size import Size as Size
-    from dtscodec.errors import DtsError as DtsError
-    from dtscodec.evaluation.measure import compare_behaviour as compare_behaviour
-    from dtscodec.fusion.fuse import fuse as fuse
-    from dtscodec.hub.push import push as push
-    from dtscodec.merging.merge import merge as merge
-    from dtscodec.packs.pack import Pack as Pack
-    from dtscodec.packs.pack import Pack as open
-    from dtscodec.runtime.apply import apply_ as apply_
-    from dtscodec.runtime.attach import attach as attach
-    from dtscodec.runtime.pretrained import from_pretrained as from_pretrained
-    from dtscodec.runtime.switcher import Switcher as Switcher
-
-__all__ = [
-    "Base",
-    "Comparison",
-    "Decoded",
-    "DtsError",
-    "EncodeConfig",
-    "EncodeReport",
-    "Journal",
-    "Pack",
-    "Size",
-    "Switcher",
-    "apply_",
-    "attach",
-    "compare",
-    "compare_behaviour",
-    "decode",
-    "encode",
-    "export_adapter",
-    "from_pretrained",
-    "fuse",
-    "import_adapter",
-    "merge",
-    "open",
-    "push",
-]
-
-_HOMES = {
+_MODULES = {
     "Base": "dtscodec.checkpoints.identity",
     "Comparison": "dtscodec.decoding.compare",
     "Decoded": "dtscodec.decoding.decoded",
@@ -81,19 +30,24 @@ _HOMES = {
     "export_adapter": "dtscodec.adapters.export_adapter",
     "from_pretrained": "dtscodec.runtime.pretrained",
     "fuse": "dtscodec.fusion.fuse",
-    "merge": "dtscodec.merging.merge",
-    "push": "dtscodec.hub.push",
     "import_adapter": "dtscodec.adapters.import_adapter",
+    "merge": "dtscodec.merging.merge",
+    "open": "dtscodec.packs.pack",
+    "push": "dtscodec.hub.push",
 }
+"""Module that defines each public name. A new name is added here, in `__init__.pyi`, and in `tests/test_layers.py`."""
+
+_DEFINED_AS = {"open": "Pack"}
+"""Public names that their module defines under another one."""
+
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: torch takes seconds, and opening a pack does not need it."""
-    if name == "open":
-        return __getattr__("Pack")
-    if name not in _HOMES:
+    """Import a public name on first use: torch takes seconds to import, and opening a pack does not need it."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'dtscodec' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), _DEFINED_AS.get(name, name))
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,27 @@
+"""Types of the public names, which `dtscodec/__init__.py` imports on first use."""
+
+from dtscodec.adapters.export_adapter import export_adapter as export_adapter
+from dtscodec.adapters.import_adapter import import_adapter as import_adapter
+from dtscodec.checkpoints.identity import Base as Base
+from dtscodec.decoding.compare import Comparison as Comparison
+from dtscodec.decoding.compare import compare as compare
+from dtscodec.decoding.decode import decode as decode
+from dtscodec.decoding.decoded import Decoded as Decoded
+from dtscodec.encoding.config import EncodeConfig as EncodeConfig
+from dtscodec.encoding.encode import EncodeReport as EncodeReport
+from dtscodec.encoding.encode import encode as encode
+from dtscodec.encoding.journal import Journal as Journal
+from dtscodec.encoding.size import Size as Size
+from dtscodec.errors import DtsError as DtsError
+from dtscodec.evaluation.measure import compare_behaviour as compare_behaviour
+from dtscodec.fusion.fuse import fuse as fuse
+from dtscodec.hub.push import push as push
+from dtscodec.merging.merge import merge as merge
+from dtscodec.packs.pack import Pack as Pack
+from dtscodec.runtime.apply import apply_ as apply_
+from dtscodec.runtime.attach import attach as attach
+from dtscodec.runtime.pretrained import from_pretrained as from_pretrained
+from dtscodec.runtime.switcher import Switcher as Switcher
+from dtscodec.version import __version__ as __version__
+
+open = Pack
