@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from dtscodec.adapters.export_plan import LeftOut, Plan
-from dtscodec.adapters.layers import layers_of
 from dtscodec.adapters.lora_file import adapter_tensors, write_adapter
 from dtscodec.adapters.lora_pair import Pair
-from dtscodec.adapters.low_rank_changes import changes_of
+from dtscodec.adapters.model_layers import layers_of
 from dtscodec.adapters.peft_config import settings_document
+from dtscodec.adapters.tensor_changes import changes_of
 from dtscodec.adapters.vllm import max_lora_rank, vllm_problems
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base

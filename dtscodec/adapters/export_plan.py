@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from dtscodec.adapters.layers import Layers
 from dtscodec.adapters.lora_pair import Pair, pair_of
-from dtscodec.adapters.low_rank_changes import Change
+from dtscodec.adapters.model_layers import Layers
+from dtscodec.adapters.tensor_changes import Change
 from dtscodec.checkpoints.name_matching import best_rule
 from dtscodec.errors import EncodeError, ModelMismatchError
 from dtscodec.format.blocks import Tie

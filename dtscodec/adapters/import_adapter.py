@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from dtscodec.adapters.counterparts import Targets, find_targets, is_transposed
 from dtscodec.adapters.lora_file import OUR_FILES, Adapter, read_adapter, weights_of
 from dtscodec.adapters.peft_config import CONFIG_NAME
-from dtscodec.adapters.targets import Targets, find_targets, is_transposed
 from dtscodec.checkpoints.auxiliary_files import collect_files
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base, digest

@@ -17,7 +17,7 @@ from dtscodec.format.dtypes import TensorSpec
 from dtscodec.packs.pack import PackSource, as_pack
 from dtscodec.runtime.branches.branch import is_additive
 from dtscodec.runtime.prototypes import Prototypes
-from dtscodec.runtime.requests import Batch, Group
+from dtscodec.runtime.request_batch import Batch, Group
 from dtscodec.runtime.resident_pack import Resident, load
 from dtscodec.runtime.routing import Router, Routing, Scope, make_router
 from dtscodec.runtime.running_base import RunningBase

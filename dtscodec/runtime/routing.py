@@ -12,7 +12,7 @@ from dtscodec.kernels.reference import wide_dtype
 from dtscodec.runtime.branches.branch import Path, is_additive
 from dtscodec.runtime.branches.linear import LinearPath
 from dtscodec.runtime.prototypes import Prototypes, stacked
-from dtscodec.runtime.requests import Batch
+from dtscodec.runtime.request_batch import Batch
 from dtscodec.runtime.resident_pack import Resident
 
 Scope: TypeAlias = Literal["layer", "sample"]

@@ -13,7 +13,7 @@ from dtscodec.errors import ModelMismatchError
 from dtscodec.format.index import TensorEntry
 from dtscodec.runtime.branches.branch import Path, ReadBaseOf
 from dtscodec.runtime.branches.factory import path_kind
-from dtscodec.runtime.requests import Requests
+from dtscodec.runtime.request_batch import Requests
 from dtscodec.runtime.slots import Slot
 
 BYPASSING = (nn.MultiheadAttention,)

@@ -10,7 +10,7 @@ import transformers as hf
 from torch import nn
 
 import dtscodec
-from dtscodec.adapters.layers import kind_of
+from dtscodec.adapters.model_layers import kind_of
 from dtscodec.encoding.config import SMALLEST_SIDE
 from tests import models
 from tests.adapters.helpers import TARGETS, Trained, distance, train, with_adapter

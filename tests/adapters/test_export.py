@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import dtscodec
-from dtscodec.adapters.layers import Layers, layers_of
+from dtscodec.adapters.model_layers import Layers, layers_of
 from dtscodec.adapters.vllm import RANKS, max_lora_rank, vllm_problems
 from dtscodec.errors import CheckpointError, ConfigError, EncodeError, ModelMismatchError, OutputError
 from tests import models

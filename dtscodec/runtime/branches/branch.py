@@ -20,7 +20,7 @@ from dtscodec.kernels.packed import PackedFactors, PackedValues
 from dtscodec.kernels.reference import wide_dtype
 from dtscodec.kernels.select import backend_for
 from dtscodec.kernels.unpack import unpack_factors, unpack_values
-from dtscodec.runtime.requests import Batch, Group
+from dtscodec.runtime.request_batch import Batch, Group
 from dtscodec.runtime.resident_pack import Resident
 from dtscodec.runtime.slots import Slot
 

@@ -11,7 +11,7 @@ from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.reference import wide_dtype
 from dtscodec.kernels.unpack import unpack_factors
 from dtscodec.runtime.branches.branch import Path, check_same_shape, only_factors
-from dtscodec.runtime.requests import Batch
+from dtscodec.runtime.request_batch import Batch
 from dtscodec.runtime.resident_pack import Resident
 
 CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {

@@ -7,7 +7,7 @@ from dtscodec.errors import ModelMismatchError
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.backend import Share
 from dtscodec.runtime.branches.branch import Path, check_same_shape, is_additive, only_factors
-from dtscodec.runtime.requests import Batch
+from dtscodec.runtime.request_batch import Batch
 
 
 class EmbeddingPath(Path):

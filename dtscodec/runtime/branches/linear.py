@@ -14,7 +14,7 @@ from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.backend import Rows, Share
 from dtscodec.kernels.packed import PackedFactors
 from dtscodec.runtime.branches.branch import Path, check_same_shape, has_factors, is_additive
-from dtscodec.runtime.requests import Batch
+from dtscodec.runtime.request_batch import Batch
 from dtscodec.runtime.resident_pack import Resident
 
 

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.reference import wide_dtype
 from dtscodec.runtime.branches.branch import Path, check_same_shape
-from dtscodec.runtime.requests import Batch
+from dtscodec.runtime.request_batch import Batch
 
 
 class NormPath(Path):
