@@ -24,7 +24,7 @@ _MODULES = {
     "apply_": "dtscodec.runtime.apply",
     "attach": "dtscodec.runtime.attach",
     "compare": "dtscodec.decoding.compare",
-    "compare_behaviour": "dtscodec.evaluation.measure",
+    "compare_behaviour": "dtscodec.evaluation.compare_behaviour",
     "decode": "dtscodec.decoding.decode",
     "encode": "dtscodec.encoding.encode",
     "export_adapter": "dtscodec.adapters.export_adapter",

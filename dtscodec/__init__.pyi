@@ -13,7 +13,7 @@ from dtscodec.encoding.encode import encode as encode
 from dtscodec.encoding.journal import Journal as Journal
 from dtscodec.encoding.size import Size as Size
 from dtscodec.errors import DtsError as DtsError
-from dtscodec.evaluation.measure import compare_behaviour as compare_behaviour
+from dtscodec.evaluation.compare_behaviour import compare_behaviour as compare_behaviour
 from dtscodec.fusion.fuse import fuse as fuse
 from dtscodec.hub.push import push as push
 from dtscodec.merging.merge import merge as merge

@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.merging.bench import FOUR, TRAINED, Bench, State
 from benchmarks.merging.merges import grams
 from benchmarks.merging.packs import decoded, pack, plain
-from dtscodec.calibration.distill import distill
+from dtscodec.calibration.fit import distill
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.size import Size
 

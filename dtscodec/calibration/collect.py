@@ -15,8 +15,8 @@ from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.errors import CheckpointError
 from dtscodec.evaluation.architecture import read_architecture
 from dtscodec.evaluation.checkpoint_names import disk_names
-from dtscodec.evaluation.measure import model_directory
-from dtscodec.evaluation.sample_batches import trial
+from dtscodec.evaluation.compare_behaviour import model_directory
+from dtscodec.evaluation.prepared_samples import trial
 from dtscodec.evaluation.transformers_library import explained, quietly
 from dtscodec.runtime.branches.factory import path_kind
 from dtscodec.runtime.branches.linear import Conv1DPath, LinearPath

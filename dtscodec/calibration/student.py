@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dtscodec.calibration.elements import Elements
-from dtscodec.calibration.gradients import add_gradient
+from dtscodec.calibration.elementwise_delta import Elements
+from dtscodec.calibration.number_gradients import add_gradient
 from dtscodec.decoding.decoded import Decoded
 from dtscodec.decoding.packed_tensors import LoadedTensor, load_tensors
 from dtscodec.decoding.recode import ordered

@@ -15,7 +15,7 @@ from dtscodec.errors import NothingToFitError
 
 if TYPE_CHECKING:
     from dtscodec import Base, EncodeConfig, EncodeReport
-    from dtscodec.calibration.distill import DistillReport
+    from dtscodec.calibration.fit import DistillReport
     from dtscodec.encoding.journal import Journal
 
 
@@ -95,7 +95,7 @@ def _for_samples(options: argparse.Namespace) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What is fitted; see `dtscodec.calibration.distill.distill`."""
+    """What is fitted; see `dtscodec.calibration.fit.distill`."""
 
     steps: int
     elements: bool
@@ -161,8 +161,8 @@ class Samples:
         """
         from dtscodec.calibration.collect import calibrate
         from dtscodec.evaluation.architecture import read_architecture
-        from dtscodec.evaluation.measure import model_directory
-        from dtscodec.evaluation.sample_batches import trial
+        from dtscodec.evaluation.compare_behaviour import model_directory
+        from dtscodec.evaluation.prepared_samples import trial
 
         # Samples that this model does not take, or a broken image, are told before the longer work.
         trial(read_architecture(model_directory(self.model, path)), Path(self.path))
@@ -187,7 +187,7 @@ class Samples:
         self, pack: Path, base: "Base", path: str, out: Path, force: bool, journal: "Journal"
     ) -> "DistillReport":
         """Fit a pack and write it to its place, unless an earlier run has."""
-        from dtscodec.calibration.distill import DistillReport, Loss
+        from dtscodec.calibration.fit import DistillReport, Loss
         from dtscodec.encoding.encode import holds_pack
         from dtscodec.storage.upload import new_file
 
@@ -205,7 +205,7 @@ class Samples:
 
     def _fit(self, pack: Path, base: "Base", path: str) -> "DistillReport":
         """Fit a pack, and write it beside itself."""
-        from dtscodec.calibration.distill import distill
+        from dtscodec.calibration.fit import distill
 
         with progress_bar("fit", self.fit.steps, unit=" steps") as progress:
             return distill(

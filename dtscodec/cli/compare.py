@@ -11,7 +11,7 @@ from dtscodec.cli.progress import progress_bar
 if TYPE_CHECKING:
     from dtscodec import Comparison, Pack
     from dtscodec.decoding.compare import Closeness
-    from dtscodec.evaluation.measure import Behaviour
+    from dtscodec.evaluation.compare_behaviour import Behaviour
 
 
 def add_to(commands: "arguments.Subparsers") -> None:
@@ -90,7 +90,7 @@ def _behaviour_facts(behaviour: "Behaviour") -> dict[str, Any]:
 def _behaviour_line(behaviour: "Behaviour", samples: str) -> str:
     """The figures in words.
 
-    >>> from dtscodec.evaluation.measure import Behaviour
+    >>> from dtscodec.evaluation.compare_behaviour import Behaviour
     >>> print(_behaviour_line(Behaviour(1500, 1500, 0.00391, 0.969), "texts.txt"))
     behaviour   1,500 texts: KL 0.0039, agrees 96.9 %
     """

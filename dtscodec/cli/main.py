@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from dtscodec.cli import (
-    calibrate,
+    collect,
     compare,
     console,
     decode,
@@ -29,7 +29,7 @@ from dtscodec.errors import DtsError
 from dtscodec.storage import hub_client
 from dtscodec.version import __version__
 
-COMMANDS = (encode, decode, info, verify, compare, calibrate, merge, fuse, report, export, import_, push)
+COMMANDS = (encode, decode, info, verify, compare, collect, merge, fuse, report, export, import_, push)
 
 EPILOG = """\
 examples:

@@ -91,7 +91,7 @@ class EncodeConfig:
     damping : float
         How far weights count as well: 0 for outputs alone, above 1 for hardly more than weights.
     distilled : bool
-        Whether levels and scales will be fitted to behaviour (`dtscodec.calibration.distill`); the pack says so.
+        Whether levels and scales will be fitted to behaviour (`dtscodec.calibration.fit`); the pack says so.
 
     Raises
     ------

@@ -9,7 +9,7 @@ import torch
 import dtscodec
 from dtscodec.activations.gram_file import Grams
 from dtscodec.calibration.collect import calibrate
-from dtscodec.calibration.distill import distill
+from dtscodec.calibration.fit import distill
 from tests.evaluation.helpers import Made
 from tests.evaluation.pictures import plain_inputs, plain_model
 from tests.support import check_against_spec

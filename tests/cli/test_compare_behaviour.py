@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dtscodec.cli.compare import _behaviour_line
-from dtscodec.evaluation.measure import Behaviour, Both
+from dtscodec.evaluation.compare_behaviour import Behaviour, Both
 from tests.cli.helpers import Cli
 from tests.cli.test_main import Terminal
 from tests.evaluation.helpers import LABELS, TEXTS, Made, make, write_texts

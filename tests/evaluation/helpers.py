@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 
 import dtscodec
-from dtscodec.evaluation.measure import Behaviour
+from dtscodec.evaluation.compare_behaviour import Behaviour
 from tests.models import VOCABULARY, make_pair, save
 from tests.support import make_pack
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import dtscodec
-from dtscodec.calibration.gradients import add_gradient
+from dtscodec.calibration.number_gradients import add_gradient
 from dtscodec.decoding.packed_tensors import load_tensors
 from dtscodec.kernels.packed import Packed, PackedFactors
 from dtscodec.kernels.unpack import unpack_factors, unpack_values

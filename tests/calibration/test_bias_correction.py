@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 import dtscodec
-from dtscodec.calibration.bias import biased_layers, mean_outputs
-from dtscodec.calibration.distill import distill
+from dtscodec.calibration.bias_correction import biased_layers, mean_outputs
+from dtscodec.calibration.fit import distill
 from dtscodec.evaluation.architecture import read_architecture
-from dtscodec.evaluation.sample_batches import trial
+from dtscodec.evaluation.prepared_samples import trial
 from dtscodec.evaluation.text_batches import Batch
 from tests.evaluation.helpers import Made
 

@@ -16,7 +16,7 @@ from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.decoding.decode import decode
 from dtscodec.errors import CheckpointError
 from dtscodec.evaluation.architecture import read_architecture
-from dtscodec.evaluation.sample_batches import trial
+from dtscodec.evaluation.prepared_samples import trial
 from dtscodec.evaluation.text_batches import Batch
 from dtscodec.evaluation.transformers_library import explained, quietly
 from dtscodec.packs.pack import PackSource

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import dtscodec
-from dtscodec.calibration.distill import DistillReport, Loss, _lesson, distill
+from dtscodec.calibration.fit import DistillReport, Loss, _lesson, distill
 from dtscodec.errors import CheckpointError, NothingToFitError, OutputError
 from dtscodec.evaluation.labels import SamplesError
 from dtscodec.evaluation.text_batches import Batch
@@ -99,7 +99,7 @@ def test_bad_texts_and_bare_weights_are_refused(classifier: Made, texts: Path, t
 def test_a_fit_that_makes_it_worse_is_not_taken(
     classifier: Made, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dtscodec.calibration.distill.ELEMENT_RATE", 1e4)
+    monkeypatch.setattr("dtscodec.calibration.fit.ELEMENT_RATE", 1e4)
     report = distilled(classifier, texts, tmp_path / "kept", steps=3)
     assert report.after == report.before
     with dtscodec.decode(classifier.pack, classifier.base) as old, dtscodec.decode(report.path, classifier.base) as new:
@@ -110,7 +110,7 @@ def test_a_fit_that_ends_in_nan_is_not_taken(
     classifier: Made, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([Loss(0.1, 0.1), Loss(float("nan"), 0.0)])
-    monkeypatch.setattr("dtscodec.calibration.distill._loss_of", lambda student, lessons: next(losses))
+    monkeypatch.setattr("dtscodec.calibration.fit._loss_of", lambda student, lessons: next(losses))
     report = distilled(classifier, texts, tmp_path / "kept", steps=1)
     assert report.after == report.before == Loss(0.1, 0.1)
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dtscodec.calibration.bias import biased_layers, correct_biases, mean_outputs
+from dtscodec.calibration.bias_correction import biased_layers, correct_biases, mean_outputs
 from dtscodec.calibration.student import Student
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
@@ -27,8 +27,8 @@ from dtscodec.encoding.config import DISTILLED, STEPS
 from dtscodec.errors import CheckpointError
 from dtscodec.evaluation.architecture import Architecture, read_architecture
 from dtscodec.evaluation.checkpoint_names import disk_names
-from dtscodec.evaluation.measure import kl_terms, model_directory
-from dtscodec.evaluation.sample_batches import trial
+from dtscodec.evaluation.compare_behaviour import kl_terms, model_directory
+from dtscodec.evaluation.prepared_samples import trial
 from dtscodec.evaluation.text_batches import Batch
 from dtscodec.evaluation.transformers_library import explained, quietly
 from dtscodec.packs.pack import Pack, PackSource
