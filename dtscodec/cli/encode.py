@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtscodec.cli import arguments, calibrated, console, shared_base
+from dtscodec.cli import arguments, calibrated, console, family
 from dtscodec.cli.names import task_name
 from dtscodec.cli.progress import progress_bar
 from dtscodec.errors import BackendError, CheckpointError, EncodeError, OtherEncodeError, OutputError
@@ -101,7 +101,7 @@ def add_to(commands: "arguments.Subparsers") -> None:
     parser.add_argument("--no-files", action="store_true", help="leave out configuration and tokenizer files")
     arguments.add_force(parser)
     calibrated.add_to(parser)
-    shared_base.add_to(parser)
+    family.add_to(parser)
     parser.set_defaults(run=run, parser=parser)
 
 
@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> None:
     from dtscodec.packs.directory import open_folder
     from dtscodec.storage.upload import check_new
 
-    calibration, shared = calibrated.of(options), shared_base.of(options)
+    calibration, shared = calibrated.of(options), family.of(options)
     fine_tunes = _named([options.base, *options.fine_tunes] if shared else options.fine_tunes)
     directory = _directory(options.output, len(fine_tunes))
     outputs = _outputs(list(fine_tunes), options.output, directory)

@@ -26,8 +26,8 @@ from dtscodec.merging.methods.average import Average, mean_of
 from dtscodec.merging.methods.esm import Esm, layer_factors
 from dtscodec.merging.methods.method import Fuse, TaskMethod, Told
 from dtscodec.merging.methods.registry import Method, describe, make_method
+from dtscodec.merging.task_vector_store import Kept, kept_in
 from dtscodec.merging.task_vectors import Moves
-from dtscodec.merging.vector_store import Kept, kept_in
 from dtscodec.storage.paths import work_folder
 from dtscodec.storage.staging import fetched_for
 

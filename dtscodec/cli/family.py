@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtscodec.cli import console, merge_options
-from dtscodec.cli.kept_files import all_or_nothing
 from dtscodec.cli.progress import progress_bar
 from dtscodec.cli.total import total_bytes
 from dtscodec.errors import OutputError
+from dtscodec.files.directory_rollback import all_or_nothing
 from dtscodec.storage.paths import is_remote
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class SharedBase:
         journal : Journal
             Is told what it depends on: a run that was cut off while it encoded goes on with the base that it made.
         """
-        from dtscodec.merging.shared_base import BASE_NAME, figures_of, key_of_base
+        from dtscodec.merging.family_base import BASE_NAME, figures_of, key_of_base
         from dtscodec.packs.directory_index import read_folder
 
         path, options = directory / BASE_NAME, self._options
@@ -91,8 +91,8 @@ class SharedBase:
 
     def _make(self, directory: Path, fine_tunes: Mapping[str, str]) -> "tuple[Distances, ...]":
         from dtscodec.cli.merge import describe
+        from dtscodec.merging.family_base import make_base
         from dtscodec.merging.merger import reads
-        from dtscodec.merging.shared_base import make_base
 
         options = self._options
         with progress_bar("merge", reads(self._method) * total_bytes(fine_tunes.values())) as progress:
@@ -116,7 +116,7 @@ class SharedBase:
 
     def all_or_nothing(self, directory: Path, outputs: Iterable[Path], part: Path) -> AbstractContextManager[None]:
         """A context that leaves the directory as it was if encoding fails for good; see `kept_files`."""
-        from dtscodec.merging.shared_base import BASE_NAME
+        from dtscodec.merging.family_base import BASE_NAME
         from dtscodec.packs.directory_index import INDEX_NAME
 
         self._made += [directory / BASE_NAME, directory / INDEX_NAME, *outputs]
