@@ -11,7 +11,8 @@ from dtscodec.adapters.tensor_changes import Change
 from dtscodec.checkpoints.name_matching import best_rule
 from dtscodec.errors import EncodeError, ModelMismatchError
 from dtscodec.format.blocks import Tie
-from dtscodec.format.index import TensorEntry, base_name
+from dtscodec.format.index import TensorEntry
+from dtscodec.format.tensor_names import base_name
 
 ROUGH = 0.01
 """Relative error from which a dtype does not hold a pair."""

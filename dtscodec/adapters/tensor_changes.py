@@ -10,8 +10,9 @@ from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.delta import delta_of
 from dtscodec.format.blocks import LowRank, Raw, Same, Tie
 from dtscodec.format.dtypes import CODED_DTYPES
-from dtscodec.format.index import TensorEntry, base_name, base_of
+from dtscodec.format.index import TensorEntry
 from dtscodec.format.parts import raw_bytes
+from dtscodec.format.tensor_names import base_name
 from dtscodec.kernels.dequantize import CodedDelta
 from dtscodec.linalg.factored_matrix import Factored
 from dtscodec.linalg.norms import squared_norm
@@ -95,7 +96,7 @@ def _dense(pack: Pack, entry: TensorEntry, base: Base | None) -> Change:
         found = _exact_square(pack, entry, base)
         is_new = base is not None and base_name(entry.name, pack.index.prefix) not in base.specs
         return Change(entry, None, found, "new" if is_new else "stored exactly")
-    if any(base_of(block) is None for block in blocks):
+    if any(block.base is None for block in blocks):
         return Change(entry, None, None, "new")
     total = sum(_square(coded) for _, coded in pack.factors(entry.name))
     return Change(entry, None, total, "stored element by element")

@@ -16,7 +16,6 @@ from dtscodec.decoding.recode import ordered
 from dtscodec.errors import NothingToFitError
 from dtscodec.format.blocks import LowRank, Values
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.index import base_of
 from dtscodec.format.streams import Streams
 from dtscodec.kernels.packed import Packed
 from dtscodec.packs.pack import Pack
@@ -89,7 +88,7 @@ class Student:
 
     def _base_names(self) -> set[str]:
         blocks = (block.block for change in self._changes.values() for block in change.blocks)
-        return {base.name for block in blocks if (base := base_of(block)) is not None}
+        return {base.name for block in blocks if (base := block.base) is not None}
 
     def _packed(self) -> list[Packed]:
         payloads = (block.payload for change in self._changes.values() for block in change.blocks)

@@ -18,7 +18,7 @@ from dtscodec.errors import CheckpointError
 from dtscodec.files.random_access import Bytes
 from dtscodec.format.blocks import BaseRows, LowRank, Values
 from dtscodec.format.dtypes import CODED_DTYPES
-from dtscodec.format.index import TensorEntry, base_of
+from dtscodec.format.index import TensorEntry
 from dtscodec.linalg.norms import squared_norm
 from dtscodec.packs.byte_counts import TensorSize, tensor_sizes
 from dtscodec.packs.pack import Pack, PackSource
@@ -178,7 +178,7 @@ def _compare_tensor(decoded: Decoded, fine: Checkpoint, size: TensorSize) -> Ten
     for row, block in entry.placed():
         rows = slice(row, row + block.height)
         if isinstance(block, Values | LowRank) or not torch.equal(ours_matrix[rows], theirs_matrix[rows]):
-            start = _base_rows(decoded, entry, base_of(block), block.height).to(ours_matrix.dtype)
+            start = _base_rows(decoded, entry, block.base, block.height).to(ours_matrix.dtype)
             measured = measure(theirs_matrix[rows] - start, ours_matrix[rows] - start)
             closeness += measured
             if not (isinstance(block, Values | LowRank) and block.base is None):

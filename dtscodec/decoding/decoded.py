@@ -21,7 +21,7 @@ from dtscodec.errors import BaseMismatchError, OutputError
 from dtscodec.files.random_access import Bytes
 from dtscodec.format.blocks import Tie
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
-from dtscodec.format.index import CarriedFile, TensorEntry, base_of
+from dtscodec.format.index import CarriedFile, TensorEntry
 from dtscodec.kernels.select import backend_for
 from dtscodec.packs.base_check import check_fit
 from dtscodec.packs.pack import Pack, check_size
@@ -114,7 +114,7 @@ class Decoded(Mapping[str, Tensor]):
 
     def _check_fit(self, entry: TensorEntry) -> None:
         """Raise an error if base tensors that this tensor is made from are not there or do not fit."""
-        if not any(map(base_of, entry.blocks)):
+        if not any(block.base for block in entry.blocks):
             return
         base = self._needed_base()
         for block in entry.blocks:

@@ -11,7 +11,7 @@ from dtscodec.checkpoints.torch_dtypes import torch_dtype
 from dtscodec.decoding.packed_tensors import LoadedBlock, LoadedTensor
 from dtscodec.format.blocks import BaseRows, Tie
 from dtscodec.format.dtypes import TensorSpec, bits_of
-from dtscodec.format.index import TensorEntry, base_of
+from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.backend import Backend
 from dtscodec.kernels.packed import Packed, PackedFactors, PackedValues
 from dtscodec.kernels.reference import wide_dtype
@@ -59,7 +59,7 @@ def row_span(spec: TensorSpec, columns: int, first: int, height: int) -> slice:
 
 def _write_same(part: Tensor, entry: TensorEntry, loaded: LoadedBlock, read_base: ReadBase) -> None:
     """Write the base's rows, converted to the tensor's dtype; zeros without a base."""
-    base = base_of(loaded.block)
+    base = loaded.block.base
     if base is None:
         part.zero_()
         return
@@ -77,7 +77,7 @@ def _write_coded(
     shape = (loaded.block.height, entry.columns)
     dtype = torch_dtype(entry.spec.dtype)
     out = part.view(dtype).view(shape)
-    rows = base_of(loaded.block)
+    rows = loaded.block.base
     if rows is None:
         base = torch.zeros((), dtype=dtype, device=part.device).expand(shape)
     else:

@@ -24,7 +24,6 @@ from dtscodec.encoding.tensor_task import Coded, Identity, Inputs, code, look, m
 from dtscodec.encoding.tied_tensors import Ties
 from dtscodec.errors import DtsError
 from dtscodec.executors.processes import in_order
-from dtscodec.format.index import base_of
 from dtscodec.format.summary import Summary
 from dtscodec.format.writer import PackWriter
 from dtscodec.linalg.devices import usable_device
@@ -254,7 +253,7 @@ class _Encoder:
         coded = self._each(code, lambda name: (chosen[name] if chosen else None,))
         for name, spec in self._fine.specs.items():
             encoded = self._settled.get(name) or self._encoded(*next(coded))
-            used |= {base.name for block in encoded.entry.blocks if (base := base_of(block))}
+            used |= {base.name for block in encoded.entry.blocks if (base := block.base)}
             total += encoded.squares
             writer.add(encoded.entry, encoded.streams)
             progress(spec.nbytes)

@@ -1,19 +1,15 @@
 """Blocks <-> canonical JSON (spec sections 4.3 and 4.4)."""
 
-from collections.abc import Sequence
-from itertools import pairwise
-
 from dtscodec.format.blocks import MAX_COMPONENTS, Band, BaseRows, Block, LowRank, Raw, Same, Tie, Values
-from dtscodec.format.dtypes import MAX_NAME_BYTES
-from dtscodec.format.index import base_of, utf8
 from dtscodec.format.primitives.canonical_json import Json
 from dtscodec.format.primitives.json_fields import Fields
+from dtscodec.format.tensor_names import check_names
 
 
 def block_json(block: Block, own: BaseRows) -> dict[str, Json]:
     """A block without its height; the inverse of `parse_block`."""
     document = _own_json(block)
-    return document if isinstance(block, Tie | Raw) else document | _base_json(base_of(block), own)
+    return document if isinstance(block, Tie | Raw) else document | _base_json(block.base, own)
 
 
 def _own_json(block: Block) -> dict[str, Json]:
@@ -112,14 +108,3 @@ def _parse_base(fields: Fields, own: BaseRows) -> BaseRows | None:
         raise ValueError(f"expected a name, [name, first row] or null for 'base', got {value!r:.60}")
     check_names([name])
     return BaseRows(name, first)
-
-
-def check_names(names: Sequence[str]) -> None:
-    """Raise ValueError unless names are sound, unique and ascending (rule I4)."""
-    keys = [utf8(name) for name in names]
-    for name, key in zip(names, keys, strict=True):
-        if not 0 < len(key) <= MAX_NAME_BYTES or name == "__metadata__":
-            raise ValueError(f"expected a name of 1 to {MAX_NAME_BYTES} bytes, got {name!r:.60}")
-    for first, second in pairwise(keys):
-        if first >= second:
-            raise ValueError(f"expected names unique and ascending, got {second!r:.60} after {first!r:.60}")

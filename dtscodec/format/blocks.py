@@ -40,6 +40,10 @@ class Tie:
     height: int
     to: str
 
+    @property
+    def base(self) -> None:
+        """None: a tie is made from no base rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Raw:
@@ -47,6 +51,10 @@ class Raw:
 
     height: int
     planes: tuple[int, ...] | None = None
+
+    @property
+    def base(self) -> None:
+        """None: exact bytes need no base."""
 
     def stored_bytes(self, spec: TensorSpec, columns: int) -> int:
         """Bytes in the arena `raw`.

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from dtscodec.format.blocks import BaseRows, Block, LowRank, Same, Tie, Values
+from dtscodec.format.blocks import Block, LowRank, Tie, Values
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec, bits_of
+from dtscodec.format.tensor_names import utf8
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class TensorEntry:
             if len(self.blocks) > 1:
                 raise ValueError("expected a tie to be the only block")
             return
-        base = base_of(block)
+        base = block.base
         for rows in (block.height, base.first if base else 0):
             if rows * self.columns * bits_of(self.spec.dtype) % 8:
                 raise ValueError(f"expected rows that fill whole bytes, got {rows} x {self.columns}")
@@ -65,11 +66,6 @@ class TensorEntry:
         for block in self.blocks:
             yield row, block
             row += block.height
-
-
-def base_of(block: Block) -> BaseRows | None:
-    """The rows of the base that a block is made from, if any."""
-    return block.base if isinstance(block, Same | Values | LowRank) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +100,5 @@ class Index:
 
     def base_names(self) -> list[str]:
         """Names of the base tensors that some block uses, ascending by UTF-8 bytes."""
-        used = {base.name for entry in self.tensors for block in entry.blocks if (base := base_of(block))}
+        used = {base.name for entry in self.tensors for block in entry.blocks if (base := block.base)}
         return sorted(used, key=utf8)
-
-
-def base_name(name: str, prefix: tuple[str, str]) -> str:
-    """The name that a tensor has in the base unless its block says otherwise (spec section 4.4).
-
-    >>> base_name("bert.pooler", ("bert.", "")), base_name("pooler", ("bert.", ""))
-    ('pooler', 'pooler')
-    """
-    ours, theirs = prefix
-    return theirs + name[len(ours) :] if name.startswith(ours) else name
-
-
-def utf8(name: str) -> bytes:
-    """Sort key of names: their UTF-8 bytes."""
-    return name.encode("utf-8")

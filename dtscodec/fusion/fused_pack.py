@@ -17,8 +17,8 @@ from dtscodec.encoding.segments.planned import Part
 from dtscodec.encoding.segments.segment import Cut
 from dtscodec.format.blocks import Block
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.index import base_of, utf8
 from dtscodec.format.summary import Summary
+from dtscodec.format.tensor_names import utf8
 from dtscodec.format.writer import PackWriter
 from dtscodec.fusion.heads import Head, is_head, pack_files
 from dtscodec.fusion.source_packs import Seen
@@ -161,4 +161,4 @@ def _default_budget(survey: Survey, frame: Frame) -> int:
 
 def _used(blocks: Iterable[Block]) -> set[str]:
     """Names of the base tensors that blocks are made of."""
-    return {base.name for block in blocks if (base := base_of(block))}
+    return {base.name for block in blocks if (base := block.base)}

@@ -18,8 +18,9 @@ from dtscodec.encoding.budget.survey import LEAF_BYTES
 from dtscodec.errors import BaseMismatchError, ConfigError
 from dtscodec.format.blocks import Block, Tie
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.index import TensorEntry, base_name, base_of, utf8
+from dtscodec.format.index import TensorEntry
 from dtscodec.format.summary import BaseRef
+from dtscodec.format.tensor_names import base_name, utf8
 from dtscodec.packs.directory import find_base
 from dtscodec.packs.pack import MAX_TENSOR_BYTES, Pack
 
@@ -103,7 +104,7 @@ class Seen:
         """The name that a tensor has in the base."""
         for entries in self.entries:
             for block in entries[name].blocks if name in entries else ():
-                if (rows := base_of(block)) is not None:
+                if (rows := block.base) is not None:
                     return rows.name
         return base_name(name, self.packs[0].index.prefix)
 
@@ -148,7 +149,7 @@ class Seen:
 
     def stored(self, pack: Pack, name: str, why: str) -> StoredTensor:
         """A tensor of a fine-tune as its pack decodes it; with the base only if it is made of it."""
-        needs_base = not all(base_of(block) is None for block in _resolved(pack, name).blocks)
+        needs_base = not all(block.base is None for block in _resolved(pack, name).blocks)
         base = self.needed_base(why) if needs_base else None
         decoded = Decoded(pack, base, torch.device("cpu"), None, True, MAX_TENSOR_BYTES)
         return StoredTensor(name, pack.spec(name), decoded.read(name))
@@ -160,7 +161,7 @@ class Seen:
 
 def is_based(block: Block) -> bool:
     """Whether a block is made of the base's rows."""
-    return base_of(block) is not None
+    return block.base is not None
 
 
 def _is_own(entries: dict[str, TensorEntry], name: str) -> bool:

@@ -18,7 +18,6 @@ from dtscodec.encoding.segments.segment import CodedBlock, Delta, Piece, cut_del
 from dtscodec.errors import EncodeError
 from dtscodec.format.blocks import Block, LowRank, Same, Tie, Values
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
-from dtscodec.format.index import base_of
 from dtscodec.format.streams import Streams
 from dtscodec.fusion.source_packs import Seen, Term, is_based
 from dtscodec.kernels.dequantize import CodedDelta
@@ -123,7 +122,7 @@ def common_spec(seen: Seen, name: str, weights: Sequence[float]) -> TensorSpec:
 
 def _are_alike(terms: Sequence[Term]) -> bool:
     """Whether blocks of all terms are of the same rows, coded against the same rows of the base, and of one kind."""
-    layouts = [(term.entry.split, [(block.height, base_of(block)) for block in term.entry.blocks]) for term in terms]
+    layouts = [(term.entry.split, [(block.height, block.base) for block in term.entry.blocks]) for term in terms]
     if any(layout != layouts[0] for layout in layouts):
         return False
     kinds = [
@@ -147,7 +146,7 @@ def _by_block(seen: Seen, name: str, spec: TensorSpec, terms: Sequence[Term]) ->
 
 
 def _sum_block(block: Block, columns: int, parts: Sequence[tuple[float, CodedDelta]], split: int) -> SumPiece:
-    base = base_of(block)
+    base = block.base
     assert base is not None
     same = CodedBlock(Same(block.height, base), Streams())
     if not parts:

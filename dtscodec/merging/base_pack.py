@@ -9,9 +9,10 @@ from dtscodec.files.atomic import atomic_file
 from dtscodec.files.random_access import Bytes
 from dtscodec.format.blocks import Tie
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.index import TensorEntry, utf8
+from dtscodec.format.index import TensorEntry
 from dtscodec.format.streams import Streams
 from dtscodec.format.summary import Summary
+from dtscodec.format.tensor_names import utf8
 from dtscodec.format.writer import PackWriter
 from dtscodec.version import __version__
 

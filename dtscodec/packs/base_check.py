@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dtscodec.errors import BaseMismatchError
 from dtscodec.format.blocks import Block, Same
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
-from dtscodec.format.index import TensorEntry, base_of
+from dtscodec.format.index import TensorEntry
 
 
 def check_fit(entry: TensorEntry, block: Block, specs: Mapping[str, TensorSpec], location: str) -> None:
@@ -21,7 +21,7 @@ def check_fit(entry: TensorEntry, block: Block, specs: Mapping[str, TensorSpec],
     location : str
         The base, for messages.
     """
-    base = base_of(block)
+    base = block.base
     if base is None:
         return
     where = f"{location}: {base.name!r}"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dtscodec.format.blocks import BaseRows, Block, LowRank, Raw, Values
 from dtscodec.format.dtypes import CODED_DTYPES, DType, TensorSpec, bits_of
-from dtscodec.format.index import TensorEntry, base_of
+from dtscodec.format.index import TensorEntry
 from dtscodec.format.parts import raw_bytes
 from dtscodec.format.streams import Streams, numbers_from_bytes, round_numbers
 from dtscodec.kernels.dequantize import dequantize
@@ -45,7 +45,7 @@ def plain_tensor(entry: TensorEntry, blocks: Iterable[tuple[int, Block, Streams]
             if isinstance(block, Raw):
                 part[:] = _floats(raw_bytes(entry, block, streams), spec.dtype).reshape(part.shape)
             else:
-                if (base := base_of(block)) is not None:
+                if (base := block.base) is not None:
                     part[:] = _rounded(_base_rows(entry, base, block.height, read_base).astype(wide), spec.dtype)
                 if isinstance(block, Values | LowRank):
                     _add(part, entry, block, streams, read_base)
@@ -63,7 +63,7 @@ def _exact(entry: TensorEntry, blocks: Iterable[tuple[int, Block, Streams]], rea
         part = data[row * width : (row + block.height) * width]
         if isinstance(block, Raw):
             part[:] = raw_bytes(entry, block, streams)
-        elif (base := base_of(block)) is not None:
+        elif (base := block.base) is not None:
             part[:] = read_base(base.name)[1][base.first * width : (base.first + block.height) * width]
     return data.view(NUMPY_DTYPES[spec.dtype]).reshape(spec.shape)
 

@@ -4,7 +4,8 @@ from collections.abc import Container
 
 from dtscodec.format.blocks import LowRank, Raw, Values
 from dtscodec.format.dtypes import CODED_DTYPES
-from dtscodec.format.index import TensorEntry, base_name
+from dtscodec.format.index import TensorEntry
+from dtscodec.format.tensor_names import base_name
 from dtscodec.packs.pack import Pack
 
 

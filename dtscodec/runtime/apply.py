@@ -9,7 +9,6 @@ from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.open_inputs import as_base
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.index import base_of
 from dtscodec.packs.pack import PackSource, as_pack
 from dtscodec.runtime.resident_pack import Resident, load
 from dtscodec.runtime.running_base import RunningBase
@@ -50,7 +49,7 @@ def _written_before(resident: Resident, slot: Slot) -> list[str]:
     They lie in another slot, or other rows of the slot are made from them.
     """
     entry = resident.changes[slot].entry
-    used = [(row, base) for row, block in entry.placed() if (base := base_of(block)) is not None]
+    used = [(row, base) for row, block in entry.placed() if (base := block.base) is not None]
     return [base.name for row, base in used if resident.bases[base.name] is not slot or base.first != row]
 
 

@@ -8,7 +8,8 @@ from dtscodec.checkpoints.name_matching import best_rule
 from dtscodec.errors import EncodeError, ModelMismatchError
 from dtscodec.format.blocks import Same, Tie
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
-from dtscodec.format.index import TensorEntry, base_name, base_of
+from dtscodec.format.index import TensorEntry
+from dtscodec.format.tensor_names import base_name
 from dtscodec.packs.base_check import check_fit
 from dtscodec.packs.pack import Pack
 from dtscodec.runtime.slots import Slot
@@ -89,7 +90,7 @@ def _is_still(
 ) -> bool:
     """Whether a tensor is the base's own, so that a model that holds the base holds it already."""
     block = entry.blocks[0]
-    base = base_of(block)
+    base = block.base
     if len(entry.blocks) > 1 or not isinstance(block, Same) or base is None or base.first:
         return False
     return bases[base.name] is slot and specs[base.name] == entry.spec

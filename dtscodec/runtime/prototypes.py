@@ -12,7 +12,7 @@ from dtscodec.activations.gram_file import Grams
 from dtscodec.checkpoints.name_matching import best_rule
 from dtscodec.errors import EncodeError, ModelMismatchError
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.index import base_name
+from dtscodec.format.tensor_names import base_name
 
 Prototypes: TypeAlias = "str | os.PathLike[str] | Mapping[str, Tensor]"
 """Of a task: a file of Gram matrices with means, as `dtscodec calibrate` writes it for the fine-tune; or means by

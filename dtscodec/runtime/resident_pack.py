@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dtscodec.decoding.packed_tensors import LoadedTensor, load_tensors
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.index import TensorEntry, base_of
+from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.packed import Packed
 from dtscodec.packs.pack import Pack
 from dtscodec.runtime.model_matching import Match, check_home, match
@@ -37,12 +37,12 @@ class Resident:
 
     def base_names(self, slot: Slot) -> list[str]:
         """Base tensors that a changed tensor is made from."""
-        return [base.name for block in self.changes[slot].entry.blocks if (base := base_of(block))]
+        return [base.name for block in self.changes[slot].entry.blocks if (base := block.base)]
 
     def coded_rows(self, slot: Slot) -> Tensor | None:
         """The rows of which a task writes every element, others being the base's own; None if it is not so simple."""
         change = self.changes[slot]
-        payload, base = change.blocks[0].payload, base_of(change.blocks[0].block)
+        payload, base = change.blocks[0].payload, change.blocks[0].block.base
         if (
             len(change.blocks) > 1
             or change.entry.split > 1

@@ -12,9 +12,8 @@ from dtscodec.checkpoints.torch_dtypes import torch_form
 from dtscodec.decoding.packed_tensors import LoadedBlock, LoadedTensor
 from dtscodec.decoding.reconstruct import reconstruct
 from dtscodec.errors import ModelMismatchError
-from dtscodec.format.blocks import LowRank, Same, Values
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
-from dtscodec.format.index import TensorEntry, base_of
+from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.backend import Rows
 from dtscodec.kernels.packed import PackedFactors, PackedValues
 from dtscodec.kernels.reference import wide_dtype
@@ -92,10 +91,7 @@ class Path(ABC):
 
 def is_additive(entry: TensorEntry) -> bool:
     """Whether a tensor is the base's same rows plus deltas."""
-    return all(
-        isinstance(block, Same | Values | LowRank) and (base := base_of(block)) is not None and base.first == row
-        for row, block in entry.placed()
-    )
+    return all((base := block.base) is not None and base.first == row for row, block in entry.placed())
 
 
 def has_factors(change: LoadedTensor) -> bool:
