@@ -9,7 +9,7 @@ import transformers as hf
 
 import dtscodec
 from dtscodec.activations.gram_file import save_grams
-from dtscodec.calibration.collect import collect
+from dtscodec.calibration.collect import collect_grams
 from tests import models
 from tests.support import ROOT
 
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fine.load_state_dict(models.start_from(base, fine))
         models.perturb(fine, seed)
         fine.save_pretrained(root / task)
-        means = collect(fine.train(False), [{"input_ids": torch.randint(0, 3000, (4, 9))}])
+        means = collect_grams(fine.train(False), [{"input_ids": torch.randint(0, 3000, (4, 9))}])
         save_grams(root / f"{task}.grams.safetensors", means)
     return root
 

@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.merging.bench import FOUR, TRAINED, Bench, State
 from benchmarks.merging.merges import grams
 from benchmarks.merging.packs import decoded, pack, plain
-from dtscodec.calibration.fit import distill
+from dtscodec.calibration.fit import fit
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.size import Size
 
@@ -22,7 +22,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "fitted, no elements": {"elements": False},
     "fitted, biases corrected": {"bias_correction": True},
 }
-"""Other ways to fit, with their options of `distill`."""
+"""Other ways to fit, with their options of `fit`."""
 NOTHING: Mapping[str, Any] = {}
 
 
@@ -80,7 +80,7 @@ def _both(bench: Bench, task: str) -> None:
 def _fit(bench: Bench, task: str, path: Path, texts: int, **options: Any) -> tuple[State, dict[str, float]]:
     out = path.parent.with_name(f"{path.parent.name}-fitted-{texts}") / path.name
     out.parent.mkdir(exist_ok=True)
-    distill(path, bench.directory(task), out, bench.base, texts=bench.texts_file(task, texts), force=True, **options)
+    fit(path, bench.directory(task), out, bench.base, samples=bench.texts_file(task, texts), force=True, **options)
     return decoded(out, bench.base)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 import dtscodec
 from benchmarks.merging.bench import FOUR, HEAD, Bench, State
 from dtscodec.activations.gram_file import Grams
-from dtscodec.calibration.collect import calibrate
+from dtscodec.calibration.collect import collect
 from dtscodec.merging.alpha_search import Search, golden_section
 from dtscodec.merging.methods.average import Average
 from dtscodec.merging.methods.esm import Esm
@@ -82,7 +82,7 @@ def grams(bench: Bench, task: str, count: int, start: int) -> Path:
     path = bench.folder / "grams" / f"{task}-{start}-{count}.safetensors"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
-        calibrate(bench.directory(task), path, texts=bench.texts_file(task, count, start))
+        collect(bench.directory(task), path, samples=bench.texts_file(task, count, start))
     return path
 
 

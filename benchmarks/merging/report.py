@@ -260,7 +260,7 @@ def _calibration(rows: Rows) -> str:
     intro = (
         "Mean KL from the fine-tune over tasks, and by what factor it differs from the plain pack's of the same size "
         "over the same tasks. Calibration texts are of the task, not of those that were trained or are tested on. ESD: "
-        "`dtscodec calibrate` and `encode --calibration GRAMS`; fitted: `encode --calibration TEXTS`, whose "
+        "`dtscodec collect` and `encode --calibration GRAMS`; fitted: `encode --calibration TEXTS`, whose "
         "rates were chosen on other texts; no elements: `--no-elements`; biases corrected: `--bias-correction`, with "
         "`--no-fit` where it is alone."
     )

@@ -13,8 +13,8 @@ from dtscodec.adapters.lora_pair import Kind
 from dtscodec.checkpoints.auxiliary_files import Named, restore_files
 from dtscodec.checkpoints.identity import Base
 from dtscodec.errors import CheckpointError
-from dtscodec.evaluation.transformers_library import explained, quietly
-from dtscodec.evaluation.weight_loading import architecture, read_config
+from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
+from dtscodec.evaluation.weight_loading import model_class_of, read_config
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import CarriedFile
 from dtscodec.packs.pack import Pack
@@ -115,8 +115,12 @@ def layers_of(model: "nn.Module | str | Path | None", pack: Pack, base: Base | N
 def _built(directory: Path) -> nn.Module:
     """The model that a configuration describes, without its weights."""
     config = read_config(directory)
-    kind = architecture(config, str(directory / CONFIG), WAY_OUT)
-    with quietly(), torch.device("meta"), explained(str(directory / CONFIG), f"one of a {kind.__name__}"):
+    kind = model_class_of(config, str(directory / CONFIG), WAY_OUT)
+    with (
+        quiet_transformers(),
+        torch.device("meta"),
+        transformers_errors(str(directory / CONFIG), f"one of a {kind.__name__}"),
+    ):
         model: nn.Module = kind(config)
     return model
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dtscodec.calibration.collect import rows_of
+from dtscodec.calibration.collect import unpadded_rows
 from dtscodec.calibration.student import Student
-from dtscodec.evaluation.text_batches import Batch
+from dtscodec.evaluation.text_batches import SampleBatch
 from dtscodec.runtime.branches.factory import path_kind
 from dtscodec.runtime.branches.linear import Conv1DPath, LinearPath
 from dtscodec.runtime.branches.norm import LayerNormPath
@@ -34,13 +34,15 @@ def biased_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 @torch.no_grad()
-def mean_outputs(model: nn.Module, batches: Sequence[Batch], layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+def mean_outputs(
+    model: nn.Module, batches: Sequence[SampleBatch], layers: Mapping[str, nn.Module]
+) -> dict[str, Tensor]:
     """What layers put out in the mean, in the order in which they run, without those that run more than once in a call.
 
     Parameters
     ----------
     model : nn.Module
-    batches : sequence of Batch
+    batches : sequence of SampleBatch
         Padding does not count.
     layers : mapping
         Modules of the model by their names.
@@ -54,7 +56,7 @@ def mean_outputs(model: nn.Module, batches: Sequence[Batch], layers: Mapping[str
     counts, runs = Counter[str](), Counter[str]()
 
     def look(name: str, mask: Tensor | None, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        rows = rows_of(output, mask)
+        rows = unpadded_rows(output, mask)
         sums[name] = sums.get(name, 0.0) + rows.sum(0, dtype=torch.float64)
         counts[name] += len(rows)
         runs[name] += 1
@@ -70,7 +72,7 @@ def mean_outputs(model: nn.Module, batches: Sequence[Batch], layers: Mapping[str
     return {name: total / max(1, counts[name]) for name, total in sums.items() if runs[name] == len(batches)}
 
 
-def correct_biases(student: Student, batches: Sequence[Batch], wanted: Mapping[str, Tensor]) -> None:
+def correct_biases(student: Student, batches: Sequence[SampleBatch], wanted: Mapping[str, Tensor]) -> None:
     """Make the mean outputs of a student's layers those of its teacher, as far as the pack can hold that.
 
     A layer whose bias the pack does not code element by element stays as it is; for each of the others the model runs
@@ -79,7 +81,7 @@ def correct_biases(student: Student, batches: Sequence[Batch], wanted: Mapping[s
     Parameters
     ----------
     student : Student
-    batches : sequence of Batch
+    batches : sequence of SampleBatch
     wanted : mapping
         What `mean_outputs` gives for the teacher on these batches.
     """

@@ -14,16 +14,16 @@ from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.errors import CheckpointError
 from dtscodec.evaluation.architecture import read_architecture
-from dtscodec.evaluation.checkpoint_names import disk_names
+from dtscodec.evaluation.checkpoint_names import checkpoint_names
 from dtscodec.evaluation.compare_behaviour import model_directory
-from dtscodec.evaluation.prepared_samples import trial
-from dtscodec.evaluation.transformers_library import explained, quietly
+from dtscodec.evaluation.prepared_samples import prepare_samples
+from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
 from dtscodec.runtime.branches.factory import path_kind
 from dtscodec.runtime.branches.linear import Conv1DPath, LinearPath
 from dtscodec.storage.paths import as_output
 
 
-class Collector:
+class GramCollector:
     """Watches the inputs of a model's linear layers. What several layers share is counted once.
 
     Parameters
@@ -70,7 +70,7 @@ class Collector:
         if name not in self._sums:
             self._same.setdefault(name, first)
         if self._same[name] == name:
-            self._add(name, rows_of(x.detach(), self._mask).double())
+            self._add(name, unpadded_rows(x.detach(), self._mask).double())
 
     def _add(self, name: str, rows: Tensor) -> None:
         moment, total, count = self._sums.get(name, (0.0, 0.0, 0))
@@ -87,7 +87,7 @@ class Collector:
         return GramSet(found, shared, frozenset(input_first))
 
 
-def rows_of(values: Tensor, mask: Tensor | None) -> Tensor:
+def unpadded_rows(values: Tensor, mask: Tensor | None) -> Tensor:
     """What a layer is given or puts out as [rows, features], without the rows of padding.
 
     Parameters
@@ -100,7 +100,7 @@ def rows_of(values: Tensor, mask: Tensor | None) -> Tensor:
     return flat[mask.flatten().bool()] if mask is not None and len(flat) == mask.numel() else flat
 
 
-def collect(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> GramSet:
+def collect_grams(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> GramSet:
     """Gram matrices of the inputs of all linear layers of any model.
 
     Parameters
@@ -114,18 +114,18 @@ def collect(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> GramSet:
     GramSet
         By the model's own names of its weights.
     """
-    collector = Collector(model)
+    collector = GramCollector(model)
     for batch in batches:
         with torch.no_grad(), collector.watching(batch.get("attention_mask")):
             model(**batch)
     return collector.grams()
 
 
-def calibrate(
+def collect(
     fine_tune: Source,
     out: "str | Path",
     *,
-    texts: "str | Path",
+    samples: "str | Path",
     model: "str | Path | None" = None,
     batch_size: int = 16,
     device: str = "cpu",
@@ -139,7 +139,7 @@ def calibrate(
     fine_tune : path or mapping of tensors
     out : path
         ``*.safetensors``.
-    texts, model, batch_size
+    samples, model, batch_size
         As for `dtscodec.compare_behaviour`.
     device : str
         Where the model runs.
@@ -157,15 +157,15 @@ def calibrate(
     """
     out = as_output(out)
     architecture = read_architecture(model_directory(model, fine_tune))
-    given = trial(architecture, Path(texts))
+    given = prepare_samples(architecture, Path(samples))
     with open_checkpoint(fine_tune, whole=True) as fine:
         built = architecture.load(fine).to(device)
-        names, where = disk_names(architecture, fine.specs, built), fine.location
-    collector = Collector(built)
-    with quietly():
+        names, where = checkpoint_names(architecture, fine.specs, built), fine.location
+    collector = GramCollector(built)
+    with quiet_transformers():
         for batch in given.batches(built, batch_size):
             inputs = batch.to(device).inputs
-            told = explained(type(built).__name__, "a model that takes these samples")
+            told = transformers_errors(type(built).__name__, "a model that takes these samples")
             with torch.no_grad(), collector.watching(inputs.get("attention_mask")), told:
                 built(**inputs)
             progress(batch.samples)

@@ -19,7 +19,7 @@ from dtscodec.kernels.packed import PackedValues
 from dtscodec.kernels.unpack import unpack_values
 
 
-class Elements:
+class ElementwiseDelta:
     """The elements of a tensor that is one `values` block on its base: biases, norms.
 
     Parameters
@@ -55,7 +55,7 @@ class Elements:
         return len(change.blocks) == 1 and isinstance(block, Values) and block.base is not None
 
     @staticmethod
-    def joined(parts: "Sequence[Elements]", device: torch.device) -> tuple[Tensor, Tensor]:
+    def joined(parts: "Sequence[ElementwiseDelta]", device: torch.device) -> tuple[Tensor, Tensor]:
         """All values one after the other, and beside each the root mean square of its tensor's: float32 [count].
 
         Each part's values become a view of the first.

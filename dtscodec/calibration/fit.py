@@ -26,11 +26,11 @@ from dtscodec.decoding.recode import recode
 from dtscodec.encoding.config import DISTILLED, STEPS
 from dtscodec.errors import CheckpointError
 from dtscodec.evaluation.architecture import Architecture, read_architecture
-from dtscodec.evaluation.checkpoint_names import disk_names
+from dtscodec.evaluation.checkpoint_names import checkpoint_names
 from dtscodec.evaluation.compare_behaviour import kl_terms, model_directory
-from dtscodec.evaluation.prepared_samples import trial
-from dtscodec.evaluation.text_batches import Batch
-from dtscodec.evaluation.transformers_library import explained, quietly
+from dtscodec.evaluation.prepared_samples import prepare_samples
+from dtscodec.evaluation.text_batches import SampleBatch
+from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
 from dtscodec.packs.pack import Pack, PackSource
 from dtscodec.storage.paths import as_output, work_folder
 from dtscodec.storage.upload import check_new, new_file
@@ -46,7 +46,7 @@ BETAS = 0.9, 0.99
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class FitLoss:
     """How far a model is from its fine-tune on the texts: mean KL in nats, and mean relative squared difference of
     hidden states.
     """
@@ -61,7 +61,7 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True)
-class DistillReport:
+class FitReport:
     """What a distillation did.
 
     Parameters
@@ -73,7 +73,7 @@ class DistillReport:
     pack_bytes : int
     samples, numbers : int
         How many texts or images there were, and how many levels, scales and single elements were fitted.
-    before, after : Loss
+    before, after : FitLoss
         On these very texts. On others the gain is smaller.
     seconds : float
         Wall time.
@@ -84,27 +84,27 @@ class DistillReport:
     pack_bytes: int
     samples: int
     numbers: int
-    before: Loss
-    after: Loss
+    before: FitLoss
+    after: FitLoss
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class TeacherOutput:
     """A batch, and what the fine-tune makes of it."""
 
-    batch: Batch
+    batch: SampleBatch
     logs: Tensor
     hidden: tuple[Tensor, ...]
 
 
-def distill(
+def fit(
     pack: PackSource,
     fine_tune: Source,
     out: "str | Path",
     base: "Source | Base | None" = None,
     *,
-    texts: "str | Path",
+    samples: "str | Path",
     model: "str | Path | None" = None,
     steps: int = STEPS,
     elements: bool = True,
@@ -113,7 +113,7 @@ def distill(
     device: str = "cpu",
     force: bool = False,
     progress: Callable[[int], None] = lambda count: None,
-) -> DistillReport:
+) -> FitReport:
     """Fit a pack's levels and scales, biases and norms to its fine-tune's behaviour on texts or images.
 
     The pack keeps the codes of its matrices, and its size but for the word that it says of it. If the fit does not make
@@ -129,7 +129,7 @@ def distill(
         The new pack.
     base : path, mapping of tensors, or Base, optional
         As for `dtscodec.decode`.
-    texts : path
+    samples : path
         As for `dtscodec.compare_behaviour`; labels are not used. 64 are enough.
     model : path, optional
         The model directory with configuration, and tokenizer or image processor; by default the fine-tune's own.
@@ -163,24 +163,24 @@ def distill(
     out = as_output(out)
     check_new(out, force)
     architecture = read_architecture(model_directory(model, fine_tune))
-    lessons, means = _lessons(architecture, fine_tune, Path(texts), batch_size, device, bias_correction)
-    with decode(pack, base, whole=True) as decoded, quietly():
+    outputs, means = _teacher_outputs(architecture, fine_tune, Path(samples), batch_size, device, bias_correction)
+    with decode(pack, base, whole=True) as decoded, quiet_transformers():
         built = architecture.build(decoded, str(decoded.pack.path or "pack")).to(device)
         specs = {entry.name: entry.spec for entry in decoded.pack.index.tensors}
-        student = Student(built, decoded, disk_names(architecture, specs, built))
-        before = _loss_of(student, lessons)
+        student = Student(built, decoded, checkpoint_names(architecture, specs, built))
+        before = _loss_of(student, outputs)
         if bias_correction:
-            correct_biases(student, [lesson.batch for lesson in lessons], means)
-        _fit(student, lessons, steps, elements, progress)
-        after = _loss_of(student, lessons)
+            correct_biases(student, [output.batch for output in outputs], means)
+        _fit(student, outputs, steps, elements, progress)
+        after = _loss_of(student, outputs)
         streams = student.streams()
         if not after.total <= before.total:  # What quantizing anew took was more than the fit had gained.
             streams, after = {}, before
         inputs = [decoded.pack.path] if decoded.pack.path else []
         with new_file(out, force, inputs) as file:
             pack_id = recode(decoded.pack, streams, file, work_folder(out), _encoder(decoded.pack))
-    counts = sum(lesson.batch.samples for lesson in lessons), len(student.numbers) + len(student.elements)
-    return DistillReport(out, pack_id, out.stat().st_size, *counts, before, after, time.perf_counter() - start)
+    counts = sum(output.batch.samples for output in outputs), len(student.numbers) + len(student.elements)
+    return FitReport(out, pack_id, out.stat().st_size, *counts, before, after, time.perf_counter() - start)
 
 
 def _encoder(pack: Pack) -> str:
@@ -188,47 +188,47 @@ def _encoder(pack: Pack) -> str:
     return text if text.endswith(DISTILLED) else f"{text} {DISTILLED}".strip()
 
 
-def _lessons(
+def _teacher_outputs(
     architecture: Architecture, fine_tune: Source, texts: Path, size: int, device: str, with_means: bool
-) -> tuple[list[Lesson], dict[str, Tensor]]:
+) -> tuple[list[TeacherOutput], dict[str, Tensor]]:
     """What the fine-tune makes of all texts and, if wanted, what its layers put out in the mean."""
-    given = trial(architecture, texts)
+    given = prepare_samples(architecture, texts)
     with open_checkpoint(fine_tune, whole=True) as fine:
         model, where = architecture.load(fine).to(device), fine.location
-    with quietly(), torch.no_grad():
+    with quiet_transformers(), torch.no_grad():
         batches = [batch.to(device) for batch in given.batches(model, size)]
-        lessons = [_lesson(model, batch, where) for batch in batches if len(batch.places)]
-        means = mean_outputs(model, [lesson.batch for lesson in lessons], biased_layers(model)) if with_means else {}
-        return lessons, means
+        outputs = [_teacher_output(model, batch, where) for batch in batches if len(batch.places)]
+        means = mean_outputs(model, [output.batch for output in outputs], biased_layers(model)) if with_means else {}
+        return outputs, means
 
 
-def _lesson(model: Any, batch: Batch, where: str) -> Lesson:
+def _teacher_output(model: Any, batch: SampleBatch, where: str) -> TeacherOutput:
     """What a fine-tune makes of a batch; CheckpointError if that is not finite."""
     logits, hidden = _answers(model, batch)
     logs = torch.log_softmax(logits, dim=-1)  # NaN for logits of NaN or infinity; -inf rules a choice out.
     if logs.isnan().any() or not all(_unpadded(layer, batch).isfinite().all() for layer in hidden):
         detail = "expected finite answers and hidden states, got NaN or infinity"
         raise CheckpointError(f"{where}: {detail}; are the weights finite?")
-    return Lesson(batch, logs, hidden)
+    return TeacherOutput(batch, logs, hidden)
 
 
-def _answers(model: Any, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
+def _answers(model: Any, batch: SampleBatch) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Logits of the predictions, and hidden states of every layer: float32."""
-    with explained(type(model).__name__, "a model that takes these samples and gives its hidden states"):
+    with transformers_errors(type(model).__name__, "a model that takes these samples and gives its hidden states"):
         found = model(**batch.inputs, return_dict=True, output_hidden_states=True)
         return found.logits.flatten(0, -2)[batch.places], tuple(found.hidden_states)
 
 
-def _losses(student: Student, lesson: Lesson) -> tuple[Tensor, Tensor]:
+def _losses(student: Student, output: TeacherOutput) -> tuple[Tensor, Tensor]:
     """KL and the relative squared difference of hidden states, on one batch."""
-    logits, hidden = _answers(student.model, lesson.batch)
+    logits, hidden = _answers(student.model, output.batch)
     logs = torch.log_softmax(logits, dim=-1)
-    pairs = zip(lesson.hidden, hidden, strict=True)
-    layers = [_difference(*(_unpadded(layer, lesson.batch) for layer in pair)) for pair in pairs]
-    return kl_terms(lesson.logs, logs).sum(-1).mean(), torch.stack(layers).mean()
+    pairs = zip(output.hidden, hidden, strict=True)
+    layers = [_difference(*(_unpadded(layer, output.batch) for layer in pair)) for pair in pairs]
+    return kl_terms(output.logs, logs).sum(-1).mean(), torch.stack(layers).mean()
 
 
-def _unpadded(hidden: Tensor, batch: Batch) -> Tensor:
+def _unpadded(hidden: Tensor, batch: SampleBatch) -> Tensor:
     """Hidden states of a layer, 0 for padding, which images have none of."""
     mask = batch.inputs.get("attention_mask")
     return hidden if mask is None else hidden.masked_fill(mask[..., None] == 0, 0.0)
@@ -239,17 +239,17 @@ def _difference(true: Tensor, found: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _loss_of(student: Student, lessons: Sequence[Lesson]) -> Loss:
+def _loss_of(student: Student, outputs: Sequence[TeacherOutput]) -> FitLoss:
     """Losses on all texts, each batch counting by its predictions."""
     student.rebuild()
-    weights = torch.tensor([float(len(lesson.batch.places)) for lesson in lessons])
-    losses = torch.tensor([[float(part) for part in _losses(student, lesson)] for lesson in lessons])
+    weights = torch.tensor([float(len(output.batch.places)) for output in outputs])
+    losses = torch.tensor([[float(part) for part in _losses(student, output)] for output in outputs])
     kl, hidden = (weights @ losses / weights.sum()).tolist()
-    return Loss(max(kl, 0.0), hidden)  # In this order NaN stays NaN.
+    return FitLoss(max(kl, 0.0), hidden)  # In this order NaN stays NaN.
 
 
 def _fit(
-    student: Student, lessons: Sequence[Lesson], steps: int, with_elements: bool, progress: Callable[[int], None]
+    student: Student, outputs: Sequence[TeacherOutput], steps: int, with_elements: bool, progress: Callable[[int], None]
 ) -> None:
     """Adam on numbers' relative changes, and on elements by their units; its rate falls to zero as half a cosine."""
     free = round(steps * ELEMENT_STEPS) if with_elements else 0
@@ -258,8 +258,8 @@ def _fit(
     groups = [{"params": [part], "lr": rate} for part, rate in zip(moved, (RATE, ELEMENT_RATE), strict=True)]
     optimizer = torch.optim.Adam(groups, betas=BETAS)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for step, lesson in enumerate(_in_turn(lessons, steps)):
-        kl, hidden = _losses(student, lesson)
+    for step, output in enumerate(_in_turn(outputs, steps)):
+        kl, hidden = _losses(student, output)
         of_numbers, of_elements = student.gradient(kl + HIDDEN * hidden)
         moved[0].grad, moved[1].grad = numbers * of_numbers, student.units * of_elements
         optimizer.step()
@@ -274,10 +274,10 @@ def _fit(
     student.settle_numbers()
 
 
-def _in_turn(lessons: Sequence[Lesson], steps: int) -> Iterator[Lesson]:
+def _in_turn(outputs: Sequence[TeacherOutput], steps: int) -> Iterator[TeacherOutput]:
     """Every batch once before any comes again, in an order that is shuffled each time; always the same one."""
     generator = torch.Generator().manual_seed(0)
     for step in range(steps):
-        if step % len(lessons) == 0:
-            order = torch.randperm(len(lessons), generator=generator).tolist()
-        yield lessons[order[step % len(lessons)]]
+        if step % len(outputs) == 0:
+            order = torch.randperm(len(outputs), generator=generator).tolist()
+        yield outputs[order[step % len(outputs)]]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dtscodec.calibration.elementwise_delta import Elements
+from dtscodec.calibration.elementwise_delta import ElementwiseDelta
 from dtscodec.calibration.number_gradients import add_gradient
 from dtscodec.decoding.decoded import Decoded
 from dtscodec.decoding.packed_tensors import LoadedTensor, load_tensors
@@ -70,9 +70,9 @@ class Student:
         self._numbers_dtype = pack.reader.numbers_dtype
         self._bases = {name: _base_tensor(decoded, name, device) for name in self._base_names()}
         self.numbers: Tensor = self._packed()[0].store.numbers
-        free = {slot: change for slot, change in self._changes.items() if Elements.can_hold(change)}
-        self._elements = {slot: Elements(change, self._bases) for slot, change in free.items()}
-        self.elements, self.units = Elements.joined(list(self._elements.values()), device)
+        free = {slot: change for slot, change in self._changes.items() if ElementwiseDelta.can_hold(change)}
+        self._elements = {slot: ElementwiseDelta(change, self._bases) for slot, change in free.items()}
+        self.elements, self.units = ElementwiseDelta.joined(list(self._elements.values()), device)
         self._biases = {
             slot.owners[0][0]: slot
             for slot in self._elements
@@ -113,7 +113,7 @@ class Student:
             self.numbers.requires_grad_(False)
         return self.numbers.grad, self.elements.grad
 
-    def _fold(self, change: LoadedTensor, elements: Elements | None, weight: Tensor) -> None:
+    def _fold(self, change: LoadedTensor, elements: ElementwiseDelta | None, weight: Tensor) -> None:
         """Turn a weight's gradient into that of what it is decoded from, as soon as it is known."""
         assert weight.grad is not None
         rows, weight.grad = weight.grad.reshape(change.entry.spec.matrix(change.entry.split)), None

@@ -15,7 +15,7 @@ from dtscodec.errors import NothingToFitError
 
 if TYPE_CHECKING:
     from dtscodec import Base, EncodeConfig, EncodeReport
-    from dtscodec.calibration.fit import DistillReport
+    from dtscodec.calibration.fit import FitReport
     from dtscodec.encoding.journal import Journal
 
 
@@ -25,8 +25,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--calibration",
         metavar="DATA",
-        help="texts or images to try the fine-tune on (as for compare --texts): levels and scales are fitted to what "
-        "it does with them, and the pack stays as large. Or Gram matrices of `dtscodec calibrate`, *.safetensors: see "
+        help="texts or images to try the fine-tune on (as for compare --samples): levels and scales are fitted to what "
+        "it does with them, and the pack stays as large. Or Gram matrices of `dtscodec collect`, *.safetensors: see "
         "--esd",
     )
     group.add_argument(
@@ -95,7 +95,7 @@ def _for_samples(options: argparse.Namespace) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What is fitted; see `dtscodec.calibration.fit.distill`."""
+    """What is fitted; see `dtscodec.calibration.fit.fit`."""
 
     steps: int
     elements: bool
@@ -129,11 +129,11 @@ class Samples:
     @property
     def kind(self) -> str:
         """The word for them."""
-        from dtscodec.evaluation.samples import kind_of
+        from dtscodec.evaluation.samples import sample_kind
 
-        return kind_of(self.path)
+        return sample_kind(self.path)
 
-    def gain(self, fitted: "DistillReport") -> str:
+    def gain(self, fitted: "FitReport") -> str:
         """What a fit did to the KL; that it rose, which it may where hidden states came closer, is said."""
         before, after = fitted.before.kl, fitted.after.kl
         way_out = "more --steps may help" if self.fit.steps else "a fit may help"
@@ -149,7 +149,7 @@ class Samples:
         out: Path,
         force: bool,
         journal: "Journal",
-    ) -> "tuple[EncodeReport, DistillReport | None]":
+    ) -> "tuple[EncodeReport, FitReport | None]":
         """Encode a fine-tune, fit the pack to the samples, and only then write it; unfitted where nothing is coded.
 
         Parameters
@@ -159,17 +159,17 @@ class Samples:
         journal : Journal
             Is told of the fitted pack, which a run that goes on then leaves where it is.
         """
-        from dtscodec.calibration.collect import calibrate
+        from dtscodec.calibration.collect import collect
         from dtscodec.evaluation.architecture import read_architecture
         from dtscodec.evaluation.compare_behaviour import model_directory
-        from dtscodec.evaluation.prepared_samples import trial
+        from dtscodec.evaluation.prepared_samples import prepare_samples
 
         # Samples that this model does not take, or a broken image, are told before the longer work.
-        trial(read_architecture(model_directory(self.model, path)), Path(self.path))
+        prepare_samples(read_architecture(model_directory(self.model, path)), Path(self.path))
         with tempfile.TemporaryDirectory() as folder:
             if self.damping is not None:
                 grams = Path(folder, "grams.safetensors")
-                calibrate(path, grams, texts=self.path, model=self.model, device=self.device)
+                collect(path, grams, samples=self.path, model=self.model, device=self.device)
                 config = replace(config, calibration=str(grams), damping=self.damping)
             if not self.fit:
                 return encode_to(out, config, force), None
@@ -183,19 +183,17 @@ class Samples:
         report = replace(first, path=out, pack_id=fitted.pack_id, pack_bytes=fitted.pack_bytes, seconds=seconds)
         return report, fitted
 
-    def _fitted(
-        self, pack: Path, base: "Base", path: str, out: Path, force: bool, journal: "Journal"
-    ) -> "DistillReport":
+    def _fitted(self, pack: Path, base: "Base", path: str, out: Path, force: bool, journal: "Journal") -> "FitReport":
         """Fit a pack and write it to its place, unless an earlier run has."""
-        from dtscodec.calibration.fit import DistillReport, Loss
+        from dtscodec.calibration.fit import FitLoss, FitReport
         from dtscodec.encoding.encode import holds_pack
         from dtscodec.storage.upload import new_file
 
         step = f"fit {self}"
         kept = next(journal.kept(step, [path]), None)
         if kept and holds_pack(out, kept["pack_id"]):
-            losses = {name: Loss(**kept[name]) for name in ("before", "after")}
-            return DistillReport(out, **(kept | losses))
+            losses = {name: FitLoss(**kept[name]) for name in ("before", "after")}
+            return FitReport(out, **(kept | losses))
         fitted = self._fit(pack, base, path)
         if not kept:
             journal.keep(step, path, {name: value for name, value in asdict(fitted).items() if name != "path"})
@@ -203,17 +201,17 @@ class Samples:
             file.write(fitted.path.read_bytes())
         return replace(fitted, path=out)
 
-    def _fit(self, pack: Path, base: "Base", path: str) -> "DistillReport":
+    def _fit(self, pack: Path, base: "Base", path: str) -> "FitReport":
         """Fit a pack, and write it beside itself."""
-        from dtscodec.calibration.fit import distill
+        from dtscodec.calibration.fit import fit
 
         with progress_bar("fit", self.fit.steps, unit=" steps") as progress:
-            return distill(
+            return fit(
                 pack,
                 path,
                 pack.with_name("fitted.safetensors"),
                 base,
-                texts=self.path,
+                samples=self.path,
                 model=self.model,
                 **asdict(self.fit),
                 device=self.device,

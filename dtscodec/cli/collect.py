@@ -1,4 +1,4 @@
-"""``dtscodec calibrate``: model + texts or images -> Gram matrices of its layers' inputs."""
+"""``dtscodec collect``: model + texts or images -> Gram matrices of its layers' inputs."""
 
 import argparse
 from pathlib import Path
@@ -11,16 +11,16 @@ from dtscodec.storage.paths import as_output
 def add_to(commands: "arguments.Subparsers") -> None:
     """Add the command."""
     parser = commands.add_parser(
-        "calibrate",
-        help="collect what a model's layers are given, for encode --calibration",
+        "collect",
+        help="collect the Gram matrices of a model's layer inputs",
         description="Run a fine-tune on texts or images, and write the Gram matrices of its linear layers' inputs, "
         "which `encode --calibration` and `merge esm --grams` take. Padding is left out; what several layers share is "
         "stored once.",
-        epilog="DATA is a file of texts or a folder of images, as for `dtscodec compare --texts`; some 64 are enough. "
+        epilog="SAMPLES is a file of texts or a folder of images, as for `dtscodec compare --samples`; 64 are enough. "
         "Needs pip install 'dtscodec[transformers]', for images 'dtscodec[images]'.",
     )
     parser.add_argument("fine_tune", metavar="FT", help="the fine-tune: a model directory, or its weights and --model")
-    parser.add_argument("samples", metavar="DATA", help="texts or images to run it on")
+    parser.add_argument("samples", metavar="SAMPLES", help="texts or images to run it on")
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the file to write, *.safetensors")
     parser.add_argument(
         "--model", metavar="DIR", help="directory of its configuration and tokenizer or the like (default: FT)"
@@ -32,16 +32,16 @@ def add_to(commands: "arguments.Subparsers") -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from dtscodec.calibration.collect import calibrate
-    from dtscodec.evaluation.samples import kind_of, read_samples
+    from dtscodec.calibration.collect import collect
+    from dtscodec.evaluation.samples import read_samples, sample_kind
 
     out = as_output(options.output)
-    count, kind = len(read_samples(Path(options.samples))), kind_of(options.samples)
-    with progress_bar("calibrate", count, unit=f" {kind}") as progress:
-        found = calibrate(
+    count, kind = len(read_samples(Path(options.samples))), sample_kind(options.samples)
+    with progress_bar("collect", count, unit=f" {kind}") as progress:
+        found = collect(
             options.fine_tune,
             out,
-            texts=options.samples,
+            samples=options.samples,
             model=options.model,
             device=options.device,
             force=options.force,

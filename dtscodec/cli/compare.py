@@ -21,17 +21,17 @@ def add_to(commands: "arguments.Subparsers") -> None:
         help="measure how close a pack is to its fine-tune",
         description="Decode a pack and compare it with its fine-tune: relative error and cosine of the deltas, the "
         "decoded delta's norm by the true one's, bits per parameter, bytes. The total is over coded tensors. With "
-        "--texts also how the model behaves: KL from fine-tune to decoded in nats, share of equal first choices, and "
+        "--samples also its predictions: KL from fine-tune to decoded in nats, share of equal first choices, and "
         "accuracy on labelled samples or perplexity. For sequence and image classification and causal language models.",
-        epilog='DATA is a file of texts, UTF-8: *.jsonl with {"text": ..., "label": ...}, *.tsv with text, tab, label, '
-        "or one text a line; or a folder of images, *.png, *.jpg, *.webp or *.bmp, or of folders of them that are "
-        "called after their labels. Labels are optional. Needs pip install 'dtscodec[transformers]', for images "
+        epilog='SAMPLES is a file of texts, UTF-8: *.jsonl with {"text": ..., "label": ...}, *.tsv with text, tab, '
+        "label, or one text a line; or a folder of images, *.png, *.jpg, *.webp or *.bmp, or of folders of them named "
+        "after their labels. Labels are optional. Needs pip install 'dtscodec[transformers]', for images "
         "'dtscodec[images]'.",
     )
     parser.add_argument("pack", metavar="PACK")
     parser.add_argument("fine_tune", metavar="FT")
     arguments.add_base(parser)
-    parser.add_argument("--texts", "--images", dest="samples", metavar="DATA", help="what to try the model on")
+    parser.add_argument("--samples", metavar="SAMPLES", help="texts or images to compare predictions on")
     parser.add_argument(
         "--model", metavar="DIR", help="directory of its configuration and tokenizer or the like (default: FT)"
     )
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     import dtscodec
 
     if not options.samples and (options.model or options.batch_size):
-        options.misused("--model and --batch-size are for --texts, got none")
+        options.misused("--model and --batch-size need --samples")
     with dtscodec.open(options.pack) as pack:
         # Samples and model directories may be wrong in many ways: that is told before the longer work.
         behaviour = _behaviour(pack, options) if options.samples else None
@@ -67,15 +67,15 @@ def _count(text: str) -> int:
 
 def _behaviour(pack: "Pack", options: argparse.Namespace) -> "Behaviour":
     from dtscodec import compare_behaviour
-    from dtscodec.evaluation.samples import kind_of, read_samples
+    from dtscodec.evaluation.samples import read_samples, sample_kind
 
     count = len(read_samples(Path(options.samples)))
-    with progress_bar("behaviour", count, unit=f" {kind_of(options.samples)}") as progress:
+    with progress_bar("behaviour", count, unit=f" {sample_kind(options.samples)}") as progress:
         return compare_behaviour(
             pack,
             options.fine_tune,
             options.base,
-            texts=options.samples,
+            samples=options.samples,
             model=options.model,
             batch_size=options.batch_size or 16,
             progress=progress,
@@ -94,10 +94,10 @@ def _behaviour_line(behaviour: "Behaviour", samples: str) -> str:
     >>> print(_behaviour_line(Behaviour(1500, 1500, 0.00391, 0.969), "texts.txt"))
     behaviour   1,500 texts: KL 0.0039, agrees 96.9 %
     """
-    from dtscodec.evaluation.samples import kind_of
+    from dtscodec.evaluation.samples import sample_kind
 
     tokens = f", {behaviour.predictions:,} tokens" if behaviour.perplexity else ""
-    tried = f"{behaviour.samples:,} {kind_of(samples)}{tokens}"
+    tried = f"{behaviour.samples:,} {sample_kind(samples)}{tokens}"
     figures = [f"KL {behaviour.kl:.2g}", f"agrees {100 * behaviour.agreement:.1f} %"]
     if behaviour.accuracy:
         figures.append("accuracy " + " -> ".join(f"{100 * share:.1f} %" for share in behaviour.accuracy))

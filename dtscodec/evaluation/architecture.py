@@ -12,8 +12,13 @@ from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
 from dtscodec.errors import BackendError, CheckpointError
 from dtscodec.evaluation.labels import Classes
-from dtscodec.evaluation.samples import Kind
-from dtscodec.evaluation.transformers_library import explained, pillow, quietly, transformers
+from dtscodec.evaluation.samples import SampleKind
+from dtscodec.evaluation.transformers_library import (
+    import_pillow,
+    import_transformers,
+    quiet_transformers,
+    transformers_errors,
+)
 from dtscodec.evaluation.weight_loading import load_weights, read_config
 
 SUPPORTED = "a model for sequence or image classification, or a causal language model"
@@ -29,19 +34,19 @@ class Architecture:
         Where configuration, and tokenizer or image processor lie.
     config : transformers.PreTrainedConfig
         Its configuration.
-    kind : type of transformers.PreTrainedModel
+    model_class : type of transformers.PreTrainedModel
         The class of the model.
     classes : Classes, optional
         What it chooses from; None for a causal language model.
-    takes : {"texts", "images"}
+    sample_kind : {"texts", "images"}
         What it is given.
     """
 
     directory: Path
     config: Any
-    kind: Any
+    model_class: Any
     classes: Classes | None
-    takes: Kind = "texts"
+    sample_kind: SampleKind = "texts"
 
     def build(self, tensors: Mapping[str, Tensor], location: str) -> Any:
         """A model with these weights, in float32 and without dropout.
@@ -60,7 +65,7 @@ class Architecture:
             They are not all the tensors of this model, and no others.
         """
         way_out = f"{self.directory} describes it; name its own model directory with --model"
-        return load_weights(self.kind, self.config, tensors, location, way_out, dtype=torch.float32)
+        return load_weights(self.model_class, self.config, tensors, location, way_out, dtype=torch.float32)
 
     def load(self, checkpoint: Checkpoint) -> Any:
         """A model with all tensors of a checkpoint; see `build`."""
@@ -78,7 +83,7 @@ def read_architecture(directory: Path) -> Architecture:
     BackendError
         The package transformers is not there.
     """
-    library = transformers()
+    library = import_transformers()
     if not (directory / "config.json").is_file():
         detail = "expected a model directory with config.json, got none; name one with --model"
         raise CheckpointError(f"{directory}: {detail}")
@@ -105,8 +110,8 @@ def load_tokenizer(architecture: Architecture) -> Any:
         There is none, or it cannot be read.
     """
     where = str(architecture.directory)
-    with quietly(), explained(where, "a tokenizer that transformers can read"):
-        return transformers().AutoTokenizer.from_pretrained(
+    with quiet_transformers(), transformers_errors(where, "a tokenizer that transformers can read"):
+        return import_transformers().AutoTokenizer.from_pretrained(
             architecture.directory, config=architecture.config, local_files_only=True, trust_remote_code=False
         )
 
@@ -121,11 +126,11 @@ def load_image_processor(architecture: Architecture) -> Any:
     BackendError
         Pillow is not there, or torchvision, which some need.
     """
-    pillow()
+    import_pillow()
     where = str(architecture.directory)
-    with quietly(), explained(where, "an image processor that transformers can read"):
+    with quiet_transformers(), transformers_errors(where, "an image processor that transformers can read"):
         try:
-            return transformers().AutoImageProcessor.from_pretrained(
+            return import_transformers().AutoImageProcessor.from_pretrained(
                 architecture.directory, local_files_only=True, trust_remote_code=False
             )
         except (ImportError, ValueError) as error:

@@ -16,7 +16,7 @@ from dtscodec.evaluation.architecture import Architecture
 from dtscodec.format.dtypes import TensorSpec
 
 
-def disk_names(architecture: Architecture, specs: Mapping[str, TensorSpec], model: Any) -> dict[str, str]:
+def checkpoint_names(architecture: Architecture, specs: Mapping[str, TensorSpec], model: Any) -> dict[str, str]:
     """What a checkpoint calls each tensor of a model. What is made of several, or turned round, has no name.
 
     Parameters

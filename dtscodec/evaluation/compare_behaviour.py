@@ -16,16 +16,16 @@ from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.decoding.decode import decode
 from dtscodec.errors import CheckpointError
 from dtscodec.evaluation.architecture import read_architecture
-from dtscodec.evaluation.prepared_samples import trial
-from dtscodec.evaluation.text_batches import Batch
-from dtscodec.evaluation.transformers_library import explained, quietly
+from dtscodec.evaluation.prepared_samples import prepare_samples
+from dtscodec.evaluation.text_batches import SampleBatch
+from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
 from dtscodec.packs.pack import PackSource
 
 ROWS = 256
 """Predictions that are compared at a time: with a large vocabulary each takes megabytes."""
 
 
-class Both(NamedTuple):
+class FigurePair(NamedTuple):
     """A figure of the fine-tune, and of what is decoded."""
 
     fine_tune: float
@@ -55,12 +55,12 @@ class Behaviour:
     predictions: int
     kl: float
     agreement: float
-    accuracy: Both | None = None
-    perplexity: Both | None = None
+    accuracy: FigurePair | None = None
+    perplexity: FigurePair | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class PredictionSums:
     """Sums over predictions: of KL, same choices, right choices and negative log-likelihoods of the right ones."""
 
     predictions: int = 0
@@ -71,8 +71,8 @@ class Sums:
     loss: float = 0.0
     decoded_loss: float = 0.0
 
-    def __add__(self, other: "Sums") -> "Sums":
-        return Sums(*(ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
+    def __add__(self, other: "PredictionSums") -> "PredictionSums":
+        return PredictionSums(*(ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
 
 
 def compare_behaviour(
@@ -80,7 +80,7 @@ def compare_behaviour(
     fine_tune: Source,
     base: "Source | Base | None" = None,
     *,
-    texts: "str | os.PathLike[str]",
+    samples: "str | os.PathLike[str]",
     model: "str | os.PathLike[str] | None" = None,
     batch_size: int = 16,
     progress: Callable[[int], None] = lambda count: None,
@@ -98,7 +98,7 @@ def compare_behaviour(
         With the names that it has on disk.
     base : path, mapping of tensors, or Base
         As for `dtscodec.decode`.
-    texts : path
+    samples : path
         What to try: a file of texts, see `dtscodec.evaluation.texts.read_texts`, or a folder of images, see
         `dtscodec.evaluation.images.read_images`.
     model : path
@@ -120,20 +120,22 @@ def compare_behaviour(
         As for `dtscodec.decode`.
     """
     architecture = read_architecture(model_directory(model, fine_tune))
-    given = trial(architecture, Path(texts), architecture.classes)
+    prepared = prepare_samples(architecture, Path(samples), architecture.classes)
     with open_checkpoint(fine_tune, whole=True) as fine:
         tuned = architecture.load(fine)
     with decode(pack, base, whole=True) as decoded:
         ours = architecture.build(decoded, str(decoded.pack.path or "pack"))
-    sums = Sums()
-    with quietly():
-        for batch in given.batches(tuned, batch_size):
+    sums = PredictionSums()
+    with quiet_transformers():
+        for batch in prepared.batches(tuned, batch_size):
             sums += _compare_batch(tuned, ours, batch)
             progress(batch.samples)
     if not sums.predictions:
-        raise CheckpointError(f"{texts}: expected a text of at least two tokens to predict one from another, got none")
-    is_labelled = given.samples[0].label is not None
-    return _figures(sums, len(given.samples), is_causal=architecture.classes is None, is_labelled=is_labelled)
+        raise CheckpointError(
+            f"{samples}: expected a text of at least two tokens to predict one from another, got none"
+        )
+    is_labelled = prepared.samples[0].label is not None
+    return _figures(sums, len(prepared.samples), is_causal=architecture.classes is None, is_labelled=is_labelled)
 
 
 def model_directory(model: "str | os.PathLike[str] | None", fine_tune: Source) -> Path:
@@ -154,25 +156,25 @@ def model_directory(model: "str | os.PathLike[str] | None", fine_tune: Source) -
 
 
 @torch.inference_mode()
-def _compare_batch(fine_tune: Any, decoded: Any, batch: Batch) -> Sums:
+def _compare_batch(fine_tune: Any, decoded: Any, batch: SampleBatch) -> PredictionSums:
     """Sums over the predictions on one batch."""
-    sums = Sums()
+    sums = PredictionSums()
     if len(batch.places):
         fine_logits, decoded_logits = _logits(fine_tune, batch), _logits(decoded, batch)
         for start in range(0, len(batch.places), ROWS):
             rows = slice(start, start + ROWS)
             places, targets = batch.places[rows], None if batch.targets is None else batch.targets[rows]
-            sums += sum_up(fine_logits[places], decoded_logits[places], targets)
+            sums += compare_predictions(fine_logits[places], decoded_logits[places], targets)
     return sums
 
 
-def _logits(model: Any, batch: Batch) -> Tensor:
-    with explained(type(model).__name__, "a model that takes these samples"):
+def _logits(model: Any, batch: SampleBatch) -> Tensor:
+    with transformers_errors(type(model).__name__, "a model that takes these samples"):
         logits: Tensor = model(**batch.inputs, return_dict=True).logits
         return logits.flatten(0, -2)
 
 
-def sum_up(fine_tune: Tensor, decoded: Tensor, targets: Tensor | None) -> Sums:
+def compare_predictions(fine_tune: Tensor, decoded: Tensor, targets: Tensor | None) -> PredictionSums:
     """Compare predictions in float64.
 
     Parameters
@@ -183,19 +185,19 @@ def sum_up(fine_tune: Tensor, decoded: Tensor, targets: Tensor | None) -> Sums:
         The right choices.
 
     >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
-    >>> sums = sum_up(logits, logits, torch.tensor([0, 0]))
+    >>> sums = compare_predictions(logits, logits, torch.tensor([0, 0]))
     >>> sums.predictions, sums.kl, sums.agreed, sums.right
     (2, 0.0, 2, 1)
     """
     fine_logs, logs = (torch.log_softmax(logits.double(), dim=-1) for logits in (fine_tune, decoded))
     terms = kl_terms(fine_logs, logs)
     choices, decoded_choices = fine_tune.argmax(dim=-1), decoded.argmax(dim=-1)
-    sums = Sums(len(choices), terms.sum().item(), int((choices == decoded_choices).sum()))
+    sums = PredictionSums(len(choices), terms.sum().item(), int((choices == decoded_choices).sum()))
     if targets is None:
         return sums
     rights = (int((chosen == targets).sum()) for chosen in (choices, decoded_choices))
     losses = (-values.gather(-1, targets[:, None]).sum().item() for values in (fine_logs, logs))
-    return sums + Sums(0, 0.0, 0, *rights, *losses)
+    return sums + PredictionSums(0, 0.0, 0, *rights, *losses)
 
 
 def kl_terms(fine_tune: Tensor, decoded: Tensor) -> Tensor:
@@ -204,7 +206,7 @@ def kl_terms(fine_tune: Tensor, decoded: Tensor) -> Tensor:
     return torch.where(fine_tune.isneginf(), 0.0, fine_tune.exp() * (fine_tune - decoded))
 
 
-def _figures(sums: Sums, samples: int, is_causal: bool, is_labelled: bool) -> Behaviour:
+def _figures(sums: PredictionSums, samples: int, is_causal: bool, is_labelled: bool) -> Behaviour:
     """Means of the sums."""
     count = sums.predictions
     # A mean of 700 nats is as good as infinite: no float holds such a perplexity.
@@ -215,6 +217,6 @@ def _figures(sums: Sums, samples: int, is_causal: bool, is_labelled: bool) -> Be
         predictions=count,
         kl=max(0.0, sums.kl / count),  # Rounding may leave a little less than zero.
         agreement=sums.agreed / count,
-        accuracy=Both(sums.right / count, sums.decoded_right / count) if is_labelled else None,
-        perplexity=Both(math.exp(sums.loss / count), math.exp(sums.decoded_loss / count)) if is_causal else None,
+        accuracy=FigurePair(sums.right / count, sums.decoded_right / count) if is_labelled else None,
+        perplexity=FigurePair(math.exp(sums.loss / count), math.exp(sums.decoded_loss / count)) if is_causal else None,
     )

@@ -8,8 +8,8 @@ import torch
 
 from dtscodec.evaluation.architecture import Architecture
 from dtscodec.evaluation.images import Image
-from dtscodec.evaluation.text_batches import Batch, labels_of
-from dtscodec.evaluation.transformers_library import explained
+from dtscodec.evaluation.text_batches import SampleBatch, label_tensor
+from dtscodec.evaluation.transformers_library import transformers_errors
 
 
 class ImageBatcher:
@@ -30,7 +30,7 @@ class ImageBatcher:
         self._directory, self._processor, self._size = architecture.directory, processor, size
         self._parameters = signature(model.forward).parameters
 
-    def batches(self, images: Sequence[Image]) -> Iterator[Batch]:
+    def batches(self, images: Sequence[Image]) -> Iterator[SampleBatch]:
         """All images, in their order. No more than a batch of them is in memory.
 
         Raises
@@ -43,9 +43,9 @@ class ImageBatcher:
         for start in range(0, len(images), self._size):
             yield self._batch(images[start : start + self._size])
 
-    def _batch(self, images: Sequence[Image]) -> Batch:
+    def _batch(self, images: Sequence[Image]) -> SampleBatch:
         pictures = [image.open() for image in images]
-        with explained(str(self._directory), "an image processor that makes pictures of one size of these"):
+        with transformers_errors(str(self._directory), "an image processor that makes pictures of one size of these"):
             made = dict(self._processor(pictures, return_tensors="pt"))
         inputs = {name: tensor for name, tensor in made.items() if name in self._parameters}
-        return Batch(len(images), inputs, torch.arange(len(images)), labels_of(images))
+        return SampleBatch(len(images), inputs, torch.arange(len(images)), label_tensor(images))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dtscodec.evaluation.labels import Classes, SamplesError
-from dtscodec.evaluation.transformers_library import pillow, shortened
+from dtscodec.evaluation.transformers_library import import_pillow, truncated
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
@@ -33,7 +33,7 @@ class Image:
         BackendError
             Pillow is not there.
         """
-        library = pillow()
+        library = import_pillow()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Of metadata and transparency, which no model sees.
@@ -45,7 +45,7 @@ class Image:
         except MemoryError:
             raise
         except Exception as error:  # Pillow raises errors of any kind.
-            reason = shortened(" ".join(str(error).split()) or type(error).__name__)
+            reason = truncated(" ".join(str(error).split()) or type(error).__name__)
             detail = f"expected a whole image of {', '.join(FORMATS)}, got '{reason}'"
             raise SamplesError(f"{self.path}: {detail}; save it anew or take it out") from error
 

@@ -9,13 +9,13 @@ from dtscodec.evaluation.architecture import Architecture, load_image_processor,
 from dtscodec.evaluation.image_batches import ImageBatcher
 from dtscodec.evaluation.images import Image
 from dtscodec.evaluation.labels import Classes, SamplesError
-from dtscodec.evaluation.samples import Samples, kind_of, read_samples
-from dtscodec.evaluation.text_batches import Batch, Batcher
+from dtscodec.evaluation.samples import Samples, read_samples, sample_kind
+from dtscodec.evaluation.text_batches import SampleBatch, TextBatcher
 from dtscodec.evaluation.texts import Text
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class PreparedSamples:
     """Samples, with what makes them a model's inputs: all that may be wrong with either is known before models load.
 
     Parameters
@@ -31,7 +31,7 @@ class Trial:
     samples: Samples
     preparer: Any
 
-    def batches(self, model: Any, size: int) -> Iterator[Batch]:
+    def batches(self, model: Any, size: int) -> Iterator[SampleBatch]:
         """All samples, some at a time, for a model of the architecture.
 
         Parameters
@@ -49,10 +49,10 @@ class Trial:
         if images:
             return ImageBatcher(self.architecture, self.preparer, model, size).batches(images)
         texts = [sample for sample in self.samples if isinstance(sample, Text)]
-        return Batcher(self.architecture, self.preparer, model, size).batches(texts)
+        return TextBatcher(self.architecture, self.preparer, model, size).batches(texts)
 
 
-def trial(architecture: Architecture, path: Path, classes: Classes | None = None) -> Trial:
+def prepare_samples(architecture: Architecture, path: Path, classes: Classes | None = None) -> PreparedSamples:
     """Read samples that an architecture takes.
 
     Parameters
@@ -73,14 +73,16 @@ def trial(architecture: Architecture, path: Path, classes: Classes | None = None
     BackendError
         A package that they need is not there.
     """
-    found = kind_of(path)
-    if path.exists() and found != architecture.takes:
+    found = sample_kind(path)
+    if path.exists() and found != architecture.sample_kind:
         words = {"texts": "a file of texts", "images": "a folder of images"}
-        detail = f"expected {words[architecture.takes]} for a {architecture.kind.__name__}, got {words[found]}"
+        detail = (
+            f"expected {words[architecture.sample_kind]} for a {architecture.model_class.__name__}, got {words[found]}"
+        )
         raise SamplesError(f"{path}: {detail}; --model names another model directory")
     samples = read_samples(path, classes)
     preparer = load_image_processor(architecture) if found == "images" else load_tokenizer(architecture)
     for sample in samples:
         if isinstance(sample, Image):
             sample.open()  # And let go: of many only a batch at a time can stay in memory.
-    return Trial(architecture, samples, preparer)
+    return PreparedSamples(architecture, samples, preparer)

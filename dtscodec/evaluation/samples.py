@@ -9,14 +9,14 @@ from dtscodec.evaluation.images import Image, read_images
 from dtscodec.evaluation.labels import Classes
 from dtscodec.evaluation.texts import Text, read_texts
 
-Kind: TypeAlias = Literal["texts", "images"]
+SampleKind: TypeAlias = Literal["texts", "images"]
 Samples: TypeAlias = Sequence[Text] | Sequence[Image]
 
 
-def kind_of(path: str | Path) -> Kind:
+def sample_kind(path: str | Path) -> SampleKind:
     """What the samples at a path are.
 
-    >>> kind_of("/"), kind_of("texts.txt")
+    >>> sample_kind("/"), sample_kind("texts.txt")
     ('images', 'texts')
     """
     return "images" if os.path.isdir(path) else "texts"  # Unlike those of `Path` it raises nothing.
@@ -24,4 +24,4 @@ def kind_of(path: str | Path) -> Kind:
 
 def read_samples(path: Path, classes: Classes | None = None) -> Samples:
     """Texts of a file, or images of a folder; see `read_texts` and `read_images`."""
-    return read_images(path, classes) if kind_of(path) == "images" else read_texts(path, classes)
+    return read_images(path, classes) if sample_kind(path) == "images" else read_texts(path, classes)

@@ -13,11 +13,11 @@ from dtscodec.evaluation.architecture import Architecture, max_tokens
 from dtscodec.evaluation.labels import SamplesError
 from dtscodec.evaluation.samples import Samples
 from dtscodec.evaluation.texts import Text
-from dtscodec.evaluation.transformers_library import explained
+from dtscodec.evaluation.transformers_library import transformers_errors
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class SampleBatch:
     """Some samples as a model takes them.
 
     Parameters
@@ -37,13 +37,13 @@ class Batch:
     places: Tensor
     targets: Tensor | None
 
-    def to(self, device: str) -> "Batch":
+    def to(self, device: str) -> "SampleBatch":
         """The same on a device; targets stay where they are."""
         inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
         return replace(self, inputs=inputs, places=self.places.to(device))
 
 
-class Batcher:
+class TextBatcher:
     """Makes batches of texts.
 
     Parameters
@@ -74,7 +74,7 @@ class Batcher:
         theirs = getattr(config.get_text_config(), "pad_token_id", None)
         return ours is not None and (self._is_causal or ours == theirs)
 
-    def batches(self, texts: Sequence[Text]) -> Iterator[Batch]:
+    def batches(self, texts: Sequence[Text]) -> Iterator[SampleBatch]:
         """All texts, the shortest first, so that little of a batch is padding.
 
         Raises
@@ -88,17 +88,17 @@ class Batcher:
         for start in range(0, len(ordered), self._size):
             yield self._batch(ordered[start : start + self._size])
 
-    def _batch(self, texts: Sequence[Text]) -> Batch:
+    def _batch(self, texts: Sequence[Text]) -> SampleBatch:
         inputs = self._encode(texts)
         tokens, mask = inputs["input_ids"], inputs["attention_mask"].bool()
         if tokens.numel() and int(tokens.max()) >= self._vocabulary:
             detail = f"expected a tokenizer of at most {self._vocabulary} tokens, as the model has, got token"
             raise CheckpointError(f"{self._directory}: {detail} {int(tokens.max())}")
         places, targets = _next_tokens(tokens, mask) if self._is_causal else _labels(texts, mask)
-        return Batch(len(texts), {k: v for k, v in inputs.items() if k in self._parameters}, places, targets)
+        return SampleBatch(len(texts), {k: v for k, v in inputs.items() if k in self._parameters}, places, targets)
 
     def _encode(self, texts: Sequence[Text]) -> dict[str, Tensor]:
-        with explained(str(self._directory), "a tokenizer that takes these texts"):
+        with transformers_errors(str(self._directory), "a tokenizer that takes these texts"):
             encoded = self._tokenizer(
                 [text.text for text in texts],
                 padding=len(texts) > 1,
@@ -123,10 +123,10 @@ def _labels(texts: Sequence[Text], mask: Tensor) -> tuple[Tensor, Tensor | None]
     for text, count in zip(texts, mask.sum(dim=1).tolist(), strict=True):
         if not count:
             raise SamplesError(f"{text.where}: expected a text with tokens of this model, got {text.text[:60]!r}")
-    return torch.arange(len(texts)), labels_of(texts)
+    return torch.arange(len(texts)), label_tensor(texts)
 
 
-def labels_of(samples: Samples) -> Tensor | None:
+def label_tensor(samples: Samples) -> Tensor | None:
     """The labels, if there are any: int64 [samples]."""
     labels = [sample.label for sample in samples if sample.label is not None]
     return torch.tensor(labels) if labels else None

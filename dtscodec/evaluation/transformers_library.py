@@ -11,7 +11,7 @@ OLDEST = 5
 """The first major version that takes a state dict as `model.py` gives it."""
 
 
-def transformers() -> Any:
+def import_transformers() -> Any:
     """The package, imported on first use.
 
     Raises
@@ -31,7 +31,7 @@ def transformers() -> Any:
     return package
 
 
-def pillow() -> Any:
+def import_pillow() -> Any:
     """The package Pillow (``PIL``), imported on first use.
 
     Raises
@@ -49,11 +49,11 @@ def pillow() -> Any:
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep transformers from printing reports and bars of its own inside the block; restore its settings after it."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
 
-    log = transformers().utils.logging
+    log = import_transformers().utils.logging
     level, has_bars, are_hub_bars_off = log.get_verbosity(), log.is_progress_bar_enabled(), are_progress_bars_disabled()
     log.set_verbosity_error()
     log.disable_progress_bar()  # Those of huggingface_hub with them.
@@ -68,7 +68,7 @@ def quietly() -> Iterator[None]:
 
 
 @contextmanager
-def explained(where: str, expected: str) -> Iterator[None]:
+def transformers_errors(where: str, expected: str) -> Iterator[None]:
     """Turn whatever transformers raises inside the block into one line. Nothing else may be called in it.
 
     Raises
@@ -84,9 +84,9 @@ def explained(where: str, expected: str) -> Iterator[None]:
         if re.search("out of memory|allocate memory", str(error)):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointError(f"{where}: expected {expected}, got '{shortened(reason)}'") from error
+        raise CheckpointError(f"{where}: expected {expected}, got '{truncated(reason)}'") from error
 
 
-def shortened(text: str, length: int = 200) -> str:
+def truncated(text: str, length: int = 200) -> str:
     """The beginning of a text."""
     return text if len(text) <= length else f"{text[: length - 3]}..."

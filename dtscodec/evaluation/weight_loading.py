@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dtscodec.errors import CheckpointError
-from dtscodec.evaluation.transformers_library import explained, quietly, transformers
+from dtscodec.evaluation.transformers_library import import_transformers, quiet_transformers, transformers_errors
 
 
 def read_config(directory: Path) -> Any:
@@ -18,12 +18,15 @@ def read_config(directory: Path) -> Any:
     BackendError
         The package transformers is not there.
     """
-    library = transformers()
-    with quietly(), explained(str(directory / "config.json"), "a configuration that transformers knows"):
+    library = import_transformers()
+    with (
+        quiet_transformers(),
+        transformers_errors(str(directory / "config.json"), "a configuration that transformers knows"),
+    ):
         return library.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
 
 
-def architecture(config: Any, location: str, way_out: str) -> Any:
+def model_class_of(config: Any, location: str, way_out: str) -> Any:
     """The class of transformers that a configuration names.
 
     Raises
@@ -31,7 +34,7 @@ def architecture(config: Any, location: str, way_out: str) -> Any:
     CheckpointError
         It names none, or one that transformers does not have.
     """
-    kind = getattr(transformers(), (config.architectures or [""])[0], None)
+    kind = getattr(import_transformers(), (config.architectures or [""])[0], None)
     if kind is None:
         detail = f"expected a class of transformers under 'architectures', got {config.architectures}"
         raise CheckpointError(f"{location}: {detail}; {way_out}")
@@ -60,7 +63,7 @@ def load_weights(kind: Any, config: Any, state: Mapping[str, Any], location: str
     CheckpointError
         They are not all the tensors of this model, and no others.
     """
-    with quietly(), explained(location, f"weights of a {kind.__name__}"):
+    with quiet_transformers(), transformers_errors(location, f"weights of a {kind.__name__}"):
         model, report = kind.from_pretrained(
             None,
             config=config,

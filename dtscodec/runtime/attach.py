@@ -129,7 +129,7 @@ class Attached:
         Parameters
         ----------
         prototypes : mapping
-            For each task that may be chosen a file that `dtscodec calibrate` made of its fine-tune, or means by weight.
+            For each task that may be chosen a file that `dtscodec collect` made of its fine-tune, or means by weight.
         scope : {"layer", "sample"}
             Whether each layer decides for itself, or the first that routes for all that follow, heads and norms too.
 

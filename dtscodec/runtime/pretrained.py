@@ -13,8 +13,8 @@ from dtscodec.checkpoints.torch_dtypes import torch_form
 from dtscodec.decoding.decode import decode
 from dtscodec.decoding.decoded import Decoded
 from dtscodec.errors import CheckpointError
-from dtscodec.evaluation.transformers_library import transformers
-from dtscodec.evaluation.weight_loading import architecture, load_weights, read_config
+from dtscodec.evaluation.transformers_library import import_transformers
+from dtscodec.evaluation.weight_loading import load_weights, model_class_of, read_config
 from dtscodec.packs.pack import PackSource
 
 CONFIGURATIONS = ("config.json", "generation_config.json")
@@ -64,7 +64,7 @@ def from_pretrained(
     BackendError
         The package transformers is not there.
     """
-    library = transformers()
+    library = import_transformers()
     with decode(pack, base, whole=True) as decoded, tempfile.TemporaryDirectory() as folder:
         files = _write_configurations(decoded, Path(folder))
         where = str(decoded.pack.path or "pack")
@@ -73,7 +73,7 @@ def from_pretrained(
                 detail = "expected a pack made from model directories, got one without config.json; give config="
                 raise CheckpointError(f"{where}: {detail}")
             config = read_config(Path(folder))
-        kind = model_class or architecture(config, where, "give model_class=")
+        kind = model_class or model_class_of(config, where, "give model_class=")
         state = {name: _Lazy(decoded, name) for name in decoded}
         chosen = dtype or getattr(config, "dtype", None)
         way_out = "give model_class=, or config="

@@ -15,7 +15,7 @@ from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.tensor_names import base_name
 
 Prototypes: TypeAlias = "str | os.PathLike[str] | Mapping[str, Tensor]"
-"""Of a task: a file of Gram matrices with means, as `dtscodec calibrate` writes it for the fine-tune; or means by
+"""Of a task: a file of Gram matrices with means, as `dtscodec collect` writes it for the fine-tune; or means by
 weight, [d_in] each. Names are the fine-tune's."""
 
 
@@ -47,7 +47,7 @@ def stacked(given: Mapping[str, Prototypes], widths: Mapping[str, int]) -> dict[
         counts = ", ".join(f"{task!r} {len(found)}" for task, found in by_task.items()) or "no task"
         raise ModelMismatchError(
             f"prototypes: expected some linear layer that packs change with one of every task, got none ({counts}); "
-            "give files that `dtscodec calibrate` made of the fine-tunes"
+            "give files that `dtscodec collect` made of the fine-tunes"
         )
     return {name: torch.stack([F.normalize(found[name], dim=0) for found in by_task.values()]) for name in routed}
 

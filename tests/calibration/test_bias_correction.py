@@ -10,10 +10,10 @@ from torch import nn
 
 import dtscodec
 from dtscodec.calibration.bias_correction import biased_layers, mean_outputs
-from dtscodec.calibration.fit import distill
+from dtscodec.calibration.fit import fit
 from dtscodec.evaluation.architecture import read_architecture
-from dtscodec.evaluation.prepared_samples import trial
-from dtscodec.evaluation.text_batches import Batch
+from dtscodec.evaluation.prepared_samples import prepare_samples
+from dtscodec.evaluation.text_batches import SampleBatch
 from tests.evaluation.helpers import Made
 
 
@@ -34,7 +34,9 @@ def test_means_are_of_all_rows_but_padding_and_of_layers_that_run_once() -> None
     torch.manual_seed(0)
     model, x, mask = TwoLayers(), torch.randn(2, 5, 3), torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
     assert list(biased_layers(model)) == ["first", "norm"]
-    batches = [Batch(1, {"x": x[i : i + 1], "attention_mask": mask[i : i + 1]}, torch.zeros(1), None) for i in range(2)]
+    batches = [
+        SampleBatch(1, {"x": x[i : i + 1], "attention_mask": mask[i : i + 1]}, torch.zeros(1), None) for i in range(2)
+    ]
     found = mean_outputs(model, batches, biased_layers(model))
     assert list(found) == ["first"]
     assert torch.allclose(found["first"], model.first(x[mask.bool()]).mean(0).double(), atol=1e-6)
@@ -46,7 +48,7 @@ def corrected(classifier: Made, texts: Path, tmp_path: Path) -> Path:
     """A pack that codes every bias, corrected and not fitted."""
     pack, out = tmp_path / "pack", tmp_path / "corrected"
     dtscodec.encode(classifier.base, classifier.fine, pack, dtscodec.EncodeConfig(rank=1))
-    distill(pack, classifier.fine, out, classifier.base, texts=texts, steps=0, bias_correction=True)
+    fit(pack, classifier.fine, out, classifier.base, samples=texts, steps=0, bias_correction=True)
     return out
 
 
@@ -61,11 +63,11 @@ def test_only_biases_move(classifier: Made, corrected: Path) -> None:
 
 def test_mean_outputs_become_those_of_the_fine_tune(classifier: Made, corrected: Path, texts: Path) -> None:
     architecture = read_architecture(classifier.fine)
-    batches: list[Batch] = []
+    batches: list[SampleBatch] = []
 
     def means(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         model = architecture.build(tensors, "here")
-        batches[:] = trial(architecture, texts).batches(model, 4)
+        batches[:] = prepare_samples(architecture, texts).batches(model, 4)
         return mean_outputs(model, batches, biased_layers(model))
 
     wanted = means(load_file(classifier.fine / "model.safetensors"))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dtscodec.activations.gram_file import Grams
-from dtscodec.calibration.collect import Collector, calibrate, collect
+from dtscodec.calibration.collect import GramCollector, collect, collect_grams
 from dtscodec.errors import CheckpointError, OutputError
 from tests.evaluation.helpers import TEXTS, Made, broken
 
@@ -27,7 +27,7 @@ class Shared(nn.Module):
 
 def test_moments_and_means_are_those_of_all_inputs_and_shared_ones_count_once() -> None:
     model, batches = Shared(), [torch.randn(4, 6), torch.randn(3, 6)]
-    found = collect(model, [{"x": x} for x in batches])
+    found = collect_grams(model, [{"x": x} for x in batches])
     x = torch.cat(batches).double()
     gram = found.grams["one.weight"]
     torch.testing.assert_close(gram.moment, x.T @ x / 7)
@@ -41,7 +41,7 @@ def test_moments_and_means_are_those_of_all_inputs_and_shared_ones_count_once() 
 
 def test_padding_does_not_count() -> None:
     x, mask = torch.randn(2, 4, 6), torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]])
-    found = collect(Shared(), [{"x": x, "attention_mask": mask}]).grams["one.weight"]
+    found = collect_grams(Shared(), [{"x": x, "attention_mask": mask}]).grams["one.weight"]
     real = x[mask.bool()].double()
     assert found.rows == 4
     torch.testing.assert_close(found.moment, real.T @ real / 4)
@@ -49,7 +49,7 @@ def test_padding_does_not_count() -> None:
 
 def test_the_model_is_left_as_it_was() -> None:
     model = Shared()
-    collector = Collector(model)
+    collector = GramCollector(model)
     with collector.watching():
         model(torch.randn(2, 6))
     assert not any(module._forward_pre_hooks for module in model.modules())
@@ -63,7 +63,7 @@ def test_names_are_those_of_the_checkpoint(
     made: Made = request.getfixturevalue(kind)
     out = tmp_path / "grams.safetensors"
     told: list[int] = []
-    found = calibrate(made.fine, out, texts=texts, progress=told.append)
+    found = collect(made.fine, out, samples=texts, progress=told.append)
     assert sum(told) == len(TEXTS)
     query = next(name for name in [*found.grams, *found.same] if "0" in name and ("query" in name or "q_proj" in name))
     key = query.replace("query", "key").replace("q_proj", "k_proj")
@@ -78,9 +78,9 @@ def test_what_exists_is_kept_and_bare_weights_need_a_model(classifier: Made, tex
     out = tmp_path / "grams.safetensors"
     out.write_text("mine")
     with pytest.raises(OutputError):
-        calibrate(classifier.fine, out, texts=texts)
+        collect(classifier.fine, out, samples=texts)
     with pytest.raises(CheckpointError, match="--model"):
-        calibrate(classifier.fine / "model.safetensors", tmp_path / "new.safetensors", texts=texts)
+        collect(classifier.fine / "model.safetensors", tmp_path / "new.safetensors", samples=texts)
     assert out.read_text() == "mine"
 
 
@@ -92,5 +92,5 @@ def test_the_first_layer_that_is_given_nan_or_infinity_is_named_and_nothing_writ
         fine = broken(language_model.fine, tmp_path / f"{value}", "model.layers.0.self_attn.o_proj.weight", value)
         expected = f"{fine}/model.safetensors: model.layers.0.mlp.gate_proj.weight: expected finite inputs of layers"
         with pytest.raises(CheckpointError, match=re.escape(expected)):
-            calibrate(fine, out, texts=texts)
+            collect(fine, out, samples=texts)
         assert not out.exists()

@@ -11,17 +11,17 @@ import pytest
 import torch
 
 import dtscodec
-from dtscodec.calibration.fit import DistillReport, Loss, _lesson, distill
+from dtscodec.calibration.fit import FitLoss, FitReport, _teacher_output, fit
 from dtscodec.errors import CheckpointError, NothingToFitError, OutputError
 from dtscodec.evaluation.labels import SamplesError
-from dtscodec.evaluation.text_batches import Batch
+from dtscodec.evaluation.text_batches import SampleBatch
 from dtscodec.format.blocks import LowRank, Values
 from tests.evaluation.helpers import Made, broken
 from tests.support import check_against_spec
 
 
-def distilled(made: Made, texts: Path, out: Path, **options: Any) -> DistillReport:
-    return distill(made.pack, made.fine, out, made.base, texts=texts, **{"steps": 30, **options})
+def distilled(made: Made, texts: Path, out: Path, **options: Any) -> FitReport:
+    return fit(made.pack, made.fine, out, made.base, samples=texts, **{"steps": 30, **options})
 
 
 @pytest.mark.parametrize("kind", ["classifier", "language_model"])
@@ -32,7 +32,7 @@ def test_the_decoded_model_comes_closer_to_the_fine_tune(
     report = distilled(made, texts, tmp_path / "fitted")
     assert report.after.total < report.before.total
     assert report.after.kl < 0.9 * report.before.kl
-    ours = dtscodec.compare_behaviour(report.path, made.fine, made.base, texts=texts)
+    ours = dtscodec.compare_behaviour(report.path, made.fine, made.base, samples=texts)
     assert ours.kl == pytest.approx(report.after.kl, rel=1e-3, abs=1e-7)
     check_against_spec(report.path, made.base)
 
@@ -77,7 +77,7 @@ def test_a_pack_without_coded_tensors_is_refused(classifier: Made, texts: Path, 
     exact = tmp_path / "exact"
     dtscodec.encode(classifier.base, classifier.fine, exact, dtscodec.EncodeConfig(rank=1, raw=("*",)))
     with pytest.raises(NothingToFitError, match="coded"):
-        distill(exact, classifier.fine, tmp_path / "out", classifier.base, texts=texts)
+        fit(exact, classifier.fine, tmp_path / "out", classifier.base, samples=texts)
     assert not (tmp_path / "out").exists()
 
 
@@ -93,7 +93,7 @@ def test_bad_texts_and_bare_weights_are_refused(classifier: Made, texts: Path, t
     with pytest.raises(SamplesError):
         distilled(classifier, tmp_path / "none.txt", tmp_path / "out")
     with pytest.raises(CheckpointError, match="--model"):
-        distill(classifier.pack, classifier.fine / "model.safetensors", tmp_path / "out", classifier.base, texts=texts)
+        fit(classifier.pack, classifier.fine / "model.safetensors", tmp_path / "out", classifier.base, samples=texts)
 
 
 def test_a_fit_that_makes_it_worse_is_not_taken(
@@ -109,10 +109,10 @@ def test_a_fit_that_makes_it_worse_is_not_taken(
 def test_a_fit_that_ends_in_nan_is_not_taken(
     classifier: Made, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses = iter([Loss(0.1, 0.1), Loss(float("nan"), 0.0)])
-    monkeypatch.setattr("dtscodec.calibration.fit._loss_of", lambda student, lessons: next(losses))
+    losses = iter([FitLoss(0.1, 0.1), FitLoss(float("nan"), 0.0)])
+    monkeypatch.setattr("dtscodec.calibration.fit._loss_of", lambda student, outputs: next(losses))
     report = distilled(classifier, texts, tmp_path / "kept", steps=1)
-    assert report.after == report.before == Loss(0.1, 0.1)
+    assert report.after == report.before == FitLoss(0.1, 0.1)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -122,20 +122,20 @@ def test_a_fine_tune_that_gives_nan_or_infinity_is_refused_and_nothing_written(
     fine, out = broken(classifier.fine, tmp_path / "fine", "classifier.bias", value), tmp_path / "out"
     expected = f"{fine}/model.safetensors: expected finite answers and hidden states, got NaN or infinity; are the"
     with pytest.raises(CheckpointError, match=re.escape(expected)):
-        distill(classifier.pack, fine, out, classifier.base, texts=texts)
+        fit(classifier.pack, fine, out, classifier.base, samples=texts)
     assert not out.exists()
 
 
 def test_choices_may_be_ruled_out_and_padding_hold_anything_but_hidden_states_are_finite() -> None:
     mask, hidden = torch.tensor([[1, 1, 0]]), torch.zeros(1, 3, 4)
-    batch = Batch(1, {"attention_mask": mask}, torch.tensor([0]), None)
+    batch = SampleBatch(1, {"attention_mask": mask}, torch.tensor([0]), None)
     logits = torch.tensor([[[0.0, float("-inf")]]])
 
     def model(**inputs: Any) -> SimpleNamespace:
         return SimpleNamespace(logits=logits, hidden_states=(hidden,))
 
     hidden[0, 2] = float("nan")
-    assert _lesson(model, batch, "fine").logs.tolist() == [[0.0, float("-inf")]]
+    assert _teacher_output(model, batch, "fine").logs.tolist() == [[0.0, float("-inf")]]
     hidden[0, 1, 0] = float("-inf")
     with pytest.raises(CheckpointError, match="fine: expected finite answers and hidden states"):
-        _lesson(model, batch, "fine")
+        _teacher_output(model, batch, "fine")

@@ -8,8 +8,8 @@ import torch
 
 import dtscodec
 from dtscodec.activations.gram_file import Grams
-from dtscodec.calibration.collect import calibrate
-from dtscodec.calibration.fit import distill
+from dtscodec.calibration.collect import collect
+from dtscodec.calibration.fit import fit
 from tests.evaluation.helpers import Made
 from tests.evaluation.pictures import plain_inputs, plain_model
 from tests.support import check_against_spec
@@ -38,7 +38,7 @@ def test_gram_matrices_are_those_of_what_hooks_see(
         )
     with torch.no_grad():
         model(plain_inputs(name, images))
-    calibrate(made.fine, tmp_path / "grams.safetensors", texts=images, batch_size=3)
+    collect(made.fine, tmp_path / "grams.safetensors", samples=images, batch_size=3)
     with Grams(tmp_path / "grams.safetensors") as grams:
         for layer, weight in PLACES[name].items():
             found, x = grams.read(weight), seen[layer]
@@ -54,16 +54,16 @@ def test_the_decoded_model_comes_closer_to_the_fine_tune(
     name: str, request: pytest.FixtureRequest, images: Path, tmp_path: Path
 ) -> None:
     made: Made = request.getfixturevalue(name)
-    report = distill(made.pack, made.fine, tmp_path / "fitted", made.base, texts=images, steps=30)
+    report = fit(made.pack, made.fine, tmp_path / "fitted", made.base, samples=images, steps=30)
     assert report.samples == 7
     assert report.after.total < 0.9 * report.before.total
-    ours = dtscodec.compare_behaviour(report.path, made.fine, made.base, texts=images)
+    ours = dtscodec.compare_behaviour(report.path, made.fine, made.base, samples=images)
     assert ours.kl == pytest.approx(report.after.kl, rel=1e-2, abs=1e-7)
     check_against_spec(report.path, made.base)
 
 
 def test_statistics_of_batch_norms_stay_as_they_were_decoded(resnet: Made, images: Path, tmp_path: Path) -> None:
-    report = distill(resnet.pack, resnet.fine, tmp_path / "fitted", resnet.base, texts=images, steps=3)
+    report = fit(resnet.pack, resnet.fine, tmp_path / "fitted", resnet.base, samples=images, steps=3)
     with dtscodec.decode(resnet.pack, resnet.base) as old, dtscodec.decode(report.path, resnet.base) as new:
         same = {name for name in old if torch.equal(old[name], new[name])}
         assert {name for name in old if "running_" in name or "tracked" in name} <= same

@@ -1,4 +1,4 @@
-"""``dtscodec calibrate`` and ``dtscodec encode --calibration``, on a small classifier."""
+"""``dtscodec collect`` and ``dtscodec encode --calibration``, on a small classifier."""
 
 import contextlib
 import shutil
@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 import dtscodec
 from dtscodec.activations.gram_file import Grams
-from dtscodec.calibration.fit import Loss
+from dtscodec.calibration.fit import FitLoss
 from dtscodec.cli.progress import progress_bar
 from tests.cli.helpers import Cli, load, snapshot
 from tests.cli.test_interrupts import signalling
@@ -33,7 +33,7 @@ SMALL = ("--size", "12kB")
 
 
 def kl(pack: str, small: Made, texts: str) -> float:
-    return dtscodec.compare_behaviour(pack, small.fine, small.base, texts=texts).kl
+    return dtscodec.compare_behaviour(pack, small.fine, small.base, samples=texts).kl
 
 
 def test_a_pack_that_is_fitted_to_texts_is_closer_and_no_larger(cli: Cli, small: Made, texts: str) -> None:
@@ -111,10 +111,10 @@ def test_gram_matrices_are_told_by_their_content_wherever_they_lie(
     cli: Cli, small: Made, texts: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("one", "two"):
-        cli("calibrate", str(small.fine), texts, "-o", f"{name}.safetensors")
+        cli("collect", str(small.fine), texts, "-o", f"{name}.safetensors")
     assert Path("one.safetensors").read_bytes() == Path("two.safetensors").read_bytes()
     Path("fewer.txt").write_text("w5 w6\n")
-    cli("calibrate", str(small.fine), "fewer.txt", "-o", "other.safetensors")
+    cli("collect", str(small.fine), "fewer.txt", "-o", "other.safetensors")
     command = ["encode", str(small.base), f"t={small.fine}", "-o", "out", *SMALL, "--calibration"]
     cut_off(cli, monkeypatch, *command, "one.safetensors")
     code, _, err = cli.run(*command, "other.safetensors")
@@ -158,7 +158,7 @@ def goes_on(cli: Cli, *command: str) -> int:
 
 
 def test_calibrate_writes_what_encode_takes(cli: Cli, small: Made, texts: str) -> None:
-    out = cli("calibrate", str(small.fine), texts, "-o", "grams.safetensors")
+    out = cli("collect", str(small.fine), texts, "-o", "grams.safetensors")
     assert out.startswith("7 texts: ")
     cli("encode", str(small.base), f"t={small.fine}", "-o", "esd", *SMALL, "--calibration", "grams.safetensors")
     cli("encode", str(small.base), f"t={small.fine}", "-o", "same", *SMALL, "--calibration", texts, "--esd", "--no-fit")
@@ -174,7 +174,7 @@ def test_calibrate_writes_what_encode_takes(cli: Cli, small: Made, texts: str) -
 
 
 def test_workers_make_the_same_pack_with_gram_matrices(cli: Cli, small: Made, texts: str) -> None:
-    cli("calibrate", str(small.fine), texts, "-o", "grams.safetensors")
+    cli("collect", str(small.fine), texts, "-o", "grams.safetensors")
     for name, more in (("one", ()), ("two", ("--workers", "2"))):
         given = "--calibration", "grams.safetensors", "--esd", "0.01"
         cli("encode", str(small.base), f"t={small.fine}", "-o", name, *SMALL, *given, *more)
@@ -220,8 +220,8 @@ def test_what_is_no_calibration_is_one_line(cli: Cli, small: Made, texts: str) -
 def test_a_kl_that_rose_in_the_fit_is_told(
     cli: Cli, small: Made, texts: str, monkeypatch: pytest.MonkeyPatch, after: float, way: tuple[str, ...], told: str
 ) -> None:
-    losses = iter([Loss(0.1, 1.0), Loss(after, 0.5)])
-    monkeypatch.setattr("dtscodec.calibration.fit._loss_of", lambda student, lessons: next(losses))
+    losses = iter([FitLoss(0.1, 1.0), FitLoss(after, 0.5)])
+    monkeypatch.setattr("dtscodec.calibration.fit._loss_of", lambda student, outputs: next(losses))
     out = cli("encode", str(small.base), f"t={small.fine}", "-o", "out", *SMALL, "--calibration", texts, *way)
     assert told in out
 
@@ -230,7 +230,7 @@ def test_a_fine_tune_that_gives_nan_is_one_line_and_leaves_nothing(cli: Cli, sma
     name = "bert.embeddings.LayerNorm.bias"
     fine = broken(small.fine, Path("nan"), name)
     assert "nan/model.safetensors: bert.encoder.layer.0.attention.self.query.weight: expected finite " in cli.fails(
-        "calibrate", str(fine), texts, "-o", "grams.safetensors"
+        "collect", str(fine), texts, "-o", "grams.safetensors"
     )
     for way in (("--steps", "1"), ("--esd", "--no-fit")):
         given = "--raw", name, "--calibration", texts, *way

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dtscodec.cli.compare import _behaviour_line
-from dtscodec.evaluation.compare_behaviour import Behaviour, Both
+from dtscodec.evaluation.compare_behaviour import Behaviour, FigurePair
 from tests.cli.helpers import Cli
 from tests.cli.test_main import Terminal
 from tests.evaluation.helpers import LABELS, TEXTS, Made, make, write_texts
@@ -32,19 +32,19 @@ def command(made: Made, *more: str) -> list[str]:
 
 def test_the_table_is_followed_by_the_behaviour(cli: Cli, classifier: Made, labelled: str) -> None:
     plain = cli(*command(classifier))
-    text = cli(*command(classifier, "--texts", labelled))
+    text = cli(*command(classifier, "--samples", labelled))
     assert text.startswith(plain)
     line = r"behaviour   7 texts: KL \d\S*, agrees \d+\.\d %, accuracy \d+\.\d % -> \d+\.\d %\n"
     assert re.fullmatch(line, text.removeprefix(plain))
 
 
 def test_a_language_model_shows_tokens_and_perplexity(cli: Cli, language_model: Made, labelled: str) -> None:
-    last = cli(*command(language_model, "--texts", labelled)).splitlines()[-1]
+    last = cli(*command(language_model, "--samples", labelled)).splitlines()[-1]
     assert re.fullmatch(r"behaviour   7 texts, \d+ tokens: KL \d\S*, agrees \d+\.\d %, perplexity \d\S* -> \d\S*", last)
 
 
 def test_json_holds_the_figures_of_the_python_function(cli: Cli, classifier: Made, labelled: str) -> None:
-    document = cli.json(*command(classifier, "--texts", labelled))
+    document = cli.json(*command(classifier, "--samples", labelled))
     figures = classifier.compare(Path(labelled))
     assert document.pop("behaviour") == {
         "samples": len(TEXTS),
@@ -59,19 +59,20 @@ def test_json_holds_the_figures_of_the_python_function(cli: Cli, classifier: Mad
 
 def test_a_bare_weight_file_needs_a_model_directory(cli: Cli, classifier: Made, labelled: str) -> None:
     bare = ["compare", str(classifier.pack), str(classifier.fine / "model.safetensors"), "--base", str(classifier.base)]
-    assert "--model" in cli.fails(*bare, "--texts", labelled)
-    document = cli.json(*bare, "--texts", labelled, "--model", str(classifier.fine), "--batch-size", "2")
+    assert "--model" in cli.fails(*bare, "--samples", labelled)
+    document = cli.json(*bare, "--samples", labelled, "--model", str(classifier.fine), "--batch-size", "2")
     assert document["behaviour"]["samples"] == len(TEXTS)
 
 
 def test_figures_are_rounded_for_people() -> None:
-    behaviour = Behaviour(1500, 20_000, 0.00394, 0.9688, Both(0.787, 0.7791), Both(12.3456, 1234567.0))
+    behaviour = Behaviour(1500, 20_000, 0.00394, 0.9688, FigurePair(0.787, 0.7791), FigurePair(12.3456, 1234567.0))
     line = "behaviour   1,500 texts, 20,000 tokens: KL 0.0039, agrees 96.9 %, accuracy 78.7 % -> 77.9 %, perplexity"
     assert _behaviour_line(behaviour, "texts.txt") == f"{line} 12.35 -> 1.235e+06"
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--model", "x"], ["--batch-size", "4"], ["--texts", "x", "--batch-size", "0"], ["--batch-size", "many"]]
+    "wrong",
+    [["--model", "x"], ["--batch-size", "4"], ["--samples", "x", "--batch-size", "0"], ["--batch-size", "x"]],
 )
 def test_wrong_usage(cli: Cli, classifier: Made, wrong: list[str]) -> None:
     assert "error: " in cli.misused(*command(classifier, *wrong))
@@ -89,21 +90,21 @@ def test_wrong_usage(cli: Cli, classifier: Made, wrong: list[str]) -> None:
 def test_texts_that_are_bad_are_told_in_one_line(cli: Cli, classifier: Made, content: str | None, start: str) -> None:
     if content is not None:
         Path("texts.jsonl").write_text(content)
-    assert cli.fails(*command(classifier, "--texts", "texts.jsonl")).startswith(start)
+    assert cli.fails(*command(classifier, "--samples", "texts.jsonl")).startswith(start)
 
 
 def test_a_model_directory_of_another_model_is_told_in_one_line(
     cli: Cli, classifier: Made, language_model: Made, labelled: str
 ) -> None:
-    line = cli.fails(*command(classifier, "--texts", labelled, "--model", str(language_model.fine)))
+    line = cli.fails(*command(classifier, "--samples", labelled, "--model", str(language_model.fine)))
     assert line.startswith(f"{classifier.fine}/model.safetensors: expected the tensors of a LlamaForCausalLM")
     assert "movie: expected a model directory" in cli.fails(
-        *command(classifier, "--texts", labelled, "--model", str(classifier.base.parent / "movie"))
+        *command(classifier, "--samples", labelled, "--model", str(classifier.base.parent / "movie"))
     )
 
 
 def test_another_base_is_refused(cli: Cli, classifier: Made, language_model: Made, labelled: str) -> None:
-    other = command(classifier, "--texts", labelled, "--base", str(language_model.base))
+    other = command(classifier, "--samples", labelled, "--base", str(language_model.base))
     assert "base" in cli.fails(*other)
 
 
@@ -111,7 +112,7 @@ def test_without_transformers_the_error_says_how_to_install_it(
     cli: Cli, classifier: Made, labelled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    assert "pip install 'dtscodec[transformers]'" in cli.fails(*command(classifier, "--texts", labelled))
+    assert "pip install 'dtscodec[transformers]'" in cli.fails(*command(classifier, "--samples", labelled))
     assert cli(*command(classifier))
 
 
@@ -121,7 +122,7 @@ def test_a_terminal_sees_progress_in_texts(
     terminal = Terminal()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", terminal)
-        code, _, _ = cli.run(*command(classifier, "--texts", labelled, "--batch-size", "2"))
+        code, _, _ = cli.run(*command(classifier, "--samples", labelled, "--batch-size", "2"))
     assert code == 0
     assert re.search(r"\rbehaviour: +\d+%.* \d/7 .* texts/s", terminal.getvalue())
     assert terminal.getvalue().split("\r")[-1].strip() == ""

@@ -28,9 +28,8 @@ def images(work: Path) -> str:
     return str(write_images(work / "images"))
 
 
-@pytest.mark.parametrize("option", ["--texts", "--images"])
-def test_compare_counts_images(cli: Cli, vit: Made, images: str, option: str) -> None:
-    last = cli("compare", str(vit.pack), str(vit.fine), "--base", str(vit.base), option, images).splitlines()[-1]
+def test_compare_counts_images(cli: Cli, vit: Made, images: str) -> None:
+    last = cli("compare", str(vit.pack), str(vit.fine), "--base", str(vit.base), "--samples", images).splitlines()[-1]
     assert re.fullmatch(r"behaviour   7 images: KL \d\S*, agrees \d+\.\d %, accuracy \d+\.\d % -> \d+\.\d %", last)
 
 
@@ -43,7 +42,7 @@ def test_a_pack_that_is_fitted_to_images_says_so(cli: Cli, vit: Made, images: st
 
 
 def test_calibrate_writes_what_encode_takes(cli: Cli, vit: Made, images: str) -> None:
-    assert cli("calibrate", str(vit.fine), images, "-o", "grams.safetensors").startswith("7 images: ")
+    assert cli("collect", str(vit.fine), images, "-o", "grams.safetensors").startswith("7 images: ")
     given = "encode", str(vit.base), f"t={vit.fine}", *SMALL
     cli(*given, "-o", "esd", "--calibration", "grams.safetensors")
     cli(*given, "-o", "same", "--calibration", images, "--esd", "--no-fit")

@@ -53,8 +53,8 @@ class Made:
     fine: Path
     pack: Path
 
-    def compare(self, texts: Path, **options: Any) -> Behaviour:
-        return dtscodec.compare_behaviour(self.pack, self.fine, self.base, texts=texts, **options)
+    def compare(self, samples: Path, **options: Any) -> Behaviour:
+        return dtscodec.compare_behaviour(self.pack, self.fine, self.base, samples=samples, **options)
 
     def restored(self) -> Path:
         out = self.base.parent / "restored"

@@ -15,7 +15,7 @@ from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
 from dtscodec.errors import BackendError, CheckpointError, DtsError
 from dtscodec.evaluation.architecture import load_tokenizer, max_tokens, read_architecture
-from dtscodec.evaluation.transformers_library import quietly
+from dtscodec.evaluation.transformers_library import quiet_transformers
 from tests.evaluation.helpers import Made, change_config, save_tokenizer
 from tests.models import VOCABULARY
 
@@ -99,7 +99,7 @@ def test_settings_of_transformers_are_restored(monkeypatch: pytest.MonkeyPatch, 
     log: Any = hf.utils.logging
     monkeypatch.setattr(log, "_tqdm_active", has_bars)
     level = log.get_verbosity()
-    with quietly():
+    with quiet_transformers():
         assert not log.is_progress_bar_enabled()
         assert log.get_verbosity() == log.ERROR
     assert (log.get_verbosity(), log.is_progress_bar_enabled()) == (level, has_bars)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 import dtscodec
 from dtscodec.errors import CheckpointError
-from dtscodec.evaluation.compare_behaviour import sum_up
+from dtscodec.evaluation.compare_behaviour import compare_predictions
 from tests.evaluation.helpers import LABELS, TEXTS, Made, change_config, make, plain_kl, plain_logits, save_tokenizer
 from tests.models import POSITIONS
 from tests.support import make_pack
@@ -21,7 +21,7 @@ def test_sums_equal_their_definitions() -> None:
     generator = torch.Generator().manual_seed(1)
     fine, decoded = torch.randn(2, 50, 7, generator=generator)
     targets = torch.randint(7, (50,), generator=generator)
-    sums = sum_up(fine, decoded, targets)
+    sums = compare_predictions(fine, decoded, targets)
     kl = plain_kl(fine.double(), decoded.double()).sum().item()
     assert sums.predictions == 50
     assert sums.kl == pytest.approx(kl)
@@ -37,8 +37,8 @@ def test_sums_equal_their_definitions() -> None:
 def test_choices_that_both_rule_out_add_nothing() -> None:
     fine, decoded = torch.tensor([[0.0, 1.0], [0.0, 2.0]])
     ruled_out = torch.full((1,), -math.inf)
-    longer = sum_up(torch.cat([fine, ruled_out])[None], torch.cat([decoded, ruled_out])[None], None)
-    assert longer == sum_up(fine[None], decoded[None], None)
+    longer = compare_predictions(torch.cat([fine, ruled_out])[None], torch.cat([decoded, ruled_out])[None], None)
+    assert longer == compare_predictions(fine[None], decoded[None], None)
 
 
 def test_figures_of_a_classifier_equal_their_definitions(classifier: Made, labelled: Path) -> None:
@@ -116,7 +116,7 @@ def test_progress_is_told_in_texts(language_model: Made, texts: Path) -> None:
 def test_tensors_in_memory_will_do_if_the_model_directory_is_named(classifier: Made, labelled: Path) -> None:
     tensors = load_file(classifier.fine / "model.safetensors")
     behaviour = dtscodec.compare_behaviour(
-        classifier.pack, tensors, classifier.base, texts=labelled, model=classifier.fine
+        classifier.pack, tensors, classifier.base, samples=labelled, model=classifier.fine
     )
     assert behaviour == classifier.compare(labelled)
 

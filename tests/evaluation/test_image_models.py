@@ -61,7 +61,7 @@ def test_texts_are_not_for_image_classifiers_nor_images_for_models_of_texts(
 def test_a_broken_image_is_told_before_models_load(vit: Made, images: Path) -> None:
     (images / "1" / "z.png").write_text("no image")
     with pytest.raises(SamplesError, match=r"z\.png: expected a whole image"):
-        dtscodec.compare_behaviour(vit.pack, {}, vit.base, texts=images, model=vit.fine)
+        dtscodec.compare_behaviour(vit.pack, {}, vit.base, samples=images, model=vit.fine)
 
 
 @pytest.fixture

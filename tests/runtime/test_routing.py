@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import dtscodec
 from dtscodec.activations.gram_file import Grams, save_grams
-from dtscodec.calibration.collect import collect
+from dtscodec.calibration.collect import collect_grams
 from dtscodec.errors import CheckpointError, ConfigError, ModelMismatchError, TaskError
 from dtscodec.runtime.branches.factory import path_kind
 from dtscodec.runtime.branches.linear import Conv1DPath, LinearPath
@@ -235,7 +235,7 @@ def test_files_of_calibrate_route_texts_to_their_own_fine_tune(small_bert: Tasks
         batches = [{"input_ids": torch.randint(first, last, (8, 12), generator=random)} for _ in range(2)]
         fine = small_bert.model_of(task).eval()
         fine.bert.embeddings = small_bert.plain.bert.embeddings.eval()
-        found = collect(fine, batches)
+        found = collect_grams(fine, batches)
         files[task] = tmp_path / f"{task}.safetensors"
         save_grams(files[task], found)
         means[task] = {name: found.grams[found.same.get(name, name)].mean for name in (*found.grams, *found.same)}
