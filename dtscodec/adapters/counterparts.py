@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dtscodec.adapters.lora_file import Adapter
-from dtscodec.adapters.lora_pair import Pair
+from dtscodec.adapters.lora_file import LoraAdapter
+from dtscodec.adapters.lora_pair import LoraPair
 from dtscodec.checkpoints.name_matching import Rule, Specs, best_rule
 from dtscodec.errors import EncodeError
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
@@ -12,7 +12,7 @@ from dtscodec.format.tensor_names import base_name, utf8
 
 
 @dataclass(frozen=True, slots=True)
-class Targets:
+class Counterparts:
     """The fine-tune that an adapter and a base stand for.
 
     Parameters
@@ -30,12 +30,12 @@ class Targets:
     transposed: bool
 
 
-def find_targets(adapter: Adapter, base: Specs, renames: Sequence[tuple[str, str]] = ()) -> Targets:
+def find_counterparts(adapter: LoraAdapter, base: Specs, renames: Sequence[tuple[str, str]] = ()) -> Counterparts:
     """Match an adapter to a base: names are equal, or one side has a leading prefix more.
 
     Parameters
     ----------
-    adapter : Adapter
+    adapter : LoraAdapter
     base : mapping
         Names -> specs.
     renames : sequence of (name, base name)
@@ -57,11 +57,11 @@ def find_targets(adapter: Adapter, base: Specs, renames: Sequence[tuple[str, str
     for name, pair in weights.items():
         spec = _checked(name, pair, counterparts[name], base)
         transposed |= spec.shape != pair.weight_shape(False)
-    return Targets(prefix, dict(sorted(bases.items(), key=lambda item: utf8(item[0]))), transposed)
+    return Counterparts(prefix, dict(sorted(bases.items(), key=lambda item: utf8(item[0]))), transposed)
 
 
 def _match(
-    weights: Mapping[str, Pair], adapter: Adapter, base: Specs, renames: Sequence[tuple[str, str]]
+    weights: Mapping[str, LoraPair], adapter: LoraAdapter, base: Specs, renames: Sequence[tuple[str, str]]
 ) -> tuple[Rule, dict[str, str | None]]:
     """The rule for names, and the counterpart of each tensor that the adapter changes, if there is one."""
     # Dimensions in order of size, since a layer may hold its weight either way.
@@ -80,7 +80,7 @@ def _by_size(shape: tuple[int, ...]) -> TensorSpec:
     return TensorSpec("U8", tuple(sorted(shape)))
 
 
-def _checked(name: str, pair: Pair, counterpart: str | None, base: Specs) -> TensorSpec:
+def _checked(name: str, pair: LoraPair, counterpart: str | None, base: Specs) -> TensorSpec:
     """The base tensor that a pair is added to."""
     if counterpart is None:
         detail = "expected a tensor of this name in the base, got none; name the base that the adapter was trained on"
@@ -93,7 +93,7 @@ def _checked(name: str, pair: Pair, counterpart: str | None, base: Specs) -> Ten
     return spec
 
 
-def is_transposed(pair: Pair, shape: tuple[int, ...], otherwise: bool) -> bool:
+def is_transposed(pair: LoraPair, shape: tuple[int, ...], otherwise: bool) -> bool:
     """Whether a weight is held as [in, out]: as its shape says, or, if it is square, as others of the model are."""
     plain, turned = pair.weight_shape(False), pair.weight_shape(True)
     return otherwise if plain == turned else shape == turned

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from dtscodec.adapters.export_plan import LeftOut, Plan
+from dtscodec.adapters.export_plan import ExportPlan, LeftOut
 from dtscodec.adapters.lora_file import adapter_tensors, write_adapter
-from dtscodec.adapters.lora_pair import Pair
-from dtscodec.adapters.model_layers import layers_of
+from dtscodec.adapters.lora_pair import LoraPair
+from dtscodec.adapters.model_layers import read_model_layers
 from dtscodec.adapters.peft_config import settings_document
-from dtscodec.adapters.tensor_changes import changes_of
+from dtscodec.adapters.tensor_changes import iter_changes
 from dtscodec.adapters.vllm import max_lora_rank, vllm_problems
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
@@ -127,8 +127,8 @@ def export_adapter(
     out = as_place(out)
     with decode(pack, base) as decoded:
         opened, at_hand = decoded.pack, decoded.base
-        layers = layers_of(model, opened, at_hand)
-        plan = Plan.of(opened.index.tensors, list(changes_of(opened, at_hand)), layers)
+        layers = read_model_layers(model, opened, at_hand)
+        plan = ExportPlan.of(opened.index.tensors, list(iter_changes(opened, at_hand)), layers)
         if save_modules:
             plan.save_modules()
         plan.check(strict)
@@ -165,7 +165,7 @@ def _check_settings(out: str | Path, rank: int | None, dtype: torch.dtype) -> No
         raise OutputError(f"{out}: expected a local path, since only encode writes to remote storage")
 
 
-def _document(plan: Plan, pairs: Mapping[str, Pair], rank: int, base: str | None) -> dict[str, Any]:
+def _document(plan: ExportPlan, pairs: Mapping[str, LoraPair], rank: int, base: str | None) -> dict[str, Any]:
     layers = plan.layers
     return settings_document(
         rank,

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from dtscodec.adapters.lora_pair import Pair, pair_of
-from dtscodec.adapters.model_layers import Layers
-from dtscodec.adapters.tensor_changes import Change
+from dtscodec.adapters.lora_pair import LoraPair
+from dtscodec.adapters.model_layers import ModelLayers
+from dtscodec.adapters.tensor_changes import TensorChange
 from dtscodec.checkpoints.name_matching import best_rule
 from dtscodec.errors import EncodeError, ModelMismatchError
 from dtscodec.format.blocks import Tie
@@ -36,12 +36,12 @@ class LeftOut:
 
 
 @dataclass(slots=True)
-class Plan:
+class ExportPlan:
     """What becomes of each change.
 
     Parameters
     ----------
-    layers : Layers
+    layers : ModelLayers
         Of the model that is to use the adapter.
     homes : mapping
         The pack's name of each tensor of the model.
@@ -55,15 +55,15 @@ class Plan:
         Modules that are replaced whole.
     """
 
-    layers: Layers
+    layers: ModelLayers
     homes: Mapping[str, str]
     square: float
-    carried: dict[str, Change] = field(default_factory=dict)
+    carried: dict[str, TensorChange] = field(default_factory=dict)
     dropped: dict[str, tuple[str, str, float | None]] = field(default_factory=dict)
     saved: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, entries: Sequence[TensorEntry], changes: Sequence[Change], layers: Layers) -> "Plan":
+    def of(cls, entries: Sequence[TensorEntry], changes: Sequence[TensorChange], layers: ModelLayers) -> "ExportPlan":
         """Find where each change belongs.
 
         Raises
@@ -84,7 +84,7 @@ class Plan:
             plan._place(home, tied, change)
         return plan
 
-    def _place(self, home: str, tied: Sequence[str], change: Change) -> None:
+    def _place(self, home: str, tied: Sequence[str], change: TensorChange) -> None:
         """Let a change be carried by its layer and those that share its weight, or by none."""
         layers = self.layers
         shared = layers.sharing.get(home, ())
@@ -144,7 +144,7 @@ class Plan:
             way_out = "leave out --strict, or replace modules whole with --modules-to-save"
             raise EncodeError(f"expected a pack that an adapter carries whole, {detail}; {way_out}")
 
-    def pairs(self, rank: int, dtype: torch.dtype) -> tuple[dict[str, Pair], float]:
+    def pairs(self, rank: int, dtype: torch.dtype) -> tuple[dict[str, LoraPair], float]:
         """The pairs by module, and the squared norm that is lost to the rank.
 
         Raises
@@ -156,24 +156,26 @@ class Plan:
         for module, change in sorted(self.carried.items()):
             assert change.delta is not None
             kind = self.layers.kinds[module]
-            pair = pair_of(change.delta, kind, change.entry.spec.shape, rank)
+            pair = LoraPair.from_delta(change.delta, kind, change.entry.spec.shape, rank)
             _check_dtype(module, pair, dtype)
             pairs[module] = pair
             if rank < _rank(change):
-                kept = pair.factored(1.0, kind == "transposed").square()
+                kept = pair.to_delta(1.0, kind == "transposed").square()
                 lost[change.entry.name] = max(0.0, change.delta.square() - kept)
         return pairs, sum(lost.values())
 
 
-def _rank(change: Change) -> int:
+def _rank(change: TensorChange) -> int:
     return change.delta.left.shape[1] if change.delta is not None else 0
 
 
-def _check_dtype(module: str, pair: Pair, dtype: torch.dtype) -> None:
+def _check_dtype(module: str, pair: LoraPair, dtype: torch.dtype) -> None:
     """Raise EncodeError if a dtype is too narrow for a pair."""
-    exact = pair.factored(1.0, False)
+    exact = pair.to_delta(1.0, False)
     try:
-        lost = Pair(pair.a.to(dtype), pair.b.to(dtype), pair.is_embedding).factored(1.0, False).minus(exact).square()
+        lost = (
+            LoraPair(pair.a.to(dtype), pair.b.to(dtype), pair.is_embedding).to_delta(1.0, False).minus(exact).square()
+        )
     except ValueError:
         lost = float("inf")
     if lost > ROUGH**2 * exact.square():

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from dtscodec.adapters.counterparts import Targets, find_targets, is_transposed
-from dtscodec.adapters.lora_file import OUR_FILES, Adapter, read_adapter, weights_of
+from dtscodec.adapters.counterparts import Counterparts, find_counterparts, is_transposed
+from dtscodec.adapters.lora_file import OUR_FILES, LoraAdapter, read_adapter, weights_of
 from dtscodec.adapters.peft_config import CONFIG_NAME
 from dtscodec.checkpoints.auxiliary_files import collect_files
 from dtscodec.checkpoints.checkpoint import Source
@@ -125,7 +125,7 @@ def import_adapter(
         directory = as_place(adapter)
     with as_base(base) as opened:
         lora = read_adapter(directory)
-        importer = _Importer(lora, opened, find_targets(lora, opened.specs, renames), bits, task)
+        importer = _Importer(lora, opened, find_counterparts(lora, opened.specs, renames), bits, task)
         weights = weights_of(directory)
         inputs = [] if is_remote(directory) else [directory / CONFIG_NAME, weights]
         inputs += weight_paths(out, opened.checkpoint)
@@ -143,7 +143,7 @@ def import_adapter(
 class _Importer:
     """Codes the fine-tune's tensors one by one, and keeps account of base leaves."""
 
-    def __init__(self, adapter: Adapter, base: Base, targets: Targets, bits: int, task: str | None) -> None:
+    def __init__(self, adapter: LoraAdapter, base: Base, targets: Counterparts, bits: int, task: str | None) -> None:
         self._adapter, self._base, self._targets, self._bits, self._task = adapter, base, targets, bits, task
         self._leaves: dict[str, bytes] = {}
         self.exact: list[str] = []
@@ -191,7 +191,7 @@ class _Importer:
         if pair is None:
             return code_same(name, spec, counterpart)
         transposed = is_transposed(pair, spec.shape, self._targets.transposed)
-        delta = pair.factored(self._adapter.settings.scale_of(module), transposed)
+        delta = pair.to_delta(self._adapter.settings.scale_of(module), transposed)
         try:
             coded = code_factored(delta, BaseRows(counterpart, 0), self._bits)
         except EncodeError as error:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dtscodec.adapters.lora_pair import Pair
-from dtscodec.adapters.peft_config import CONFIG_NAME, WAY_OUT, Settings, parse_settings
+from dtscodec.adapters.lora_pair import LoraPair
+from dtscodec.adapters.peft_config import CONFIG_NAME, WAY_OUT, LoraSettings, parse_settings
 from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.stored_tensor import StoredTensor
@@ -35,12 +35,12 @@ _PART = re.compile(rf"(.+)\.({re.escape(A)}|{re.escape(B)}|{EMBEDDING_A}|{EMBEDD
 
 
 @dataclass(frozen=True, slots=True)
-class Adapter:
+class LoraAdapter:
     """A LoRA.
 
     Parameters
     ----------
-    settings : Settings
+    settings : LoraSettings
     pairs : mapping
         By module, without PEFT's prefix.
     whole : mapping
@@ -52,8 +52,8 @@ class Adapter:
         A module's pair has another rank than the settings say.
     """
 
-    settings: Settings
-    pairs: Mapping[str, Pair]
+    settings: LoraSettings
+    pairs: Mapping[str, LoraPair]
     whole: Mapping[str, StoredTensor]
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class Adapter:
                 raise ValueError(f"{module}: expected the rank {expected} of {CONFIG_NAME}, got {pair.rank}")
 
 
-def read_adapter(directory: Path) -> Adapter:
+def read_adapter(directory: Path) -> LoraAdapter:
     """Read an adapter that PEFT saved; the inverse of `write_adapter`.
 
     Raises
@@ -79,7 +79,7 @@ def read_adapter(directory: Path) -> Adapter:
     weights = weights_of(directory)
     with open_checkpoint(weights, whole=True) as checkpoint:
         try:
-            return Adapter(settings, *_sorted(checkpoint))
+            return LoraAdapter(settings, *_sorted(checkpoint))
         except ValueError as error:
             if isinstance(error, CheckpointError):
                 raise
@@ -101,7 +101,7 @@ def weights_of(directory: Path) -> Path:
     raise CheckpointError(f"{directory}: expected {WEIGHTS_NAME} or {OLD_WEIGHTS_NAME}, got neither")
 
 
-def _sorted(checkpoint: Checkpoint) -> tuple[dict[str, Pair], dict[str, StoredTensor]]:
+def _sorted(checkpoint: Checkpoint) -> tuple[dict[str, LoraPair], dict[str, StoredTensor]]:
     """The tensors as pairs by module, and as what replaces tensors of the model."""
     parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
     whole = {}
@@ -121,17 +121,19 @@ def _sorted(checkpoint: Checkpoint) -> tuple[dict[str, Pair], dict[str, StoredTe
     return {module: _pair(module, found) for module, found in parts.items()}, whole
 
 
-def _pair(module: str, parts: Mapping[str, Tensor]) -> Pair:
+def _pair(module: str, parts: Mapping[str, Tensor]) -> LoraPair:
     for a, b in ((A, B), (EMBEDDING_A, EMBEDDING_B)):
         if parts.keys() == {a, b}:
             try:
-                return Pair(parts[a], parts[b], a == EMBEDDING_A)
+                return LoraPair(parts[a], parts[b], a == EMBEDDING_A)
             except ValueError as error:
                 raise ValueError(f"{module}: {error}") from error
     raise ValueError(f"{module}: expected an A and a B, got {', '.join(sorted(parts))}")
 
 
-def adapter_tensors(pairs: Mapping[str, Pair], whole: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+def adapter_tensors(
+    pairs: Mapping[str, LoraPair], whole: Mapping[str, Tensor], dtype: torch.dtype
+) -> dict[str, Tensor]:
     """An adapter's tensors under PEFT's names; pairs in a dtype, what replaces tensors as it is."""
     tensors = {PREFIX + name: tensor for name, tensor in whole.items()}
     for module, pair in pairs.items():

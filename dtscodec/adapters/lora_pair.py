@@ -1,4 +1,4 @@
-"""A LoRA's two matrices as PEFT stores them for each kind of layer <-> the factors of a weight's delta.
+"""LoRA matrices A and B, as PEFT stores them for each kind of layer <-> the factors of a weight's delta.
 
 | layer | A | B | delta of the weight |
 |---|---|---|---|
@@ -16,24 +16,24 @@ from torch import Tensor
 
 from dtscodec.linalg.factored_matrix import Factored
 
-Kind = Literal["linear", "transposed", "convolution", "embedding"]
+LayerKind = Literal["linear", "transposed", "convolution", "embedding"]
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """The A and B of one module.
+class LoraPair:
+    """The LoRA matrices A and B of one module.
 
     Parameters
     ----------
-    a, b : float tensors
-        Shapes as in the table above.
+    a, b : Tensor
+        Floating-point tensors, with the shapes in the table of this module.
     is_embedding : bool
-        Whether they are stored under an embedding's names.
+        Whether PEFT stores them as ``lora_embedding_A`` and ``lora_embedding_B``.
 
     Raises
     ------
     ValueError
-        Shapes that are not those of a pair, or an element that is not finite.
+        The shapes do not match each other, or an element is not finite.
     """
 
     a: Tensor
@@ -51,44 +51,66 @@ class Pair:
 
     @property
     def rank(self) -> int:
-        """Its rank r."""
+        """The rank r."""
         return self.a.shape[0]
 
     def weight_shape(self, transposed: bool) -> tuple[int, ...]:
-        """Shape of the weight that it is a delta of."""
+        """Return the shape of the weight that the pair changes.
+
+        Parameters
+        ----------
+        transposed : bool
+            Whether a linear layer holds its weight as [in, out]; other layers ignore it.
+        """
         shape = (self.b.shape[0], *self.a.shape[1:])
         return shape[::-1] if self.is_embedding or (transposed and len(shape) == 2) else shape
 
-    def factored(self, scale: float, transposed: bool) -> Factored:
-        """The weight's delta, float64, seen as a matrix; the inverse of `pair_of` for a scale of 1."""
+    def to_delta(self, scale: float, transposed: bool) -> Factored:
+        """Return the weight's delta as a matrix; the inverse of `from_delta` for a scale of 1.
+
+        Parameters
+        ----------
+        scale : float
+            Factor on B A (`LoraSettings.scale_of`).
+        transposed : bool
+            As for `weight_shape`.
+
+        Returns
+        -------
+        Factored
+            float64, not multiplied out. A convolution's weight is flattened to [out, in * kernel].
+        """
         product = Factored(scale * self.b.double().flatten(1), self.a.double().flatten(1))
         return product.T if self.is_embedding or (transposed and self.a.ndim == 2) else product
 
+    @classmethod
+    def from_delta(cls, delta: Factored, kind: LayerKind, shape: tuple[int, ...], rank: int) -> "LoraPair":
+        """Factor a weight's delta into A and B; the inverse of `to_delta` where `rank` suffices.
 
-def pair_of(delta: Factored, kind: Kind, shape: tuple[int, ...], rank: int) -> Pair:
-    """The pair of one rank whose product is a weight's delta, or the nearest of that rank; `Pair.factored` inverts it.
+        A delta of larger rank is truncated to its strongest components (Eckart-Young).
 
-    Parameters
-    ----------
-    delta : Factored
-        Seen as a matrix.
-    kind : {"linear", "transposed", "convolution", "embedding"}
-        Of the layer.
-    shape : tuple of int
-        Of the weight.
-    rank : int
-        Of the result, which is filled up with zeros.
+        Parameters
+        ----------
+        delta : Factored
+            The delta as a matrix.
+        kind : {"linear", "transposed", "convolution", "embedding"}
+            Kind of the layer.
+        shape : tuple of int
+            Shape of the weight.
+        rank : int
+            Rank of the pair. Unused components are zero.
 
-    Returns
-    -------
-    Pair
-        float64; components share their strength evenly, so that half precision holds both.
-    """
-    u, s, v = (delta.T if kind in ("embedding", "transposed") else delta).triplets()
-    k = min(rank, len(s))
-    root = s[:k].sqrt()
-    a, b = torch.zeros(rank, v.shape[1], dtype=torch.float64), torch.zeros(u.shape[0], rank, dtype=torch.float64)
-    a[:k], b[:, :k] = root[:, None] * v[:k], u[:, :k] * root
-    if kind == "convolution":
-        a, b = a.view(rank, *shape[1:]), b.view(*b.shape, *[1] * (len(shape) - 2))
-    return Pair(a, b, kind == "embedding")
+        Returns
+        -------
+        LoraPair
+            float64. A and B get the square root of each singular value, which keeps both in the range of half
+            precision.
+        """
+        u, s, v = (delta.T if kind in ("embedding", "transposed") else delta).triplets()
+        k = min(rank, len(s))
+        root = s[:k].sqrt()
+        a, b = torch.zeros(rank, v.shape[1], dtype=torch.float64), torch.zeros(u.shape[0], rank, dtype=torch.float64)
+        a[:k], b[:, :k] = root[:, None] * v[:k], u[:, :k] * root
+        if kind == "convolution":
+            a, b = a.view(rank, *shape[1:]), b.view(*b.shape, *[1] * (len(shape) - 2))
+        return cls(a, b, kind == "embedding")

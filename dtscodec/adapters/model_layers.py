@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from dtscodec.adapters.lora_pair import Kind
+from dtscodec.adapters.lora_pair import LayerKind
 from dtscodec.checkpoints.auxiliary_files import Named, restore_files
 from dtscodec.checkpoints.identity import Base
 from dtscodec.errors import CheckpointError
@@ -24,7 +24,7 @@ WAY_OUT = "name a directory with the configuration of the model that is to use t
 
 
 @dataclass(frozen=True, slots=True)
-class Layers:
+class ModelLayers:
     """What an adapter has to know of a model.
 
     Parameters
@@ -44,14 +44,14 @@ class Layers:
     """
 
     model: str
-    kinds: Mapping[str, Kind]
+    kinds: Mapping[str, LayerKind]
     modules: frozenset[str]
     leaves: Mapping[str, tuple[str, ...]]
     sharing: Mapping[str, tuple[str, ...]]
     specs: Mapping[str, TensorSpec]
 
     @classmethod
-    def of(cls, model: nn.Module) -> "Layers":
+    def of(cls, model: nn.Module) -> "ModelLayers":
         """The layers of a model, whose tensors may be on the meta device."""
         modules = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
         state = model.state_dict(keep_vars=True)
@@ -60,7 +60,7 @@ class Layers:
             same[id(tensor)].append(name)
         return cls(
             type(model).__name__,
-            {name: kind for name, module in modules.items() if (kind := kind_of(module))},
+            {name: kind for name, module in modules.items() if (kind := layer_kind(module))},
             frozenset(modules),
             {name: _own(name, module) for name, module in modules.items() if not [*module.children()]},
             {name: tuple(same[id(tensor)]) for name, tensor in state.items()},
@@ -68,7 +68,7 @@ class Layers:
         )
 
 
-def kind_of(module: nn.Module) -> Kind | None:
+def layer_kind(module: nn.Module) -> LayerKind | None:
     """The kind of a layer that a LoRA may change; None for any other module."""
     if isinstance(module, nn.Linear):
         return "linear"
@@ -85,7 +85,7 @@ def _own(name: str, module: nn.Module) -> tuple[str, ...]:
     return tuple(f"{name}.{tensor}" for tensor in module.state_dict())
 
 
-def layers_of(model: "nn.Module | str | Path | None", pack: Pack, base: Base | None) -> Layers:
+def read_model_layers(model: "nn.Module | str | Path | None", pack: Pack, base: Base | None) -> ModelLayers:
     """The layers of a model that is at hand, or that a configuration describes.
 
     Parameters
@@ -104,12 +104,12 @@ def layers_of(model: "nn.Module | str | Path | None", pack: Pack, base: Base | N
         The package transformers is not there.
     """
     if isinstance(model, nn.Module):
-        return Layers.of(model)
+        return ModelLayers.of(model)
     if model is not None:
-        return Layers.of(_built(Path(model)))
+        return ModelLayers.of(_built(Path(model)))
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / CONFIG).write_bytes(_configuration(pack, base))
-        return Layers.of(_built(Path(folder)))
+        return ModelLayers.of(_built(Path(folder)))
 
 
 def _built(directory: Path) -> nn.Module:

@@ -31,7 +31,7 @@ WAY_OUT = "merge it with PEFT (merge_and_unload), save the result, and use dtsco
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class LoraSettings:
     """Ranks and scales of a LoRA.
 
     Parameters
@@ -78,7 +78,7 @@ class Settings:
     def scale_of(self, module: str) -> float:
         """What a module's B A is multiplied by. An alpha is not changed by a pattern for ranks.
 
-        >>> Settings(8, 16, {"q": 2}).scale_of("layers.0.q"), Settings(4, 8, use_rslora=True).scale_of("v")
+        >>> LoraSettings(8, 16, {"q": 2}).scale_of("layers.0.q"), LoraSettings(4, 8, use_rslora=True).scale_of("v")
         (8.0, 4.0)
         """
         rank = self.rank_of(module)
@@ -96,7 +96,7 @@ def _compiled(key: str) -> "re.Pattern[str]":
         raise ValueError(f"expected a regular expression, got {key!r:.60}: {error}") from error
 
 
-def parse_settings(data: bytes, where: str) -> Settings:
+def parse_settings(data: bytes, where: str) -> LoraSettings:
     """Read a configuration; the inverse of `settings_document` for what that can say.
 
     Raises
@@ -109,7 +109,7 @@ def parse_settings(data: bytes, where: str) -> Settings:
         if not isinstance(document, dict):
             raise ValueError(f"expected an object, got {document!r:.60}")
         _check_plain(document)
-        return Settings(
+        return LoraSettings(
             _number(document, "r", int),
             _number(document, "lora_alpha", float),
             _pattern(document, "rank_pattern", int),

@@ -20,7 +20,7 @@ from dtscodec.packs.pack import Pack
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class TensorChange:
     """One tensor that differs from the base's.
 
     Parameters
@@ -40,7 +40,7 @@ class Change:
     how: str
 
 
-def changes_of(pack: Pack, base: Base | None = None) -> Iterator[Change]:
+def iter_changes(pack: Pack, base: Base | None = None) -> Iterator[TensorChange]:
     """The tensors that a pack changes, names ascending. Ties are none.
 
     Parameters
@@ -59,7 +59,7 @@ def changes_of(pack: Pack, base: Base | None = None) -> Iterator[Change]:
             continue
         if all(_is_low_rank(block) or _is_kept(block) for block in entry.blocks):
             delta = _stacked(entry, pack.factors(entry.name))
-            yield Change(entry, delta, delta.square(), "low rank")
+            yield TensorChange(entry, delta, delta.square(), "low rank")
         else:
             yield _dense(pack, entry, base)
 
@@ -89,17 +89,17 @@ def _stacked(entry: TensorEntry, blocks: Sequence[tuple[int, CodedDelta]]) -> Fa
     return Factored(left, right)
 
 
-def _dense(pack: Pack, entry: TensorEntry, base: Base | None) -> Change:
+def _dense(pack: Pack, entry: TensorEntry, base: Base | None) -> TensorChange:
     """A tensor that is new, stored exactly, or element by element."""
     blocks = list(entry.blocks)
     if any(isinstance(block, Raw) for block in blocks):
         found = _exact_square(pack, entry, base)
         is_new = base is not None and base_name(entry.name, pack.index.prefix) not in base.specs
-        return Change(entry, None, found, "new" if is_new else "stored exactly")
+        return TensorChange(entry, None, found, "new" if is_new else "stored exactly")
     if any(block.base is None for block in blocks):
-        return Change(entry, None, None, "new")
+        return TensorChange(entry, None, None, "new")
     total = sum(_square(coded) for _, coded in pack.factors(entry.name))
-    return Change(entry, None, total, "stored element by element")
+    return TensorChange(entry, None, total, "stored element by element")
 
 
 def _square(coded: CodedDelta) -> float:

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from dtscodec.calibration.collect import unpadded_rows
 from dtscodec.calibration.student import Student
 from dtscodec.evaluation.text_batches import SampleBatch
-from dtscodec.runtime.branches.factory import path_kind
-from dtscodec.runtime.branches.linear import Conv1DPath, LinearPath
-from dtscodec.runtime.branches.norm import LayerNormPath
+from dtscodec.runtime.branches.factory import branch_class
+from dtscodec.runtime.branches.linear import Conv1DBranch, LinearBranch
+from dtscodec.runtime.branches.norm import LayerNormBranch
 
-KINDS = LinearPath, Conv1DPath, LayerNormPath
+KINDS = LinearBranch, Conv1DBranch, LayerNormBranch
 """Layers that add their bias to all else that they do."""
 
 
@@ -29,7 +29,7 @@ def biased_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {
         name: module
         for name, module in model.named_modules()
-        if path_kind(module) in KINDS and getattr(module, "bias", None) is not None
+        if branch_class(module) in KINDS and getattr(module, "bias", None) is not None
     }
 
 

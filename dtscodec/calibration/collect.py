@@ -18,8 +18,8 @@ from dtscodec.evaluation.checkpoint_names import checkpoint_names
 from dtscodec.evaluation.compare_behaviour import model_directory
 from dtscodec.evaluation.prepared_samples import prepare_samples
 from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
-from dtscodec.runtime.branches.factory import path_kind
-from dtscodec.runtime.branches.linear import Conv1DPath, LinearPath
+from dtscodec.runtime.branches.factory import branch_class
+from dtscodec.runtime.branches.linear import Conv1DBranch, LinearBranch
 from dtscodec.storage.paths import as_output
 
 
@@ -35,7 +35,7 @@ class GramCollector:
         self._layers = {
             f"{name}.weight" if name else "weight": module
             for name, module in model.named_modules()
-            if path_kind(module) in (LinearPath, Conv1DPath)
+            if branch_class(module) in (LinearBranch, Conv1DBranch)
         }
         self._sums: dict[str, tuple[Tensor, Tensor, int]] = {}
         self._same: dict[str, str] = {}
@@ -83,7 +83,7 @@ class GramCollector:
             for name, (moment, total, count) in self._sums.items()
         }
         shared = {name: first for name, first in self._same.items() if first != name and first in found}
-        input_first = [name for name, module in self._layers.items() if path_kind(module) is Conv1DPath]
+        input_first = [name for name, module in self._layers.items() if branch_class(module) is Conv1DBranch]
         return GramSet(found, shared, frozenset(input_first))
 
 

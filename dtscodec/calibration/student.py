@@ -19,9 +19,9 @@ from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.streams import Streams
 from dtscodec.kernels.packed import Packed
 from dtscodec.packs.pack import Pack
-from dtscodec.runtime.model_matching import match
+from dtscodec.runtime.model_matching import match_model
 from dtscodec.runtime.slots import Slot, slots_of
-from dtscodec.runtime.write_slot import write, writing
+from dtscodec.runtime.write_slot import writable, write_slot
 
 
 class Student:
@@ -57,7 +57,7 @@ class Student:
     def __init__(self, model: Any, decoded: Decoded, names: Mapping[str, str]) -> None:
         self.model, pack = model, decoded.pack
         slots = {names.get(name, name): slot for name, slot in slots_of(model).items()}
-        changed = match(pack, slots, decoded.base.specs if decoded.base else {}).changed
+        changed = match_model(pack, slots, decoded.base.specs if decoded.base else {}).changed
         # Statistics of batch norms are no parameters, and torch has no gradients of them: they stay as decoded.
         coded = {slot: name for slot, name in changed.items() if slot.is_parameter and _is_coded(pack, name)}
         if not coded:
@@ -96,12 +96,12 @@ class Student:
 
     def rebuild(self) -> None:
         """Write the weights that numbers and elements stand for into the model."""
-        with writing(self._changes):
+        with writable(self._changes):
             for slot, change in self._changes.items():
                 if slot in self._elements:
                     slot.tensor.copy_(self._elements[slot].weight().view(slot.shape))
                 else:
-                    write(slot, change, self._bases.__getitem__)
+                    write_slot(slot, change, self._bases.__getitem__)
 
     def gradient(self, loss: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of `numbers` and `elements`. No more than one weight's gradient is in memory at a time."""

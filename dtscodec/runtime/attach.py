@@ -17,11 +17,11 @@ from dtscodec.format.dtypes import TensorSpec
 from dtscodec.packs.pack import PackSource, as_pack
 from dtscodec.runtime.branches.branch import is_additive
 from dtscodec.runtime.prototypes import Prototypes
-from dtscodec.runtime.request_batch import Batch, Group
-from dtscodec.runtime.resident_pack import Resident, load
+from dtscodec.runtime.request_batch import RequestBatch, TaskRequests
+from dtscodec.runtime.resident_pack import ResidentPack, load_resident
 from dtscodec.runtime.routing import Router, Routing, Scope, make_router
 from dtscodec.runtime.running_base import RunningBase
-from dtscodec.runtime.side_branches import SidePaths
+from dtscodec.runtime.side_branches import SideBranches
 from dtscodec.runtime.slots import slots_of
 from dtscodec.runtime.tasks import check_new_task, task_named
 
@@ -43,8 +43,8 @@ class Attached:
         self._slots = slots_of(model)
         self._stack = ExitStack()
         self._base = RunningBase(self._stack.enter_context(as_base(base, whole=True)) if base is not None else None)
-        self._layers = SidePaths(model, self._slots.values(), self._read_base)
-        self._tasks: Mapping[str, Resident] = {}
+        self._layers = SideBranches(model, self._slots.values(), self._read_base)
+        self._tasks: Mapping[str, ResidentPack] = {}
         self._attached = True
 
     @property
@@ -74,7 +74,7 @@ class Attached:
             self._check_attached()
             check_new_task(task, self._tasks)
             with as_pack(pack, whole=True) as opened:
-                resident = load(opened, self._slots, self._base, self._layers.check)
+                resident = load_resident(opened, self._slots, self._base, self._layers.check)
             for slot, change in resident.changes.items():
                 if not is_additive(change.entry) and self._base.source is not None:
                     for name in resident.base_names(slot):
@@ -95,7 +95,7 @@ class Attached:
             self._tasks = {name: resident for name, resident in self._tasks.items() if name != task}
 
     @contextmanager
-    def serve(self, tasks: "str | Sequence[str | None]") -> Iterator[Batch]:
+    def serve(self, tasks: "str | Sequence[str | None]") -> Iterator[RequestBatch]:
         """A context in which the model runs with these tasks, in this thread.
 
         Parameters
@@ -105,7 +105,7 @@ class Attached:
 
         Yields
         ------
-        Batch
+        RequestBatch
             `outputs` cuts a model's output into those of the requests.
 
         Raises
@@ -198,10 +198,10 @@ class Attached:
     def __exit__(self, *_: object) -> None:
         self.detach()
 
-    def _batch_of(self, tasks: "str | Sequence[str | None]") -> Batch:
+    def _batch_of(self, tasks: "str | Sequence[str | None]") -> RequestBatch:
         if isinstance(tasks, str):
-            return Batch((Group(task_named(tasks, self._tasks), None),), None)
-        return Batch.of([None if task is None else task_named(task, self._tasks) for task in tasks])
+            return RequestBatch((TaskRequests(task_named(tasks, self._tasks), None),), None)
+        return RequestBatch.of([None if task is None else task_named(task, self._tasks) for task in tasks])
 
     def _check_attached(self) -> None:
         if not self._attached:
@@ -209,7 +209,7 @@ class Attached:
                 "expected packs that are attached, got a model that they were detached from; attach again"
             )
 
-    def _read_base(self, resident: Resident, device: torch.device, name: str) -> tuple[TensorSpec, Tensor]:
+    def _read_base(self, resident: ResidentPack, device: torch.device, name: str) -> tuple[TensorSpec, Tensor]:
         if name in resident.kept:
             spec, data = resident.kept[name]
             return spec, data.to(device)

@@ -16,7 +16,7 @@ from dtscodec.runtime.slots import Slot
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class ModelMatch:
     """How a pack fits a model.
 
     Parameters
@@ -31,7 +31,9 @@ class Match:
     bases: Mapping[str, Slot | None]
 
 
-def match(pack: Pack, slots: Mapping[str, Slot], base_specs: Mapping[str, TensorSpec] | None = None) -> Match:
+def match_model(
+    pack: Pack, slots: Mapping[str, Slot], base_specs: Mapping[str, TensorSpec] | None = None
+) -> ModelMatch:
     """Match the names of a pack to those of a model: equal, or with one leading prefix more on one side.
 
     Parameters
@@ -66,7 +68,7 @@ def match(pack: Pack, slots: Mapping[str, Slot], base_specs: Mapping[str, Tensor
         elif not is_still:
             detail = "expected a tensor of this name in the model, got none; load a model of the fine-tune's kind"
             raise ModelMismatchError(f"{entry.name}: {detail}")
-    return Match({slot: _only(slot, sources, still.get(slot, [])) for slot, sources in changed.items()}, bases)
+    return ModelMatch({slot: _only(slot, sources, still.get(slot, [])) for slot, sources in changed.items()}, bases)
 
 
 def _home_names(pack: Pack, slots: Mapping[str, Slot]) -> dict[str, str]:
@@ -107,7 +109,7 @@ def _only(slot: Slot, sources: Sequence[TensorEntry], still: Sequence[TensorEntr
     return names[0]
 
 
-def check_home(entry: TensorEntry, slot: Slot) -> None:
+def check_writable(entry: TensorEntry, slot: Slot) -> None:
     """Raise ModelMismatchError unless a tensor of the fine-tune can be written into a slot."""
     wanted, found = entry.spec, slot.spec
     convertible = {wanted.dtype, found.dtype} <= CODED_DTYPES

@@ -9,52 +9,52 @@ from torch import Tensor, nn
 
 from dtscodec.errors import ModelMismatchError
 from dtscodec.kernels.backend import Rows
-from dtscodec.runtime.resident_pack import Resident
+from dtscodec.runtime.resident_pack import ResidentPack
 from dtscodec.runtime.slots import Slot
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Group:
+class TaskRequests:
     """A task, and its requests in the batch; None if all are."""
 
-    resident: Resident
+    resident: ResidentPack
     requests: tuple[int, ...] | None
 
 
-class Requests(Protocol):
+class TaskSelector(Protocol):
     """What decides for which tasks a model runs."""
 
-    def at(self, module: nn.Module, x: Tensor) -> "Batch":
+    def at(self, module: nn.Module, x: Tensor) -> "RequestBatch":
         """The tasks of a layer with this input."""
 
 
 @dataclass(slots=True, eq=False)
-class Batch:
+class RequestBatch:
     """The tasks of a batch while a model runs.
 
     Parameters
     ----------
-    groups : tuple of Group
+    groups : tuple of TaskRequests
         Every task that is asked for, once.
     size : int or None
         Number of requests; None if all ask for the same, whatever their number.
     """
 
-    groups: tuple[Group, ...]
+    groups: tuple[TaskRequests, ...]
     size: int | None
     widths: dict[int, int] = field(default_factory=dict)
     _tokens: dict[tuple[object, ...], Rows] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, residents: Sequence[Resident | None]) -> "Batch":
+    def of(cls, residents: Sequence[ResidentPack | None]) -> "RequestBatch":
         """The batch of requests that ask for these tasks, or for none."""
-        requests: dict[Resident, list[int]] = {}
+        requests: dict[ResidentPack, list[int]] = {}
         for request, resident in enumerate(residents):
             if resident is not None:
                 requests.setdefault(resident, []).append(request)
-        return cls(tuple(Group(task, tuple(found)) for task, found in requests.items()), len(residents))
+        return cls(tuple(TaskRequests(task, tuple(found)) for task, found in requests.items()), len(residents))
 
-    def at(self, module: nn.Module, x: Tensor) -> "Batch":
+    def at(self, module: nn.Module, x: Tensor) -> "RequestBatch":
         """The tasks of a layer: the same in all of them."""
         return self
 
@@ -66,14 +66,14 @@ class Batch:
         """
         return [row[..., : self.widths.get(request, row.shape[-1])] for request, row in enumerate(output)]
 
-    def note_widths(self, others: int, own: Mapping[Group, int]) -> None:
+    def note_widths(self, others: int, own: Mapping[TaskRequests, int]) -> None:
         """Remember how wide the outputs of a layer are, where that differs: of some groups, and of all others."""
         if any(width != others for width in own.values()):
             self.widths = dict.fromkeys(range(self.size or 0), others)
             for group, width in own.items():
                 self.widths |= dict.fromkeys(group.requests or (), width)
 
-    def rows(self, group: Group, leading: Sequence[int], slot: Slot) -> Rows:
+    def rows(self, group: TaskRequests, leading: Sequence[int], slot: Slot) -> Rows:
         """The rows of a group's requests in a tensor [*leading, ...] that is seen as a matrix, for a layer with a slot.
 
         Raises

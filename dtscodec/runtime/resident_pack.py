@@ -12,13 +12,13 @@ from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.packed import Packed
 from dtscodec.packs.pack import Pack
-from dtscodec.runtime.model_matching import Match, check_home, match
+from dtscodec.runtime.model_matching import ModelMatch, check_writable, match_model
 from dtscodec.runtime.running_base import RunningBase
 from dtscodec.runtime.slots import Slot
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Resident:
+class ResidentPack:
     """A task on a model.
 
     Parameters
@@ -66,12 +66,12 @@ class Resident:
         return [part for part in (*found, *payloads, *kept) if isinstance(part, Tensor)]
 
 
-def load(
+def load_resident(
     pack: Pack,
     slots: Mapping[str, Slot],
     base: RunningBase,
-    check: Callable[[TensorEntry, Slot], None] = check_home,
-) -> Resident:
+    check: Callable[[TensorEntry, Slot], None] = check_writable,
+) -> ResidentPack:
     """Match a pack to a model, check the base, and read what it changes.
 
     Parameters
@@ -92,15 +92,15 @@ def load(
     FormatError
         The pack is damaged.
     """
-    found = match(pack, slots, base.source.specs if base.source else None)
+    found = match_model(pack, slots, base.source.specs if base.source else None)
     for slot, name in found.changed.items():
         check(pack.reader.entry(name), slot)
     base.check(pack, found.bases)
     with torch.inference_mode(False):  # Else what is read could not be used outside of it.
-        return Resident(_read(pack, found), found.bases)
+        return ResidentPack(_read(pack, found), found.bases)
 
 
-def _read(pack: Pack, found: Match) -> dict[Slot, LoadedTensor]:
+def _read(pack: Pack, found: ModelMatch) -> dict[Slot, LoadedTensor]:
     by_device: dict[torch.device, set[str]] = defaultdict(set)
     for slot, name in found.changed.items():
         by_device[slot.device].add(name)

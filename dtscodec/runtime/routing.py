@@ -9,20 +9,20 @@ from torch import Tensor, nn
 from dtscodec.errors import ModelMismatchError
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.reference import wide_dtype
-from dtscodec.runtime.branches.branch import Path, is_additive
-from dtscodec.runtime.branches.linear import LinearPath
+from dtscodec.runtime.branches.branch import SideBranch, is_additive
+from dtscodec.runtime.branches.linear import LinearBranch
 from dtscodec.runtime.prototypes import Prototypes, stacked
-from dtscodec.runtime.request_batch import Batch
-from dtscodec.runtime.resident_pack import Resident
+from dtscodec.runtime.request_batch import RequestBatch
+from dtscodec.runtime.resident_pack import ResidentPack
 
 Scope: TypeAlias = Literal["layer", "sample"]
 """Whether each layer decides for itself, or the first that can for all that follow."""
 
-BASE = Batch((), None)
+BASE = RequestBatch((), None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Routes:
+class LayerRouter:
     """How the rows of a linear layer's input find their tasks.
 
     Parameters
@@ -84,8 +84,8 @@ class Router:
     scope : {"layer", "sample"}
     """
 
-    tasks: Mapping[str, Resident]
-    routes: Mapping[nn.Module, Routes]
+    tasks: Mapping[str, ResidentPack]
+    routes: Mapping[nn.Module, LayerRouter]
     heads: Set[nn.Module]
     unrouted: tuple[str, ...]
     scope: Scope
@@ -104,7 +104,7 @@ class Routing:
     router : Router
     mask : [rows, tokens], optional
         Not 0 where a token is none of the padding.
-    heads : Batch, optional
+    heads : RequestBatch, optional
         Whose heads are used.
 
     Attributes
@@ -118,15 +118,15 @@ class Routing:
         The mask is no matrix.
     """
 
-    def __init__(self, router: Router, mask: Tensor | None = None, heads: Batch | None = None) -> None:
+    def __init__(self, router: Router, mask: Tensor | None = None, heads: RequestBatch | None = None) -> None:
         if mask is not None and mask.dim() != 2:
             raise ModelMismatchError(f"mask: expected [rows, tokens], got {list(mask.shape)}; give the attention mask")
         self._router, self._heads = router, heads
         self._mask = None if mask is None else mask.bool()
-        self._decided: Batch | None = None
+        self._decided: RequestBatch | None = None
         self.tasks: dict[str, tuple[str, ...]] = {}
 
-    def at(self, module: nn.Module, x: Tensor) -> Batch:
+    def at(self, module: nn.Module, x: Tensor) -> RequestBatch:
         """The tasks of the rows in a layer with an input [rows, ..., d_in]."""
         if self._heads is not None and module in self._router.heads:
             return self._heads
@@ -140,19 +140,19 @@ class Routing:
         return batch
 
     def outputs(self, output: Tensor) -> list[Tensor]:
-        """As `Batch.outputs`, of the heads that were used."""
+        """As `RequestBatch.outputs`, of the heads that were used."""
         return (self._heads or self._decided or BASE).outputs(output)
 
-    def _decide(self, routes: Routes, x: Tensor) -> Batch:
+    def _decide(self, routes: LayerRouter, x: Tensor) -> RequestBatch:
         names = tuple(self._router.tasks)
         self.tasks[routes.name] = tuple(names[i] for i in routes.choose(x, self._mask))
-        return Batch.of([self._router.tasks[task] for task in self.tasks[routes.name]])
+        return RequestBatch.of([self._router.tasks[task] for task in self.tasks[routes.name]])
 
 
 def make_router(
     model: nn.Module,
-    paths: Mapping[nn.Module, Path],
-    tasks: Mapping[str, Resident],
+    paths: Mapping[nn.Module, SideBranch],
+    tasks: Mapping[str, ResidentPack],
     prototypes: Mapping[str, Prototypes],
     scope: Scope,
 ) -> Router:
@@ -160,12 +160,14 @@ def make_router(
     linear = {
         f"{name}.weight" if name else "weight": path
         for name, module in model.named_modules(remove_duplicate=False)
-        if isinstance(path := paths.get(module), LinearPath)
+        if isinstance(path := paths.get(module), LinearBranch)
     }
     heads = {path.module for path in linear.values() if not all(map(is_additive, _weights(path, tasks)))}
     free = {name: path for name, path in linear.items() if path.module not in heads and _weights(path, tasks)}
     routes = {
-        free[name].module: Routes(name, rows.to(free[name].device, wide_dtype(free[name].slots["weight"].tensor.dtype)))
+        free[name].module: LayerRouter(
+            name, rows.to(free[name].device, wide_dtype(free[name].slots["weight"].tensor.dtype))
+        )
         for name, rows in stacked(prototypes, {name: path.inputs for name, path in free.items()}).items()
     }
     changed = dict.fromkeys(slot for resident in tasks.values() for slot in resident.changes)
@@ -173,7 +175,7 @@ def make_router(
     return Router(tasks, routes, heads, unrouted, scope)
 
 
-def _weights(path: Path, tasks: Mapping[str, Resident]) -> list[TensorEntry]:
+def _weights(branch: SideBranch, tasks: Mapping[str, ResidentPack]) -> list[TensorEntry]:
     """What tasks have as a layer's weight, if they change it."""
-    slot = path.slots["weight"]
+    slot = branch.slots["weight"]
     return [resident.changes[slot].entry for resident in tasks.values() if slot in resident.changes]

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from dtscodec.errors import ModelMismatchError
 from dtscodec.format.index import TensorEntry
-from dtscodec.runtime.branches.branch import Path, ReadBaseOf
-from dtscodec.runtime.branches.factory import path_kind
-from dtscodec.runtime.request_batch import Requests
+from dtscodec.runtime.branches.branch import ReadBaseOf, SideBranch
+from dtscodec.runtime.branches.factory import branch_class
+from dtscodec.runtime.request_batch import TaskSelector
 from dtscodec.runtime.slots import Slot
 
 BYPASSING = (nn.MultiheadAttention,)
@@ -23,7 +23,7 @@ NOT_BY_REQUEST = ("relative_attention_bias", "rel_embeddings", "distance_embeddi
 Granite Speech), which are looked up for all at once, and experts, which get tokens of all."""
 
 
-class SidePaths:
+class SideBranches:
     """The paths beside a model's layers, and the hooks that run them.
 
     Parameters
@@ -40,9 +40,9 @@ class SidePaths:
     """
 
     def __init__(self, model: nn.Module, slots: Iterable[Slot], read_base: ReadBaseOf) -> None:
-        self.paths: dict[nn.Module, Path] = {}
+        self.paths: dict[nn.Module, SideBranch] = {}
         self._read_base = read_base
-        self._requests: ContextVar[Requests | None] = ContextVar("requests", default=None)
+        self._requests: ContextVar[TaskSelector | None] = ContextVar("requests", default=None)
         self._hooks = ExitStack()
         self._slots_of: dict[nn.Module, dict[str, Slot]] = defaultdict(dict)
         for slot in slots:
@@ -63,7 +63,7 @@ class SidePaths:
         self.paths.clear()
 
     @contextmanager
-    def running(self, requests: Requests | None) -> Iterator[None]:
+    def running(self, requests: TaskSelector | None) -> Iterator[None]:
         """A context in which the model runs for these requests, in this thread; None: for the base."""
         token = self._requests.set(requests)
         try:
@@ -81,13 +81,13 @@ class SidePaths:
                 raise ModelMismatchError(f"{slot.name}: {what}")
             self._path(module, kind).check(attribute, entry)
 
-    def _path(self, module: nn.Module, kind: type[Path]) -> Path:
+    def _path(self, module: nn.Module, kind: type[SideBranch]) -> SideBranch:
         return kind(module, self._slots_of[module], self._read_base)
 
-    def _kind(self, module: nn.Module) -> type[Path] | None:
+    def _kind(self, module: nn.Module) -> type[SideBranch] | None:
         """The kind of path that a layer can have. Layers may be run for that, which must not be served."""
         with self.running(None):
-            return path_kind(module) if module not in self._bypassed else None
+            return branch_class(module) if module not in self._bypassed else None
 
     def _put(self, module: nn.Module) -> None:
         if module in self.paths:

@@ -13,13 +13,13 @@ from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.open_inputs import as_base
 from dtscodec.errors import ModelMismatchError, TaskError
 from dtscodec.packs.pack import PackSource, as_pack
-from dtscodec.runtime.resident_pack import Resident, load
+from dtscodec.runtime.resident_pack import ResidentPack, load_resident
 from dtscodec.runtime.running_base import RunningBase, bytes_of
 from dtscodec.runtime.slots import Slot, slots_of
 from dtscodec.runtime.tasks import check_new_task, task_named
-from dtscodec.runtime.write_slot import write, writing
+from dtscodec.runtime.write_slot import writable, write_slot
 
-NOTHING = Resident({}, {})
+NOTHING = ResidentPack({}, {})
 
 
 class Switcher:
@@ -70,7 +70,7 @@ class Switcher:
         self._lock = threading.RLock()
         self._slots = slots_of(model)
         self._devices = {slot: slot.device for slot in self._slots.values()}
-        self._tasks: dict[str, Resident] = {}
+        self._tasks: dict[str, ResidentPack] = {}
         self._originals: dict[Slot, Tensor] = {}
         self._active: str | None = None
         self._closed = False
@@ -115,7 +115,7 @@ class Switcher:
             if self._closed:
                 raise ModelMismatchError("expected a Switcher that is open, got one that was closed; make a new one")
             with as_pack(pack, whole=True) as opened:
-                resident = load(opened, self._slots, self._base)
+                resident = load_resident(opened, self._slots, self._base)
             with torch.inference_mode(False):
                 for slot in resident.changes:
                     self._base.keep(resident.bases, resident.base_names(slot), slot.device)
@@ -167,7 +167,7 @@ class Switcher:
         self._closed = True
         self._stack.close()
 
-    def _resident(self, task: str | None) -> Resident:
+    def _resident(self, task: str | None) -> ResidentPack:
         return NOTHING if task is None else task_named(task, self._tasks)
 
     def _keep_original(self, slot: Slot) -> None:
@@ -175,10 +175,10 @@ class Switcher:
             kept = self._base.original(slot)
             self._originals[slot] = bytes_of(slot.tensor).clone() if kept is None else kept
 
-    def _switch(self, new: Resident) -> None:
+    def _switch(self, new: ResidentPack) -> None:
         old = self._resident(self._active)
         slots = {**old.changes, **new.changes}
-        with writing(slots):
+        with writable(slots):
             try:
                 for slot in slots:
                     self._change(slot, old, new)
@@ -187,7 +187,7 @@ class Switcher:
                     self._write(slot, old, holds_base=False)
                 raise
 
-    def _change(self, slot: Slot, old: Resident, new: Resident) -> None:
+    def _change(self, slot: Slot, old: ResidentPack, new: ResidentPack) -> None:
         """Bring a slot from one task to another; where tasks change some rows only, only those are written."""
         to_write = new.coded_rows(slot) if slot in new.changes else None
         written = old.coded_rows(slot) if slot in old.changes else None
@@ -199,13 +199,15 @@ class Switcher:
         if slot in new.changes:
             self._write(slot, new, holds_base=True)
 
-    def _write(self, slot: Slot, resident: Resident, holds_base: bool) -> None:
+    def _write(self, slot: Slot, resident: ResidentPack, holds_base: bool) -> None:
         """Write what a task has in a slot, or what the model had there itself."""
         if slot not in resident.changes:
             self._restore(slot, None, None)
             return
         change = resident.changes[slot]
-        write(slot, change, lambda name: self._base.read(name, resident.bases[name], self._devices[slot]), holds_base)
+        write_slot(
+            slot, change, lambda name: self._base.read(name, resident.bases[name], self._devices[slot]), holds_base
+        )
 
     def _restore(self, slot: Slot, written: Tensor | None, to_write: Tensor | None) -> None:
         """Bring back what the model had in a slot: in the rows that were written (None: all) and will not be again."""

@@ -14,7 +14,7 @@ from dtscodec.runtime.running_base import bytes_of
 from dtscodec.runtime.slots import Slot
 
 
-def write(slot: Slot, change: LoadedTensor, read_base: ReadBase, holds_base: bool = False) -> None:
+def write_slot(slot: Slot, change: LoadedTensor, read_base: ReadBase, holds_base: bool = False) -> None:
     """Rebuild a tensor in its slot: in place, in the dtype and strides that the model has there.
 
     Where it `holds_base` already, only what is coded need be written.
@@ -32,7 +32,7 @@ def write(slot: Slot, change: LoadedTensor, read_base: ReadBase, holds_base: boo
 
 
 @contextmanager
-def writing(slots: Iterable[Slot]) -> Iterator[None]:
+def writable(slots: Iterable[Slot]) -> Iterator[None]:
     """A context in which the model's tensors may be written, whether they were made for inference only or not."""
     for_inference = any(slot.is_for_inference for slot in slots)
     try:

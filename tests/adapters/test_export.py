@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import dtscodec
-from dtscodec.adapters.model_layers import Layers, layers_of
+from dtscodec.adapters.model_layers import ModelLayers, read_model_layers
 from dtscodec.adapters.vllm import RANKS, max_lora_rank, vllm_problems
 from dtscodec.errors import CheckpointError, ConfigError, EncodeError, ModelMismatchError, OutputError
 from tests import models
@@ -262,7 +262,7 @@ def test_what_vllm_refuses_or_ignores_is_told(document: Any, tensors: Any, word:
 def test_models_are_not_built_with_weights(tmp_path: Path) -> None:
     trained = train("gpt2", tmp_path)
     with dtscodec.open(trained.imported().path) as pack:
-        built = layers_of(trained.base_path, pack, None)
-    assert built == Layers.of(models.gpt2())
+        built = read_model_layers(trained.base_path, pack, None)
+    assert built == ModelLayers.of(models.gpt2())
     assert built.kinds["transformer.h.0.attn.c_attn"] == "transposed"
     assert set(built.sharing["lm_head.weight"]) == {"lm_head.weight", "transformer.wte.weight"}

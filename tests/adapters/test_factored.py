@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtscodec.adapters.lora_pair import Kind, Pair, pair_of
+from dtscodec.adapters.lora_pair import LayerKind, LoraPair
 from dtscodec.encoding.segments.encode_factored import code_factored
 from dtscodec.format.blocks import BaseRows, LowRank, Same
 from dtscodec.kernels.dequantize import dequantize
@@ -52,11 +52,13 @@ def test_norms_differences_and_products_are_those_of_the_product(delta: Factored
 
 
 @given(deltas(), ranks, st.sampled_from(["linear", "transposed", "embedding"]))
-def test_a_pair_of_enough_rank_is_the_delta_and_one_of_less_the_nearest(delta: Factored, rank: int, kind: Kind) -> None:
-    pair = pair_of(delta, kind, delta.shape, rank)
+def test_a_pair_of_enough_rank_is_the_delta_and_one_of_less_the_nearest(
+    delta: Factored, rank: int, kind: LayerKind
+) -> None:
+    pair = LoraPair.from_delta(delta, kind, delta.shape, rank)
     assert pair.rank == rank
     assert pair.is_embedding == (kind == "embedding")
-    lost = (dense(pair.factored(1.0, kind == "transposed")) - dense(delta)).norm()
+    lost = (dense(pair.to_delta(1.0, kind == "transposed")) - dense(delta)).norm()
     beyond = torch.linalg.svdvals(dense(delta))[rank:].norm()
     assert float(lost) == pytest.approx(float(beyond), abs=1e-5 * float(dense(delta).norm()))
     assert pair.a.norm() == pytest.approx(float(pair.b.norm()))  # balanced
@@ -67,10 +69,10 @@ def test_a_pair_of_a_convolution_has_its_shape(delta: Factored, width: int) -> N
     rows, columns = delta.shape
     shape = (rows, columns, width)
     wide = Factored(delta.left, delta.right.repeat_interleave(width, 1))
-    pair = pair_of(wide, "convolution", shape, 6)
+    pair = LoraPair.from_delta(wide, "convolution", shape, 6)
     assert (pair.a.shape, pair.b.shape) == ((6, columns, width), (rows, 6, 1))
     assert pair.weight_shape(False) == pair.weight_shape(True) == shape
-    assert torch.allclose(dense(pair.factored(1.0, False)), dense(wide), atol=1e-5 * float(dense(wide).norm()))
+    assert torch.allclose(dense(pair.to_delta(1.0, False)), dense(wide), atol=1e-5 * float(dense(wide).norm()))
 
 
 @given(deltas(), st.sampled_from([2, 4, 8, 16]))
@@ -98,4 +100,4 @@ def test_factors_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="expected factors"):
         Factored(torch.zeros(2, 3), torch.zeros(2, 3))
     with pytest.raises(ValueError, match="expected A"):
-        Pair(torch.zeros(2, 3), torch.zeros(3, 3))
+        LoraPair(torch.zeros(2, 3), torch.zeros(3, 3))

@@ -180,7 +180,7 @@ def test_rows_and_components_that_are_zero_stay_untouched(tmp_path: Path) -> Non
 def test_no_matrix_is_multiplied_out(tmp_path: Path) -> None:
     """A delta of 40 GB comes of factors of 4 MB."""
     a, b = torch.randn(4, 100_000), torch.randn(100_000, 4)
-    coded = code_factored(pairs.Pair(a, b).factored(1.0, False), BaseRows("w", 0), 16)
+    coded = code_factored(pairs.LoraPair(a, b).to_delta(1.0, False), BaseRows("w", 0), 16)
     assert coded.error_square < 1e-6 * coded.delta_square
 
 

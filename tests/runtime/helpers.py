@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import dtscodec
-from dtscodec.runtime.branches.factory import path_kind
+from dtscodec.runtime.branches.factory import branch_class
 from tests import models
 from tests.support import make_pack
 
@@ -74,7 +74,7 @@ def perturb_layers(model: nn.Module, seed: int) -> None:
 
 def attachable(model: Any) -> Iterator[nn.Parameter]:
     for name, module in model.named_modules():
-        if path_kind(module) is not None and not any(part in name for part in SHARED):
+        if branch_class(module) is not None and not any(part in name for part in SHARED):
             yield from module.parameters(recurse=False)
 
 

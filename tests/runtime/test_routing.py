@@ -16,9 +16,9 @@ import dtscodec
 from dtscodec.activations.gram_file import Grams, save_grams
 from dtscodec.calibration.collect import collect_grams
 from dtscodec.errors import CheckpointError, ConfigError, ModelMismatchError, TaskError
-from dtscodec.runtime.branches.factory import path_kind
-from dtscodec.runtime.branches.linear import Conv1DPath, LinearPath
-from dtscodec.runtime.routing import Routes
+from dtscodec.runtime.branches.factory import branch_class
+from dtscodec.runtime.branches.linear import Conv1DBranch, LinearBranch
+from dtscodec.runtime.routing import LayerRouter
 from tests.runtime.helpers import Tasks, make_tasks
 from tests.runtime.test_attach import close, heads
 from tests.support import make_pack
@@ -50,8 +50,8 @@ def small_bert(tmp_path: Path) -> Tasks:
 def linears(model: Any) -> Iterator[tuple[str, Any, bool]]:
     """Names of weights, layers, and whether the weight is [in, out]; without BERT's and ViT's heads."""
     for name, module in model.named_modules():
-        if (kind := path_kind(module)) in (LinearPath, Conv1DPath) and name != "classifier":
-            yield f"{name}.weight", module, kind is Conv1DPath
+        if (kind := branch_class(module)) in (LinearBranch, Conv1DBranch) and name != "classifier":
+            yield f"{name}.weight", module, kind is Conv1DBranch
 
 
 def random_prototypes(model: Any, *names: str, seed: int = 1) -> dict[str, dict[str, Tensor]]:
@@ -182,7 +182,7 @@ def test_what_is_chosen_has_the_largest_cosine_whatever_lies_in_the_padding(
     x = torch.randn(rows, tokens, width, generator=random).to(dtype)
     mask = torch.rand(rows, tokens, generator=random) < 0.7
     unit = nn.functional.normalize(torch.randn(count, width, generator=random), dim=1)
-    routes = Routes("layer.weight", unit)
+    routes = LayerRouter("layer.weight", unit)
     chosen = routes.choose(x, mask)
     for row in range(rows):
         mean = x[row][mask[row]].double().sum(0)

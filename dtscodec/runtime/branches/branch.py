@@ -19,15 +19,15 @@ from dtscodec.kernels.packed import PackedFactors, PackedValues
 from dtscodec.kernels.reference import wide_dtype
 from dtscodec.kernels.select import backend_for
 from dtscodec.kernels.unpack import unpack_factors, unpack_values
-from dtscodec.runtime.request_batch import Batch, Group
-from dtscodec.runtime.resident_pack import Resident
+from dtscodec.runtime.request_batch import RequestBatch, TaskRequests
+from dtscodec.runtime.resident_pack import ResidentPack
 from dtscodec.runtime.slots import Slot
 
-ReadBaseOf: TypeAlias = Callable[[Resident, torch.device, str], tuple[TensorSpec, Tensor]]
+ReadBaseOf: TypeAlias = Callable[[ResidentPack, torch.device, str], tuple[TensorSpec, Tensor]]
 """Gives spec and bytes of a base tensor that a task is made from."""
 
 
-class Path(ABC):
+class SideBranch(ABC):
     """What a layer adds to its output for the tasks of a batch.
 
     Parameters
@@ -49,26 +49,26 @@ class Path(ABC):
         """Raise ModelMismatchError if the layer cannot have another tensor of this kind beside its own."""
 
     @abstractmethod
-    def run(self, x: Tensor, out: Tensor, batch: Batch) -> Tensor:
+    def run(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
         """The output for the tasks of the batch, from the layer's input and its output for the base."""
 
     def changes(
-        self, attribute: str, batch: Batch, leading: Sequence[int]
-    ) -> Iterator[tuple[Group, LoadedTensor, Rows]]:
+        self, attribute: str, batch: RequestBatch, leading: Sequence[int]
+    ) -> Iterator[tuple[TaskRequests, LoadedTensor, Rows]]:
         """For each task of a batch that changes a parameter: the change, and the rows of [*leading, ...] it is for."""
         slot = self.slots.get(attribute)
         for group in batch.groups:
             if slot is not None and slot in group.resident.changes:
                 yield group, group.resident.changes[slot], batch.rows(group, leading, slot)
 
-    def whole(self, resident: Resident, change: LoadedTensor) -> Tensor:
+    def whole(self, resident: ResidentPack, change: LoadedTensor) -> Tensor:
         """The task's own tensor."""
         dtype, shape = torch_form(change.entry.spec)
         out = torch.empty(change.entry.spec.nbytes, dtype=torch.uint8, device=self.device)
         reconstruct(change, partial(self._read_base, resident, self.device), self.backend, out)
         return out.view(dtype).view(shape)
 
-    def delta(self, attribute: str, resident: Resident, change: LoadedTensor) -> Tensor:
+    def delta(self, attribute: str, resident: ResidentPack, change: LoadedTensor) -> Tensor:
         """What a task adds to a parameter: float32 or float64, of the parameter's shape."""
         own = self.slots[attribute].tensor
         wide = wide_dtype(own.dtype)

@@ -10,9 +10,9 @@ from dtscodec.decoding.packed_tensors import LoadedTensor
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.reference import wide_dtype
 from dtscodec.kernels.unpack import unpack_factors
-from dtscodec.runtime.branches.branch import Path, check_same_shape, only_factors
-from dtscodec.runtime.request_batch import Batch
-from dtscodec.runtime.resident_pack import Resident
+from dtscodec.runtime.branches.branch import SideBranch, check_same_shape, only_factors
+from dtscodec.runtime.request_batch import RequestBatch
+from dtscodec.runtime.resident_pack import ResidentPack
 
 CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
     nn.Conv1d: F.conv1d,
@@ -21,14 +21,14 @@ CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
 }
 
 
-class ConvolutionPath(Path):
+class ConvolutionBranch(SideBranch):
     """Of `nn.Conv1d`, `nn.Conv2d` and `nn.Conv3d` that pad with zeros: weight [out, in / groups, ...], bias [out]."""
 
     def check(self, attribute: str, entry: TensorEntry) -> None:
         """Weights and biases as the layer has them."""
         check_same_shape(self.slots[attribute], entry)
 
-    def run(self, x: Tensor, out: Tensor, batch: Batch) -> Tensor:
+    def run(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
         """Add the convolution with each task's delta."""
         if x.dim() < len(self.slots["weight"].shape):  # One image and no requests.
             return self.run(x[None], out[None], batch)[0]
@@ -40,7 +40,7 @@ class ConvolutionPath(Path):
             out[rows] += delta.view(-1, *[1] * (out.dim() - 2))
         return out
 
-    def _side(self, x: Tensor, resident: Resident, change: LoadedTensor) -> Tensor:
+    def _side(self, x: Tensor, resident: ResidentPack, change: LoadedTensor) -> Tensor:
         layer = self.module
         assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
         convolve = next(function for kind, function in CONVOLUTIONS.items() if isinstance(layer, kind))

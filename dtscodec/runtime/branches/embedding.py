@@ -6,18 +6,18 @@ from torch.nn import functional as F
 from dtscodec.errors import ModelMismatchError
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.backend import Share
-from dtscodec.runtime.branches.branch import Path, check_same_shape, is_additive, only_factors
-from dtscodec.runtime.request_batch import Batch
+from dtscodec.runtime.branches.branch import SideBranch, check_same_shape, is_additive, only_factors
+from dtscodec.runtime.request_batch import RequestBatch
 
 
-class EmbeddingPath(Path):
+class EmbeddingBranch(SideBranch):
     """Of `nn.Embedding`: weight [vocabulary, width]."""
 
     def check(self, attribute: str, entry: TensorEntry) -> None:
         """The vocabulary must be the same, since the layer itself looks up each id too."""
         check_same_shape(self.slots[attribute], entry)
 
-    def run(self, x: Tensor, out: Tensor, batch: Batch) -> Tensor:
+    def run(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
         """Add the rows of each task's delta."""
         if batch.size is not None and x.dim() == 1:
             self._check_unused(x, batch)
@@ -36,7 +36,7 @@ class EmbeddingPath(Path):
         self.backend.gather(ids, shares, flat)
         return flat.view(out.shape)
 
-    def _check_unused(self, ids: Tensor, batch: Batch) -> None:
+    def _check_unused(self, ids: Tensor, batch: RequestBatch) -> None:
         """Raise ModelMismatchError if a task changes what is looked up for all requests at once."""
         slot = self.slots["weight"]
         if any(slot in group.resident.changes for group in batch.groups):

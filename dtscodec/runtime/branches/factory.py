@@ -2,26 +2,26 @@
 
 from torch import nn
 
-from dtscodec.runtime.branches.branch import Path
-from dtscodec.runtime.branches.convolution import CONVOLUTIONS, ConvolutionPath
-from dtscodec.runtime.branches.embedding import EmbeddingPath
-from dtscodec.runtime.branches.linear import Conv1DPath, LinearPath
-from dtscodec.runtime.branches.norm import LayerNormPath, RMSNormPath, is_rms_norm
+from dtscodec.runtime.branches.branch import SideBranch
+from dtscodec.runtime.branches.convolution import CONVOLUTIONS, ConvolutionBranch
+from dtscodec.runtime.branches.embedding import EmbeddingBranch
+from dtscodec.runtime.branches.linear import Conv1DBranch, LinearBranch
+from dtscodec.runtime.branches.norm import LayerNormBranch, RMSNormBranch, is_rms_norm
 
 
-def path_kind(module: nn.Module) -> type[Path] | None:
+def branch_class(module: nn.Module) -> type[SideBranch] | None:
     """The kind of path that a layer can have, if any. A subclass with a `forward` of its own may compute anything."""
     if _computes_as(module, nn.Linear):
-        return LinearPath
+        return LinearBranch
     if _computes_as(module, nn.Embedding) and module.max_norm is None:
-        return EmbeddingPath
+        return EmbeddingBranch
     if _computes_as(module, nn.LayerNorm):
-        return LayerNormPath
+        return LayerNormBranch
     if any(_computes_as(module, kind) for kind in CONVOLUTIONS) and module.padding_mode == "zeros":
-        return ConvolutionPath
+        return ConvolutionBranch
     if type(module).__module__ == "transformers.pytorch_utils" and type(module).__name__ == "Conv1D":
-        return Conv1DPath
-    return RMSNormPath if is_rms_norm(module) else None
+        return Conv1DBranch
+    return RMSNormBranch if is_rms_norm(module) else None
 
 
 def _computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:

@@ -13,12 +13,12 @@ from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.backend import Rows, Share
 from dtscodec.kernels.packed import PackedFactors
-from dtscodec.runtime.branches.branch import Path, check_same_shape, has_factors, is_additive
-from dtscodec.runtime.request_batch import Batch
-from dtscodec.runtime.resident_pack import Resident
+from dtscodec.runtime.branches.branch import SideBranch, check_same_shape, has_factors, is_additive
+from dtscodec.runtime.request_batch import RequestBatch
+from dtscodec.runtime.resident_pack import ResidentPack
 
 
-class LinearPath(Path):
+class LinearBranch(SideBranch):
     """Of `nn.Linear`: weight [out, in] and bias [out]."""
 
     transposed = False
@@ -39,7 +39,7 @@ class LinearPath(Path):
                 f"{slot.name}: expected {slot.spec} but for its outputs, got {entry.spec} in the pack"
             )
 
-    def run(self, x: Tensor, out: Tensor, batch: Batch) -> Tensor:
+    def run(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
         """Add what each task adds; where it has a layer of its own, take that layer's output."""
         leading = x.shape[:-1]
         flat_x, flat = x.reshape(-1, x.shape[-1]), out.reshape(-1, out.shape[-1])
@@ -56,7 +56,7 @@ class LinearPath(Path):
         batch.note_widths(out.shape[-1], own)
         return flat.view(*leading, flat.shape[-1])
 
-    def _add_factors(self, x: Tensor, out: Tensor, batch: Batch, leading: Sequence[int]) -> None:
+    def _add_factors(self, x: Tensor, out: Tensor, batch: RequestBatch, leading: Sequence[int]) -> None:
         """Add x D^T for all blocks of all tasks, blocks of the same rows of the weight at once."""
         shares: dict[tuple[int, int], list[Share]] = defaultdict(list)
         for group, change, rows in self.changes("weight", batch, leading):
@@ -74,7 +74,7 @@ class LinearPath(Path):
             else:
                 self.backend.apply(x, found, out[:, slice(*part)])
 
-    def _own_output(self, x: Tensor, resident: Resident, change: LoadedTensor) -> Tensor:
+    def _own_output(self, x: Tensor, resident: ResidentPack, change: LoadedTensor) -> Tensor:
         """The output of a layer that a task has as a whole."""
         weight = self.whole(resident, change).to(x.dtype)
         bias = self.slots.get("bias")
@@ -87,7 +87,7 @@ class LinearPath(Path):
         return F.linear(x, weight.T if self.transposed else weight, added)
 
 
-class Conv1DPath(LinearPath):
+class Conv1DBranch(LinearBranch):
     """Of GPT-2's `Conv1D`: weight [in, out] and bias [out]."""
 
     transposed = True

@@ -6,11 +6,11 @@ from torch.nn import functional as F
 
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.reference import wide_dtype
-from dtscodec.runtime.branches.branch import Path, check_same_shape
-from dtscodec.runtime.request_batch import Batch
+from dtscodec.runtime.branches.branch import SideBranch, check_same_shape
+from dtscodec.runtime.request_batch import RequestBatch
 
 
-class NormPath(Path):
+class NormBranch(SideBranch):
     """Of layers whose output is x' w + b, or x' (1 + w) + b: `normalize` gives x'."""
 
     def check(self, attribute: str, entry: TensorEntry) -> None:
@@ -21,7 +21,7 @@ class NormPath(Path):
         """The normalized input, before weight and bias."""
         raise NotImplementedError
 
-    def run(self, x: Tensor, out: Tensor, batch: Batch) -> Tensor:
+    def run(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
         """Add what each task's weight and bias add."""
         leading = x.shape[: x.dim() - len(self.slots["weight"].shape)]
         rest = x.shape[len(leading) :]
@@ -34,7 +34,7 @@ class NormPath(Path):
         return flat.view(out.shape)
 
 
-class LayerNormPath(NormPath):
+class LayerNormBranch(NormBranch):
     """Of `nn.LayerNorm`."""
 
     def normalize(self, x: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class LayerNormPath(NormPath):
         return F.layer_norm(x, layer.normalized_shape, eps=layer.eps)
 
 
-class RMSNormPath(NormPath):
+class RMSNormBranch(NormBranch):
     """Of `nn.RMSNorm` and of the layers that transformers calls so."""
 
     def normalize(self, x: Tensor) -> Tensor:
