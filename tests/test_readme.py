@@ -9,7 +9,7 @@ import transformers as hf
 
 import dtscodec
 from dtscodec.activations.gram_file import save_grams
-from dtscodec.calibration.collect import collect_grams
+from dtscodec.calibration.gram_collector import collect_grams
 from tests import models
 from tests.support import ROOT
 

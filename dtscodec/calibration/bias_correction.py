@@ -1,8 +1,7 @@
-"""Bias correction: what a layer puts out too little, in the mean, is added to its bias.
+"""Bias correction: the difference of a layer's mean outputs is added to its bias.
 
-Quantizers do so by the mean of a layer's inputs (Nagel et al., arXiv 1906.04721, section 4.2). Here layers are
-corrected in the order in which they run, each by what it puts out after those before it, which are decoded and
-corrected already.
+As quantizers do by the mean of a layer's inputs (Nagel et al., arXiv 1906.04721, section 4.2). Layers are corrected
+in the order in which they run, each by its outputs with all layers before it decoded and corrected.
 """
 
 from collections import Counter
@@ -13,19 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dtscodec.calibration.collect import unpadded_rows
+from dtscodec.calibration.gram_collector import unpadded_rows
 from dtscodec.calibration.student import Student
-from dtscodec.evaluation.text_batches import SampleBatch
+from dtscodec.evaluation.sample_batch import SampleBatch
 from dtscodec.runtime.branches.factory import branch_class
 from dtscodec.runtime.branches.linear import Conv1DBranch, LinearBranch
 from dtscodec.runtime.branches.norm import LayerNormBranch
 
 KINDS = LinearBranch, Conv1DBranch, LayerNormBranch
-"""Layers that add their bias to all else that they do."""
+"""Kinds of layers whose output is a sum of the bias and of what does not depend on it."""
 
 
 def biased_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Layers that add a bias, by their names."""
+    """Return the layers that add a bias, by name."""
     return {
         name: module
         for name, module in model.named_modules()
@@ -37,15 +36,18 @@ def biased_layers(model: nn.Module) -> dict[str, nn.Module]:
 def mean_outputs(
     model: nn.Module, batches: Sequence[SampleBatch], layers: Mapping[str, nn.Module]
 ) -> dict[str, Tensor]:
-    """What layers put out in the mean, in the order in which they run, without those that run more than once in a call.
+    """Return the mean outputs of layers, in the order in which they run.
+
+    Layers that run more than once in a call are left out, since one bias cannot correct several means.
 
     Parameters
     ----------
     model : nn.Module
+        The model.
     batches : sequence of SampleBatch
-        Padding does not count.
+        Its inputs. Padding does not count.
     layers : mapping
-        Modules of the model by their names.
+        Modules of the model by name.
 
     Returns
     -------
@@ -55,7 +57,7 @@ def mean_outputs(
     sums: dict[str, Tensor] = {}
     counts, runs = Counter[str](), Counter[str]()
 
-    def look(name: str, mask: Tensor | None, module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def add_output(name: str, mask: Tensor | None, module: nn.Module, inputs: Any, output: Tensor) -> None:
         rows = unpadded_rows(output, mask)
         sums[name] = sums.get(name, 0.0) + rows.sum(0, dtype=torch.float64)
         counts[name] += len(rows)
@@ -63,7 +65,7 @@ def mean_outputs(
 
     for batch in batches:
         mask = batch.inputs.get("attention_mask")
-        hooks = [module.register_forward_hook(partial(look, name, mask)) for name, module in layers.items()]
+        hooks = [module.register_forward_hook(partial(add_output, name, mask)) for name, module in layers.items()]
         try:
             model(**batch.inputs)
         finally:
@@ -73,17 +75,18 @@ def mean_outputs(
 
 
 def correct_biases(student: Student, batches: Sequence[SampleBatch], wanted: Mapping[str, Tensor]) -> None:
-    """Make the mean outputs of a student's layers those of its teacher, as far as the pack can hold that.
+    """Make the mean outputs of a student's layers those of its teacher, up to the rounding of what the pack stores.
 
-    A layer whose bias the pack does not code element by element stays as it is; for each of the others the model runs
-    once on all batches.
+    Only biases that the pack codes element by element are corrected. The model runs on all batches once for each.
 
     Parameters
     ----------
     student : Student
+        The decoded model; its biases are changed in place.
     batches : sequence of SampleBatch
+        The calibration samples.
     wanted : mapping
-        What `mean_outputs` gives for the teacher on these batches.
+        The result of `mean_outputs` for the teacher on these batches.
     """
     layers = {name: module for name, module in biased_layers(student.model).items() if student.has_bias(module)}
     for name, mean in wanted.items():

@@ -1,4 +1,4 @@
-"""A delta that is coded element by element, while it is fitted: free numbers, which are quantized again at the end."""
+"""A delta that is coded element by element, during a fit: free elements, which are quantized again at the end."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,19 +20,19 @@ from dtscodec.kernels.unpack import unpack_values
 
 
 class ElementwiseDelta:
-    """The elements of a tensor that is one `values` block on its base: biases, norms.
+    """The coded elements of a tensor that is one `values` block on its base, such as a bias or a norm.
 
     Parameters
     ----------
     change : LoadedTensor
-        See `can_hold`.
+        The tensor; `accepts` must hold for it.
     bases : mapping
-        Specs and bytes, uint8 [nbytes], of base tensors.
+        By name, spec and bytes (uint8 [nbytes]) of base tensors.
 
     Attributes
     ----------
     values : float32 [coded rows * columns]
-        The delta of the coded elements; a part of a longer tensor after `joined`.
+        The delta of the coded elements; a view into a longer tensor after `concatenate`.
     """
 
     def __init__(self, change: LoadedTensor, bases: Mapping[str, tuple[TensorSpec, Tensor]]) -> None:
@@ -49,67 +49,82 @@ class ElementwiseDelta:
         self._begin = 0
 
     @staticmethod
-    def can_hold(change: LoadedTensor) -> bool:
-        """Whether a tensor is such a one."""
+    def accepts(change: LoadedTensor) -> bool:
+        """Return whether a tensor is a single `values` block on a base tensor."""
         block = change.blocks[0].block
         return len(change.blocks) == 1 and isinstance(block, Values) and block.base is not None
 
     @staticmethod
-    def joined(parts: "Sequence[ElementwiseDelta]", device: torch.device) -> tuple[Tensor, Tensor]:
-        """All values one after the other, and beside each the root mean square of its tensor's: float32 [count].
+    def concatenate(deltas: "Sequence[ElementwiseDelta]", device: torch.device) -> tuple[Tensor, Tensor]:
+        """Put the values of several tensors into one, of which each one's values become a view.
 
-        Each part's values become a view of the first.
+        Parameters
+        ----------
+        deltas : sequence of ElementwiseDelta
+            The tensors.
+        device : torch.device
+            Where they are.
+
+        Returns
+        -------
+        values : float32 [count]
+            All values.
+        units : float32 [count]
+            For each value the root mean square of its tensor's values.
         """
         empty = torch.empty(0, device=device)
-        units = [part.values.square().mean().sqrt().expand(len(part.values)) for part in parts]
-        whole = torch.cat([empty, *(part.values for part in parts)])
+        units = [delta.values.square().mean().sqrt().expand(len(delta.values)) for delta in deltas]
+        whole = torch.cat([empty, *(delta.values for delta in deltas)])
         begin = 0
-        for part in parts:
-            part._begin, end = begin, begin + len(part.values)
-            part.values = whole[begin:end]
+        for delta in deltas:
+            delta._begin, end = begin, begin + len(delta.values)
+            delta.values = whole[begin:end]
             begin = end
         return whole, torch.cat([empty, *units])
 
     def weight(self) -> Tensor:
-        """The tensor that they make of the base: float32 [height, columns]."""
+        """Return the tensor, base plus delta: float32 [height, columns]."""
         weight = self._base.clone()
         weight[self._packed.places()] += self.values.view(self._packed.coded_shape)
         return weight
 
     def shift(self, by: Tensor) -> None:
-        """Add something to the tensor: float32 of as many elements; what is not coded stays.
+        """Add to the tensor's coded elements; the others stay.
 
         Parameters
         ----------
         by : float32 [height * columns]
+            One summand for each element of the tensor.
         """
         self.values += by.view(self._base.shape)[self._packed.places()].flatten()
 
-    def add_gradient(self, total: Tensor, weight: Tensor) -> None:
-        """Add what the values get to the gradient of all parts' values.
+    def add_gradient(self, total: Tensor, weight_gradient: Tensor) -> None:
+        """Add the gradient of these values to that of all concatenated ones.
 
         Parameters
         ----------
         total : float32 [count]
-        weight : float32 [height, columns]
+            Gradient of all values; changed in place.
+        weight_gradient : float32 [height, columns]
             Gradient of the tensor.
         """
-        total[self._begin : self._begin + len(self.values)] += weight[self._packed.places()].flatten()
+        total[self._begin : self._begin + len(self.values)] += weight_gradient[self._packed.places()].flatten()
 
-    def quantize(self, kept: Streams, dtype: str) -> Streams:
-        """The block's streams, at its own width, with the bitmaps of those that are given; `values` become theirs.
+    def quantize(self, stored: Streams, dtype: str) -> Streams:
+        """Return the values as streams of the block, at its own width; `values` become what these decode to.
 
         Parameters
         ----------
-        kept : Streams
+        stored : Streams
+            The block's streams so far, whose bitmaps stay.
         dtype : {"F32", "BF16"}
-            In which the pack has numbers.
+            Dtype of the pack's numbers.
         """
         values = self.values.view(self._packed.coded_shape)
         codes, levels, scales = code_values(values.cpu(), self._block, None)
         packed = pack_codes(codes.reshape(1, -1), self._block.bits)
         numbers, bands = join_values(Vectors(packed, levels, codes.size, self._block.bits), scales)
-        streams = Streams(kept.bitmaps, round_numbers(numbers.astype(np.float32), dtype), bands)
+        streams = Streams(stored.bitmaps, round_numbers(numbers.astype(np.float32), dtype), bands)
         decoded = dequantize(self._block, self._columns, streams).left
         self.values.copy_(torch.from_numpy(np.ascontiguousarray(decoded, np.float32)).flatten())
         return streams

@@ -1,7 +1,7 @@
 """Gradient of a weight -> gradient of the numbers that it is decoded from: levels and scales (spec section 6).
 
-By the chain rule through ``delta = left.T @ right``, whose factors are looked up in level tables and scaled: 4 m n r
-operations for a matrix, as a refit takes.
+By the chain rule through ``delta = left.T @ right``, whose factors are levels looked up by codes and multiplied by
+scales: 4 m n r operations for an m x n matrix of rank r.
 """
 
 import torch
@@ -11,26 +11,29 @@ from dtscodec.kernels.packed import Packed, PackedFactors, PackedValues
 from dtscodec.kernels.unpack import unpack_factors, unpack_values
 
 
-def add_gradient(packed: Packed, weight: Tensor) -> None:
-    """Add what the numbers of a block get to the gradient of its store's numbers, which must require one.
+def add_number_gradients(packed: Packed, weight_gradient: Tensor) -> None:
+    """Add the gradient of a block's numbers to `grad` of its store's numbers, which must require one.
 
     Parameters
     ----------
     packed : PackedFactors or PackedValues
-    weight : float32 [height, columns]
-        Gradient of the rows of the weight that the block makes.
+        The block.
+    weight_gradient : float32 [height, columns]
+        Gradient of the rows of the weight that the block stores.
     """
-    part = weight[packed.places()]
-    with torch.enable_grad():  # This is called while gradients flow, when torch records none.
+    part = weight_gradient[packed.places()]
+    # This is called from within a backward pass, where torch records no graph by default.
+    with torch.enable_grad():
         if isinstance(packed, PackedFactors):
             left, right = unpack_factors(packed)
+            # delta = left.T @ right, so d left = right @ gradient.T and d right = left @ gradient.
             _backward((left, right.detach() @ part.T), (right, left.detach() @ part))
         elif isinstance(packed, PackedValues):
             _backward((unpack_values(packed), part))
 
 
 def _backward(*results: tuple[Tensor, Tensor]) -> None:
-    """Send gradients back; codes of 16 bits, which are values themselves, have no numbers that take them."""
+    """Propagate gradients to numbers; codes of 16 bits are values themselves, and depend on none."""
     for result, gradient in results:
         if result.requires_grad:
             torch.autograd.backward(result, gradient)

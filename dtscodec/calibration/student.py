@@ -1,4 +1,4 @@
-"""A model whose weights follow what a pack stores."""
+"""A model whose weights are functions of the numbers that a pack stores."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dtscodec.calibration.elementwise_delta import ElementwiseDelta
-from dtscodec.calibration.number_gradients import add_gradient
+from dtscodec.calibration.number_gradients import add_number_gradients
 from dtscodec.decoding.decoded import Decoded
 from dtscodec.decoding.packed_tensors import LoadedTensor, load_tensors
 from dtscodec.decoding.recode import ordered
@@ -25,26 +25,30 @@ from dtscodec.runtime.write_slot import writable, write_slot
 
 
 class Student:
-    """A model with a pack's weights, on one device: as levels, scales and elements move, so do they.
+    """A model with a pack's weights, on one device, whose levels, scales and elements can be changed.
+
+    Change `numbers` and `elements` in place, then call `rebuild`. At the end `quantize_elements` and `round_numbers`
+    make them such as a pack can hold, and `streams` returns what to store.
 
     Parameters
     ----------
     model : nn.Module
-        In float32, with the weights that the pack decodes to. Its parameters' `requires_grad` is set here.
+        The model in float32, with the weights that the pack decodes to. Its parameters' `requires_grad` is set here.
     decoded : Decoded
         The pack on its base, on the CPU.
     names : mapping
-        What the pack calls the model's tensors, where it calls them otherwise.
+        The pack's names of the model's tensors, where they differ from the model's own.
 
     Attributes
     ----------
     model : nn.Module
+        The model.
     numbers : float32 [count]
-        Levels, scales and norms of all coded blocks that the model has a place for.
+        Levels, scales and norms of all coded blocks of tensors that the model has.
     elements : float32 [count]
-        Deltas that are coded element by element, as they are before they are quantized again.
+        Deltas that are coded element by element, before they are quantized again.
     units : float32 [count]
-        For each of them the root mean square of its tensor's.
+        For each element the root mean square of its tensor's delta.
 
     Raises
     ------
@@ -58,7 +62,7 @@ class Student:
         self.model, pack = model, decoded.pack
         slots = {names.get(name, name): slot for name, slot in slots_of(model).items()}
         changed = match_model(pack, slots, decoded.base.specs if decoded.base else {}).changed
-        # Statistics of batch norms are no parameters, and torch has no gradients of them: they stay as decoded.
+        # Buffers, such as the statistics of batch norms, have no gradients: they stay as decoded.
         coded = {slot: name for slot, name in changed.items() if slot.is_parameter and _is_coded(pack, name)}
         if not coded:
             detail = "expected coded tensors, got none: nothing is to be fitted; use the pack as it is"
@@ -70,9 +74,9 @@ class Student:
         self._numbers_dtype = pack.reader.numbers_dtype
         self._bases = {name: _base_tensor(decoded, name, device) for name in self._base_names()}
         self.numbers: Tensor = self._packed()[0].store.numbers
-        free = {slot: change for slot, change in self._changes.items() if ElementwiseDelta.can_hold(change)}
+        free = {slot: change for slot, change in self._changes.items() if ElementwiseDelta.accepts(change)}
         self._elements = {slot: ElementwiseDelta(change, self._bases) for slot, change in free.items()}
-        self.elements, self.units = ElementwiseDelta.joined(list(self._elements.values()), device)
+        self.elements, self.units = ElementwiseDelta.concatenate(list(self._elements.values()), device)
         self._biases = {
             slot.owners[0][0]: slot
             for slot in self._elements
@@ -94,8 +98,27 @@ class Student:
         payloads = (block.payload for change in self._changes.values() for block in change.blocks)
         return [payload for payload in payloads if isinstance(payload, Packed)]
 
+    def count(self, with_elements: bool) -> int:
+        """Return how many numbers have gradients: levels and scales, and elements where they are fitted.
+
+        Norms have none; they are computed when the pack is written.
+
+        Parameters
+        ----------
+        with_elements : bool
+            Count the elements of biases and norms, too.
+        """
+        changes = [change for slot, change in self._changes.items() if slot not in self._elements]
+        sizes = [
+            block.block.number_count(change.entry.columns) - isinstance(block.block, LowRank)
+            for change in changes
+            for block in change.blocks
+            if isinstance(block.block, LowRank | Values)
+        ]
+        return sum(sizes) + (len(self.elements) if with_elements else 0)
+
     def rebuild(self) -> None:
-        """Write the weights that numbers and elements stand for into the model."""
+        """Write the weights that `numbers` and `elements` decode to into the model."""
         with writable(self._changes):
             for slot, change in self._changes.items():
                 if slot in self._elements:
@@ -104,7 +127,15 @@ class Student:
                     write_slot(slot, change, self._bases.__getitem__)
 
     def gradient(self, loss: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of `numbers` and `elements`. No more than one weight's gradient is in memory at a time."""
+        """Return the gradients of `numbers` and `elements`.
+
+        Each weight's gradient is folded into them as soon as it is known, so that only one is in memory at a time.
+
+        Parameters
+        ----------
+        loss : float32 scalar
+            The loss, with its graph.
+        """
         self.numbers.grad, self.elements.grad = torch.zeros_like(self.numbers), torch.zeros_like(self.elements)
         self.numbers.requires_grad_(True)
         try:
@@ -114,7 +145,7 @@ class Student:
         return self.numbers.grad, self.elements.grad
 
     def _fold(self, change: LoadedTensor, elements: ElementwiseDelta | None, weight: Tensor) -> None:
-        """Turn a weight's gradient into that of what it is decoded from, as soon as it is known."""
+        """Turn a weight's gradient into that of the numbers or elements that it is decoded from."""
         assert weight.grad is not None
         rows, weight.grad = weight.grad.reshape(change.entry.spec.matrix(change.entry.split)), None
         if elements is not None:
@@ -123,46 +154,54 @@ class Student:
             return
         for block in change.blocks:
             if isinstance(block.payload, Packed):
-                add_gradient(block.payload, rows[block.row : block.row + block.block.height])
+                add_number_gradients(block.payload, rows[block.row : block.row + block.block.height])
 
     def has_bias(self, module: nn.Module) -> bool:
-        """Whether a layer has a bias of its own that is coded element by element."""
+        """Return whether a layer has a bias of its own that is coded element by element."""
         return module in self._biases
 
     def shift_bias(self, module: nn.Module, by: Tensor) -> None:
-        """Add something to such a layer's bias, as far as the pack can hold it: float32 [d_out]."""
+        """Add to a layer's bias, and quantize it again; `has_bias` must hold.
+
+        Parameters
+        ----------
+        module : nn.Module
+            The layer.
+        by : float32 [d_out]
+            The summand.
+        """
         slot = self._biases[module]
         self._elements[slot].shift(by)
-        self._settle_elements(slot)
+        self._quantize(slot)
 
-    def settle_elements(self) -> None:
-        """Make elements such as a pack can hold."""
+    def quantize_elements(self) -> None:
+        """Quantize `elements` again: they become values that a pack can hold."""
         for slot in self._elements:
-            self._settle_elements(slot)
+            self._quantize(slot)
 
-    def _settle_elements(self, slot: Slot) -> None:
+    def _quantize(self, slot: Slot) -> None:
         name = self._changes[slot].entry.name
-        (kept,) = self._streams[name]
-        self._streams[name] = [self._elements[slot].quantize(kept, self._numbers_dtype)]
+        (stored,) = self._streams[name]
+        self._streams[name] = [self._elements[slot].quantize(stored, self._numbers_dtype)]
 
-    def settle_numbers(self) -> None:
-        """Make levels, scales and norms such as a pack can hold."""
+    def round_numbers(self) -> None:
+        """Round `numbers` to the pack's dtype and sort levels: they become values that a pack can hold."""
         for slot, change in self._changes.items():
             if slot not in self._elements:
-                self._settle_numbers(change)
+                self._round(change)
 
-    def _settle_numbers(self, change: LoadedTensor) -> None:
-        kept = self._streams[change.entry.name]
+    def _round(self, change: LoadedTensor) -> None:
+        stored = self._streams[change.entry.name]
         for at, block in enumerate(change.blocks):
             if isinstance(block.payload, Packed) and isinstance(block.block, LowRank | Values):
                 begin = block.payload.numbers_at
                 place = slice(begin, begin + block.block.number_count(change.entry.columns))
-                settled = ordered(block.block, self.numbers[place].cpu().numpy(), self._numbers_dtype)
-                self.numbers[place] = torch.from_numpy(settled).to(self.numbers.device)
-                kept[at] = replace(kept[at], numbers=settled)
+                rounded = ordered(block.block, self.numbers[place].cpu().numpy(), self._numbers_dtype)
+                self.numbers[place] = torch.from_numpy(rounded).to(self.numbers.device)
+                stored[at] = replace(stored[at], numbers=rounded)
 
     def streams(self) -> Mapping[str, list[Streams]]:
-        """What the pack is to store of every coded tensor, block by block, after `settle`."""
+        """Return the streams of every coded tensor, block by block, as last quantized and rounded."""
         return self._streams
 
 

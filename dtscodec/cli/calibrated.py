@@ -185,7 +185,8 @@ class Samples:
 
     def _fitted(self, pack: Path, base: "Base", path: str, out: Path, force: bool, journal: "Journal") -> "FitReport":
         """Fit a pack and write it to its place, unless an earlier run has."""
-        from dtscodec.calibration.fit import FitLoss, FitReport
+        from dtscodec.calibration.fit import FitReport
+        from dtscodec.calibration.fit_loss import FitLoss
         from dtscodec.encoding.encode import holds_pack
         from dtscodec.storage.upload import new_file
 

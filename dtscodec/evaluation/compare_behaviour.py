@@ -16,8 +16,9 @@ from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.decoding.decode import decode
 from dtscodec.errors import CheckpointError
 from dtscodec.evaluation.architecture import read_architecture
+from dtscodec.evaluation.prediction_sums import PredictionSums, compare_predictions
 from dtscodec.evaluation.prepared_samples import prepare_samples
-from dtscodec.evaluation.text_batches import SampleBatch
+from dtscodec.evaluation.sample_batch import SampleBatch
 from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
 from dtscodec.packs.pack import PackSource
 
@@ -57,22 +58,6 @@ class Behaviour:
     agreement: float
     accuracy: FigurePair | None = None
     perplexity: FigurePair | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PredictionSums:
-    """Sums over predictions: of KL, same choices, right choices and negative log-likelihoods of the right ones."""
-
-    predictions: int = 0
-    kl: float = 0.0
-    agreed: int = 0
-    right: int = 0
-    decoded_right: int = 0
-    loss: float = 0.0
-    decoded_loss: float = 0.0
-
-    def __add__(self, other: "PredictionSums") -> "PredictionSums":
-        return PredictionSums(*(ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
 
 
 def compare_behaviour(
@@ -172,38 +157,6 @@ def _logits(model: Any, batch: SampleBatch) -> Tensor:
     with transformers_errors(type(model).__name__, "a model that takes these samples"):
         logits: Tensor = model(**batch.inputs, return_dict=True).logits
         return logits.flatten(0, -2)
-
-
-def compare_predictions(fine_tune: Tensor, decoded: Tensor, targets: Tensor | None) -> PredictionSums:
-    """Compare predictions in float64.
-
-    Parameters
-    ----------
-    fine_tune, decoded : float [predictions, choices]
-        Logits.
-    targets : int64 [predictions], optional
-        The right choices.
-
-    >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
-    >>> sums = compare_predictions(logits, logits, torch.tensor([0, 0]))
-    >>> sums.predictions, sums.kl, sums.agreed, sums.right
-    (2, 0.0, 2, 1)
-    """
-    fine_logs, logs = (torch.log_softmax(logits.double(), dim=-1) for logits in (fine_tune, decoded))
-    terms = kl_terms(fine_logs, logs)
-    choices, decoded_choices = fine_tune.argmax(dim=-1), decoded.argmax(dim=-1)
-    sums = PredictionSums(len(choices), terms.sum().item(), int((choices == decoded_choices).sum()))
-    if targets is None:
-        return sums
-    rights = (int((chosen == targets).sum()) for chosen in (choices, decoded_choices))
-    losses = (-values.gather(-1, targets[:, None]).sum().item() for values in (fine_logs, logs))
-    return sums + PredictionSums(0, 0.0, 0, *rights, *losses)
-
-
-def kl_terms(fine_tune: Tensor, decoded: Tensor) -> Tensor:
-    """What each choice adds to KL(fine-tune || decoded), of log probabilities [predictions, choices]."""
-    # What the fine-tune rules out adds nothing, even where it is ruled out by both.
-    return torch.where(fine_tune.isneginf(), 0.0, fine_tune.exp() * (fine_tune - decoded))
 
 
 def _figures(sums: PredictionSums, samples: int, is_causal: bool, is_labelled: bool) -> Behaviour:

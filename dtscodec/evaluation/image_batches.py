@@ -8,7 +8,7 @@ import torch
 
 from dtscodec.evaluation.architecture import Architecture
 from dtscodec.evaluation.images import Image
-from dtscodec.evaluation.text_batches import SampleBatch, label_tensor
+from dtscodec.evaluation.sample_batch import SampleBatch, label_tensor
 from dtscodec.evaluation.transformers_library import transformers_errors
 
 

@@ -9,8 +9,9 @@ from dtscodec.evaluation.architecture import Architecture, load_image_processor,
 from dtscodec.evaluation.image_batches import ImageBatcher
 from dtscodec.evaluation.images import Image
 from dtscodec.evaluation.labels import Classes, SamplesError
+from dtscodec.evaluation.sample_batch import SampleBatch
 from dtscodec.evaluation.samples import Samples, read_samples, sample_kind
-from dtscodec.evaluation.text_batches import SampleBatch, TextBatcher
+from dtscodec.evaluation.text_batches import TextBatcher
 from dtscodec.evaluation.texts import Text
 
 

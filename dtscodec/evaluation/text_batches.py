@@ -1,7 +1,6 @@
-"""Texts -> batches that a model takes, and where in its output the predictions are."""
+"""Texts -> batches that a model takes."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
 
@@ -11,36 +10,9 @@ from torch import Tensor
 from dtscodec.errors import CheckpointError
 from dtscodec.evaluation.architecture import Architecture, max_tokens
 from dtscodec.evaluation.labels import SamplesError
-from dtscodec.evaluation.samples import Samples
+from dtscodec.evaluation.sample_batch import SampleBatch, label_tensor
 from dtscodec.evaluation.texts import Text
 from dtscodec.evaluation.transformers_library import transformers_errors
-
-
-@dataclass(frozen=True, slots=True)
-class SampleBatch:
-    """Some samples as a model takes them.
-
-    Parameters
-    ----------
-    samples : int
-        How many they are.
-    inputs : dict
-        What the model is called with.
-    places : int64 [predictions]
-        Which of its outputs count, when all but the last dimension are one.
-    targets : int64 [predictions], optional
-        The right answers: labels, or next tokens.
-    """
-
-    samples: int
-    inputs: dict[str, Tensor]
-    places: Tensor
-    targets: Tensor | None
-
-    def to(self, device: str) -> "SampleBatch":
-        """The same on a device; targets stay where they are."""
-        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
-        return replace(self, inputs=inputs, places=self.places.to(device))
 
 
 class TextBatcher:
@@ -124,9 +96,3 @@ def _labels(texts: Sequence[Text], mask: Tensor) -> tuple[Tensor, Tensor | None]
         if not count:
             raise SamplesError(f"{text.where}: expected a text with tokens of this model, got {text.text[:60]!r}")
     return torch.arange(len(texts)), label_tensor(texts)
-
-
-def label_tensor(samples: Samples) -> Tensor | None:
-    """The labels, if there are any: int64 [samples]."""
-    labels = [sample.label for sample in samples if sample.label is not None]
-    return torch.tensor(labels) if labels else None

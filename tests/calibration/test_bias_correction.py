@@ -13,7 +13,7 @@ from dtscodec.calibration.bias_correction import biased_layers, mean_outputs
 from dtscodec.calibration.fit import fit
 from dtscodec.evaluation.architecture import read_architecture
 from dtscodec.evaluation.prepared_samples import prepare_samples
-from dtscodec.evaluation.text_batches import SampleBatch
+from dtscodec.evaluation.sample_batch import SampleBatch
 from tests.evaluation.helpers import Made
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from dtscodec.activations.gram_file import Grams
-from dtscodec.calibration.collect import GramCollector, collect, collect_grams
+from dtscodec.calibration.collect import collect
+from dtscodec.calibration.gram_collector import GramCollector, collect_grams
 from dtscodec.errors import CheckpointError, OutputError
 from tests.evaluation.helpers import TEXTS, Made, broken
 

@@ -1,5 +1,6 @@
 """Levels and scales fitted to behaviour: the codes stay, behaviour comes closer, and nothing else changes."""
 
+import math
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,16 +12,18 @@ import pytest
 import torch
 
 import dtscodec
-from dtscodec.calibration.fit import FitLoss, FitReport, _teacher_output, fit
+from dtscodec.calibration.fit import FitReport, fit
+from dtscodec.calibration.fit_loss import FitLoss
+from dtscodec.calibration.teacher import teacher_output
 from dtscodec.errors import CheckpointError, NothingToFitError, OutputError
 from dtscodec.evaluation.labels import SamplesError
-from dtscodec.evaluation.text_batches import SampleBatch
+from dtscodec.evaluation.sample_batch import SampleBatch
 from dtscodec.format.blocks import LowRank, Values
 from tests.evaluation.helpers import Made, broken
 from tests.support import check_against_spec
 
 
-def distilled(made: Made, texts: Path, out: Path, **options: Any) -> FitReport:
+def fitted(made: Made, texts: Path, out: Path, **options: Any) -> FitReport:
     return fit(made.pack, made.fine, out, made.base, samples=texts, **{"steps": 30, **options})
 
 
@@ -29,7 +32,7 @@ def test_the_decoded_model_comes_closer_to_the_fine_tune(
     kind: str, request: pytest.FixtureRequest, texts: Path, tmp_path: Path
 ) -> None:
     made: Made = request.getfixturevalue(kind)
-    report = distilled(made, texts, tmp_path / "fitted")
+    report = fitted(made, texts, tmp_path / "fitted")
     assert report.after.total < report.before.total
     assert report.after.kl < 0.9 * report.before.kl
     ours = dtscodec.compare_behaviour(report.path, made.fine, made.base, samples=texts)
@@ -40,7 +43,7 @@ def test_the_decoded_model_comes_closer_to_the_fine_tune(
 def test_codes_of_matrices_stay_and_norms_are_those_of_the_decoded_deltas(
     classifier: Made, texts: Path, tmp_path: Path
 ) -> None:
-    report = distilled(classifier, texts, tmp_path / "fitted")
+    report = fitted(classifier, texts, tmp_path / "fitted")
     changed: dict[type[Any], int] = Counter()
     with dtscodec.open(classifier.pack) as before, dtscodec.open(report.path) as after:
         assert before.index == after.index
@@ -62,15 +65,32 @@ def test_codes_of_matrices_stay_and_norms_are_those_of_the_decoded_deltas(
 
 
 def test_the_same_texts_give_the_same_bytes(classifier: Made, texts: Path, tmp_path: Path) -> None:
-    one, other = (distilled(classifier, texts, tmp_path / name, steps=4) for name in ("one", "other"))
+    one, other = (fitted(classifier, texts, tmp_path / name, steps=4) for name in ("one", "other"))
     assert one.pack_id == other.pack_id
 
 
 def test_no_steps_change_nothing_but_the_encoders_name(classifier: Made, texts: Path, tmp_path: Path) -> None:
-    report = distilled(classifier, texts, tmp_path / "same", steps=0)
+    report = fitted(classifier, texts, tmp_path / "same", steps=0)
     assert report.before == report.after
     with dtscodec.decode(classifier.pack, classifier.base) as old, dtscodec.decode(report.path, classifier.base) as new:
         assert all(torch.equal(old[name], new[name]) for name in old)
+
+
+def test_the_report_counts_what_was_fitted(classifier: Made, texts: Path, tmp_path: Path) -> None:
+    every, some, none = (
+        fitted(classifier, texts, tmp_path / f"{steps}-{elements}", steps=steps, elements=elements).numbers
+        for steps, elements in ((1, True), (1, False), (0, True))
+    )
+    numbers, values = 0, 0
+    with dtscodec.open(classifier.pack) as pack:
+        for entry in pack.index.tensors:
+            for _, block, streams in pack.reader.blocks(entry.name):
+                if isinstance(block, LowRank):
+                    numbers += len(streams.numbers) - 1
+                elif isinstance(block, Values):
+                    values += math.prod(block.coded_shape(entry.columns))
+    assert values
+    assert (every, some, none) == (numbers + values, numbers, 0)
 
 
 def test_a_pack_without_coded_tensors_is_refused(classifier: Made, texts: Path, tmp_path: Path) -> None:
@@ -85,13 +105,13 @@ def test_what_exists_is_kept(classifier: Made, texts: Path, tmp_path: Path) -> N
     out = tmp_path / "out"
     out.write_text("mine")
     with pytest.raises(OutputError):
-        distilled(classifier, texts, out, steps=1)
+        fitted(classifier, texts, out, steps=1)
     assert out.read_text() == "mine"
 
 
 def test_bad_texts_and_bare_weights_are_refused(classifier: Made, texts: Path, tmp_path: Path) -> None:
     with pytest.raises(SamplesError):
-        distilled(classifier, tmp_path / "none.txt", tmp_path / "out")
+        fitted(classifier, tmp_path / "none.txt", tmp_path / "out")
     with pytest.raises(CheckpointError, match="--model"):
         fit(classifier.pack, classifier.fine / "model.safetensors", tmp_path / "out", classifier.base, samples=texts)
 
@@ -99,8 +119,8 @@ def test_bad_texts_and_bare_weights_are_refused(classifier: Made, texts: Path, t
 def test_a_fit_that_makes_it_worse_is_not_taken(
     classifier: Made, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dtscodec.calibration.fit.ELEMENT_RATE", 1e4)
-    report = distilled(classifier, texts, tmp_path / "kept", steps=3)
+    monkeypatch.setattr("dtscodec.calibration.optimize.ELEMENT_RATE", 1e4)
+    report = fitted(classifier, texts, tmp_path / "kept", steps=3)
     assert report.after == report.before
     with dtscodec.decode(classifier.pack, classifier.base) as old, dtscodec.decode(report.path, classifier.base) as new:
         assert all(torch.equal(old[name], new[name]) for name in old)
@@ -110,8 +130,8 @@ def test_a_fit_that_ends_in_nan_is_not_taken(
     classifier: Made, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([FitLoss(0.1, 0.1), FitLoss(float("nan"), 0.0)])
-    monkeypatch.setattr("dtscodec.calibration.fit._loss_of", lambda student, outputs: next(losses))
-    report = distilled(classifier, texts, tmp_path / "kept", steps=1)
+    monkeypatch.setattr("dtscodec.calibration.fit.mean_loss", lambda model, targets: next(losses))
+    report = fitted(classifier, texts, tmp_path / "kept", steps=1)
     assert report.after == report.before == FitLoss(0.1, 0.1)
 
 
@@ -120,7 +140,7 @@ def test_a_fine_tune_that_gives_nan_or_infinity_is_refused_and_nothing_written(
     classifier: Made, texts: Path, tmp_path: Path, value: float
 ) -> None:
     fine, out = broken(classifier.fine, tmp_path / "fine", "classifier.bias", value), tmp_path / "out"
-    expected = f"{fine}/model.safetensors: expected finite answers and hidden states, got NaN or infinity; are the"
+    expected = f"{fine}/model.safetensors: expected finite predictions and hidden states, got NaN or infinity; are the"
     with pytest.raises(CheckpointError, match=re.escape(expected)):
         fit(classifier.pack, fine, out, classifier.base, samples=texts)
     assert not out.exists()
@@ -135,7 +155,7 @@ def test_choices_may_be_ruled_out_and_padding_hold_anything_but_hidden_states_ar
         return SimpleNamespace(logits=logits, hidden_states=(hidden,))
 
     hidden[0, 2] = float("nan")
-    assert _teacher_output(model, batch, "fine").logs.tolist() == [[0.0, float("-inf")]]
+    assert teacher_output(model, batch, "fine").log_probabilities.tolist() == [[0.0, float("-inf")]]
     hidden[0, 1, 0] = float("-inf")
-    with pytest.raises(CheckpointError, match="fine: expected finite answers and hidden states"):
-        _teacher_output(model, batch, "fine")
+    with pytest.raises(CheckpointError, match="fine: expected finite predictions and hidden states"):
+        teacher_output(model, batch, "fine")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import dtscodec
-from dtscodec.calibration.number_gradients import add_gradient
+from dtscodec.calibration.number_gradients import add_number_gradients
 from dtscodec.decoding.packed_tensors import load_tensors
 from dtscodec.kernels.packed import Packed, PackedFactors
 from dtscodec.kernels.unpack import unpack_factors, unpack_values
@@ -54,7 +54,7 @@ def test_each_number_gets_the_slope_of_the_loss(kind: str, settings: dict[str, o
     gradient = torch.randn(packed.height, packed.columns)
     numbers.requires_grad_(True).grad = torch.zeros_like(numbers)
     with torch.no_grad():  # As inside of a backward pass.
-        add_gradient(packed, gradient)
+        add_number_gradients(packed, gradient)
     numbers.requires_grad_(False)
     assert numbers.grad is not None
     for at in range(len(numbers)):

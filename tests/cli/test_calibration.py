@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 import dtscodec
 from dtscodec.activations.gram_file import Grams
-from dtscodec.calibration.fit import FitLoss
+from dtscodec.calibration.fit_loss import FitLoss
 from dtscodec.cli.progress import progress_bar
 from tests.cli.helpers import Cli, load, snapshot
 from tests.cli.test_interrupts import signalling
@@ -221,7 +221,7 @@ def test_a_kl_that_rose_in_the_fit_is_told(
     cli: Cli, small: Made, texts: str, monkeypatch: pytest.MonkeyPatch, after: float, way: tuple[str, ...], told: str
 ) -> None:
     losses = iter([FitLoss(0.1, 1.0), FitLoss(after, 0.5)])
-    monkeypatch.setattr("dtscodec.calibration.fit._loss_of", lambda student, outputs: next(losses))
+    monkeypatch.setattr("dtscodec.calibration.fit.mean_loss", lambda model, targets: next(losses))
     out = cli("encode", str(small.base), f"t={small.fine}", "-o", "out", *SMALL, "--calibration", texts, *way)
     assert told in out
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 import dtscodec
 from dtscodec.errors import CheckpointError
-from dtscodec.evaluation.compare_behaviour import compare_predictions
+from dtscodec.evaluation.prediction_sums import compare_predictions
 from tests.evaluation.helpers import LABELS, TEXTS, Made, change_config, make, plain_kl, plain_logits, save_tokenizer
 from tests.models import POSITIONS
 from tests.support import make_pack

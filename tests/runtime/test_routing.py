@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import dtscodec
 from dtscodec.activations.gram_file import Grams, save_grams
-from dtscodec.calibration.collect import collect_grams
+from dtscodec.calibration.gram_collector import collect_grams
 from dtscodec.errors import CheckpointError, ConfigError, ModelMismatchError, TaskError
 from dtscodec.runtime.branches.factory import branch_class
 from dtscodec.runtime.branches.linear import Conv1DBranch, LinearBranch

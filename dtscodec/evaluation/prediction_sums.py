@@ -1,0 +1,54 @@
+"""Logits of two models -> sums of which their agreement, KL, accuracy and perplexity are means."""
+
+from dataclasses import astuple, dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionSums:
+    """Sums over predictions: of KL, same choices, right choices and negative log-likelihoods of the right ones."""
+
+    predictions: int = 0
+    kl: float = 0.0
+    agreed: int = 0
+    right: int = 0
+    decoded_right: int = 0
+    loss: float = 0.0
+    decoded_loss: float = 0.0
+
+    def __add__(self, other: "PredictionSums") -> "PredictionSums":
+        return PredictionSums(*(ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+
+def compare_predictions(fine_tune: Tensor, decoded: Tensor, targets: Tensor | None) -> PredictionSums:
+    """Compare predictions in float64.
+
+    Parameters
+    ----------
+    fine_tune, decoded : float [predictions, choices]
+        Logits.
+    targets : int64 [predictions], optional
+        The right choices.
+
+    >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    >>> sums = compare_predictions(logits, logits, torch.tensor([0, 0]))
+    >>> sums.predictions, sums.kl, sums.agreed, sums.right
+    (2, 0.0, 2, 1)
+    """
+    fine_logs, logs = (torch.log_softmax(logits.double(), dim=-1) for logits in (fine_tune, decoded))
+    terms = kl_terms(fine_logs, logs)
+    choices, decoded_choices = fine_tune.argmax(dim=-1), decoded.argmax(dim=-1)
+    sums = PredictionSums(len(choices), terms.sum().item(), int((choices == decoded_choices).sum()))
+    if targets is None:
+        return sums
+    rights = (int((chosen == targets).sum()) for chosen in (choices, decoded_choices))
+    losses = (-values.gather(-1, targets[:, None]).sum().item() for values in (fine_logs, logs))
+    return sums + PredictionSums(0, 0.0, 0, *rights, *losses)
+
+
+def kl_terms(fine_tune: Tensor, decoded: Tensor) -> Tensor:
+    """What each choice adds to KL(fine-tune || decoded), of log probabilities [predictions, choices]."""
+    # What the fine-tune rules out adds nothing, even where it is ruled out by both.
+    return torch.where(fine_tune.isneginf(), 0.0, fine_tune.exp() * (fine_tune - decoded))
