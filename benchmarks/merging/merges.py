@@ -12,14 +12,15 @@ import dtscodec
 from benchmarks.merging.bench import FOUR, HEAD, Bench, State
 from dtscodec.activations.gram_file import Grams
 from dtscodec.calibration.collect import collect
-from dtscodec.merging.alpha_search import Search, golden_section
+from dtscodec.merging.alpha_search import AlphaSearch, golden_section
 from dtscodec.merging.methods.average import Average
 from dtscodec.merging.methods.esm import Esm
-from dtscodec.merging.methods.iso import IsoC, IsoCts
-from dtscodec.merging.methods.registry import Method
+from dtscodec.merging.methods.iso_c import IsoC
+from dtscodec.merging.methods.iso_cts import IsoCts
+from dtscodec.merging.methods.method import MergeMethod
 from dtscodec.merging.methods.task_arithmetic import TaskArithmetic
 from dtscodec.merging.methods.ties import Ties
-from dtscodec.merging.methods.tsv import TsvM
+from dtscodec.merging.methods.tsv_m import TsvM
 
 GRAM_TEXTS = 32
 """Of the texts that fine-tunes were trained on."""
@@ -30,13 +31,13 @@ class Merge:
     """A method with its options, and whether it gets Gram matrices of each fine-tune's layers."""
 
     name: str
-    method: Method
+    method: MergeMethod
     grams: bool = False
 
     @property
     def alpha(self) -> float | None:
         """By default; None if the method has none."""
-        return None if isinstance(self.method, Average) else self.method.alpha
+        return self.method.alpha
 
 
 AVERAGE, ARITHMETIC = Merge("average", Average()), Merge("task arithmetic", TaskArithmetic())
@@ -122,7 +123,7 @@ def search_alpha(bench: Bench, tasks: Sequence[str], tensors: State, merge: Merg
         found = [bench.searcher(task).figures(bench.with_head(encoder, task)).accuracy for task in tasks]
         return sum(found) / len(found)
 
-    alpha, _ = golden_section(score, Search(lambda weights: 0.0, high=20, tolerance=0.1))
+    alpha, _ = golden_section(score, AlphaSearch(lambda weights: 0.0, high=20, tolerance=0.1))
     return alpha
 
 

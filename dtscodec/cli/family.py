@@ -11,6 +11,7 @@ from dtscodec.cli.progress import progress_bar
 from dtscodec.cli.total import total_bytes
 from dtscodec.errors import OutputError
 from dtscodec.files.directory_rollback import all_or_nothing
+from dtscodec.merging.methods.registry import METHODS
 from dtscodec.storage.paths import is_remote
 
 if TYPE_CHECKING:
@@ -24,15 +25,15 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--merge",
         metavar="METHOD",
-        choices=merge_options.METHODS,
+        choices=tuple(METHODS),
         help="take the base argument for a fine-tune, too, and merge them all into the base of -o DIR: "
-        + ", ".join(merge_options.METHODS),
+        + ", ".join(METHODS),
     )
     group.add_argument(
         "--base", dest="pretrained", help="what they are fine-tunes of; every method but average needs it"
     )
     group.add_argument("--plain-base", action="store_true", help="store a plain checkpoint, not a compressed one")
-    merge_options.add_to(parser)
+    merge_options.add_options(parser)
 
 
 def of(options: argparse.Namespace) -> "SharedBase | None":
@@ -56,7 +57,7 @@ class SharedBase:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
-        self._method = merge_options.method_of(options.merge, options)
+        self._method = merge_options.make_method(argparse.Namespace(**vars(options) | {"method": options.merge}))
         self._made: list[Path] = []
         self.figures: dict[str, dict[str, float]] = {}
         """By task, for the index of the directory."""
@@ -92,10 +93,9 @@ class SharedBase:
     def _make(self, directory: Path, fine_tunes: Mapping[str, str]) -> "tuple[Distances, ...]":
         from dtscodec.cli.merge import describe
         from dtscodec.merging.family_base import make_base
-        from dtscodec.merging.merger import reads
 
         options = self._options
-        with progress_bar("merge", reads(self._method) * total_bytes(fine_tunes.values())) as progress:
+        with progress_bar("merge", self._method.reads * total_bytes(fine_tunes.values())) as progress:
             report, made = make_base(
                 directory,
                 fine_tunes,

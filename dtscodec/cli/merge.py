@@ -26,9 +26,7 @@ def add_to(commands: "arguments.Subparsers") -> None:
         epilog="Tensors of different shapes (heads) are left out, those of integers are the first fine-tune's. For "
         "packs against such a base see encode --merge.",
     )
-    parser.add_argument(
-        "method", metavar="METHOD", choices=merge_options.METHODS, help=", ".join(merge_options.METHODS)
-    )
+    merge_options.add_method(parser)
     parser.add_argument("fine_tunes", metavar="FT", nargs="+", help="a fine-tune: file, index or directory")
     parser.add_argument("--base", help="what they are fine-tunes of; every method but average needs it")
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the checkpoint to write")
@@ -42,17 +40,16 @@ def add_to(commands: "arguments.Subparsers") -> None:
     parser.add_argument("--no-files", action="store_true", help="write weights only")
     arguments.add_json(parser)
     arguments.add_force(parser)
-    merge_options.add_to(parser)
+    merge_options.add_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from dtscodec.merging.merge import merge
-    from dtscodec.merging.merger import reads
 
-    method = merge_options.method_of(options.method, options)
-    with progress_bar("merge", reads(method) * total_bytes(options.fine_tunes)) as progress:
+    method = merge_options.make_method(options)
+    with progress_bar("merge", method.reads * total_bytes(options.fine_tunes)) as progress:
         report = merge(
             options.fine_tunes,
             options.output,
@@ -96,8 +93,8 @@ def describe(report: "MergeReport", names: Sequence[str]) -> str:
     parts = [f"{len(found)} {what}" for what, found in counts.items() if found]
     if report.left_out:
         parts.append(f"left out: {_listed(sorted(report.left_out))}")
-    if report.without_inputs:
-        parts.append(f"SVD for {len(report.without_inputs)} matrices of whose inputs nothing is known")
+    if report.without_grams:
+        parts.append(f"SVD in place of Gram matrices for {len(report.without_grams)} matrices")
     ratios = [
         f"{name} {found.ratio:.2f}"
         for name, found in zip(names, report.distances, strict=True)

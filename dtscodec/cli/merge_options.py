@@ -1,59 +1,89 @@
-"""The options of merge methods: for `merge`, and for `encode --merge`."""
+"""The options of merge methods, for `merge` and `family`: those that the methods declare."""
 
 import argparse
 import math
+from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from dtscodec.merging.methods.method_options import MethodOption, options_of
+from dtscodec.merging.methods.registry import METHODS
+
 if TYPE_CHECKING:
-    from dtscodec.merging.methods.registry import Method
-
-METHODS = ("average", "task-arithmetic", "ties", "tsv-m", "iso-c", "iso-cts", "esm")
-"""Names of `dtscodec.merging.methods.registry.METHODS`, without importing torch."""
-
-_NUMBERS = {
-    "alpha": "how far merged moves are followed (all but average; default: 1, task-arithmetic 0.3)",
-    "keep": "of ties: share of each task's moves that stays, the largest (default: 0.2)",
-    "common": "of iso-cts: share of directions that is common (default: 0.8)",
-    "damping": "of esm: share of the mean input's power that is added to each (default: 0.01; published: 0)",
-}
-_OFF = {
-    "task_scaling": "no scaling among tasks",
-    "dimension_scaling": "no scaling among inputs",
-    "layer_scaling": "no scaling among layers",
-    "orthogonal": "leave tasks' directions as they are",
-}
-_ON = {
-    "energy_scaling": "scale directions by their energy, too",
-    "alpha_everywhere": "alpha multiplies what is no matrix, and matrices of unknown inputs, too",
-}
+    from dtscodec.merging.methods.method import MergeMethod
 
 
-def add_to(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+def add_method(parser: argparse.ArgumentParser) -> None:
+    """Add the positional argument METHOD."""
+    parser.add_argument("method", metavar="METHOD", choices=tuple(METHODS), help=", ".join(METHODS))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add an option for every field of every method, and the Gram matrices."""
     group = parser.add_argument_group("options of merge methods")
-    for name, text in _NUMBERS.items():
-        group.add_argument(f"--{name}", metavar="X", type=_number, help=text)
-    combine = "of ties: mean (default) or sum of what agrees; with sum --alpha 0.3 is usual"
-    group.add_argument("--combine", choices=["mean", "sum"], help=combine)
-    grams = "of esm: Gram matrices of a fine-tune's inputs; once for each, in their order"
-    group.add_argument("--grams", metavar="FILE", action="append", default=[], help=grams)
-    for switches, before, value in ((_OFF, "no-", False), (_ON, "", True)):
-        for name, text in switches.items():
-            flag = f"--{before}{name.replace('_', '-')}"
-            group.add_argument(flag, dest=name, action="store_const", const=value, help=f"of esm: {text}")
+    for options in _by_name().values():
+        first = options[0]
+        if isinstance(first.default, bool):
+            _add_switch(group, first)
+        elif first.choices:
+            group.add_argument(f"--{first.name}", choices=first.choices, help=_help(options))
+        else:
+            group.add_argument(f"--{first.name}", metavar="X", type=_number, help=_help(options))
+    group.add_argument(
+        "--grams",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="of esm: Gram matrices of a fine-tune's layer inputs (`dtscodec collect`); once per fine-tune, in order",
+    )
 
 
-def method_of(name: str, options: argparse.Namespace) -> "Method":
-    """The method with the options that were given; ConfigError for those that it does not have."""
+def make_method(options: argparse.Namespace) -> "MergeMethod":
+    """Return the method with the options that were given; ConfigError for those that it does not have."""
     from dtscodec.merging.methods.registry import make_method
 
-    return make_method(name, given(options))
+    return make_method(options.method, given(options))
 
 
 def given(options: argparse.Namespace) -> dict[str, Any]:
-    """Options of methods that were given."""
-    names = [*_NUMBERS, "combine", *_OFF, *_ON]
-    return {name: value for name in names if (value := getattr(options, name)) is not None}
+    """Return the options of methods that were given."""
+    values = {name: getattr(options, name) for name in _by_name()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _by_name() -> dict[str, list[MethodOption]]:
+    """Return all options by name, each with the methods that have it."""
+    found: dict[str, list[MethodOption]] = {}
+    for option in chain.from_iterable(map(options_of, METHODS)):
+        found.setdefault(option.name, []).append(option)
+    return found
+
+
+def _add_switch(group: "argparse._ArgumentGroup", option: MethodOption) -> None:
+    """Add the flag that changes a boolean from its default."""
+    flag = f"--{'no-' if option.default else ''}{option.name.replace('_', '-')}"
+    text = f"of {option.method}: {'do not ' if option.default else ''}{_lowered(option.text)}"
+    group.add_argument(flag, dest=option.name, action="store_const", const=not option.default, help=text)
+
+
+def _help(options: list[MethodOption]) -> str:
+    """Return the help of an option: its methods, what it is, and its defaults."""
+    methods = [option.method for option in options]
+    others = [name for name in METHODS if name not in methods]
+    scope = f"all but {', '.join(others)}" if len(others) < len(methods) else ", ".join(methods)
+    return f"of {scope}: {_lowered(options[0].text)} (default: {', '.join(_defaults(options))})"
+
+
+def _defaults(options: list[MethodOption]) -> Iterator[str]:
+    """Yield the most frequent default, then those that differ with the method's name."""
+    defaults = [option.default for option in options]
+    usual = max(defaults, key=defaults.count)
+    yield f"{usual:g}" if isinstance(usual, float) else str(usual)
+    yield from (f"{option.method} {option.default}" for option in options if option.default != usual)
+
+
+def _lowered(text: str) -> str:
+    return text[0].lower() + text[1:]
 
 
 def _number(text: str) -> float:

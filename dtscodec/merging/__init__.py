@@ -1,11 +1,26 @@
-"""Fine-tunes -> one shared base (what merging is): a method for the weights, and the base as a file.
+"""Merging: fine-tunes -> one base, by a merge method; and the base as a file.
 
 In the order of the data::
 
-    checkpoints -> inputs                                 which tensors merge, and by how much each task moves them
-    inputs -> arithmetic, ties (threshold), iso, tsv, esm (esd)   one merged move for each tensor; svd, polar
-    merged moves -> kept, search                          where all of them are needed first: layers' norms, alpha
-    base and merged moves -> merge                        the checkpoint; sizes: how far each task is from it
+    checkpoints -> merge_inputs                    which tensors merge, and their task vectors
+    task vectors -> methods, one file each         the merged task vector of each tensor
+    merged vectors -> task_vector_store            where all are needed first: layer scaling, search of alpha
+    base, merged vectors -> merger -> merge        the checkpoint; distances of each fine-tune from it
+    merger -> family_base -> family                the base of a directory, and packs of the fine-tunes against it
 
-`average` takes the weights themselves. `methods` lists all of them by name.
+Public here: `dtscodec.merging.AlphaSearch`, and all methods in `dtscodec.merging.methods`.
 """
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dtscodec.merging.alpha_search import AlphaSearch as AlphaSearch
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, since that imports torch."""
+    if name == "AlphaSearch":
+        from dtscodec.merging.alpha_search import AlphaSearch
+
+        return AlphaSearch
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Searching alpha: where a user's score is best."""
+"""Search for the alpha of a merge at which a user's score is best."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,27 +10,32 @@ from torch import Tensor
 from dtscodec.errors import ConfigError
 
 Score: TypeAlias = Callable[[Mapping[str, Tensor]], float]
-"""Says how good a model of these weights is: more is better. Tensors are made when they are asked for."""
+"""Returns the quality of a model with these weights; higher is better. Tensors are computed on access."""
 
 GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
-    """A golden-section search of alpha, as the authors of ESM do it for images, but of its logarithm.
+class AlphaSearch:
+    """A golden-section search for alpha, as the authors of ESM do for images (arXiv 2602.20208), but on a log scale.
 
-    Alpha is a factor, and which one serves best depends on the method by more than ten times.
+    Alpha is a factor, and the best one differs by more than ten times between methods.
 
     Parameters
     ----------
     score : callable
-        Gets the merged weights as a lazy mapping.
+        Takes the merged weights as a lazy mapping and returns a number; higher is better.
     low, high : float
-        Where to search: above 0.
+        Bounds of alpha; above 0.
     tolerance : float
-        The interval's length at which it ends, as a share of alpha.
+        Length of the interval at which the search ends, relative to alpha.
     steps : int
-        How often it is narrowed, at most.
+        Largest number of times that the interval is narrowed.
+
+    Raises
+    ------
+    ConfigError
+        A setting is out of range.
     """
 
     score: Score
@@ -44,20 +49,27 @@ class Search:
             raise ConfigError("expected 0 < low < high, a tolerance above 0 and at least one step")
 
 
-def golden_section(function: Callable[[float], float], search: Search) -> tuple[float, float]:
-    """The best of the points that a golden-section search looks at, and its value; one evaluation a step.
+def golden_section(function: Callable[[float], float], search: AlphaSearch) -> tuple[float, float]:
+    """Return the best point that a golden-section search evaluates, and its value; each step takes one evaluation.
 
-    >>> best, value = golden_section(lambda x: -((x - 0.7) ** 2), Search(lambda weights: 0.0))
+    Parameters
+    ----------
+    function : callable
+        To maximize, of alpha.
+    search : AlphaSearch
+        Bounds, tolerance and steps; its score is not used.
+
+    >>> best, value = golden_section(lambda x: -((x - 0.7) ** 2), AlphaSearch(lambda weights: 0.0))
     >>> abs(best - 0.7) < 0.01
     True
     """
     low, high = math.log(search.low), math.log(search.high)
-    seen: list[tuple[float, float]] = []
+    evaluated: list[tuple[float, float]] = []
 
     def at(x: float) -> float:
         alpha = math.exp(x)
-        seen.append((float(function(alpha)), alpha))
-        return seen[-1][0]
+        evaluated.append((float(function(alpha)), alpha))
+        return evaluated[-1][0]
 
     left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
     left_value, right_value = at(left), at(right)
@@ -72,5 +84,5 @@ def golden_section(function: Callable[[float], float], search: Search) -> tuple[
             low, left, left_value = left, right, right_value
             right = low + GOLDEN * (high - low)
             right_value = at(right)
-    value, best = max(seen, key=lambda pair: (pair[0], -pair[1]))
+    value, best = max(evaluated, key=lambda pair: (pair[0], -pair[1]))
     return best, value

@@ -1,4 +1,4 @@
-"""How far each fine-tune is from candidate bases: what its pack has to say."""
+"""Distances of fine-tunes from candidate bases: the norms of the deltas that packs must store."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from dtscodec.linalg.chunks import cache_sized
-from dtscodec.merging.methods.average import mean_of
+from dtscodec.merging.elementwise import mean_tensors
 
 
 @dataclass(frozen=True, slots=True)
 class Distances:
-    """Frobenius norms of a fine-tune's difference vectors, over all tensors that merge.
+    """Frobenius norms of a fine-tune's deltas from three bases, over all tensors that merge.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ class Distances:
     average : float
         From the average of the fine-tunes.
     pretrained : float or None
-        From the pre-trained base, if it was given: the task vector.
+        From the pre-trained base: the norm of the task vector. None if the base was not given.
     """
 
     merged: float
@@ -29,26 +29,34 @@ class Distances:
 
     @property
     def ratio(self) -> float | None:
-        """Of the difference vector to the task vector; None if that is not known, or zero."""
+        """Norm of the delta from the merged base by that of the task vector; None if that is unknown, or zero."""
         return self.merged / self.pretrained if self.pretrained else None
 
 
-class Sizes:
-    """Adds up, tensor by tensor."""
+class DistanceTotals:
+    """Accumulates distances tensor by tensor.
+
+    Parameters
+    ----------
+    tasks : int
+        Number of fine-tunes.
+    has_base : bool
+        Whether the pre-trained base is given.
+    """
 
     def __init__(self, tasks: int, has_base: bool) -> None:
         self._has_base = has_base
         self._squares = torch.zeros(tasks, 3, dtype=torch.float64)
 
     def add(self, points: list[Tensor], merged: Tensor) -> None:
-        """Count a tensor.
+        """Add one tensor.
 
         Parameters
         ----------
         points : list of tensors
-            The fine-tunes' tensors less the pre-trained one, or these themselves if there is none.
+            The task vectors; without a pre-trained base the fine-tunes' tensors themselves.
         merged : tensor
-            The merged one in the same terms.
+            The merged tensor, minus the pre-trained one if there is a base.
         """
         flat = [point.reshape(-1) for point in points]
         other = merged.reshape(-1)
@@ -56,12 +64,12 @@ class Sizes:
             self._add([point[part].double() for point in flat], other[part].double())
 
     def _add(self, points: list[Tensor], merged: Tensor) -> None:
-        mean = mean_of(points)
+        mean = mean_tensors(points)
         for task, point in enumerate(points):
             for at, difference in enumerate((point - merged, point - mean, point)):
                 self._squares[task, at] += torch.dot(difference, difference)
 
     def distances(self) -> tuple[Distances, ...]:
-        """Of each fine-tune."""
+        """Return the distances of each fine-tune, in their order."""
         norms = self._squares.sqrt().tolist()
         return tuple(Distances(merged, mean, task if self._has_base else None) for merged, mean, task in norms)

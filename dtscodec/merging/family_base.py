@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,9 +14,9 @@ from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.encoding.journal import key_of
 from dtscodec.merging.base_pack import write_base_pack
 from dtscodec.merging.distances import Distances
-from dtscodec.merging.merge import MergeReport, report_of, small_files
-from dtscodec.merging.merger import GramSource, Merger, merging
-from dtscodec.merging.methods.registry import Method, describe
+from dtscodec.merging.merge import MergeReport, auxiliary_files_of, report_of
+from dtscodec.merging.merger import GramSource, Merger, open_merger
+from dtscodec.merging.methods.method import MergeMethod, ProgressCallback
 from dtscodec.packs.directory_index import DISTANCES
 from dtscodec.storage.staging import fetched_for
 from dtscodec.storage.upload import check_new, new_file
@@ -28,7 +28,7 @@ BASE_NAME = "base.safetensors"
 def make_base(
     directory: Path,
     fine_tunes: Mapping[str, Source],
-    method: Method,
+    method: MergeMethod,
     pretrained: "Source | None" = None,
     *,
     raw: Sequence[str] = (),
@@ -37,7 +37,7 @@ def make_base(
     files: bool = True,
     force: bool = False,
     device: str = "cpu",
-    progress: Callable[[int], None] = lambda size: None,
+    progress: ProgressCallback = lambda size: None,
 ) -> tuple[MergeReport, list[Path]]:
     """Merge fine-tunes into the base of a directory.
 
@@ -67,7 +67,9 @@ def make_base(
     start = time.perf_counter()
     sources = list(fine_tunes.values())
     made: list[Path] = []
-    with merging(sources, out, method, pretrained, raw=raw, grams=grams, device=device, progress=progress) as merger:
+    with open_merger(
+        sources, out, method, pretrained, raw=raw, grams=grams, device=device, progress=progress
+    ) as merger:
         shared = _shared_files(merger) if files else {}
         for path in [out, *(directory / name for name in shared)]:
             check_new(path, force)
@@ -81,7 +83,7 @@ def make_base(
 
 def _write_base(out: Path, merger: Merger, names: list[str], plain: bool, force: bool) -> None:
     metadata = merger.metadata | {MADE_OF: json.dumps(names)}
-    tasks, inputs = merger.tasks, list(merger.inputs(out))
+    tasks, inputs = merger.inputs, list(merger.paths(out))
     if plain:
         write_checkpoint(out, tasks.specs, merger.read, metadata=metadata, ties=tasks.ties, force=force, inputs=inputs)
         return
@@ -91,7 +93,7 @@ def _write_base(out: Path, merger: Merger, names: list[str], plain: bool, force:
         merger.read,
         metadata=metadata,
         ties=tasks.ties,
-        made_by=merger.text,
+        made_by=merger.method.describe(),
         force=force,
         inputs=inputs,
     )
@@ -99,7 +101,7 @@ def _write_base(out: Path, merger: Merger, names: list[str], plain: bool, force:
 
 def _shared_files(merger: Merger) -> dict[str, bytes]:
     """Small files, at the top of their directories, that all fine-tunes have alike."""
-    first, *others = [small_files(fine) for fine in merger.tasks.fine_tunes]
+    first, *others = [auxiliary_files_of(fine) for fine in merger.inputs.fine_tunes]
     return {
         name: data
         for name, data in first.items()
@@ -110,7 +112,7 @@ def _shared_files(merger: Merger) -> dict[str, bytes]:
 def key_of_base(
     out: Path,
     fine_tunes: Mapping[str, Source],
-    method: Method,
+    method: MergeMethod,
     pretrained: "Source | None" = None,
     *,
     raw: Sequence[str] = (),
@@ -123,7 +125,7 @@ def key_of_base(
         sources = [*fine_tunes.values(), *([] if pretrained is None else [pretrained])]
         opened = [stack.enter_context(open_checkpoint(source, fetched)) for source in sources]
         digests = [stack.enter_context(Grams(source)).digest() for source in grams]
-        settings = describe(method), list(fine_tunes), pretrained is None, list(raw), digests, plain
+        settings = method.describe(), list(fine_tunes), pretrained is None, list(raw), digests, plain
         return key_of(opened, *settings)
 
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,30 +11,33 @@ from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.write import SHARD_BYTES, is_single_file, write_checkpoint
 from dtscodec.errors import OutputError
-from dtscodec.merging.alpha_search import Search
+from dtscodec.merging.alpha_search import AlphaSearch
 from dtscodec.merging.distances import Distances
-from dtscodec.merging.merger import FineTune, GramSource, Merger, merging
-from dtscodec.merging.methods.registry import Method
+from dtscodec.merging.merger import FineTune, GramSource, Merger, open_merger
+from dtscodec.merging.methods.method import MergeMethod, ProgressCallback
 from dtscodec.storage.paths import as_place, is_remote
 
 
 @dataclass(frozen=True, slots=True)
 class MergeReport:
-    """What a merge did.
+    """The result of a merge.
 
     Parameters
     ----------
     path : Path
         The checkpoint.
     method : str
-        Name and all options; alpha as it was found, if it was searched.
-    merged, averaged, copied : tuple of str
-        Tensors that the method merged; that the base lacks, so that they are the fine-tunes' mean; that hold no floats,
-        and are the first fine-tune's.
+        Name and all options of the method; alpha as found, if it was searched.
+    merged : tuple of str
+        Tensors that the method merged.
+    averaged : tuple of str
+        Tensors that the base lacks; they are the mean of the fine-tunes'.
+    copied : tuple of str
+        Tensors of integers and the like; they are the first fine-tune's.
     left_out : dict
-        Tensors that the result lacks -> why: heads.
-    without_inputs : tuple of str
-        Of method `esm`, matrices of whose inputs nothing was known, so that the SVD stood in.
+        Tensors that the result lacks, such as heads, by name, and why.
+    without_grams : tuple of str
+        For a method that takes Gram matrices, the matrices without one, for which the SVD stood in.
     distances : tuple of Distances
         Of each fine-tune, in their order.
     size : int
@@ -49,7 +52,7 @@ class MergeReport:
     averaged: tuple[str, ...]
     copied: tuple[str, ...]
     left_out: dict[str, str]
-    without_inputs: tuple[str, ...]
+    without_grams: tuple[str, ...]
     distances: tuple[Distances, ...]
     size: int
     seconds: float
@@ -58,55 +61,60 @@ class MergeReport:
 def merge(
     fine_tunes: Sequence[FineTune],
     out: str | os.PathLike[str],
-    method: str | Method = "average",
+    method: str | MergeMethod = "average",
     base: "Source | Base | None" = None,
     *,
     raw: Sequence[str] = (),
     grams: Sequence[GramSource] = (),
-    search: Search | None = None,
+    search: AlphaSearch | None = None,
     files: bool = True,
     shard_bytes: int = SHARD_BYTES,
     force: bool = False,
     device: str = "cpu",
-    progress: Callable[[int], None] = lambda size: None,
+    progress: ProgressCallback = lambda size: None,
 ) -> MergeReport:
     """Merge fine-tunes of one architecture into one checkpoint.
 
     Parameters
     ----------
     fine_tunes : sequence of paths, mappings of tensors, or Checkpoints
+        In the order of `grams`.
     out : path
         ``*.safetensors``, ``*.bin``, ``*.pt``: one file. Anything else: a directory in the layout of Hugging Face, with
         the first fine-tune's configuration and tokenizer if that is a directory.
-    method : str or Method
+    method : str or MergeMethod
         A name (`dtscodec.merging.methods.registry.METHODS`), or a method with options, such as
-        ``dtscodec.merging.methods.ties.Ties(keep=0.1)``.
+        ``dtscodec.merging.methods.Ties(keep=0.1)``.
     base : path, mapping of tensors, or Base, optional
-        What they are fine-tunes of; every method but `average` needs it.
+        The base that they started from; every method but `average` needs it.
     raw : sequence of str
-        Patterns of names to leave out. What differs in shape is left out anyway.
+        Patterns of names of tensors to leave out. Tensors of different shapes are left out anyway.
     grams : sequence of paths, mappings or Grams
-        For `esm`, what layers' inputs are like: one per fine-tune, in their order.
-    search : Search, optional
-        Searches alpha.
+        Gram matrices of the layers' inputs (`dtscodec collect`), one per fine-tune; used by `esm`.
+    search : AlphaSearch, optional
+        Searches alpha by a score.
     files : bool
-        Whether small files are written into a directory.
+        Whether configuration and tokenizer files are written into a directory.
     shard_bytes : int
         Largest file of tensors in a directory.
     force : bool
-        Replace what exists.
+        Replace an output that exists.
     device : str
-        Where matrices are decomposed.
+        Where matrices are decomposed, such as ``"cuda"``.
     progress : callable
-        Told the bytes of fine-tunes that are read; `reads` tells how often all are.
+        Called with the bytes of fine-tunes that have been read; `MergeMethod.reads` is how often all are.
+
+    Returns
+    -------
+    MergeReport
 
     Raises
     ------
     ConfigError
-        The method lacks its base, or arguments that it does not have.
+        The method is given no base but needs one, or something that it does not take.
     MergeError
-        Fine-tunes of different architectures, too few of them, or NaN or infinity among their weights or the merged
-        ones.
+        The fine-tunes are of different architectures, too few, or there is NaN or infinity in them or in the merged
+        weights.
     BaseMismatchError
         The base is of another architecture.
     CheckpointError
@@ -128,43 +136,43 @@ def merge(
         raise OutputError(f"{out}: expected a local path, since only encode writes to remote storage")
     start = time.perf_counter()
     place = as_place(out)
-    with merging(fine_tunes, place, method, base, raw=raw, grams=grams, device=device, progress=progress) as merger:
+    with open_merger(fine_tunes, place, method, base, raw=raw, grams=grams, device=device, progress=progress) as merger:
         if search is not None:
             merger.search(search)
-        first = merger.tasks.fine_tunes[0]
+        first = merger.inputs.fine_tunes[0]
         write_checkpoint(
             place,
-            merger.tasks.specs,
+            merger.inputs.specs,
             merger.read,
             metadata=merger.metadata,
             shard_bytes=shard_bytes,
-            ties=merger.tasks.ties,
-            files=small_files(first) if files and not is_single_file(place) else {},
+            ties=merger.inputs.ties,
+            files=auxiliary_files_of(first) if files and not is_single_file(place) else {},
             force=force,
-            inputs=merger.inputs(place),
+            inputs=merger.paths(place),
         )
         return report_of(merger, place, time.perf_counter() - start)
 
 
 def report_of(merger: Merger, path: Path, seconds: float) -> MergeReport:
-    """What was done; all tensors have been read."""
-    tasks = merger.tasks
+    """Return the report of a merge whose tensors have all been read."""
+    inputs = merger.inputs
     return MergeReport(
         path,
-        merger.text,
-        tuple(tasks.merged),
-        tuple(tasks.averaged),
-        tuple(tasks.copied),
-        tasks.left_out,
-        merger.without_inputs(),
+        merger.method.describe(),
+        tuple(inputs.merged),
+        tuple(inputs.averaged),
+        tuple(inputs.copied),
+        inputs.left_out,
+        merger.without_grams(),
         merger.distances(),
-        sum(spec.nbytes for spec in tasks.specs.values()),
+        sum(spec.nbytes for spec in inputs.specs.values()),
         seconds,
     )
 
 
-def small_files(checkpoint: Checkpoint) -> dict[str, bytes]:
-    """Configuration and tokenizer of a checkpoint that is a directory."""
+def auxiliary_files_of(checkpoint: Checkpoint) -> dict[str, bytes]:
+    """Return configuration and tokenizer files of a checkpoint that is a directory, by name."""
     if not checkpoint.is_directory:
         return {}
     found = collect_files(checkpoint.directory, None, checkpoint.weight_files)

@@ -1,4 +1,4 @@
-"""Fine-tunes and their base, opened together: which tensors merge, and by how much each task moves them."""
+"""The inputs of a merge: fine-tunes and their base, which tensors of them merge, and their task vectors."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -15,41 +15,47 @@ from dtscodec.encoding.delta import delta_of
 from dtscodec.errors import BaseMismatchError, ConfigError, DtsError, EncodeError, MergeError
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.linalg.rounding_noise import rounding_noise
-from dtscodec.merging.matrices import matrix_shape
-from dtscodec.merging.task_vectors import Moves
+from dtscodec.merging.by_matrix import matrix_shape
+from dtscodec.merging.task_vectors import TaskVectors
 
 
-class Tasks:
-    """What is merged. The result has the first fine-tune's names.
+class MergeInputs:
+    """Fine-tunes of one architecture, and their base. The result has the first fine-tune's names.
 
     Parameters
     ----------
     fine_tunes : sequence of Checkpoint
+        One per task.
     base : Checkpoint, optional
+        The base that they started from.
     raw : sequence of str
-        Patterns of names that are left out.
+        Patterns of names of tensors to leave out.
     grams : sequence of Grams
-        What layers' inputs are like: one per fine-tune, or none.
+        Gram matrices of the layers' inputs: one file per fine-tune, or none at all.
 
     Attributes
     ----------
     specs : dict
-        Of all tensors of the result; names ascending.
-    merged, averaged, copied : list of str
-        Those that the base has; those that it lacks, or all if there is no base; those of no floating dtype.
+        Dtypes and shapes of all tensors of the result; names ascending.
+    merged : list of str
+        Tensors that the base has, too.
+    averaged : list of str
+        Tensors that the base lacks; all, if there is no base.
+    copied : list of str
+        Tensors of integers and the like, which are the first fine-tune's.
     left_out : dict
-        Names that the result lacks -> why.
+        Tensors that the result lacks, by name, and why.
     ties : dict
-        Tensors that are the same memory in every fine-tune: later name -> first name.
+        Tensors that share memory in every fine-tune: later name -> first name.
 
     Raises
     ------
     MergeError
-        Fine-tunes of different architectures.
+        The fine-tunes are of different architectures.
     BaseMismatchError
-        The base is of another one.
+        The base is of another architecture.
     ConfigError
-        A pattern fits no tensor, or there is another number of `grams`.
+        A pattern matches no tensor, or the number of `grams` is not that of the fine-tunes.
     """
 
     def __init__(
@@ -72,7 +78,7 @@ class Tasks:
         self.left_out: dict[str, str] = {}
         check_patterns(raw, first.specs)
         for name in sorted({name for own in self._own for name in own}):
-            self._sort_in(name, raw)
+            self._classify(name, raw)
         self.ties = {name: to for name, to in first.aliases.items() if self._is_tied(name, to)}
 
     def __len__(self) -> int:
@@ -80,20 +86,24 @@ class Tasks:
 
     @property
     def names(self) -> list[str]:
-        """Tensors that are computed: all of the result but ties."""
+        """Names of the tensors that are computed: all of the result but ties."""
         return [name for name in self.specs if name not in self.ties]
 
     @property
-    def moved(self) -> list[str]:
-        """Of these the ones whose moves can be told."""
+    def task_vector_names(self) -> list[str]:
+        """Names of those that have task vectors."""
         return [name for name in self.merged if name not in self.ties]
 
     @property
-    def matrices(self) -> list[str]:
-        """Of these the ones that are merged as matrices."""
-        return [name for name in self.moved if matrix_shape(self.specs[name].shape) is not None]
+    def matrix_names(self) -> list[str]:
+        """Names of those with task vectors that are matrices, or stacks of matrices."""
+        return [name for name in self.task_vector_names if matrix_shape(self.specs[name].shape) is not None]
 
-    def _sort_in(self, name: str, raw: Sequence[str]) -> None:
+    def nbytes(self, name: str) -> int:
+        """Return the bytes of a tensor in all fine-tunes, in the result's dtype."""
+        return len(self) * self.specs[name].nbytes
+
+    def _classify(self, name: str, raw: Sequence[str]) -> None:
         specs = [t.specs[own[name]] for t, own in zip(self.fine_tunes, self._own, strict=True) if name in own]
         dtypes = {spec.dtype for spec in specs}
         if any(fnmatchcase(name, pattern) for pattern in raw):
@@ -106,9 +116,9 @@ class Tasks:
             self.left_out[name] = "dtypes differ"
         else:
             self.specs[name] = TensorSpec(widest(dtypes), specs[0].shape)
-            self._kind(name).append(name)
+            self._list_for(name).append(name)
 
-    def _kind(self, name: str) -> list[str]:
+    def _list_for(self, name: str) -> list[str]:
         spec = self.specs[name]
         if spec.dtype not in CODED_DTYPES:
             return self.copied
@@ -125,12 +135,12 @@ class Tasks:
 
     # Reading
 
-    def first(self, name: str) -> StoredTensor:
-        """A tensor as the first fine-tune has it."""
+    def first_tensor(self, name: str) -> StoredTensor:
+        """Return a tensor of the first fine-tune."""
         return self._stored(0, name)
 
-    def values(self, name: str) -> Iterator[Tensor]:
-        """A tensor of each fine-tune, in its own dtype.
+    def fine_tune_tensors(self, name: str) -> Iterator[Tensor]:
+        """Yield a tensor of each fine-tune, in its own dtype.
 
         Raises
         ------
@@ -144,15 +154,15 @@ class Tasks:
                 raise MergeError(f"{where}: expected finite elements, got NaN or infinity; {_WAY_OUT}")
             yield value
 
-    def moves(self, name: str, edges: bool = False) -> Moves:
-        """By how much each task moves a tensor.
+    def task_vectors(self, name: str, noise_edges: bool = False) -> TaskVectors:
+        """Return the task vectors of a tensor.
 
         Parameters
         ----------
         name : str
-            One of `merged`.
-        edges : bool
-            Whether to tell what rounding explains.
+            One of `task_vector_names`.
+        noise_edges : bool
+            Whether to compute the noise edges of its matrices.
 
         Raises
         ------
@@ -168,20 +178,27 @@ class Tasks:
                 deltas.append(delta_of(stored, base))
             except EncodeError as error:
                 raise MergeError(f"{fine.location}: {str(error).split('; ')[0]}; {_WAY_OUT}") from error
-            found.append(_edges(stored.tensor(), deltas[-1]) if edges else [])
-        return Moves(name, deltas, found)
+            found.append(_noise_edges(stored.tensor(), deltas[-1]) if noise_edges else [])
+        return TaskVectors(name, deltas, found)
 
-    def base_values(self, name: str) -> Tensor:
-        """The base's tensor, in its own dtype."""
+    def base_tensor(self, name: str) -> Tensor:
+        """Return the base's tensor, in its own dtype."""
         return self._of_base(name).tensor()
 
     def gram(self, task: int, name: str) -> Gram | None:
-        """What is known of a layer's inputs in one fine-tune.
+        """Return the Gram matrix of a layer's inputs in one fine-tune; None if it was not collected.
+
+        Parameters
+        ----------
+        task : int
+            Position of the fine-tune.
+        name : str
+            The layer's weight.
 
         Raises
         ------
         MergeError
-            It is that of a layer with other inputs.
+            The Gram matrix is of a layer with another number of inputs.
         """
         own = self._own[task][name]
         found = self._grams[task].read(own) if self._grams else None
@@ -194,7 +211,7 @@ class Tasks:
         return found
 
     def has_grams(self, name: str) -> bool:
-        """Whether the inputs of a layer are known in every fine-tune."""
+        """Return whether every fine-tune has the Gram matrix of a layer's inputs."""
         return bool(self._grams) and all(own[name] in g for own, g in zip(self._own, self._grams, strict=True))
 
     def _of_base(self, name: str) -> StoredTensor:
@@ -212,7 +229,7 @@ _WAY_OUT = "leave it out of the merge with --raw"
 
 
 def _names_in_base(first: Checkpoint, base: Checkpoint) -> dict[str, str | None]:
-    """Names of the first fine-tune -> those of the base."""
+    """Map names of the first fine-tune to names of the base."""
     try:
         return match_names(first.specs, base.specs, aliases=first.aliases).counterpart
     except BaseMismatchError as error:
@@ -221,7 +238,7 @@ def _names_in_base(first: Checkpoint, base: Checkpoint) -> dict[str, str | None]
 
 
 def _names_as_in(first: Checkpoint, other: Checkpoint) -> dict[str, str]:
-    """Names of the first fine-tune -> those of another; beside them what only the other one has."""
+    """Map names of the first fine-tune to those of another; names that only the other has map to themselves."""
     if other is first:
         return {name: name for name in first.specs}
     try:
@@ -235,9 +252,10 @@ def _names_as_in(first: Checkpoint, other: Checkpoint) -> dict[str, str]:
     return own | {theirs: name for name, theirs in match.counterpart.items() if theirs is not None}
 
 
-def _edges(stored: Tensor, delta: Tensor) -> list[float]:
+def _noise_edges(stored: Tensor, delta: Tensor) -> list[float]:
+    """Return the noise edge of each matrix of a delta."""
     shape = matrix_shape(delta.shape)
     if shape is None:
         return []
     pairs = zip(stored.reshape(shape), delta.reshape(shape), strict=True)
-    return [rounding_noise(values, moved).edge for values, moved in pairs]
+    return [rounding_noise(values, matrix).edge for values, matrix in pairs]

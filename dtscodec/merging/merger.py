@@ -1,8 +1,7 @@
-"""Merged tensors, made one at a time as they are read."""
+"""Merged tensors, computed one at a time as they are read."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,16 +17,14 @@ from dtscodec.checkpoints.torch_dtypes import tensor_bytes, torch_dtype
 from dtscodec.errors import ConfigError, MergeError
 from dtscodec.files.random_access import Bytes
 from dtscodec.linalg.devices import usable_device
-from dtscodec.merging.alpha_search import Search, golden_section
-from dtscodec.merging.distances import Distances, Sizes
-from dtscodec.merging.matrices import in_pieces
-from dtscodec.merging.merge_inputs import Tasks
-from dtscodec.merging.methods.average import Average, mean_of
-from dtscodec.merging.methods.esm import Esm, layer_factors
-from dtscodec.merging.methods.method import Fuse, TaskMethod, Told
-from dtscodec.merging.methods.registry import Method, describe, make_method
-from dtscodec.merging.task_vector_store import Kept, kept_in
-from dtscodec.merging.task_vectors import Moves
+from dtscodec.merging.alpha_search import AlphaSearch, golden_section
+from dtscodec.merging.distances import Distances, DistanceTotals
+from dtscodec.merging.elementwise import map_chunks, mean_tensors
+from dtscodec.merging.merge_inputs import MergeInputs
+from dtscodec.merging.methods.method import MergeMethod, ProgressCallback
+from dtscodec.merging.methods.registry import make_method
+from dtscodec.merging.task_vector_store import TaskVectorStore, open_store
+from dtscodec.merging.task_vectors import TaskVectors
 from dtscodec.storage.paths import work_folder
 from dtscodec.storage.staging import fetched_for
 
@@ -35,24 +32,19 @@ FineTune: TypeAlias = "Source | Checkpoint"
 GramSource: TypeAlias = "Source | Grams"
 
 
-def reads(method: Method) -> int:
-    """How often a merge reads every fine-tune, and tells `progress` of it; a search of alpha reads once more."""
-    return 1 if isinstance(method, Average) else 1 + method.passes + _keeps(method)
-
-
 @contextmanager
-def merging(
+def open_merger(
     fine_tunes: Sequence[FineTune],
     out: Path,
-    method: str | Method = "average",
+    method: str | MergeMethod = "average",
     base: "Source | Base | None" = None,
     *,
     raw: Sequence[str] = (),
     grams: Sequence[GramSource] = (),
     device: str = "cpu",
-    progress: Told = lambda size: None,
+    progress: ProgressCallback = lambda size: None,
 ) -> Iterator["Merger"]:
-    """A merge whose result is read tensor by tensor within the ``with``; arguments as for `merge`."""
+    """Open a merge whose result is read tensor by tensor within the ``with``; parameters as for `merge`."""
     chosen = make_method(method) if isinstance(method, str) else method
     _check(chosen, len(fine_tunes), base is not None, bool(grams))
     usable_device(device)
@@ -60,20 +52,21 @@ def merging(
         fetched = stack.enter_context(fetched_for(out, base, *fine_tunes))
         opened = [stack.enter_context(as_checkpoint(fine, fetched, whole=True)) for fine in fine_tunes]
         opened_base = stack.enter_context(as_base(base, fetched, whole=True)).checkpoint if base is not None else None
-        tasks = Tasks(opened, opened_base, raw, [stack.enter_context(_as_grams(source)) for source in grams])
-        if not tasks.merged and not tasks.averaged:
+        inputs = MergeInputs(opened, opened_base, raw, [stack.enter_context(_as_grams(source)) for source in grams])
+        if not inputs.merged and not inputs.averaged:
             raise MergeError(f"{opened[0].location}: expected tensors to merge, got none that all fine-tunes share")
-        kept = stack.enter_context(kept_in(work_folder(out)))
-        yield Merger(tasks, chosen, kept, device, progress)
+        store = stack.enter_context(open_store(work_folder(out)))
+        yield Merger(inputs, chosen, store, device, progress)
 
 
-def _check(method: Method, count: int, has_base: bool, has_grams: bool) -> None:
-    least = 2 if isinstance(method, Average) else 1
+def _check(method: MergeMethod, count: int, has_base: bool, has_grams: bool) -> None:
+    """Raise unless a method can merge so many fine-tunes with what is given."""
+    least = method.min_fine_tunes
     if count < least:
         raise MergeError(f"{method.name}: expected at least {least} fine-tune{'s' * (least > 1)}, got {count}")
-    if not isinstance(method, Average) and not has_base:
+    if method.needs_base and not has_base:
         raise ConfigError(f"{method.name}: expected the base of the fine-tunes, got none; name it with --base")
-    if has_grams and not isinstance(method, Esm):
+    if has_grams and not method.takes_grams:
         raise ConfigError(f"{method.name}: expected no Gram matrices, got some; --grams is for esm")
 
 
@@ -81,161 +74,158 @@ def _as_grams(source: GramSource) -> "AbstractContextManager[Grams]":
     return nullcontext(source) if isinstance(source, Grams) else Grams(source)
 
 
-def _keeps(method: Method) -> bool:
-    """Whether all merged moves must be known before the first is used."""
-    return isinstance(method, Esm) and method.layer_scaling
-
-
-def _prepared(method: TaskMethod, tasks: Tasks, told: Told) -> Fuse:
-    return method.prepare(tasks, told)
-
-
 class Merger:
-    """Merged tensors, made when they are read, and account of what was seen meanwhile."""
+    """Merged tensors, computed as they are read, and the distances of the fine-tunes from them.
 
-    def __init__(self, tasks: Tasks, method: Method, kept: Kept, device: str, progress: Told) -> None:
-        self.tasks, self.method = tasks, method
-        self._kept, self._device, self._progress = kept, device, progress
-        self._sizes = Sizes(len(tasks), tasks.base is not None)
-        self._fuse = None if isinstance(method, Average) else _prepared(method, tasks, progress)
+    Parameters
+    ----------
+    inputs : MergeInputs
+        The fine-tunes, and their base.
+    method : MergeMethod
+        How they are merged.
+    store : TaskVectorStore
+        Holds merged task vectors, if all are needed before the first is used.
+    device : str
+        Where task vectors are combined.
+    progress : callable
+        Called with the bytes of fine-tunes that have been read.
+    """
+
+    def __init__(
+        self, inputs: MergeInputs, method: MergeMethod, store: TaskVectorStore, device: str, progress: ProgressCallback
+    ) -> None:
+        self.inputs, self.method = inputs, method
+        self._store, self._device, self._progress = store, device, progress
+        self._totals = DistanceTotals(len(inputs), inputs.base is not None)
+        self._combine = method.prepare(inputs, progress)
         self._factors: dict[str, float] | None = None
-        self._scaled = frozenset(method.scaled(tasks) if isinstance(method, Esm) else tasks.moved)
-        if _keeps(method):
-            self._keep_all()
+        """Factors of layers; None as long as merged task vectors are computed on access, not read from the store."""
+        self._scaled = frozenset(method.scaled_names(inputs))
+        if method.scales_layers:
+            self._store_all()
 
-    def _keep_all(self) -> None:
-        """Compute all merged moves once."""
-        for name in self.tasks.moved:
-            self._kept.add(name, self._merged_move(self._moves(name)))
-            self._progress(self._nbytes(name))
-        self._factors = {}
-        if isinstance(self.method, Esm) and self.method.layer_scaling:
-            self._factors = layer_factors({name: self._kept.norms[name] for name in self.tasks.matrices})
+    def _store_all(self) -> None:
+        """Compute all merged task vectors, and the factors of layers."""
+        for name in self.inputs.task_vector_names:
+            self._store.add(name, self._merge_vectors(self._task_vectors(name)))
+            self._progress(self.inputs.nbytes(name))
+        self._factors = self.method.layer_factors({name: self._store.norms[name] for name in self.inputs.matrix_names})
 
-    def search(self, search: Search) -> None:
-        """Set alpha to what a user's score likes best.
+    def search(self, search: AlphaSearch) -> None:
+        """Set alpha to the best one by a user's score.
 
         Raises
         ------
         ConfigError
             The method has no alpha.
         """
-        if isinstance(self.method, Average):
-            raise ConfigError("average: expected a method that has an alpha to search, got none")
+        self.method.with_alpha(1.0)  # Fails now, before the longer work, if it has none.
         if self._factors is None:
-            self._keep_all()
+            self._store_all()
         found, _ = golden_section(lambda alpha: search.score(_Weights(self, alpha)), search)
-        self.method = replace(self.method, alpha=found)
+        self.method = self.method.with_alpha(found)
 
     # Tensors
 
     def read(self, name: str) -> Bytes:
-        """The bytes of a merged tensor; counts how far it is from each fine-tune's."""
-        self._progress(self._nbytes(name))
-        if name in self.tasks.copied:
-            return self.tasks.first(name).data
-        if self.tasks.base is None or name in self.tasks.averaged:
-            values = list(self.tasks.values(name))
+        """Compute a merged tensor, add its distances from the fine-tunes' to the totals, and return its bytes."""
+        self._progress(self.inputs.nbytes(name))
+        if name in self.inputs.copied:
+            return self.inputs.first_tensor(name).data
+        if self.inputs.base is None or name in self.inputs.averaged:
+            values = list(self.inputs.fine_tune_tensors(name))
             merged = self._mean(name, values)
-            if self.tasks.base is None:
-                self._sizes.add(values, merged)
+            if self.inputs.base is None:
+                self._totals.add(values, merged)
             return tensor_bytes(merged)
         return tensor_bytes(self._read_merged(name))
 
     def _read_merged(self, name: str) -> Tensor:
-        moves = self._moves(name)
-        start = self.tasks.base_values(name)
-        if isinstance(self.method, Average):
-            merged = self._mean(name, list(self.tasks.values(name)))
+        vectors = self._task_vectors(name)
+        start = self.inputs.base_tensor(name)
+        if self._combine is None:
+            merged = self._mean(name, list(self.inputs.fine_tune_tensors(name)))
         else:
-            move = self._merged_move(moves) if self._factors is None else self._known_move(name)
-            merged = self._moved(name, start, move, self.method.alpha)
-        exact = in_pieces([merged, start], torch.float64, lambda pair: pair[0].double() - pair[1].double())
-        self._sizes.add(moves.deltas, exact)
+            vector = self._merge_vectors(vectors) if self._factors is None else self._stored_vector(name)
+            merged = self._add(name, start, vector, self.method.alpha)
+        exact = map_chunks([merged, start], torch.float64, lambda pair: pair[0].double() - pair[1].double())
+        self._totals.add(vectors.deltas, exact)
         return merged
 
     def weights(self, name: str, alpha: float) -> Tensor:
-        """A tensor of the result, with another alpha; all merged moves are known."""
-        if name in self.tasks.copied:
-            return self.tasks.first(name).tensor()
-        if name in self.tasks.averaged:
-            return self._mean(name, list(self.tasks.values(name)))
-        return self._moved(name, self.tasks.base_values(name), self._known_move(name), alpha)
+        """Return a tensor of the result at another alpha; all merged task vectors are stored."""
+        if name in self.inputs.copied:
+            return self.inputs.first_tensor(name).tensor()
+        if name in self.inputs.averaged:
+            return self._mean(name, list(self.inputs.fine_tune_tensors(name)))
+        return self._add(name, self.inputs.base_tensor(name), self._stored_vector(name), alpha)
 
-    def _known_move(self, name: str) -> Tensor:
-        return self._kept.read(name) * (self._factors or {}).get(name, 1.0)
+    def _stored_vector(self, name: str) -> Tensor:
+        return self._store.read(name) * (self._factors or {}).get(name, 1.0)
 
-    def _moved(self, name: str, start: Tensor, move: Tensor, alpha: float) -> Tensor:
-        """The base's tensor with a move, in the result's dtype."""
-        factor = alpha if name in self._scaled else 1.0
+    def _add(self, name: str, start: Tensor, vector: Tensor, alpha: float | None) -> Tensor:
+        """Return base + alpha * merged task vector, in the result's dtype."""
+        factor = alpha if name in self._scaled and alpha is not None else 1.0
         fits = start.dtype != torch.float64 and abs(factor) <= torch.finfo(torch.float32).max
         wide = torch.float32 if fits else torch.float64
 
         def add(pair: list[Tensor]) -> Tensor:
             return torch.add(pair[0].to(wide), pair[1], alpha=factor)
 
-        return self._result(name, [start, move], add, "choose a smaller --alpha, or leave it out with --raw")
+        return self._convert(name, [start, vector], add, "choose a smaller --alpha, or leave it out with --raw")
 
     def _mean(self, name: str, values: list[Tensor]) -> Tensor:
-        return self._result(name, values, mean_of, "leave it out with --raw")
+        return self._convert(name, values, mean_tensors, "leave it out with --raw")
 
-    def _result(self, name: str, parts: list[Tensor], make: Callable[[list[Tensor]], Tensor], way_out: str) -> Tensor:
-        """What a function makes of some tensors, in the result's dtype; MergeError if that does not hold it."""
-        dtype = self.tasks.specs[name].dtype
-        found = in_pieces(parts, torch_dtype(dtype), lambda pieces: convert_dtype(make(pieces), dtype))
+    def _convert(self, name: str, parts: list[Tensor], make: Callable[[list[Tensor]], Tensor], remedy: str) -> Tensor:
+        """Return an elementwise function of tensors in the result's dtype; MergeError if that overflows."""
+        dtype = self.inputs.specs[name].dtype
+        found = map_chunks(parts, torch_dtype(dtype), lambda chunks: convert_dtype(make(chunks), dtype))
         if not is_finite(found):
-            raise MergeError(f"{name}: expected finite merged weights in {dtype}, got infinity or NaN; {way_out}")
+            raise MergeError(f"{name}: expected finite merged weights in {dtype}, got infinity or NaN; {remedy}")
         return found
 
-    def _moves(self, name: str) -> Moves:
-        return self.tasks.moves(name, edges=not isinstance(self.method, Average) and self.method.edges)
+    def _task_vectors(self, name: str) -> TaskVectors:
+        return self.inputs.task_vectors(name, self.method.needs_noise_edges)
 
-    def _merged_move(self, moves: Moves) -> Tensor:
-        assert self._fuse is not None
-        there = [delta.to(self._device) for delta in moves.deltas]
-        return self._fuse(Moves(moves.name, there, moves.edges)).cpu()
+    def _merge_vectors(self, vectors: TaskVectors) -> Tensor:
+        assert self._combine is not None
+        moved = [delta.to(self._device) for delta in vectors.deltas]
+        return self._combine(TaskVectors(vectors.name, moved, vectors.noise_edges)).cpu()
 
-    def _nbytes(self, name: str) -> int:
-        return len(self.tasks) * self.tasks.specs[name].nbytes
-
-    # What there is to say
-
-    @property
-    def text(self) -> str:
-        """The method and all its options."""
-        return describe(self.method)
+    # Report
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The first fine-tune's, and how the result was made."""
-        return {**self.tasks.fine_tunes[0].metadata, MADE_BY: self.text}
+        """The first fine-tune's metadata, and the method with all options."""
+        return {**self.inputs.fine_tunes[0].metadata, MADE_BY: self.method.describe()}
 
-    def inputs(self, out: Path) -> Iterator[Path]:
-        """Files that are read, and must not be replaced."""
-        opened = [*self.tasks.fine_tunes, *([self.tasks.base] if self.tasks.base is not None else [])]
+    def paths(self, out: Path) -> Iterator[Path]:
+        """Yield the files that are read, which must not be replaced."""
+        opened = [*self.inputs.fine_tunes, *([self.inputs.base] if self.inputs.base is not None else [])]
         return weight_paths(out, *opened)
 
     def distances(self) -> tuple[Distances, ...]:
-        """How far each fine-tune is from candidate bases; all tensors have been read."""
-        return self._sizes.distances()
+        """Return the distances of each fine-tune from candidate bases, once all tensors have been read."""
+        return self._totals.distances()
 
-    def without_inputs(self) -> tuple[str, ...]:
-        """Matrices for which the SVD stands in, since nothing is known of their inputs."""
-        known = self.tasks.has_grams
-        return tuple(name for name in self.tasks.matrices if not known(name)) if isinstance(self.method, Esm) else ()
+    def without_grams(self) -> tuple[str, ...]:
+        """Return the matrices for which the SVD stands in, since a Gram matrix of their inputs is missing."""
+        names = self.inputs.matrix_names if self.method.takes_grams else []
+        return tuple(name for name in names if not self.inputs.has_grams(name))
 
 
 class _Weights(Mapping[str, Tensor]):
-    """The merged weights for some alpha, each made when it is asked for."""
+    """The merged weights at some alpha, each computed on access."""
 
     def __init__(self, merger: Merger, alpha: float) -> None:
         self._merger, self._alpha = merger, alpha
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._merger.weights(self._merger.tasks.ties.get(name, name), self._alpha)
+        return self._merger.weights(self._merger.inputs.ties.get(name, name), self._alpha)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._merger.tasks.specs)
+        return iter(self._merger.inputs.specs)
 
     def __len__(self) -> int:
-        return len(self._merger.tasks.specs)
+        return len(self._merger.inputs.specs)

@@ -1,4 +1,4 @@
-"""Merged moves that wait in a temporary file until all of them are known."""
+"""An on-disk store of merged task vectors, for methods that need all of them before the first is used."""
 
 import contextlib
 import tempfile
@@ -15,13 +15,18 @@ from dtscodec.files.output_file import output_errors
 from dtscodec.format.dtypes import TensorSpec
 
 
-class Kept:
-    """Tensors of float32 by name, in a file without a name.
+class TaskVectorStore:
+    """Merged task vectors by tensor name, float32, in an unnamed temporary file.
 
     Parameters
     ----------
     folder : Path
-        Where it lies.
+        Directory of the temporary file.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be made.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,18 +35,24 @@ class Kept:
             self._file = tempfile.TemporaryFile(dir=str(folder))  # noqa: SIM115 - closed by `close`
         self._places: dict[str, tuple[int, TensorSpec]] = {}
         self.norms: dict[str, float] = {}
-        """Frobenius norm of each."""
+        """Frobenius norms, by tensor name."""
 
-    def add(self, name: str, tensor: Tensor) -> None:
-        """Keep a tensor; the inverse of `read`. OutputError if the disk is full."""
+    def add(self, name: str, vector: Tensor) -> None:
+        """Write a float32 tensor; the inverse of `read`.
+
+        Raises
+        ------
+        OutputError
+            It cannot be written, such as on a full disk.
+        """
         with output_errors(self._folder):
             begin = self._file.seek(0, 2)
-            self._file.write(tensor_bytes(tensor).data)
-        self._places[name] = begin, TensorSpec("F32", tuple(tensor.shape))
-        self.norms[name] = float(torch.linalg.vector_norm(tensor, dtype=torch.float64))
+            self._file.write(tensor_bytes(vector).data)
+        self._places[name] = begin, TensorSpec("F32", tuple(vector.shape))
+        self.norms[name] = float(torch.linalg.vector_norm(vector, dtype=torch.float64))
 
     def read(self, name: str) -> Tensor:
-        """A tensor that was kept; the inverse of `add`."""
+        """Read a tensor back; the inverse of `add`."""
         begin, spec = self._places[name]
         with output_errors(self._folder):
             self._file.seek(begin)
@@ -49,16 +60,16 @@ class Kept:
         return tensor_from_bytes(data, spec)
 
     def close(self) -> None:
-        """Forget all."""
+        """Delete the file."""
         with contextlib.suppress(OSError):
             self._file.close()
 
 
 @contextmanager
-def kept_in(folder: Path) -> Iterator[Kept]:
-    """Merged moves within a ``with``."""
-    kept = Kept(folder)
+def open_store(folder: Path) -> Iterator[TaskVectorStore]:
+    """Make a store that lasts for a ``with`` block."""
+    store = TaskVectorStore(folder)
     try:
-        yield kept
+        yield store
     finally:
-        kept.close()
+        store.close()

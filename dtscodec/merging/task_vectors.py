@@ -1,4 +1,4 @@
-"""Task vectors: by how much each task moves a tensor of the base."""
+"""Task vectors: fine-tune minus base, for one tensor of every task (arXiv 2212.04089)."""
 
 from dataclasses import dataclass
 
@@ -6,19 +6,20 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Moves:
-    """By how much each task moves a tensor of the base.
+class TaskVectors:
+    """The task vectors of one tensor.
 
     Parameters
     ----------
     name : str
-        The tensor's, in the result.
+        The tensor's name in the result.
     deltas : list of float32 tensors
-        One per task, of the tensor's shape.
-    edges : list of list of float
-        Per task and matrix of it, the singular value below which rounding alone explains what there is.
+        Fine-tune minus base, one per task, each of the tensor's shape.
+    noise_edges : list of list of float
+        Per task and per matrix of the tensor, the noise edge: the largest singular value that rounding to the
+        fine-tune's dtype alone explains. Empty lists where it was not asked for, or the tensor is no matrix.
     """
 
     name: str
     deltas: list[Tensor]
-    edges: list[list[float]]
+    noise_edges: list[list[float]]

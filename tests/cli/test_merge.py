@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dtscodec.activations.gram_file import Gram, GramSet, save_grams
-from dtscodec.cli import merge_options
+from dtscodec.merging.methods.method_options import options_of
 from dtscodec.merging.methods.registry import METHODS, make_method
 from tests.cli.helpers import Cli, base_tensors, fine_tensors, load, write_model
 
@@ -68,14 +68,16 @@ def test_every_option_is_taken_and_recorded(cli: Cli) -> None:
         "layer_scaling=False energy_scaling=True orthogonal=False"
     )
     assert facts["method"] == expected
-    assert facts["without_inputs"] == ["decoder.weight", "embeddings.weight", "frozen.weight", "half.weight"]
+    assert facts["without_grams"] == ["decoder.weight", "embeddings.weight", "frozen.weight", "half.weight"]
 
 
 def test_names_and_options_are_those_of_the_methods() -> None:
-    assert list(merge_options.METHODS) == list(METHODS)
-    every = {field.name for name in METHODS for field in fields(make_method(name))}
-    known = {*merge_options._NUMBERS, *merge_options._OFF, *merge_options._ON, "combine"}
-    assert every == known
+    for name in METHODS:
+        method = make_method(name)
+        assert method.name == name
+        declared = [(option.name, option.default) for option in options_of(name)]
+        assert declared == [(field.name, field.default) for field in fields(method)]
+        assert all(option.text for option in options_of(name))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import dtscodec
-from dtscodec.merging.methods.registry import Method
+from dtscodec.merging.methods.method import MergeMethod
 from tests.merging.naive import Model
 
 State = dict[str, Tensor]
@@ -45,7 +45,7 @@ def wide(state: State) -> Model:
     return {name: value.double().numpy() for name, value in state.items()}
 
 
-def merged(states: list[State], method: str | Method, folder: Path, base: State | None, **more: object) -> Model:
+def merged(states: list[State], method: str | MergeMethod, folder: Path, base: State | None, **more: object) -> Model:
     """What a merge gives, as numbers."""
     out = folder / "merged.safetensors"
     dtscodec.merge(states, out, method, base, force=True, **more)  # type: ignore[arg-type]

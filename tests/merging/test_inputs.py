@@ -13,9 +13,8 @@ from safetensors.torch import load_file, save_file
 import dtscodec
 from dtscodec.activations.gram_file import Gram, GramSet, save_grams
 from dtscodec.errors import BaseMismatchError, ConfigError, DtsError, MergeError, OutputError
-from dtscodec.merging.alpha_search import Search
+from dtscodec.merging.alpha_search import AlphaSearch
 from dtscodec.merging.merge import MergeReport
-from dtscodec.merging.merger import reads
 from dtscodec.merging.methods.esm import Esm
 from dtscodec.merging.methods.registry import METHODS, make_method
 from tests.merging.models import State, base_state, normal, task_state, task_states
@@ -101,7 +100,7 @@ def test_merged_weights_that_the_dtype_does_not_hold_are_refused_by_name(tmp_pat
 
 @pytest.mark.parametrize("alpha", [1e39, 1e300])
 def test_a_search_of_too_large_an_alpha_is_refused(tmp_path: Path, alpha: float) -> None:
-    search = Search(lambda weights: float(weights["layer.0.bias"].sum()), low=alpha, high=2 * alpha)
+    search = AlphaSearch(lambda weights: float(weights["layer.0.bias"].sum()), low=alpha, high=2 * alpha)
     with pytest.raises(MergeError, match="choose a smaller --alpha"):
         merge(tmp_path, task_states(2), "task-arithmetic", base_state(), search=search)
     assert not list(tmp_path.iterdir())
@@ -179,7 +178,7 @@ def test_layers_of_whose_inputs_nothing_is_known_are_told(tmp_path: Path) -> Non
     path = tmp_path / "grams.safetensors"
     save_grams(path, GramSet({"layer.0.up.weight": Gram(torch.eye(12, dtype=torch.float64))}))
     report = merge(tmp_path, task_states(2), Esm(), base_state(), grams=[path, path])
-    assert report.without_inputs == ("layer.0.down.weight", "layer.1.up.weight")
+    assert report.without_grams == ("layer.0.down.weight", "layer.1.up.weight")
 
 
 # Output
@@ -247,4 +246,4 @@ def test_progress_is_told_of_every_reading(tmp_path: Path, method: str) -> None:
     states = task_states(2)
     merge(tmp_path, states, method, base_state(), progress=seen.append)
     total = 2 * sum(value.nbytes for value in states[0].values())
-    assert sum(seen) == total * reads(make_method(method))
+    assert sum(seen) == total * make_method(method).reads

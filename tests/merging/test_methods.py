@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from dtscodec.activations.gram_file import Gram, GramSet, save_grams
-from dtscodec.merging.methods.esm import Esm, layer_factors
-from dtscodec.merging.methods.iso import IsoC, IsoCts
-from dtscodec.merging.methods.registry import METHODS, Method, make_method
+from dtscodec.merging.methods.esm import Esm, relative_squares_by_kind
+from dtscodec.merging.methods.iso_c import IsoC
+from dtscodec.merging.methods.iso_cts import IsoCts
+from dtscodec.merging.methods.method import MergeMethod
+from dtscodec.merging.methods.registry import METHODS, make_method
 from dtscodec.merging.methods.task_arithmetic import TaskArithmetic
 from dtscodec.merging.methods.ties import Ties
-from dtscodec.merging.methods.tsv import TsvM
+from dtscodec.merging.methods.tsv_m import TsvM
 from tests.merging import naive
 from tests.merging.models import assert_close, base_state, merged, normal, task_state, task_states, wide
 
@@ -57,7 +59,7 @@ def test_ties(tmp_path: Path, count: int, keep: float, combine: str) -> None:
     ("method", "fuse"), [(TsvM(0.9), naive.tsv), (IsoC(0.9), naive.iso_c), (IsoCts(0.9), naive.iso_cts)]
 )
 @pytest.mark.parametrize("count", [2, 3])
-def test_methods_of_singular_vectors(tmp_path: Path, method: Method, fuse: object, count: int) -> None:
+def test_methods_of_singular_vectors(tmp_path: Path, method: MergeMethod, fuse: object, count: int) -> None:
     states, base = task_states(count), base_state()
     theirs = naive.by_matrix(wide(base), [wide(state) for state in states], 0.9, fuse)  # type: ignore[arg-type]
     assert_close(merged(states, method, tmp_path, base), theirs)
@@ -126,7 +128,7 @@ def inputs_of(tasks: int, folder: Path) -> tuple[dict[str, Any], list[Path]]:
 
 def test_layers_are_scaled_among_those_whose_names_differ_in_numbers_only() -> None:
     norms = {"h.0.a": 1.0, "h.1.a": 3.0, "h.0.b": 9.0, "h.1.b": 0.0, "z": 0.0}
-    assert layer_factors(norms) == {"h.0.a": 0.25, "h.1.a": 2.25, "h.0.b": 4.0, "h.1.b": 0.0, "z": 1.0}
+    assert relative_squares_by_kind(norms) == {"h.0.a": 0.25, "h.1.a": 2.25, "h.0.b": 4.0, "h.1.b": 0.0, "z": 1.0}
 
 
 @pytest.mark.parametrize("method", WITH_BASE)

@@ -1,26 +1,20 @@
-"""The average of fine-tunes: the base that is nearest to all of them, and needs no pre-trained model."""
+"""The average of fine-tunes: of all bases the nearest to them, and the only one that needs no pre-trained model."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
-from dtscodec.merging.matrices import sum_of
+from dtscodec.merging.merge_inputs import MergeInputs
+from dtscodec.merging.methods.method import MergeMethod, ProgressCallback
 
 
 @dataclass(frozen=True, slots=True)
-class Average:
-    """The mean of the fine-tunes' weights; it has no options."""
+class Average(MergeMethod):
+    """The mean of the fine-tunes' weights. It has no options."""
 
     name: ClassVar[str] = "average"
+    needs_base: ClassVar[bool] = False
+    min_fine_tunes: ClassVar[int] = 2
 
-
-def mean_of(tensors: Sequence[Tensor]) -> Tensor:
-    """The mean of tensors of one shape: float64.
-
-    >>> import torch
-    >>> mean_of([torch.tensor([1.0, 2.0]), torch.tensor([2.0, 4.0])]).tolist()
-    [1.5, 3.0]
-    """
-    return sum_of(tensors) / len(tensors)
+    def prepare(self, inputs: MergeInputs, progress: ProgressCallback) -> None:
+        """Return None: the weights themselves are averaged."""
+        return None

@@ -1,8 +1,8 @@
-"""ESM (arXiv 2602.20208): essential subspaces of the tasks, scaled towards what is strong, made orthonormal."""
+"""ESM (arXiv 2602.20208): essential subspaces of the tasks, scaled in favour of strong ones, made orthonormal."""
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,47 +10,55 @@ import torch
 from torch import Tensor
 
 from dtscodec.activations.gram_file import Gram
-from dtscodec.merging.matrices import fuse_by_matrix, share
-from dtscodec.merging.merge_inputs import Tasks
+from dtscodec.merging.by_matrix import combine_by_matrix, components_per_task
+from dtscodec.merging.merge_inputs import MergeInputs
 from dtscodec.merging.methods.essential_subspace import essential
-from dtscodec.merging.methods.method import Fuse, Told
+from dtscodec.merging.methods.method import Combine, MergeMethod, ProgressCallback
 from dtscodec.merging.methods.option_checks import check_number
 from dtscodec.merging.methods.polar import polar
-from dtscodec.merging.task_vectors import Moves
+from dtscodec.merging.task_vectors import TaskVectors
 
 ENERGY_POWER = 0.15
-"""Of the extension's factor (arXiv 2606.19164)."""
+"""Exponent of the extension's energy factor (arXiv 2606.19164)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Esm:
-    """Base + alpha * fused essential subspaces; of what is no matrix, + the tasks' mean.
+class Esm(MergeMethod):
+    """Base + alpha * merged essential subspaces. Tensors that are not matrices get the mean of the task vectors.
 
-    Where nothing is known of a matrix's inputs, the SVD stands in, with as many components as for TSV-M, and alpha is
-    1; where nothing is known of any, alpha is for all matrices. The authors' code for images doubles merged matrices:
-    alpha = 2 here. All singular values become their mean, which is small where few directions hold most of a move, so
-    alpha should be searched, and may well be 5 or 10.
+    A matrix without Gram matrices of its inputs is merged by the SVD, with as many components as in TSV-M, and at
+    alpha = 1; if no matrix has any, alpha scales all matrices. The authors' code for images doubles merged matrices:
+    alpha = 2 here. All singular values become their mean, which is small where few directions hold most of a task
+    vector, so alpha should be searched, and may well be 5 or 10.
 
     Parameters
     ----------
     alpha : float
+        Scale of the merged task vector.
     alpha_everywhere : bool
-        Multiply every merged tensor by alpha, as the authors' code for text does; theirs for images does not.
+        Scale tensors that are not matrices, and matrices without Gram matrices, by alpha, too. The authors' code for
+        text does; theirs for images does not.
     damping : float
-        Share of the mean squared input that is added to each input's, which lets directions count that few inputs
-        did not show. 0 is what was published.
-    task_scaling, dimension_scaling, layer_scaling : bool
-        The three levels of polarized scaling: squared norm relative to the mean, of a task's move among all tasks of
-        a layer, of an input's column among all of a layer, of a merged layer among all of its kind.
+        Share of the mean squared input that is added to each input's, so that directions count that few inputs
+        showed. Published: 0.
+    task_scaling : bool
+        Scale each task's coordinates in a layer by the squared norm of its task vector, relative to the mean of all
+        tasks. First level of polarized scaling.
+    dimension_scaling : bool
+        Scale each input dimension of a layer by the squared norm of its column, relative to the mean of all columns.
+        Second level of polarized scaling.
+    layer_scaling : bool
+        Scale each merged layer by its squared norm, relative to the mean of all layers of its kind. Third level of
+        polarized scaling.
     energy_scaling : bool
-        Scale each direction by its share of the outputs' shift, as the extension of the method does.
+        Scale each direction by its share of the energy of the outputs' shift, as the method's extension does.
     orthogonal : bool
-        Make bases and coordinates of all tasks orthonormal, at their mean singular value.
+        Orthonormalize bases and coordinates of all tasks, at their mean singular value.
     """
 
     name: ClassVar[str] = "esm"
-    passes: ClassVar[int] = 0
-    edges: ClassVar[bool] = True
+    needs_noise_edges: ClassVar[bool] = True
+    takes_grams: ClassVar[bool] = True
     alpha: float = 1.0
     alpha_everywhere: bool = False
     damping: float = 0.01
@@ -64,48 +72,64 @@ class Esm:
         check_number("alpha", self.alpha)
         check_number("damping", self.damping, least=0)
 
-    def prepare(self, tasks: Tasks, told: Told) -> Fuse:
-        """How a tensor's moves become one, but for the scaling of layers, which needs all of them."""
+    @property
+    def scales_layers(self) -> bool:
+        """Whether `layer_scaling` is on."""
+        return self.layer_scaling
 
-        def fuse(moves: Moves) -> Tensor:
-            return fuse_by_matrix(moves, lambda deltas, edges: self._fuse_outputs(tasks, moves.name, deltas, edges))
+    def prepare(self, inputs: MergeInputs, progress: ProgressCallback) -> Combine:
+        """Return the function that merges one tensor, but for the scaling of layers, which needs all of them."""
 
-        return fuse
+        def combine(vectors: TaskVectors) -> Tensor:
+            return combine_by_matrix(
+                vectors, lambda deltas, edges: self._merge_layer(inputs, vectors.name, deltas, edges)
+            )
 
-    def scaled(self, tasks: Tasks) -> list[str]:
-        """Names of the tensors whose merged move alpha multiplies."""
+        return combine
+
+    def scaled_names(self, inputs: MergeInputs) -> Collection[str]:
+        """Return the names of the tensors whose merged task vector alpha scales."""
         if self.alpha_everywhere:
-            return tasks.moved
-        return [name for name in tasks.matrices if tasks.has_grams(name)] or tasks.matrices
+            return inputs.task_vector_names
+        return [name for name in inputs.matrix_names if inputs.has_grams(name)] or inputs.matrix_names
 
-    def _fuse_outputs(self, tasks: Tasks, name: str, deltas: list[Tensor], edges: list[float]) -> Tensor:
-        """Fuse moves of a weight [d_out, d_in], or, as GPT-2 has some, [d_in, d_out]: outputs are what counts."""
-        whole = tasks.specs[name].shape == deltas[0].shape
-        grams = [tasks.gram(task, name) if whole else None for task in range(len(deltas))]
+    def layer_factors(self, norms: Mapping[str, float]) -> dict[str, float]:
+        """Return the factor of each layer, if `layer_scaling` is on."""
+        return relative_squares_by_kind(norms) if self.layer_scaling else {}
+
+    def _merge_layer(self, inputs: MergeInputs, name: str, deltas: list[Tensor], noise_edges: list[float]) -> Tensor:
+        """Merge the task vectors of one weight, [d_out, d_in] or, in layers such as GPT-2's, [d_in, d_out]."""
+        is_whole = inputs.specs[name].shape == deltas[0].shape  # Gram matrices are of whole weights, not of stacks.
+        grams = [inputs.gram(task, name) if is_whole else None for task in range(len(deltas))]
         if any(gram is not None and gram.input_first for gram in grams):
-            return self._fuse([delta.T for delta in deltas], grams, edges).T
-        return self._fuse(deltas, grams, edges)
+            return self._merge_matrices([delta.T for delta in deltas], grams, noise_edges).T
+        return self._merge_matrices(deltas, grams, noise_edges)
 
-    def _fuse(self, deltas: list[Tensor], grams: Sequence[Gram | None], edges: list[float]) -> Tensor:
+    def _merge_matrices(self, deltas: list[Tensor], grams: Sequence[Gram | None], noise_edges: list[float]) -> Tensor:
+        """Merge the task vectors of one weight [d_out, d_in]: float64."""
         scales = relative_squares([float(delta.double().square().sum()) ** 0.5 for delta in deltas])
         bases, coordinates = [], []
-        for delta, gram, edge, scale in zip(deltas, grams, edges, scales, strict=True):
+        for delta, gram, edge, scale in zip(deltas, grams, noise_edges, scales, strict=True):
+            # Essential subspace: the leading directions of the outputs' shift, and the delta's coordinates in it.
             side = min(delta.shape) if gram is None else len(delta)
-            part = essential(delta, gram, self.damping, edge).top(share(side, len(deltas)))
+            part = essential(delta, gram, self.damping, edge).top(components_per_task(side, len(deltas)))
+            # Polarized scaling of tasks; the extension scales directions by their energy.
             energy = energy_factors(part.s) if self.energy_scaling else torch.ones_like(part.s)
             bases.append(part.u * energy)
             coordinates.append((scale if self.task_scaling else 1.0) * energy[:, None] * part.v)
         basis, inner = torch.cat(bases, 1), torch.cat(coordinates)
+        # Polarized scaling of input dimensions.
         if self.dimension_scaling:
             inner = inner * inner.new_tensor(relative_squares(inner.norm(dim=0).tolist()))
         if not self.orthogonal:
             return basis @ inner
+        # Orthonormalize both factors, each at its mean singular value.
         left, right = polar(basis), polar(inner)
         return (left.mean * left.factor) @ (right.mean * right.factor)
 
 
 def relative_squares(norms: Sequence[float]) -> list[float]:
-    """The squares of norms relative to their mean; 1 for each if all are zero.
+    """Return the squares of norms relative to their mean; 1 for each if all are zero.
 
     >>> relative_squares([1.0, 3.0]), relative_squares([0.0, 0.0])
     ([0.25, 2.25], [1.0, 1.0])
@@ -115,12 +139,12 @@ def relative_squares(norms: Sequence[float]) -> list[float]:
 
 
 def energy_factors(s: Tensor) -> Tensor:
-    """What the extension scales directions by: their share of the energy, to a small power, with a mean of 1.
+    """Return the extension's factors on directions: energy relative to the mean, to a small power, with a mean of 1.
 
     Parameters
     ----------
     s : float64 [k]
-        Positive: the square root of each direction's energy.
+        Square roots of the directions' energies; positive.
     """
     if not len(s):
         return s
@@ -129,8 +153,8 @@ def energy_factors(s: Tensor) -> Tensor:
     return factors / factors.mean()
 
 
-def layer_factors(norms: Mapping[str, float]) -> dict[str, float]:
-    """What each merged layer is multiplied by: its squared norm relative to the mean of its kind.
+def relative_squares_by_kind(norms: Mapping[str, float]) -> dict[str, float]:
+    """Return the factor of each merged layer: its squared norm relative to the mean norm of its kind.
 
     Layers are of one kind if their names differ in numbers only.
 
@@ -139,20 +163,20 @@ def layer_factors(norms: Mapping[str, float]) -> dict[str, float]:
     norms : mapping
         Frobenius norms of merged matrices, by name.
 
-    >>> layer_factors({"layer.0.up": 1.0, "layer.1.up": 3.0, "layer.0.down": 5.0})
+    >>> relative_squares_by_kind({"layer.0.up": 1.0, "layer.1.up": 3.0, "layer.0.down": 5.0})
     {'layer.0.up': 0.25, 'layer.1.up': 2.25, 'layer.0.down': 1.0}
     """
     kinds: dict[str, list[float]] = defaultdict(list)
     for name, norm in norms.items():
-        kinds[kind_of(name)].append(norm)
+        kinds[layer_kind(name)].append(norm)
     means = {kind: sum(found) / len(found) for kind, found in kinds.items()}
-    return {name: (norm / mean) ** 2 if (mean := means[kind_of(name)]) else 1.0 for name, norm in norms.items()}
+    return {name: (norm / mean) ** 2 if (mean := means[layer_kind(name)]) else 1.0 for name, norm in norms.items()}
 
 
-def kind_of(name: str) -> str:
-    """The kind of a layer: its name with a star for each number.
+def layer_kind(name: str) -> str:
+    """Return the kind of a layer: its name with a star for each number.
 
-    >>> kind_of("model.layers.12.mlp.up_proj.weight")
+    >>> layer_kind("model.layers.12.mlp.up_proj.weight")
     'model.layers.*.mlp.up_proj.weight'
     """
     return re.sub(r"[0-9]+", "*", name)

@@ -1,42 +1,110 @@
-"""What methods have in common: from the moves of all tasks to one move."""
+"""The interface of merge methods: options, what a method needs, and how it combines task vectors."""
 
-from collections.abc import Callable
-from typing import ClassVar, Protocol, TypeAlias
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar, TypeAlias
 
 from torch import Tensor
 
-from dtscodec.merging.merge_inputs import Tasks
-from dtscodec.merging.task_vectors import Moves
+from dtscodec.errors import ConfigError
+from dtscodec.merging.merge_inputs import MergeInputs
+from dtscodec.merging.task_vectors import TaskVectors
 
-Fuse: TypeAlias = Callable[[Moves], Tensor]
-"""Moves of a tensor -> the merged one, float32, which alpha is to multiply."""
-Told: TypeAlias = Callable[[int], None]
-"""Is told the bytes of fine-tunes that were read."""
+Combine: TypeAlias = Callable[[TaskVectors], Tensor]
+"""Task vectors of one tensor -> the merged task vector, float32, which alpha scales."""
+ProgressCallback: TypeAlias = Callable[[int], None]
+"""Called with the number of bytes of fine-tunes that have been read."""
 
 
-class TaskMethod(Protocol):
-    """A method that moves the base: base + alpha * merged move.
+@dataclass(frozen=True, slots=True)
+class MergeMethod(ABC):
+    """Base class of merge methods: frozen dataclasses whose fields are the options.
 
-    Attributes
-    ----------
-    name : str
-        For users.
-    passes : int
-        How often `prepare` reads every tensor.
-    edges : bool
-        Whether it asks for the edges of rounding noise.
+    The result of a merge is base + alpha * merged task vector, tensor by tensor. A subclass sets `name`, implements
+    `prepare`, and overrides what differs from the defaults here.
     """
 
     name: ClassVar[str]
-    edges: ClassVar[bool]
+    """Its name in `registry.METHODS`."""
+    needs_base: ClassVar[bool] = True
+    """Whether the pre-trained base must be given."""
+    needs_noise_edges: ClassVar[bool] = False
+    """Whether `TaskVectors.noise_edges` must be computed."""
+    takes_grams: ClassVar[bool] = False
+    """Whether Gram matrices of the layers' inputs may be given."""
+    min_fine_tunes: ClassVar[int] = 1
+    """The smallest number of fine-tunes that can be merged."""
+
+    @property
+    def alpha(self) -> float | None:
+        """The factor on the merged task vector; None for a method without one."""
+        return None
 
     @property
     def passes(self) -> int:
         """How often `prepare` reads every tensor."""
+        return 0
 
     @property
-    def alpha(self) -> float:
-        """What merged moves are multiplied by."""
+    def scales_layers(self) -> bool:
+        """Whether all merged task vectors must be known before the first is scaled, by `layer_factors`."""
+        return False
 
-    def prepare(self, tasks: Tasks, told: Told) -> Fuse:
-        """Look at all tensors, if that is needed, and say how one is merged."""
+    @property
+    def reads(self) -> int:
+        """How often a merge reads every fine-tune and reports progress on it; a search of alpha reads once more."""
+        return 1 + self.passes + self.scales_layers
+
+    @abstractmethod
+    def prepare(self, inputs: MergeInputs, progress: ProgressCallback) -> Combine | None:
+        """Compute what the method needs of the whole model, and return the function that merges one tensor.
+
+        Parameters
+        ----------
+        inputs : MergeInputs
+            The fine-tunes, and their base.
+        progress : callable
+            Called with the bytes read, `passes` times for every tensor.
+
+        Returns
+        -------
+        callable or None
+            Combines the task vectors of one tensor; None if the mean of the fine-tunes' weights is the result.
+        """
+
+    def scaled_names(self, inputs: MergeInputs) -> Collection[str]:
+        """Return the names of the tensors whose merged task vector alpha scales."""
+        return inputs.task_vector_names
+
+    def layer_factors(self, norms: Mapping[str, float]) -> dict[str, float]:
+        """Return factors on merged task vectors, by tensor name; 1 for names that are missing.
+
+        Parameters
+        ----------
+        norms : mapping
+            Frobenius norms of the merged task vectors of all matrices, by name.
+        """
+        return {}
+
+    def with_alpha(self, alpha: float) -> "MergeMethod":
+        """Return the same method with another alpha.
+
+        Raises
+        ------
+        ConfigError
+            The method has no alpha.
+        """
+        if self.alpha is None:
+            raise ConfigError(f"{self.name}: expected a method with an alpha to search, got one without")
+        options: dict[str, object] = {"alpha": alpha}
+        return replace(self, **options)
+
+    def describe(self) -> str:
+        """Return the name and all options as one line, which files record.
+
+        >>> from dtscodec.merging.methods import Average, Ties
+        >>> Ties().describe(), Average().describe()
+        ('ties alpha=1.0 keep=0.2 combine=mean', 'average')
+        """
+        return " ".join([self.name, *(f"{field.name}={getattr(self, field.name)}" for field in fields(self))])

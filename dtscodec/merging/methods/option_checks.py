@@ -1,4 +1,4 @@
-"""Options of methods, checked in construction."""
+"""Checks of method options, for constructors."""
 
 import math
 
@@ -6,7 +6,7 @@ from dtscodec.errors import ConfigError
 
 
 def check_number(name: str, value: float, least: float = -math.inf) -> None:
-    """Raise ConfigError unless a value is a finite number, and not too small."""
+    """Raise ConfigError unless a value is a finite number, and at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ConfigError(f"{name}: expected a finite number, got {value!r}")
     if value < least:
@@ -21,6 +21,6 @@ def check_share(name: str, value: float) -> None:
 
 
 def check_word(name: str, value: str, words: tuple[str, ...]) -> None:
-    """Raise ConfigError unless a value is one of some words."""
+    """Raise ConfigError unless a value is one of `words`."""
     if value not in words:
         raise ConfigError(f"{name}: expected {' or '.join(words)}, got {value!r}")

@@ -1,4 +1,4 @@
-"""The orthonormal matrix that is nearest to a given one."""
+"""The polar factor: the orthonormal matrix that is nearest to a given one."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,14 @@ from dtscodec.merging.matrices import triplets
 
 @dataclass(frozen=True, slots=True)
 class Polar:
-    """The polar factor of a matrix, and the mean of the singular values that it sets to one.
+    """The polar factor of a matrix, and the mean of its singular values.
 
     Parameters
     ----------
     factor : float64 [m, n]
         U V^T: orthonormal columns if the matrix has full column rank, orthonormal rows if full row rank.
     mean : float
+        Of the matrix's singular values; 0 if there are none.
     """
 
     factor: Tensor
@@ -23,9 +24,13 @@ class Polar:
 
 
 def polar(matrix: Tensor) -> Polar:
-    """The polar factor: X (X^T X)^(-1/2), the closest matrix whose singular values are all one.
+    """Return the polar factor X (X^T X)^(-1/2): the nearest matrix whose singular values are all one.
 
-    Directions that are zero to working precision stay so: with them the factor would not be unique.
+    Directions that are zero to working precision stay zero, since the factor is not unique in them.
+
+    Parameters
+    ----------
+    matrix : float [m, n]
 
     >>> import torch
     >>> polar(torch.tensor([[0.0, 3.0], [2.0, 0.0]])).factor.round().tolist()

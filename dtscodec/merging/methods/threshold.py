@@ -1,7 +1,7 @@
 """The k-th smallest magnitude of a stream of numbers of any length, exactly, in two passes.
 
-Magnitudes of float32 ascend as their bits do, seen as integers. The first pass counts the upper 16 of these 31 bits and
-finds the bin that the k-th is in; the second one counts the lower 15 of what lies in there.
+Magnitudes of float32 are ordered as their bits are, read as integers. The first pass counts the upper 16 of these 31
+bits and finds the bin that holds the k-th number; the second one counts the lower 15 bits of the numbers in that bin.
 """
 
 import torch
@@ -11,23 +11,23 @@ LOW_BITS = 15
 HIGH, LOW = 1 << 16, 1 << LOW_BITS
 """Bins of the two passes."""
 AT_ONCE = 2**20
-"""Numbers that are counted at a time: many more than bins."""
+"""Numbers counted at a time: many more than bins."""
 
 
 class Threshold:
-    """Counts, and then tells. `add` takes the stream twice, with `turn` in between.
+    """Finds the k-th smallest magnitude. `add` takes the stream twice, with `begin_second_pass` in between.
 
     Parameters
     ----------
     k : int
-        Which magnitude: 1 is the smallest.
+        Rank of the magnitude: 1 is the smallest.
 
     Examples
     --------
     >>> found = Threshold(2)
     >>> for part in ([3.0, -1.0], [2.0]):
     ...     found.add(torch.tensor(part))
-    >>> found.turn()
+    >>> found.begin_second_pass()
     >>> for part in ([3.0, -1.0], [2.0]):
     ...     found.add(torch.tensor(part))
     >>> found.value()
@@ -42,30 +42,30 @@ class Threshold:
         self._counts = torch.zeros(HIGH, dtype=torch.int64)
 
     def add(self, values: Tensor) -> None:
-        """Count some numbers: float32, finite, of any shape."""
+        """Count numbers: float32, finite, of any shape."""
         flat = values.reshape(-1)
         for begin in range(0, len(flat), AT_ONCE):
             bits = flat[begin : begin + AT_ONCE].abs().view(torch.int32)
-            if self._bin is None:
+            if self._bin is None:  # First pass: upper 16 bits.
                 self._counts += torch.bincount(bits >> LOW_BITS, minlength=HIGH)
-            else:
+            else:  # Second pass: lower 15 bits of the numbers in the bin.
                 inside = bits[bits >> LOW_BITS == self._bin]
                 self._counts += torch.bincount(inside & (LOW - 1), minlength=LOW)
 
-    def turn(self) -> None:
-        """The first pass is over."""
+    def begin_second_pass(self) -> None:
+        """End the first pass over the stream and choose the bin that the second one counts."""
         self._bin = self._find()
         self._counts = torch.zeros(LOW, dtype=torch.int64)
 
     def value(self) -> float:
-        """The magnitude; the second pass is over."""
+        """Return the magnitude, after the second pass."""
         if self._bin is None:
             raise ValueError("expected two passes, got one")
         bits = (self._bin << LOW_BITS) + self._find()
         return float(torch.tensor(bits, dtype=torch.int32).view(torch.float32))
 
     def _find(self) -> int:
-        """The bin that the k-th is in; what lies before is taken off k."""
+        """Return the bin that holds the k-th number, and subtract what lies before it from k."""
         ends = self._counts.cumsum(0)
         if self._left > int(ends[-1]):
             raise ValueError(f"expected at least {self._left} numbers, got {int(ends[-1])}")

@@ -1,114 +1,121 @@
-"""TIES (arXiv 2306.01708): trim what is small, elect a sign for each weight, merge what agrees with it."""
+"""TIES (arXiv 2306.01708): trim small elements, elect a sign for each weight, merge what agrees with it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from dtscodec.merging.matrices import in_pieces, sum_of
-from dtscodec.merging.merge_inputs import Tasks
-from dtscodec.merging.methods.method import Fuse, Told
+from dtscodec.merging.elementwise import map_chunks, sum_tensors
+from dtscodec.merging.merge_inputs import MergeInputs
+from dtscodec.merging.methods.method import Combine, MergeMethod, ProgressCallback
 from dtscodec.merging.methods.option_checks import check_number, check_share, check_word
 from dtscodec.merging.methods.threshold import Threshold
-from dtscodec.merging.task_vectors import Moves
-
-Combine = Literal["mean", "sum"]
+from dtscodec.merging.task_vectors import TaskVectors
 
 
 @dataclass(frozen=True, slots=True)
-class Ties:
-    """Base + alpha * (mean or sum of the largest moves of each task that have the elected sign).
+class Ties(MergeMethod):
+    """Base + alpha * (mean or sum of the trimmed task vectors' elements that have the elected sign).
 
     Parameters
     ----------
     alpha : float
-        1 goes with the mean; with the sum its authors use 0.3.
+        Scale of the merged task vector. 1 goes with the mean; with the sum the authors use 0.3.
     keep : float
-        Share of each task's moves that stays, the largest of the whole model; 1 keeps all.
+        Share of each task vector to retain, the largest by magnitude over the whole model. 1 retains all.
     combine : {"mean", "sum"}
-        Of those that agree.
+        How elements that agree are combined.
     """
 
     name: ClassVar[str] = "ties"
-    edges: ClassVar[bool] = False
     alpha: float = 1.0
     keep: float = 0.2
-    combine: Combine = "mean"
+    combine: Literal["mean", "sum"] = "mean"
 
     def __post_init__(self) -> None:
         check_number("alpha", self.alpha)
         check_share("keep", self.keep)
-        check_word("combine", self.combine, get_args(Combine))
+        check_word("combine", self.combine, ("mean", "sum"))
 
     @property
     def passes(self) -> int:
-        """Two for the thresholds, one for the sign that most weights have."""
+        """Two to find the thresholds, unless all is retained, and one to count signs."""
         return 1 if self.keep == 1 else 3
 
-    def prepare(self, tasks: Tasks, told: Told) -> Fuse:
-        """Find each task's threshold, and the sign that weights without one take."""
-        thresholds = [0.0] * len(tasks) if self.keep == 1 else _thresholds(tasks, self.keep, told)
-        majority = 0
-        for name in tasks.moved:
-            signs = in_pieces(
-                tasks.moves(name).deltas, torch.int8, lambda pieces: sum_of(trimmed(pieces, thresholds)).sign()
-            )
-            majority += int(signs.sum())
-            told(_nbytes(tasks, name))
-        sign = (majority > 0) - (majority < 0)
+    def prepare(self, inputs: MergeInputs, progress: ProgressCallback) -> Combine:
+        """Find each task's threshold and the majority sign, and return the function that merges one tensor."""
+        thresholds = [0.0] * len(inputs) if self.keep == 1 else _thresholds(inputs, self.keep, progress)
+        majority = _majority_sign(inputs, thresholds, progress)
 
-        def fuse(moves: Moves) -> Tensor:
-            merge = lambda pieces: merge_agreeing(trimmed(pieces, thresholds), sign, self.combine)  # noqa: E731
-            return in_pieces(moves.deltas, torch.float32, merge)
+        def combine_chunks(chunks: list[Tensor]) -> Tensor:
+            return merge_agreeing(trim(chunks, thresholds), majority, self.combine)
 
-        return fuse
+        def combine(vectors: TaskVectors) -> Tensor:
+            return map_chunks(vectors.deltas, torch.float32, combine_chunks)
+
+        return combine
 
 
-def _thresholds(tasks: Tasks, keep: float, told: Told) -> list[float]:
-    """The smallest magnitude that each task keeps."""
-    count = sum(tasks.specs[name].elements for name in tasks.moved)
+def _thresholds(inputs: MergeInputs, keep: float, progress: ProgressCallback) -> list[float]:
+    """Return the smallest magnitude that is retained of each task vector, over the whole model."""
+    count = sum(inputs.specs[name].elements for name in inputs.task_vector_names)
     if not count:
-        return [0.0] * len(tasks)
-    found = [Threshold(max(1, count - int(keep * count))) for _ in range(len(tasks))]
-    for last in (False, True):
-        for name in tasks.moved:
-            for threshold, delta in zip(found, tasks.moves(name).deltas, strict=True):
-                threshold.add(delta)
-            told(_nbytes(tasks, name))
-        if not last:
+        return [0.0] * len(inputs)
+    found = [Threshold(max(1, count - int(keep * count))) for _ in range(len(inputs))]
+    for is_second in (False, True):
+        if is_second:
             for threshold in found:
-                threshold.turn()
+                threshold.begin_second_pass()
+        for name in inputs.task_vector_names:
+            for threshold, delta in zip(found, inputs.task_vectors(name).deltas, strict=True):
+                threshold.add(delta)
+            progress(inputs.nbytes(name))
     return [threshold.value() for threshold in found]
 
 
-def _nbytes(tasks: Tasks, name: str) -> int:
-    return len(tasks) * tasks.specs[name].nbytes
+def _majority_sign(inputs: MergeInputs, thresholds: Sequence[float], progress: ProgressCallback) -> int:
+    """Return the sign, -1, 0 or 1, that the sums of most weights have; it is elected where a sum is zero."""
+    total = 0
+    for name in inputs.task_vector_names:
+        signs = map_chunks(
+            inputs.task_vectors(name).deltas, torch.int8, lambda chunks: sum_tensors(trim(chunks, thresholds)).sign()
+        )
+        total += int(signs.sum())
+        progress(inputs.nbytes(name))
+    return (total > 0) - (total < 0)
 
 
-def trimmed(deltas: Sequence[Tensor], thresholds: Sequence[float]) -> list[Tensor]:
-    """Moves without what is smaller than each task's threshold."""
+def trim(deltas: Sequence[Tensor], thresholds: Sequence[float]) -> list[Tensor]:
+    """Return task vectors with zeros for what is smaller than each task's threshold."""
     pairs = zip(deltas, thresholds, strict=True)
     return [torch.where(delta.abs() < threshold, 0, delta) for delta, threshold in pairs]
 
 
-def merge_agreeing(deltas: Sequence[Tensor], majority: int, combine: Combine) -> Tensor:
-    """Mean or sum, for each weight, of the moves with the sign of their sum; where it has none, with another sign.
+def merge_agreeing(deltas: Sequence[Tensor], majority: int, combine: Literal["mean", "sum"]) -> Tensor:
+    """Elect a sign for each weight, and return the mean or sum of the task vectors that have it.
 
     Parameters
     ----------
     deltas : sequence of float32 tensors
-        Trimmed; those of one shape.
+        Trimmed task vectors, of one shape.
     majority : int
-        The sign for weights whose moves cancel; where it is 0 too they do not move.
+        The sign of weights whose task vectors cancel. If it is 0, these weights stay as they are.
     combine : {"mean", "sum"}
+        The mean is over the task vectors that agree.
+
+    Returns
+    -------
+    float32 tensor
 
     >>> merge_agreeing([torch.tensor([3.0, 1.0]), torch.tensor([-1.0, -1.0]), torch.tensor([1.0, 0.0])], 1, "mean")
     tensor([2., 1.])
     """
-    signs = sum_of(deltas).sign()
+    # Elect: the sign of the larger total magnitude, which is the sign of the sum.
+    signs = sum_tensors(deltas).sign()
     signs[signs == 0] = majority
+    # Merge: only elements of the elected sign count.
     total, count = torch.zeros_like(signs), torch.zeros_like(signs)
     for delta in deltas:
         agrees = (delta * signs > 0).double()

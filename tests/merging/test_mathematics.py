@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import dtscodec
 from dtscodec.activations.gram_file import Gram
 from dtscodec.errors import ConfigError
-from dtscodec.merging.alpha_search import Search, golden_section
+from dtscodec.merging.alpha_search import AlphaSearch, golden_section
 from dtscodec.merging.matrices import triplets
 from dtscodec.merging.methods.essential_subspace import essential
 from dtscodec.merging.methods.polar import polar
@@ -109,7 +109,7 @@ def test_a_threshold_is_the_kth_magnitude_exactly(values: list[float], data: st.
     found = Threshold(k)
     for part in parts:
         found.add(part)
-    found.turn()
+    found.begin_second_pass()
     for part in parts:
         found.add(part)
     assert found.value() == sorted(map(abs, values))[k - 1]
@@ -158,7 +158,7 @@ def test_a_search_finds_the_alpha_that_a_score_likes(tmp_path: Path) -> None:
         return -float((weights["w"] - wanted).norm())
 
     out = tmp_path / "merged.safetensors"
-    report = dtscodec.merge(states, out, "task-arithmetic", base, search=Search(score))
+    report = dtscodec.merge(states, out, "task-arithmetic", base, search=AlphaSearch(score))
     alpha = float(report.method.split("alpha=")[1])
     assert alpha == pytest.approx(0.7, abs=0.01)
     assert len(seen) <= 17
@@ -168,15 +168,15 @@ def test_a_search_finds_the_alpha_that_a_score_likes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("best", [0.1, 0.31, 1.0, 10.0])
 def test_the_golden_section_ends_near_the_best_point(best: float) -> None:
-    found, value = golden_section(lambda x: -abs(x - best), Search(lambda weights: 0.0))
+    found, value = golden_section(lambda x: -abs(x - best), AlphaSearch(lambda weights: 0.0))
     assert abs(found / best - 1) < 0.02
     assert value == -abs(found - best)
 
 
 def test_a_search_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
-        Search(lambda weights: 0.0, low=1, high=1)
+        AlphaSearch(lambda weights: 0.0, low=1, high=1)
     with pytest.raises(ConfigError):
-        Search(lambda weights: 0.0, low=0)
+        AlphaSearch(lambda weights: 0.0, low=0)
     with pytest.raises(ConfigError):
-        dtscodec.merge(task_states(), tmp_path / "x.safetensors", search=Search(lambda weights: 0.0))
+        dtscodec.merge(task_states(), tmp_path / "x.safetensors", search=AlphaSearch(lambda weights: 0.0))

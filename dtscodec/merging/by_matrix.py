@@ -1,0 +1,64 @@
+"""Tensors as stacks of matrices, for methods that merge singular vectors."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from dtscodec.encoding.segments.segment import SMALLEST_MATRIX
+from dtscodec.merging.elementwise import mean_task_vector
+from dtscodec.merging.task_vectors import TaskVectors
+
+CombineMatrices: TypeAlias = Callable[[list[Tensor], list[float]], Tensor]
+"""Task vectors of one matrix, float32 [m, n], and the noise edge of each -> the merged one, [m, n]."""
+
+
+def matrix_shape(shape: Sequence[int]) -> tuple[int, int, int] | None:
+    """Return a tensor's shape as a stack of matrices: their number, rows and columns.
+
+    A tensor of three dimensions is a stack of matrices (fused experts) where the encoder takes it for one.
+    None for tensors that are not matrices, such as biases and convolutions.
+
+    >>> matrix_shape((4, 6)), matrix_shape((8, 64, 32)), matrix_shape((8, 3, 3)), matrix_shape((5,))
+    ((1, 4, 6), (8, 64, 32), None, None)
+    """
+    if not math.prod(shape):
+        return None
+    if len(shape) == 2:
+        return 1, shape[0], shape[1]
+    is_stack = len(shape) == 3 and shape[0] > 1 and min(shape[1:]) >= SMALLEST_MATRIX
+    return (shape[0], shape[1], shape[2]) if is_stack else None
+
+
+def combine_by_matrix(vectors: TaskVectors, combine: CombineMatrices) -> Tensor:
+    """Merge the task vectors of a tensor matrix by matrix; those of other tensors become their mean.
+
+    Parameters
+    ----------
+    vectors : TaskVectors
+    combine : callable
+        Merges the task vectors of one matrix.
+
+    Returns
+    -------
+    float32 tensor
+        Of the tensor's shape.
+    """
+    shape = matrix_shape(vectors.deltas[0].shape)
+    if shape is None:
+        return mean_task_vector(vectors)
+    stacks = [delta.reshape(shape) for delta in vectors.deltas]
+    edges = [found or [0.0] * shape[0] for found in vectors.noise_edges]
+    merged = [combine([s[i] for s in stacks], [edge[i] for edge in edges]).float() for i in range(shape[0])]
+    return torch.stack(merged).reshape(vectors.deltas[0].shape)
+
+
+def components_per_task(side: int, tasks: int) -> int:
+    """Return how many components of a matrix each task gets: an equal share of the shorter side, at least one.
+
+    >>> components_per_task(768, 8), components_per_task(4, 8)
+    (96, 1)
+    """
+    return max(1, side // tasks)
