@@ -7,11 +7,16 @@ from dtscodec.decoding.compare import Comparison as Comparison
 from dtscodec.decoding.compare import compare as compare
 from dtscodec.decoding.decode import decode as decode
 from dtscodec.decoding.decoded import Decoded as Decoded
+from dtscodec.encoding.config import Best as Best
 from dtscodec.encoding.config import EncodeConfig as EncodeConfig
+from dtscodec.encoding.config import Paper as Paper
 from dtscodec.encoding.encode import EncodeReport as EncodeReport
 from dtscodec.encoding.encode import encode as encode
 from dtscodec.encoding.journal import Journal as Journal
-from dtscodec.encoding.size import Size as Size
+from dtscodec.encoding.targets import MaxError as MaxError
+from dtscodec.encoding.targets import Rank as Rank
+from dtscodec.encoding.targets import RankShare as RankShare
+from dtscodec.encoding.targets import Size as Size
 from dtscodec.errors import DtsError as DtsError
 from dtscodec.evaluation.compare_behaviour import compare_behaviour as compare_behaviour
 from dtscodec.fusion.fuse import fuse as fuse

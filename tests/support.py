@@ -28,7 +28,7 @@ __all__ = [
     "spec_tensors",
 ]
 
-CODING: dict[str, dict[str, Any]] = {"paper": {"preset": "paper"}, "best": {"rank": 0.1}}
+CODING: dict[str, dict[str, Any]] = {"paper": {"preset": dtscodec.Paper()}, "best": {"target": dtscodec.RankShare(0.1)}}
 """Settings of either preset under which all that changed is coded, and what is new stays exact."""
 
 ULP_BITS = {"F16": 10, "BF16": 7, "F32": 23, "F64": 52}

@@ -10,13 +10,13 @@ import torch
 
 import dtscodec
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.encoding.size import Size
+from dtscodec.encoding.targets import Size
 from dtscodec.packs.byte_counts import TensorSize, tensor_sizes
 from tests import models
 from tests.models import ARCHITECTURES, Pair, State
 from tests.support import make_pack
 
-PRESETS: dict[str, dict[str, Any]] = {"paper": {}, "best": {"size": Size.parse("30%")}}
+PRESETS: dict[str, dict[str, Any]] = {"paper": {"preset": dtscodec.Paper()}, "best": {"target": Size.parse("30%")}}
 KINDS = {"directory": models.save, "sharded": models.save_sharded, "bin": models.save_bin}
 """Ways to save a fine-tune; besides there is the state dict in memory."""
 
@@ -41,7 +41,7 @@ def test_every_tensor_comes_back_and_the_model_works(
     on_disk = kind in ("directory", "sharded") or pair.architecture.same_names
     base: Source = base_folder if on_disk else pair.base.state_dict()
 
-    pack = make_pack(base, fine, tmp_path / "pack", preset=preset, **PRESETS[preset]).path
+    pack = make_pack(base, fine, tmp_path / "pack", **PRESETS[preset]).path
     with dtscodec.decode(pack, base) as decoded:
         decoded.save(tmp_path / "decoded")
 

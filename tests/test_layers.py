@@ -134,13 +134,18 @@ def test_there_are_no_import_cycles_between_modules() -> None:
 
 PUBLIC = [
     "Base",
+    "Best",
     "Comparison",
     "Decoded",
     "DtsError",
     "EncodeConfig",
     "EncodeReport",
     "Journal",
+    "MaxError",
     "Pack",
+    "Paper",
+    "Rank",
+    "RankShare",
     "Size",
     "Switcher",
     "apply_",

@@ -46,7 +46,7 @@ def test_factors_and_tensors_come_without_torch(environment: Path, tmp_path: Pat
     fine = {name: tensor + (0.1 * torch.randn(tensor.shape)).to(tensor.dtype) for name, tensor in base.items()}
     fine |= {"head": torch.randn(3, 4)}
     save_file(base, tmp_path / "base.safetensors")
-    make_pack(base, fine, tmp_path / "pack", rank=5)
+    make_pack(base, fine, tmp_path / "pack", target=dtscodec.Rank(5))
     run = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.append({str(environment)!r})\n{PROGRAM}"]
     done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
     tensors, deltas, factors, modules = json.loads(done.stdout)

@@ -38,7 +38,7 @@ def made(task: str, size: str) -> Made:
     finetune(base_directory(), folder, settings, CACHE)
     pack = CACHE / settings.key / f"{task}-{size}.dts.safetensors"
     if not pack.exists():
-        config = dtscodec.EncodeConfig(size=dtscodec.Size.parse(size))
+        config = dtscodec.EncodeConfig(target=dtscodec.Size.parse(size))
         dtscodec.encode(base_directory(), folder, pack, config, task=task)
     return Made(task, size, folder, pack)
 
@@ -70,7 +70,7 @@ def _one_of_many(which: tuple[int, str, Path]) -> Path:
         base = load_file(base_directory() / "model.safetensors")
         random = torch.Generator().manual_seed(number)
         state = {name: _varied(tensor, base.get(name.removeprefix(PREFIX)), random) for name, tensor in fine.items()}
-        dtscodec.encode(base, state, out, dtscodec.EncodeConfig(size=dtscodec.Size.parse(size)), task=str(number))
+        dtscodec.encode(base, state, out, dtscodec.EncodeConfig(target=dtscodec.Size.parse(size)), task=str(number))
     return out
 
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from benchmarks.fidelity.judge import FEW
 from benchmarks.fidelity.sweep import Bench
-from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.config import Best, EncodeConfig
 from dtscodec.encoding.fitting.coordinate_descent import Refined
 from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.changed import Moved
-from dtscodec.encoding.size import Size
+from dtscodec.encoding.targets import RankShare, Size
 from dtscodec.linalg.svd import leading_factors
 
 SIZES = ("0.1%", "0.8%")
@@ -39,7 +39,7 @@ def ablate(bench: Bench) -> None:
     """Every variant at every size."""
     for size in SIZES:
         for name, recipe in VARIANTS.items():
-            bench.file(f"ablation: {name}", size, EncodeConfig(size=Size.parse(size), recipe=recipe), few=True)
+            bench.file(f"ablation: {name}", size, EncodeConfig(Size.parse(size), Best(recipe)), few=True)
         _without_pooling(bench, size)
 
 
@@ -58,11 +58,11 @@ def _without_pooling(bench: Bench, size: str) -> None:
     low, high = 0.0, 0.5
     for _ in range(7):
         share = (low + high) / 2
-        path = bench.encode(EncodeConfig(rank=share))
+        path = bench.encode(EncodeConfig(RankShare(share)))
         low, high = (share, high) if path.stat().st_size <= allowed else (low, share)
         path.unlink()
     if low:
-        bench.file(f"ablation: {POOLED}", size, EncodeConfig(rank=low), few=True)
+        bench.file(f"ablation: {POOLED}", size, EncodeConfig(RankShare(low)), few=True)
 
 
 def _code_books() -> Iterator[tuple[str, int, str]]:

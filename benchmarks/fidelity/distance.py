@@ -11,9 +11,9 @@ import dtscodec
 from benchmarks.demo.finetune import base_directory
 from benchmarks.fidelity.limit import bound
 from benchmarks.fidelity.sweep import Bench
-from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.config import Best, EncodeConfig
 from dtscodec.encoding.presets.recipe import LEAST_ERROR
-from dtscodec.encoding.size import Size
+from dtscodec.encoding.targets import Size
 from dtscodec.linalg.svd import singular_values
 
 SIZES = ("0.05%", "0.1%", "0.25%", "0.8%", "3%")
@@ -29,7 +29,7 @@ def distances(bench: Bench) -> dict[str, Any]:
     whole = sum(float((values**2).sum()) for _, values in spectra.values())
     rows = {}
     for size in SIZES:
-        path = bench.encode(EncodeConfig(size=Size.parse(size), recipe=LEAST_ERROR))
+        path = bench.encode(EncodeConfig(Size.parse(size), Best(LEAST_ERROR)))
         rows[size] = _row(path, bench.directory, spectra, whole)
         path.unlink()
     return rows

@@ -11,12 +11,12 @@ from benchmarks.demo.finetune import base_directory
 from benchmarks.fidelity.peers import packages
 from benchmarks.fidelity.sweep import Bench
 from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.size import Size
+from dtscodec.encoding.targets import Size
 from dtscodec.packs.byte_counts import bitmap_bytes, overhead, tensor_sizes
 
 ASKED = {
-    "--error 0.02": EncodeConfig(error=0.02),
-    "--error 0.3": EncodeConfig(error=0.3),
+    "--error 0.02": EncodeConfig(target=dtscodec.MaxError(0.02)),
+    "--error 0.3": EncodeConfig(target=dtscodec.MaxError(0.3)),
     "default size": EncodeConfig(),
 }
 SMALL = "0.1%"
@@ -57,7 +57,7 @@ def _span(values: Any) -> str:
 
 def container_row(bench: Bench) -> dict[str, Any]:
     """What of a small pack belongs to no tensor."""
-    path = bench.encode(EncodeConfig(size=Size.parse(SMALL)))
+    path = bench.encode(EncodeConfig(target=Size.parse(SMALL)))
     with dtscodec.open(path) as pack:
         sizes = tensor_sizes(pack)
         container, bitmaps = overhead(pack, sizes), bitmap_bytes(pack)

@@ -18,8 +18,8 @@ from benchmarks.fidelity.peers.matrices import Matrices
 from benchmarks.fidelity.peers.peer import Setting
 from benchmarks.fidelity.points import Log, Point, behaviour
 from benchmarks.fidelity.tasks import LORA, Task, Weights
-from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.size import Size
+from dtscodec.encoding.config import EncodeConfig, Paper
+from dtscodec.encoding.targets import RankShare, Size
 
 SIZES = ("0.03%", "0.05%", "0.1%", "0.12%", "0.15%", "0.25%", "0.5%", "1%", "2%", "3%")
 AT_PAPERS = "paper's bytes"
@@ -104,13 +104,13 @@ class Bench:
 def ours(bench: Bench, sizes: Sequence[str] = SIZES, ranks: Sequence[float] = PAPER_RANKS) -> None:
     """Both presets; `best` also at the very bytes of `paper` at its published rank."""
     for rank in ranks:
-        bench.file("paper", f"rank {rank}", EncodeConfig(preset="paper", rank=rank))
+        bench.file("paper", f"rank {rank}", EncodeConfig(RankShare(rank), Paper()))
     for size in sizes:
-        bench.file("best", size, EncodeConfig(size=Size.parse(size)))
+        bench.file("best", size, EncodeConfig(target=Size.parse(size)))
     published = next(
         point.bytes for point in bench.log.points if (point.method, point.setting) == ("paper", "rank 0.1")
     )
-    bench.file("best", AT_PAPERS, EncodeConfig(size=Size(Fraction(published), "bytes")))
+    bench.file("best", AT_PAPERS, EncodeConfig(target=Size(Fraction(published), "bytes")))
 
 
 def untouched(bench: Bench) -> None:

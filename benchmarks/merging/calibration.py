@@ -8,8 +8,8 @@ from benchmarks.merging.bench import FOUR, TRAINED, Bench, State
 from benchmarks.merging.merges import grams
 from benchmarks.merging.packs import decoded, pack, plain
 from dtscodec.calibration.fit import fit
-from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.size import Size
+from dtscodec.encoding.config import Best, EncodeConfig
+from dtscodec.encoding.targets import Size
 
 PART = "calibration"
 SIZES = ("0.1%", "0.25%")
@@ -62,7 +62,7 @@ def _fitted(
     """`encode --calibration TEXTS`; what is encoded first is the same for all numbers of texts."""
 
     def make() -> tuple[State, dict[str, float]]:
-        config = EncodeConfig(size=Size.parse(size), distilled=True)
+        config = EncodeConfig(Size.parse(size)).for_fitting()
         return _fit(bench, task, pack(bench, task, "to-fit", bench.base, size, config), texts, **options)
 
     bench.row(PART, name, setting(size, texts), task, make)
@@ -91,5 +91,5 @@ def _esd(bench: Bench, size: str, task: str, texts: int) -> None:
 def _esd_pack(bench: Bench, size: str, task: str, texts: int, to_fit: bool = False) -> Path:
     """`encode --calibration GRAMS`, at the default damping."""
     known = str(grams(bench, task, texts, TRAINED))
-    config = EncodeConfig(size=Size.parse(size), calibration=known, distilled=to_fit)
+    config = EncodeConfig(Size.parse(size), Best(grams=known, will_be_fitted=to_fit))
     return pack(bench, task, f"esd-{texts}{'-to-fit' if to_fit else ''}", bench.base, size, config)

@@ -5,7 +5,7 @@ from pathlib import Path
 import dtscodec
 from benchmarks.merging.bench import Bench, State
 from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.size import Size
+from dtscodec.encoding.targets import Size
 
 PRETRAINED = "pre-trained"
 
@@ -23,7 +23,7 @@ def pack(bench: Bench, task: str, name: str, base: Path, size: str, config: Enco
     path = bench.folder / "packs" / f"{name.replace(' ', '-')}-{size}" / f"{task}.safetensors"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        chosen = config or EncodeConfig(size=Size.parse(size))
+        chosen = config or EncodeConfig(target=Size.parse(size))
         dtscodec.encode(base, bench.directory(task), path, chosen, task=task)
     return path
 

@@ -16,7 +16,7 @@ from benchmarks.merging.log import Row
 from benchmarks.merging.merges import ESM, GRAM_TEXTS, at_alpha, grams, load, merged
 from benchmarks.merging.packs import pack
 from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.size import Size
+from dtscodec.encoding.targets import Size
 from dtscodec.runtime.attach import Attached
 
 PART = "routing"
@@ -47,7 +47,7 @@ def _base(bench: Bench) -> Path:
 
 def _judge(bench: Bench, base: Path, size: str, task: str) -> None:
     """All ways on the texts of one task."""
-    config = EncodeConfig(size=Size.parse(size), files=False)  # The base's directory has none to name.
+    config = EncodeConfig(target=Size.parse(size), files=False)  # The base's directory has none to name.
     packs = {other: pack(bench, other, "esm", base, size, config) for other in FOUR}
     model = load_model(bench.directory(task))
     model.load_state_dict(bench.with_head(load(base.parent), task))

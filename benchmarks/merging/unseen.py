@@ -76,7 +76,7 @@ def _fused(
     out.parent.mkdir(parents=True, exist_ok=True)
     packs = [plain(bench, other, SIZE) for other in seen]
     size = dtscodec.Size.parse(SIZE)
-    report = dtscodec.fuse(packs, out, base=bench.base, size=size, task=task, force=True, **options)
+    report = dtscodec.fuse(packs, out, base=bench.base, target=size, task=task, force=True, **options)
     state, figures = decoded(out, bench.base)
     weights = {f"weight of {other}": round(weight, 4) for other, weight in zip(seen, report.weights, strict=True)}
     return state, {**figures, "error": report.relative_error, **weights}

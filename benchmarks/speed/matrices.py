@@ -9,7 +9,7 @@ from benchmarks.speed.pair import delta, pool_of_numbers
 from benchmarks.speed.timing import timed
 from dtscodec.encoding.fitting.coordinate_descent import Refined
 from dtscodec.encoding.presets.recipe import LEAST_ERROR
-from dtscodec.encoding.size import Size
+from dtscodec.encoding.targets import Size
 from dtscodec.linalg.svd import Factors, canonical_signs, leading_factors
 from dtscodec.quantize.four_groups import four_groups
 

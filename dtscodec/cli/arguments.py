@@ -5,9 +5,9 @@ import re
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-if TYPE_CHECKING:
-    from dtscodec.encoding.size import Size
+from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
 
+if TYPE_CHECKING:
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
@@ -26,36 +26,32 @@ def byte_count(text: str) -> int:
     return size
 
 
-def rank(text: str) -> int | float:
-    """A rank (an integer) or a share of min(m, n) (a fraction up to 1.0)."""
+def rank(text: str) -> Rank | RankShare:
+    """Parse a rank such as 16, or a share of the full rank such as 0.1; 1 is a rank, 1.0 a share.
+
+    >>> rank("16"), rank("0.1")
+    (Rank(components=16), RankShare(share=0.1))
+    """
     try:
-        value: int | float = int(text) if re.fullmatch(r"\d+", text) else float(text)
-    except ValueError:
-        value = 0
-    if not (value >= 1 if isinstance(value, int) else 0 < value <= 1):
-        raise argparse.ArgumentTypeError(f"expected a rank such as 16 or a share such as 0.1, got {text!r}")
-    return value
+        return Rank(int(text)) if re.fullmatch(r"\d+", text) else RankShare(float(text))
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(f"expected a rank such as 16 or a share such as 0.1, got {text!r}") from e
 
 
-def pack_size(text: str) -> "Size":
-    """A size such as 0.5%, 2MB or 0.08bpp."""
-    from dtscodec.encoding.size import Size
-
+def pack_size(text: str) -> Size:
+    """Parse a size such as 0.5%, 2MB or 0.08bpp."""
     try:
         return Size.parse(text)
     except ValueError as e:
         raise argparse.ArgumentTypeError(str(e)) from e
 
 
-def error(text: str) -> float:
-    """A relative error between 0 and 1."""
+def error(text: str) -> MaxError:
+    """Parse a relative error between 0 and 1."""
     try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"expected a relative error between 0 and 1, got {text!r}")
-    return value
+        return MaxError(float(text))
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(f"expected a relative error between 0 and 1, got {text!r}") from e
 
 
 def count(text: str) -> int:

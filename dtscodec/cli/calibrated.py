@@ -160,6 +160,7 @@ class Samples:
             Is told of the fitted pack, which a run that goes on then leaves where it is.
         """
         from dtscodec.calibration.collect import collect
+        from dtscodec.encoding.config import Best
         from dtscodec.evaluation.architecture import read_architecture
         from dtscodec.evaluation.compare_behaviour import model_directory
         from dtscodec.evaluation.prepared_samples import prepare_samples
@@ -170,10 +171,11 @@ class Samples:
             if self.damping is not None:
                 grams = Path(folder, "grams.safetensors")
                 collect(path, grams, samples=self.path, model=self.model, device=self.device)
-                config = replace(config, calibration=str(grams), damping=self.damping)
+                assert isinstance(config.preset, Best)
+                config = replace(config, preset=replace(config.preset, grams=str(grams), damping=self.damping))
             if not self.fit:
                 return encode_to(out, config, force), None
-            first = encode_to(Path(folder, "pack.safetensors"), replace(config, distilled=True), True)
+            first = encode_to(Path(folder, "pack.safetensors"), config.for_fitting(), True)
             try:
                 fitted = self._fitted(first.path, base, path, out, force, journal)
             except NothingToFitError:

@@ -16,7 +16,7 @@ from dtscodec.storage.paths import as_output, is_remote
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from dtscodec import Base, EncodeConfig, EncodeReport
+    from dtscodec import Base, Best, EncodeConfig, EncodeReport, Paper
     from dtscodec.encoding.journal import Journal
 
 EPILOG = """\
@@ -51,19 +51,22 @@ def add_to(commands: "arguments.Subparsers") -> None:
     target = parser.add_mutually_exclusive_group()
     target.add_argument(
         "--size",
+        dest="target",
         type=arguments.pack_size,
         help="largest pack file: share of the fine-tune (0.5%%), bytes (2MB), bits a parameter (default: 0.08bpp)",
     )
-    target.add_argument("--rank", type=arguments.rank, help="share of min(m, n), or an integer rank, for every matrix")
+    target.add_argument(
+        "--rank", dest="target", type=arguments.rank, help="share of min(m, n), or an integer rank, for every matrix"
+    )
     target.add_argument(
         "--error",
+        dest="target",
         type=arguments.error,
         help="the smallest pack whose delta has at most this relative error (0.6)",
     )
     parser.add_argument(
         "--levels",
         choices=["matrix", "vector"],
-        default="matrix",
         help="of the preset paper: level tables per factor, or per singular vector",
     )
     parser.add_argument(
@@ -202,21 +205,28 @@ def _config(options: argparse.Namespace, grams: str | None) -> "EncodeConfig":
 
     try:
         return EncodeConfig(
-            preset=options.preset,
-            size=options.size,
-            rank=options.rank,
-            error=options.error,
+            options.target,
+            _preset(options, grams),
             raw=tuple(options.raw),
-            levels=options.levels,
             renames=tuple(options.map),
             files=not options.no_files,
             device=options.device,
-            calibration=grams,
-            damping=calibrated.DAMPING if options.esd is None else options.esd,
         )
     except ValueError as error:
         parser: argparse.ArgumentParser = options.parser
         parser.error(str(error))
+
+
+def _preset(options: argparse.Namespace, grams: str | None) -> "Best | Paper":
+    from dtscodec import Best, Paper
+
+    if options.preset == "best":
+        if options.levels:
+            options.parser.error("--levels is an option of the preset paper")
+        return Best(grams=grams, damping=calibrated.DAMPING if options.esd is None else options.esd)
+    if grams is not None or options.esd is not None:
+        options.parser.error("Gram matrices are for the preset best")
+    return Paper(options.levels or "matrix")
 
 
 def _encode_one(

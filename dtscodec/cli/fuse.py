@@ -43,11 +43,12 @@ def add_to(commands: "arguments.Subparsers") -> None:
     target = parser.add_mutually_exclusive_group()
     target.add_argument(
         "--size",
+        dest="target",
         type=arguments.pack_size,
         help="largest pack file: 0.5%%, 2MB or 0.08bpp (default: 0.08bpp beside what is exact)",
     )
     target.add_argument(
-        "--error", type=arguments.error, help="the smallest pack with at most this relative error (0.6)"
+        "--error", dest="target", type=arguments.error, help="the smallest pack with at most this relative error (0.6)"
     )
     parser.add_argument("--no-files", action="store_true", help="leave out configuration and tokenizer files")
     arguments.add_json(parser)
@@ -86,8 +87,7 @@ def run(options: argparse.Namespace) -> None:
             plain_sum=options.plain_sum,
             head=options.head,
             base=options.base,
-            size=options.size,
-            error=options.error,
+            target=options.target,
             task=name,
             files=not options.no_files,
             force=options.force,

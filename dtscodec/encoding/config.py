@@ -1,196 +1,219 @@
-"""What an encoder is asked to do."""
+"""Settings of the encoder."""
 
-import glob
 import math
-import shlex
-from collections.abc import Collection
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from numbers import Integral
-from typing import Literal, get_args
+from typing import Literal, TypeAlias, get_args
 
+from typing_extensions import assert_never
+
+from dtscodec.encoding.exact_tensors import PAPER_HEADS, is_exact
 from dtscodec.encoding.presets.recipe import BEST, LEAST_ERROR, Recipe
-from dtscodec.encoding.size import Size
+from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size, Target
 from dtscodec.errors import ConfigError
 
-Preset = Literal["best", "paper"]
 LevelScope = Literal["matrix", "vector"]
 
-PAPER_HEADS = ("classifier*", "score*")
-"""Tensors that the authors of DTS keep exactly."""
+PAPER_RANK = RankShare(0.1)
+"""Default of the preset `paper`, as published."""
 
-PAPER_RANK = 0.1
 DEFAULT_SIZE = Size(Fraction(8, 100), "bpp")
-"""0.25 % of a checkpoint in float32, 0.5 % of one in bfloat16."""
+"""Default of the preset `best`: 0.25 % of a checkpoint in float32, 0.5 % of one in bfloat16."""
 
 DISTILLED = "distilled"
-"""What a pack says of its encoder if its numbers were fitted to behaviour."""
+"""Word in the summary's `encoder` of packs that were fitted to calibration samples."""
 
 STEPS = 100
-"""Of that fit, by default."""
+"""Default number of gradient steps of that fit."""
 
 DAMPING = 0.1
-"""Of some hundred texts; see `Gram.damped`."""
+"""Default for Gram matrices of some hundred texts; see `Gram.damped`."""
 
 SMALLEST_SIDE = 8
-"""`best` codes what has a side shorter than this element by element."""
-
-
-def keep_exact(name: str) -> str:
-    """The way out for a tensor that cannot be coded.
-
-    >>> keep_exact("layer[0].weight")
-    "keep it exact with --raw 'layer[[]0].weight'"
-    """
-    return f"keep it exact with --raw {shlex.quote(glob.escape(name))}"
-
-
-def check_patterns(raw: Collection[str], names: Collection[str]) -> None:
-    """Raise ConfigError if a pattern of `raw` fits none of these names: a letter may be wrong."""
-    for pattern in raw:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise ConfigError(f"raw: expected patterns that fit a tensor, got {pattern!r}, which fits none")
+"""Matrices with a side shorter than this are quantized element by element by `best`."""
 
 
 @dataclass(frozen=True, slots=True)
-class EncodeConfig:
-    """Settings of the encoder. Of `size`, `rank` and `error` at most one is given.
+class Best:
+    """The preset `best`: shares one budget of bytes among all tensors, and fits what it writes to the delta.
 
     Parameters
     ----------
-    preset : {"best", "paper"}
-        `best` shares a budget of bytes among all tensors and fits what it writes to the delta; `paper` is DTS as
-        published.
-    size : Size, optional
-        Largest pack file; for `best` only. By default 0.08 bits for each parameter, or what must be in the pack if
-        that is more.
-    rank : float or int, optional
-        The same for every matrix: a fraction is a share of min(m, n), cut off as the authors of DTS do; an integer is
-        a rank. A matrix that changed gets at least one component. By default 0.1 for `paper`.
-    error : float, optional
-        The smallest pack whose decoded delta differs by at most this from the true one: relative Frobenius error over
-        all tensors that have a counterpart, without what rounding alone explains. For `best` only. Nothing is scaled
-        up to the norm of the true delta then.
-    raw : tuple of str
-        Patterns (as of a shell) of names that are stored exactly; `paper` adds the heads that its authors keep.
-    levels : {"matrix", "vector"}
-        For `paper`: one level table per factor matrix, as the authors' code has it, or one per singular vector, as the
-        paper's text has it.
-    renames : tuple of (str, str)
-        Beginnings of names of the fine-tune, and what stands for them in the base.
-    files : bool
-        Whether configuration and tokenizer files travel in the pack.
     recipe : Recipe, optional
-        What `best` is made of; for experiments.
-    device : str
-        What multiplies large matrices for `best`, such as ``"cuda"``.
-    calibration : str, optional
-        A file of Gram matrices (`dtscodec.activations.gram_file`), for `best`: what layers put out is kept then, not
-        their weights; of layers that it knows nothing of, their weights.
+        Its ingredients, for experiments; the default depends on the target.
+    grams : str, optional
+        Path of a file of Gram matrices (`dtscodec.activations.gram_file`). Errors of layers that it covers are then
+        measured in layer outputs, not in weights.
     damping : float
-        How far weights count as well: 0 for outputs alone, above 1 for hardly more than weights.
-    distilled : bool
-        Whether levels and scales will be fitted to behaviour (`dtscodec.calibration.fit`); the pack says so.
+        Weight of the plain norm of weights beside `grams`: 0 for outputs alone, above 1 for hardly more than weights.
+    will_be_fitted : bool
+        Whether the pack will be fitted to calibration samples. Biases and norms are then always stored, since only
+        what a pack stores can be fitted, and the summary says that the pack is fitted.
 
     Raises
     ------
     ConfigError
-        A value out of range, or values that exclude each other.
+        The damping is out of range.
     """
 
-    preset: Preset = "best"
-    size: Size | None = None
-    rank: float | int | None = None
-    error: float | None = None
-    raw: tuple[str, ...] = ()
-    levels: LevelScope = "matrix"
-    renames: tuple[tuple[str, str], ...] = field(default=())
-    files: bool = True
     recipe: Recipe | None = None
-    device: str = "cpu"
-    calibration: str | None = None
+    grams: str | None = None
     damping: float = DAMPING
-    distilled: bool = False
+    will_be_fitted: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.damping < math.inf:
+            raise ConfigError(f"expected a damping of at least 0, got {self.damping}")
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """The preset `paper`: DTS as published (arXiv 2512.01461).
+
+    Parameters
+    ----------
+    levels : {"matrix", "vector"}
+        Whether a level table belongs to a factor matrix, as in the authors' code, or to a singular vector, as in the
+        paper's text.
+
+    Raises
+    ------
+    ConfigError
+        There are no such levels.
+    """
+
+    levels: LevelScope = "matrix"
+
+    def __post_init__(self) -> None:
+        if self.levels not in get_args(LevelScope):
+            raise ConfigError(f"expected levels per {' or '.join(get_args(LevelScope))}, got {self.levels!r}")
+
+
+Preset: TypeAlias = Best | Paper
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeConfig:
+    """Settings of the encoder.
+
+    Parameters
+    ----------
+    target : Size, Rank, RankShare or MaxError, optional
+        What to aim at. By default, `best` makes packs of 0.08 bits per parameter, or larger where deltas of low rank
+        and new tensors need more; `paper` takes a tenth of the full rank. `paper` has no sizes or errors.
+    preset : Best or Paper
+        The encoder, with the settings that it alone has.
+    raw : tuple of str
+        Shell patterns of names of tensors that are stored exactly; `paper` adds the heads that its authors store so.
+    renames : tuple of (str, str)
+        Beginnings of the fine-tune's names, each with what replaces it in the base.
+    files : bool
+        Whether configuration and tokenizer files travel in the pack.
+    device : str
+        Device for products of large matrices in `best`, such as ``"cuda"``.
+
+    Raises
+    ------
+    ConfigError
+        A value is out of range, or target and preset exclude each other.
+
+    Examples
+    --------
+    >>> EncodeConfig(MaxError(0.3)).describe(), EncodeConfig(Rank(16), Paper()).describe()
+    ('preset=best error=0.3', 'preset=paper rank=16')
+    """
+
+    target: Target | None = None
+    preset: Preset = Best()  # A frozen value.
+    raw: tuple[str, ...] = ()
+    renames: tuple[tuple[str, str], ...] = ()
+    files: bool = True
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if isinstance(self.raw, str):
             raise ConfigError(f"expected a tuple of patterns, got the string {self.raw!r}")
-        if self.size is not None and not isinstance(self.size, Size):
-            raise ConfigError(f"expected a size such as dtscodec.Size.parse('2MB'), got {self.size!r}")
-        for value, allowed, what in (
-            (self.preset, get_args(Preset), "a preset"),
-            (self.levels, get_args(LevelScope), "levels per"),
-        ):
-            if value not in allowed:
-                raise ConfigError(f"expected {what} {' or '.join(allowed)}, got {value!r}")
-        self._check_target()
-
-    def _check_target(self) -> None:
-        if sum(target is not None for target in (self.size, self.rank, self.error)) > 1:
-            raise ConfigError("expected one of size, rank and error, got several")
-        if self.preset == "paper" and any(given is not None for given in (self.size, self.error, self.recipe)):
-            raise ConfigError("expected a rank for the preset paper, got a size, an error or a recipe")
-        if self.preset == "paper" and self.calibration is not None:
-            raise ConfigError("expected no calibration for the preset paper, got one")
-        if not 0 <= self.damping < math.inf:
-            raise ConfigError(f"expected a damping of at least 0, got {self.damping}")
-        if self.preset == "best" and self.levels != "matrix":
-            raise ConfigError("expected levels per matrix for the preset best, got levels per vector")
-        if self.rank is not None:
-            whole = isinstance(self.rank, Integral)
-            if isinstance(self.rank, bool) or not (self.rank >= 1 if whole else 0 < self.rank <= 1):
-                raise ConfigError(f"expected a rank of at least 1, or a share between 0 and 1, got {self.rank}")
-        if self.error is not None and not 0 < self.error < 1:
-            raise ConfigError(f"expected an error between 0 and 1, got {self.error}")
-
-    def rank_of(self, rows: int, columns: int) -> int:
-        """Components for a matrix of that size, where a rank is given.
-
-        >>> EncodeConfig(rank=0.29).rank_of(100, 200), EncodeConfig(rank=8).rank_of(4, 200)
-        (28, 4)
-        """
-        rank = PAPER_RANK if self.rank is None else self.rank
-        short = min(rows, columns)
-        wanted = int(rank) if isinstance(rank, Integral) else int(rank * short)
-        return max(1, min(wanted, short))
-
-    def keeps_exact(self, name: str) -> bool:
-        """Whether a tensor is to be stored exactly."""
-        patterns = self.raw + (PAPER_HEADS if self.preset == "paper" else ())
-        return any(fnmatchcase(name, pattern) for pattern in patterns)
+        if self.target is not None and not isinstance(self.target, Target):
+            raise ConfigError(f"expected a target such as dtscodec.Size.parse('2MB'), got {self.target!r}")
+        if not isinstance(self.preset, Preset):
+            raise ConfigError(f"expected a preset, dtscodec.Best() or dtscodec.Paper(), got {self.preset!r}")
+        if isinstance(self.preset, Paper) and not isinstance(self.target, Rank | RankShare | None):
+            raise ConfigError(f"expected a rank for the preset paper, got the target {self.target}")
 
     @property
-    def codes_new(self) -> bool:
-        """Whether tensors without a counterpart in the base may be coded."""
-        return self.preset == "best"
+    def uniform_rank(self) -> Rank | RankShare | None:
+        """The rank that all matrices have; None if the encoder chooses one for each."""
+        match self.target:
+            case Rank() | RankShare():
+                return self.target
+            case Size() | MaxError() | None:
+                return PAPER_RANK if isinstance(self.preset, Paper) else None
+            case _:
+                assert_never(self.target)
 
-    def codes_as_matrix(self, shape: tuple[int, int], dimensions: int) -> bool:
-        """Whether a tensor is coded by its singular vectors, not element by element.
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe in force; of no account for the preset `paper`."""
+        given = self.preset.recipe if isinstance(self.preset, Best) else None
+        return given or (LEAST_ERROR if isinstance(self.target, MaxError) else BEST)
+
+    def stores_exactly(self, name: str) -> bool:
+        """Return whether a pattern says to store this tensor exactly."""
+        return is_exact(name, self.raw + (PAPER_HEADS if isinstance(self.preset, Paper) else ()))
+
+    @property
+    def quantizes_new_tensors(self) -> bool:
+        """Whether tensors without a counterpart in the base may be quantized; else they are stored exactly."""
+        return isinstance(self.preset, Best)
+
+    def is_factorized(self, shape: tuple[int, int], dimensions: int) -> bool:
+        """Return whether a tensor is stored by its singular vectors, not element by element.
 
         Parameters
         ----------
         shape : (int, int)
-            Rows and columns; those of a convolution are its outputs and all the rest.
+            Rows and columns of the tensor as a matrix; a convolution has a row for each output channel.
         dimensions : int
-            Of the tensor.
+            Number of dimensions of the tensor itself.
         """
-        if self.preset == "paper":
-            return dimensions == 2
-        return min(shape) >= SMALLEST_SIDE
+        return dimensions == 2 if isinstance(self.preset, Paper) else min(shape) >= SMALLEST_SIDE
 
-    @property
-    def effective_recipe(self) -> Recipe:
-        """The recipe in force."""
-        return self.recipe or (BEST if self.error is None else LEAST_ERROR)
+    def for_fitting(self) -> "EncodeConfig":
+        """Return the settings for a pack that will be fitted to calibration samples afterwards."""
+        match self.preset:
+            case Best():
+                return replace(self, preset=replace(self.preset, will_be_fitted=True))
+            case Paper():  # It stores all that changed in any case.
+                return self
+            case _:
+                assert_never(self.preset)
 
     def describe(self) -> str:
-        """A short text for the pack's summary."""
-        if self.preset == "paper":
-            rank = PAPER_RANK if self.rank is None else self.rank
-            parts = ["preset=paper", f"rank={rank}", self.levels == "vector" and "levels=vector"]
-        else:  # Not the size: it is the file's, and a text that went with it would change it.
-            damping = self.damping if self.calibration is not None else None
-            targets = {"rank": self.rank, "error": self.error, "esd": damping}
-            parts = ["preset=best", *(value is not None and f"{name}={value}" for name, value in targets.items())]
-        return " ".join(part for part in [*parts, self.distilled and DISTILLED] if part)
+        """Return a short text for the summary of the pack.
+
+        A size is not mentioned: the file has it, and a longer text would change it.
+        """
+        match self.preset:
+            case Paper(levels=levels):
+                words = ["preset=paper", f"rank={self.uniform_rank}", "levels=vector" if levels == "vector" else ""]
+            case Best(grams=grams, damping=damping, will_be_fitted=will_be_fitted):
+                words = [
+                    "preset=best",
+                    self._describe_target(),
+                    "" if grams is None else f"esd={damping}",
+                    DISTILLED if will_be_fitted else "",
+                ]
+            case _:
+                assert_never(self.preset)
+        return " ".join(filter(None, words))
+
+    def _describe_target(self) -> str:
+        match self.target:
+            case Rank() | RankShare():
+                return f"rank={self.target}"
+            case MaxError():
+                return f"error={self.target}"
+            case Size() | None:
+                return ""
+            case _:
+                assert_never(self.target)

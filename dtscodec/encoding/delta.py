@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.checkpoints.stored_tensor import StoredTensor, convert_dtype, is_finite
-from dtscodec.encoding.config import keep_exact
+from dtscodec.encoding.exact_tensors import store_exactly
 from dtscodec.errors import EncodeError
 from dtscodec.format.dtypes import CODED_DTYPES, DType
 from dtscodec.linalg.chunks import cache_sized
@@ -89,4 +89,4 @@ def _check_finite(name: str, tensor: Tensor, where: str = "") -> None:
     place = (~tensor.isfinite()).nonzero()[0].tolist()
     value = tensor[tuple(place)].item()
     detail = f"expected finite elements, got {value} at {place}{where}"
-    raise EncodeError(f"{name}: {detail}; {keep_exact(name)}")
+    raise EncodeError(f"{name}: {detail}", store_exactly(name))

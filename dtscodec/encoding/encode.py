@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, TypeVar
 
+from typing_extensions import assert_never
+
 from dtscodec.activations.gram_file import Grams
 from dtscodec.checkpoints.auxiliary_files import Attachment, collect_files
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
@@ -17,9 +19,11 @@ from dtscodec.encoding.budget.allocate import Choices
 from dtscodec.encoding.budget.candidates import NUMBERS, Choice
 from dtscodec.encoding.budget.error_target import smallest_for
 from dtscodec.encoding.budget.survey import LEAF_BYTES, Frame, Survey
-from dtscodec.encoding.config import EncodeConfig, check_patterns
+from dtscodec.encoding.config import Best, EncodeConfig, Paper
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, code_same, code_tie
+from dtscodec.encoding.exact_tensors import check_patterns
 from dtscodec.encoding.journal import Journal, key_of
+from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
 from dtscodec.encoding.tensor_task import Coded, Identity, Inputs, code, look, measure
 from dtscodec.encoding.tied_tensors import Ties
 from dtscodec.errors import DtsError
@@ -81,7 +85,7 @@ class EncodeReport:
 
 def reads(config: EncodeConfig) -> int:
     """How often an encode reads every tensor, and tells `progress` of it: `best` looks at all before it chooses."""
-    return 1 if config.preset == "paper" else 2
+    return 1 if isinstance(config.preset, Paper) else 2
 
 
 def encode(
@@ -149,7 +153,7 @@ def encode(
     config = config or EncodeConfig()
     usable_device(config.device)
     out = as_output(out)
-    numbers = NUMBERS if config.preset == "best" else "F32"
+    numbers = "F32" if isinstance(config.preset, Paper) else NUMBERS
     with (
         fetched_for(out, base, fine_tune) as fetched,
         as_base(base, fetched, whole=True) as opened,
@@ -204,20 +208,23 @@ class _Encoder:
         if self._journal is None:
             return None
         checkpoints = self._fine, self._base.checkpoint
-        config = replace(self._config, calibration=None)  # Its content counts, and not where it lies.
+        config = self._config
+        if isinstance(config.preset, Best):  # The content of the Gram matrices counts, and not where they are.
+            config = replace(config, preset=replace(config.preset, grams=None))
         settings = config, self._calibration(), self._summary, self._match, self._files
         return self._journal.begin(key_of(checkpoints, *settings))
 
     def _calibration(self) -> bytes | None:
         """Stands for the content of the file of Gram matrices, which may be collected anew under another name."""
-        if self._config.calibration is None:
+        preset = self._config.preset
+        if isinstance(preset, Paper) or preset.grams is None:
             return None
-        with Grams(self._config.calibration) as grams:
+        with Grams(preset.grams) as grams:
             return grams.digest()
 
     def choose(self, progress: Progress) -> Chosen | None:
         """Look at all tensors and decide how each piece is stored; the preset `paper` has nothing to choose."""
-        if self._config.preset == "paper":
+        if isinstance(self._config.preset, Paper):
             return None
         survey = Survey(self._config, tuple(self._fine.specs.values()))
         for name, seen in self._each(look, lambda name: (survey.demand,)):
@@ -232,13 +239,17 @@ class _Encoder:
         return survey.by_tensor(self._choices(survey))
 
     def _choices(self, survey: Survey) -> Choices:
-        config = self._config
-        if config.rank is not None:
-            return survey.choose_any()
-        if config.error is not None:
-            return smallest_for(config.error, survey, lambda choices: self._error_of(survey.by_tensor(choices)))
-        frame = self._frame()
-        return survey.choose(frame, survey.budget(frame))
+        target = self._config.target
+        match target:
+            case Rank() | RankShare():
+                return survey.choose_any()
+            case MaxError(error=error):
+                return smallest_for(error, survey, lambda choices: self._error_of(survey.by_tensor(choices)))
+            case Size() | None:
+                frame = self._frame()
+                return survey.choose(frame, survey.budget(frame))
+            case _:
+                assert_never(target)
 
     def _error_of(self, chosen: Chosen) -> float:
         """Relative error that choices lead to, by coding all tensors."""

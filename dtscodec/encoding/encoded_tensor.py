@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dtscodec.encoding.config import keep_exact
+from dtscodec.encoding.exact_tensors import store_exactly
 from dtscodec.encoding.segments.planned import Part
 from dtscodec.encoding.segments.segment import CodedBlock
 from dtscodec.errors import EncodeError
@@ -55,7 +55,7 @@ def code_tensor(name: str, spec: TensorSpec, split: int, parts: Sequence[Part]) 
     try:
         blocks = [part if isinstance(part, CodedBlock) else part.code() for part in parts]
     except EncodeError as error:
-        raise EncodeError(f"{name}: {error}; {keep_exact(name)}") from error
+        raise EncodeError(f"{name}: {error}", store_exactly(name)) from error
     entry = TensorEntry(name, spec, tuple(coded.block for coded in blocks), split)
     return EncodedTensor(entry, [coded.streams for coded in blocks], sum(map(_squares, blocks), Squares()))
 

@@ -22,7 +22,7 @@ from dtscodec.checkpoints.identity import Base, KnownLeaf, leaf
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.budget.candidates import Choice, Demand, Listed, Matrix, Options, Spectrum, options_of
-from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.config import EncodeConfig, Paper
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, code_tensor
 from dtscodec.encoding.presets.best import plan_best
 from dtscodec.encoding.presets.paper import plan_paper
@@ -80,11 +80,12 @@ class Inputs:
 
     def metric(self, name: str) -> Metric | None:
         """How the inputs of a weight's layer see its delta, where that is known."""
-        if self.config.calibration is None:
+        preset = self.config.preset
+        if isinstance(preset, Paper) or preset.grams is None:
             return None
-        with Grams(self.config.calibration) as grams:
+        with Grams(preset.grams) as grams:
             gram = grams.read(name)
-        return None if gram is None else Metric.of(gram, self.config.damping)
+        return None if gram is None else Metric.of(gram, preset.damping)
 
     def read(self, name: str, known: KnownLeaf | None) -> tuple[StoredTensor, StoredTensor | None, bytes | None]:
         """A tensor, its counterpart, and the counterpart's leaf, which may be known."""

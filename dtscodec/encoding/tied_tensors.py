@@ -49,14 +49,14 @@ class Ties:
         A state dict has a tied `lm_head.weight` before the embedding, which alone a base on disk has: without looking
         ahead the head would have to be stored exactly.
         """
-        exact = self._config.keeps_exact(name)
+        exact = self._config.stores_exactly(name)
         if not exact and (content, True) in self._first_of:
             return self._first_of[content, True]
         is_new = self._match.counterpart[name] is None
         matched = self._matched_of(self._fine.specs[name]).get(content) if is_new else None
-        if matched is not None and (not exact or self._config.keeps_exact(matched)):
+        if matched is not None and (not exact or self._config.stores_exactly(matched)):
             original = self._originals.get(matched, matched)
-            self._first_of.setdefault((content, self._config.keeps_exact(original)), original)
+            self._first_of.setdefault((content, self._config.stores_exactly(original)), original)
             return original
         return self._first_of.setdefault((content, exact), name)
 

@@ -11,7 +11,7 @@ from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
 from dtscodec.encoding.budget.candidates import NUMBERS
 from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.size import Size
+from dtscodec.encoding.targets import MaxError, Size
 from dtscodec.errors import ConfigError
 from dtscodec.format.writer import PackWriter
 from dtscodec.fusion.fused_pack import Fusion, Progress
@@ -79,8 +79,7 @@ def fuse(
     plain_sum: bool = False,
     head: "HeadSource | None" = None,
     base: "Source | Base | None" = None,
-    size: Size | None = None,
-    error: float | None = None,
+    target: Size | MaxError | None = None,
     task: str | None = None,
     files: bool = True,
     force: bool = False,
@@ -116,10 +115,9 @@ def fuse(
     base : path, mapping of tensors, or Base, optional
         The packs' base; else it is looked for where `decode` looks. It is needed, and opened, only if a pack stores
         exactly what the base has too, if packs use different tensors of it, or if a head that is compared is a delta.
-    size : Size, optional
-        Largest pack file; by default 0.08 bits a parameter beside what is stored exactly.
-    error : float, optional
-        The smallest pack whose delta has at most this relative error, in place of a size.
+    target : Size or MaxError, optional
+        Largest pack file, or largest relative error of the summed delta; by default 0.08 bits per parameter beside what
+        is stored exactly.
     task : str, optional
         A short name, stored in the pack.
     files : bool
@@ -151,7 +149,7 @@ def fuse(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     one = dtscodec.encode(base, {"w": torch.outer(ramp, ones)}, f"{folder}/one").path
     ...     two = dtscodec.encode(base, {"w": torch.outer(ones, ramp)}, f"{folder}/two").path
-    ...     report = dtscodec.fuse([one, two], f"{folder}/both", weights=[0.5, 0.5], size=dtscodec.Size.parse("2kB"))
+    ...     report = dtscodec.fuse([one, two], f"{folder}/both", weights=[0.5, 0.5], target=dtscodec.Size.parse("2kB"))
     ...     with dtscodec.decode(report.path, base) as state:
     ...         float((state["w"] - (torch.outer(ramp, ones) + torch.outer(ones, ramp)) / 2).norm()) < 0.1
     True
@@ -160,7 +158,7 @@ def fuse(
     if isinstance(packs, (str, bytes, os.PathLike)):
         raise ConfigError("expected a list of packs, got one")
     out = as_output(out)
-    config = EncodeConfig(size=size, error=error)
+    config = EncodeConfig(target)
     check_new(out, force)
     with ExitStack() as stack, one_thread():
         seen = Seen([stack.enter_context(as_pack(pack, True)) for pack in packs], base, stack)

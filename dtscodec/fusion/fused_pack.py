@@ -15,6 +15,7 @@ from dtscodec.encoding.presets.best import plan_best
 from dtscodec.encoding.segments.factored_segment import FactoredPart
 from dtscodec.encoding.segments.planned import Part
 from dtscodec.encoding.segments.segment import Cut
+from dtscodec.encoding.targets import MaxError, Size
 from dtscodec.format.blocks import Block
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.summary import Summary
@@ -96,12 +97,12 @@ class Fusion:
 
     def choose(self, survey: Survey) -> Chosen:
         """Decide how each piece is stored."""
-        config = self._config
-        if config.error is not None:
-            choices = smallest_for(config.error, survey, lambda trial: self._error_of(survey.by_tensor(trial)))
+        target = self._config.target
+        if isinstance(target, MaxError):
+            choices = smallest_for(target.error, survey, lambda trial: self._error_of(survey.by_tensor(trial)))
         else:
             frame = self._frame()
-            budget = survey.budget(frame) if config.size else _default_budget(survey, frame)
+            budget = survey.budget(frame) if isinstance(target, Size) else _default_budget(survey, frame)
             choices = survey.choose(frame, budget)
         return survey.by_tensor(choices)
 
@@ -144,7 +145,7 @@ def _options(piece: SumPiece, config: EncodeConfig, survey: Survey) -> Options:
 
 def _part(summed: Summed, piece: SumPiece, choice: Choice, config: EncodeConfig) -> Part:
     if isinstance(piece, FactoredPart):
-        return piece.plan(choice.block, config.effective_recipe)
+        return piece.plan(choice.block, config.recipe)
     return plan_best(Cut(summed.name, summed.spec, [piece], summed.split), [choice], config)[0]
 
 

@@ -4,7 +4,6 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
@@ -15,7 +14,7 @@ from dtscodec.checkpoints.containers.exact_pack import is_pack
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.open_inputs import weight_paths
 from dtscodec.checkpoints.stored_tensor import StoredTensor
-from dtscodec.encoding.config import PAPER_HEADS
+from dtscodec.encoding.exact_tensors import PAPER_HEADS, is_exact
 from dtscodec.errors import ConfigError, FormatError, PackNotFoundError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import CarriedFile, NamedFile
@@ -116,7 +115,7 @@ class Head:
 
 def is_head(name: str) -> bool:
     """Whether a tensor is named as heads are."""
-    return any(fnmatchcase(name, pattern) for pattern in PAPER_HEADS)
+    return is_exact(name, PAPER_HEADS)
 
 
 def pack_files(pack: Pack) -> list[Attachment]:

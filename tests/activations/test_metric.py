@@ -10,7 +10,7 @@ from dtscodec.activations.gram_file import Gram, Grams, GramSet, save_grams
 from dtscodec.activations.metric import Metric
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.encoding.fitting.essential_subspace import essential
-from dtscodec.encoding.size import Size
+from dtscodec.encoding.targets import Size
 from dtscodec.errors import CheckpointError, ConfigError, EncodeError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.linalg.svd import Factors
@@ -101,7 +101,13 @@ def test_the_layers_outputs_come_closer_at_the_same_size(tmp_path: Path) -> None
     errors = {}
     for calibration in (None, str(tmp_path / "grams.safetensors")):
         path = tmp_path / f"pack-{calibration is None}"
-        make_pack(base, {"w.weight": d}, path, size=Size.parse("1400B"), calibration=calibration, damping=0.01)
+        make_pack(
+            base,
+            {"w.weight": d},
+            path,
+            target=Size.parse("1400B"),
+            preset=dtscodec.Best(grams=calibration, damping=0.01),
+        )
         with dtscodec.open(path) as pack:
             found = torch.from_numpy(pack.delta("w.weight")).double()
         errors[calibration is None] = float((x @ (d.double() - found).T).norm() / (x @ d.double().T).norm())
@@ -115,7 +121,7 @@ def test_rows_and_columns_that_did_not_move_stay_out(tmp_path: Path) -> None:
     save_grams(tmp_path / "grams.safetensors", GramSet({"w.weight": gram_of(x)}))
     base = {"w.weight": torch.zeros(OUT, IN)}
     grams = str(tmp_path / "grams.safetensors")
-    make_pack(base, {"w.weight": d}, tmp_path / "pack", size=Size.parse("1500B"), calibration=grams)
+    make_pack(base, {"w.weight": d}, tmp_path / "pack", target=Size.parse("1500B"), preset=dtscodec.Best(grams=grams))
     with dtscodec.open(tmp_path / "pack") as pack:
         found = torch.from_numpy(pack.delta("w.weight"))
     assert not found[::3].any()
@@ -124,17 +130,17 @@ def test_rows_and_columns_that_did_not_move_stay_out(tmp_path: Path) -> None:
 
 def test_a_gram_matrix_of_another_layer_is_refused(tmp_path: Path) -> None:
     save_grams(tmp_path / "grams.safetensors", GramSet({"w.weight": Gram(torch.eye(7, dtype=torch.float64))}))
-    config = dtscodec.EncodeConfig(calibration=str(tmp_path / "grams.safetensors"))
+    config = dtscodec.EncodeConfig(preset=dtscodec.Best(grams=str(tmp_path / "grams.safetensors")))
     with pytest.raises(EncodeError, match="40 inputs"):
         dtscodec.encode({"w.weight": torch.zeros(OUT, IN)}, {"w.weight": delta()}, tmp_path / "pack", config)
 
 
 def test_the_paper_preset_and_odd_dampings_are_refused() -> None:
-    with pytest.raises(ConfigError, match="calibration"):
-        dtscodec.EncodeConfig(preset="paper", calibration="grams.safetensors")
+    with pytest.raises(TypeError, match="grams"):
+        dtscodec.Paper(grams="grams.safetensors")  # type: ignore[call-arg]
     for damping in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="damping"):
-            dtscodec.EncodeConfig(damping=damping)
+            dtscodec.Best(damping=damping)
 
 
 # The file

@@ -90,7 +90,7 @@ def test_an_exported_adapter_equals_our_decode_within_half_precision(name: str, 
     torch.manual_seed(1)
     base = architecture.build().eval()
     base_path, fine_path = models.save(base, tmp_path / "base"), models.save(layers_moved(base), tmp_path / "fine")
-    pack = make_pack(base_path, fine_path, tmp_path / "pack", rank=5).path
+    pack = make_pack(base_path, fine_path, tmp_path / "pack", target=dtscodec.Rank(5)).path
     report = dtscodec.export_adapter(pack, tmp_path / "adapter", base_path)
     assert (report.rank, report.cut_off, report.left_out) == (8, 0, ())
 
@@ -107,7 +107,7 @@ def test_a_tied_head_changes_with_its_embedding(tmp_path: Path) -> None:
     with torch.no_grad():
         fine.model.embed_tokens.weight += torch.outer(torch.linspace(-1, 1, 160), torch.linspace(0, 0.02, 64))
     base_path, fine_path = models.save(base, tmp_path / "base"), models.save(fine, tmp_path / "fine")
-    pack = make_pack(base_path, fine_path, tmp_path / "pack", rank=1).path
+    pack = make_pack(base_path, fine_path, tmp_path / "pack", target=dtscodec.Rank(1)).path
     report = dtscodec.export_adapter(pack, tmp_path / "adapter", base_path)
     assert report.modules == 2
     adapted = models.outputs(with_adapter(base, report.path), models.ARCHITECTURES["llama"].inputs())
@@ -118,7 +118,7 @@ def test_a_tied_head_changes_with_its_embedding(tmp_path: Path) -> None:
 def test_a_new_head_is_carried_by_modules_to_save(tmp_path: Path) -> None:
     pair = models.make_pair("bert")
     base_path, fine_path = models.save(pair.base, tmp_path / "base"), models.save(pair.fine, tmp_path / "fine")
-    pack = make_pack(base_path, fine_path, tmp_path / "pack", rank=64).path
+    pack = make_pack(base_path, fine_path, tmp_path / "pack", target=dtscodec.Rank(64)).path
     report = dtscodec.export_adapter(pack, tmp_path / "adapter", base_path, save_modules=True)
     assert "classifier" in report.saved
     assert "bert.embeddings.LayerNorm" in report.saved

@@ -54,7 +54,7 @@ def product(path: Path, module: str) -> Tensor:
 
 
 def export(base: Any, fine: Any, folder: Path, encode: dict[str, Any] | None = None, **options: Any) -> Any:
-    pack = make_pack(base, fine, folder / "pack", **(encode or {"rank": 3})).path
+    pack = make_pack(base, fine, folder / "pack", **(encode or {"target": dtscodec.Rank(3)})).path
     return dtscodec.export_adapter(pack, folder / "adapter", base, **({"model": Small()} | options))
 
 
@@ -96,7 +96,7 @@ def test_rows_and_columns_that_are_not_coded_are_zero(states: States, tmp_path: 
     base, fine = states
     fine["second.weight"] = base["second.weight"].clone()
     fine["second.weight"][7:31, 2:25] += low_rank(torch.Size([24, 23]), 2, 9)
-    report = export(base, fine, tmp_path, {"rank": 2})
+    report = export(base, fine, tmp_path, {"target": dtscodec.Rank(2)})
     delta = product(report.path, "second")
     outside = torch.ones(40, 30, dtype=torch.bool)
     outside[7:31, 2:25] = False
@@ -107,7 +107,7 @@ def test_rows_and_columns_that_are_not_coded_are_zero(states: States, tmp_path: 
 def test_what_is_left_out_is_listed_with_its_share(states: States, tmp_path: Path) -> None:
     base, fine = states
     fine["norm.weight"], fine["first.bias"] = base["norm.weight"] + 0.5, base["first.bias"] + 0.25
-    report = export(base, fine, tmp_path, {"rank": 3, "raw": ("norm*",)})
+    report = export(base, fine, tmp_path, {"target": dtscodec.Rank(3), "raw": ("norm*",)})
     with dtscodec.decode(tmp_path / "pack", base) as decoded:
         squares = {name: float((decoded[name] - base[name]).square().sum()) for name in decoded}
     total = sum(squares.values())
@@ -130,7 +130,7 @@ def test_a_tensor_that_the_model_lacks_says_how_to_name_another_model(states: St
 def test_without_the_base_the_share_of_what_is_stored_exactly_is_unknown(states: States, tmp_path: Path) -> None:
     base, fine = states
     fine["norm.weight"] = base["norm.weight"] + 0.5
-    pack = make_pack(base, fine, tmp_path / "pack", rank=3, raw=("norm*",)).path
+    pack = make_pack(base, fine, tmp_path / "pack", target=dtscodec.Rank(3), raw=("norm*",)).path
     report = dtscodec.export_adapter(pack, tmp_path / "adapter", model=Small())
     assert [(item.name, item.share) for item in report.left_out] == [("norm.weight", None)]
 
@@ -163,7 +163,7 @@ def test_factors_that_half_precision_cannot_hold_are_refused(states: States, tmp
     base, fine = states
     fine["first.weight"] = base["first.weight"] + 1e12 * low_rank(base["first.weight"].shape, 1, 5)
     with pytest.raises(EncodeError, match="--dtype f32"):
-        export(base, fine, tmp_path, {"rank": 1})
+        export(base, fine, tmp_path, {"target": dtscodec.Rank(1)})
     assert not (tmp_path / "adapter").exists()
     pack = tmp_path / "pack"
     dtscodec.export_adapter(pack, tmp_path / "wide", base, model=Small(), dtype=torch.float32)

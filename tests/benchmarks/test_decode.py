@@ -22,7 +22,7 @@ def test_the_floor_rebuilds_what_decode_does(tmp_path: Path) -> None:
         fine["wide"][::3] = base["wide"][::3]
         fines.append(fine | {"head": torch.randn(4, 80, generator=random)})
     fines[1]["bias"] = base["bias"]
-    packs = [make_pack(base, fine, tmp_path / str(i), rank=5).path for i, fine in enumerate(fines)]
+    packs = [make_pack(base, fine, tmp_path / str(i), target=dtscodec.Rank(5)).path for i, fine in enumerate(fines)]
     loaded = []
     for path in packs:
         with dtscodec.open(path) as pack:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+import dtscodec
 from benchmarks.speed.engines import engine_name
 from benchmarks.speed.factors import matrices_of, total
 from benchmarks.speed.growth import exponent, spread
@@ -65,7 +66,7 @@ def test_matrices_are_counted_as_often_as_a_model_has_them(name: str) -> None:
 
 
 def test_totals_weigh_by_the_count() -> None:
-    matrix = {"shape": [2, 3], "rank": 5, "seconds": 1.0, "seconds_fixed": 2.0}
+    matrix = {"shape": [2, 3], "target": dtscodec.Rank(5), "seconds": 1.0, "seconds_fixed": 2.0}
     found = total([{**matrix, "count": 1}, {**matrix, "count": 3}])
     assert found == {"parameters": 24, "work": 120, "seconds": 4.0, "seconds_fixed": 8.0}
 

@@ -47,7 +47,7 @@ def test_means_are_of_all_rows_but_padding_and_of_layers_that_run_once() -> None
 def corrected(classifier: Made, texts: Path, tmp_path: Path) -> Path:
     """A pack that codes every bias, corrected and not fitted."""
     pack, out = tmp_path / "pack", tmp_path / "corrected"
-    dtscodec.encode(classifier.base, classifier.fine, pack, dtscodec.EncodeConfig(rank=1))
+    dtscodec.encode(classifier.base, classifier.fine, pack, dtscodec.EncodeConfig(target=dtscodec.Rank(1)))
     fit(pack, classifier.fine, out, classifier.base, samples=texts, steps=0, bias_correction=True)
     return out
 

@@ -95,7 +95,7 @@ def test_the_report_counts_what_was_fitted(classifier: Made, texts: Path, tmp_pa
 
 def test_a_pack_without_coded_tensors_is_refused(classifier: Made, texts: Path, tmp_path: Path) -> None:
     exact = tmp_path / "exact"
-    dtscodec.encode(classifier.base, classifier.fine, exact, dtscodec.EncodeConfig(rank=1, raw=("*",)))
+    dtscodec.encode(classifier.base, classifier.fine, exact, dtscodec.EncodeConfig(target=dtscodec.Rank(1), raw=("*",)))
     with pytest.raises(NothingToFitError, match="coded"):
         fit(exact, classifier.fine, tmp_path / "out", classifier.base, samples=texts)
     assert not (tmp_path / "out").exists()

@@ -36,11 +36,11 @@ def base_and_fine(kind: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.T
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
-        ("matrix", {"rank": 6}),
-        ("rows", {"rank": 6}),
-        ("values", {"rank": 6}),
-        ("vectors", {"rank": 6, "preset": "paper", "levels": "vector"}),
-        ("widths", {"error": 0.05}),
+        ("matrix", {"target": dtscodec.Rank(6)}),
+        ("rows", {"target": dtscodec.Rank(6)}),
+        ("values", {"target": dtscodec.Rank(6)}),
+        ("vectors", {"target": dtscodec.Rank(6), "preset": dtscodec.Paper("vector")}),
+        ("widths", {"target": dtscodec.MaxError(0.05)}),
     ],
 )
 def test_each_number_gets_the_slope_of_the_loss(kind: str, settings: dict[str, object], tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_packs_made_against_either_are_the_same_and_decode_with_the_other(
     both: tuple[Path, Path], tmp_path: Path
 ) -> None:
     fine = {name: value + 1 for name, value in state().items()}
-    config = dtscodec.EncodeConfig(rank=4)
+    config = dtscodec.EncodeConfig(target=dtscodec.Rank(4))
     packs = [dtscodec.encode(base, fine, tmp_path / f"{base.stem}-pack", config).path for base in both]
     assert packs[0].read_bytes() == packs[1].read_bytes()
     for pack, base in zip(packs, reversed(both), strict=True):
@@ -81,7 +81,7 @@ def test_workers_read_it(both: tuple[Path, Path], tmp_path: Path) -> None:
     from multiprocessing import get_context
 
     save_file({name: value + 1 for name, value in state().items()}, tmp_path / "fine.safetensors")
-    config = dtscodec.EncodeConfig(rank=4)
+    config = dtscodec.EncodeConfig(target=dtscodec.Rank(4))
     alone = dtscodec.encode(both[1], tmp_path / "fine.safetensors", tmp_path / "alone", config)
     with ProcessPoolExecutor(1, get_context("spawn")) as executor:
         out = tmp_path / "shared"
@@ -96,7 +96,9 @@ def test_running_models_take_it(both: tuple[Path, Path], tmp_path: Path) -> None
     packed = tmp_path / "linear.safetensors"
     with open_checkpoint(base) as found:
         write_base_pack(packed, found.specs, found.read, metadata={}, ties={}, made_by="hand")
-    pack = dtscodec.encode(packed, fine, tmp_path / "task.safetensors", dtscodec.EncodeConfig(rank=8)).path
+    pack = dtscodec.encode(
+        packed, fine, tmp_path / "task.safetensors", dtscodec.EncodeConfig(target=dtscodec.Rank(8))
+    ).path
     switcher = dtscodec.Switcher(model, packed)
     switcher.add("task", pack)
     switcher.activate("task")
@@ -128,7 +130,7 @@ def test_damage_is_found(both: tuple[Path, Path]) -> None:
 
 def test_a_pack_that_needs_a_base_is_no_checkpoint(both: tuple[Path, Path], tmp_path: Path) -> None:
     fine = {name: value + 1 for name, value in state().items()}
-    pack = dtscodec.encode(both[0], fine, tmp_path / "pack", dtscodec.EncodeConfig(rank=4)).path
+    pack = dtscodec.encode(both[0], fine, tmp_path / "pack", dtscodec.EncodeConfig(target=dtscodec.Rank(4))).path
     with pytest.raises(CheckpointError, match="decode it first"):
         open_checkpoint(pack)
 

@@ -251,6 +251,6 @@ def test_a_pack_tells_no_path(cli: Cli, work: Path) -> None:
 
 
 def test_the_pack_is_the_librarys(cli: Cli) -> None:
-    report = dtscodec.encode("base", "movie", "a", dtscodec.EncodeConfig(rank=0.1), task="movie")
+    report = dtscodec.encode("base", "movie", "a", dtscodec.EncodeConfig(target=dtscodec.RankShare(0.1)), task="movie")
     assert Path("a").read_bytes() == Path(PACK).read_bytes()
     assert cli.json("info", PACK)["id"] == report.pack_id

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import dtscodec
-from dtscodec.encoding.size import Size
+from dtscodec.encoding.targets import Size
 from tests.cli.helpers import PACK, Cli, load, snapshot
 
 
@@ -79,7 +79,7 @@ def test_files_that_travel_are_within_the_size(cli: Cli) -> None:
 
 def test_the_pack_is_that_of_the_library(cli: Cli) -> None:
     cli("encode", "base", "movie", "-o", "a", "--size", "3kB")
-    config = dtscodec.EncodeConfig(size=Size(Fraction(3000), "bytes"))
+    config = dtscodec.EncodeConfig(target=Size(Fraction(3000), "bytes"))
     report = dtscodec.encode("base", "movie", "b", config, task="movie")
     assert Path("a").read_bytes() == report.path.read_bytes()
 
@@ -126,7 +126,7 @@ def test_a_size_or_an_error_with_the_preset_paper_is_misuse(cli: Cli, target: tu
 
 
 def test_levels_per_vector_with_the_preset_best_are_misuse(cli: Cli) -> None:
-    assert "expected levels per matrix" in only_message(cli, "--levels", "vector")
+    assert "--levels is an option of the preset paper" in only_message(cli, "--levels", "vector")
 
 
 @pytest.mark.parametrize("preset", ["", "Best", "worst"])

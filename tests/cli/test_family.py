@@ -256,6 +256,8 @@ def test_from_python(tmp_path: Path) -> None:
     states = [fine_tensors(seed) for seed in (11, 12)]
     base = dtscodec.merge(states, tmp_path / "base.safetensors").path
     for task, state in enumerate(states):
-        report = dtscodec.encode(base, state, tmp_path / f"{task}.safetensors", dtscodec.EncodeConfig(rank=0.5))
+        report = dtscodec.encode(
+            base, state, tmp_path / f"{task}.safetensors", dtscodec.EncodeConfig(target=dtscodec.RankShare(0.5))
+        )
         with dtscodec.decode(report.path, base) as decoded:
             assert decoded["steps"].tolist() == state["steps"].tolist()

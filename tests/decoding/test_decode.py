@@ -209,7 +209,10 @@ def test_decoding_writes_to_no_tensor_of_the_base(pack: Path, base: dict[str, to
 def test_a_base_is_hashed_once_for_several_packs(
     base: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paths = [make_pack(base, fine_tuned(base, seed), tmp_path / f"p{seed}", rank=0.1).path for seed in (1, 2)]
+    paths = [
+        make_pack(base, fine_tuned(base, seed), tmp_path / f"p{seed}", target=dtscodec.RankShare(0.1)).path
+        for seed in (1, 2)
+    ]
     from dtscodec.checkpoints import identity
 
     hashed: list[object] = []

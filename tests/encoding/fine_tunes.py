@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 import dtscodec
-from dtscodec.encoding.size import Size
+from dtscodec.encoding.presets.recipe import Recipe
+from dtscodec.encoding.targets import Size
 from dtscodec.format.blocks import Block
 from dtscodec.packs.byte_counts import TensorSize, tensor_sizes
 from tests.support import make_pack
@@ -99,9 +100,11 @@ def transformer(dtype: torch.dtype = torch.float32, layers: int = 2, seed: int =
 class Packed:
     """A fine-tune's pack, which the spec's decoder has checked, and what it decodes to."""
 
-    def __init__(self, pair: Pair, **settings: Any) -> None:
-        if isinstance(settings.get("size"), str):
-            settings["size"] = Size.parse(settings["size"])
+    def __init__(self, pair: Pair, *, size: str | None = None, recipe: Recipe | None = None, **settings: Any) -> None:
+        if size is not None:
+            settings["target"] = Size.parse(size)
+        if recipe is not None:
+            settings["preset"] = dtscodec.Best(recipe)
         with tempfile.TemporaryDirectory() as folder:
             self.report = make_pack(pair.base, pair.fine, Path(folder) / "pack", **settings)
             self.file = self.report.path.read_bytes()

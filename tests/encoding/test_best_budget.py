@@ -1,8 +1,9 @@
 """`best` with a size: the file is never larger, nearly as large, and holds what matters most."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import combinations
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import dtscodec
-from dtscodec import EncodeConfig, __version__
+from dtscodec import Best, EncodeConfig, MaxError, Paper, Rank, RankShare, Size, __version__
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.budget.candidates import options_of
 from dtscodec.encoding.budget.survey import Frame, Survey
 from dtscodec.encoding.presets.recipe import LEAST_ERROR, Recipe
 from dtscodec.encoding.segments.segment import cut_same, cut_tensor
-from dtscodec.encoding.size import Size
 from dtscodec.errors import DtsError, EncodeError
 from dtscodec.format.blocks import LowRank, Values
 from dtscodec.format.summary import BaseRef, Summary
@@ -115,7 +115,7 @@ def test_a_size_beyond_the_exact_fine_tune_is_not_used_up_and_loses_nothing() ->
 def test_the_size_that_is_planned_is_that_of_the_file(count: int, dtype: torch.dtype, raw_head: bool) -> None:
     pair = transformer(dtype)
     assume(count > 3_000 or not raw_head)
-    config = EncodeConfig(size=Size.parse(f"{count}B"), recipe=QUICK, raw=("head*",) if raw_head else ())
+    config = EncodeConfig(Size.parse(f"{count}B"), Best(QUICK), raw=("head*",) if raw_head else ())
     with open_checkpoint(pair.base) as base, open_checkpoint(pair.fine) as fine:
         survey = Survey(config, tuple(fine.specs.values()))
         for name, spec in fine.specs.items():
@@ -126,7 +126,7 @@ def test_the_size_that_is_planned_is_that_of_the_file(count: int, dtype: torch.d
     summary = Summary(0, base=BaseRef("0" * 64), encoder=f"dtscodec {__version__} {config.describe()}")
     frame = Frame(summary, ("", ""), [], {}, [])
     choices = survey.choose(frame, survey.budget(frame))
-    packed = Packed(pair, size=config.size, recipe=QUICK, raw=config.raw)
+    packed = Packed(pair, target=config.target, recipe=QUICK, raw=config.raw)
     assert survey.size(choices, frame) == len(packed.file)
 
 
@@ -138,11 +138,11 @@ def test_files_that_travel_count_towards_the_size(tmp_path: Path) -> None:
         words = np.random.default_rng(len(folder.name)).integers(0, 2**63, 300)
         (folder / "vocab.json").write_text(str(words.tolist()))
     size = Size.parse("9kB")
-    report = make_pack(*folders, tmp_path / "pack", size=size)
+    report = make_pack(*folders, tmp_path / "pack", target=size)
     assert 8_900 <= report.path.stat().st_size == report.pack_bytes <= 9_000
     with dtscodec.open(report.path) as pack:
         assert [file.name for file in pack.index.files] == ["vocab.json"]
-    assert make_pack(*folders, tmp_path / "without", size=size, files=False).relative_error < report.relative_error
+    assert make_pack(*folders, tmp_path / "without", target=size, files=False).relative_error < report.relative_error
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -161,7 +161,7 @@ def test_what_is_said_of_a_size_too_small_is_one_line_with_the_smallest_and_the_
     pair = pair_of(base, **{name: base[name] + normal(rng, 48, 48) for name in "abcd"})
     extra = {f"step{n}": torch.from_numpy(rng.integers(0, 2**62, n)) for n in (10, 30, 20, 40)}
     with pytest.raises(EncodeError) as caught:
-        make_pack(pair.base, pair.fine | extra, tmp_path / "p", size=Size.parse("0.01kB"), raw=("a",))
+        make_pack(pair.base, pair.fine | extra, tmp_path / "p", target=Size.parse("0.01kB"), raw=("a",))
     line = str(caught.value)
     assert re.search(r"expected at least [\d,]+ bytes, got 10;", line)
     takers = re.search(r"cannot be left out \((.*?)\)", line)
@@ -390,7 +390,7 @@ def test_the_relative_error_counts_rows_that_are_left_out(size: str) -> None:
 @pytest.mark.parametrize("error", [0.8, 0.6, 0.4, 0.2])
 def test_an_error_that_is_asked_for_is_kept_with_the_rows_that_are_left_out(error: float) -> None:
     pair = strong_rows()
-    assert relative_error(pair, Packed(pair, error=error).decoded) <= error * (1 + 1e-5)
+    assert relative_error(pair, Packed(pair, target=MaxError(error)).decoded) <= error * (1 + 1e-5)
 
 
 def test_nothing_is_left_out_of_a_fine_tune_that_did_not_change() -> None:
@@ -425,38 +425,63 @@ def test_the_order_of_the_names_does_not_matter() -> None:
 
 # Settings
 
-AMOUNTS: dict[str, Any] = {"size": Size.parse("1%"), "rank": 4, "error": 0.5}
-TWO = [{one: AMOUNTS[one], other: AMOUNTS[other]} for one, other in combinations(AMOUNTS, 2)]
-MISTAKES: list[dict[str, Any]] = [
-    *TWO,
-    AMOUNTS,
-    *({"preset": "paper", **given} for given in ({"size": AMOUNTS["size"]}, {"error": 0.5}, {"recipe": QUICK})),
-    {"levels": "vector"},
-    {"preset": "worst"},
-    {"levels": "row"},
-    *({"rank": rank} for rank in (0, -1, 1.5, 0.0, -0.5, float("nan"), True)),
-    *({"error": error} for error in (0, 1, -0.1, 1.5, float("nan"), float("inf"))),
-    {"raw": "head*"},
-    {"size": "2MB"},
+
+def unchecked(kind: Any, *values: Any, **settings: Any) -> Callable[[], object]:
+    """A call that mypy would refuse."""
+    return partial(kind, *values, **settings)
+
+
+BAD = ["2MB", 4, 0.5, float("nan"), True]
+MISTAKES: list[Callable[[], object]] = [
+    *(unchecked(EncodeConfig, target, Paper()) for target in (Size.parse("1%"), MaxError(0.5))),
+    *(unchecked(EncodeConfig, target) for target in BAD),
+    *(unchecked(EncodeConfig, preset=preset) for preset in ("worst", "best", "paper", Best, None)),
+    unchecked(Paper, "row"),
+    *(unchecked(Rank, rank) for rank in (0, -1, 1.5, 1.0, 0.0, -0.5, float("nan"), True, "4")),
+    *(unchecked(RankShare, share) for share in (0, -1, 1.5, 0.0, -0.5, float("nan"), True, "0.1")),
+    *(unchecked(MaxError, error) for error in (0, 1, -0.1, 1.5, float("nan"), float("inf"), True, "0.1")),
+    *(unchecked(Best, damping=damping) for damping in (-1.0, float("nan"))),
+    unchecked(EncodeConfig, raw="head*"),
 ]
 
 
-@pytest.mark.parametrize("given", MISTAKES, ids=str)
+@pytest.mark.parametrize("make", MISTAKES, ids=str)
 def test_settings_that_are_out_of_range_or_exclude_each_other_raise_with_expected_and_got(
-    given: dict[str, Any],
+    make: Callable[[], object],
 ) -> None:
     with pytest.raises(ValueError, match=r"^expected .*, got [^\n]*$"):
-        EncodeConfig(**given)
+        make()
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        (EncodeConfig(), "preset=best"),
+        (EncodeConfig(Size.parse("2MB")), "preset=best"),
+        (EncodeConfig(Rank(1)), "preset=best rank=1"),
+        (EncodeConfig(RankShare(1)), "preset=best rank=1.0"),
+        (EncodeConfig(MaxError(0.3)), "preset=best error=0.3"),
+        (
+            EncodeConfig(MaxError(0.3), Best(grams="x", damping=0.01, will_be_fitted=True)),
+            "preset=best error=0.3 esd=0.01 distilled",
+        ),
+        (EncodeConfig().for_fitting(), "preset=best distilled"),
+        (EncodeConfig(preset=Paper()), "preset=paper rank=0.1"),
+        (EncodeConfig(Rank(16), Paper("vector")), "preset=paper rank=16 levels=vector"),
+    ],
+)
+def test_a_pack_says_how_it_was_encoded_in_these_words(config: EncodeConfig, text: str) -> None:
+    assert config.describe() == text
 
 
 def test_settings_that_are_refused_raise_an_error_of_the_package_as_all_that_it_raises_on_purpose() -> None:
     with pytest.raises(DtsError):
-        EncodeConfig(error=2.0)
+        MaxError(2.0)
 
 
-@pytest.mark.parametrize("settings", [{}, {"rank": 0.3}, {"rank": 4, "levels": "vector"}])
+@pytest.mark.parametrize("settings", [{}, {"target": RankShare(0.3)}, {"target": Rank(4), "preset": Paper("vector")}])
 def test_the_preset_paper_has_no_size_and_keeps_heads_exactly(settings: dict[str, Any]) -> None:
     pair = transformer()
-    packed = Packed(pair, preset="paper", **settings)
+    packed = Packed(pair, **{"preset": Paper(), **settings})
     assert "size" not in packed.encoder
     assert all(torch.equal(packed.decoded[name], pair.fine[name]) for name in HEAD)

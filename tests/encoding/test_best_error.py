@@ -16,7 +16,7 @@ from torch import Tensor
 import dtscodec
 from dtscodec import EncodeConfig
 from dtscodec.decoding.compare import Closeness
-from dtscodec.encoding.size import Size
+from dtscodec.encoding.targets import Size
 from dtscodec.packs.byte_counts import tensor_sizes
 from tests.support import make_pack
 
@@ -70,7 +70,7 @@ def distance(a: Mapping[str, Tensor], b: Tensors) -> float:
 def test_the_decoded_delta_has_at_most_the_error_asked_for(error: float) -> None:
     base, fine = checkpoints()
     with tempfile.TemporaryDirectory() as folder:
-        report = make_pack(base, fine, Path(folder) / "pack", error=error)
+        report = make_pack(base, fine, Path(folder) / "pack", target=dtscodec.MaxError(error))
         assert report.relative_error <= error
         assert whole_error(report.path, base, fine) <= error * (1 + 1e-5)  # float32 arithmetic
         assert (compared(report.path, base, fine).relative_error or 0) <= error * (1 + 1e-5)
@@ -78,7 +78,7 @@ def test_the_decoded_delta_has_at_most_the_error_asked_for(error: float) -> None
 
 def test_the_reported_error_is_what_compare_measures(tmp_path: Path) -> None:
     base, fine = checkpoints()
-    report = dtscodec.encode(base, fine, tmp_path / "pack", EncodeConfig(error=0.4))
+    report = dtscodec.encode(base, fine, tmp_path / "pack", EncodeConfig(target=dtscodec.MaxError(0.4)))
     assert report.relative_error == pytest.approx(compared(report.path, base, fine).relative_error, rel=1e-5)
 
 
@@ -86,7 +86,10 @@ def test_most_of_the_error_asked_for_is_used(tmp_path: Path) -> None:
     base, fine = checkpoints()
     for error in (0.7, 0.4, 0.1):
         assert (
-            dtscodec.encode(base, fine, tmp_path / str(error), EncodeConfig(error=error)).relative_error > 0.9 * error
+            dtscodec.encode(
+                base, fine, tmp_path / str(error), EncodeConfig(target=dtscodec.MaxError(error))
+            ).relative_error
+            > 0.9 * error
         )
 
 
@@ -94,7 +97,9 @@ def test_most_of_the_error_asked_for_is_used(tmp_path: Path) -> None:
 def test_a_larger_error_makes_a_smaller_pack(dtype: torch.dtype, tmp_path: Path) -> None:
     errors = [0.01, 0.2, 0.5, 0.8]
     sizes = [
-        dtscodec.encode(*checkpoints(dtype), tmp_path / str(error), EncodeConfig(error=error)).pack_bytes
+        dtscodec.encode(
+            *checkpoints(dtype), tmp_path / str(error), EncodeConfig(target=dtscodec.MaxError(error))
+        ).pack_bytes
         for error in errors
     ]
     assert sizes == sorted(sizes, reverse=True)
@@ -104,8 +109,8 @@ def test_a_larger_error_makes_a_smaller_pack(dtype: torch.dtype, tmp_path: Path)
 def test_an_error_makes_no_larger_a_pack_than_a_size_does(tmp_path: Path) -> None:
     """What the one preset reaches in so many bytes the other reaches in about as many."""
     base, fine = checkpoints()
-    by_error = dtscodec.encode(base, fine, tmp_path / "a", EncodeConfig(error=0.3))
-    larger = EncodeConfig(size=Size.parse(f"{int(1.1 * by_error.pack_bytes)}B"))
+    by_error = dtscodec.encode(base, fine, tmp_path / "a", EncodeConfig(target=dtscodec.MaxError(0.3)))
+    larger = EncodeConfig(target=Size.parse(f"{int(1.1 * by_error.pack_bytes)}B"))
     assert by_error.relative_error < 1.1 * dtscodec.encode(base, fine, tmp_path / "b", larger).relative_error
 
 
@@ -113,7 +118,7 @@ def test_an_error_makes_no_larger_a_pack_than_a_size_does(tmp_path: Path) -> Non
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_what_rounding_explains_does_not_count(dtype: torch.dtype, error: float, tmp_path: Path) -> None:
     base, fine = checkpoints(dtype)
-    report = make_pack(base, fine, tmp_path / "pack", error=error)
+    report = make_pack(base, fine, tmp_path / "pack", target=dtscodec.MaxError(error))
     assert report.relative_error <= error
     # Weights are a thousand times as large as the last digit of bfloat16 in them; deltas are smaller than weights.
     assert whole_error(report.path, base, fine) <= error + 0.02
@@ -122,7 +127,7 @@ def test_what_rounding_explains_does_not_count(dtype: torch.dtype, error: float,
 @pytest.mark.parametrize("error", [1e-3, 1e-4, 1e-6, 1e-300])
 def test_a_tiny_error_is_kept_too(error: float, tmp_path: Path) -> None:
     base, fine = checkpoints()
-    report = make_pack(base, fine, tmp_path / "pack", error=error)
+    report = make_pack(base, fine, tmp_path / "pack", target=dtscodec.MaxError(error))
     assert report.relative_error <= error
     assert whole_error(report.path, base, fine) <= error * (1 + 1e-3)
     assert report.pack_bytes < 1.02 * report.fine_bytes
@@ -131,7 +136,7 @@ def test_a_tiny_error_is_kept_too(error: float, tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [1e-4, 0.5, 0.99])
 def test_an_unchanged_fine_tune_has_no_error(error: float, tmp_path: Path) -> None:
     base, _ = checkpoints()
-    report = make_pack(base, base, tmp_path / "pack", error=error)
+    report = make_pack(base, base, tmp_path / "pack", target=dtscodec.MaxError(error))
     assert (report.relative_error, report.left_out) == (0, 0)
     with dtscodec.open(report.path) as pack:
         assert {tensor.kind for tensor in tensor_sizes(pack)} == {"same"}
@@ -140,7 +145,7 @@ def test_an_unchanged_fine_tune_has_no_error(error: float, tmp_path: Path) -> No
 @pytest.mark.parametrize("error", [0.9, 0.7, 0.4, 0.1, 0.01])
 def test_a_decoded_delta_is_not_scaled_up(error: float, tmp_path: Path) -> None:
     base, fine = checkpoints()
-    report = dtscodec.encode(base, fine, tmp_path / "pack", EncodeConfig(error=error))
+    report = dtscodec.encode(base, fine, tmp_path / "pack", EncodeConfig(target=dtscodec.MaxError(error)))
     ratio = compared(report.path, base, fine).norm_ratio
     assert ratio is not None
     # Of a delta that is fitted, what is lost is at right angles to what is kept.
@@ -148,7 +153,9 @@ def test_a_decoded_delta_is_not_scaled_up(error: float, tmp_path: Path) -> None:
     assert ratio <= 1.001
 
 
-@pytest.mark.parametrize(("settings", "scaled"), [({"error": 0.6}, False), ({"size": Size.parse("1300B")}, True)])
+@pytest.mark.parametrize(
+    ("settings", "scaled"), [({"target": dtscodec.MaxError(0.6)}, False), ({"target": Size.parse("1300B")}, True)]
+)
 def test_only_where_a_size_is_asked_for_is_a_delta_scaled_up(
     settings: dict[str, Any], scaled: bool, tmp_path: Path
 ) -> None:

@@ -24,7 +24,7 @@ def test_convolutions_decode_as_published_whatever_share_of_elements_moved(
     base = torch.randn(24, 6, 5, 5).to(dtype)
     moved = torch.rand(base.shape) < share
     fine = torch.where(moved, base + 0.5 * torch.randn(base.shape).to(dtype), base)
-    make_pack({"c": base}, {"c": fine}, tmp_path / "p", preset="paper")
+    make_pack({"c": base}, {"c": fine}, tmp_path / "p", preset=dtscodec.Paper())
     true = fine.float() - base.float()
     with dtscodec.open(tmp_path / "p") as pack, dtscodec.decode(pack, {"c": base}) as decoded:
         assert np.allclose(pack.delta("c"), published_quantizer(true.numpy()), rtol=1e-5)
@@ -34,24 +34,28 @@ def test_convolutions_decode_as_published_whatever_share_of_elements_moved(
 @pytest.mark.parametrize("settings", CODING.values(), ids=CODING)
 def test_a_delta_too_large_for_float32_is_refused_with_a_way_out(settings: dict[str, Any], tmp_path: Path) -> None:
     fine = {"a[0].w": torch.randn(64, 64) * 3e37}
-    with pytest.raises(EncodeError, match=r"a\[0\]\.w: .*--raw 'a\[\[\]0\]\.w'"):
+    with pytest.raises(EncodeError, match=r"a\[0\]\.w: .*raw=\['a\[\[\]0\]\.w'\]"):
         dtscodec.encode({"a[0].w": torch.zeros(64, 64)}, fine, tmp_path / "p", EncodeConfig(**settings))
     make_pack({"a[0].w": torch.zeros(64, 64)}, fine, tmp_path / "p", raw=("a[[]0].w",), **settings)
 
 
-@pytest.mark.parametrize(("preset", "least", "most"), [("paper", 0.4, 0.7), ("best", 0.15, 0.3)])
+@pytest.mark.parametrize(("preset", "least", "most"), [(dtscodec.Paper(), 0.4, 0.7), (dtscodec.Best(), 0.15, 0.3)])
 @pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e25])
 def test_deltas_of_any_ordinary_size_are_coded(
-    scale: float, preset: str, least: float, most: float, tmp_path: Path
+    scale: float, preset: dtscodec.Best | dtscodec.Paper, least: float, most: float, tmp_path: Path
 ) -> None:
     base = torch.zeros(64, 64)
-    report = make_pack({"w": base}, {"w": torch.randn(64, 64) * scale}, tmp_path / "p", preset=preset, rank=1.0)
+    report = make_pack(
+        {"w": base}, {"w": torch.randn(64, 64) * scale}, tmp_path / "p", preset=preset, target=dtscodec.RankShare(1.0)
+    )
     assert least < report.relative_error < most
 
 
 def test_the_precision_that_torch_is_set_to_does_not_matter(tmp_path: Path) -> None:
     base = {"w": torch.randn(300, 300)}
-    path = make_pack(base, {"w": base["w"] + torch.randn(300, 300)}, tmp_path / "p", rank=0.5).path
+    path = make_pack(
+        base, {"w": base["w"] + torch.randn(300, 300)}, tmp_path / "p", target=dtscodec.RankShare(0.5)
+    ).path
     reference = spec_decoder.Pack(path.read_bytes())
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
@@ -64,7 +68,7 @@ def test_the_precision_that_torch_is_set_to_does_not_matter(tmp_path: Path) -> N
 
 def test_a_hostile_pack_makes_no_large_delta(tmp_path: Path) -> None:
     base = {"w": torch.randn(64, 64)}
-    path = make_pack(base, {"w": base["w"] + torch.randn(64, 64)}, tmp_path / "p", rank=0.1).path
+    path = make_pack(base, {"w": base["w"] + torch.randn(64, 64)}, tmp_path / "p", target=dtscodec.RankShare(0.1)).path
     with dtscodec.open(path) as pack, pytest.raises(FormatError) as caught:
         pack.delta("w", max_tensor_bytes=1000)
     assert caught.value.reason == "limit"
@@ -89,7 +93,7 @@ def test_patterns_must_be_several_not_a_string() -> None:
 
 
 def test_an_integer_of_numpy_is_a_rank_too() -> None:
-    assert EncodeConfig(rank=np.int64(1)).rank_of(100, 100) == 1
+    assert dtscodec.Rank(np.int64(1)).of(100, 100) == 1
 
 
 @pytest.mark.parametrize("settings", CODING.values(), ids=CODING)
@@ -104,8 +108,8 @@ def test_decoding_values_beyond_float32_does_not_warn(settings: dict[str, Any], 
 
 def test_a_delta_beyond_float32_is_refused_with_a_way_out(tmp_path: Path) -> None:
     base, fine = ({"w": torch.full((40, 40), value)} for value in (1.0, 3e38))
-    with pytest.raises(EncodeError, match="keep it exact with --raw w"):
-        dtscodec.encode(base, fine, tmp_path / "p", EncodeConfig(rank=1))
+    with pytest.raises(EncodeError, match=r"store it exactly with raw=\['w'\]"):
+        dtscodec.encode(base, fine, tmp_path / "p", EncodeConfig(target=dtscodec.Rank(1)))
     make_pack(base, fine, tmp_path / "p", raw=("w",))
 
 

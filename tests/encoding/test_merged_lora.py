@@ -11,7 +11,7 @@ from torch import Tensor
 import dtscodec
 from dtscodec import EncodeConfig
 from dtscodec.encoding.config import DEFAULT_SIZE
-from dtscodec.encoding.size import Size
+from dtscodec.encoding.targets import Size
 from dtscodec.packs.byte_counts import TensorSize, tensor_sizes
 from tests.support import make_pack, ulp
 
@@ -67,7 +67,7 @@ def check_is_found(report: dtscodec.EncodeReport, rank: int = RANK) -> None:
 
 def test_an_error_is_kept_with_exactly_the_loras_components(tmp_path: Path) -> None:
     base, fine = merged(torch.float32)
-    report = make_pack(base, fine, tmp_path / "pack", error=0.02)
+    report = make_pack(base, fine, tmp_path / "pack", target=dtscodec.MaxError(0.02))
     check_is_found(report)
     measured = dtscodec.compare(report.path, fine, base).total.relative_error
     assert measured is not None
@@ -104,7 +104,7 @@ def test_by_default_nearly_all_weights_of_a_merged_lora_come_back_to_the_last_di
 def test_a_size_that_is_asked_for_holds_for_a_lora_too(dtype: torch.dtype, amount: str, tmp_path: Path) -> None:
     base, fine = merged(dtype)
     asked = Size.parse(amount)
-    report = make_pack(base, fine, tmp_path / "pack", size=asked)
+    report = make_pack(base, fine, tmp_path / "pack", target=asked)
     component = 2 * SIDE // 4 + 2
     assert asked.amount - component < report.pack_bytes <= asked.amount
     assert all(max(tensor.ranks, default=0) < RANK for tensor in inventory(report).values())

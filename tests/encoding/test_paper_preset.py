@@ -22,7 +22,7 @@ from tests.support import make_pack
 
 
 def paper_pack(base: Source, fine: Source, out: Path, **settings: Any) -> dtscodec.EncodeReport:
-    return make_pack(base, fine, out, preset="paper", **settings)
+    return make_pack(base, fine, out, **{"preset": dtscodec.Paper(), **settings})
 
 
 def power_law(rows: int, columns: int, exponent: float = 0.7, seed: int = 0) -> torch.Tensor:
@@ -50,7 +50,7 @@ def test_from_the_delta_the_relative_error_is_the_published_one_within_half_a_pe
     tmp_path: Path, shape: tuple[int, int], density: float
 ) -> None:
     base, delta = torch.randn(shape), power_law(*shape)
-    paper_pack({"w": base}, {"w": base + delta}, tmp_path / "p", rank=density)
+    paper_pack({"w": base}, {"w": base + delta}, tmp_path / "p", target=dtscodec.RankShare(density))
     true = (base + delta - base).double().numpy()
     with dtscodec.open(tmp_path / "p") as pack:
         ours = np.linalg.norm(pack.delta("w") - true)
@@ -62,18 +62,19 @@ def test_from_the_delta_the_relative_error_is_the_published_one_within_half_a_pe
 def test_a_share_is_cut_off_as_the_authors_do_but_gives_at_least_one_component(
     share: float, rows: int, columns: int
 ) -> None:
-    assert EncodeConfig(rank=share).rank_of(rows, columns) == max(1, int(share * min(rows, columns)))
+    assert dtscodec.RankShare(share).of(rows, columns) == max(1, int(share * min(rows, columns)))
 
 
 def test_an_integer_is_a_rank() -> None:
-    assert EncodeConfig(rank=7).rank_of(100, 200) == 7
-    assert EncodeConfig(rank=7).rank_of(4, 200) == 4
+    assert dtscodec.Rank(7).of(100, 200) == 7
+    assert dtscodec.Rank(7).of(4, 200) == 4
 
 
 @pytest.mark.parametrize("rank", [0, -1, 0.0, 1.5, True, float("nan")])
-def test_a_rank_out_of_range_is_refused(rank: float) -> None:
-    with pytest.raises(ValueError, match="rank"):
-        EncodeConfig(rank=rank)
+def test_a_rank_out_of_range_is_refused(rank: Any) -> None:
+    for target in (dtscodec.Rank, dtscodec.RankShare):
+        with pytest.raises(ValueError, match="rank"):
+            target(rank)
 
 
 def test_the_largest_entry_of_each_left_vector_is_positive_and_the_first_counts_on_ties() -> None:
@@ -87,7 +88,7 @@ def test_the_largest_entry_of_each_left_vector_is_positive_and_the_first_counts_
 
 def test_two_bits_an_element_are_stored_and_singular_values_in_fp32(tmp_path: Path) -> None:
     base, delta = torch.randn(512, 256), power_law(512, 256)
-    paper_pack({"w": base}, {"w": base + delta}, tmp_path / "p", rank=16)
+    paper_pack({"w": base}, {"w": base + delta}, tmp_path / "p", target=dtscodec.Rank(16))
     with dtscodec.open(tmp_path / "p") as pack:
         assert pack.reader.arena_bytes()["codes"] == 16 * (512 + 256) * 2 // 8
         assert pack.reader.arena_bytes()["numbers"] == -(-4 * (1 + 8 + 16) // 32) * 32  # norm, levels, S; padded
@@ -142,12 +143,12 @@ def test_heads_are_kept_exactly_as_the_authors_do(tmp_path: Path) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(33, 70), st.integers(33, 70), st.sampled_from(["matrix", "vector"]), st.integers(1, 9))
-def test_the_stored_norm_is_the_norm_of_the_decoded_delta(rows: int, columns: int, levels: str, rank: int) -> None:
+def test_the_stored_norm_is_the_norm_of_the_decoded_delta(rows: int, columns: int, levels: Any, rank: int) -> None:
     base = torch.randn(rows, columns)
     fine = base + power_law(rows, columns)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "p")
-        paper_pack({"w": base}, {"w": fine}, path, rank=rank, levels=levels)
+        paper_pack({"w": base}, {"w": fine}, path, target=dtscodec.Rank(rank), preset=dtscodec.Paper(levels))
         with dtscodec.open(path) as pack:
             ((_, _, streams),) = pack.reader.blocks("w")
             assert streams.numbers[0] == pytest.approx(np.linalg.norm(pack.delta("w")), rel=1e-5)
@@ -155,17 +156,20 @@ def test_the_stored_norm_is_the_norm_of_the_decoded_delta(rows: int, columns: in
 
 def test_full_rank_gaussian_factors_leave_the_known_error_of_the_quantizer(tmp_path: Path) -> None:
     base = torch.zeros(400, 400)
-    paper_pack({"w": base}, {"w": torch.randn(400, 400)}, tmp_path / "p", rank=1.0)
+    paper_pack({"w": base}, {"w": torch.randn(400, 400)}, tmp_path / "p", target=dtscodec.RankShare(1.0))
     with dtscodec.open(tmp_path / "p"):
         report = dtscodec.encode(
-            {"w": base}, {"w": torch.randn(400, 400)}, tmp_path / "q", EncodeConfig(preset="paper", rank=1.0)
+            {"w": base},
+            {"w": torch.randn(400, 400)},
+            tmp_path / "q",
+            EncodeConfig(preset=dtscodec.Paper(), target=dtscodec.RankShare(1.0)),
         )
     assert report.relative_error == pytest.approx(0.529, abs=0.02)
 
 
 def test_scales_refitted_by_least_squares_leave_the_known_error_of_these_codes_which_is_less(tmp_path: Path) -> None:
     delta = torch.randn(400, 400)
-    paper_pack({"w": torch.zeros(400, 400)}, {"w": delta}, tmp_path / "p", rank=1.0)
+    paper_pack({"w": torch.zeros(400, 400)}, {"w": delta}, tmp_path / "p", target=dtscodec.RankShare(1.0))
     with dtscodec.open(tmp_path / "p") as pack:
         ((_, coded),) = pack.factors("w")
     assert coded.right is not None
@@ -201,7 +205,7 @@ def test_the_number_of_threads_does_not_change_a_byte(tmp_path: Path) -> None:
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            dtscodec.encode(base, fine, tmp_path / str(count), EncodeConfig(preset="paper"))
+            dtscodec.encode(base, fine, tmp_path / str(count), EncodeConfig(preset=dtscodec.Paper()))
             assert torch.get_num_threads() == count
     finally:
         torch.set_num_threads(threads)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.targets import RankShare
 
 Shape = tuple[int, ...]
 WIDTH = 768
@@ -34,7 +34,7 @@ def roberta_base() -> list[Shape]:
 def published_bits(shape: Shape, density: float) -> int:
     if len(shape) != 2:
         return 3 * math.prod(shape)
-    rank = EncodeConfig(preset="paper", rank=density).rank_of(*shape)
+    rank = RankShare(density).of(*shape)
     return 3 * rank * sum(shape) + 32 * rank
 
 

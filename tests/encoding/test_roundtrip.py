@@ -13,7 +13,7 @@ from torch import Tensor
 
 import dtscodec
 from dtscodec.checkpoints.torch_dtypes import dtype_code, tensor_from_bytes
-from dtscodec.encoding.size import Size
+from dtscodec.encoding.targets import Size
 from dtscodec.format.dtypes import DTYPES, TensorSpec
 from dtscodec.packs.byte_counts import tensor_sizes
 from tests.support import CODING, make_pack
@@ -40,10 +40,10 @@ shapes = st.one_of(
 
 BUDGETS: tuple[dict[str, Any], ...] = (
     {},
-    {"size": Size.parse("2kB")},
-    {"size": Size.parse("4kB")},
-    {"size": Size.parse("1MB")},
-    {"error": 0.3},
+    {"target": Size.parse("2kB")},
+    {"target": Size.parse("4kB")},
+    {"target": Size.parse("1MB")},
+    {"target": dtscodec.MaxError(0.3)},
 )
 """Settings under which what changed may be left out."""
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from dtscodec.encoding.size import Size
+from dtscodec.encoding.targets import Size
 
 amounts = st.decimals(0, 10**9, places=6, allow_nan=False, allow_infinity=False).filter(lambda x: x > 0)
 counts = st.integers(0, 10**13)

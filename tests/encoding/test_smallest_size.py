@@ -11,7 +11,7 @@ from torch import Tensor
 
 import dtscodec
 from dtscodec import EncodeConfig
-from dtscodec.encoding.size import Size
+from dtscodec.encoding.targets import Size
 from dtscodec.errors import EncodeError
 from dtscodec.format.blocks import Values
 from dtscodec.packs.byte_counts import tensor_sizes
@@ -22,7 +22,7 @@ Tensors = dict[str, Tensor]
 
 def size(count: int) -> dict[str, Any]:
     """The setting of a size in bytes."""
-    return {"size": Size.parse(f"{count}B")}
+    return {"target": Size.parse(f"{count}B")}
 
 
 def smallest_of(base: Tensors, fine: Tensors, out: Path, task: str | None = None) -> int:

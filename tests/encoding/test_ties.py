@@ -38,7 +38,7 @@ def test_a_tied_head_that_comes_before_its_embedding_costs_nothing(tmp_path: Pat
     embedding = torch.randn(500, 48)
     tuned = embedding + 0.1 * torch.randn(500, 48)
     fine = {"lm_head.weight": tuned, "wte.weight": tuned}
-    make_pack({"wte.weight": embedding}, fine, tmp_path / "p", rank=0.1)
+    make_pack({"wte.weight": embedding}, fine, tmp_path / "p", target=dtscodec.RankShare(0.1))
     with dtscodec.open(tmp_path / "p") as pack:
         assert pack.reader.entry("lm_head.weight").blocks == (Tie(500, "wte.weight"),)
     assert (tmp_path / "p").stat().st_size < tuned.numel()

@@ -69,7 +69,7 @@ def make(name: str, root: Path, padding: bool = True, **settings: Any) -> Made:
     pair = make_pair(name)
     base, fine = save(pair.base, root / "base"), save(pair.fine, root / "fine")
     save_tokenizer(fine, ends=name == "bert", padding=padding)
-    make_pack(base, fine, root / "pack", **{"rank": 0.1, **settings})
+    make_pack(base, fine, root / "pack", **{"target": dtscodec.RankShare(0.1), **settings})
     return Made(base, fine, root / "pack")
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
+import dtscodec
 from tests.evaluation.helpers import Made
 from tests.models import make_pair, save
 from tests.support import make_pack
@@ -29,7 +30,7 @@ def make_seeing(name: str, root: Path, **settings: Any) -> Made:
     pair = make_pair(name)
     base, fine = save(pair.base, root / "base"), save(pair.fine, root / "fine")
     PROCESSORS[name]().save_pretrained(fine)
-    make_pack(base, fine, root / "pack", **{"rank": 0.1, **settings})
+    make_pack(base, fine, root / "pack", **{"target": dtscodec.RankShare(0.1), **settings})
     return Made(base, fine, root / "pack")
 
 

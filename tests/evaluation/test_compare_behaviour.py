@@ -146,7 +146,7 @@ def test_half_precision_is_computed_in_float32(tmp_path: Path, texts: Path) -> N
     halves = {name: tensor.bfloat16() for name, tensor in load_file(made.fine / "model.safetensors").items()}
     save_file(halves, made.fine / "model.safetensors", {"format": "pt"})
     change_config(made.fine, dtype="bfloat16")
-    make_pack(made.base, made.fine, tmp_path / "halves", rank=0.1)
+    make_pack(made.base, made.fine, tmp_path / "halves", target=dtscodec.RankShare(0.1))
     made.pack = tmp_path / "halves"
     fine, decoded = (plain_logits(folder, "LlamaForCausalLM", 10**6) for folder in (made.fine, made.restored()))
     kl = torch.cat([plain_kl(a[:-1], b[:-1]) for (_, a), (_, b) in zip(fine, decoded, strict=True)])

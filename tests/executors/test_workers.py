@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 import dtscodec
 from dtscodec import EncodeConfig
-from dtscodec.encoding.size import Size
+from dtscodec.encoding.targets import Size
 from dtscodec.errors import (
     BackendError,
     BaseMismatchError,
@@ -27,10 +27,10 @@ from tests.encoding.fine_tunes import State, transformer
 
 SETTINGS = {
     "default": EncodeConfig(),
-    "size": EncodeConfig(size=Size.parse("4%")),
-    "error": EncodeConfig(error=0.5),
-    "rank": EncodeConfig(rank=4),
-    "paper": EncodeConfig(preset="paper"),
+    "size": EncodeConfig(target=Size.parse("4%")),
+    "error": EncodeConfig(target=dtscodec.MaxError(0.5)),
+    "rank": EncodeConfig(target=dtscodec.Rank(4)),
+    "paper": EncodeConfig(preset=dtscodec.Paper()),
 }
 
 

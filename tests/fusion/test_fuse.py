@@ -69,7 +69,7 @@ def head_of(state: Mapping[str, Tensor]) -> State:
 
 
 def packs_of(folder: Path, fines: Sequence[State], base: State | None = None, **config: Any) -> list[Path]:
-    config = config or {"rank": 0.5}
+    config = config or {"target": dtscodec.RankShare(0.5)}
     return [
         make_pack(base or base_state(), fine, folder / f"{i}.safetensors", **config).path
         for i, fine in enumerate(fines)
@@ -111,12 +111,21 @@ def norm(tensors: Sequence[Tensor]) -> float:
 
 
 @pytest.mark.parametrize("weights", [(0.5, 0.3, 0.2), (1.0, 1.0, 1.0), (0.7, -0.4, 0.0)])
-@pytest.mark.parametrize("config", [{"rank": 0.5}, {"preset": "paper"}, {"size": AMPLE}, {"error": 0.3}], ids=str)
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"target": dtscodec.RankShare(0.5)},
+        {"preset": dtscodec.Paper()},
+        {"target": AMPLE},
+        {"target": dtscodec.MaxError(0.3)},
+    ],
+    ids=str,
+)
 def test_it_equals_the_weighted_sum_of_decoded_deltas(
     config: dict[str, Any], weights: tuple[float, ...], tmp_path: Path
 ) -> None:
     packs = packs_of(tmp_path, [fine_state(seed) for seed in (1, 2, 3)], **config)
-    report = fuse(tmp_path, packs, weights=weights, like=head_of(fine_state(9)), base=base_state(), size=AMPLE)
+    report = fuse(tmp_path, packs, weights=weights, like=head_of(fine_state(9)), base=base_state(), target=AMPLE)
     expected = weighted(packs, weights)
     assert error_to(report.path, expected) < 2e-3
     assert report.relative_error < 2e-3
@@ -126,9 +135,9 @@ def test_it_equals_the_weighted_sum_of_decoded_deltas(
 
 @pytest.mark.parametrize("size", ["12kB", "25kB", "100kB"])
 def test_within_the_error_of_its_budget_which_is_reported(size: str, tmp_path: Path) -> None:
-    packs = packs_of(tmp_path, [fine_state(seed) for seed in (1, 2)], rank=0.5)
+    packs = packs_of(tmp_path, [fine_state(seed) for seed in (1, 2)], target=dtscodec.RankShare(0.5))
     like = head_of(fine_state(9))
-    report = fuse(tmp_path, packs, weights=[0.6, 0.4], like=like, size=dtscodec.Size.parse(size), base=base_state())
+    report = fuse(tmp_path, packs, weights=[0.6, 0.4], like=like, target=dtscodec.Size.parse(size), base=base_state())
     assert report.pack_bytes <= dtscodec.Size.parse(size).amount
     assert report.relative_error == pytest.approx(error_to(report.path, weighted(packs, [0.6, 0.4])), rel=0.01)
 
@@ -137,15 +146,21 @@ def test_a_larger_size_is_closer_and_an_error_may_be_asked_for(tmp_path: Path) -
     packs = packs_of(tmp_path, [fine_state(seed) for seed in (1, 2)])
     options: dict[str, Any] = {"weights": [0.5, 0.5], "like": head_of(fine_state(9)), "base": base_state()}
     errors = [
-        fuse(tmp_path, packs, size=dtscodec.Size.parse(size), **options).relative_error for size in ("8kB", "20kB")
+        fuse(tmp_path, packs, target=dtscodec.Size.parse(size), **options).relative_error for size in ("8kB", "20kB")
     ]
     assert errors[1] < errors[0] < 1
-    report = fuse(tmp_path, packs, error=0.25, **options)
+    report = fuse(tmp_path, packs, target=dtscodec.MaxError(0.25), **options)
     assert 0.2 < report.relative_error <= 0.25
     assert error_to(report.path, weighted(packs, [0.5, 0.5])) <= 0.251
 
 
-CONFIGS: list[dict[str, Any]] = [{"rank": 0.5}, {"rank": 3}, {"preset": "paper"}, {"size": AMPLE}, {"error": 0.2}]
+CONFIGS: list[dict[str, Any]] = [
+    {"target": dtscodec.RankShare(0.5)},
+    {"target": dtscodec.Rank(3)},
+    {"preset": dtscodec.Paper()},
+    {"target": AMPLE},
+    {"target": dtscodec.MaxError(0.2)},
+]
 
 
 @given(st.data())
@@ -164,7 +179,7 @@ def test_any_shapes_rows_columns_and_bands(data: st.DataObject) -> None:
     config = data.draw(st.sampled_from(CONFIGS))
     with tempfile.TemporaryDirectory() as folder:
         packs = packs_of(Path(folder), fines, base, **config)
-        report = fuse(Path(folder), packs, base, weights=weights, base=base, size=AMPLE)
+        report = fuse(Path(folder), packs, base, weights=weights, base=base, target=AMPLE)
         expected = weighted(packs, weights, base)["w"]
         reach = sum(norm([decoded(path, base)["w"] - base["w"]]) for path in packs)
         got = decoded(report.path, base)["w"].double() - base["w"].double()
@@ -181,8 +196,8 @@ def test_lossless_packs_give_the_mean_of_fine_tunes_for_any_base(tmp_path: Path)
     for i, base in enumerate((average, shifted, {name: base_state()[name] for name in average})):
         folder = tmp_path / str(i)
         folder.mkdir()
-        packs = packs_of(folder, fines, base, size=AMPLE)
-        report = fuse(folder, packs, base, weights=[0.25, 0.75], base=base, size=AMPLE)
+        packs = packs_of(folder, fines, base, target=AMPLE)
+        report = fuse(folder, packs, base, weights=[0.25, 0.75], base=base, target=AMPLE)
         state = decoded(report.path, base)
         for name, tensor in mean.items():
             scale = max(float((fine[name] - base[name]).norm()) for fine in fines)
@@ -191,7 +206,7 @@ def test_lossless_packs_give_the_mean_of_fine_tunes_for_any_base(tmp_path: Path)
 
 def test_one_pack_of_weight_1_stays_what_it_is(tmp_path: Path) -> None:
     packs = packs_of(tmp_path, [fine_state(1)])
-    report = fuse(tmp_path, packs, weights=[1.0], size=AMPLE)
+    report = fuse(tmp_path, packs, weights=[1.0], target=AMPLE)
     assert error_to(report.path, weighted(packs, [1.0])) < 2e-3
     ours, theirs = decoded(report.path), decoded(packs[0])
     assert all(torch.equal(ours[name], theirs[name]) for name in head_of(theirs))
@@ -200,10 +215,10 @@ def test_one_pack_of_weight_1_stays_what_it_is(tmp_path: Path) -> None:
 
 def test_duplicates_add_up(tmp_path: Path) -> None:
     (pack,) = packs_of(tmp_path, [fine_state(1)])
-    both = fuse(tmp_path, [pack, pack], weights=[0.5, 0.5], size=AMPLE)
+    both = fuse(tmp_path, [pack, pack], weights=[0.5, 0.5], target=AMPLE)
     assert error_to(both.path, weighted([pack], [1.0])) < 2e-3
     data = both.path.read_bytes()
-    halves = [fuse(tmp_path, [pack, pack, pack], weights=[0.25, 0.25, 0.5], size=AMPLE)]
+    halves = [fuse(tmp_path, [pack, pack, pack], weights=[0.25, 0.25, 0.5], target=AMPLE)]
     assert abs(halves[0].pack_bytes - len(data)) < 100
 
 
@@ -215,8 +230,8 @@ def test_opposite_deltas_leave_the_base(tmp_path: Path) -> None:
     base = {name: torch.zeros_like(tensor) for name, tensor in base_state().items()}
     plus = {name: body(fine_state(1))[name] - tensor for name, tensor in base_state().items()}
     minus = {name: -tensor for name, tensor in plus.items()}
-    packs = packs_of(tmp_path, [plus, minus], base, size=AMPLE)
-    report = fuse(tmp_path, packs, base, weights=[0.5, 0.5], size=AMPLE, base=base)
+    packs = packs_of(tmp_path, [plus, minus], base, target=AMPLE)
+    report = fuse(tmp_path, packs, base, weights=[0.5, 0.5], target=AMPLE, base=base)
     with dtscodec.open(report.path) as fused:
         assert {size.kind for size in tensor_sizes(fused)} == {"same"}
     assert report.pack_bytes < 1500
@@ -242,14 +257,14 @@ def test_deltas_of_zero_leave_the_base(tmp_path: Path) -> None:
 
 def test_a_pack_of_no_change_counts_nothing(tmp_path: Path) -> None:
     packs = packs_of(tmp_path, [body(fine_state(1)), base_state()])
-    report = fuse(tmp_path, packs, weights=[0.5, 0.5], size=AMPLE, base=base_state())
+    report = fuse(tmp_path, packs, weights=[0.5, 0.5], target=AMPLE, base=base_state())
     assert error_to(report.path, weighted(packs[:1], [0.5])) < 2e-3
 
 
 def test_factors_are_enough_where_packs_use_the_same_of_the_base(tmp_path: Path) -> None:
     """Norms, matrices and kept tensors: the base is not there, and not missed."""
     packs = packs_of(tmp_path, [body(fine_state(seed)) for seed in (1, 2)])
-    report = fuse(tmp_path, packs, weights=[0.5, 0.5], size=AMPLE)
+    report = fuse(tmp_path, packs, weights=[0.5, 0.5], target=AMPLE)
     with dtscodec.open(report.path) as fused, dtscodec.open(packs[0]) as first:
         assert fused.summary.base == first.summary.base
         assert fused.reader.leaves == first.reader.leaves
@@ -257,20 +272,26 @@ def test_factors_are_enough_where_packs_use_the_same_of_the_base(tmp_path: Path)
 
 
 def test_exact_tensors_become_deltas_and_need_the_base(tmp_path: Path) -> None:
-    packs = packs_of(tmp_path, [body(fine_state(1)), body(fine_state(2))], rank=0.5, raw=("layer.*",))
+    packs = packs_of(
+        tmp_path, [body(fine_state(1)), body(fine_state(2))], target=dtscodec.RankShare(0.5), raw=("layer.*",)
+    )
     with pytest.raises(EncodeError, match=r"layer\.norm\.weight: .* --base"):
         fuse(tmp_path, packs, weights=[0.5, 0.5])
-    report = fuse(tmp_path, packs, weights=[0.5, 0.5], base=base_state(), size=AMPLE)
+    report = fuse(tmp_path, packs, weights=[0.5, 0.5], base=base_state(), target=AMPLE)
     assert error_to(report.path, weighted(packs, [0.5, 0.5])) < 2e-3
-    other = make_pack(base_state(), body(fine_state(2)), tmp_path / "coded.safetensors", rank=0.5).path
+    other = make_pack(
+        base_state(), body(fine_state(2)), tmp_path / "coded.safetensors", target=dtscodec.RankShare(0.5)
+    ).path
     with pytest.raises(BaseMismatchError, match="expected the base"):
         fuse(tmp_path, [packs[0], other], weights=[0.5, 0.5])
-    report = fuse(tmp_path, [packs[0], other], weights=[0.5, 0.5], base=base_state(), size=AMPLE)
+    report = fuse(tmp_path, [packs[0], other], weights=[0.5, 0.5], base=base_state(), target=AMPLE)
     assert error_to(report.path, weighted([packs[0], other], [0.5, 0.5])) < 2e-3
 
 
 def test_a_wrong_base_is_refused(tmp_path: Path) -> None:
-    packs = packs_of(tmp_path, [body(fine_state(1)), body(fine_state(2))], rank=0.5, raw=("layer.*",))
+    packs = packs_of(
+        tmp_path, [body(fine_state(1)), body(fine_state(2))], target=dtscodec.RankShare(0.5), raw=("layer.*",)
+    )
     wrong = base_state() | {"embedding.weight": torch.zeros(300, WIDTH)}
     with pytest.raises(BaseMismatchError) as caught:
         fuse(tmp_path, packs, weights=[0.5, 0.5], base=wrong)
@@ -279,8 +300,10 @@ def test_a_wrong_base_is_refused(tmp_path: Path) -> None:
 
 def test_packs_of_several_bases_are_refused(tmp_path: Path) -> None:
     other = {name: tensor + 1 for name, tensor in base_state().items()}
-    one = make_pack(base_state(), body(fine_state(1)), tmp_path / "one", rank=4).path
-    two = make_pack(other, {n: t + 1 for n, t in body(fine_state(1)).items()}, tmp_path / "two", rank=4).path
+    one = make_pack(base_state(), body(fine_state(1)), tmp_path / "one", target=dtscodec.Rank(4)).path
+    two = make_pack(
+        other, {n: t + 1 for n, t in body(fine_state(1)).items()}, tmp_path / "two", target=dtscodec.Rank(4)
+    ).path
     with pytest.raises(BaseMismatchError, match=r"expected packs of one base, got one of .* and .*one of ") as caught:
         dtscodec.fuse([one, two], tmp_path / "out", weights=[0.5, 0.5])
     assert caught.value.reason == "base-digest"
@@ -295,7 +318,7 @@ def test_packs_of_several_architectures_are_refused(tmp_path: Path) -> None:
         dtscodec.fuse(packs, tmp_path / "out", weights=[0.5, 0.5])
     grown = body(fine_state(2))
     grown["embedding.weight"] = torch.cat([grown["embedding.weight"], torch.randn(3, WIDTH)])
-    packs[1] = make_pack(base_state(), grown, tmp_path / "grown", rank=4).path
+    packs[1] = make_pack(base_state(), grown, tmp_path / "grown", target=dtscodec.Rank(4)).path
     with pytest.raises(EncodeError, match=r"embedding\.weight: expected packs of one architecture"):
         dtscodec.fuse(packs, tmp_path / "out", weights=[0.5, 0.5])
 
@@ -303,7 +326,7 @@ def test_packs_of_several_architectures_are_refused(tmp_path: Path) -> None:
 def test_dtypes_may_differ_and_the_widest_is_taken(tmp_path: Path) -> None:
     half = {n: t.half() if t.is_floating_point() else t for n, t in body(fine_state(2)).items()}
     packs = packs_of(tmp_path, [body(fine_state(1)), half])
-    report = fuse(tmp_path, packs, weights=[0.5, 0.5], size=AMPLE, base=base_state())
+    report = fuse(tmp_path, packs, weights=[0.5, 0.5], target=AMPLE, base=base_state())
     assert decoded(report.path)["layer.up.weight"].dtype == torch.float32
     assert error_to(report.path, weighted(packs, [0.5, 0.5])) < 5e-3
 
@@ -313,7 +336,7 @@ def test_ties_stay_ties(tmp_path: Path) -> None:
         {**body(fine_state(seed)), "lm_head.weight": body(fine_state(seed))["embedding.weight"]} for seed in (1, 2)
     ]
     packs = packs_of(tmp_path, fines)
-    report = fuse(tmp_path, packs, weights=[0.5, 0.5], size=AMPLE)
+    report = fuse(tmp_path, packs, weights=[0.5, 0.5], target=AMPLE)
     state = decoded(report.path)
     assert torch.equal(state["lm_head.weight"], state["embedding.weight"])
     with dtscodec.open(report.path) as fused:
@@ -372,19 +395,24 @@ def test_something_must_tell_the_weights(tmp_path: Path) -> None:
 def test_a_size_that_is_too_small_is_refused(tmp_path: Path) -> None:
     packs = packs_of(tmp_path, [body(fine_state(seed)) for seed in (1, 2)])
     with pytest.raises(EncodeError, match="--size"):
-        dtscodec.fuse(packs, tmp_path / "out", weights=[0.5, 0.5], size=dtscodec.Size.parse("100B"))
+        dtscodec.fuse(packs, tmp_path / "out", weights=[0.5, 0.5], target=dtscodec.Size.parse("100B"))
     assert not (tmp_path / "out").exists()
 
 
 def test_packs_made_in_different_ways_are_fused(tmp_path: Path) -> None:
     """Bits, ranks, splits and kinds of block differ from pack to pack."""
-    ways: list[dict[str, Any]] = [{"preset": "paper"}, {"rank": 7}, {"error": 0.2}, {"size": AMPLE}]
+    ways: list[dict[str, Any]] = [
+        {"preset": dtscodec.Paper()},
+        {"target": dtscodec.Rank(7)},
+        {"target": dtscodec.MaxError(0.2)},
+        {"target": AMPLE},
+    ]
     packs = [
         make_pack(base_state(), body(fine_state(seed)), tmp_path / str(seed), **way).path
         for seed, way in enumerate(ways, 1)
     ]
     weights = [0.4, 0.3, 0.2, 0.1]
-    report = fuse(tmp_path, packs, weights=weights, base=base_state(), size=AMPLE)
+    report = fuse(tmp_path, packs, weights=weights, base=base_state(), target=AMPLE)
     assert error_to(report.path, weighted(packs, weights)) < 2e-3
 
 
@@ -394,7 +422,7 @@ def test_a_tensor_that_only_some_tie_is_summed(tmp_path: Path) -> None:
     tied["lm_head.weight"] = tied["embedding.weight"].clone()
     loose["lm_head.weight"] = base["lm_head.weight"] + 0.1 * torch.randn(300, WIDTH)
     packs = packs_of(tmp_path, [tied, loose], base)
-    report = fuse(tmp_path, packs, base, weights=[0.5, 0.5], base=base, size=AMPLE)
+    report = fuse(tmp_path, packs, base, weights=[0.5, 0.5], base=base, target=AMPLE)
     assert error_to(report.path, weighted(packs, [0.5, 0.5], base), base) < 2e-3
 
 
@@ -402,8 +430,10 @@ def test_the_base_is_found_as_decode_finds_it(tmp_path: Path) -> None:
     folder = tmp_path / "packs"
     folder.mkdir()
     save_file(base_state(), tmp_path / "base.safetensors")
-    packs = packs_of(folder, [body(fine_state(1)), body(fine_state(2))], rank=0.5, raw=("layer.*",))
+    packs = packs_of(
+        folder, [body(fine_state(1)), body(fine_state(2))], target=dtscodec.RankShare(0.5), raw=("layer.*",)
+    )
     index = {"version": 1, "base": "base.safetensors", "packs": {}}
     (tmp_path / "dtscodec.json").write_text(json.dumps(index))
-    report = fuse(tmp_path, packs, weights=[0.5, 0.5], size=AMPLE)
+    report = fuse(tmp_path, packs, weights=[0.5, 0.5], target=AMPLE)
     assert error_to(report.path, weighted(packs, [0.5, 0.5])) < 2e-3

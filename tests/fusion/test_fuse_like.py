@@ -105,7 +105,7 @@ def rows(*angles: float) -> Tensor:
 def test_weights_come_from_heads_and_the_head_is_kept_exactly(tmp_path: Path) -> None:
     packs = packs_of(tmp_path, fines_with(rows(0, 0), rows(math.pi / 2, math.pi / 2), rows(math.pi, math.pi)))
     like = {"classifier.weight": rows(math.pi / 3, math.pi / 3), "classifier.bias": torch.zeros(2)}
-    report = fuse(tmp_path, packs, like=like, size=AMPLE)
+    report = fuse(tmp_path, packs, like=like, target=AMPLE)
     cosine = (math.cos(math.pi / 3), math.sin(math.pi / 3))
     assert report.similarities == pytest.approx((*cosine, -cosine[0]), abs=1e-3)
     assert report.weights == pytest.approx((cosine[0] / sum(cosine), cosine[1] / sum(cosine), 0), abs=1e-3)
@@ -114,14 +114,14 @@ def test_weights_come_from_heads_and_the_head_is_kept_exactly(tmp_path: Path) ->
     state = decoded(report.path)
     assert all(torch.equal(state[name], tensor) for name, tensor in like.items())
     assert error_to(report.path, weighted(packs, report.weights)) < 2e-3
-    plain = fuse(tmp_path, packs, like=like, size=AMPLE, plain_sum=True)
+    plain = fuse(tmp_path, packs, like=like, target=AMPLE, plain_sum=True)
     assert plain.weights == pytest.approx((cosine[0] / cosine[1], 1, -cosine[0] / cosine[1]), abs=1e-2)
 
 
 def test_heads_of_other_numbers_of_classes_are_compared_by_mean_rows(tmp_path: Path) -> None:
     packs = packs_of(tmp_path, fines_with(rows(0, 0), rows(math.pi / 2, math.pi / 2, math.pi / 2)))
     like = {"classifier.weight": rows(0.1, 0.1, 0.1, 0.1), "classifier.bias": torch.zeros(4)}
-    report = fuse(tmp_path, packs, like=like, size=AMPLE)
+    report = fuse(tmp_path, packs, like=like, target=AMPLE)
     assert report.similarities == pytest.approx((math.cos(0.1), math.sin(0.1)), abs=1e-3)
     assert decoded(report.path)["classifier.weight"].shape == (4, 48)
 
@@ -130,11 +130,11 @@ def test_of_a_whole_model_only_the_head_is_taken(tmp_path: Path) -> None:
     packs = packs_of(tmp_path, fines_with(rows(0, 0), rows(1, 1)))
     unseen = fine_state(7) | {"classifier.weight": rows(0.5, 0.5)}
     save_file(unseen, tmp_path / "unseen.safetensors")
-    pack = make_pack(base_state(), unseen, tmp_path / "unseen_pack", rank=4).path
+    pack = make_pack(base_state(), unseen, tmp_path / "unseen_pack", target=dtscodec.Rank(4)).path
     results = []
     with dtscodec.open(pack) as opened:
         for like in (unseen, str(tmp_path / "unseen.safetensors"), tmp_path / "unseen.safetensors", pack, opened):
-            report = fuse(tmp_path, packs, like=like, size=AMPLE)
+            report = fuse(tmp_path, packs, like=like, target=AMPLE)
             assert report.head == ("classifier.bias", "classifier.weight")
             assert error_to(report.path, weighted(packs, report.weights)) < 2e-3
             results.append(report.path.read_bytes())
@@ -142,11 +142,11 @@ def test_of_a_whole_model_only_the_head_is_taken(tmp_path: Path) -> None:
 
 
 def test_exact_tensors_of_the_base_are_not_taken_for_a_head(tmp_path: Path) -> None:
-    packs = packs_of(tmp_path, fines_with(rows(0, 0), rows(1, 1)), rank=4, raw=("layer.norm*",))
+    packs = packs_of(tmp_path, fines_with(rows(0, 0), rows(1, 1)), target=dtscodec.Rank(4), raw=("layer.norm*",))
     unseen = fine_state(7) | {"classifier.weight": rows(0.5, 0.5)}
     with pytest.raises(BaseMismatchError, match="may be the base's or a head"):
         dtscodec.fuse(packs, tmp_path / "out", like=unseen)
-    report = fuse(tmp_path, packs, like=unseen, base=base_state(), size=AMPLE)
+    report = fuse(tmp_path, packs, like=unseen, base=base_state(), target=AMPLE)
     assert report.head == ("classifier.bias", "classifier.weight")
     assert error_to(report.path, weighted(packs, report.weights)) < 2e-3
 
@@ -174,15 +174,15 @@ def test_a_head_that_the_base_has_is_compared_with_it_and_replaced(tmp_path: Pat
     initial = {"classifier.weight": 10 * rows(0.3, 0.3), "classifier.bias": torch.zeros(2)}
     base = base_state() | initial
     moved = [initial["classifier.weight"] + 0.1 * rows(angle, angle) for angle in (0, math.pi / 2)]
-    packs = packs_of(tmp_path, fines_with(*moved), base, size=AMPLE)
+    packs = packs_of(tmp_path, fines_with(*moved), base, target=AMPLE)
     like = {"classifier.weight": initial["classifier.weight"] + 0.1 * rows(0.2, 0.2)}
-    coded = make_pack(base, fines_with(moved[0])[0], tmp_path / "coded", rank=4).path
+    coded = make_pack(base, fines_with(moved[0])[0], tmp_path / "coded", target=dtscodec.Rank(4)).path
     with pytest.raises(BaseMismatchError, match="which is compared"):
         dtscodec.fuse([coded, coded], tmp_path / "out", like=like)
-    plain = fuse(tmp_path, packs, base, like=like, base=base, size=AMPLE)
+    plain = fuse(tmp_path, packs, base, like=like, base=base, target=AMPLE)
     assert plain.similarities is not None
     assert are_all_alike(plain.similarities)
-    report = fuse(tmp_path, packs, base, like=like, base=base, size=AMPLE, minus=base)
+    report = fuse(tmp_path, packs, base, like=like, base=base, target=AMPLE, minus=base)
     assert report.similarities == pytest.approx((math.cos(0.2), math.sin(0.2)), abs=0.01)
     state = decoded(report.path, base)
     assert torch.equal(state["classifier.weight"], like["classifier.weight"])
@@ -211,7 +211,7 @@ def test_vectors_are_compared_in_place_of_heads(tmp_path: Path) -> None:
     vectors = {"movies": unit(1, 0), "b": torch.tensor([[0, 1.0], [0, 3]]), "games": unit(3, 1), "else": unit(1, 1)}
     save_file(vectors, tmp_path / "vectors.safetensors")
     for given in (vectors, tmp_path / "vectors.safetensors"):
-        report = fuse(tmp_path, packs, vectors=given, like="games", size=AMPLE)
+        report = fuse(tmp_path, packs, vectors=given, like="games", target=AMPLE)
         assert report.weights == pytest.approx((0.75, 0.25))
         assert report.tasks == ("movies", "b")
         assert report.head == ()

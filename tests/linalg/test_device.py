@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import dtscodec
 from dtscodec import EncodeConfig, encode
 from dtscodec.errors import BackendError
 from dtscodec.linalg.devices import product, usable_device
@@ -47,7 +48,7 @@ def test_every_device_finds_the_same_factors(device: str, delta: torch.Tensor) -
 def test_every_device_encodes_to_the_same_error(device: str, delta: torch.Tensor, tmp_path: Path) -> None:
     base, fine = {"w": torch.zeros_like(delta)}, {"w": delta}
     errors = [
-        encode(base, fine, tmp_path / str(i), EncodeConfig(rank=16, device=d)).relative_error
+        encode(base, fine, tmp_path / str(i), EncodeConfig(target=dtscodec.Rank(16), device=d)).relative_error
         for i, d in enumerate(("cpu", device))
     ]
     assert errors[0] == pytest.approx(errors[1], rel=0.005)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import dtscodec
 from dtscodec.linalg import svd as factorize
 from dtscodec.linalg.norms import squared_norm
 from dtscodec.linalg.spectrum_tail import completed
@@ -190,9 +191,9 @@ def test_a_pack_fills_its_size_and_is_as_near_as_by_exact_factors(monkeypatch: p
 def test_an_error_that_is_asked_for_is_kept_and_takes_hardly_more_bytes(
     error: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = Packed(wide(), error=error)
+    found = Packed(wide(), target=dtscodec.MaxError(error))
     monkeypatch.setattr(factorize, "SMALL_SIDE", 10_000)
-    exact = Packed(wide(), error=error)
+    exact = Packed(wide(), target=dtscodec.MaxError(error))
     assert found.report.relative_error <= error
     assert len(found.file) <= 1.03 * len(exact.file)
 

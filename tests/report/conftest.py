@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import dtscodec
 from dtscodec.packs.directory_index import Folder, ListedPack, write_folder
 from dtscodec.packs.pack import Pack
 from tests.support import make_pack
@@ -51,7 +52,9 @@ def fine(base: Tensors) -> Tensors:
 @pytest.fixture(scope="session")
 def pack(base: Tensors, fine: Tensors, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pack in which all that changed is coded."""
-    return make_pack(base, fine, tmp_path_factory.mktemp("report") / "movie.safetensors", rank=0.1).path
+    return make_pack(
+        base, fine, tmp_path_factory.mktemp("report") / "movie.safetensors", target=dtscodec.RankShare(0.1)
+    ).path
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +65,7 @@ def folder(base: Tensors, fine: Tensors, tmp_path_factory: pytest.TempPathFactor
     listed = {}
     for task, rank in (("movie", 2), ("<tweets>", 5)):
         name = f"packs/{rank}.safetensors"
-        report = make_pack(base, fine, root / name, rank=rank)
+        report = make_pack(base, fine, root / name, target=dtscodec.Rank(rank))
         with Pack(report.path) as made:
             listed[task] = ListedPack(name, made.size, made.id)
     write_folder(root, Folder(listed))

@@ -62,7 +62,7 @@ def test_a_spectrum_is_the_norms_of_what_each_component_decodes_to(facts: PackFa
 
 
 def test_a_spectrum_of_one_component_is_the_norm_of_the_delta(base: Tensors, fine: Tensors, tmp_path: Path) -> None:
-    path = make_pack(base, fine, tmp_path / "pack", rank=1).path
+    path = make_pack(base, fine, tmp_path / "pack", target=dtscodec.Rank(1)).path
     with dtscodec.open(path) as opened:
         norm = np.linalg.norm(opened.delta("embeddings.weight"))
     [tensor] = [tensor for tensor in gather(path).tensors if tensor.name == "embeddings.weight"]
@@ -78,9 +78,9 @@ def test_reasons_are_told_as_far_as_they_are_known(pack: Path, base: Tensors, tm
     unknown = {"classifier.weight": "exact: new, no smaller if coded, or asked for by --raw"}
     assert why(gather(pack)) == never | unknown
     assert why(gather(pack, base=base)) == never | {"classifier.weight": "exact: new, not in the base"}
-    kept = make_pack(base, fine, tmp_path / "raw", rank=1, raw=("embeddings*",)).path
+    kept = make_pack(base, fine, tmp_path / "raw", target=dtscodec.Rank(1), raw=("embeddings*",)).path
     assert why(gather(kept, base=base))["embeddings.weight"] == "exact: no smaller if coded, or asked for by --raw"
-    tight = make_pack(base, fine, tmp_path / "tight", size=dtscodec.Size.parse("3kB")).path
+    tight = make_pack(base, fine, tmp_path / "tight", target=dtscodec.Size.parse("3kB")).path
     assert why(gather(tight))["classifier.weight"] == "new: not in the base, so coded by itself"
 
 

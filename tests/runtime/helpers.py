@@ -60,7 +60,9 @@ def make_tasks(name: str, folder: Path, attachable: bool = False, **settings: An
             perturb_layers(fine, seed)
         else:
             models.perturb(fine, seed)
-        packs[task] = make_pack(base, fine.state_dict(), folder / task, **(settings or {"rank": 0.1})).path
+        packs[task] = make_pack(
+            base, fine.state_dict(), folder / task, **(settings or {"target": dtscodec.RankShare(0.1)})
+        ).path
     return Tasks(model, copy.deepcopy(model), base, packs, pair.architecture.inputs())
 
 

@@ -15,10 +15,10 @@ from dtscodec.checkpoints.torch_dtypes import tensor_bytes
 from tests.support import assert_equals_reference, make_pack, spec_decoder, spec_tensors
 
 SETTINGS: list[dict[str, Any]] = [
-    *({"rank": rank} for rank in (1, 7, 0.5)),
-    *({"size": dtscodec.Size.parse(size)} for size in ("2kB", "6kB", "40kB")),
-    {"preset": "paper", "rank": 0.3},
-    {"preset": "paper", "levels": "vector"},
+    *({"target": target} for target in (dtscodec.Rank(1), dtscodec.Rank(7), dtscodec.RankShare(0.5))),
+    *({"target": dtscodec.Size.parse(size)} for size in ("2kB", "6kB", "40kB")),
+    {"preset": dtscodec.Paper(), "target": dtscodec.RankShare(0.3)},
+    {"preset": dtscodec.Paper("vector")},
     {"raw": ("*",)},
 ]
 

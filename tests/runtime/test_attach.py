@@ -102,11 +102,11 @@ class Layers(nn.Module):
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "factors": {"rank": 3},
+    "factors": {"target": dtscodec.Rank(3)},
     "exact": {"raw": ("*",)},
-    "small": {"size": dtscodec.Size.parse("8%")},
-    "large": {"size": dtscodec.Size.parse("60%")},
-    "paper": {"preset": "paper"},
+    "small": {"target": dtscodec.Size.parse("8%")},
+    "large": {"target": dtscodec.Size.parse("60%")},
+    "paper": {"preset": dtscodec.Paper()},
 }
 
 
@@ -200,7 +200,9 @@ def test_a_single_image_without_a_dimension_for_requests(tmp_path: Path, asked: 
 def test_a_compiled_layer_serves(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(64, 64))
     base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    pack = make_pack(base, {name: tensor + 0.1 for name, tensor in base.items()}, tmp_path / "pack", rank=2).path
+    pack = make_pack(
+        base, {name: tensor + 0.1 for name, tensor in base.items()}, tmp_path / "pack", target=dtscodec.Rank(2)
+    ).path
     own, x = copy.deepcopy(model), torch.randn(2, 64)
     dtscodec.apply_(own, pack)
     with torch.no_grad(), dtscodec.attach(model, {"task": pack}) as attached, attached.serve("task"):

@@ -27,7 +27,7 @@ def made(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("made")
     models.save(pair.base, root / "base")
     models.save(pair.fine, root / "fine")
-    make_pack(root / "base", root / "fine", root / "pack", rank=0.2)
+    make_pack(root / "base", root / "fine", root / "pack", target=dtscodec.RankShare(0.2))
     with dtscodec.decode(root / "pack", root / "base") as decoded:
         decoded.save(root / "decoded")
     return root
@@ -55,7 +55,7 @@ def bert(tmp_path: Path) -> Path:
     pair = models.make_pair("bert")
     models.save(pair.base, tmp_path / "base")
     models.save(pair.fine, tmp_path / "fine")
-    make_pack(tmp_path / "base", tmp_path / "fine", tmp_path / "pack", rank=0.2)
+    make_pack(tmp_path / "base", tmp_path / "fine", tmp_path / "pack", target=dtscodec.RankShare(0.2))
     return tmp_path
 
 
@@ -67,7 +67,7 @@ def test_another_base_is_refused(bert: Path) -> None:
 
 def test_a_pack_without_configuration_needs_one(bert: Path) -> None:
     state = models.read_all(bert / "fine")
-    make_pack(bert / "base", state, bert / "bare", rank=0.2)
+    make_pack(bert / "base", state, bert / "bare", target=dtscodec.RankShare(0.2))
     with pytest.raises(CheckpointError, match="give config="):
         dtscodec.from_pretrained(bert / "base", bert / "bare")
     config = copy.deepcopy(models.make_pair("bert").fine.config)
@@ -88,6 +88,6 @@ def test_a_pack_without_configuration_needs_one(bert: Path) -> None:
 def test_a_configuration_of_another_model_is_refused(bert: Path, change: dict[str, Any], message: str) -> None:
     document = json.loads((bert / "fine" / "config.json").read_text())
     (bert / "fine" / "config.json").write_text(json.dumps(document | change))
-    make_pack(bert / "base", bert / "fine", bert / "odd", rank=0.2)
+    make_pack(bert / "base", bert / "fine", bert / "odd", target=dtscodec.RankShare(0.2))
     with pytest.raises(CheckpointError, match=message):
         dtscodec.from_pretrained(bert / "base", bert / "odd")

@@ -272,7 +272,7 @@ def test_names_may_have_a_prefix_more_or_less(small_bert: Tasks, rename: Any) ->
 
 
 def test_heads_are_the_callers_choice_where_layers_decide_for_themselves(tmp_path: Path) -> None:
-    model, packs = heads(tmp_path, {"one": 2, "two": 5}, rank=4)
+    model, packs = heads(tmp_path, {"one": 2, "two": 5}, target=dtscodec.Rank(4))
     x, p = torch.randn(4, 64), torch.randn(64)
     prototypes = {"one": {"0.weight": p, "1.weight": p}, "two": {"0.weight": -p, "1.weight": -p}}
     own = tuple("one" if float(row @ p) > 0 else "two" for row in x)
@@ -297,7 +297,7 @@ def test_heads_are_the_callers_choice_where_layers_decide_for_themselves(tmp_pat
 
 
 def test_in_the_scope_of_samples_the_first_layer_decides_for_all_and_for_heads(tmp_path: Path) -> None:
-    model, packs = heads(tmp_path, {"one": 2, "two": 5}, rank=4)
+    model, packs = heads(tmp_path, {"one": 2, "two": 5}, target=dtscodec.Rank(4))
     x, p = torch.randn(4, 64), torch.randn(64)
     own = ["one" if float(row @ p) > 0 else "two" for row in x]
     with torch.no_grad(), dtscodec.attach(model, packs) as attached:
@@ -316,7 +316,7 @@ def test_a_task_that_leaves_a_layer_as_it_is_can_be_chosen_there(tmp_path: Path)
     packs = {}
     for task, layer in (("first", "0.weight"), ("second", "1.weight")):
         fine = {name: tensor + 0.1 * torch.ones(64) * (name == layer) for name, tensor in base.items()}
-        packs[task] = make_pack(base, fine, tmp_path / task, rank=2).path
+        packs[task] = make_pack(base, fine, tmp_path / task, target=dtscodec.Rank(2)).path
     linear: Any = model[0]
     x, mean = torch.rand(3, 64), torch.ones(64)
     prototypes = {"first": {"0.weight": mean, "1.weight": mean}, "second": {"0.weight": -mean, "1.weight": -mean}}

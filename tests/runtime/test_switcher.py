@@ -120,7 +120,7 @@ def test_tensors_of_other_strides_are_written_in_place(tmp_path: Path) -> None:
     model.to(memory_format=torch.channels_last)
     base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     fine = {name: tensor + torch.randn(tensor.shape) * 0.1 for name, tensor in base.items()}
-    pack = make_pack(base, fine, tmp_path / "pack", rank=4).path
+    pack = make_pack(base, fine, tmp_path / "pack", target=dtscodec.Rank(4)).path
     stride, memory = model.weight.stride(), model.weight.data_ptr()
     switcher = dtscodec.Switcher(model, packs={"task": pack})
     switcher.activate("task")

@@ -65,16 +65,20 @@ def test_a_remote_directory_keeps_the_packs_it_lists_and_names_a_base_within(
     assert (sorted(index["packs"]), index["base"]) == (["movie", "tweets"], "bases/a.safetensors")
 
 
-@pytest.mark.parametrize("preset", ["best", "paper"])
-def test_an_encode_transfers_each_tensor_once(models: Path, work: Path, server: Server, preset: str) -> None:
-    config = EncodeConfig(preset=preset)  # type: ignore[arg-type]  # which checks it
+@pytest.mark.parametrize("preset", [dtscodec.Best(), dtscodec.Paper()])
+def test_an_encode_transfers_each_tensor_once(
+    models: Path, work: Path, server: Server, preset: dtscodec.Best | dtscodec.Paper
+) -> None:
+    config = EncodeConfig(preset=preset)
     dtscodec.encode("s3://models/base", "s3://models/movie", work / "out", config)
     assert weight_bytes(models, "base", "movie") <= server.sent <= 1.05 * weight_bytes(models, "base", "movie")
     assert sorted(snapshot(work)) == ["out", "temp"]
 
 
 def test_a_report_names_the_remote_pack(work: Path, bucket: str) -> None:
-    report = dtscodec.encode("s3://models/base", "s3://models/movie", f"{bucket}/movie", EncodeConfig(rank=1))
+    report = dtscodec.encode(
+        "s3://models/base", "s3://models/movie", f"{bucket}/movie", EncodeConfig(target=dtscodec.Rank(1))
+    )
     assert str(report.path) == f"{bucket}/movie"
     assert report.pack_bytes == len(objects(bucket)["movie"])
 

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.config import Best, EncodeConfig
 from dtscodec.encoding.presets.recipe import KEPT, Recipe
 from dtscodec.encoding.segments.changed import Moved
 from dtscodec.encoding.segments.segment import CodedBlock, Delta, New, raw_block
+from dtscodec.encoding.targets import Rank, RankShare
 from dtscodec.format.blocks import MAX_COMPONENTS, Band, BaseRows, Block, LowRank, Raw, Same, Values
 from dtscodec.format.primitives.bits import vector_bytes
 from dtscodec.format.streams import NUMBER_DTYPES
@@ -162,7 +163,7 @@ class Spectrum:
     @classmethod
     def of(cls, moved: Moved, config: EncodeConfig, demand: Demand) -> "Spectrum":
         """The spectrum of what moved."""
-        recipe = config.effective_recipe
+        recipe = config.recipe
         singular = singular_values(moved.values, *demand.of(moved.values.shape), config.device)
         squares = singular.square() if moved.noise is None else signal_energies(singular, moved.noise)
         energies = squares[squares > 0].numpy()[:MAX_COMPONENTS]
@@ -285,17 +286,17 @@ def options_of(piece: CodedBlock | Delta | New, config: EncodeConfig, demand: De
     if isinstance(piece, New):
         return _options_of_new(piece, config, demand)
     energy = piece.moved.signal_square
-    if config.rank is not None:
-        return Listed((_of_rank(piece, config),), energy)
+    if (rank := config.uniform_rank) is not None:
+        return Listed((_of_rank(piece, rank, config.recipe),), energy)
     height, base, *_ = piece.moved.subset
     unchanged = Choice(Same(height, base), 0, 0.0, 0.0)
     if piece.is_matrix:
-        others = unchanged, *_plain(piece, energy, config.effective_recipe)
+        others = unchanged, *_plain(piece, energy, config.recipe)
         return Matrix(_spectra(piece.moved, config, demand), others, energy)
-    exact = _exact(piece, config.effective_recipe.worth(32, vectors=1) * energy, energy)
-    if config.distilled:
+    exact = _exact(piece, config.recipe.worth(32, vectors=1) * energy, energy)
+    if isinstance(config.preset, Best) and config.preset.will_be_fitted:
         unchanged = replace(unchanged, worth=-ELEMENTS_WORTH * energy)
-    return Listed((unchanged, *_values(piece, energy, config.effective_recipe), *exact), energy)
+    return Listed((unchanged, *_values(piece, energy, config.recipe), *exact), energy)
 
 
 def _fixed(coded: CodedBlock) -> Choice:
@@ -332,20 +333,20 @@ def _fits_half(moved: Moved) -> bool:
 def _spectra(moved: Moved, config: EncodeConfig, demand: Demand) -> tuple[Spectrum, ...]:
     """Of all coded rows; of a tall matrix also of those that moved most, if few hold much of what moved."""
     rows, columns = moved.values.shape
-    shares = ROW_SHARES if config.effective_recipe.row_subsets and rows >= TALL * columns else ROW_SHARES[:1]
+    shares = ROW_SHARES if config.recipe.row_subsets and rows >= TALL * columns else ROW_SHARES[:1]
     counts = sorted({max(columns, int(rows * share)) for share in shares}, reverse=True)
     return tuple(Spectrum.of(moved.largest_rows(count), config, demand) for count in counts)
 
 
-def _of_rank(piece: Delta, config: EncodeConfig) -> Choice:
+def _of_rank(piece: Delta, rank: Rank | RankShare, recipe: Recipe) -> Choice:
     """The one way to store a piece where the rank is given: two bits an element."""
-    moved, recipe = piece.moved, config.effective_recipe
+    moved = piece.moved
     if not piece.is_matrix:
         return min(next(_values(piece, 0.0, recipe)), *_exact(piece, 0.0, 0.0), key=lambda choice: choice.cost)
     shape = len(moved.values), moved.values.shape[1]
-    rank = min(config.rank_of(moved.height, moved.columns), *shape)
-    spectrum = Spectrum(moved.subset, shape, np.zeros(rank), moved.bitmaps, recipe)
-    choice = spectrum.choice({2: rank})
+    count = min(rank.of(moved.height, moved.columns), *shape)
+    spectrum = Spectrum(moved.subset, shape, np.zeros(count), moved.bitmaps, recipe)
+    choice = spectrum.choice({2: count})
     assert choice is not None
     return choice
 
@@ -356,7 +357,7 @@ def _options_of_new(piece: New, config: EncodeConfig, demand: Demand) -> Options
     (exact,) = _exact(piece, energy, energy)
     choices = sorted([*_new_values(piece, energy), exact], key=lambda choice: choice.cost)
     choices = [c for c in choices if c.cost < exact.cost] + [exact]
-    if config.rank is not None:
+    if config.uniform_rank is not None:
         return Listed((exact,), 0.0)
     if min(moved.values.shape) < NEW_MATRIX_SIDE:
         return Listed(tuple(choices), 0.0)

@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from typing_extensions import assert_never
+
 from dtscodec.encoding.budget.allocate import DEAREST, Choices, Key, TooSmallError, allocate, at_price, total_cost
 from dtscodec.encoding.budget.candidates import NUMBERS, Choice, Demand, Listed, Options
 from dtscodec.encoding.config import DEFAULT_SIZE, EncodeConfig
+from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
 from dtscodec.errors import EncodeError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import FileEntry, Index, TensorEntry
@@ -103,14 +106,14 @@ class Survey:
         rank, such as a merged LoRA's.
         """
         asked = self._asked()
-        if self.config.size:
+        if isinstance(self.config.target, Size):
             return asked
         whole = {key: option.wanted or option.best(DEAREST) for key, option in self.options.items()}
         return max(asked, self.size(whole, frame))
 
     def _asked(self) -> int:
         """Bytes of the file that the config names, or the default."""
-        size = self.config.size or DEFAULT_SIZE
+        size = self.config.target if isinstance(self.config.target, Size) else DEFAULT_SIZE
         return size.in_bytes(sum(spec.nbytes for spec in self.specs), self._parameters())
 
     def _parameters(self) -> int:
@@ -119,10 +122,13 @@ class Survey:
     @property
     def demand(self) -> Demand:
         """How much of each spectrum options must know."""
-        error = self.config.error
-        if error is not None:
-            return Demand(0.0, 1 - (KNOWN_ERROR * error) ** 2)
-        return Demand(self._asked() / max(1, self._parameters()), 0.0)
+        match self.config.target:
+            case MaxError(error=error):
+                return Demand(0.0, 1 - (KNOWN_ERROR * error) ** 2)
+            case Size() | Rank() | RankShare() | None:
+                return Demand(self._asked() / max(1, self._parameters()), 0.0)
+            case _:
+                assert_never(self.config.target)
 
     def energy(self) -> float:
         """Squared norm of the whole delta, without rounding noise."""

@@ -111,7 +111,7 @@ def _plan(piece: Delta | New, choice: Choice, config: EncodeConfig) -> Part:
         rows = len(moved.values) if block.rows is None else block.rows
         within = moved.largest_rows(rows)
         left = max(0.0, energy - within.signal_square) if isinstance(piece, Delta) else 0.0
-        return BestPart(within, block, config.effective_recipe, left, config.device)
+        return BestPart(within, block, config.recipe, left, config.device)
     if isinstance(block, Same):
         return CodedBlock(block, Streams(), energy, energy)
     assert piece.stored is not None

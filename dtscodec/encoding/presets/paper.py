@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.config import EncodeConfig, Paper
 from dtscodec.encoding.segments.changed import Moved
 from dtscodec.encoding.segments.planned import Part, measured
 from dtscodec.encoding.segments.segment import CodedBlock, Cut, Delta, New, raw_block
@@ -61,8 +61,10 @@ def _block(piece: Delta, config: EncodeConfig) -> LowRank | Values:
     moved = piece.moved
     if not piece.is_matrix:
         return Values(*moved.subset, bits=2)
-    rank = min(config.rank_of(moved.height, moved.columns), *moved.values.shape)
-    return LowRank(*moved.subset, (Band(rank, 2),), config.levels == "vector")
+    assert isinstance(config.preset, Paper)
+    assert config.uniform_rank is not None
+    rank = min(config.uniform_rank.of(moved.height, moved.columns), *moved.values.shape)
+    return LowRank(*moved.subset, (Band(rank, 2),), config.preset.levels == "vector")
 
 
 def quantize_factors(u: Tensor, s: Tensor, v: Tensor, per_vector: bool) -> BandParts:

@@ -113,9 +113,9 @@ class FactoredPart:
     def options(self, config: EncodeConfig) -> Options:
         """The ways to store it: none of it, or components of all rows, or of a tall one's that moved most."""
         rows, columns = self.shape
-        shares = ROW_SHARES if config.effective_recipe.row_subsets and rows >= TALL * columns else ROW_SHARES[:1]
+        shares = ROW_SHARES if config.recipe.row_subsets and rows >= TALL * columns else ROW_SHARES[:1]
         counts = sorted({max(columns, int(rows * share)) for share in shares}, reverse=True)
-        spectra = tuple(self.largest_rows(count)._spectrum(config.effective_recipe) for count in counts)
+        spectra = tuple(self.largest_rows(count)._spectrum(config.recipe) for count in counts)
         return Matrix(spectra, (Choice(Same(self.height, self.base), 0, 0.0, 0.0),), self.square)
 
     def _spectrum(self, recipe: Recipe) -> Spectrum:

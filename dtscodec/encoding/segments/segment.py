@@ -129,7 +129,7 @@ def cut_tensor(fine: StoredTensor, base: StoredTensor | None, config: EncodeConf
     EncodeError
         A tensor that is to be coded holds NaN or infinity.
     """
-    if config.keeps_exact(fine.name):
+    if config.stores_exactly(fine.name):
         return Cut(fine.name, fine.spec, [raw_block(fine)])
     shared = None if base is None else shared_part(fine, base)
     if shared is None:
@@ -171,7 +171,7 @@ def cut_delta(
         parts = [fine and fine.cut(i, i + 1) for i in range(len(delta))]
         rows = [BaseRows(base, i * delta.shape[1]) for i in range(len(delta))]
         return [_delta(*part, 2, is_rounded) for part in zip(delta, parts, rows, strict=True)], 2
-    if config.codes_as_matrix(TensorSpec("F32", tuple(delta.shape)).matrix(), delta.ndim):
+    if config.is_factorized(TensorSpec("F32", tuple(delta.shape)).matrix(), delta.ndim):
         return [_delta(delta.reshape(len(delta), -1), fine, BaseRows(base, 0), 1, is_rounded)], 1
     # Each element is a row, so that every single one that did not move is left out.
     split = max(1, delta.ndim)
@@ -193,7 +193,7 @@ def _seen(piece: Piece, metric: Metric) -> Piece:
 
 
 def _new(stored: StoredTensor, config: EncodeConfig, split: int = 1) -> Piece:
-    if not config.codes_new or stored.spec.dtype not in CODED_DTYPES:
+    if not config.quantizes_new_tensors or stored.spec.dtype not in CODED_DTYPES:
         return raw_block(stored, split)
     values = stored.tensor().to(torch.float32).reshape(stored.spec.matrix(split))
     moved = Moved.of(values, None) if is_finite(values) else None
