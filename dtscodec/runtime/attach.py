@@ -1,6 +1,5 @@
-"""Many tasks beside one model: each request of a batch names its own."""
+"""Serve many tasks with one model: side branches add each task's delta, chosen by request."""
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
@@ -11,58 +10,71 @@ from torch import Tensor, nn
 
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
-from dtscodec.checkpoints.open_inputs import as_base
-from dtscodec.errors import ConfigError, ModelMismatchError
+from dtscodec.errors import ConfigError, Remedy
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.packs.pack import PackSource, as_pack
+from dtscodec.packs.pack import PackSource
 from dtscodec.runtime.branches.branch import is_additive
 from dtscodec.runtime.prototypes import Prototypes
 from dtscodec.runtime.request_batch import RequestBatch, TaskRequests
-from dtscodec.runtime.resident_pack import ResidentPack, load_resident
+from dtscodec.runtime.resident_pack import ResidentPack
 from dtscodec.runtime.routing import Router, Routing, Scope, make_router
-from dtscodec.runtime.running_base import RunningBase
 from dtscodec.runtime.side_branches import SideBranches
-from dtscodec.runtime.slots import slots_of
-from dtscodec.runtime.tasks import check_new_task, task_named
+from dtscodec.runtime.task_registry import TaskRegistry
 
 
 class Attached:
     """A model with packs attached, made by `attach`. A context manager that detaches them.
 
-    The model's weights stay the base's. Each layer that a task changes gets a low-rank path beside it, which is asked
-    for by `serve`; outside of it the model is the base. Other threads may run the model while tasks come and go.
+    The model's weights stay the base's. Each layer that a task changes gets a side branch, which runs inside `serve`
+    and `routing` only; outside of them the model computes the base. Methods may be called from any thread, also while
+    other threads run the model: `serve` and `routing` hold for the thread (or asyncio task) that entered them.
 
-    The first dimension of every layer's input must be that of the requests, and a model that reads a layer's weight
-    without running the layer goes unnoticed. Attach before the first call of a compiled model: torch looks for hooks
-    only when it compiles. A backward pass that recomputes layers (checkpointing) belongs inside `serve` too.
+    Parameters
+    ----------
+    model : nn.Module
+        The model, which holds the base's weights.
+    base : path, mapping of tensors, or Base, optional
+        The base, if the model holds it in another dtype than the packs were made against.
+
+    Notes
+    -----
+    The first dimension of every layer's input must be that of the requests. A model that reads a layer's weight without
+    calling the layer silently gets the base's weight. Attach before the first call of a compiled model, since torch
+    looks for hooks only when it compiles. A backward pass that recomputes layers (gradient checkpointing) must run
+    inside `serve` too.
     """
 
     def __init__(self, model: nn.Module, base: "Source | Base | None" = None) -> None:
-        self._lock = threading.Lock()
         self._model = model
-        self._slots = slots_of(model)
-        self._stack = ExitStack()
-        self._base = RunningBase(self._stack.enter_context(as_base(base, whole=True)) if base is not None else None)
-        self._layers = SideBranches(model, self._slots.values(), self._read_base)
-        self._tasks: Mapping[str, ResidentPack] = {}
-        self._attached = True
+        self._registry = TaskRegistry(
+            model, base, "expected attached packs, got detached ones", Remedy("attach them again")
+        )
+        self._branches = SideBranches(model, self._registry.slots.values(), self._read_base)
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks that requests may name."""
-        return tuple(self._tasks)
+        """Names of the tasks that requests may ask for."""
+        return self._registry.tasks
 
     def memory(self) -> dict[str, int]:
-        """Bytes in memory of each task's pack."""
-        return {task: resident.nbytes for task, resident in self._tasks.items()}
+        """Return the bytes in memory of each task's pack."""
+        return self._registry.memory()
 
     def add(self, task: str, pack: PackSource) -> None:
-        """Add a task. The pack is read whole, checked, and may be closed or deleted afterwards.
+        """Add a task.
+
+        Parameters
+        ----------
+        task : str
+            A new name.
+        pack : path, bytes or Pack
+            The task's pack. It is read completely and may be closed or deleted afterwards.
 
         Raises
         ------
         ModelMismatchError
-            The pack does not fit the model, or changes what cannot have a path beside it.
+            The pack does not match the model, changes a tensor that cannot have a side branch, or the packs were
+            detached.
         BaseMismatchError
             The model, or `base`, is not the base that the pack was made against.
         FormatError
@@ -70,75 +82,72 @@ class Attached:
         TaskError
             There is a task of that name.
         """
-        with self._lock:
-            self._check_attached()
-            check_new_task(task, self._tasks)
-            with as_pack(pack, whole=True) as opened:
-                resident = load_resident(opened, self._slots, self._base, self._layers.check)
-            for slot, change in resident.changes.items():
-                if not is_additive(change.entry) and self._base.source is not None:
-                    for name in resident.base_names(slot):
-                        resident.kept[name] = self._base.fetch(name, resident.bases[name], slot.device)
-                self._layers.put(slot)
-            self._tasks = {**self._tasks, task: resident}
+        self._registry.add(task, pack, self._prepare, self._branches.check)
 
     def remove(self, task: str) -> None:
-        """Remove a task, and free its memory when the batches that ask for it are through.
+        """Remove a task. Its memory is freed when the batches that ask for it are finished.
 
         Raises
         ------
         TaskError
-            There is none of that name.
+            There is no task of that name.
         """
-        with self._lock:
-            task_named(task, self._tasks)
-            self._tasks = {name: resident for name, resident in self._tasks.items() if name != task}
+        self._registry.remove(task)
 
     @contextmanager
     def serve(self, tasks: "str | Sequence[str | None]") -> Iterator[RequestBatch]:
-        """A context in which the model runs with these tasks, in this thread.
+        """Run the model with given tasks while the context lasts, in this thread.
 
         Parameters
         ----------
         tasks : str, or sequence of str or None
-            One task for all requests, or one for each: the model's inputs have as many rows. None is the base.
+            One task for all requests; or the task of each request, where the model's inputs have one row a request.
+            None is the base.
 
         Yields
         ------
         RequestBatch
-            `outputs` cuts a model's output into those of the requests.
+            Its method `outputs` splits a model's output by request.
 
         Raises
         ------
         TaskError
-            There is none of that name.
+            There is no task of that name.
         ModelMismatchError
-            The packs were detached; or, from the model, a layer's input has another number of rows.
+            The packs were detached; or, raised by the model, a layer's input has another number of rows.
         """
-        self._check_attached()
+        self._registry.check_open()
         batch = self._batch_of(tasks)
-        with self._layers.running(batch):
+        with self._branches.selected_by(batch):
             yield batch
 
     def route(self, prototypes: Mapping[str, Prototypes], scope: Scope = "layer") -> Router:
-        """Prepare for requests that name no task, as ESM++ does: `routing` runs the model with them.
+        """Prepare for requests without a task, whose task the layers choose as in ESM++; `routing` uses the result.
 
-        A linear layer routes if each of these tasks has a prototype of its inputs, some change it, and none has it as a
-        whole.
+        A linear layer routes if each of these tasks has a prototype of the layer's inputs, at least one task changes
+        the layer, and none replaces it (a head).
 
         Parameters
         ----------
         prototypes : mapping
-            For each task that may be chosen a file that `dtscodec collect` made of its fine-tune, or means by weight.
+            For each task that may be chosen its mean layer inputs: a file of Gram matrices that were collected with
+            the fine-tune, or tensors of shape [d_in] by the name of the layer's weight.
         scope : {"layer", "sample"}
-            Whether each layer decides for itself, or the first that routes for all that follow, heads and norms too.
+            Whether each layer chooses for itself, or the first layer that routes chooses for all that follow, heads
+            and norms included.
+
+        Returns
+        -------
+        Router
+            It keeps the packs that it was made with, even when tasks are removed.
 
         Raises
         ------
         TaskError
             There is no such task.
         ModelMismatchError
-            No layer has prototypes of all tasks, one is not as long as its layer's inputs, or the packs were detached.
+            No layer has prototypes of all tasks, one differs in length from its layer's inputs, or the packs were
+            detached.
         CheckpointError
             A file cannot be read.
         ConfigError
@@ -146,51 +155,52 @@ class Attached:
         """
         if scope not in get_args(Scope):
             raise ConfigError(f"scope: expected one of {get_args(Scope)}, got {scope!r}")
-        with self._lock:
-            self._check_attached()
-            tasks = {task: task_named(task, self._tasks) for task in prototypes}
-            return make_router(self._model, self._layers.paths, tasks, prototypes, scope)
+        with self._registry.lock:
+            self._registry.check_open()
+            tasks = {task: self._registry[task] for task in prototypes}
+            return make_router(self._model, self._branches.by_layer, tasks, prototypes, scope)
 
     @contextmanager
     def routing(
         self, router: Router, mask: Tensor | None = None, heads: "str | Sequence[str | None] | None" = None
     ) -> Iterator[Routing]:
-        """A context in which the rows of the model's inputs find their tasks. A `serve` inside of it goes first.
+        """Let each row of the model's inputs choose its task while the context lasts, in this thread.
+
+        A `serve` inside of it takes precedence.
 
         Parameters
         ----------
         router : Router
             Made by `route`.
         mask : [rows, tokens], optional
-            Not 0 where a token is none of the padding, which is left out of means.
+            Attention mask: 0 for padding, which is excluded from the means.
         heads : str, or sequence of str or None, optional
-            As for `serve`: whose layers to use where tasks have layers as a whole, such as new heads. By default those
-            of the row's task in the scope "sample", else the base's.
+            As `tasks` of `serve`: the tasks whose heads (layers stored as a whole) are used. By default those of the
+            row's task in the scope "sample", else the base's.
 
         Yields
         ------
         Routing
-            `tasks` tells what was chosen, `outputs` cuts a model's output into those of the requests.
+            `tasks` are the choices, `outputs` splits a model's output by request.
 
         Raises
         ------
         TaskError
             There is no task of that name.
         ModelMismatchError
-            The packs were detached; or, from the model, a layer's input has other rows than the mask.
+            The packs were detached; or, raised by the model, the rows of a layer's input are not those of the mask.
         """
-        self._check_attached()
+        self._registry.check_open()
         routing = Routing(router, mask, None if heads is None else self._batch_of(heads))
-        with self._layers.running(routing):
+        with self._branches.selected_by(routing):
             yield routing
 
     def detach(self) -> None:
-        """Take the paths off the model and let go of the packs."""
-        with self._lock:
-            self._attached = False
-            self._tasks = {}
-            self._layers.clear()
-            self._stack.close()
+        """Remove all side branches and packs from the model."""
+        with self._registry.lock:
+            self._registry.clear()
+            self._branches.clear()
+            self._registry.close()
 
     def __enter__(self) -> "Attached":
         return self
@@ -198,22 +208,25 @@ class Attached:
     def __exit__(self, *_: object) -> None:
         self.detach()
 
+    def _prepare(self, resident: ResidentPack) -> None:
+        """Copy the base tensors that whole tensors are rebuilt from, and add the branches that a task needs."""
+        base = self._registry.base
+        for slot, change in resident.changes.items():
+            if not is_additive(change.entry) and base.source is not None:
+                for name in resident.base_names(slot):
+                    resident.base_copies[name] = base.read(name, resident.bases[name], slot.device)
+            self._branches.add(slot)
+
     def _batch_of(self, tasks: "str | Sequence[str | None]") -> RequestBatch:
         if isinstance(tasks, str):
-            return RequestBatch((TaskRequests(task_named(tasks, self._tasks), None),), None)
-        return RequestBatch.of([None if task is None else task_named(task, self._tasks) for task in tasks])
-
-    def _check_attached(self) -> None:
-        if not self._attached:
-            raise ModelMismatchError(
-                "expected packs that are attached, got a model that they were detached from; attach again"
-            )
+            return RequestBatch((TaskRequests(self._registry[tasks], None),), None)
+        return RequestBatch.of([None if task is None else self._registry[task] for task in tasks])
 
     def _read_base(self, resident: ResidentPack, device: torch.device, name: str) -> tuple[TensorSpec, Tensor]:
-        if name in resident.kept:
-            spec, data = resident.kept[name]
+        if name in resident.base_copies:
+            spec, data = resident.base_copies[name]
             return spec, data.to(device)
-        return self._base.fetch(name, resident.bases[name], device)
+        return self._registry.base.read(name, resident.bases[name], device)
 
 
 def attach(
@@ -221,22 +234,28 @@ def attach(
 ) -> Attached:
     """Attach packs to a model that holds the base, so that each request of a batch can name a task.
 
-    Linear layers, GPT-2's Conv1D, embeddings and convolutions get a low-rank path for their weight, LayerNorm and
-    RMSNorm one for theirs, and biases one each. A linear layer that a task has as a whole (a new head) is used in place
-    of the model's. Any other parameter that a task changes is refused.
+    Linear layers, GPT-2's Conv1D, embeddings, convolutions, LayerNorm and RMSNorm get a side branch. A linear layer
+    that a task stores as a whole (a new head) is used in place of the model's. A task that changes any other parameter
+    is refused.
 
     Parameters
     ----------
     model : nn.Module
-    packs : mapping
+        The model, which holds the base's weights.
+    packs : mapping of str to path, bytes or Pack
         Packs by task.
     base : path, mapping of tensors, or Base, optional
         The base, if the model holds it in another dtype than the packs were made against.
 
+    Returns
+    -------
+    Attached
+        A context manager that detaches the packs.
+
     Raises
     ------
-    ModelMismatchError, BaseMismatchError, FormatError
-        As for `Attached.add`. The model is as it was.
+    ModelMismatchError, BaseMismatchError, FormatError, TaskError
+        As for `Attached.add`. The model is unchanged.
 
     Examples
     --------

@@ -24,7 +24,7 @@ class TaskRequests:
 class TaskSelector(Protocol):
     """What decides for which tasks a model runs."""
 
-    def at(self, module: nn.Module, x: Tensor) -> "RequestBatch":
+    def select(self, module: nn.Module, x: Tensor) -> "RequestBatch":
         """The tasks of a layer with this input."""
 
 
@@ -54,7 +54,7 @@ class RequestBatch:
                 requests.setdefault(resident, []).append(request)
         return cls(tuple(TaskRequests(task, tuple(found)) for task, found in requests.items()), len(residents))
 
-    def at(self, module: nn.Module, x: Tensor) -> "RequestBatch":
+    def select(self, module: nn.Module, x: Tensor) -> "RequestBatch":
         """The tasks of a layer: the same in all of them."""
         return self
 

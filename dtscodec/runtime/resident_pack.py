@@ -27,13 +27,13 @@ class ResidentPack:
         The tensors that the fine-tune changes, by slot.
     bases : mapping
         Names of the base tensors that they are made from, and where the model has each, if it does.
-    kept : dict
-        Spec and bytes of those base tensors that it keeps for itself.
+    base_copies : dict
+        Spec and bytes of those base tensors that it keeps copies of.
     """
 
     changes: Mapping[Slot, LoadedTensor]
     bases: Mapping[str, Slot | None]
-    kept: dict[str, tuple[TensorSpec, Tensor]] = field(default_factory=dict)
+    base_copies: dict[str, tuple[TensorSpec, Tensor]] = field(default_factory=dict)
 
     def base_names(self, slot: Slot) -> list[str]:
         """Base tensors that a changed tensor is made from."""
@@ -62,7 +62,7 @@ class ResidentPack:
         payloads = [block.payload for change in self.changes.values() for block in change.blocks]
         packed = [payload for payload in payloads if isinstance(payload, Packed)]
         found = [part for one in packed for part in (one.store.codes, one.store.numbers, one.rows, one.cols)]
-        kept = [data for _, data in self.kept.values()]
+        kept = [data for _, data in self.base_copies.values()]
         return [part for part in (*found, *payloads, *kept) if isinstance(part, Tensor)]
 
 

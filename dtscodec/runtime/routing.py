@@ -126,7 +126,7 @@ class Routing:
         self._decided: RequestBatch | None = None
         self.tasks: dict[str, tuple[str, ...]] = {}
 
-    def at(self, module: nn.Module, x: Tensor) -> RequestBatch:
+    def select(self, module: nn.Module, x: Tensor) -> RequestBatch:
         """The tasks of the rows in a layer with an input [rows, ..., d_in]."""
         if self._heads is not None and module in self._router.heads:
             return self._heads

@@ -1,4 +1,4 @@
-"""The side paths of a model's layers: which can have one, and for whom they run."""
+"""The side branches of a model's layers, and the forward hooks that run them."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -9,115 +9,126 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dtscodec.errors import ModelMismatchError
+from dtscodec.errors import ModelMismatchError, Remedy
 from dtscodec.format.index import TensorEntry
 from dtscodec.runtime.branches.branch import ReadBaseOf, SideBranch
 from dtscodec.runtime.branches.factory import branch_class
 from dtscodec.runtime.request_batch import TaskSelector
 from dtscodec.runtime.slots import Slot
 
-BYPASSING = (nn.MultiheadAttention,)
-"""Layers that use the weights of their parts without running them."""
-NOT_BY_REQUEST = ("relative_attention_bias", "rel_embeddings", "distance_embedding", "rel_pos_emb", "experts")
-"""Parts of models whose inputs have no row for each request: embeddings of distances (T5, DeBERTa, wav2vec2-BERT,
-Granite Speech), which are looked up for all at once, and experts, which get tokens of all."""
+BYPASS_CHILDREN = (nn.MultiheadAttention,)
+"""Layers that use the weights of their children without calling them, so that hooks of those never run."""
+NO_ROW_PER_REQUEST = ("relative_attention_bias", "rel_embeddings", "distance_embedding", "rel_pos_emb", "experts")
+"""Names of modules whose inputs have no row for each request: embeddings of distances (T5, DeBERTa, wav2vec2-BERT,
+Granite Speech), which are looked up once for all requests, and experts, which get tokens of several."""
 
 
 class SideBranches:
-    """The paths beside a model's layers, and the hooks that run them.
+    """The side branches of a model by layer.
+
+    A layer's branch runs as a forward hook, for the tasks that the selector of the current context gives. The selector
+    is a context variable: each thread and each asyncio task has its own.
 
     Parameters
     ----------
     model : nn.Module
+        The model.
     slots : iterable of Slot
-        The model's.
+        Its parameters and buffers.
     read_base : callable
+        Reads base tensors, for tasks whose tensors must be rebuilt.
 
     Attributes
     ----------
-    paths : dict
-        By layer.
+    by_layer : dict of Module to SideBranch
+        The branches that were added.
     """
 
     def __init__(self, model: nn.Module, slots: Iterable[Slot], read_base: ReadBaseOf) -> None:
-        self.paths: dict[nn.Module, SideBranch] = {}
+        self.by_layer: dict[nn.Module, SideBranch] = {}
         self._read_base = read_base
-        self._requests: ContextVar[TaskSelector | None] = ContextVar("requests", default=None)
+        self._selector: ContextVar[TaskSelector | None] = ContextVar("selector", default=None)
         self._hooks = ExitStack()
         self._slots_of: dict[nn.Module, dict[str, Slot]] = defaultdict(dict)
         for slot in slots:
             for module, attribute in slot.owners:
                 self._slots_of[module][attribute] = slot
         self._bypassed = {
-            part for module in model.modules() if isinstance(module, BYPASSING) for part in module.children()
+            child for module in model.modules() if isinstance(module, BYPASS_CHILDREN) for child in module.children()
         }
 
-    def put(self, slot: Slot) -> None:
-        """Put a path beside every layer that has a tensor."""
+    def add(self, slot: Slot) -> None:
+        """Add a branch to every layer that owns a slot, unless it has one."""
         for module, _ in slot.owners:
-            self._put(module)
+            self._add_to(module)
 
     def clear(self) -> None:
-        """Take all off the model."""
+        """Remove all branches and hooks from the model."""
         self._hooks.close()
-        self.paths.clear()
+        self.by_layer.clear()
 
     @contextmanager
-    def running(self, requests: TaskSelector | None) -> Iterator[None]:
-        """A context in which the model runs for these requests, in this thread; None: for the base."""
-        token = self._requests.set(requests)
+    def selected_by(self, selector: TaskSelector | None) -> Iterator[None]:
+        """Let a selector choose each layer's tasks while the context lasts, in this thread; None for the base."""
+        token = self._selector.set(selector)
         try:
             yield
         finally:
-            self._requests.reset(token)
+            self._selector.reset(token)
 
     def check(self, entry: TensorEntry, slot: Slot) -> None:
-        """Raise ModelMismatchError unless every layer that uses a tensor can have another one beside it."""
-        for module, attribute in slot.owners:
-            kind = self._kind(module)
-            not_by_request = any(part in NOT_BY_REQUEST for part in slot.name.split("."))
-            if kind is None or not_by_request or attribute not in ("weight", "bias"):
-                what = f"expected a layer that can have a path beside it, got {type(module).__name__}; use Switcher"
-                raise ModelMismatchError(f"{slot.name}: {what}")
-            self._path(module, kind).check(attribute, entry)
+        """Check that every layer that owns a slot can have a side branch for a task's tensor.
 
-    def _path(self, module: nn.Module, kind: type[SideBranch]) -> SideBranch:
+        Raises
+        ------
+        ModelMismatchError
+            One of them cannot.
+        """
+        for module, attribute in slot.owners:
+            kind = self._class_for(module)
+            has_rows = not any(part in NO_ROW_PER_REQUEST for part in slot.name.split("."))
+            if kind is None or not has_rows or attribute not in ("weight", "bias"):
+                problem = f"{slot.name}: expected a layer that can have a side branch, got {type(module).__name__}"
+                raise ModelMismatchError(problem, Remedy("use Switcher"))
+            self._branch(module, kind).check(attribute, entry)
+
+    def _branch(self, module: nn.Module, kind: type[SideBranch]) -> SideBranch:
         return kind(module, self._slots_of[module], self._read_base)
 
-    def _kind(self, module: nn.Module) -> type[SideBranch] | None:
-        """The kind of path that a layer can have. Layers may be run for that, which must not be served."""
-        with self.running(None):
+    def _class_for(self, module: nn.Module) -> type[SideBranch] | None:
+        """Return the class of branch that a layer can have, if any."""
+        with self.selected_by(None):  # Layers may be called to find out what they compute: without their hooks.
             return branch_class(module) if module not in self._bypassed else None
 
-    def _put(self, module: nn.Module) -> None:
-        if module in self.paths:
+    def _add_to(self, module: nn.Module) -> None:
+        if module in self.by_layer:
             return
-        kind = self._kind(module)
+        kind = self._class_for(module)
         if kind is None:
             return
-        self.paths[module] = self._path(module, kind)
-        run: Any = torch.compiler.disable(self._run)  # type: ignore[no-untyped-call]  # Packs come and go, and are read by numpy.
-        handle = module.register_forward_hook(run, with_kwargs=True)
+        self.by_layer[module] = self._branch(module, kind)
+        # Not compiled: tasks come and go, and packed codes are read by numpy.
+        hook: Any = torch.compiler.disable(self._hook)  # type: ignore[no-untyped-call]
+        handle = module.register_forward_hook(hook, with_kwargs=True)
         self._hooks.callback(handle.remove)
 
-    def _run(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> Tensor:
-        """The hook of every layer that has a path.
+    def _hook(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> Tensor:
+        """Return a layer's output with those of its side branch added.
 
-        What follows `args` is (kwargs, output); only (output) if the layer runs in the moment when torch has entered
-        the hook, and not yet that it wants kwargs.
+        `rest` is (kwargs, output). It is (output,) if another thread calls the layer at the moment when torch has
+        registered the hook, but not yet that it takes kwargs.
         """
         out: Tensor = rest[-1]
-        requests = self._requests.get()
+        selector = self._selector.get()
         inputs = [*args, *(rest[0].values() if len(rest) > 1 else ())]
-        if requests is None or not inputs:
+        if selector is None or not inputs:
             return out
-        if module not in self.paths:
-            raise ModelMismatchError(
-                "expected the model that packs were attached to, got a copy of it; attach to that one"
-            )
-        batch = requests.at(module, inputs[0])
+        if module not in self.by_layer:
+            problem = "expected the model that packs were attached to, got a copy of it"
+            raise ModelMismatchError(problem, Remedy("attach to the copy"))
+        batch = selector.select(module, inputs[0])
         if not batch.groups:
             return out
         if out.requires_grad and out.is_leaf:
-            out = out.clone()
-        return self.paths[module].run(inputs[0], out, batch)
+            out = out.clone()  # Branches add in place, which torch forbids for leaves.
+        return self.by_layer[module].forward(inputs[0], out, batch)

@@ -212,9 +212,9 @@ def test_a_compiled_layer_serves(tmp_path: Path) -> None:
 def test_a_path_runs_also_where_torch_has_not_said_yet_that_it_wants_keywords(beside: Tasks) -> None:
     with dtscodec.attach(beside.model.eval(), beside.packs) as attached, torch.no_grad(), attached.serve("one"):
         true = beside.model(**beside.inputs).logits
-        module, path = next(iter(attached._layers.paths.items()))
-        assert attached._layers._run(module, (), torch.ones(1)).equal(torch.ones(1))
-        assert path.module is module
+        module, branch = next(iter(attached._branches.by_layer.items()))
+        assert attached._branches._hook(module, (), torch.ones(1)).equal(torch.ones(1))
+        assert branch.module is module
         assert torch.equal(beside.model(**beside.inputs).logits, true)
 
 
@@ -339,7 +339,7 @@ def test_tasks_have_names_of_their_own_and_unknown_ones_are_errors(beside: Tasks
         attached.add("two", beside.packs["two"])
         attached.remove("one")
         assert attached.tasks == ("two",)
-    with pytest.raises(ModelMismatchError, match="attach again"):
+    with pytest.raises(ModelMismatchError, match="attach them again"):
         attached.add("one", beside.packs["one"])
 
 

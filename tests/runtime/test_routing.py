@@ -222,7 +222,7 @@ def test_tasks_that_are_named_go_first_and_outside_the_model_is_the_base(tasks: 
         assert torch.equal(model(**inputs).logits, base)
     assert torch.equal(model(**inputs).logits, base)
     assert not any(module._forward_hooks for module in model.modules())
-    with pytest.raises(ModelMismatchError, match="attach again"):
+    with pytest.raises(ModelMismatchError, match="attach them again"):
         attached.routing(router).__enter__()
 
 

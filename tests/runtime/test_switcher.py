@@ -100,7 +100,7 @@ def test_only_what_the_two_tasks_change_is_written(bert: Tasks, tmp_path: Path) 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
 def test_a_model_of_another_dtype_than_the_base_needs_the_base(bert: Tasks, dtype: torch.dtype) -> None:
     model = copy.deepcopy(bert.model).to(dtype)
-    with pytest.raises(BaseMismatchError, match="in their own dtype, or name the base"):
+    with pytest.raises(BaseMismatchError, match="in their own dtype, or give the base"):
         dtscodec.Switcher(model, packs=bert.packs)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     switcher = dtscodec.Switcher(model, bert.base, bert.packs)
@@ -232,7 +232,7 @@ def test_a_weight_that_was_untied_meanwhile_is_noticed(tmp_path: Path) -> None:
 def test_a_closed_switcher_takes_no_more_tasks(bert: Tasks) -> None:
     switcher = dtscodec.Switcher(bert.model, bert.base, {"one": bert.packs["one"]})
     switcher.close()
-    with pytest.raises(ModelMismatchError, match="got one that was closed"):
+    with pytest.raises(ModelMismatchError, match="got a closed one"):
         switcher.add("two", bert.packs["two"])
     switcher.activate("one")
     assert same_state(bert.model.state_dict(), expected(bert, "one"))

@@ -49,7 +49,7 @@ class SideBranch(ABC):
         """Raise ModelMismatchError if the layer cannot have another tensor of this kind beside its own."""
 
     @abstractmethod
-    def run(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
+    def forward(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
         """The output for the tasks of the batch, from the layer's input and its output for the base."""
 
     def changes(

@@ -28,10 +28,10 @@ class ConvolutionBranch(SideBranch):
         """Weights and biases as the layer has them."""
         check_same_shape(self.slots[attribute], entry)
 
-    def run(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
+    def forward(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
         """Add the convolution with each task's delta."""
         if x.dim() < len(self.slots["weight"].shape):  # One image and no requests.
-            return self.run(x[None], out[None], batch)[0]
+            return self.forward(x[None], out[None], batch)[0]
         leading = x.shape[:1]
         for group, change, rows in self.changes("weight", batch, leading):
             out[rows] += self._side(x[rows], group.resident, change)

@@ -17,7 +17,7 @@ class EmbeddingBranch(SideBranch):
         """The vocabulary must be the same, since the layer itself looks up each id too."""
         check_same_shape(self.slots[attribute], entry)
 
-    def run(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
+    def forward(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
         """Add the rows of each task's delta."""
         if batch.size is not None and x.dim() == 1:
             self._check_unused(x, batch)

@@ -39,7 +39,7 @@ class LinearBranch(SideBranch):
                 f"{slot.name}: expected {slot.spec} but for its outputs, got {entry.spec} in the pack"
             )
 
-    def run(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
+    def forward(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
         """Add what each task adds; where it has a layer of its own, take that layer's output."""
         leading = x.shape[:-1]
         flat_x, flat = x.reshape(-1, x.shape[-1]), out.reshape(-1, out.shape[-1])

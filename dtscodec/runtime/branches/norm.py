@@ -21,7 +21,7 @@ class NormBranch(SideBranch):
         """The normalized input, before weight and bias."""
         raise NotImplementedError
 
-    def run(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
+    def forward(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
         """Add what each task's weight and bias add."""
         leading = x.shape[: x.dim() - len(self.slots["weight"].shape)]
         rest = x.shape[len(leading) :]
