@@ -71,7 +71,7 @@ def all_ids(base: Path, fine_tunes: Mapping[str, str], folder: Path) -> dict[str
         ids |= _encoded(label, base, first, folder / label.replace(" ", "-"), *arguments)
     ids |= _merged_loras(base, folder)
     ids |= _imported(base, folder)
-    ids |= _fused(base, [folder / f"{name}-{SIZES[1]}" for name in list(fine_tunes)[:2]], folder)
+    ids |= _fused(base, first, [folder / f"{name}-{SIZES[1]}" for name in list(fine_tunes)[:2]], folder)
     return ids | _merged_base(dict(list(fine_tunes.items())[:2]), folder)
 
 
@@ -144,9 +144,9 @@ def _lora(base: Path) -> "dict[str, tuple[torch.Tensor, torch.Tensor]]":
 # Packs of several fine-tunes
 
 
-def _fused(base: Path, packs: Sequence[Path], folder: Path) -> dict[str, str]:
+def _fused(base: Path, like: str, packs: Sequence[Path], folder: Path) -> dict[str, str]:
     out = folder / "fused"
-    _command("fuse", *packs, "--weights", "0.6,0.4", "--base", base, "-o", out, "--size", SIZES[1])
+    _command("fuse", *packs, "--like", like, "--base", base, "-o", out, "--size", SIZES[1])
     return {"fused": pack_id(out)}
 
 
