@@ -7,7 +7,7 @@ do not know this package can still catch `ValueError`, `EOFError` or `OSError`.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, NoReturn, TypeAlias, get_args
 
 Reason = Literal[
     "truncated",
@@ -210,3 +210,8 @@ class OtherEncodeError(OutputError):
 
 class BackendError(DtsError, RuntimeError):
     """The device, library or workers asked for are not available here, or no more."""
+
+
+def assert_never(value: NoReturn) -> NoReturn:
+    """Mark a branch that is never reached, for the type checker: `typing.assert_never`, which Python 3.10 lacks."""
+    raise AssertionError(f"expected no such value, got {value!r}")

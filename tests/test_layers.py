@@ -12,24 +12,24 @@ from tests.support import ROOT
 
 PACKAGE = ROOT / "dtscodec"
 
-STORED = {"errors", "files", "format", "storage", "checkpoints"}
-"""What nearly every room above them uses: errors, local files, the format, remote storage, checkpoints."""
+STORED = {"errors", "files", "quantize", "format", "storage", "checkpoints"}
+"""What nearly every room above them uses: errors, local files, widths, the format, remote storage, checkpoints."""
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "version": set(),
     "files": {"errors"},
-    "format": {"errors", "files"},
+    "quantize": {"errors"},
+    "format": {"errors", "files", "quantize"},
     "storage": {"errors", "version", "files"},
     "executors": {"errors", "version"},
-    "quantize": {"errors", "format"},
     "kernels": {"errors", "format", "quantize"},
     "linalg": {"errors", "format", "kernels"},
     "checkpoints": {"errors", "files", "format", "storage"},
     "activations": STORED,
     "packs": STORED | {"version", "kernels"},
     "decoding": STORED | {"kernels", "linalg", "packs"},
-    "encoding": STORED | {"version", "executors", "quantize", "kernels", "linalg", "activations", "packs"},
+    "encoding": STORED | {"version", "executors", "kernels", "linalg", "activations", "packs"},
     "evaluation": STORED | {"packs", "decoding"},
     "runtime": STORED | {"kernels", "activations", "packs", "decoding", "evaluation"},
     "merging": STORED | {"version", "linalg", "activations", "packs", "encoding"},

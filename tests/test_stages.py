@@ -15,13 +15,13 @@ from dtscodec.format.block_json import parse_block
 from dtscodec.format.blocks import BaseRows, LowRank, Values
 from dtscodec.format.container import BlockHasher
 from dtscodec.format.dtypes import TensorSpec, plane_count
-from dtscodec.format.parts import Vectors
 from dtscodec.format.primitives import canonical_json as canonical
-from dtscodec.format.primitives.bits import pack_bitmap, pack_codes, unpack_bitmap, unpack_codes
+from dtscodec.format.primitives.bitmaps import pack_bitmap, unpack_bitmap
 from dtscodec.format.primitives.byte_planes import join_planes
 from dtscodec.format.primitives.json_fields import Fields
 from dtscodec.format.streams import Streams
 from dtscodec.kernels.dequantize import code_values, dequantize
+from dtscodec.quantize.packing import PackedVectors, pack_codes, unpack_codes
 from tests.support import ROOT
 
 STORED: dict[int, Any] = {2: np.uint8, 4: np.uint8, 8: np.int8, 16: np.float16}
@@ -52,7 +52,7 @@ def test_codes_have_the_values_of_the_table() -> None:
         bits = case["bits"]
         unsigned = np.array([[case["code"]]], np.uint16 if bits == 16 else np.uint8)
         packed = pack_codes(unsigned.view(STORED[bits]), bits)
-        value = code_values(Vectors(packed, own, 1, bits))[0, 0]
+        value = code_values(PackedVectors(packed, own, 1, bits))[0, 0]
         expected = np.float32(float.fromhex(case["value"]))
         assert value == expected or (np.isnan(value) and np.isnan(expected))
 

@@ -6,12 +6,12 @@ import torch
 
 from benchmarks.decode.timing import medians
 from dtscodec.format.blocks import Band, LowRank
-from dtscodec.format.parts import BandParts, Vectors, join_lowrank
-from dtscodec.format.primitives.bits import pack_codes
+from dtscodec.format.parts import BandParts, join_lowrank
 from dtscodec.format.streams import Streams
 from dtscodec.kernels.packed import PackedFactors, Store
 from dtscodec.kernels.select import backend_for
 from dtscodec.kernels.unpack import unpack_factors
+from dtscodec.quantize.packing import PackedVectors, pack_codes
 
 SIDE, RANK = 4096, 82
 DTYPES = (torch.float32, torch.bfloat16)
@@ -46,7 +46,7 @@ def _factors() -> PackedFactors:
     random = torch.Generator().manual_seed(0)
     codes = torch.randint(0, 4, (2, RANK, SIDE), dtype=torch.uint8, generator=random).numpy()
     levels = torch.tensor([[-1.5, -0.5, 0.5, 1.5]]).numpy()
-    u, v = (Vectors(pack_codes(one, 2), levels, SIDE, 2) for one in codes)
+    u, v = (PackedVectors(pack_codes(one, 2), levels, SIDE, 2) for one in codes)
     numbers, bands = join_lowrank(1.0, [BandParts(u, v, torch.full((RANK,), 1e-3).numpy())])
     block = LowRank(SIDE, None, None, None, (Band(RANK, 2),))
     store = Store([(block, SIDE)], torch.device("cpu"))

@@ -23,15 +23,15 @@ from dtscodec.encoding.segments.segment import raw_block
 from dtscodec.errors import ConfigError, EncodeError
 from dtscodec.format.blocks import BaseRows
 from dtscodec.format.index import TensorEntry
-from dtscodec.format.primitives.bits import WIDTHS
 from dtscodec.format.summary import Summary
 from dtscodec.format.writer import PackWriter
+from dtscodec.quantize.widths import ALL_BITS, Bits
 from dtscodec.storage.errors import read_errors
 from dtscodec.storage.paths import as_output, as_place, is_remote, work_folder
 from dtscodec.storage.upload import new_file
 from dtscodec.version import __version__
 
-BITS = 16
+BITS: Bits = 16
 """By default singular vectors are kept in half precision, as adapters are."""
 
 
@@ -72,7 +72,7 @@ def import_adapter(
     base: "Source | Base",
     out: str | Path,
     *,
-    bits: int = BITS,
+    bits: Bits = BITS,
     renames: Sequence[tuple[str, str]] = (),
     task: str | None = None,
     files: bool = True,
@@ -92,7 +92,7 @@ def import_adapter(
         The base that it was trained on.
     out : path
         The pack, here or in remote storage; its directory must exist.
-    bits : {2, 4, 8, 16}
+    bits : int
         An element of a singular vector.
     renames : sequence of (name, base name)
         Tensors that the base has under another name, such as a tied head: ``("lm_head.weight",
@@ -118,8 +118,8 @@ def import_adapter(
         The pack cannot be written, or exists.
     """
     start = time.perf_counter()
-    if bits not in WIDTHS:
-        raise ConfigError(f"expected {', '.join(map(str, WIDTHS))} bits, got {bits}")
+    if bits not in ALL_BITS:
+        raise ConfigError(f"expected {', '.join(map(str, ALL_BITS))} bits, got {bits}")
     out = as_output(out)
     with read_errors(cast(Path, adapter)):
         directory = as_place(adapter)
@@ -143,7 +143,7 @@ def import_adapter(
 class _Importer:
     """Codes the fine-tune's tensors one by one, and keeps account of base leaves."""
 
-    def __init__(self, adapter: LoraAdapter, base: Base, targets: Counterparts, bits: int, task: str | None) -> None:
+    def __init__(self, adapter: LoraAdapter, base: Base, targets: Counterparts, bits: Bits, task: str | None) -> None:
         self._adapter, self._base, self._targets, self._bits, self._task = adapter, base, targets, bits, task
         self._leaves: dict[str, bytes] = {}
         self.exact: list[str] = []

@@ -11,12 +11,12 @@ from dtscodec.decoding.packed_tensors import LoadedTensor
 from dtscodec.encoding.presets.best import code_values
 from dtscodec.format.blocks import Values
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.parts import Vectors, join_values
-from dtscodec.format.primitives.bits import pack_codes
+from dtscodec.format.parts import join_values
 from dtscodec.format.streams import Streams, round_numbers
 from dtscodec.kernels.dequantize import dequantize
 from dtscodec.kernels.packed import PackedValues
 from dtscodec.kernels.unpack import unpack_values
+from dtscodec.quantize.packing import PackedVectors, pack_codes
 
 
 class ElementwiseDelta:
@@ -123,7 +123,7 @@ class ElementwiseDelta:
         values = self.values.view(self._packed.coded_shape)
         codes, levels, scales = code_values(values.cpu(), self._block, None)
         packed = pack_codes(codes.reshape(1, -1), self._block.bits)
-        numbers, bands = join_values(Vectors(packed, levels, codes.size, self._block.bits), scales)
+        numbers, bands = join_values(PackedVectors(packed, levels, codes.size, self._block.bits), scales)
         streams = Streams(stored.bitmaps, round_numbers(numbers.astype(np.float32), dtype), bands)
         decoded = dequantize(self._block, self._columns, streams).left
         self.values.copy_(torch.from_numpy(np.ascontiguousarray(decoded, np.float32)).flatten())

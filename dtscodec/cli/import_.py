@@ -6,8 +6,7 @@ from dataclasses import asdict
 from dtscodec.cli import arguments, console
 from dtscodec.cli.names import task_name
 from dtscodec.cli.progress import progress_bar
-
-WIDTHS = (2, 4, 8, 16)
+from dtscodec.quantize.widths import ALL_BITS
 
 
 def add_to(commands: "arguments.Subparsers") -> None:
@@ -24,7 +23,7 @@ def add_to(commands: "arguments.Subparsers") -> None:
     arguments.add_base(parser, required=True)
     parser.add_argument("-o", "--output", metavar="PACK", help="default: ./NAME.dts.safetensors")
     parser.add_argument(
-        "--bits", type=int, choices=WIDTHS, default=16, help="an element of a singular vector (default: 16)"
+        "--bits", type=int, choices=ALL_BITS, default=16, help="an element of a singular vector (default: 16)"
     )
     parser.add_argument(
         "--map",

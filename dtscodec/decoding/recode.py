@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtscodec.errors import EncodeError
-from dtscodec.format.blocks import LEVELS, Block, LowRank, Values
+from dtscodec.format.blocks import Block, LowRank, Values
 from dtscodec.format.index import CarriedFile
 from dtscodec.format.streams import Streams, round_numbers
 from dtscodec.format.writer import PackWriter
 from dtscodec.kernels.dequantize import dequantize
 from dtscodec.linalg.factored_matrix import factored
 from dtscodec.packs.pack import Pack
+from dtscodec.quantize.widths import Width
 
 Floats = NDArray[np.float32]
 
@@ -89,21 +90,21 @@ def ordered(block: Block, numbers: Floats, dtype: str) -> Floats:
     dtype : {"F32", "BF16"}
     """
     rounded = round_numbers(numbers, dtype)
-    for tables in _tables(block):
-        levels = rounded[tables].reshape(-1, LEVELS)
+    for tables, width in _tables(block):
+        levels = width.code_books(rounded[tables])
         rounded[tables] = np.maximum.accumulate(levels, axis=1).ravel()
     return rounded
 
 
-def _tables(block: Block) -> list[slice]:
-    """Where the level tables of a block are among its numbers."""
+def _tables(block: Block) -> list[tuple[slice, Width]]:
+    """Where the level tables of a block are among its numbers, and whose they are."""
     if isinstance(block, Values):
-        return [slice(0, LEVELS)] if block.bits == 2 else []
+        return [(slice(0, block.width.stored_levels), block.width)]
     if not isinstance(block, LowRank):
         return []
     found, begin = [], 1
     for band in block.bands:
-        if band.bits == 2:
-            found.append(slice(begin, begin + 2 * LEVELS * (band.rank if block.per_vector else 1)))
+        levels = 2 * band.width.stored_levels * band.table_count(block.per_vector)
+        found.append((slice(begin, begin + levels), band.width))
         begin += band.number_count(block.per_vector)
     return found

@@ -4,6 +4,7 @@ from dtscodec.format.blocks import MAX_COMPONENTS, Band, BaseRows, Block, LowRan
 from dtscodec.format.primitives.canonical_json import Json
 from dtscodec.format.primitives.json_fields import Fields
 from dtscodec.format.tensor_names import check_names
+from dtscodec.quantize.widths import as_bits
 
 
 def block_json(block: Block, own: BaseRows) -> dict[str, Json]:
@@ -67,7 +68,7 @@ def parse_block(fields: Fields, height: int, own: BaseRows) -> Block:
     rows, cols = fields.take("rows", int, None), fields.take("cols", int, None)
     if kind == "values":
         per_row = _parse_flag(fields, "per", "row")
-        return Values(height, base, rows, cols, fields.take("bits", int), per_row)
+        return Values(height, base, rows, cols, as_bits(fields.take("bits", int)), per_row)
     bands = tuple(_parse_band(item) for item in fields.take_list("bands", list))
     if sum(band.rank for band in bands) > MAX_COMPONENTS:
         raise OverflowError(f"expected at most {MAX_COMPONENTS} components in a block, got more")
@@ -85,7 +86,7 @@ def _parse_band(item: list[Json]) -> Band:
     fields = Fields(dict(zip(("rank", "bits"), item, strict=False)), "a band")
     if len(item) != 2:
         raise ValueError(f"expected [rank, bits] for a band, got {item!r:.60}")
-    return Band(fields.take("rank", int), fields.take("bits", int))
+    return Band(fields.take("rank", int), as_bits(fields.take("bits", int)))
 
 
 def _base_json(base: BaseRows | None, own: BaseRows) -> dict[str, Json]:

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from dtscodec.format.dtypes import TensorSpec, bits_of, plane_count
-from dtscodec.format.primitives.bits import WIDTHS, vector_bytes
 from dtscodec.format.primitives.byte_planes import plane_number, plane_sizes
+from dtscodec.quantize.packing import vector_bytes
+from dtscodec.quantize.widths import ALL_BITS, Bits, Width, as_bits, width_of
 
 MAX_COMPONENTS = 65_535
 MAX_BANDS = 16
-LEVELS = 4
-"""Levels of a 2-bit table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,21 +103,24 @@ class _Coded:
 class Values(_Coded):
     """One code per element of the delta."""
 
-    bits: int
+    bits: Bits
     per_row: bool = False
 
     def __post_init__(self) -> None:
-        _check_width(self.bits)
-        if self.per_row and self.bits not in (4, 8):
-            raise ValueError(f"expected scales per row with 4 or 8 bits only, got {self.bits}")
+        as_bits(self.bits)
+        if self.per_row and not self.width.has_value_scales:
+            scaled = " or ".join(str(bits) for bits in ALL_BITS if width_of(bits).has_value_scales)
+            raise ValueError(f"expected scales per row with {scaled} bits only, got {self.bits}")
+
+    @property
+    def width(self) -> Width:
+        """The width of its codes."""
+        return width_of(self.bits)
 
     def number_count(self, columns: int) -> int:
         """Levels and scales in the arena `numbers`."""
-        if self.bits == 16:
-            return 0
-        if self.bits == 2:
-            return LEVELS
-        return self.coded_shape(columns)[0] if self.per_row else 1
+        scales = self.coded_shape(columns)[0] if self.per_row else 1
+        return self.width.stored_levels + scales * self.width.has_value_scales
 
     def band_bytes(self, columns: int) -> list[int]:
         """Bytes in the arena `codes`, band by band."""
@@ -131,20 +133,25 @@ class Band:
     """A run of components stored at one width."""
 
     rank: int
-    bits: int
+    bits: Bits
 
     def __post_init__(self) -> None:
-        _check_width(self.bits)
+        as_bits(self.bits)
         if self.rank < 1:
             raise ValueError(f"expected a rank of at least 1, got {self.rank}")
 
+    @property
+    def width(self) -> Width:
+        """The width of its codes."""
+        return width_of(self.bits)
+
+    def table_count(self, per_vector: bool) -> int:
+        """Level tables of each of its two factors."""
+        return (self.rank if per_vector else 1) if self.width.stored_levels else 0
+
     def number_count(self, per_vector: bool) -> int:
         """Levels and scales of the band."""
-        if self.bits == 16:
-            return 0
-        if self.bits == 2:
-            return 2 * LEVELS * (self.rank if per_vector else 1) + self.rank
-        return self.rank
+        return 2 * self.width.stored_levels * self.table_count(per_vector) + self.rank * self.width.has_scales
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +182,3 @@ class LowRank(_Coded):
 
 Block: TypeAlias = Same | Tie | Raw | Values | LowRank
 Coded: TypeAlias = Values | LowRank
-
-
-def _check_width(bits: int) -> None:
-    if bits not in WIDTHS:
-        raise ValueError(f"expected a width of 2, 4, 8 or 16 bits, got {bits}")

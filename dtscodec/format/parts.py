@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtscodec.errors import FormatError
-from dtscodec.format.blocks import LEVELS, Band, Coded, LowRank, Raw, Values
+from dtscodec.format.blocks import Band, Coded, LowRank, Raw, Values
 from dtscodec.format.dtypes import bits_of, plane_count
 from dtscodec.format.index import TensorEntry
-from dtscodec.format.primitives.bits import pack_bitmap, padding_is_zero, unpack_bitmap, unpack_codes, vector_bytes
+from dtscodec.format.primitives.bitmaps import pack_bitmap, unpack_bitmap
 from dtscodec.format.primitives.byte_planes import join_planes
 from dtscodec.format.streams import Streams
+from dtscodec.quantize.packing import PackedVectors, padding_is_zero, unpack_codes, vector_bytes
+from dtscodec.quantize.widths import Width, width_of
 
 Floats = NDArray[np.float32]
 Packed = NDArray[np.uint8]
@@ -20,31 +22,11 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Vectors:
-    """Packed vectors of one factor of a band, or the one vector of a `values` block.
-
-    Parameters
-    ----------
-    packed : uint8 [k, bytes]
-    levels : float32 [tables, 4]
-        One table, or one per vector; none unless `bits` is 2.
-    count : int
-        Codes in a vector.
-    bits : int
-    """
-
-    packed: Packed
-    levels: Floats
-    count: int
-    bits: int
-
-
-@dataclass(frozen=True, slots=True)
 class BandParts:
     """One band: u [r, rows], v [r, columns] and the scales float32 [r] (none for 16 bits)."""
 
-    u: Vectors
-    v: Vectors
+    u: PackedVectors
+    v: PackedVectors
     scales: Floats
 
 
@@ -106,12 +88,12 @@ def split_masks(block: Coded, columns: int, streams: Streams) -> tuple[Mask | No
 # Values
 
 
-def join_values(codes: Vectors, scales: Floats) -> tuple[Floats, tuple[bytes, ...]]:
+def join_values(codes: PackedVectors, scales: Floats) -> tuple[Floats, tuple[bytes, ...]]:
     """Numbers and bands of a `values` block; the inverse of `split_values`."""
     return np.concatenate([codes.levels.ravel(), scales]), (codes.packed.tobytes(),)
 
 
-def split_values(block: Values, columns: int, streams: Streams) -> tuple[Vectors, Floats]:
+def split_values(block: Values, columns: int, streams: Streams) -> tuple[PackedVectors, Floats]:
     """The vector of a `values` block and its scales (none for 2 and 16 bits); the inverse of `join_values`.
 
     Raises
@@ -121,9 +103,9 @@ def split_values(block: Values, columns: int, streams: Streams) -> tuple[Vectors
     """
     rows, cols = block.coded_shape(columns)
     packed = np.frombuffer(streams.bands[0], np.uint8).reshape(1, -1)
-    tables = LEVELS if block.bits == 2 else 0
-    levels = _levels(streams.numbers[:tables])
-    vectors = _checked(Vectors(packed, levels, rows * cols, block.bits))
+    tables = block.width.stored_levels
+    levels = _levels(streams.numbers[:tables], block.width)
+    vectors = _checked(PackedVectors(packed, levels, rows * cols, block.bits))
     return vectors, streams.numbers[tables:]
 
 
@@ -163,28 +145,28 @@ def _split_band(band: Band, block: LowRank, columns: int, numbers: Floats, data:
     rows, cols = block.coded_shape(columns)
     records = np.frombuffer(data, np.uint8).reshape(band.rank, -1)
     cut = vector_bytes(rows, band.bits)
-    tables = LEVELS * (band.rank if block.per_vector else 1) if band.bits == 2 else 0
-    u = Vectors(records[:, :cut], _levels(numbers[:tables]), rows, band.bits)
-    v = Vectors(records[:, cut:], _levels(numbers[tables : 2 * tables]), cols, band.bits)
+    tables = band.width.stored_levels * band.table_count(block.per_vector)
+    u = PackedVectors(records[:, :cut], _levels(numbers[:tables], band.width), rows, band.bits)
+    v = PackedVectors(records[:, cut:], _levels(numbers[tables : 2 * tables], band.width), cols, band.bits)
     return BandParts(_checked(u), _checked(v), numbers[2 * tables :])
 
 
-def _levels(numbers: Floats) -> Floats:
-    """Rule N2: tables of four levels, each ascending."""
-    tables = numbers.reshape(-1, LEVELS)
+def _levels(numbers: Floats, width: Width) -> Floats:
+    """Rule N2: each table of levels ascends."""
+    tables = width.code_books(numbers)
     if (np.diff(tables, axis=1) < 0).any():
         raise FormatError("numbers", "levels", "expected levels that ascend", "5.2")
     return tables
 
 
-def _checked(vectors: Vectors) -> Vectors:
+def _checked(vectors: PackedVectors) -> PackedVectors:
     """Rules E1 and E2."""
     if not padding_is_zero(vectors.packed, vectors.count, vectors.bits):
         raise FormatError("padding", "codes", "expected padding bits of zero", "5.3")
-    if vectors.bits == 16:
-        codes = unpack_codes(np.ascontiguousarray(vectors.packed), vectors.count, 16)
+    if width_of(vectors.bits).is_float:
+        codes = unpack_codes(np.ascontiguousarray(vectors.packed), vectors.count, vectors.bits)
         if not np.isfinite(codes.astype(np.float32)).all():
-            raise FormatError("numbers", "codes", "expected finite 16-bit codes", "5.3")
+            raise FormatError("numbers", "codes", f"expected finite {vectors.bits}-bit codes", "5.3")
     return vectors
 
 

@@ -7,15 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtscodec.format.blocks import Coded, LowRank, Values
-from dtscodec.format.parts import BandParts, Mask, Vectors, split_lowrank, split_masks, split_values
-from dtscodec.format.primitives.bits import BYTE_CODES, unpack_codes
+from dtscodec.format.parts import BandParts, Mask, split_lowrank, split_masks, split_values
 from dtscodec.format.streams import Streams
+from dtscodec.quantize.packing import PackedVectors, codes_of_bytes, unpack_codes
+from dtscodec.quantize.widths import NORMAL_LEVELS
 
 Floats = NDArray[np.floating]
-
-_POSITIVE = [0.1279296875, 0.388671875, 0.65625, 0.94140625, 1.2578125, 1.6171875, 2.0625, 2.734375]
-FIXED_LEVELS = np.array([-level for level in reversed(_POSITIVE)] + _POSITIVE, np.float32)
-"""The 16 levels of 4-bit codes (spec section 5.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +106,13 @@ def _scaled_u(band: BandParts, dtype: type[np.floating]) -> Floats:
     return u * band.scales.astype(dtype, copy=False)[:, None] if len(band.scales) else u
 
 
-def code_values(vectors: Vectors) -> NDArray[np.float32]:
+def code_values(vectors: PackedVectors) -> NDArray[np.float32]:
     """The values of packed codes: float32 [k, count]."""
-    if vectors.bits >= 8:
+    if vectors.bits == 8 or vectors.bits == 16:
         return unpack_codes(np.ascontiguousarray(vectors.packed), vectors.count, vectors.bits).astype(np.float32)
-    tables = FIXED_LEVELS[None] if vectors.bits == 4 else vectors.levels
+    tables = NORMAL_LEVELS[None] if vectors.bits == 4 else vectors.levels
     if len(tables) == 1:  # One lookup for all codes of a byte.
-        of_bytes = tables[0][BYTE_CODES[vectors.bits]]
+        of_bytes = tables[0][codes_of_bytes(vectors.bits)]
         return np.take(of_bytes, vectors.packed, axis=0).reshape(len(vectors.packed), -1)[:, : vectors.count]
     codes = unpack_codes(vectors.packed, vectors.count, vectors.bits)
     return np.take_along_axis(tables, codes.astype(np.intp), axis=1)

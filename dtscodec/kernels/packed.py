@@ -8,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dtscodec.format.blocks import LEVELS, Band, Coded, LowRank, Values
-from dtscodec.format.parts import BandParts, Floats, Mask, Vectors, split_masks
-from dtscodec.format.primitives.bits import vector_bytes
+from dtscodec.format.blocks import Band, Coded, LowRank, Values
+from dtscodec.format.parts import BandParts, Floats, Mask, split_masks
 from dtscodec.format.streams import Streams
+from dtscodec.quantize.packing import PackedVectors, vector_bytes
+from dtscodec.quantize.widths import Bits, width_of
 
 
 class Store:
@@ -127,7 +128,7 @@ class PackedBand:
         First of its scales (none for 16 bits).
     """
 
-    bits: int
+    bits: Bits
     rank: int
     u_at: int
     v_at: int
@@ -157,10 +158,11 @@ class PackedFactors(Packed):
         for band in self.placed():
             records = codes[band.u_at : band.u_at + band.rank * band.stride].reshape(band.rank, band.stride)
             cut = band.v_at - band.u_at
-            u = Vectors(records[:, :cut], _tables(numbers[band.u_levels : band.v_levels]), m, band.bits)
-            v_tables = band.scales if band.bits == 2 else band.v_levels
-            v = Vectors(records[:, cut:], _tables(numbers[band.v_levels : v_tables]), n, band.bits)
-            scales = numbers[band.scales : band.scales + (0 if band.bits == 16 else band.rank)]
+            width = width_of(band.bits)
+            u_levels, v_levels = numbers[band.u_levels : band.v_levels], numbers[band.v_levels : band.scales]
+            u = PackedVectors(records[:, :cut], width.code_books(u_levels), m, band.bits)
+            v = PackedVectors(records[:, cut:], width.code_books(v_levels), n, band.bits)
+            scales = numbers[band.scales : band.scales + band.rank * width.has_scales]
             found.append(BandParts(u, v, scales))
         return found
 
@@ -172,7 +174,7 @@ class PackedFactors(Packed):
         for band in self.bands:
             u_bytes = vector_bytes(m, band.bits)
             stride = u_bytes + vector_bytes(n, band.bits)
-            tables = (LEVELS * (band.rank if self.per_vector else 1)) if band.bits == 2 else 0
+            tables = band.width.stored_levels * band.table_count(self.per_vector)
             v_levels, scales = numbers + tables, numbers + 2 * tables
             found.append(PackedBand(band.bits, band.rank, codes, codes + u_bytes, stride, numbers, v_levels, scales))
             codes += band.rank * stride
@@ -184,22 +186,25 @@ class PackedFactors(Packed):
 class PackedValues(Packed):
     """The codes of a `values` block: one for each coded element, row by row."""
 
-    bits: int
+    bits: Bits
     per_row: bool
 
-    def parts(self) -> tuple[Vectors, Floats]:
+    def parts(self) -> tuple[PackedVectors, Floats]:
         """Codes and scales as the streams of the block give them: numpy arrays over a store on the CPU."""
         rows, cols = self.coded_shape
         size = vector_bytes(rows * cols, self.bits)
         packed = self.store.codes.numpy()[None, self.codes_at : self.codes_at + size]
-        count = LEVELS if self.bits == 2 else 0 if self.bits == 16 else rows if self.per_row else 1
-        numbers = self.store.numbers.numpy()[self.numbers_at : self.numbers_at + count]
-        tables = numbers if self.bits == 2 else numbers[:0]
-        return Vectors(packed, _tables(tables), rows * cols, self.bits), numbers[len(tables) :]
+        width = width_of(self.bits)
+        scales_at = self.numbers_at + width.stored_levels
+        numbers = self.store.numbers.numpy()
+        levels = width.code_books(numbers[self.numbers_at : scales_at])
+        scales = numbers[scales_at : scales_at + self.scale_count]
+        return PackedVectors(packed, levels, rows * cols, self.bits), scales
 
-
-def _tables(numbers: Floats) -> Floats:
-    return numbers.reshape(-1, LEVELS)
+    @property
+    def scale_count(self) -> int:
+        """Scales of the block, which follow its levels: none, one, or one for each coded row."""
+        return (self.coded_shape[0] if self.per_row else 1) * width_of(self.bits).has_value_scales
 
 
 def _indices(block: Coded, columns: int, streams: Streams, device: torch.device) -> tuple[Tensor | None, Tensor | None]:

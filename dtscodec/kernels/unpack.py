@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dtscodec.format.blocks import LEVELS
-from dtscodec.format.primitives.bits import vector_bytes
-from dtscodec.kernels.dequantize import FIXED_LEVELS, code_values, scaled_factors
+from dtscodec.errors import assert_never
+from dtscodec.kernels.dequantize import code_values, scaled_factors
 from dtscodec.kernels.packed import PackedBand, PackedFactors, PackedValues, Store
+from dtscodec.quantize.packing import vector_bytes
+from dtscodec.quantize.widths import Bits, width_of
 
 
 def unpack_factors(factors: PackedFactors, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -46,7 +47,7 @@ def _unpack(factors: PackedFactors, rows: Tensor, dtype: torch.dtype) -> tuple[T
     lefts, rights = [], []
     for band in factors.placed():
         left = _values_at(*_packed(factors, band, band.u_at, band.u_levels), band.bits, rows).to(dtype)
-        if band.bits != 16:
+        if width_of(band.bits).has_scales:
             left = left * factors.store.numbers[band.scales : band.scales + band.rank].to(dtype)[:, None]
         lefts.append(left)
         rights.append(_values_at(*_packed(factors, band, band.v_at, band.v_levels), band.bits, columns).to(dtype))
@@ -54,9 +55,10 @@ def _unpack(factors: PackedFactors, rows: Tensor, dtype: torch.dtype) -> tuple[T
 
 
 def _packed(factors: PackedFactors, band: PackedBand, at: int, levels_at: int) -> tuple[Tensor, Tensor]:
-    """Vectors of u or v of a band, still packed: uint8 [rank, bytes]; and their level tables [tables, 4]."""
-    tables = (band.rank if factors.per_vector else 1) if band.bits == 2 else 0
-    levels = factors.store.numbers[levels_at : levels_at + LEVELS * tables].view(-1, LEVELS)
+    """Vectors of u or v of a band, still packed: uint8 [rank, bytes]; and their level tables [tables, levels]."""
+    count = width_of(band.bits).stored_levels
+    tables = (band.rank if factors.per_vector else 1) if count else 0
+    levels = factors.store.numbers[levels_at : levels_at + count * tables].view(tables, count)
     end = min(band.stride, len(factors.store.codes) - at - (band.rank - 1) * band.stride)
     return factors.store.codes.as_strided((band.rank, end), (band.stride, 1), at), levels
 
@@ -68,14 +70,13 @@ def unpack_values(values: PackedValues) -> Tensor:
         vector, scales = values.parts()
         found = torch.from_numpy(code_values(vector)).view(rows, cols)
         return found * torch.from_numpy(scales)[:, None] if len(scales) else found
-    store, tables = values.store, int(values.bits == 2)
-    levels = store.numbers[values.numbers_at : values.numbers_at + LEVELS * tables].view(-1, LEVELS)
+    store, scales_at = values.store, values.numbers_at + width_of(values.bits).stored_levels
+    levels = store.numbers[None, values.numbers_at : scales_at]
     packed = store.codes[None, values.codes_at : values.codes_at + vector_bytes(rows * cols, values.bits)]
     found = _values_at(packed, levels, values.bits, torch.arange(rows * cols, device=store.device)).view(rows, cols)
-    if values.bits not in (4, 8):
+    if not values.scale_count:
         return found
-    count = rows if values.per_row else 1
-    return found * store.numbers[values.numbers_at : values.numbers_at + count, None]
+    return found * store.numbers[scales_at : scales_at + values.scale_count, None]
 
 
 def _by_bytes(store: Store) -> bool:
@@ -83,13 +84,20 @@ def _by_bytes(store: Store) -> bool:
     return store.device.type == "cpu" and not store.numbers.requires_grad
 
 
-def _values_at(packed: Tensor, levels: Tensor, bits: int, elements: Tensor) -> Tensor:
+def _values_at(packed: Tensor, levels: Tensor, bits: Bits, elements: Tensor) -> Tensor:
     """The values of some elements of packed vectors: float32 [k, elements]."""
-    if bits >= 8:
-        return packed.view(torch.int8 if bits == 8 else torch.float16)[:, elements].float()
-    per_byte = 8 // bits
-    shifts = (elements % per_byte * bits).to(torch.uint8)
-    codes = (packed[:, elements // per_byte] >> shifts & (1 << bits) - 1).long()
-    if bits == 4:
-        levels = torch.from_numpy(FIXED_LEVELS).to(packed.device)[None]
-    return levels[0][codes] if len(levels) == 1 else levels.gather(1, codes)
+    match bits:
+        case 8:
+            return packed.view(torch.int8)[:, elements].float()
+        case 16:
+            return packed.view(torch.float16)[:, elements].float()
+        case 2 | 4:
+            per_byte = 8 // bits
+            shifts = (elements % per_byte * bits).to(torch.uint8)
+            codes = (packed[:, elements // per_byte] >> shifts & (1 << bits) - 1).long()
+            fixed = width_of(bits).fixed_levels
+            if fixed is not None:
+                levels = torch.from_numpy(fixed).to(packed.device)[None]
+            return levels[0][codes] if len(levels) == 1 else levels.gather(1, codes)
+        case _:
+            assert_never(bits)

@@ -12,6 +12,7 @@ from dtscodec.format.blocks import BaseRows, LowRank, Same
 from dtscodec.kernels.dequantize import dequantize
 from dtscodec.linalg.devices import product
 from dtscodec.linalg.factored_matrix import Factored
+from dtscodec.quantize.widths import ALL_BITS, Bits
 
 sides, ranks, seeds = st.integers(1, 24), st.integers(1, 6), st.integers(0, 2**16)
 
@@ -75,8 +76,8 @@ def test_a_pair_of_a_convolution_has_its_shape(delta: Factored, width: int) -> N
     assert torch.allclose(dense(pair.to_delta(1.0, False)), dense(wide), atol=1e-5 * float(dense(wide).norm()))
 
 
-@given(deltas(), st.sampled_from([2, 4, 8, 16]))
-def test_the_error_of_coding_is_the_error_of_what_is_decoded(delta: Factored, bits: int) -> None:
+@given(deltas(), st.sampled_from(ALL_BITS))
+def test_the_error_of_coding_is_the_error_of_what_is_decoded(delta: Factored, bits: Bits) -> None:
     coded = code_factored(delta, BaseRows("w", 0), bits)
     assert isinstance(coded.block, LowRank)
     ours = dequantize(coded.block, delta.shape[1], coded.streams).place(*delta.shape).astype(np.float64)

@@ -26,6 +26,7 @@ from dtscodec.encoding.segments.segment import cut_same, cut_tensor
 from dtscodec.errors import DtsError, EncodeError
 from dtscodec.format.blocks import LowRank, Values
 from dtscodec.format.summary import BaseRef, Summary
+from dtscodec.quantize.widths import ALL_BITS, Bits
 from tests.encoding.fine_tunes import (
     TOUCHED,
     VOCABULARY,
@@ -337,8 +338,8 @@ def test_convolutions_are_coded_as_matrices(dtype: torch.dtype) -> None:
     assert (block.height, block.rows) == (16, None)
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8, 16])
-def test_the_widths_are_those_of_the_recipe(bits: int) -> None:
+@pytest.mark.parametrize("bits", ALL_BITS)
+def test_the_widths_are_those_of_the_recipe(bits: Bits) -> None:
     packed = Packed(transformer(), size="20kB", recipe=Recipe(widths=(bits,)))
     found = {band.bits for (block, *_) in packed.blocks.values() if isinstance(block, LowRank) for band in block.bands}
     assert found == {bits}

@@ -17,6 +17,7 @@ from dtscodec.format.parts import BandParts
 from dtscodec.format.streams import round_numbers
 from dtscodec.kernels.dequantize import code_values
 from dtscodec.linalg.svd import leading_factors
+from dtscodec.quantize.widths import ALL_BITS, Bits
 
 few = settings(deadline=None, max_examples=25)
 RECIPES = LEAST_ERROR, replace(BEST, gain=None)
@@ -43,12 +44,12 @@ small = st.builds(power_law, seeds, st.integers(8, 24), st.integers(8, 24), powe
 
 
 @st.composite
-def descending(draw: st.DrawFn, most: int = 12) -> list[int]:
+def descending(draw: st.DrawFn, most: int = 12) -> list[Bits]:
     """Widths of some components."""
-    return sorted(draw(st.lists(st.sampled_from([2, 4, 8, 16]), min_size=1, max_size=most)), reverse=True)
+    return sorted(draw(st.lists(st.sampled_from(ALL_BITS), min_size=1, max_size=most)), reverse=True)
 
 
-def refined(delta: Tensor, widths: Sequence[int], recipe: Recipe = LEAST_ERROR) -> tuple[Refined, Tensor]:
+def refined(delta: Tensor, widths: Sequence[Bits], recipe: Recipe = LEAST_ERROR) -> tuple[Refined, Tensor]:
     """Quantized components, and their scales."""
     components = Refined(delta, leading_factors(delta, len(widths)), widths, recipe)
     return components, components.solve_scales(in_bf16)
@@ -63,7 +64,7 @@ def decoded(bands: list[BandParts]) -> Tensor:
     return torch.from_numpy(total)
 
 
-def error(delta: Tensor, widths: Sequence[int], recipe: Recipe = LEAST_ERROR) -> float:
+def error(delta: Tensor, widths: Sequence[Bits], recipe: Recipe = LEAST_ERROR) -> float:
     components, scales = refined(delta, widths, recipe)
     return float((delta.double() - decoded(components.bands(scales))).square().sum())
 
@@ -76,20 +77,20 @@ def test_five_rounds_lower_the_error_of_several_components(delta: Tensor, rank: 
 
 @few
 @given(deltas, descending(), st.sampled_from(RECIPES))
-def test_the_error_is_never_above_the_norm_of_the_delta(delta: Tensor, widths: list[int], recipe: Recipe) -> None:
+def test_the_error_is_never_above_the_norm_of_the_delta(delta: Tensor, widths: list[Bits], recipe: Recipe) -> None:
     assert error(delta, widths, recipe) <= float(delta.double().square().sum()) * (1 + 1e-6)
 
 
 @few
 @given(deltas, descending())
-def test_the_error_is_never_below_that_of_the_best_matrix_of_the_rank(delta: Tensor, widths: list[int]) -> None:
+def test_the_error_is_never_below_that_of_the_best_matrix_of_the_rank(delta: Tensor, widths: list[Bits]) -> None:
     tail = torch.linalg.svdvals(delta.double())[len(widths) :].square().sum()
     assert error(delta, widths) >= float(tail) * (1 - 1e-6)
 
 
 @few
 @given(deltas, descending(), st.sampled_from(RECIPES), st.sampled_from([1e-3, 1e-2, 0.1, 1.0]))
-def test_no_change_of_one_scale_lowers_the_error(delta: Tensor, widths: list[int], recipe: Recipe, by: float) -> None:
+def test_no_change_of_one_scale_lowers_the_error(delta: Tensor, widths: list[Bits], recipe: Recipe, by: float) -> None:
     components, scales = refined(delta, widths, recipe)
     u, v = components.u.plain().double(), components.v.plain().double()
 
@@ -106,7 +107,7 @@ def test_no_change_of_one_scale_lowers_the_error(delta: Tensor, widths: list[int
 
 @few
 @given(deltas, descending())
-def test_what_least_squares_leaves_is_orthogonal_to_what_it_takes(delta: Tensor, widths: list[int]) -> None:
+def test_what_least_squares_leaves_is_orthogonal_to_what_it_takes(delta: Tensor, widths: list[Bits]) -> None:
     components, scales = refined(delta, widths)
     taken = (components.u.plain().double().T * scales) @ components.v.plain().double()
     # Ridge and float32 hold it to about a millionth.
@@ -116,7 +117,7 @@ def test_what_least_squares_leaves_is_orthogonal_to_what_it_takes(delta: Tensor,
 @few
 @given(deltas, descending(), st.sampled_from([0.0, 1.0, 2.0, 4.0]), st.sampled_from([0.0, 0.01, 0.1]))
 def test_the_gain_is_at_least_1_and_makes_no_delta_larger_than_the_true_one(
-    delta: Tensor, widths: list[int], power: float, floor: float
+    delta: Tensor, widths: list[Bits], power: float, floor: float
 ) -> None:
     components, scales = refined(delta, widths, replace(LEAST_ERROR, gain=power))
     gain = components.gain(scales, floor)
@@ -163,7 +164,7 @@ def test_components_that_all_point_away_have_no_gain(delta: Tensor, rank: int) -
 @few
 @given(deltas, descending())
 def test_bands_are_of_descending_width_and_their_components_of_descending_strength(
-    delta: Tensor, widths: list[int]
+    delta: Tensor, widths: list[Bits]
 ) -> None:
     components, scales = refined(delta, widths)
     bands = components.bands(scales)
@@ -177,7 +178,7 @@ def test_bands_are_of_descending_width_and_their_components_of_descending_streng
 
 @few
 @given(deltas, descending())
-def test_bands_decode_to_scaled_components(delta: Tensor, widths: list[int]) -> None:
+def test_bands_decode_to_scaled_components(delta: Tensor, widths: list[Bits]) -> None:
     components, scales = refined(delta, widths)
     whole = (components.u.plain().double().T * scales) @ components.v.plain().double()
     # 2^-11 of each factor's elements where they are stored as float16.
@@ -187,7 +188,8 @@ def test_bands_decode_to_scaled_components(delta: Tensor, widths: list[int]) -> 
 @few
 @given(deltas, st.integers(1, 3))
 def test_more_bits_for_the_strongest_components_lower_the_error(delta: Tensor, each: int) -> None:
-    mixed = [16] * each + [8] * each + [4] * each + [2] * each
+    widths: list[Bits] = [16, 8, 4, 2]
+    mixed = [bits for bits in widths for _ in range(each)]
     assert error(delta, mixed) < error(delta, [2] * len(mixed))
 
 

@@ -12,6 +12,7 @@ from dtscodec.encoding.presets.recipe import LEAST_ERROR, Recipe
 from dtscodec.format.streams import round_numbers
 from dtscodec.linalg.svd import leading_factors, one_thread, singular_values
 from dtscodec.quantize.lloyd_max import fit_levels
+from dtscodec.quantize.widths import ALL_BITS, Bits
 from tests.encoding.fine_tunes import power_law
 
 few = settings(deadline=None, max_examples=20)
@@ -42,8 +43,8 @@ def test_a_flat_spectrum_of_which_little_is_kept_would_have_a_gain_beyond_the_de
 
 
 @few
-@given(deltas, st.lists(st.sampled_from([2, 4, 8, 16]), min_size=1, max_size=8).filter(lambda widths: 2 in widths))
-def test_what_codes_stand_for_are_levels_as_they_are_stored(delta: Tensor, some: list[int]) -> None:
+@given(deltas, st.lists(st.sampled_from(ALL_BITS), min_size=1, max_size=8).filter(lambda widths: 2 in widths))
+def test_what_codes_stand_for_are_levels_as_they_are_stored(delta: Tensor, some: list[Bits]) -> None:
     widths = sorted(some, reverse=True)
     components = Refined(delta, leading_factors(delta, len(widths)), widths, LEAST_ERROR)
     components.solve_scales(in_bf16)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from dtscodec.format.blocks import Band, BaseRows, Block, LowRank, Raw, Same, Values
 from dtscodec.format.dtypes import CODED_DTYPES, DTYPES, TensorSpec, bits_of
 from dtscodec.format.index import TensorEntry
-from dtscodec.format.primitives.bits import WIDTHS
+from dtscodec.quantize.widths import ALL_BITS
 
 names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
 
@@ -34,9 +34,9 @@ def blocks(draw: st.DrawFn, spec: TensorSpec, height: int, columns: int) -> Bloc
     rows = draw(st.none() | st.integers(1, height - 1)) if height > 1 else None
     cols = draw(st.none() | st.integers(1, columns - 1)) if columns > 1 else None
     if kind == "values":
-        bits = draw(st.sampled_from(WIDTHS))
+        bits = draw(st.sampled_from(ALL_BITS))
         return Values(height, base, rows, cols, bits, draw(st.booleans()) and bits in (4, 8))
-    band = st.builds(Band, st.integers(1, 9), st.sampled_from(WIDTHS))
+    band = st.builds(Band, st.integers(1, 9), st.sampled_from(ALL_BITS))
     return LowRank(height, base, rows, cols, tuple(draw(st.lists(band, min_size=1, max_size=3))), draw(st.booleans()))
 
 

@@ -3,20 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtscodec.format.primitives.bits import (
-    WIDTHS,
-    pack_bitmap,
-    pack_codes,
-    padding_is_zero,
-    unpack_bitmap,
-    unpack_codes,
-    vector_bytes,
-)
+from dtscodec.format.primitives.bitmaps import pack_bitmap, unpack_bitmap
+from dtscodec.quantize.packing import pack_codes, padding_is_zero, unpack_codes, vector_bytes
+from dtscodec.quantize.widths import ALL_BITS, Bits
 
-widths = st.sampled_from(WIDTHS)
+widths = st.sampled_from(ALL_BITS)
 
 
-def random_codes(bits: int, vectors: int, count: int, seed: int) -> np.ndarray:
+def random_codes(bits: Bits, vectors: int, count: int, seed: int) -> np.ndarray:
     random = np.random.default_rng(seed)
     if bits == 16:
         return random.standard_normal((vectors, count)).astype(np.float16)
@@ -26,7 +20,7 @@ def random_codes(bits: int, vectors: int, count: int, seed: int) -> np.ndarray:
 
 
 @given(widths, st.integers(1, 5), st.integers(1, 200), st.integers(0, 2**31))
-def test_unpacking_gives_back_what_was_packed(bits: int, vectors: int, count: int, seed: int) -> None:
+def test_unpacking_gives_back_what_was_packed(bits: Bits, vectors: int, count: int, seed: int) -> None:
     codes = random_codes(bits, vectors, count, seed)
     packed = pack_codes(codes, bits)
     assert packed.shape == (vectors, vector_bytes(count, bits))
@@ -34,7 +28,7 @@ def test_unpacking_gives_back_what_was_packed(bits: int, vectors: int, count: in
 
 
 @given(widths, st.integers(1, 200))
-def test_a_vector_takes_whole_groups_of_16_bytes_and_no_more(bits: int, count: int) -> None:
+def test_a_vector_takes_whole_groups_of_16_bytes_and_no_more(bits: Bits, count: int) -> None:
     size = vector_bytes(count, bits)
     assert size % 16 == 0
     assert 0 <= size * 8 - count * bits < 128
@@ -51,7 +45,7 @@ def test_wider_codes_are_little_endian() -> None:
 
 
 @given(widths, st.integers(1, 70), st.integers(0, 2**31))
-def test_any_set_bit_of_the_padding_is_noticed(bits: int, count: int, seed: int) -> None:
+def test_any_set_bit_of_the_padding_is_noticed(bits: Bits, count: int, seed: int) -> None:
     packed = pack_codes(random_codes(bits, 1, count, seed), bits)
     assert padding_is_zero(packed, count, bits)
     for position in range(count * bits, packed.size * 8):

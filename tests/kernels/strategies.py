@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dtscodec.format.blocks import Band, LowRank, Values
-from dtscodec.format.parts import BandParts, Mask, Vectors, check_coded, join_lowrank, join_masks, join_values
-from dtscodec.format.primitives.bits import WIDTHS, pack_codes
+from dtscodec.format.parts import BandParts, Mask, check_coded, join_lowrank, join_masks, join_values
 from dtscodec.format.streams import Streams
 from dtscodec.kernels.dequantize import dequantize
 from dtscodec.kernels.packed import PackedFactors, PackedValues, Store
+from dtscodec.quantize.packing import PackedVectors, pack_codes
+from dtscodec.quantize.widths import ALL_BITS, Bits, as_bits
 
 Random = np.random.Generator
 
@@ -54,7 +55,7 @@ def low_rank(
 ) -> Case:
     """A low-rank block of random codes: bands of (rank, bits), so many rows and columns coded (None: all)."""
     random = np.random.default_rng(seed)
-    block = LowRank(height, None, rows, cols, tuple(Band(*band) for band in bands), per_vector)
+    block = LowRank(height, None, rows, cols, tuple(Band(rank, as_bits(bits)) for rank, bits in bands), per_vector)
     m, n = block.coded_shape(columns)
     parts = []
     for band in block.bands:
@@ -71,7 +72,7 @@ def low_rank(
 def packed_values(
     height: int,
     columns: int,
-    bits: int,
+    bits: Bits,
     *,
     rows: int | None = None,
     cols: int | None = None,
@@ -95,7 +96,7 @@ def packed_values(
 def cases(draw: st.DrawFn, largest: int = 200) -> Case:
     """Low-rank blocks of at most `largest` rows and columns."""
     height, columns = draw(st.integers(1, largest)), draw(st.integers(1, largest))
-    band = st.tuples(st.integers(1, 20), st.sampled_from(WIDTHS))
+    band = st.tuples(st.integers(1, 20), st.sampled_from(ALL_BITS))
     return low_rank(
         height,
         columns,
@@ -107,7 +108,7 @@ def cases(draw: st.DrawFn, largest: int = 200) -> Case:
     )
 
 
-def _vectors(random: Random, rank: int, count: int, bits: int, per_vector: bool) -> Vectors:
+def _vectors(random: Random, rank: int, count: int, bits: Bits, per_vector: bool) -> PackedVectors:
     if bits == 16:
         codes: NDArray[np.generic] = random.standard_normal((rank, count)).astype(np.float16)
     elif bits == 8:
@@ -116,7 +117,7 @@ def _vectors(random: Random, rank: int, count: int, bits: int, per_vector: bool)
         codes = random.integers(0, 1 << bits, (rank, count)).astype(np.uint8)
     tables = (rank if per_vector else 1) if bits == 2 else 0
     levels = np.sort(random.standard_normal((tables, 4)), axis=1).astype(np.float32)
-    return Vectors(pack_codes(codes, bits), levels, count, bits)
+    return PackedVectors(pack_codes(codes, bits), levels, count, bits)
 
 
 def _mask(random: Random, count: int, chosen: int | None) -> Mask | None:

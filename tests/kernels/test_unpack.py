@@ -5,11 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from dtscodec.format.primitives.bits import WIDTHS
 from dtscodec.kernels import unpack
 from dtscodec.kernels.dequantize import dequantize
 from dtscodec.kernels.packed import Store
 from dtscodec.kernels.unpack import unpack_factors, unpack_left_rows, unpack_values
+from dtscodec.quantize.widths import ALL_BITS, Bits
 from tests.kernels.strategies import Case, cases, low_rank, packed_values
 
 
@@ -45,10 +45,10 @@ def test_some_rows_of_u_are_those_of_all(case: Case) -> None:
     assert torch.equal(right, whole[1])
 
 
-@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("bits", ALL_BITS)
 @pytest.mark.parametrize("subset", [{}, {"rows": 3}, {"cols": 5}, {"rows": 3, "cols": 5}], ids=str)
 @pytest.mark.parametrize("per_row", [False, True])
-def test_values_are_those_that_numpy_makes_of_the_streams(bits: int, subset: dict[str, int], per_row: bool) -> None:
+def test_values_are_those_that_numpy_makes_of_the_streams(bits: Bits, subset: dict[str, int], per_row: bool) -> None:
     packed, expected = packed_values(7, 9, bits, per_row=per_row and bits in (4, 8), **subset)
     whole = np.zeros((7, 9), np.float32)
     whole[packed.places()] = unpack_values(packed).numpy()

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dtscodec.kernels.dequantize import FIXED_LEVELS
 from dtscodec.quantize.four_groups import four_groups
+from dtscodec.quantize.widths import NORMAL_LEVELS
 from tests.encoding.published import published_quantizer
 
 finite = st.floats(-1e3, 1e3, width=32).filter(lambda x: abs(x) > 1e-6)
@@ -127,8 +127,8 @@ def test_gaussian_elements_keep_a_cosine_of_about_0_9275() -> None:
 
 def test_the_fixed_levels_are_those_of_least_error_for_a_normal_variable_rounded_to_bf16() -> None:
     samples = np.sort(np.random.default_rng(0).standard_normal(2_000_000))
-    levels = FIXED_LEVELS.astype(np.float64)
+    levels = NORMAL_LEVELS.astype(np.float64)
     nearest = np.searchsorted((levels[1:] + levels[:-1]) / 2, samples)
     means = np.array([samples[nearest == code].mean() for code in range(16)])
     assert np.allclose(means, levels, rtol=0.01)
-    assert np.array_equal(FIXED_LEVELS, torch.from_numpy(FIXED_LEVELS).bfloat16().float().numpy())
+    assert np.array_equal(NORMAL_LEVELS, torch.from_numpy(NORMAL_LEVELS).bfloat16().float().numpy())

@@ -14,16 +14,17 @@ import torch
 from numpy.typing import NDArray
 
 from dtscodec.encoding.config import Best, EncodeConfig
-from dtscodec.encoding.presets.recipe import KEPT, Recipe
+from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.changed import Moved
 from dtscodec.encoding.segments.segment import CodedBlock, Delta, New, raw_block
 from dtscodec.encoding.targets import Rank, RankShare
-from dtscodec.format.blocks import MAX_COMPONENTS, Band, BaseRows, Block, LowRank, Raw, Same, Values
-from dtscodec.format.primitives.bits import vector_bytes
+from dtscodec.format.blocks import MAX_COMPONENTS, Band, BaseRows, Block, Coded, LowRank, Raw, Same, Values
 from dtscodec.format.streams import NUMBER_DTYPES
 from dtscodec.linalg.norms import squared_norm
 from dtscodec.linalg.rounding_noise import signal_energies
 from dtscodec.linalg.svd import singular_values
+from dtscodec.quantize.packing import vector_bytes
+from dtscodec.quantize.widths import ALL_BITS, Bits, width_of
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -76,6 +77,11 @@ class Choice:
     worth: float
     removed: float
     bitmaps: bytes = b""
+
+
+def coded_bytes(block: Coded, columns: int, bitmaps: bytes) -> int:
+    """Bytes of a coded block's streams, bitmaps as they are before compression."""
+    return sum(block.band_bytes(columns)) + NUMBER * block.number_count(columns) + len(bitmaps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +176,12 @@ class Spectrum:
         rows, columns = moved.values.shape
         size = float(singular[0]) / (rows * columns) ** 0.5
         if not HALF_FACTORS[0] <= size <= HALF_FACTORS[1]:
-            recipe = replace(recipe, widths=tuple(bits for bits in recipe.widths if bits != 16))
+            recipe = recipe.without_floats()
         return cls(moved.subset, (rows, columns), energies, moved.bitmaps, recipe)
 
-    def cost(self, bits: int) -> int:
+    def cost(self, bits: Bits) -> int:
         """Bytes of a component."""
-        return sum(vector_bytes(side, bits) for side in self.shape) + (0 if bits == 16 else NUMBER)
+        return sum(vector_bytes(side, bits) for side in self.shape) + NUMBER * width_of(bits).has_scales
 
     def best(self, price: float) -> Choice | None:
         """The best widths for each component at a price; None if none of them pays."""
@@ -188,7 +194,7 @@ class Spectrum:
         counts = [int(((chosen == i) & pays).sum()) for i in range(len(widths))]
         return self.choice(dict(zip(widths, counts, strict=True)))
 
-    def choice(self, counts: dict[int, int]) -> Choice | None:
+    def choice(self, counts: dict[Bits, int]) -> Choice | None:
         """So many components of each width, the strongest with most bits; None without any."""
         bands = tuple(Band(counts[bits], bits) for bits in sorted(counts, reverse=True) if counts[bits])
         if not bands:
@@ -198,12 +204,10 @@ class Spectrum:
         for band in bands:
             energy = float(self.energies[first : first + band.rank].sum())
             worth += self.recipe.worth(band.bits) * energy
-            removed += KEPT[band.bits] * energy
+            removed += band.width.retained_energy * energy
             first += band.rank
         block = LowRank(*self.subset, bands)
-        cost = sum(band.rank * self.cost(band.bits) for band in bands) + len(self.bitmaps)
-        tables = 8 * NUMBER if bands[-1].bits == 2 else 0
-        return Choice(block, cost + tables + NUMBER, worth, removed, self.bitmaps)
+        return Choice(block, coded_bytes(block, self.shape[1], self.bitmaps), worth, removed, self.bitmaps)
 
     def least(self) -> Choice:
         """One component in the fewest bits."""
@@ -218,7 +222,7 @@ class Spectrum:
             if counts[narrow]:
                 yield self._changed(counts, {narrow: -1, wide: 1})
 
-    def _changed(self, counts: dict[int, int], by: dict[int, int]) -> Choice:
+    def _changed(self, counts: dict[Bits, int], by: dict[Bits, int]) -> Choice:
         changed = self.choice({bits: counts.get(bits, 0) + by.get(bits, 0) for bits in {**counts, **by}})
         assert changed is not None
         return changed
@@ -293,7 +297,7 @@ def options_of(piece: CodedBlock | Delta | New, config: EncodeConfig, demand: De
     if piece.is_matrix:
         others = unchanged, *_plain(piece, energy, config.recipe)
         return Matrix(_spectra(piece.moved, config, demand), others, energy)
-    exact = _exact(piece, config.recipe.worth(32, vectors=1) * energy, energy)
+    exact = _exact(piece, config.recipe.worth(None, vectors=1) * energy, energy)
     if isinstance(config.preset, Best) and config.preset.will_be_fitted:
         unchanged = replace(unchanged, worth=-ELEMENTS_WORTH * energy)
     return Listed((unchanged, *_values(piece, energy, config.recipe), *exact), energy)
@@ -313,16 +317,20 @@ def _plain(piece: Delta, energy: float, recipe: Recipe) -> Iterator[Choice]:
     """The exact bytes, if they are known, as they are."""
     if piece.stored is not None:
         rows = piece.stored.spec.matrix(piece.split)[0]
-        yield Choice(Raw(rows), piece.stored.spec.nbytes, recipe.worth(32) * energy, energy)
+        yield Choice(Raw(rows), piece.stored.spec.nbytes, recipe.worth(None) * energy, energy)
 
 
 def _values(piece: Delta, energy: float, recipe: Recipe) -> Iterator[Choice]:
     """Element by element, at each width."""
     moved = piece.moved
-    for bits in (2, 4, 8, 16) if _fits_half(moved) else (2, 4, 8):
+    fits_half = _fits_half(moved)
+    for bits in ALL_BITS:
+        if width_of(bits).is_float and not fits_half:
+            continue
         block = Values(*moved.subset, bits=bits)
-        cost = sum(block.band_bytes(moved.columns)) + NUMBER * block.number_count(moved.columns) + len(moved.bitmaps)
-        yield Choice(block, cost, recipe.worth(bits, 1) * energy, KEPT[bits] ** 0.5 * energy, moved.bitmaps)
+        removed = block.width.retained_energy**0.5 * energy
+        cost = coded_bytes(block, moved.columns, moved.bitmaps)
+        yield Choice(block, cost, recipe.worth(bits, 1) * energy, removed, moved.bitmaps)
 
 
 def _fits_half(moved: Moved) -> bool:
@@ -367,11 +375,13 @@ def _options_of_new(piece: New, config: EncodeConfig, demand: Demand) -> Options
 def _new_values(piece: New, energy: float) -> Iterator[Choice]:
     moved = piece.moved
     per_row = moved.values.shape[1] > 1
-    for bits in (8, 16) if _fits_half(moved) else (8,):
-        block = Values(*moved.subset, bits=bits, per_row=per_row and bits == 8)
-        cost = sum(block.band_bytes(moved.columns)) + NUMBER * block.number_count(moved.columns) + len(moved.bitmaps)
-        kept = energy - (_rounding_square(moved.values, per_row) if bits == 8 else energy * 2.0**-24)
-        yield Choice(block, cost, kept, kept, moved.bitmaps)
+    eight = Values(*moved.subset, bits=8, per_row=per_row)
+    removed = energy - _rounding_square(moved.values, per_row)
+    yield Choice(eight, coded_bytes(eight, moved.columns, moved.bitmaps), removed, removed, moved.bitmaps)
+    if _fits_half(moved):
+        half = Values(*moved.subset, bits=16)
+        removed = energy - energy * 2.0**-24
+        yield Choice(half, coded_bytes(half, moved.columns, moved.bitmaps), removed, removed, moved.bitmaps)
 
 
 def _rounding_square(values: torch.Tensor, per_row: bool) -> float:

@@ -19,20 +19,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dtscodec.encoding.presets.recipe import Recipe
-from dtscodec.format.parts import BandParts, Vectors
-from dtscodec.format.primitives.bits import pack_codes
-from dtscodec.kernels.dequantize import FIXED_LEVELS
+from dtscodec.format.parts import BandParts
 from dtscodec.linalg.devices import product
 from dtscodec.linalg.factored_matrix import Factored
 from dtscodec.linalg.svd import Factors
 from dtscodec.quantize.four_groups import four_groups
 from dtscodec.quantize.lloyd_max import fit_levels, nearest
+from dtscodec.quantize.packing import PackedVectors, pack_codes
+from dtscodec.quantize.widths import NORMAL_LEVELS, Bits
 
 TINY = 1e-30
 RIDGE = 1e-6
 """Share of the diagonal that is added where scales are solved for: components that repeat a direction are alike."""
 
-_FIXED = torch.from_numpy(FIXED_LEVELS)
+_FIXED = torch.from_numpy(NORMAL_LEVELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Side:
     recipe : Recipe
     """
 
-    def __init__(self, vectors: Tensor, widths: Sequence[int], recipe: Recipe) -> None:
+    def __init__(self, vectors: Tensor, widths: Sequence[Bits], recipe: Recipe) -> None:
         self._widths, self._recipe = widths, recipe
         self._coarse = [k for k, width in enumerate(widths) if width == 2]
         # Which of the level tables a vector uses.
@@ -150,7 +150,7 @@ class Side:
     def _plain(self, k: int, fitted: Quantized) -> Tensor:
         return fitted.codes if self._widths[k] >= 8 else self._levels_of(k)[fitted.codes]
 
-    def packed(self, chosen: Sequence[int], factors: Tensor) -> Vectors:
+    def packed(self, chosen: Sequence[int], factors: Tensor) -> PackedVectors:
         """Some vectors of one width, packed; those of 16 bits multiplied by their factors, float32 [r]."""
         width = self._widths[chosen[0]]
         codes = torch.stack([self._fitted[k].codes for k in chosen])
@@ -158,7 +158,7 @@ class Side:
             codes = codes * factors[list(chosen), None]
         stored = codes.numpy().astype({8: np.int8, 16: np.float16}.get(width, np.uint8))
         levels = self.levels.numpy() if width == 2 else np.empty((0, 4), np.float32)
-        return Vectors(pack_codes(stored, width), levels, codes.shape[1], width)
+        return PackedVectors(pack_codes(stored, width), levels, codes.shape[1], width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ class Refined:
         self,
         delta: Tensor | Factored,
         factors: Factors,
-        widths: Sequence[int],
+        widths: Sequence[Bits],
         recipe: Recipe,
         sight: "Sight | None" = None,
     ) -> None:

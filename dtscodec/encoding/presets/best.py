@@ -17,13 +17,13 @@ from dtscodec.encoding.segments.changed import Moved
 from dtscodec.encoding.segments.planned import Part, measured
 from dtscodec.encoding.segments.segment import CodedBlock, Cut, Delta, New, raw_block
 from dtscodec.format.blocks import LowRank, Raw, Same, Values
-from dtscodec.format.parts import Vectors, join_lowrank, join_values
-from dtscodec.format.primitives.bits import pack_codes
+from dtscodec.format.parts import join_lowrank, join_values
 from dtscodec.format.streams import NO_NUMBERS, Streams, round_numbers
-from dtscodec.kernels.dequantize import FIXED_LEVELS
 from dtscodec.linalg.norms import squared_norm
 from dtscodec.linalg.svd import leading_factors
 from dtscodec.quantize.lloyd_max import fit_levels, nearest
+from dtscodec.quantize.packing import PackedVectors, pack_codes
+from dtscodec.quantize.widths import NORMAL_LEVELS
 
 ORDINARY = 30
 """Exponents of two up to which values are coded as they are."""
@@ -93,7 +93,7 @@ class BestPart:
         codes, levels, scales = code_values(values, block, None if norm is None else norm / unit)
         packed = pack_codes(codes.reshape(1, -1), block.bits)
         levels, scales = levels * np.float32(unit), scales * np.float32(unit)
-        return join_values(Vectors(packed, levels, codes.size, block.bits), scales)
+        return join_values(PackedVectors(packed, levels, codes.size, block.bits), scales)
 
 
 def plan_best(cut: Cut, choices: Sequence[Choice], config: EncodeConfig) -> list[Part]:
@@ -157,7 +157,7 @@ def _fit_scales(values: Tensor, bits: int) -> tuple[Tensor, np.ndarray]:
     if bits == 8:
         scales = rounded(((values.abs().amax(dim=1) / 127).clamp(min=TINY)).numpy())
         return (values / torch.from_numpy(scales)[:, None]).round().clamp(-128, 127), scales
-    levels = torch.from_numpy(FIXED_LEVELS)
+    levels = torch.from_numpy(NORMAL_LEVELS)
     scale = values.square().mean(dim=1).sqrt().clamp(min=TINY)
     for _ in range(3):
         coded = levels[nearest(values / scale[:, None], levels)]

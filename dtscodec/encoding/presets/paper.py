@@ -10,11 +10,11 @@ from dtscodec.encoding.segments.changed import Moved
 from dtscodec.encoding.segments.planned import Part, measured
 from dtscodec.encoding.segments.segment import CodedBlock, Cut, Delta, New, raw_block
 from dtscodec.format.blocks import Band, LowRank, Values
-from dtscodec.format.parts import BandParts, Vectors, join_lowrank, join_values
-from dtscodec.format.primitives.bits import pack_codes
+from dtscodec.format.parts import BandParts, join_lowrank, join_values
 from dtscodec.format.streams import NO_NUMBERS, Streams
 from dtscodec.linalg.svd import truncated_svd
 from dtscodec.quantize.four_groups import four_groups
+from dtscodec.quantize.packing import PackedVectors, pack_codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,8 @@ def quantize_factors(u: Tensor, s: Tensor, v: Tensor, per_vector: bool) -> BandP
     return BandParts(_quantize(u.T, per_vector), _quantize(v, per_vector), s.numpy())
 
 
-def _quantize(vectors: Tensor, per_vector: bool) -> Vectors:
+def _quantize(vectors: Tensor, per_vector: bool) -> PackedVectors:
     count, length = vectors.shape
     codes, levels = four_groups(vectors if per_vector else vectors.reshape(1, -1))
     packed = pack_codes(codes.reshape(count, length).numpy(), 2)
-    return Vectors(packed, levels.numpy(), length, 2)
+    return PackedVectors(packed, levels.numpy(), length, 2)

@@ -1,13 +1,8 @@
 """What the encoder `best` is made of. The defaults are what `benchmarks/fidelity` found to serve behaviour best."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-KEPT = {2: 0.78, 4: 0.981, 8: 0.9998, 16: 1 - 2**-22, 32: 1.0}
-"""Share of a component's energy (its squared singular value) that both its vectors keep, at so many bits an element.
-
-(1 - D)^2, with D the error of a Lloyd-Max quantizer for a normal variable of unit variance: .1175 at four levels,
-.0095 at sixteen (J. Max, 1960); refits come on top. 32 stands for exact bytes.
-"""
+from dtscodec.quantize.widths import ALL_BITS, Bits, width_of
 
 FOUR = 4
 """Levels of a table in the format."""
@@ -50,7 +45,7 @@ class Recipe:
     largest_gain: float = 1.5
     row_subsets: bool = True
     precision_worth: float = 0.15
-    widths: tuple[int, ...] = (2, 4, 8, 16)
+    widths: tuple[Bits, ...] = ALL_BITS
     levels: int = FOUR
     per_vector: bool = False
 
@@ -58,14 +53,28 @@ class Recipe:
         if self.levels != FOUR and not self.fitted_levels:
             raise ValueError(f"{self.levels} levels: only four have a published rule, others must be fitted")
 
-    def worth(self, bits: int, vectors: int = 2) -> float:
-        """Share of energy that coding at a width is counted to remove, from a component or from a single vector.
+    def worth(self, bits: Bits | None, vectors: int = 2) -> float:
+        """Return the share of energy that coding counts as removing, from a component or from a single vector.
 
-        >>> [round(Recipe().worth(bits), 4) for bits in (2, 4, 8, 16)]
+        Parameters
+        ----------
+        bits : int or None
+            Bits per code; None for exact bytes.
+        vectors : {1, 2}
+            1 for elements that are coded one by one, 2 for a component, whose two vectors both lose some.
+
+        Examples
+        --------
+        >>> [round(Recipe().worth(bits), 4) for bits in Recipe().widths]
         [0.78, 0.8102, 0.813, 0.813]
         """
-        least, kept = (float(KEPT[width] ** (vectors / 2)) for width in (self.widths[0], bits))
-        return least + self.precision_worth * (kept - least)
+        least = width_of(self.widths[0]).retained_energy ** (vectors / 2)
+        retained = 1.0 if bits is None else width_of(bits).retained_energy ** (vectors / 2)
+        return float(least + self.precision_worth * (retained - least))
+
+    def without_floats(self) -> "Recipe":
+        """Return the recipe without widths whose codes are floating-point numbers, for deltas beyond their range."""
+        return replace(self, widths=tuple(bits for bits in self.widths if not width_of(bits).is_float))
 
 
 BEST = Recipe()

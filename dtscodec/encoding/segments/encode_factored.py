@@ -12,9 +12,10 @@ from dtscodec.format.blocks import Band, BaseRows, LowRank, Same
 from dtscodec.format.streams import Streams
 from dtscodec.linalg.factored_matrix import Factored
 from dtscodec.linalg.svd import one_thread
+from dtscodec.quantize.widths import Bits, width_of
 
 
-def code_factored(delta: Factored, base: BaseRows, bits: int) -> CodedBlock:
+def code_factored(delta: Factored, base: BaseRows, bits: Bits) -> CodedBlock:
     """Code all components of a delta at one width; rows and columns of zeros stay untouched.
 
     Parameters
@@ -23,7 +24,7 @@ def code_factored(delta: Factored, base: BaseRows, bits: int) -> CodedBlock:
         Finite, [m, n] as the tensor is seen as a matrix.
     base : BaseRows
         The m rows that it is added to.
-    bits : {2, 4, 8, 16}
+    bits : int
         An element of a singular vector. 16 keeps the delta within a few ten-thousandths of its norm.
 
     Raises
@@ -37,11 +38,13 @@ def code_factored(delta: Factored, base: BaseRows, bits: int) -> CodedBlock:
             return CodedBlock(Same(delta.shape[0], base), Streams())
         _check_size(part.size, bits)
         # Half precision holds singular vectors so well that there is nothing to make up for.
-        return part.code(LowRank(*part.subset, (Band(len(part.s), bits),)), LEAST_ERROR if bits == 16 else BEST)
+        return part.code(
+            LowRank(*part.subset, (Band(len(part.s), bits),)), LEAST_ERROR if width_of(bits).is_float else BEST
+        )
 
 
-def _check_size(size: float, bits: int) -> None:
+def _check_size(size: float, bits: Bits) -> None:
     """Refuse a delta whose factors half precision, which has no scales beside it, cannot hold."""
-    if bits == 16 and not HALF_FACTORS[0] <= size <= HALF_FACTORS[1]:
+    if width_of(bits).is_float and not HALF_FACTORS[0] <= size <= HALF_FACTORS[1]:
         detail = "expected a delta whose factors half precision holds"
         raise EncodeError(f"{detail}, got elements of about {size:.1e}; code it in 8 bits (--bits 8)")

@@ -120,7 +120,7 @@ class FactoredPart:
 
     def _spectrum(self, recipe: Recipe) -> Spectrum:
         if not HALF_FACTORS[0] <= self.size <= HALF_FACTORS[1]:
-            recipe = replace(recipe, widths=tuple(bits for bits in recipe.widths if bits != 16))
+            recipe = recipe.without_floats()
         return Spectrum(self.subset, self.shape, self.s.square().numpy(), self.bitmaps, recipe)
 
     def plan(self, block: Block, recipe: Recipe) -> "CodedBlock | FactoredPlan":
@@ -144,7 +144,9 @@ class FactoredPart:
             widths = [band.bits for band in block.bands for _ in range(band.rank)]
             factors = self._factors(block.rank, unit)
             scaled = Factored((self.u * (self.s / unit)).float(), self.v.float())
-            refined = Refined(scaled, factors, widths, recipe if min(widths) < 16 else replace(recipe, rounds=0))
+            if all(band.width.is_float for band in block.bands):  # There is nothing to make up for.
+                recipe = replace(recipe, rounds=0)
+            refined = Refined(scaled, factors, widths, recipe)
             scales = refined.solve_scales(rounded_tensor)
             scales *= refined.gain(scales, 0.0)
             numbers, bands = join_lowrank(0.0, refined.bands(scales * unit))

@@ -7,9 +7,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from dtscodec.format.blocks import LEVELS
-from dtscodec.kernels.dequantize import FIXED_LEVELS
 from dtscodec.kernels.packed import PackedBand, PackedFactors
+from dtscodec.quantize.widths import Bits, width_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +56,20 @@ def _band(factors: PackedFactors, band: PackedBand, component: int) -> list[int]
     """The record of a band: addresses in bytes, steps in elements."""
     codes, numbers = factors.store.codes.data_ptr(), factors.store.numbers
     u_levels, v_levels = (numbers.data_ptr() + numbers.element_size() * at for at in (band.u_levels, band.v_levels))
-    if band.bits == 4:
-        u_levels = v_levels = _fixed_levels(numbers.device).data_ptr()
-    table_step = LEVELS if factors.per_vector and band.bits == 2 else 0
+    if width_of(band.bits).fixed_levels is not None:
+        u_levels = v_levels = _fixed_levels(band.bits, numbers.device).data_ptr()
+    table_step = width_of(band.bits).stored_levels if factors.per_vector else 0
     scales = numbers.data_ptr() + numbers.element_size() * band.scales
     places = [codes + band.u_at, codes + band.v_at, u_levels, v_levels]
     return [band.rank, component, band.stride // 4, table_step, scales, *places]
 
 
 @cache
-def _fixed_levels(device: torch.device) -> Tensor:
-    """The levels of 4-bit codes, on a device for good."""
-    return torch.from_numpy(FIXED_LEVELS).to(device)
+def _fixed_levels(bits: Bits, device: torch.device) -> Tensor:
+    """The levels that the format prescribes for a width, on a device for good."""
+    levels = width_of(bits).fixed_levels
+    assert levels is not None
+    return torch.from_numpy(levels).to(device)
 
 
 def _address(index: Tensor | None) -> int:

@@ -1,0 +1,103 @@
+"""The widths of codes, and all that depends on the width alone (spec section 5.3)."""
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtscodec.errors import assert_never
+
+Bits: TypeAlias = Literal[2, 4, 8, 16]
+"""Bits per code."""
+
+ALL_BITS: Final[tuple[Bits, ...]] = get_args(Bits)
+"""Every width, ascending."""
+
+_POSITIVE = [0.1279296875, 0.388671875, 0.65625, 0.94140625, 1.2578125, 1.6171875, 2.0625, 2.734375]
+NORMAL_LEVELS: Final = np.array([-level for level in reversed(_POSITIVE)] + _POSITIVE, np.float32)
+"""The 16 levels of 4-bit codes, ascending: those of a Lloyd-Max quantizer for a normal variable of unit variance."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Width:
+    """What a width implies.
+
+    Parameters
+    ----------
+    bits : int
+        Bits per code.
+    dtype : numpy dtype
+        Of codes that are not packed; little-endian.
+    retained_energy : float
+        Share of a component's energy (its squared singular value) that remains after both of its vectors have been
+        quantized: (1 - D)^2, with D the error of a Lloyd-Max quantizer for a normal variable of unit variance: .1175
+        for four levels, .0095 for sixteen (J. Max, 1960). Refits improve on it.
+    stored_levels : int
+        Levels of a code book in the pack's numbers; 0 for widths whose code books are not stored.
+    fixed_levels : float32 [2**bits], optional
+        The code book that the format prescribes.
+    has_scales : bool
+        Whether each component of a low-rank block has a scale.
+    """
+
+    bits: Bits
+    dtype: np.dtype[np.generic]
+    retained_energy: float
+    stored_levels: int = 0
+    fixed_levels: NDArray[np.float32] | None = None
+    has_scales: bool = True
+
+    @property
+    def is_float(self) -> bool:
+        """Whether codes are floating-point numbers, which stand for themselves and have a limited range."""
+        return self.dtype.kind == "f"
+
+    @property
+    def has_value_scales(self) -> bool:
+        """Whether a `values` block has scales: stored levels need none beside them."""
+        return self.has_scales and not self.stored_levels
+
+    def code_books(self, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
+        """View stored levels as code books: float32 [books * stored_levels] -> [books, stored_levels]."""
+        return numbers.reshape(len(numbers) // max(1, self.stored_levels), self.stored_levels)
+
+
+_TWO: Final = Width(2, np.dtype(np.uint8), retained_energy=0.78, stored_levels=4)
+_FOUR: Final = Width(4, np.dtype(np.uint8), retained_energy=0.981, fixed_levels=NORMAL_LEVELS)
+_EIGHT: Final = Width(8, np.dtype(np.int8), retained_energy=0.9998)
+_SIXTEEN: Final = Width(16, np.dtype("<f2"), retained_energy=1 - 2**-22, has_scales=False)
+
+
+def width_of(bits: Bits) -> Width:
+    """Return the width of so many bits.
+
+    >>> width_of(2).stored_levels, width_of(8).dtype.name, width_of(16).has_scales
+    (4, 'int8', False)
+    """
+    match bits:
+        case 2:
+            return _TWO
+        case 4:
+            return _FOUR
+        case 8:
+            return _EIGHT
+        case 16:
+            return _SIXTEEN
+        case _:
+            assert_never(bits)
+
+
+def as_bits(value: int) -> Bits:
+    """Return an integer as a width.
+
+    Raises
+    ------
+    ValueError
+        The format has no such width.
+    """
+    for bits in ALL_BITS:
+        if bits == value:
+            return bits
+    *others, last = ALL_BITS
+    raise ValueError(f"expected a width of {', '.join(map(str, others))} or {last} bits, got {value}")
