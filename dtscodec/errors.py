@@ -68,8 +68,17 @@ class Remedy:
     text: str
     values: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
+    @classmethod
+    def literal(cls, text: str) -> "Remedy":
+        """Return a remedy of a text without arguments, in which braces stand for themselves.
+
+        >>> str(Remedy.literal("start a worker for {host}"))
+        'start a worker for {host}'
+        """
+        return cls(text.replace("{", "{{").replace("}", "}}"))
+
     def spelled(self, spell: Spell) -> str:
-        """The text, its arguments spelled by a function."""
+        """Return the text, its arguments spelled by a function."""
         return self.text.format_map(_Spelled(spell, self.values))
 
     def __str__(self) -> str:
@@ -88,6 +97,10 @@ class _Spelled(dict[str, str]):
 
     def __missing__(self, argument: str) -> str:
         return self._spell(argument, self._values.get(argument))
+
+
+NAME_BASE = Remedy("name the base that the pack was made against ({base})")
+"""For every error about a base that is not the pack's."""
 
 
 class DtsError(Exception):
@@ -188,6 +201,10 @@ class NothingToFitError(EncodeError):
     """A pack holds no numbers that can be fitted: all its tensors are exact or the base's."""
 
 
+class SamplesError(DtsError, ValueError):
+    """Samples, or their labels, cannot be read or used."""
+
+
 class MergeError(DtsError, ValueError):
     """The fine-tunes cannot be merged as asked."""
 
@@ -204,8 +221,8 @@ class TaskError(DtsError, KeyError):
     """There is no task of this name, or one already."""
 
 
-class OtherEncodeError(OutputError):
-    """Finished tensors that are kept are those of another encode."""
+class JournalMismatchError(OutputError):
+    """A journal belongs to an encode of other inputs or settings."""
 
 
 class BackendError(DtsError, RuntimeError):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.activations.gram_file import Gram
-from dtscodec.errors import EncodeError
+from dtscodec.errors import EncodeError, Remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Metric:
         wanted = rows if self.on_rows else columns
         if len(self.root) != wanted:
             detail = f"expected a Gram matrix of {wanted} inputs, as the weight has, got one of {len(self.root)}"
-            raise EncodeError(f"{detail}; calibrate with this model")
+            raise EncodeError(f"{detail}", Remedy("calibrate with this model"))
 
     def subset(self, rows: Tensor, columns: Tensor) -> "Metric":
         """The same for some rows and columns of the matrix: bool masks."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from dtscodec.adapters.lora_file import LoraAdapter
 from dtscodec.adapters.lora_pair import LoraPair
 from dtscodec.checkpoints.name_matching import Rule, Specs, best_rule
-from dtscodec.errors import EncodeError
+from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.tensor_names import base_name, utf8
 
@@ -69,7 +69,7 @@ def _match(
     shapes |= {name: _by_size(stored.spec.shape) for name, stored in adapter.whole.items() if name not in shapes}
     renamed = dict(renames)
     if strange := [name for name in renamed if name not in shapes]:
-        raise EncodeError(f"--map {strange[0]}: expected a tensor that the adapter changes, got none of that name")
+        raise EncodeError(f"renaming {strange[0]}: expected a tensor that the adapter changes, got none of that name")
     plain = {name: shape for name, shape in shapes.items() if name not in renamed}
     rule = best_rule(plain, {name: _by_size(spec.shape) for name, spec in base.items()})
     targets = {name: renamed.get(name, base_name(name, rule)) for name in shapes}
@@ -83,13 +83,14 @@ def _by_size(shape: tuple[int, ...]) -> TensorSpec:
 def _checked(name: str, pair: LoraPair, counterpart: str | None, base: Specs) -> TensorSpec:
     """The base tensor that a pair is added to."""
     if counterpart is None:
-        detail = "expected a tensor of this name in the base, got none; name the base that the adapter was trained on"
-        raise EncodeError(f"{name}: {detail}, or, if it has another name there, say --map {name}=NAME")
+        detail = "expected a tensor of this name in the base, got none"
+        text = "name the base that the adapter was trained on, or, if the tensor has another name there, give {renames}"
+        raise EncodeError(f"{name}: {detail}", Remedy(text, {"renames": repr([(name, "NAME")])}))
     spec = base[counterpart]
     shapes = dict.fromkeys(pair.weight_shape(transposed) for transposed in (False, True))
     if spec.shape not in shapes or spec.dtype not in CODED_DTYPES:
         detail = f"expected {' or '.join(str([*shape]) for shape in shapes)} of floats in the base"
-        raise EncodeError(f"{name}: {detail}, got {spec}; name the base that the adapter was trained on")
+        raise EncodeError(f"{name}: {detail}, got {spec}", Remedy("name the base that the adapter was trained on"))
     return spec
 
 

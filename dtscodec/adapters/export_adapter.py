@@ -47,7 +47,7 @@ class ExportReport:
         Share of the delta's squared norm that is lost to the rank.
     left_out : tuple of LeftOut
     vllm_rank : int or None
-        The `--max-lora-rank` with which vLLM takes it; None if it does not.
+        vLLM's smallest `max_lora_rank` that accepts it; None if there is none.
     vllm_problems : tuple of str
         Why vLLM does not take it.
     """
@@ -96,7 +96,7 @@ def export_adapter(
         The model that is to use the adapter, or a directory with its configuration; by default what the configuration
         that travels with the pack describes. Its weights do not matter.
     rank : int, optional
-        Of the adapter; the strongest components are kept. By default the least `--max-lora-rank` of vLLM that all
+        Of the adapter; the strongest components are kept. By default the smallest `max_lora_rank` of vLLM that all
         components fit.
     dtype : torch.dtype
         float16, bfloat16 or float32.

@@ -9,7 +9,7 @@ from dtscodec.adapters.lora_pair import LoraPair
 from dtscodec.adapters.model_layers import ModelLayers
 from dtscodec.adapters.tensor_changes import TensorChange
 from dtscodec.checkpoints.name_matching import best_rule
-from dtscodec.errors import EncodeError, ModelMismatchError
+from dtscodec.errors import EncodeError, ModelMismatchError, Remedy
 from dtscodec.format.blocks import Tie
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.tensor_names import base_name
@@ -75,7 +75,7 @@ class ExportPlan:
         homes = {base_name(entry.name, rule): entry.name for entry in entries}
         if not homes.keys() & layers.specs.keys():
             detail = f"expected the pack's tensors, such as {entries[0].name!r}, got none of these names"
-            raise ModelMismatchError(f"{layers.model}: {detail}; name the fine-tune's model (--model)")
+            raise ModelMismatchError(f"{layers.model}: {detail}", Remedy("name the fine-tune's model ({model})"))
         plan = cls(layers, homes, sum(change.square or 0.0 for change in changes))
         ties = {base_name(entry.name, rule): tie.to for entry in entries if isinstance(tie := entry.blocks[0], Tie)}
         for change in changes:
@@ -94,7 +94,7 @@ class ExportPlan:
         names = [name for name in shared if name in (home, *tied) or name not in self.homes]
         modules = [name.removesuffix(".weight") for name in names]
         if home not in layers.specs or layers.specs[home].shape != change.entry.spec.shape:
-            why = f"no such tensor in {layers.model} (--model names another)"
+            why = f"no such tensor in {layers.model}, the model that uses the adapter"
         elif change.delta is None:
             why = change.how
         elif not home.endswith(".weight") or not all(module in layers.kinds for module in modules):
@@ -141,8 +141,8 @@ class ExportPlan:
         if strict and left:
             share = 100 * sum(item.share or 0.0 for item in left)
             detail = f"got {len(left)} tensors that it cannot carry, {share:.2g} % of the delta ({names})"
-            way_out = "leave out --strict, or replace modules whole with --modules-to-save"
-            raise EncodeError(f"expected a pack that an adapter carries whole, {detail}; {way_out}")
+            remedy = Remedy("leave out {strict}, or replace whole modules with {modules_to_save}")
+            raise EncodeError(f"expected a pack that an adapter carries whole, {detail}", remedy)
 
     def pairs(self, rank: int, dtype: torch.dtype) -> tuple[dict[str, LoraPair], float]:
         """The pairs by module, and the squared norm that is lost to the rank.
@@ -179,4 +179,4 @@ def _check_dtype(module: str, pair: LoraPair, dtype: torch.dtype) -> None:
     except ValueError:
         lost = float("inf")
     if lost > ROUGH**2 * exact.square():
-        raise EncodeError(f"{module}: expected factors that {dtype} holds, got others; use --dtype f32")
+        raise EncodeError(f"{module}: expected factors that {dtype} holds, got others", Remedy("use float32 ({dtype})"))

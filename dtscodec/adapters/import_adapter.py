@@ -20,7 +20,7 @@ from dtscodec.encoding.delta import is_same
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, code_same
 from dtscodec.encoding.segments.encode_factored import code_factored
 from dtscodec.encoding.segments.segment import raw_block
-from dtscodec.errors import ConfigError, EncodeError
+from dtscodec.errors import ConfigError, EncodeError, Remedy
 from dtscodec.format.blocks import BaseRows
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.summary import Summary
@@ -183,7 +183,7 @@ class _Importer:
         if whole is not None and not self._is_base(whole, counterpart):
             if pair is not None:
                 detail = "expected the base's own weight beside its LoRA, got another"
-                raise EncodeError(f"{name}: {detail}; name the base that the adapter was trained on")
+                raise EncodeError(f"{name}: {detail}", Remedy("name the base that the adapter was trained on"))
             return self._raw(whole)
         assert counterpart is not None
         self._leaves[counterpart] = self._base.leaf(counterpart)

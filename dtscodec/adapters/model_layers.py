@@ -12,7 +12,7 @@ from torch import nn
 from dtscodec.adapters.lora_pair import LayerKind
 from dtscodec.checkpoints.auxiliary_files import Named, restore_files
 from dtscodec.checkpoints.identity import Base
-from dtscodec.errors import CheckpointError
+from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
 from dtscodec.evaluation.weight_loading import model_class_of, read_config
 from dtscodec.format.dtypes import TensorSpec
@@ -20,7 +20,8 @@ from dtscodec.format.index import CarriedFile
 from dtscodec.packs.pack import Pack
 
 CONFIG = "config.json"
-WAY_OUT = "name a directory with the configuration of the model that is to use the adapter (--model)"
+NAME_MODEL = Remedy("name a directory with the configuration of the model that uses the adapter ({model})")
+NAME_BASE_OR_MODEL = Remedy(f"name it with {{base}}, or {NAME_MODEL.text}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def read_model_layers(model: "nn.Module | str | Path | None", pack: Pack, base: 
 def _built(directory: Path) -> nn.Module:
     """The model that a configuration describes, without its weights."""
     config = read_config(directory)
-    kind = model_class_of(config, str(directory / CONFIG), WAY_OUT)
+    kind = model_class_of(config, str(directory / CONFIG), NAME_MODEL)
     with (
         quiet_transformers(),
         torch.device("meta"),
@@ -129,10 +130,10 @@ def _configuration(pack: Pack, base: Base | None) -> bytes:
     """The configuration that travels with a pack, in it or beside the base."""
     entry = next((file for file in pack.index.files if file.name == CONFIG), None)
     if entry is None:
-        raise CheckpointError(f"{pack.path or 'pack'}: expected a pack with {CONFIG}, got one without; {WAY_OUT}")
+        raise CheckpointError(f"{pack.path or 'pack'}: expected a pack with {CONFIG}, got one without", NAME_MODEL)
     if isinstance(entry, CarriedFile):
         return pack.reader.file(entry)
     if base is None:
         detail = f"expected the base, whose {CONFIG} is that of the pack, got none"
-        raise CheckpointError(f"{pack.path or 'pack'}: {detail}; name it with --base, or {WAY_OUT}")
+        raise CheckpointError(f"{pack.path or 'pack'}: {detail}", NAME_BASE_OR_MODEL)
     return restore_files([Named(entry.name, entry.digest)], base.checkpoint.directory)[CONFIG]

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Values of `--max-lora-rank`; an adapter's rank may be at most that."""
+"""Values of vLLM's `max_lora_rank`; an adapter's rank may be at most that."""
 
 _TENSORS = (".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B")
 _SKIPPED = (".embed_tokens.base_layer.weight", ".lm_head.base_layer.weight")
 
 
 def max_lora_rank(rank: int) -> int | None:
-    """The least `--max-lora-rank` for an adapter; None if its rank is beyond all of them.
+    """The smallest `max_lora_rank` for an adapter; None if its rank is beyond all of them.
 
     >>> max_lora_rank(5), max_lora_rank(16), max_lora_rank(513)
     (8, 16, None)

@@ -96,5 +96,5 @@ def _check_finite(collected: GramSet, names: Mapping[str, str], where: str) -> N
     """Raise CheckpointError that names the first layer to run whose Gram matrix overflows float32, the file's dtype."""
     for name, gram in collected.grams.items():
         if not gram.moment.float().isfinite().all():
-            detail = "expected finite inputs of layers, got NaN or infinity; are the weights finite?"
+            detail = "expected finite inputs of layers, got NaN or infinity"
             raise CheckpointError(f"{where}: {names.get(name, name)}: {detail}")

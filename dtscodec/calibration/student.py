@@ -13,7 +13,7 @@ from dtscodec.calibration.number_gradients import add_number_gradients
 from dtscodec.decoding.decoded import Decoded
 from dtscodec.decoding.packed_tensors import LoadedTensor, load_tensors
 from dtscodec.decoding.recode import ordered
-from dtscodec.errors import NothingToFitError
+from dtscodec.errors import NothingToFitError, Remedy
 from dtscodec.format.blocks import LowRank, Values
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.streams import Streams
@@ -65,8 +65,8 @@ class Student:
         # Buffers, such as the statistics of batch norms, have no gradients: they stay as decoded.
         coded = {slot: name for slot, name in changed.items() if slot.is_parameter and _is_coded(pack, name)}
         if not coded:
-            detail = "expected coded tensors, got none: nothing is to be fitted; use the pack as it is"
-            raise NothingToFitError(f"{pack.path or 'pack'}: {detail}")
+            detail = "expected coded tensors, got none: nothing can be fitted"
+            raise NothingToFitError(f"{pack.path or 'pack'}: {detail}", Remedy("use the pack as it is"))
         device = next(iter(coded)).device
         loaded = load_tensors(pack.reader, sorted(coded.values()), device)
         self._changes: Mapping[Slot, LoadedTensor] = {slot: loaded[name] for slot, name in coded.items()}

@@ -10,7 +10,7 @@ from torch import Tensor
 from dtscodec.calibration.bias_correction import biased_layers, mean_outputs
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.open import open_checkpoint
-from dtscodec.errors import CheckpointError
+from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.evaluation.architecture import Architecture
 from dtscodec.evaluation.prepared_samples import prepare_samples
 from dtscodec.evaluation.sample_batch import SampleBatch
@@ -109,7 +109,7 @@ def teacher_output(model: Any, batch: SampleBatch, where: str) -> TeacherOutput:
     is_finite = all(without_padding(layer, batch).isfinite().all() for layer in hidden_states)
     if log_probabilities.isnan().any() or not is_finite:
         detail = "expected finite predictions and hidden states, got NaN or infinity"
-        raise CheckpointError(f"{where}: {detail}; are the weights finite?")
+        raise CheckpointError(f"{where}: {detail}", Remedy("are the weights finite?"))
     return TeacherOutput(batch, log_probabilities, hidden_states)
 
 

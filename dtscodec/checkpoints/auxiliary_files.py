@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtscodec.errors import CheckpointError
+from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.format.file_names import MAX_FILE_BYTES, MAX_FILES, valid_file_name
 from dtscodec.format.index import CarriedFile, NamedFile
 from dtscodec.format.writer import PackWriter, carried_entry
@@ -17,7 +17,9 @@ _LEFTOVERS = re.compile(r"trainer_state\.json|training_args.*|optimizer.*|(.*_)?
 _MODULE = re.compile(r"[0-9]+_[^/]*")
 """Directories of modules in the manner of sentence-transformers, such as `1_Pooling`."""
 
-_WAY_OUT = "or leave files out with --no-files"
+_NO_FILES = {"files": "False"}
+_REMOVE_FILE = Remedy("remove it, or leave files out with {files}", _NO_FILES)
+_RESTORE_FILE = Remedy("put it there, or leave files out with {files}", _NO_FILES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,23 +143,24 @@ def _same_content(name: str, a: bytes, b: bytes) -> bool:
 def _read_named(file: Named, base_dir: Path | None) -> bytes:
     if base_dir is None:
         raise CheckpointError(
-            f"{file.name}: expected this file beside the base, got a base without a directory; "
-            f"name the base's directory (--base), {_WAY_OUT}"
+            f"{file.name}: expected this file beside the base, got a base without a directory",
+            Remedy("name the base's directory ({base}), or leave files out with {files}", _NO_FILES),
         )
     path = base_dir / file.name
     data = _read(path)
     found = hashlib.sha256(data).hexdigest()
     if found != file.digest:
         raise CheckpointError(
-            f"{path}: expected a file of SHA-256 {file.digest}, got {found}; get the base's own, {_WAY_OUT}"
+            f"{path}: expected a file of SHA-256 {file.digest}, got {found}",
+            Remedy("restore the base's own, or leave files out with {files}", _NO_FILES),
         )
     return data
 
 
 def _read(path: Path) -> bytes:
-    with read_errors(path, f"put it there, {_WAY_OUT}"):
+    with read_errors(path, _RESTORE_FILE):
         if (size := path.stat().st_size) > MAX_FILE_BYTES:
-            raise CheckpointError(f"{path}: expected at most {MAX_FILE_BYTES} bytes, got {size}; remove it, {_WAY_OUT}")
+            raise CheckpointError(f"{path}: expected at most {MAX_FILE_BYTES} bytes, got {size}", _REMOVE_FILE)
         return path.read_bytes()
 
 

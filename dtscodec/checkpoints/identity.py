@@ -9,7 +9,7 @@ from types import TracebackType
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.open import is_model_of, open_checkpoint
-from dtscodec.errors import BaseMismatchError
+from dtscodec.errors import NAME_BASE, BaseMismatchError
 from dtscodec.files.random_access import Bytes
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.summary import BaseRef
@@ -141,8 +141,7 @@ class Base:
         if not found.startswith(expect):
             detail = f"expected a leaf of {expect.hex()}, got {found[: len(expect)].hex()}"
             where = f"{self.location}: {name!r}"
-            detail += "; name the base the pack was made against (--base)"
-            raise BaseMismatchError("base-leaf", where, detail, "7")
+            raise BaseMismatchError("base-leaf", where, detail, "7", NAME_BASE)
         return data
 
     def leaf(self, name: str) -> bytes:

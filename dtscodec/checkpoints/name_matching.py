@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from dtscodec.errors import BaseMismatchError, EncodeError
+from dtscodec.errors import BaseMismatchError, EncodeError, Remedy
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.tensor_names import base_name
 
@@ -16,6 +16,8 @@ Rule = tuple[str, str]
 IDENTITY: Rule = ("", "")
 
 Specs = Mapping[str, TensorSpec]
+
+_OLD_NEW = {"renames": "[('OLD', 'NEW')]"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,8 @@ def best_rule(fine: Specs, base: Specs) -> Rule:
     if len(best) > 1:
         one, other = (_describe(rule) for rule in best[:2])
         raise EncodeError(
-            f"names: expected one prefix that fits best, got {one} and {other} with {top} tensors each; "
-            "choose with --map OLD=NEW"
+            f"names: expected one prefix that fits best, got {one} and {other} with {top} tensors each",
+            Remedy("choose with {renames}", _OLD_NEW),
         )
     return best[0]
 
@@ -149,15 +151,15 @@ def _describe(rule: Rule) -> str:
 def _apply_renames(fine: Specs, base: Specs, renames: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Names that `renames` give; each of them must match a tensor and lead to one."""
     if repeated := [old for old, n in Counter(old for old, _ in renames).items() if n > 1]:
-        raise EncodeError(f"--map: expected each OLD once, got {repeated[0]!r} again")
+        raise EncodeError(f"renaming: expected each old name once, got {repeated[0]!r} again")
     result: dict[str, str] = {}
     for old, new in sorted(renames, key=lambda pair: (-len(pair[0]), pair)):
         targets = {name: base_name(name, (old, new)) for name in fine if name.startswith(old) and name not in result}
         if not targets:
-            raise EncodeError(f"--map {old}={new}: expected a tensor of the fine-tune that starts so, got none")
+            raise EncodeError(f"renaming {old} to {new}: expected a tensor of the fine-tune that starts so, got none")
         if not any(target in base for target in targets.values()):
             target = next(iter(targets.values()))
-            raise EncodeError(f"--map {old}={new}: expected tensors of the base such as {target!r}, got none")
+            raise EncodeError(f"renaming {old} to {new}: expected tensors of the base such as {target!r}, got none")
         result |= targets
     return result
 
@@ -179,9 +181,9 @@ def _check_architecture(fine: Specs, base: Specs, counterpart: Mapping[str, str 
     raise BaseMismatchError(
         "base-tensor",
         "base",
-        f"expected the fine-tune's architecture, got a base that fits {len(fits)} of {len(fine)} tensors "
-        f"({example}); name the right base, or say which names belong together with --map OLD=NEW",
+        f"expected the fine-tune's architecture, got a base that fits {len(fits)} of {len(fine)} tensors ({example})",
         "4.4",
+        Remedy("name the right base, or say which names belong together with {renames}", _OLD_NEW),
     )
 
 

@@ -11,7 +11,7 @@ from dtscodec.checkpoints.containers.in_memory import MappingCheckpoint
 from dtscodec.checkpoints.containers.safetensors_file import SafetensorsCheckpoint
 from dtscodec.checkpoints.containers.sharded import ShardedCheckpoint
 from dtscodec.checkpoints.containers.torch_file import TorchCheckpoint
-from dtscodec.errors import CheckpointError
+from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.storage.errors import read_errors
 from dtscodec.storage.hub_path import HubPlace
 from dtscodec.storage.paths import as_place, is_remote
@@ -84,8 +84,8 @@ def _open_shard(path: Path, is_directory: bool = False, fetched: Path | None = N
         plain = SafetensorsCheckpoint(path, is_directory, fetched, whole)
         return PackedCheckpoint(plain.file, is_directory, fetched) if is_pack(plain.metadata) else plain
     if is_remote(path) and not isinstance(path, HubPlace):
-        detail = "expected safetensors, got a file of torch's, which cannot be read by range; download or convert it"
-        raise CheckpointError(f"{path}: {detail}")
+        detail = "expected safetensors, got a file of torch's, which cannot be read by range"
+        raise CheckpointError(f"{path}: {detail}", Remedy("download or convert it"))
     return TorchCheckpoint(path, is_directory)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dtscodec.errors import CheckpointError
+from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.files.random_access import Bytes
 from dtscodec.format.dtypes import DType, TensorSpec
 
@@ -191,8 +191,12 @@ def _check_kind(tensor: "torch.Tensor") -> None:
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
         raise CheckpointError(f"expected a plain torch.Tensor, got a {kind}")
     if tensor.layout != torch.strided:
-        raise CheckpointError(f"expected a dense tensor, got a sparse one ({tensor.layout}); use .to_dense()")
+        raise CheckpointError(f"expected a dense tensor, got a sparse one ({tensor.layout})", Remedy("use .to_dense()"))
     if tensor.is_quantized:
-        raise CheckpointError(f"expected plain elements, got a quantized tensor ({tensor.dtype}); use .dequantize()")
+        raise CheckpointError(
+            f"expected plain elements, got a quantized tensor ({tensor.dtype})", Remedy("use .dequantize()")
+        )
     if tensor.is_meta:
-        raise CheckpointError("expected a tensor with data, got one on the meta device; load the weights first")
+        raise CheckpointError(
+            "expected a tensor with data, got one on the meta device", Remedy("load the weights first")
+        )

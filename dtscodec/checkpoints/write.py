@@ -175,6 +175,6 @@ def _check_ties(specs: Specs, ties: Mapping[str, str]) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    """Whether --force may delete a file: one that a checkpoint directory of ours could hold."""
+    """Whether replacing an output may delete a file: one that a checkpoint directory of ours could hold."""
     weights = name.startswith("model") and name.endswith((".safetensors", ".safetensors.index.json"))
     return weights or valid_file_name(name)

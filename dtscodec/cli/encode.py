@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from dtscodec.cli import arguments, calibrated, console, family
 from dtscodec.cli.names import task_name
 from dtscodec.cli.progress import progress_bar
-from dtscodec.errors import BackendError, CheckpointError, EncodeError, OtherEncodeError, OutputError
+from dtscodec.cli.remedies import message
+from dtscodec.errors import BackendError, CheckpointError, EncodeError, JournalMismatchError, OutputError
 from dtscodec.storage.errors import write_errors
 from dtscodec.storage.paths import as_output, is_remote
 
@@ -149,7 +150,7 @@ def _resumable(part: Path, fresh: bool) -> Iterator["Journal"]:
                 console.note(f"{len(journal)} results of an earlier run in {part}")
             yield journal
     except (KeyboardInterrupt, Exception) as error:
-        if not part.exists() or isinstance(error, OtherEncodeError):
+        if not part.exists() or isinstance(error, JournalMismatchError):
             raise
         way_on = (
             f"finished tensors are kept in {part}: the same command goes on from there if its inputs stay the same, "
@@ -158,7 +159,7 @@ def _resumable(part: Path, fresh: bool) -> Iterator["Journal"]:
         if not isinstance(error, (KeyboardInterrupt, CheckpointError, OutputError, BackendError)):
             console.note(way_on)
             raise
-        raise type(error)("; ".join([*filter(None, [str(error)]), way_on])) from error
+        raise type(error)("; ".join([*filter(None, [message(error)]), way_on])) from error
 
 
 def _encode_all(
@@ -214,7 +215,7 @@ def _config(options: argparse.Namespace, grams: str | None) -> "EncodeConfig":
         )
     except ValueError as error:
         parser: argparse.ArgumentParser = options.parser
-        parser.error(str(error))
+        parser.error(message(error))
 
 
 def _preset(options: argparse.Namespace, grams: str | None) -> "Best | Paper":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dtscodec.cli import console, merge_options
 from dtscodec.cli.progress import progress_bar
 from dtscodec.cli.total import total_bytes
-from dtscodec.errors import OutputError
+from dtscodec.errors import OutputError, Remedy
 from dtscodec.files.directory_rollback import all_or_nothing
 from dtscodec.merging.methods.registry import METHODS
 from dtscodec.storage.paths import is_remote
@@ -48,7 +48,9 @@ def of(options: argparse.Namespace) -> "SharedBase | None":
     if not options.output:
         parser.error("--merge needs a directory: -o DIR")
     if is_remote(options.output):
-        raise OutputError(f"{options.output}: expected a local directory for a merged base; copy it when it is made")
+        raise OutputError(
+            f"{options.output}: expected a local directory for a merged base", Remedy("copy it when it is made")
+        )
     return SharedBase(options)
 
 

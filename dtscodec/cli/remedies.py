@@ -1,43 +1,70 @@
-"""How the command line spells the arguments that errors speak of (`dtscodec.errors.Remedy`): as options."""
+"""Arguments that remedies name (`dtscodec.errors.Remedy`), spelled as options of the command line."""
 
 import ast
 import shlex
 
+from dtscodec.errors import DtsError, spell_python
+
 OPTIONS = {
+    "alpha": "--alpha",
     "base": "--base",
     "bits": "--bits",
+    "dtype": "--dtype",
     "files": "--no-files",
     "force": "--force",
     "fresh": "--no-resume",
+    "grams": "--grams",
+    "head": "--head",
+    "like": "--like",
     "model": "--model",
+    "modules_to_save": "--modules-to-save",
     "out": "-o",
     "raw": "--raw",
     "renames": "--map",
     "size": "--size",
+    "strict": "--strict",
+    "vectors": "--vectors",
+    "weights": "--weights",
 }
-"""By the Python name of an argument. Options that are flags take no value."""
+"""Options by the Python names of arguments. Options that are flags take no value."""
 
-FLAGS = frozenset({"files", "force", "fresh"})
+FLAGS = frozenset({"files", "force", "fresh", "strict"})
+
+PYTHON_ONLY = frozenset({"config", "model_class"})
+"""Arguments of calls that no command makes; they are spelled as Python."""
+
+
+def message(error: BaseException) -> str:
+    """Return an error's text, its remedy spelled for the command line."""
+    return error.spelled(spell_option) if isinstance(error, DtsError) else str(error)
 
 
 def spell_option(argument: str, value: str | None) -> str:
-    """An argument as a user of the command line writes it; the counterpart of `dtscodec.errors.spell_python`.
+    """Return an argument as a user of the command line writes it; the counterpart of `dtscodec.errors.spell_python`.
 
     Parameters
     ----------
     argument : str
         Its name in Python.
     value : str, optional
-        A Python literal; of a list or tuple the elements are written one after another.
+        A Python literal. Elements of a list are written one after another, pairs as ``OLD=NEW``.
 
     Examples
     --------
     >>> spell_option("force", "True"), spell_option("raw", "['head*']"), spell_option("bits", "8")
     ('--force', "--raw 'head*'", '--bits 8')
+    >>> spell_option("renames", "[('OLD', 'NEW')]")
+    '--map OLD=NEW'
     """
+    if argument in PYTHON_ONLY:
+        return spell_python(argument, value)
     option = OPTIONS[argument]
     if value is None or argument in FLAGS:
         return option
     literal = ast.literal_eval(value)
-    values = literal if isinstance(literal, (list, tuple)) else [literal]
-    return " ".join([option, *(shlex.quote(str(each)) for each in values)])
+    values = literal if isinstance(literal, list) else [literal]
+    return " ".join([option, *(shlex.quote(_text(each)) for each in values)])
+
+
+def _text(value: object) -> str:
+    return "=".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -14,7 +14,7 @@ from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
 from dtscodec.decoding.decode import decode
 from dtscodec.decoding.decoded import Decoded
-from dtscodec.errors import CheckpointError
+from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.files.random_access import Bytes
 from dtscodec.format.blocks import BaseRows, LowRank, Values
 from dtscodec.format.dtypes import CODED_DTYPES
@@ -163,7 +163,7 @@ def _check_specs(pack: Pack, fine: Checkpoint) -> None:
     for name in sorted(ours.keys() | fine.specs.keys()):
         if ours.get(name) != fine.specs.get(name):
             detail = f"expected {ours.get(name, 'no such tensor')}, got {fine.specs.get(name, 'no such tensor')}"
-            raise CheckpointError(f"{fine.location}: {name}: {detail}; is it this pack's fine-tune?")
+            raise CheckpointError(f"{fine.location}: {name}: {detail}", Remedy("is it this pack's fine-tune?"))
 
 
 def _compare_tensor(decoded: Decoded, fine: Checkpoint, size: TensorSize) -> TensorComparison:

@@ -17,7 +17,7 @@ from dtscodec.checkpoints.torch_dtypes import dtype_code, tensor_bytes, torch_dt
 from dtscodec.checkpoints.write import SHARD_BYTES, is_single_file, write_checkpoint
 from dtscodec.decoding.packed_tensors import as_tensor, load_tensors
 from dtscodec.decoding.reconstruct import reconstruct
-from dtscodec.errors import BaseMismatchError, OutputError
+from dtscodec.errors import NAME_BASE, BaseMismatchError, OutputError, Remedy
 from dtscodec.files.random_access import Bytes
 from dtscodec.format.blocks import Tie
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
@@ -123,8 +123,8 @@ class Decoded(Mapping[str, Tensor]):
     def _needed_base(self) -> Base:
         if self.base is None:
             where = str(self.pack.path or "pack")
-            detail = "expected the base that it was made against, got none; name it with --base"
-            raise BaseMismatchError("base-tensor", where, detail, "4.4")
+            detail = "expected the base that it was made against, got none"
+            raise BaseMismatchError("base-tensor", where, detail, "4.4", Remedy("name it with {base}"))
         return self.base
 
     def check_base_tensors(self) -> None:
@@ -155,8 +155,8 @@ class Decoded(Mapping[str, Tensor]):
         base = self._needed_base()
         found = base.digest(self.pack.index.base_names()).hex()
         if found != reference.digest:
-            detail = f"expected the digest {reference.digest}, got {found}; name the base the pack was made against"
-            raise BaseMismatchError("base-digest", base.location, detail, "7")
+            detail = f"expected the digest {reference.digest}, got {found}"
+            raise BaseMismatchError("base-digest", base.location, detail, "7", NAME_BASE)
 
     # Output
 

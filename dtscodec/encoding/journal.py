@@ -17,7 +17,7 @@ import torch
 
 from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.encoding.tensor_task import RESULT_PARTS
-from dtscodec.errors import ConfigError, EncodeError, OtherEncodeError, OutputError, RefusedError
+from dtscodec.errors import ConfigError, EncodeError, JournalMismatchError, OutputError, RefusedError, Remedy
 from dtscodec.executors.versions import build
 from dtscodec.files.record_file import RecordFile
 
@@ -26,6 +26,8 @@ BEGIN, RESULT, DONE = b"B", b"R", b"D"
 """Kinds of records: an encode begins, one of its results, its pack is complete."""
 REFUSALS = (EncodeError, RefusedError, ConfigError)
 """Errors that the same command would meet again."""
+
+_START_AFRESH = Remedy("start afresh with {fresh}, or choose another output ({out})", {"fresh": "True"})
 
 
 class Journal:
@@ -141,9 +143,9 @@ class Journal:
         self._file.append(kind, content)
         self._used += 1
 
-    def _of_another(self) -> OtherEncodeError:
+    def _of_another(self) -> JournalMismatchError:
         detail = "expected finished tensors of the same encode, got those of other inputs or settings"
-        return OtherEncodeError(f"{self.path}: {detail}; start afresh with --no-resume, or choose another -o")
+        return JournalMismatchError(f"{self.path}: {detail}", _START_AFRESH)
 
 
 def key_of(checkpoints: Sequence[Checkpoint], *settings: object) -> bytes:
@@ -164,7 +166,7 @@ def key_of(checkpoints: Sequence[Checkpoint], *settings: object) -> bytes:
     unsure = [name for name, _, signature in tensors if signature is None]
     if unsure:
         detail = f"expected tensors in files, got {unsure[0]!r} in memory, where it may change unseen"
-        raise ConfigError(f"journal: {detail}; save them, or give no journal")
+        raise ConfigError(f"journal: {detail}", Remedy("save them, or give no journal"))
     metadata = [c.metadata for c in checkpoints]
     arithmetic = build(), torch.backends.cpu.get_cpu_capability()
     return hashlib.sha256(repr((arithmetic, tensors, metadata, settings)).encode()).digest()
@@ -184,5 +186,7 @@ def _loaded(content: bytes) -> Any:
     try:
         return _Unpickler(io.BytesIO(content)).load()
     except Exception as error:  # Pickles that nobody made by `pickle` end in nearly any exception.
-        detail = f"expected results of an encode, got '{error}'; start afresh with --no-resume"
-        raise OutputError(f"finished tensors: {detail}") from error
+        detail = f"expected results of an encode, got '{error}'"
+        raise OutputError(
+            f"finished tensors: {detail}", Remedy("start afresh with {fresh}", {"fresh": "True"})
+        ) from error

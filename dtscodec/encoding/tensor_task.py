@@ -28,7 +28,7 @@ from dtscodec.encoding.presets.best import plan_best
 from dtscodec.encoding.presets.paper import plan_paper
 from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.segment import Cut, cut_same, cut_tensor
-from dtscodec.errors import CheckpointError, EncodeError
+from dtscodec.errors import CheckpointError, EncodeError, Remedy
 from dtscodec.format.blocks import Band, BaseRows, LowRank, Raw, Same, Tie, Values
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
@@ -71,10 +71,8 @@ class Inputs:
     def __reduce__(self) -> "tuple[object, tuple[str, Place, Place, dict[str, str | None], EncodeConfig]]":
         for checkpoint in (self.fine, self.base.checkpoint):
             if checkpoint.directory is None:
-                detail = (
-                    "expected files, got tensors in memory, which workers cannot read; save them, or use no workers"
-                )
-                raise EncodeError(f"{checkpoint.location}: {detail}")
+                detail = "expected files, got tensors in memory, which workers cannot read"
+                raise EncodeError(f"{checkpoint.location}: {detail}", Remedy("save them, or use no workers"))
         places = _everywhere(self.fine), _everywhere(self.base.checkpoint)
         return _inputs, (self._encode, *places, dict(self.counterpart), self.config)
 
@@ -122,8 +120,8 @@ def _opened(encode: str, fine: Place, base: Place) -> tuple[Checkpoint, Base]:
     try:
         return open_checkpoint(*_here(fine)), Base(*_here(base))
     except CheckpointError as error:
-        way_out = "workers read the same paths, so keep checkpoints where each of them finds them"
-        raise CheckpointError(f"{error} (by a worker on {socket.gethostname()}); {way_out}") from error
+        remedy = Remedy("workers read the same paths, so keep checkpoints where each of them finds them")
+        raise CheckpointError(f"{error.problem} (by a worker on {socket.gethostname()})", remedy) from error
 
 
 def _here(place: Place) -> Place:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
-from dtscodec.errors import BackendError, CheckpointError
+from dtscodec.errors import BackendError, CheckpointError, Remedy
 from dtscodec.evaluation.labels import Classes
 from dtscodec.evaluation.samples import SampleKind
 from dtscodec.evaluation.transformers_library import (
@@ -22,6 +22,8 @@ from dtscodec.evaluation.transformers_library import (
 from dtscodec.evaluation.weight_loading import load_weights, read_config
 
 SUPPORTED = "a model for sequence or image classification, or a causal language model"
+
+NAME_MODEL = Remedy("name one with {model}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,8 @@ class Architecture:
         CheckpointError
             They are not all the tensors of this model, and no others.
         """
-        way_out = f"{self.directory} describes it; name its own model directory with --model"
-        return load_weights(self.model_class, self.config, tensors, location, way_out, dtype=torch.float32)
+        remedy = Remedy("name its own model directory with {model}")
+        return load_weights(self.model_class, self.config, tensors, location, remedy, dtype=torch.float32)
 
     def load(self, checkpoint: Checkpoint) -> Any:
         """A model with all tensors of a checkpoint; see `build`."""
@@ -85,8 +87,8 @@ def read_architecture(directory: Path) -> Architecture:
     """
     library = import_transformers()
     if not (directory / "config.json").is_file():
-        detail = "expected a model directory with config.json, got none; name one with --model"
-        raise CheckpointError(f"{directory}: {detail}")
+        detail = "expected a model directory with config.json, got none"
+        raise CheckpointError(f"{directory}: {detail}", NAME_MODEL)
     where = str(directory / "config.json")
     config = read_config(directory)
     names = config.architectures or ["no name under 'architectures'"]
@@ -137,7 +139,7 @@ def load_image_processor(architecture: Architecture) -> Any:
             if "dependencies: torchvision" not in str(error):
                 raise
             detail = "expected an image processor that works with Pillow, got one that needs torchvision"
-            raise BackendError(f"{where}: {detail}; pip install torchvision") from error
+            raise BackendError(f"{where}: {detail}", Remedy("pip install torchvision")) from error
 
 
 def max_tokens(model: Any, tokenizer: Any) -> int | None:

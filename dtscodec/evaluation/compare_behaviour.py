@@ -14,8 +14,8 @@ from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.decoding.decode import decode
-from dtscodec.errors import CheckpointError
-from dtscodec.evaluation.architecture import read_architecture
+from dtscodec.errors import CheckpointError, Remedy
+from dtscodec.evaluation.architecture import NAME_MODEL, read_architecture
 from dtscodec.evaluation.prediction_sums import PredictionSums, compare_predictions
 from dtscodec.evaluation.prepared_samples import prepare_samples
 from dtscodec.evaluation.sample_batch import SampleBatch
@@ -135,8 +135,8 @@ def model_directory(model: "str | os.PathLike[str] | None", fine_tune: Source) -
         return Path(model)
     if isinstance(fine_tune, Mapping) or not Path(fine_tune).is_dir():
         where = "the mapping" if isinstance(fine_tune, Mapping) else fine_tune
-        detail = "expected a model directory with its config.json, got weights only; name one with --model"
-        raise CheckpointError(f"{where}: {detail}")
+        detail = "expected a model directory with its config.json, got weights only"
+        raise CheckpointError(f"{where}: {detail}", NAME_MODEL)
     return Path(fine_tune)
 
 
@@ -164,7 +164,7 @@ def _figures(sums: PredictionSums, samples: int, is_causal: bool, is_labelled: b
     count = sums.predictions
     # A mean of 700 nats is as good as infinite: no float holds such a perplexity.
     if not all(map(math.isfinite, astuple(sums))) or max(sums.loss, sums.decoded_loss) > 700 * count:
-        raise CheckpointError("the predictions: expected finite numbers, got others; are the weights finite?")
+        raise CheckpointError("the predictions: expected finite numbers, got others", Remedy("are the weights finite?"))
     return Behaviour(
         samples=samples,
         predictions=count,

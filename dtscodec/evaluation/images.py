@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dtscodec.evaluation.labels import Classes, SamplesError
+from dtscodec.errors import Remedy, SamplesError
+from dtscodec.evaluation.labels import Classes
 from dtscodec.evaluation.transformers_library import import_pillow, truncated
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -47,7 +48,7 @@ class Image:
         except Exception as error:  # Pillow raises errors of any kind.
             reason = truncated(" ".join(str(error).split()) or type(error).__name__)
             detail = f"expected a whole image of {', '.join(FORMATS)}, got '{reason}'"
-            raise SamplesError(f"{self.path}: {detail}; save it anew or take it out") from error
+            raise SamplesError(f"{self.path}: {detail}", Remedy("save it anew or take it out")) from error
 
 
 def read_images(path: Path, classes: Classes | None = None) -> list[Image]:
@@ -80,7 +81,7 @@ def read_images(path: Path, classes: Classes | None = None) -> list[Image]:
     files, folders = _contents(path)
     if files and folders:
         detail = "expected images, or folders of them called after their labels, got both"
-        raise SamplesError(f"{path}: {detail}: {files[0].name!r} and {folders[0].name!r}; label all or none")
+        raise SamplesError(f"{path}: {detail}: {files[0].name!r} and {folders[0].name!r}", Remedy("label all or none"))
     images = [Image(file) for file in files]
     images += [image for folder in folders for image in _of_label(folder, classes)]
     if not images:
@@ -93,7 +94,7 @@ def _of_label(folder: Path, classes: Classes | None) -> Iterator[Image]:
     files, folders = _contents(folder)
     if folders or not files:
         found = f"a folder in it, {folders[0].name!r}" if folders else "none"
-        raise SamplesError(f"{folder}: expected images of one label, got {found}; take it out")
+        raise SamplesError(f"{folder}: expected images of one label, got {found}", Remedy("take it out"))
     try:
         label = None if classes is None else classes.number(classes.label(folder.name))
     except ValueError as error:
@@ -111,7 +112,9 @@ def _contents(folder: Path) -> tuple[list[Path], list[Path]]:
     files = [entry for entry in entries if not entry.is_dir() and entry.name.lower() not in BESIDE]
     for file in files:
         if file.suffix.lower() not in ENDINGS or not file.is_file():
-            raise SamplesError(f"{file}: expected an image, {_endings()}, got another file; convert it or take it out")
+            raise SamplesError(
+                f"{file}: expected an image, {_endings()}, got another file", Remedy("convert it or take it out")
+            )
     return files, folders
 
 

@@ -4,13 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from dtscodec.errors import DtsError
-
 Label: TypeAlias = int | str
-
-
-class SamplesError(DtsError, ValueError):
-    """Texts or images cannot be read or understood, or are not what the model takes."""
 
 
 @dataclass(frozen=True, slots=True)

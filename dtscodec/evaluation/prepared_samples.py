@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dtscodec.errors import Remedy, SamplesError
 from dtscodec.evaluation.architecture import Architecture, load_image_processor, load_tokenizer
 from dtscodec.evaluation.image_batches import ImageBatcher
 from dtscodec.evaluation.images import Image
-from dtscodec.evaluation.labels import Classes, SamplesError
+from dtscodec.evaluation.labels import Classes
 from dtscodec.evaluation.sample_batch import SampleBatch
 from dtscodec.evaluation.samples import Samples, read_samples, sample_kind
 from dtscodec.evaluation.text_batches import TextBatcher
@@ -80,7 +81,7 @@ def prepare_samples(architecture: Architecture, path: Path, classes: Classes | N
         detail = (
             f"expected {words[architecture.sample_kind]} for a {architecture.model_class.__name__}, got {words[found]}"
         )
-        raise SamplesError(f"{path}: {detail}; --model names another model directory")
+        raise SamplesError(f"{path}: {detail}", Remedy("name another model directory with {model}"))
     samples = read_samples(path, classes)
     preparer = load_image_processor(architecture) if found == "images" else load_tokenizer(architecture)
     for sample in samples:

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dtscodec.errors import CheckpointError
+from dtscodec.errors import CheckpointError, SamplesError
 from dtscodec.evaluation.architecture import Architecture, max_tokens
-from dtscodec.evaluation.labels import SamplesError
 from dtscodec.evaluation.sample_batch import SampleBatch, label_tensor
 from dtscodec.evaluation.texts import Text
 from dtscodec.evaluation.transformers_library import transformers_errors

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtscodec.evaluation.labels import Classes, Label, SamplesError
+from dtscodec.errors import Remedy, SamplesError
+from dtscodec.evaluation.labels import Classes, Label
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,8 @@ def read_texts(path: Path, classes: Classes | None = None) -> list[Text]:
         if (text.label is not None) != is_labelled:
             expected, found = ("a label", "none") if is_labelled else ("no label", "one")
             raise SamplesError(
-                f"{text.where}: expected {expected} as in {texts[0].where}, got {found}; label all or none"
+                f"{text.where}: expected {expected} as in {texts[0].where}, got {found}",
+                Remedy("label all or none"),
             )
     return texts
 

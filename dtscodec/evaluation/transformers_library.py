@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dtscodec.errors import BackendError, CheckpointError, DtsError
+from dtscodec.errors import BackendError, CheckpointError, DtsError, Remedy
 
 OLDEST = 5
 """The first major version that takes a state dict as `model.py` gives it."""
@@ -19,15 +19,15 @@ def import_transformers() -> Any:
     BackendError
         It is not installed, or too old.
     """
-    way_out = "pip install 'dtscodec[transformers]'"
+    remedy = Remedy("pip install 'dtscodec[transformers]'")
     try:
         import transformers as package
     except ImportError as error:
         reason = " ".join(str(error).split())
-        raise BackendError(f"transformers: expected the package, got '{reason}'; {way_out}") from error
+        raise BackendError(f"transformers: expected the package, got '{reason}'", remedy) from error
     version = package.__version__
     if int(version.partition(".")[0]) < OLDEST:
-        raise BackendError(f"transformers: expected version {OLDEST} or newer, got {version}; {way_out}")
+        raise BackendError(f"transformers: expected version {OLDEST} or newer, got {version}", remedy)
     return package
 
 
@@ -44,7 +44,9 @@ def import_pillow() -> Any:
         import PIL.ImageOps
     except ImportError as error:
         reason = " ".join(str(error).split())
-        raise BackendError(f"Pillow: expected the package, got '{reason}'; pip install 'dtscodec[images]'") from error
+        raise BackendError(
+            f"Pillow: expected the package, got '{reason}'", Remedy("pip install 'dtscodec[images]'")
+        ) from error
     return PIL
 
 

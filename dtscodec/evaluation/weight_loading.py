@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dtscodec.errors import CheckpointError
+from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.evaluation.transformers_library import import_transformers, quiet_transformers, transformers_errors
 
 
@@ -26,7 +26,7 @@ def read_config(directory: Path) -> Any:
         return library.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
 
 
-def model_class_of(config: Any, location: str, way_out: str) -> Any:
+def model_class_of(config: Any, location: str, remedy: Remedy) -> Any:
     """The class of transformers that a configuration names.
 
     Raises
@@ -37,11 +37,11 @@ def model_class_of(config: Any, location: str, way_out: str) -> Any:
     kind = getattr(import_transformers(), (config.architectures or [""])[0], None)
     if kind is None:
         detail = f"expected a class of transformers under 'architectures', got {config.architectures}"
-        raise CheckpointError(f"{location}: {detail}; {way_out}")
+        raise CheckpointError(f"{location}: {detail}", remedy)
     return kind
 
 
-def load_weights(kind: Any, config: Any, state: Mapping[str, Any], location: str, way_out: str, **how: Any) -> Any:
+def load_weights(kind: Any, config: Any, state: Mapping[str, Any], location: str, remedy: Remedy, **how: Any) -> Any:
     """A model with these weights.
 
     Parameters
@@ -53,7 +53,7 @@ def load_weights(kind: Any, config: Any, state: Mapping[str, Any], location: str
         tying are left to transformers. The model may use their memory.
     location : str
         Where they are from, for messages.
-    way_out : str
+    remedy : Remedy
         What to do if they do not fit.
     **how
         As for `from_pretrained` of transformers.
@@ -75,7 +75,7 @@ def load_weights(kind: Any, config: Any, state: Mapping[str, Any], location: str
         )
     problems = _problems(report)
     if problems:
-        raise CheckpointError(f"{location}: expected the tensors of a {kind.__name__}, got {problems}; {way_out}")
+        raise CheckpointError(f"{location}: expected the tensors of a {kind.__name__}, got {problems}", remedy)
     return model
 
 

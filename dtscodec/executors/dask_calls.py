@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor
 from typing import Any, Generic, NoReturn, TypeVar
 
-from dtscodec.errors import BackendError
+from dtscodec.errors import BackendError, Remedy
 from dtscodec.executors.versions import Build, build, check_build
 
 RESULT = TypeVar("RESULT")
@@ -85,8 +85,10 @@ class ClusterCall(Generic[RESULT]):
         if self._future.status == "error" and not type(error).__module__.startswith("distributed."):
             if "deserialization of the task graph" not in str(error):
                 raise error
-            detail = "expected the package dtscodec on the scheduler, got none; install there what workers have"
-            raise BackendError(f"{_address(self._client)}: {detail}") from error
+            detail = "expected the package dtscodec on the scheduler, got none"
+            raise BackendError(
+                f"{_address(self._client)}: {detail}", Remedy("install there what workers have")
+            ) from error
         raise _lost(self._client, error) from error
 
 
@@ -158,13 +160,15 @@ def _address(client: Any) -> str:
 
 
 def _lost(client: Any, error: BaseException) -> BackendError:
-    """What Dask says, in our words, and a way out."""
-    reason, way_out = f"the connection to the scheduler was lost ({type(error).__name__})", "see that it runs"
+    """What Dask says, in our words, and a remedy."""
+    reason, remedy = f"the connection to the scheduler was lost ({type(error).__name__})", "see that it runs"
     if type(error).__name__ == "KilledWorker":
-        reason, way_out = "workers died of the same tensor one after the other", "give them more memory"
+        reason, remedy = "workers died of the same tensor one after the other", "give them more memory"
     elif isinstance(error, _NoWorkerError):
-        reason, way_out = f"there was no worker for {ANSWER_WITHIN:.0f} s", "start some"
-    return BackendError(f"{_address(client)}: expected a result, got none: {reason}; {way_out} and encode again")
+        reason, remedy = f"there was no worker for {ANSWER_WITHIN:.0f} s", "start some"
+    return BackendError(
+        f"{_address(client)}: expected a result, got none: {reason}", Remedy(f"{remedy} and encode again")
+    )
 
 
 class _NoWorkerError(Exception):

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from dtscodec.errors import BackendError
+from dtscodec.errors import BackendError, Remedy
 from dtscodec.executors.versions import build, check_build
 
 CONNECT_WITHIN = 10.0
@@ -55,8 +55,8 @@ def _distributed() -> Any:
         import distributed
     except ImportError as error:
         reason = " ".join(str(error).split())
-        detail = f"expected the package, got '{reason}'; pip install 'dtscodec[dask]'"
-        raise BackendError(f"distributed: {detail}") from error
+        detail = f"expected the package, got '{reason}'"
+        raise BackendError(f"distributed: {detail}", Remedy("pip install 'dtscodec[dask]'")) from error
     return distributed
 
 
@@ -67,8 +67,8 @@ def _connect(distributed: Any, address: str) -> Any:
             return distributed.Client(address, timeout=CONNECT_WITHIN, set_as_default=False)
         except Exception as error:  # For an address that is none, errors of any kind.
             detail = f"expected a Dask scheduler, got '{' '.join(str(error).split())}'"
-            way_out = "start one by 'dask scheduler', which prints its address"
-            raise BackendError(f"{address}: {detail}; {way_out}") from error
+            remedy = Remedy("start one by 'dask scheduler', which prints its address")
+            raise BackendError(f"{address}: {detail}", remedy) from error
 
 
 def _check_workers(client: Any, address: str) -> None:
@@ -78,11 +78,13 @@ def _check_workers(client: Any, address: str) -> None:
         builds = client.run(build, on_error="return", callback_timeout=VERSIONS_WITHIN)
     except (asyncio.TimeoutError, OSError) as error:
         detail = f"expected workers, got none that answered in time ({type(error).__name__})"
-        raise BackendError(f"{address}: {detail}; start some by 'dask worker {address} --nthreads 1'") from error
+        raise BackendError(
+            f"{address}: {detail}", Remedy.literal(f"start some by 'dask worker {address} --nthreads 1'")
+        ) from error
     for worker, found in builds.items():
         if isinstance(found, Exception):
             detail = f"expected dtscodec {build()['dtscodec']}, got '{' '.join(str(found).split())}'"
-            raise BackendError(f"{worker}: {detail}; install the client's version on every worker")
+            raise BackendError(f"{worker}: {detail}", Remedy("install the client's version on every worker"))
         check_build(worker, found, build())
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from dtscodec.errors import BackendError
+from dtscodec.errors import BackendError, Remedy
 from dtscodec.executors.dask_calls import ClusterCall, ClusterCalls, is_of_dask
 
 RESULT = TypeVar("RESULT")
@@ -46,8 +46,8 @@ def in_order(
         while waiting:
             yield waiting.popleft().result()
     except BrokenExecutor as error:
-        detail = "expected a result, got none: a worker was killed, perhaps for want of memory; use fewer of them"
-        raise BackendError(f"workers: {detail}") from error
+        detail = "expected a result, got none: a worker was killed, perhaps for want of memory"
+        raise BackendError(f"workers: {detail}", Remedy("use fewer workers")) from error
     finally:
         for future in waiting:
             future.cancel()

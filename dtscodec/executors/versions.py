@@ -1,6 +1,6 @@
 """What a pack's bytes depend on beside its inputs: the versions of the packages that compute it."""
 
-from dtscodec.errors import BackendError
+from dtscodec.errors import BackendError, Remedy
 from dtscodec.version import __version__
 
 Build = dict[str, str]
@@ -31,7 +31,5 @@ def check_build(worker: str, found: Build, expected: Build) -> None:
     """
     for package, version in expected.items():
         if found.get(package) != version:
-            detail = (
-                f"expected {package} {version}, got {found.get(package)}; install the client's version on every worker"
-            )
-            raise BackendError(f"{worker}: {detail}")
+            detail = f"expected {package} {version}, got {found.get(package)}"
+            raise BackendError(f"{worker}: {detail}", Remedy("install the client's version on every worker"))

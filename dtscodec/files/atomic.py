@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from dtscodec.errors import OutputError
+from dtscodec.errors import OutputError, Remedy
 from dtscodec.files.output_file import OTHER_OUTPUT, REPLACE_OUTPUT, output_errors, output_file, unnamed_file
 
 __all__ = ["atomic_directory", "atomic_file", "output_errors", "output_exists", "output_file", "output_is_input"]
@@ -148,13 +148,13 @@ def _check_directory(path: Path, force: bool, inputs: Iterable[Path], replaceabl
         name = file.relative_to(path).as_posix()
         if not replaceable(name):
             detail = f"expected only files that may be deleted to replace the directory, got {name!r}"
-            raise OutputError(f"{path}: {detail}; remove it first")
+            raise OutputError(f"{path}: {detail}", Remedy("remove it first"))
 
 
 def _check_parent(path: Path) -> None:
     parent = path.parent
     if not parent.exists():
-        raise OutputError(f"{path}: expected the directory {parent}, got none; create it first")
+        raise OutputError(f"{path}: expected the directory {parent}, got none", Remedy("create it first"))
     if not parent.is_dir():
         raise OutputError(f"{path}: expected the directory {parent}, got a file", OTHER_OUTPUT)
 

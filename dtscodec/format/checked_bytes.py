@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from hashlib import sha256
 
-from dtscodec.errors import ChecksumError, TruncatedError
+from dtscodec.errors import ChecksumError, Remedy, TruncatedError
 from dtscodec.files.byte_source import ByteSource
 from dtscodec.format.container import DIGEST_BYTES, MAX_HEADER, Header, pack_id, parse_header
+
+_REPLACE_PACK = Remedy("copy or download the pack again")
 
 
 class CheckedBytes:
@@ -76,8 +78,8 @@ class CheckedBytes:
         data = self._read_source(self.header.arenas["digests"].begin, self._origin)
         own, *rows = (data[i : i + DIGEST_BYTES] for i in range(0, len(data), DIGEST_BYTES))
         if pack_id(self.header.data, rows) != own:
-            detail = "header or digests differ from what was written: damaged; fetch the pack again"
-            raise ChecksumError("checksum", self._where, detail, "3.4")
+            detail = "header or digests differ from what was written: damaged"
+            raise ChecksumError("checksum", self._where, detail, "3.4", _REPLACE_PACK)
         return own, rows
 
     def _read_source(self, begin: int, end: int) -> bytes:
@@ -90,6 +92,6 @@ class CheckedBytes:
         """Rule D3."""
         if sha256(data).digest() != self._rows[number]:
             begin = self._origin + number * self.header.summary.block
-            detail = f"bytes {begin} to {begin + len(data)} differ from what was written: damaged; fetch the pack again"
-            raise ChecksumError("checksum", self._where, detail, "3.4")
+            detail = f"bytes {begin} to {begin + len(data)} differ from what was written: damaged"
+            raise ChecksumError("checksum", self._where, detail, "3.4", _REPLACE_PACK)
         self._checked[number] = 1

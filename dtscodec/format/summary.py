@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from dtscodec.errors import FormatError, UnsupportedError
+from dtscodec.errors import FormatError, Remedy, UnsupportedError
 from dtscodec.format.primitives import canonical_json as canonical
 from dtscodec.format.primitives.canonical_json import Json
 from dtscodec.format.primitives.json_fields import Fields
@@ -15,6 +15,8 @@ FEATURES: frozenset[str] = frozenset()
 MIN_BLOCK, MAX_BLOCK = 2**16, 2**24
 
 _DIGEST = re.compile("[0-9a-f]{64}")
+
+_NEWER = Remedy("a newer dtscodec may read it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,8 @@ def parse_summary(text: str, where: str) -> Summary:
         fields = Fields(document, "the summary")
         version = fields.take_any("version")
         if version is True or version != VERSION:
-            detail = f"expected version {VERSION}, got {version!r:.60}; a newer dtscodec may read it"
-            raise UnsupportedError("version", "the summary", detail, "3.3")
+            detail = f"expected version {VERSION}, got {version!r:.60}"
+            raise UnsupportedError("version", "the summary", detail, "3.3", _NEWER)
         summary, requires = _parse(fields)
         if not requires and summary_text(summary) != text:
             raise ValueError("expected defaults to be left out")
@@ -105,8 +107,8 @@ def parse_summary(text: str, where: str) -> Summary:
         raise FormatError("summary", where, str(error), "3.3") from error
     unknown = [feature for feature in requires if feature not in FEATURES]
     if unknown:
-        detail = f"expected no feature beyond version 1, got {', '.join(unknown)}; a newer dtscodec may read it"
-        raise UnsupportedError("feature", where, detail, "3.3")
+        detail = f"expected no feature beyond version 1, got {', '.join(unknown)}"
+        raise UnsupportedError("feature", where, detail, "3.3", _NEWER)
     return summary
 
 

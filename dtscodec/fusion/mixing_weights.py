@@ -12,7 +12,7 @@ from torch import Tensor
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
-from dtscodec.errors import ConfigError
+from dtscodec.errors import ConfigError, Remedy
 from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.fusion.heads import Head, HeadSource
 from dtscodec.fusion.similarity import cosines, head_vectors, task_vector, weights_of
@@ -67,7 +67,7 @@ def weigh(
             raise ConfigError("expected weights, or something to tell them by, got both")
         return Weights(tasks, _checked(weights, len(tasks)), None, None if like is None else Head(like, seen, stack))
     if like is None:
-        raise ConfigError("expected the unseen task (--like) or weights (--weights), got neither")
+        raise ConfigError("expected the unseen task or weights, got neither", Remedy("give {like} or {weights}"))
     if vectors is not None:
         if minus is not None:
             raise ConfigError("expected an initial head to subtract from heads, got it with vectors")
@@ -151,5 +151,5 @@ def _only_vector(like: "HeadSource") -> Tensor:
     with open_checkpoint(like) as given:
         if len(given.specs) != 1:
             detail = f"expected a file of one vector, or a name among the vectors, got {len(given.specs)} tensors"
-            raise ConfigError(f"{given.location}: {detail}; a head is given with --head")
+            raise ConfigError(f"{given.location}: {detail}", Remedy("give a head with {head}"))
         return _vector(given, next(iter(given.specs)))

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from dtscodec.errors import ConfigError
+from dtscodec.errors import ConfigError, Remedy
 
 ALL_ALIKE = 0.99
 """Where the least similar of several tasks has this cosine, something common hides how they differ."""
@@ -63,7 +63,7 @@ def head_vectors(unseen: Mapping[str, Tensor], seen: Sequence[Mapping[str, Tenso
     if not rows:
         detail = "expected heads with tensors of one shape, or rows of one length"
         got = f"only {', '.join(names)} in all, of other shapes" if names else "no tensor that all have"
-        raise ConfigError(f"similarity: {detail}, got {got}; give --weights or --vectors")
+        raise ConfigError(f"similarity: {detail}, got {got}", Remedy("give {weights} or {vectors}"))
     one, *others = (
         torch.cat([task_vector(head[name]) for name in rows]) for head in (unseen, *seen)
     )  # fmt: skip
@@ -90,7 +90,7 @@ def cosines(unseen: Tensor, seen: Sequence[Tensor]) -> tuple[float, ...]:
         if len(other) != len(unseen):
             raise ConfigError(f"similarity: expected vectors of {len(unseen)} elements, got one of {len(other)}")
     if not all(bool(vector.isfinite().all()) for vector in (unseen, *seen)):
-        raise ConfigError("similarity: expected finite vectors, got NaN or infinity; give --weights")
+        raise ConfigError("similarity: expected finite vectors, got NaN or infinity", Remedy("give {weights}"))
     largest = [float(vector.abs().max()) if len(vector) else 0.0 for vector in (unseen, *seen)]
     if not largest[0]:
         raise ConfigError("similarity: expected a vector of the unseen task that is not zero, got zeros")
@@ -123,7 +123,9 @@ def weights_of(similarities: Sequence[float], plain_sum: bool = False) -> tuple[
     if total <= 0 or total < least:
         got = ", ".join(f"{similarity:.3g}" for similarity in similarities)
         wanted = "cosines that do not cancel" if plain_sum else "a cosine above 0"
-        raise ConfigError(f"similarity: expected {wanted}, got {got}; no pack is like this task, so give --weights")
+        raise ConfigError(
+            f"similarity: expected {wanted}, got {got}", Remedy("no pack is like this task, so give {weights}")
+        )
     return tuple(similarity / total for similarity in counted)
 
 

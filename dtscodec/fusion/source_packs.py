@@ -15,7 +15,7 @@ from dtscodec.checkpoints.open_inputs import as_base, weight_paths
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.decoding.decoded import Decoded
 from dtscodec.encoding.budget.survey import LEAF_BYTES
-from dtscodec.errors import BaseMismatchError, ConfigError
+from dtscodec.errors import BaseMismatchError, ConfigError, Remedy
 from dtscodec.format.blocks import Block, Tie
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
@@ -96,8 +96,8 @@ class Seen:
     def needed_base(self, why: str) -> Base:
         """The base; an error that says why it is needed if there is none."""
         if self.base is None:
-            detail = f"expected the base, since {why}, got none; name it with --base"
-            raise BaseMismatchError("base-tensor", _place(self.packs[0]), detail, "4.4")
+            detail = f"expected the base, since {why}, got none"
+            raise BaseMismatchError("base-tensor", _place(self.packs[0]), detail, "4.4", Remedy("name it with {base}"))
         return self.base
 
     def counterpart(self, name: str) -> str:
@@ -208,8 +208,10 @@ def _check_common(packs: Sequence[Pack]) -> None:
 
 def _check_leaf(base: Base, name: str, leaf: bytes, expected: bytes) -> None:
     if not leaf.startswith(expected):
-        detail = f"expected a leaf of {expected.hex()}, got {leaf[: len(expected)].hex()}; name the packs' own base"
-        raise BaseMismatchError("base-leaf", f"{base.location}: {name!r}", detail, "7")
+        detail = f"expected a leaf of {expected.hex()}, got {leaf[: len(expected)].hex()}"
+        raise BaseMismatchError(
+            "base-leaf", f"{base.location}: {name!r}", detail, "7", Remedy("name the packs' own base")
+        )
 
 
 def _base(pack: Pack) -> str:

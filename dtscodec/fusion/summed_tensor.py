@@ -15,7 +15,7 @@ from dtscodec.encoding.delta import delta_of
 from dtscodec.encoding.segments.changed import Moved
 from dtscodec.encoding.segments.factored_segment import FactoredPart
 from dtscodec.encoding.segments.segment import CodedBlock, Delta, Piece, cut_delta, raw_block
-from dtscodec.errors import EncodeError
+from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.blocks import Block, LowRank, Same, Tie, Values
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.streams import Streams
@@ -26,6 +26,9 @@ from dtscodec.linalg.factored_matrix import NEGLIGIBLE, Factored
 SumPiece: TypeAlias = "Piece | FactoredPart"
 ONE = 1e-6
 """Weights whose sum is this near to 1 leave what all fine-tunes share as it is."""
+
+OWN_HEAD = Remedy("give the unseen task's own with {like}")
+OWN_HEAD_OR_BASE = Remedy(f"{OWN_HEAD.text}, or the base with {{base}} if it has this tensor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +118,10 @@ def common_spec(seen: Seen, name: str, weights: Sequence[float]) -> TensorSpec:
     for term in terms[1:]:
         spec = term.entry.spec
         if spec.shape != first.shape or (spec.dtype != first.dtype and not {spec.dtype, first.dtype} <= CODED_DTYPES):
-            what = "a head of one shape, which --like can supply" if seen.is_own(name) else "packs of one architecture"
-            raise EncodeError(f"{name}: expected {what}, got {first} and {spec}")
+            what, remedy = (
+                ("a head of one shape", OWN_HEAD) if seen.is_own(name) else ("packs of one architecture", None)
+            )
+            raise EncodeError(f"{name}: expected {what}, got {first} and {spec}", remedy)
     return TensorSpec(widest({term.entry.spec.dtype for term in terms}), first.shape)
 
 
@@ -225,6 +230,5 @@ def _own(seen: Seen, name: str, spec: TensorSpec, terms: Sequence[Term], config:
         return _dense(seen, name, spec, terms, config)
     if is_equal:
         return _as_it_is(seen, name, terms)
-    way_out = "give the unseen task's own with --like"
-    hint = "" if seen.base is not None else ", or the base with --base if it has this tensor"
-    raise EncodeError(f"{name}: expected the same in all packs where the base has none, got several; {way_out}{hint}")
+    remedy = OWN_HEAD if seen.base is not None else OWN_HEAD_OR_BASE
+    raise EncodeError(f"{name}: expected the same in all packs where the base has none, got several", remedy)

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from dtscodec.errors import CheckpointError
+from dtscodec.errors import CheckpointError, Remedy
 
 Values = Mapping[str, str | list[str]]
 
@@ -60,7 +60,7 @@ def _parsed(block: str) -> dict[Any, Any] | None:
         detail = (
             f"expected metadata in YAML between its first two lines of ---, got: {' '.join(str(error).split()):.160}"
         )
-        raise CheckpointError(f"README.md: {detail}; mend them on the Hub, and push again") from error
+        raise CheckpointError(f"README.md: {detail}", Remedy("mend them on the Hub, and push again")) from error
     return data if isinstance(data, dict) else {} if data is None else None
 
 

@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-from dtscodec.errors import CheckpointError
+from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.hub.card_metadata import Values, with_metadata
 from dtscodec.packs.directory_index import Folder, ListedPack
 
@@ -52,7 +52,8 @@ def _text(page: bytes) -> str:
         return page.decode()
     except UnicodeDecodeError as error:
         raise CheckpointError(
-            f"README.md: expected text in UTF-8, got '{error}'; save it as such, and push again"
+            f"README.md: expected text in UTF-8, got '{error}'",
+            Remedy("save it as such, and push again"),
         ) from error
 
 
@@ -73,7 +74,7 @@ def _replaced(text: str, part: str, line_end: str) -> str:
         return text + line_end * (1 if text.endswith(line_end) else 2) + part + line_end
     if not begin or rest.count(END) != 1 or BEGIN in rest:
         detail = f"expected one line '{BEGIN}' and then one '{END}', got others"
-        raise CheckpointError(f"README.md: {detail}; mend them, or remove them and what is between")
+        raise CheckpointError(f"README.md: {detail}", Remedy("mend them, or remove them and what is between"))
     return before + part + rest.partition(END)[2]
 
 

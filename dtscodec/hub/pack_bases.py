@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import cast
 
-from dtscodec.errors import ConfigError
+from dtscodec.errors import ConfigError, Remedy
 from dtscodec.hub.repository import LocalPack
 from dtscodec.packs.directory_index import Folder
 from dtscodec.storage.errors import read_errors
@@ -44,7 +44,7 @@ def _name_of_base(pack: LocalPack, named: str | None, known: Folder | None) -> s
     name = named or pack.base or (known.base if known else None)
     if name is None:
         detail = "expected packs that remember their base on the Hub, got one that does not"
-        raise ConfigError(f"{pack.task}: {detail}; name it with --base hf://user/repo")
+        raise ConfigError(f"{pack.task}: {detail}", Remedy("name it with {base}", {"base": "'hf://user/repo'"}))
     return name
 
 
@@ -55,7 +55,7 @@ def _shared_base(base: str, packs: list[LocalPack], known: Folder | None, is_nee
         return base
     if is_needed:
         detail = f"expected packs of {known.base} as others in the repository, got some of {base}"
-        raise ConfigError(f"{detail}; push them to a repository of their own")
+        raise ConfigError(f"{detail}", Remedy("push them to a repository of their own"))
     return str(known.base)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from dtscodec.errors import ConfigError, OutputError
+from dtscodec.errors import ConfigError, OutputError, Remedy
 from dtscodec.hub.model_card import card
 from dtscodec.hub.pack_bases import base_of
 from dtscodec.hub.push_target import Target, made
@@ -57,7 +57,7 @@ def push(
     Parameters
     ----------
     source : path
-        A directory of packs as `dtscodec encode ... -o DIR` makes it, or one pack.
+        A directory of packs as `dtscodec.encode` writes it, or one pack.
     repo : str
         `user/name`. It is made if it is not there. Packs of other tasks that it holds stay.
     base : str, optional
@@ -165,7 +165,7 @@ def _addition(path: str, content: bytes | LocalPack) -> Any:
         if found.upload_info.sha256.hex() == content.sha256:
             return found
     detail = "expected the pack that was checked, got another file or none"
-    raise OutputError(f"{content.path}: {detail}; push again once nothing writes there any more")
+    raise OutputError(f"{content.path}: {detail}", Remedy("push again once nothing writes there any more"))
 
 
 @contextmanager

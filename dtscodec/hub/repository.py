@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from dtscodec.errors import CheckpointError, ConfigError
+from dtscodec.errors import CheckpointError, ConfigError, Remedy
 from dtscodec.packs.directory import pack_path, remembered_base
 from dtscodec.packs.directory_index import Folder, ListedPack, folder_text, read_folder
 from dtscodec.packs.pack import Pack
@@ -21,7 +21,7 @@ _NAME_BYTES = 200
 
 README, INDEX, CONFIG = "README.md", "dtscodec.json", "config.json"
 FIGURES = ("relative_error", "kl", "agreement", "accuracy", "accuracy_fine_tune")
-"""What a page tells of a pack, if it is known: from `dtscodec compare --json`."""
+"""What a page tells of a pack, if it is known: from the report of `dtscodec compare` as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def local_packs(source: Path, figures: Mapping[str, Mapping[str, float]]) -> lis
 
 
 def read_figures(path: Path) -> dict[str, float]:
-    """Numbers about a pack's quality, from what `dtscodec compare --json` printed.
+    """Numbers about a pack's quality, from the report of `dtscodec compare` as JSON.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def read_figures(path: Path) -> dict[str, float]:
         numbers = {name: found[name] for name in FIGURES if type(found.get(name)) in (int, float)}
         return {name: float(value) for name, value in numbers.items() if math.isfinite(value)}
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: expected what 'dtscodec compare --json' prints, got '{error}'") from error
+        raise CheckpointError(f"{path}: expected the report of 'dtscodec compare' as JSON, got '{error}'") from error
 
 
 def index_of(known: Folder | None, packs: list[LocalPack], base: str | None) -> Folder:
@@ -136,7 +136,7 @@ def _checked(path: Path, task: str | None) -> LocalPack:
         name = task or pack.summary.task or path.name.partition(".")[0]
         if not _NAME.fullmatch(name) or len(name.encode()) > _NAME_BYTES:
             detail = f"expected a task that can be the name of a file, got {name!r:.60}"
-            raise ConfigError(f"{path}: {detail}; encode it as NAME=PATH")
+            raise ConfigError(f"{path}: {detail}", Remedy("encode it as NAME=PATH"))
         reference = pack.summary.base
         return LocalPack(
             task=name,

@@ -12,7 +12,7 @@ from dtscodec.checkpoints.stored_tensor import StoredTensor, is_finite
 from dtscodec.checkpoints.torch_dtypes import widest
 from dtscodec.encoding.delta import delta_of
 from dtscodec.encoding.exact_tensors import check_patterns
-from dtscodec.errors import BaseMismatchError, ConfigError, DtsError, EncodeError, MergeError
+from dtscodec.errors import BaseMismatchError, ConfigError, DtsError, EncodeError, MergeError, Remedy
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.linalg.rounding_noise import rounding_noise
 from dtscodec.merging.by_matrix import matrix_shape
@@ -151,7 +151,7 @@ class MergeInputs:
             value = self._stored(task, name).tensor()
             if not is_finite(value):
                 where = f"{self.fine_tunes[task].location}: {name}"
-                raise MergeError(f"{where}: expected finite elements, got NaN or infinity; {_WAY_OUT}")
+                raise MergeError(f"{where}: expected finite elements, got NaN or infinity", _LEAVE_OUT)
             yield value
 
     def task_vectors(self, name: str, noise_edges: bool = False) -> TaskVectors:
@@ -177,7 +177,7 @@ class MergeInputs:
             try:
                 deltas.append(delta_of(stored, base))
             except EncodeError as error:
-                raise MergeError(f"{fine.location}: {str(error).split('; ')[0]}; {_WAY_OUT}") from error
+                raise MergeError(f"{fine.location}: {error.problem}", _LEAVE_OUT) from error
             found.append(_noise_edges(stored.tensor(), deltas[-1]) if noise_edges else [])
         return TaskVectors(name, deltas, found)
 
@@ -206,7 +206,8 @@ class MergeInputs:
         if found is not None and len(found.moment) != columns:
             detail = f"expected a Gram matrix of {columns} inputs, got one of {len(found.moment)}"
             raise MergeError(
-                f"{self.fine_tunes[task].location}: {own}: {detail}; give --grams in the fine-tunes' order"
+                f"{self.fine_tunes[task].location}: {own}: {detail}",
+                Remedy("give {grams} in the fine-tunes' order"),
             )
         return found
 
@@ -225,7 +226,7 @@ class MergeInputs:
         return StoredTensor(own, fine.specs[own], fine.read(own))
 
 
-_WAY_OUT = "leave it out of the merge with --raw"
+_LEAVE_OUT = Remedy("leave it out of the merge with {raw}")
 
 
 def _names_in_base(first: Checkpoint, base: Checkpoint) -> dict[str, str | None]:
@@ -233,8 +234,8 @@ def _names_in_base(first: Checkpoint, base: Checkpoint) -> dict[str, str | None]
     try:
         return match_names(first.specs, base.specs, aliases=first.aliases).counterpart
     except BaseMismatchError as error:
-        detail = error.detail.split("; ")[0]
-        raise BaseMismatchError(error.reason, base.location, f"{detail}; name the right base", error.section) from error
+        remedy = Remedy("name the right base")
+        raise BaseMismatchError(error.reason, base.location, error.detail, error.section, remedy) from error
 
 
 def _names_as_in(first: Checkpoint, other: Checkpoint) -> dict[str, str]:
@@ -244,10 +245,10 @@ def _names_as_in(first: Checkpoint, other: Checkpoint) -> dict[str, str]:
     try:
         match = match_names(other.specs, first.specs, aliases=other.aliases)
     except BaseMismatchError as error:
-        detail = f"expected the architecture of {first.location}, got another; {error.detail.split('; ')[0]}"
+        detail = f"expected the architecture of {first.location}, got another; {error.detail}"
         raise MergeError(f"{other.location}: {detail}") from error
     except DtsError as error:
-        raise MergeError(f"{other.location}: {error}") from error
+        raise MergeError(f"{other.location}: {error.problem}", error.remedy) from error
     own = {name: name for name in other.specs if match.counterpart[name] is None and name not in first.specs}
     return own | {theirs: name for name, theirs in match.counterpart.items() if theirs is not None}
 

@@ -14,7 +14,7 @@ from dtscodec.checkpoints.identity import MADE_BY, Base
 from dtscodec.checkpoints.open_inputs import as_base, as_checkpoint, weight_paths
 from dtscodec.checkpoints.stored_tensor import convert_dtype, is_finite
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, torch_dtype
-from dtscodec.errors import ConfigError, MergeError
+from dtscodec.errors import ConfigError, MergeError, Remedy
 from dtscodec.files.random_access import Bytes
 from dtscodec.linalg.devices import usable_device
 from dtscodec.merging.alpha_search import AlphaSearch, golden_section
@@ -65,9 +65,13 @@ def _check(method: MergeMethod, count: int, has_base: bool, has_grams: bool) -> 
     if count < least:
         raise MergeError(f"{method.name}: expected at least {least} fine-tune{'s' * (least > 1)}, got {count}")
     if method.needs_base and not has_base:
-        raise ConfigError(f"{method.name}: expected the base of the fine-tunes, got none; name it with --base")
+        raise ConfigError(
+            f"{method.name}: expected the base of the fine-tunes, got none", Remedy("name it with {base}")
+        )
     if has_grams and not method.takes_grams:
-        raise ConfigError(f"{method.name}: expected no Gram matrices, got some; --grams is for esm")
+        raise ConfigError(
+            f"{method.name}: expected no Gram matrices, got some", Remedy("leave out {grams}, which is for esm")
+        )
 
 
 def _as_grams(source: GramSource) -> "AbstractContextManager[Grams]":
@@ -172,17 +176,19 @@ class Merger:
         def add(pair: list[Tensor]) -> Tensor:
             return torch.add(pair[0].to(wide), pair[1], alpha=factor)
 
-        return self._convert(name, [start, vector], add, "choose a smaller --alpha, or leave it out with --raw")
+        return self._convert(name, [start, vector], add, Remedy("choose a smaller {alpha}, or leave it out with {raw}"))
 
     def _mean(self, name: str, values: list[Tensor]) -> Tensor:
-        return self._convert(name, values, mean_tensors, "leave it out with --raw")
+        return self._convert(name, values, mean_tensors, Remedy("leave it out with {raw}"))
 
-    def _convert(self, name: str, parts: list[Tensor], make: Callable[[list[Tensor]], Tensor], remedy: str) -> Tensor:
+    def _convert(
+        self, name: str, parts: list[Tensor], make: Callable[[list[Tensor]], Tensor], remedy: Remedy
+    ) -> Tensor:
         """Return an elementwise function of tensors in the result's dtype; MergeError if that overflows."""
         dtype = self.inputs.specs[name].dtype
         found = map_chunks(parts, torch_dtype(dtype), lambda chunks: convert_dtype(make(chunks), dtype))
         if not is_finite(found):
-            raise MergeError(f"{name}: expected finite merged weights in {dtype}, got infinity or NaN; {remedy}")
+            raise MergeError(f"{name}: expected finite merged weights in {dtype}, got infinity or NaN", remedy)
         return found
 
     def _task_vectors(self, name: str) -> TaskVectors:

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from dtscodec.errors import OutputError
-from dtscodec.files.output_file import output_errors
+from dtscodec.files.output_file import OTHER_OUTPUT, output_errors
 from dtscodec.format.index import NamedFile
 from dtscodec.format.summary import BaseRef
 from dtscodec.packs.directory_index import Folder, ListedPack, read_folder, write_folder
@@ -82,7 +82,7 @@ def open_folder(directory: Path) -> Iterator[None]:
         for path in () if is_remote(directory) else (directory, directory / PACKS):
             if not path.is_dir():
                 if path.exists():
-                    raise OutputError(f"{path}: expected a directory, got a file; choose another place with -o")
+                    raise OutputError(f"{path}: expected a directory, got a file", OTHER_OUTPUT)
                 with output_errors(path):
                     path.mkdir()
                 made.append(path)

@@ -14,7 +14,7 @@ from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.containers.exact_pack import MAX_TENSOR_BYTES as MAX_TENSOR_BYTES
 from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.open_inputs import as_base
-from dtscodec.errors import BaseMismatchError, FormatError, PackNotFoundError
+from dtscodec.errors import BaseMismatchError, FormatError, PackNotFoundError, Remedy
 from dtscodec.files.byte_source import MemorySource
 from dtscodec.format.blocks import LowRank, Tie, Values
 from dtscodec.format.dtypes import TensorSpec
@@ -208,8 +208,8 @@ class Pack:
 
     def _no_base(self, name: str) -> NoReturn:
         where = str(self.path or "pack")
-        detail = "expected the base that it was made against, got none; name it as base="
-        raise BaseMismatchError("base-tensor", where, detail, "4.4")
+        detail = "expected the base that it was made against, got none"
+        raise BaseMismatchError("base-tensor", where, detail, "4.4", Remedy("name it with {base}"))
 
     def close(self) -> None:
         """Close the file."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from dtscodec.errors import BackendError
+from dtscodec.errors import BackendError, Remedy
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = (
@@ -54,8 +54,8 @@ class Browser:
         program = find_browser()
         if program is None:
             raise BackendError(
-                f"a picture: expected a browser, one of {', '.join(NAMES)}, got none; "
-                "install one (Debian: apt-get install chromium), or write a page that ends in .html"
+                f"a picture: expected a browser, one of {', '.join(NAMES)}, got none",
+                Remedy("install one (Debian: apt-get install chromium), or write a page that ends in .html"),
             )
         self._program = program
         self._unread = b""
@@ -161,7 +161,7 @@ class Browser:
         return message
 
     def _silent(self) -> BackendError:
-        return BackendError(f"{self._program}: expected an answer, got none; write a page that ends in .html")
+        return BackendError(f"{self._program}: expected an answer, got none", Remedy("write a page that ends in .html"))
 
 
 def _high(descriptor: int) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dtscodec.checkpoints.name_matching import best_rule
-from dtscodec.errors import EncodeError, ModelMismatchError
+from dtscodec.errors import EncodeError, ModelMismatchError, Remedy
 from dtscodec.format.blocks import Same, Tie
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.index import TensorEntry
@@ -66,8 +66,8 @@ def match_model(
         if slot is not None:
             (still if is_still else changed)[slot].append(source)
         elif not is_still:
-            detail = "expected a tensor of this name in the model, got none; load a model of the fine-tune's kind"
-            raise ModelMismatchError(f"{entry.name}: {detail}")
+            detail = "expected a tensor of this name in the model, got none"
+            raise ModelMismatchError(f"{entry.name}: {detail}", Remedy("load a model of the fine-tune's kind"))
     return ModelMatch({slot: _only(slot, sources, still.get(slot, [])) for slot, sources in changed.items()}, bases)
 
 
@@ -77,7 +77,7 @@ def _home_names(pack: Pack, slots: Mapping[str, Slot]) -> dict[str, str]:
     try:
         rule = best_rule({entry.name: entry.spec for entry in pack.index.tensors}, shapes)
     except EncodeError as error:
-        raise ModelMismatchError(str(error)) from error
+        raise ModelMismatchError(error.problem) from error
     return {entry.name: base_name(entry.name, rule) for entry in pack.index.tensors}
 
 
@@ -102,10 +102,8 @@ def _only(slot: Slot, sources: Sequence[TensorEntry], still: Sequence[TensorEntr
     """The one tensor of the fine-tune that belongs into a slot."""
     names = list(dict.fromkeys(source.name for source in (*sources, *still)))
     if len(names) > 1:
-        detail = (
-            f"expected one tensor in the fine-tune as in the model, got {' and '.join(names)}; load the model untied"
-        )
-        raise ModelMismatchError(f"{slot.name}: {detail}")
+        detail = f"expected one tensor in the fine-tune as in the model, got {' and '.join(names)}"
+        raise ModelMismatchError(f"{slot.name}: {detail}", Remedy("load the model untied"))
     return names[0]
 
 

@@ -12,7 +12,7 @@ from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.torch_dtypes import torch_form
 from dtscodec.decoding.decode import decode
 from dtscodec.decoding.decoded import Decoded
-from dtscodec.errors import CheckpointError
+from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.evaluation.transformers_library import import_transformers
 from dtscodec.evaluation.weight_loading import load_weights, model_class_of, read_config
 from dtscodec.packs.pack import PackSource
@@ -70,14 +70,14 @@ def from_pretrained(
         where = str(decoded.pack.path or "pack")
         if config is None:
             if "config.json" not in files:
-                detail = "expected a pack made from model directories, got one without config.json; give config="
-                raise CheckpointError(f"{where}: {detail}")
+                detail = "expected a pack made from model directories, got one without config.json"
+                raise CheckpointError(f"{where}: {detail}", Remedy("give {config}"))
             config = read_config(Path(folder))
-        kind = model_class or model_class_of(config, where, "give model_class=")
+        kind = model_class or model_class_of(config, where, Remedy("give {model_class}"))
         state = {name: _Lazy(decoded, name) for name in decoded}
         chosen = dtype or getattr(config, "dtype", None)
-        way_out = "give model_class=, or config="
-        model = load_weights(kind, config, state, where, way_out, dtype=chosen, device_map=device_map, **how)
+        remedy = Remedy("give {model_class}, or {config}")
+        model = load_weights(kind, config, state, where, remedy, dtype=chosen, device_map=device_map, **how)
         decoded.check_base()
         if "generation_config.json" in files and model.can_generate():
             model.generation_config = library.GenerationConfig.from_pretrained(folder)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from dtscodec.activations.gram_file import Grams
 from dtscodec.checkpoints.name_matching import best_rule
-from dtscodec.errors import EncodeError, ModelMismatchError
+from dtscodec.errors import EncodeError, ModelMismatchError, Remedy
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.tensor_names import base_name
 
@@ -46,8 +46,8 @@ def stacked(given: Mapping[str, Prototypes], widths: Mapping[str, int]) -> dict[
     if not routed or not by_task:
         counts = ", ".join(f"{task!r} {len(found)}" for task, found in by_task.items()) or "no task"
         raise ModelMismatchError(
-            f"prototypes: expected some linear layer that packs change with one of every task, got none ({counts}); "
-            "give files that `dtscodec collect` made of the fine-tunes"
+            f"prototypes: expected some linear layer that packs change with one of every task, got none ({counts})",
+            Remedy("give files that `dtscodec collect` made of the fine-tunes"),
         )
     return {name: torch.stack([F.normalize(found[name], dim=0) for found in by_task.values()]) for name in routed}
 
@@ -72,7 +72,7 @@ def _named(task: str, means: Mapping[str, Tensor], widths: Mapping[str, int]) ->
         if name in widths and not (fits and mean.isfinite().all()):
             got = "NaN or infinity" if fits else f"a tensor of {list(mean.shape)}"
             raise ModelMismatchError(
-                f"prototypes of {task!r}: {name!r}: expected {widths[name]} finite numbers, got {got}; "
-                "give means of the fine-tune's inputs"
+                f"prototypes of {task!r}: {name!r}: expected {widths[name]} finite numbers, got {got}",
+                Remedy("give means of the fine-tune's inputs"),
             )
     return {name: mean for name, mean in found.items() if name in widths}

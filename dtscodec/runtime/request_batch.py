@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from dtscodec.errors import ModelMismatchError
+from dtscodec.errors import ModelMismatchError, Remedy
 from dtscodec.kernels.backend import Rows
 from dtscodec.runtime.resident_pack import ResidentPack
 from dtscodec.runtime.slots import Slot
@@ -85,8 +85,10 @@ class RequestBatch:
             return slice(None)
         if not leading or leading[0] != self.size:
             raise ModelMismatchError(
-                f"{slot.name}: expected a first dimension of {self.size} requests, got an input of {list(leading)}; "
-                "name as many tasks as the model has rows (beams and sequences to return are rows), or one for all"
+                f"{slot.name}: expected a first dimension of {self.size} requests, got an input of {list(leading)}",
+                Remedy(
+                    "name as many tasks as the model has rows (beams and sequences to return are rows), or one for all"
+                ),
             )
         each = 1
         for length in leading[1:]:

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor, nn
 
-from dtscodec.errors import ModelMismatchError
+from dtscodec.errors import ModelMismatchError, Remedy
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.reference import wide_dtype
 from dtscodec.runtime.branches.branch import SideBranch, is_additive
@@ -55,8 +55,8 @@ class LayerRouter:
         if x.dim() < 2 or (mask is not None and len(mask) != len(x)):
             rows = "a first dimension of rows" if mask is None else f"the {len(mask)} rows of the mask"
             raise ModelMismatchError(
-                f"{self.name}: expected {rows}, got an input of {list(x.shape)}; "
-                "give a row of the mask for each of the model (beams are rows), or none"
+                f"{self.name}: expected {rows}, got an input of {list(x.shape)}",
+                Remedy("give a row of the mask for each of the model (beams are rows), or none"),
             )
         tokens = x.detach()[:, None].flatten(1, -2).to(wide_dtype(x.dtype))
         if mask is not None and mask.shape == x.shape[:-1]:
@@ -120,7 +120,9 @@ class Routing:
 
     def __init__(self, router: Router, mask: Tensor | None = None, heads: RequestBatch | None = None) -> None:
         if mask is not None and mask.dim() != 2:
-            raise ModelMismatchError(f"mask: expected [rows, tokens], got {list(mask.shape)}; give the attention mask")
+            raise ModelMismatchError(
+                f"mask: expected [rows, tokens], got {list(mask.shape)}", Remedy("give the attention mask")
+            )
         self._router, self._heads = router, heads
         self._mask = None if mask is None else mask.bool()
         self._decided: RequestBatch | None = None

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dtscodec.checkpoints.torch_dtypes import tensor_spec
-from dtscodec.errors import CheckpointError, ModelMismatchError
+from dtscodec.errors import CheckpointError, ModelMismatchError, Remedy
 from dtscodec.format.dtypes import TensorSpec
 
 
@@ -45,8 +45,8 @@ class Slot:
             tensor: Tensor = getattr(module, attribute)
             if (tensor.data_ptr(), tensor.dtype, tensor.shape) != self._memory:
                 raise ModelMismatchError(
-                    f"{self.name}: expected the tensor that the model had, got another one; after .to(), .half() and "
-                    "the like take the packs off and put them on again"
+                    f"{self.name}: expected the tensor that the model had, got another one",
+                    Remedy("after .to(), .half() and the like take the packs off and put them on again"),
                 )
         return tensor.detach()
 

@@ -4,41 +4,42 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dtscodec.errors import CheckpointError, DtsError, OutputError, PackNotFoundError
-from dtscodec.storage.hub_errors import told
+from dtscodec.errors import CheckpointError, DtsError, OutputError, PackNotFoundError, Remedy
+from dtscodec.files.output_file import OTHER_OUTPUT
+from dtscodec.storage.hub_errors import explain_hub_error
 from dtscodec.storage.paths import is_remote
 
-_WAYS_OUT: tuple[tuple[type[Exception], str], ...] = (
-    (FileNotFoundError, "check the name"),
-    (PermissionError, "check your credentials and rights"),
-    (Exception, "check network, address and credentials, and try again"),
+_REMEDIES: tuple[tuple[type[Exception], Remedy], ...] = (
+    (FileNotFoundError, Remedy("check the name")),
+    (PermissionError, Remedy("check your credentials and rights")),
+    (Exception, Remedy("check network, address and credentials, and try again")),
 )
 """What to do about failures of remote storage."""
 
 
 @contextmanager
-def read_errors(place: Path, way_out: str = "") -> Iterator[None]:
-    """Turn failures to read into a `CheckpointError` that names the place and a way out."""
-    with _told(place, CheckpointError, "read", way_out):
+def read_errors(place: Path, remedy: Remedy | None = None) -> Iterator[None]:
+    """Turn failures to read into a `CheckpointError` that names the place and a remedy."""
+    with _errors_of(place, CheckpointError, "read", remedy):
         yield
 
 
 @contextmanager
 def pack_errors(place: Path) -> Iterator[None]:
-    """Turn failures to read a pack into a `PackNotFoundError` that names the place and a way out."""
-    with _told(place, PackNotFoundError, "read", ""):
+    """Turn failures to read a pack into a `PackNotFoundError` that names the place and a remedy."""
+    with _errors_of(place, PackNotFoundError, "read", None):
         yield
 
 
 @contextmanager
 def write_errors(place: Path) -> Iterator[None]:
-    """Turn failures to write into an `OutputError` that names the place and a way out."""
-    with _told(place, OutputError, "write", "" if is_remote(place) else "choose another place with -o"):
+    """Turn failures to write into an `OutputError` that names the place and a remedy."""
+    with _errors_of(place, OutputError, "write", None if is_remote(place) else OTHER_OUTPUT):
         yield
 
 
 @contextmanager
-def _told(place: Path, kind: type[DtsError], verb: str, way_out: str) -> Iterator[None]:
+def _errors_of(place: Path, kind: type[DtsError], verb: str, remedy: Remedy | None) -> Iterator[None]:
     try:
         yield
     except DtsError:
@@ -47,12 +48,12 @@ def _told(place: Path, kind: type[DtsError], verb: str, way_out: str) -> Iterato
         if not isinstance(e, OSError) and not is_remote(place):
             raise
         why = reason(e)
-        said = told(e) if is_remote(place) else None
-        if said is not None:
-            why, way_out = said[0], way_out or said[1]
+        explained = explain_hub_error(e) if is_remote(place) else None
+        if explained is not None:
+            why, remedy = explained[0], remedy or explained[1]
         elif is_remote(place):
-            way_out = way_out or next(text for found, text in _WAYS_OUT if isinstance(e, found))
-        raise kind(f"{place}: expected to {verb} it, got '{why}'" + (way_out and f"; {way_out}")) from e
+            remedy = remedy or next(usual for found, usual in _REMEDIES if isinstance(e, found))
+        raise kind(f"{place}: expected to {verb} it, got '{why}'", remedy) from e
 
 
 def reason(error: Exception) -> str:

@@ -1,18 +1,20 @@
-"""What the client of the Hub raises, as a reason and a way out."""
+"""Exceptions of the Hub's client, each explained by a reason and a remedy."""
 
 from typing import Any
+
+from dtscodec.errors import Remedy
 
 LOG_IN = "log in with 'hf auth login', or set HF_TOKEN"
 ONLINE = "try again without HF_HUB_OFFLINE"
 NETWORK = "check the network, and try again"
 
 
-def told(error: BaseException) -> tuple[str, str] | None:
-    """A reason of a few words, and what to do about it; None if the error is not the client's own."""
+def explain_hub_error(error: BaseException) -> tuple[str, Remedy] | None:
+    """Return a reason of a few words and a remedy; None if the error is not one of the Hub's client."""
     from huggingface_hub import errors
 
-    if isinstance(error, RuntimeError) and error.__cause__ is not None:  # So it tells of uploads.
-        return told(error.__cause__)
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:  # Failures of uploads are wrapped so.
+        return explain_hub_error(error.__cause__)
     of_kind: tuple[tuple[type[BaseException], str, str], ...] = (
         (errors.HFValidationError, "no name of a repository, which is user/name", "check the name"),
         (errors.GatedRepoError, "a gated repository", f"ask for access on its page, then {LOG_IN}"),
@@ -27,15 +29,15 @@ def told(error: BaseException) -> tuple[str, str] | None:
         (errors.LocalEntryNotFoundError, "no copy in the cache, and no Hub", ONLINE if _is_offline() else NETWORK),
         (errors.OfflineModeIsEnabled, "no copy in the cache, and HF_HUB_OFFLINE is set", ONLINE),
     )
-    for kind, reason, way_out in of_kind:
+    for kind, reason, remedy in of_kind:
         if isinstance(error, kind):
-            return reason, way_out
+            return reason, Remedy(remedy)
     if isinstance(error, errors.HfHubHTTPError):
         return _of_status(error)
     if isinstance(error, ValueError) and isinstance(error.__cause__, errors.BadRequestError):  # Of a page's metadata.
-        return _line(error), "mend it, and try again"
+        return _line(error), Remedy("mend it, and try again")
     if isinstance(error, errors.HTTPError):  # type: ignore[attr-defined]
-        return f"no answer from the Hub ({_line(error) or type(error).__name__})", NETWORK
+        return f"no answer from the Hub ({_line(error) or type(error).__name__})", Remedy(NETWORK)
     return None
 
 
@@ -49,10 +51,10 @@ def _line(said: object) -> str:
     return " ".join(str(said).split())[:120]
 
 
-def _of_status(error: Any) -> tuple[str, str]:
+def _of_status(error: Any) -> tuple[str, Remedy]:
     status = getattr(error.response, "status_code", 0)
     said = _line(error.server_message or "")
     reason = f"status {status}" + (f" ({said})" if said else "")
     if status in (401, 403):
-        return reason, f"this token may not do that: {LOG_IN}"
-    return reason, "try again" if status in (408, 409, 412, 429) or status >= 500 else "check the name"
+        return reason, Remedy(f"this token may not do that: {LOG_IN}")
+    return reason, Remedy("try again" if status in (408, 409, 412, 429) or status >= 500 else "check the name")

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, cast
 
-from dtscodec.errors import BackendError, OutputError
+from dtscodec.errors import BackendError, OutputError, Remedy
 from dtscodec.storage.hub_path import hub_place
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -57,7 +57,9 @@ def as_output(name: str | os.PathLike[str]) -> Path:
         As for `as_place`.
     """
     if _scheme(name) == "hf":
-        raise OutputError(f"{name}: expected a place to write to, got the Hub; write here, then use dtscodec push")
+        raise OutputError(
+            f"{name}: expected a place to write to, got the Hub", Remedy("write here, then use dtscodec push")
+        )
     return as_place(name)
 
 
@@ -102,8 +104,8 @@ def _remote(name: str, scheme: str) -> Path:
     except ImportError as e:
         extra = _EXTRAS.get(scheme, "remote")
         more = "" if scheme in _EXTRAS else f" and what fsspec needs for {scheme}://"
-        detail = f"expected the packages for {scheme}://, got '{e}'; pip install 'dtscodec[{extra}]'{more}"
-        raise BackendError(f"{name}: {detail}") from e
+        detail = f"expected the packages for {scheme}://, got '{e}'"
+        raise BackendError(f"{name}: {detail}", Remedy(f"pip install 'dtscodec[{extra}]'{more}")) from e
     except ValueError as e:
-        raise BackendError(f"{name}: expected a path as fsspec knows them, got '{e}'; check the name") from e
+        raise BackendError(f"{name}: expected a path as fsspec knows them, got '{e}'", Remedy("check the name")) from e
     return path

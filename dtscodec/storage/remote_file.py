@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from dtscodec.errors import CheckpointError
+from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.files.random_access import Bytes
 from dtscodec.storage.errors import read_errors
 from dtscodec.storage.paths import storage
@@ -128,7 +128,7 @@ class RemoteFile:
     def _check_same(self) -> None:
         if self._look() != self._signature:
             detail = "expected the file that was opened, got another: it was replaced meanwhile"
-            raise CheckpointError(f"{self.path}: {detail}; start again")
+            raise CheckpointError(f"{self.path}: {detail}", Remedy("start again"))
 
     def _other(self, expected: int, got: int) -> CheckpointError:
-        return CheckpointError(f"{self.path}: expected a range of {expected} bytes, got {got}; try again")
+        return CheckpointError(f"{self.path}: expected a range of {expected} bytes, got {got}", Remedy("try again"))

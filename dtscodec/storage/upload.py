@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, BinaryIO
 
-from dtscodec.errors import OutputError
+from dtscodec.errors import OutputError, Remedy
 from dtscodec.files.atomic import atomic_file, output_exists, output_is_input
 from dtscodec.files.output_file import output_file
 from dtscodec.storage.errors import write_errors
@@ -37,7 +37,7 @@ def check_new(path: Path, force: bool = False) -> None:
         if not is_remote(path):
             exists = path.exists() or path.is_symlink()
         elif not (exists := path.exists()) and not _has_bucket(path):
-            raise OutputError(f"{path}: expected the bucket {path.parents[-1]}, got none; create it first")
+            raise OutputError(f"{path}: expected the bucket {path.parents[-1]}, got none", Remedy("create it first"))
     if exists and not force:
         raise output_exists(path)
 

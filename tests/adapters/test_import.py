@@ -125,7 +125,7 @@ def test_square_weights_of_gpt2_are_turned_as_the_others_even_if_the_flag_is_wro
 
 def test_an_untied_head_may_be_mapped_to_the_embedding(tmp_path: Path) -> None:
     trained = train("llama", tmp_path, target_modules=["q_proj", "lm_head"])
-    assert "--map lm_head.weight=NAME" in refusal(trained, EncodeError)
+    assert "renames=[('lm_head.weight', 'NAME')]" in refusal(trained, EncodeError)
     report = trained.imported(renames=[("lm_head.weight", "model.embed_tokens.weight")])
     check_against_spec(report.path, trained.base_path)
     adapted: Any = trained.model
@@ -313,7 +313,7 @@ def test_factors_beyond_half_precision_are_refused_at_16_bits_only(
 ) -> None:
     trained = bert(tmp_path)
     trained.change_config(lora_alpha=1e12)
-    assert "--bits 8" in refusal(trained, EncodeError)
+    assert "bits=8" in refusal(trained, EncodeError)
     assert trained.imported(bits=8).relative_error < 0.02
 
 

@@ -80,7 +80,7 @@ def test_what_exists_is_kept_and_bare_weights_need_a_model(classifier: Made, tex
     out.write_text("mine")
     with pytest.raises(OutputError):
         collect(classifier.fine, out, samples=texts)
-    with pytest.raises(CheckpointError, match="--model"):
+    with pytest.raises(CheckpointError, match="`model`"):
         collect(classifier.fine / "model.safetensors", tmp_path / "new.safetensors", samples=texts)
     assert out.read_text() == "mine"
 

@@ -15,8 +15,7 @@ import dtscodec
 from dtscodec.calibration.fit import FitReport, fit
 from dtscodec.calibration.fit_loss import FitLoss
 from dtscodec.calibration.teacher import teacher_output
-from dtscodec.errors import CheckpointError, NothingToFitError, OutputError
-from dtscodec.evaluation.labels import SamplesError
+from dtscodec.errors import CheckpointError, NothingToFitError, OutputError, SamplesError
 from dtscodec.evaluation.sample_batch import SampleBatch
 from dtscodec.format.blocks import LowRank, Values
 from tests.evaluation.helpers import Made, broken
@@ -112,7 +111,7 @@ def test_what_exists_is_kept(classifier: Made, texts: Path, tmp_path: Path) -> N
 def test_bad_texts_and_bare_weights_are_refused(classifier: Made, texts: Path, tmp_path: Path) -> None:
     with pytest.raises(SamplesError):
         fitted(classifier, tmp_path / "none.txt", tmp_path / "out")
-    with pytest.raises(CheckpointError, match="--model"):
+    with pytest.raises(CheckpointError, match="`model`"):
         fit(classifier.pack, classifier.fine / "model.safetensors", tmp_path / "out", classifier.base, samples=texts)
 
 

@@ -124,12 +124,12 @@ def test_collected_files_are_restored(tmp_path: Path) -> None:
 
 def test_named_file_that_differs_or_is_missing_points_to_no_files(tmp_path: Path) -> None:
     named = [Named("vocab.txt", hashlib.sha256(b"x").hexdigest())]
-    with pytest.raises(CheckpointError, match=r"without a directory.*--no-files"):
+    with pytest.raises(CheckpointError, match=r"without a directory.*files=False"):
         restore_files(named, None)
-    with pytest.raises(CheckpointError, match=r"vocab\.txt.*No such file.*--no-files"):
+    with pytest.raises(CheckpointError, match=r"vocab\.txt.*No such file.*files=False"):
         restore_files(named, tmp_path)
     fill(tmp_path, vocab__txt=b"y")
-    with pytest.raises(CheckpointError, match=r"vocab\.txt.*SHA-256.*--no-files"):
+    with pytest.raises(CheckpointError, match=r"vocab\.txt.*SHA-256.*files=False"):
         restore_files(named, tmp_path)
 
 

@@ -96,7 +96,7 @@ def test_wrong_leaf_names_tensor_expected_and_got() -> None:
     with pytest.raises(BaseMismatchError) as caught:
         base.read("layer.w", b"\xab\xcd\xef\x01")
     assert caught.value.reason == "base-leaf"
-    assert all(s in str(caught.value) for s in ("'layer.w'", "abcdef01", base.leaf("layer.w").hex()[:8], "--base"))
+    assert all(s in str(caught.value) for s in ("'layer.w'", "abcdef01", base.leaf("layer.w").hex()[:8], "`base`"))
 
 
 def test_without_expectation_nothing_is_hashed(hashed: list[TensorSpec]) -> None:

@@ -314,7 +314,9 @@ def test_a_bases_prefix_that_is_ambiguous(cli: Cli) -> None:
     ],
 )
 def test_a_map_that_matches_nothing(cli: Cli, mapping: str, words: str) -> None:
-    assert cli.fails("encode", "base", "movie", "-o", "out", "--map", mapping) == f"--map {mapping}: expected {words}"
+    old, new = mapping.split("=")
+    line = f"renaming {old} to {new}: expected {words}"
+    assert cli.fails("encode", "base", "movie", "-o", "out", "--map", mapping) == line
 
 
 # Checkpoints
@@ -461,7 +463,7 @@ def test_a_place_that_cannot_be_written_even_by_root(cli: Cli, place: str, force
 
 def test_a_file_system_that_is_read_only(cli: Cli, read_only: Path) -> None:
     for command in writing(str(read_only / "out")):
-        assert "expected to write it, got 'Read-only file system'; choose another place with -o" in cli.fails(*command)
+        assert "expected to write it, got 'Read-only file system'; choose another output (-o)" in cli.fails(*command)
     assert list(read_only.iterdir()) == []
 
 
@@ -507,7 +509,8 @@ def test_decode_never_replaces_an_input(cli: Cli, out: str) -> None:
 
 def test_decode_deletes_no_directory_that_holds_other_things(cli: Cli) -> None:
     line = cli.fails("decode", PACK, "--base", "base", "-o", "movie", "--force")
-    assert line.startswith(f"{Path('movie').resolve()}: expected only files that --force may delete, got 'modeling.py'")
+    detail = "expected only files that may be deleted to replace the directory, got 'modeling.py'"
+    assert line.startswith(f"{Path('movie').resolve()}: {detail}")
 
 
 # Full disks
@@ -520,7 +523,7 @@ def test_encode_on_a_full_disk(cli: Cli, large: Path, small_disk: Path, out: str
     line = cli.is_cut_off("encode", "large-base.safetensors", "large.safetensors", "-o", place, "--raw", "*", part=part)
     assert line.startswith(part)
     assert "expected to write it, got '" in line
-    assert line.endswith("choose another place with -o")
+    assert line.endswith("choose another output (-o)")
     assert not [path for path in small_disk.rglob("*") if path.is_file()]
 
 

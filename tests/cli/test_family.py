@@ -224,7 +224,7 @@ def three_fails(cli: Cli, *arguments: str) -> str:
 def test_what_exists_is_replaced_with_force_only(three: Cli) -> None:
     command = ["encode", "--merge", "average", *TASKS, "-o", "dir", *CODED]
     three(*command)
-    assert "use --force to replace it" in three.fails(*command)
+    assert "pass --force to replace it" in three.fails(*command)
     shutil.rmtree("dir/packs")
     assert three.fails(*command).startswith("dir/base.safetensors: ")
     three(*command, "--force")

@@ -146,7 +146,7 @@ def test_finished_tensors_of_other_settings_are_refused_and_stay(
     code, out, err = cli.run("encode", "base", "movie", "-o", "out", *change)
     assert (code, out) == (1, "")
     detail = "expected finished tensors of the same encode, got those of other inputs or settings"
-    assert err.endswith(f"out.part: {detail}; start afresh with --no-resume, or choose another -o\n")
+    assert err.endswith(f"out.part: {detail}; start afresh with --no-resume, or choose another output (-o)\n")
     assert snapshot(Path()) == before
 
 

@@ -110,7 +110,7 @@ def test_a_merge_of_more_than_its_dtype_holds_is_one_line_and_leaves_nothing(cli
 def test_an_output_that_exists_is_replaced_with_force_only(cli: Cli) -> None:
     command = ["merge", "average", "movie", "tweets", "-o", "out"]
     cli(*command)
-    assert "use --force to replace it" in cli.fails(*command)
+    assert "pass --force to replace it" in cli.fails(*command)
     cli(*command, "--force")
 
 

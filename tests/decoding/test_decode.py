@@ -145,7 +145,7 @@ def test_a_base_of_other_shape_is_refused(pack: Path, base: dict[str, torch.Tens
 
 
 def test_without_a_base_the_error_says_how_to_name_one(pack: Path) -> None:
-    with dtscodec.decode(pack) as decoded, pytest.raises(BaseMismatchError, match="--base"):
+    with dtscodec.decode(pack) as decoded, pytest.raises(BaseMismatchError, match="`base`"):
         decoded["wide"]
 
 
@@ -158,7 +158,7 @@ def test_files_that_are_the_bases_need_a_base(tmp_path: Path) -> None:
     dtscodec.encode(tmp_path / "base", tmp_path / "fine", tmp_path / "pack", dtscodec.EncodeConfig(raw=("*",)))
     with dtscodec.decode(tmp_path / "pack") as decoded:
         assert decoded["weight"].equal(torch.zeros(2, 2))
-        with pytest.raises(BaseMismatchError, match="name it with --base"):
+        with pytest.raises(BaseMismatchError, match="name it with `base`"):
             decoded.files()
     with dtscodec.decode(tmp_path / "pack", tmp_path / "base") as decoded:
         assert decoded.files() == {"vocab.txt": b"one\ntwo\n"}

@@ -169,7 +169,7 @@ def test_what_is_said_of_a_size_too_small_is_one_line_with_the_smallest_and_the_
     assert takers
     names = [taker.split()[0] for taker in takers[1].split(", ")]
     assert names == ["a", "step40", "step30"]
-    assert "--size" in line
+    assert "`size`" in line
     assert "\n" not in line
     assert list(tmp_path.iterdir()) == []
 

@@ -11,9 +11,8 @@ import pytest
 import torch
 
 import dtscodec
-from dtscodec.errors import BackendError, CheckpointError
+from dtscodec.errors import BackendError, CheckpointError, SamplesError
 from dtscodec.evaluation.architecture import load_image_processor, read_architecture
-from dtscodec.evaluation.labels import SamplesError
 from tests.evaluation.helpers import Made, plain_kl
 from tests.evaluation.pictures import LABELS, plain_inputs, plain_model, write_images
 

@@ -10,8 +10,9 @@ import PIL.Image
 import pytest
 from PIL import Image as Pillow
 
+from dtscodec.errors import SamplesError
 from dtscodec.evaluation.images import Image, read_images
-from dtscodec.evaluation.labels import Classes, SamplesError
+from dtscodec.evaluation.labels import Classes
 from tests.evaluation.pictures import picture
 
 CLASSES = Classes(3, {"bad": 0, "good": 1, "0": 2})

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from dtscodec.evaluation.labels import Classes, SamplesError
+from dtscodec.errors import SamplesError
+from dtscodec.evaluation.labels import Classes
 from dtscodec.evaluation.texts import read_texts
 
 CLASSES = Classes(3, {"bad": 0, "good": 1, "0": 2})

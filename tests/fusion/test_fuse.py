@@ -384,7 +384,7 @@ def test_weights_must_be_one_for_each_pack_and_finite(weights: list[float], tmp_
 
 def test_something_must_tell_the_weights(tmp_path: Path) -> None:
     packs = packs_of(tmp_path, [body(fine_state(seed)) for seed in (1, 2)])
-    with pytest.raises(ConfigError, match="--like"):
+    with pytest.raises(ConfigError, match="`like`"):
         dtscodec.fuse(packs, tmp_path / "out")
     with pytest.raises(ConfigError, match="got none"):
         dtscodec.fuse([], tmp_path / "out", weights=[])
@@ -394,7 +394,7 @@ def test_something_must_tell_the_weights(tmp_path: Path) -> None:
 
 def test_a_size_that_is_too_small_is_refused(tmp_path: Path) -> None:
     packs = packs_of(tmp_path, [body(fine_state(seed)) for seed in (1, 2)])
-    with pytest.raises(EncodeError, match="--size"):
+    with pytest.raises(EncodeError, match="`size`"):
         dtscodec.fuse(packs, tmp_path / "out", weights=[0.5, 0.5], target=dtscodec.Size.parse("100B"))
     assert not (tmp_path / "out").exists()
 

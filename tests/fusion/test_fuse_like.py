@@ -43,7 +43,7 @@ def test_weights_are_shares_of_clamped_cosines() -> None:
 @pytest.mark.parametrize("similarities", [[0.0, 0.0], [-0.5, -0.1], [-0.2]], ids=str)
 def test_no_weights_where_nothing_is_alike(similarities: list[float]) -> None:
     for plain_sum in (False, True):
-        with pytest.raises(ConfigError, match="--weights"):
+        with pytest.raises(ConfigError, match="`weights`"):
             weights_of(similarities, plain_sum)
 
 

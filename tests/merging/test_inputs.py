@@ -101,7 +101,7 @@ def test_merged_weights_that_the_dtype_does_not_hold_are_refused_by_name(tmp_pat
 @pytest.mark.parametrize("alpha", [1e39, 1e300])
 def test_a_search_of_too_large_an_alpha_is_refused(tmp_path: Path, alpha: float) -> None:
     search = AlphaSearch(lambda weights: float(weights["layer.0.bias"].sum()), low=alpha, high=2 * alpha)
-    with pytest.raises(MergeError, match="choose a smaller --alpha"):
+    with pytest.raises(MergeError, match="choose a smaller `alpha`"):
         merge(tmp_path, task_states(2), "task-arithmetic", base_state(), search=search)
     assert not list(tmp_path.iterdir())
 

@@ -6,7 +6,7 @@ from types import TracebackType
 
 import numpy as np
 
-from dtscodec.errors import CheckpointError, FormatError
+from dtscodec.errors import CheckpointError, FormatError, Remedy
 from dtscodec.files.random_access import Bytes, RandomAccessFile
 from dtscodec.format.blocks import Raw, Tie
 from dtscodec.format.parts import raw_bytes
@@ -48,12 +48,12 @@ class PackedCheckpoint:
             self._reader = PackReader(_Source(file), self.location)
         except FormatError as error:
             file.close()
-            raise CheckpointError(str(error)) from error
+            raise CheckpointError(error.problem, error.remedy) from error
         entries = self._reader.index.tensors
         if other := [entry.name for entry in entries if not all(isinstance(b, Raw | Tie) for b in entry.blocks)]:
             file.close()
-            detail = f"expected a checkpoint, got a pack whose {other[0]!r} is not whole; decode it first"
-            raise CheckpointError(f"{self.location}: {detail}")
+            detail = f"expected a checkpoint, got a pack whose {other[0]!r} is not whole"
+            raise CheckpointError(f"{self.location}: {detail}", Remedy("decode it first"))
         self.metadata: Mapping[str, str] = self._reader.index.metadata
         self.specs = {entry.name: entry.spec for entry in entries}
         self.aliases = {entry.name: entry.blocks[0].to for entry in entries if isinstance(entry.blocks[0], Tie)}
@@ -68,7 +68,7 @@ class PackedCheckpoint:
             blocks = self._reader.blocks(entry.name)
             parts = [raw_bytes(entry, block, streams) for _, block, streams in blocks if isinstance(block, Raw)]
         except FormatError as error:
-            raise CheckpointError(str(error)) from error
+            raise CheckpointError(error.problem, error.remedy) from error
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def prefetch(self, name: str) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from dtscodec.checkpoints.torch_dtypes import torch_form
-from dtscodec.errors import CheckpointError, OutputError
+from dtscodec.errors import CheckpointError, OutputError, Remedy
 from dtscodec.files.random_access import Bytes
 from dtscodec.format.dtypes import DType, TensorSpec
 
@@ -95,7 +95,7 @@ def _check_forms(specs: Mapping[str, TensorSpec]) -> None:
         try:
             torch_form(spec)
         except CheckpointError as e:
-            raise OutputError(f"{name!r}: {e}; write safetensors instead") from e
+            raise OutputError(f"{name!r}: {e}", Remedy("write safetensors instead")) from e
 
 
 class _Pickler(pickle.Pickler):

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from dtscodec.checkpoints.containers.in_memory import MappingCheckpoint, is_tensor
-from dtscodec.errors import CheckpointError
+from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.files.random_access import Bytes, RandomAccessFile
 from dtscodec.storage.errors import read_errors
 from dtscodec.storage.hub_path import HubPlace
@@ -17,7 +17,7 @@ from dtscodec.storage.hub_path import HubPlace
 _WRAPPERS = ("state_dict", "model")
 """Keys under which training scripts keep the tensors."""
 
-_WAY_OUT = "convert it to safetensors where you trust it"
+_CONVERT = Remedy("convert it to safetensors where you trust it")
 
 
 class TorchCheckpoint:
@@ -107,9 +107,9 @@ def _load(path: Path, where: str) -> object:
     except pickle.UnpicklingError as e:
         found = re.search(r"GLOBAL (\S+)", str(e))
         got = f"Python objects such as {found[1]}" if found else _first_line(e, "Unpickler error", "Unsupported")
-        raise CheckpointError(f"{where}: expected tensors only, got {got}; {_WAY_OUT}") from e
+        raise CheckpointError(f"{where}: expected tensors only, got {got}", _CONVERT) from e
     except Exception as e:  # Damaged pickles end in nearly any exception.
-        raise CheckpointError(f"{where}: expected a file of torch.save, got {_first_line(e)}; {_WAY_OUT}") from e
+        raise CheckpointError(f"{where}: expected a file of torch.save, got {_first_line(e)}", _CONVERT) from e
 
 
 def _is_plain_zip(path: Path) -> bool:

@@ -9,7 +9,7 @@ from dtscodec.encoding.budget.allocate import DEAREST, Choices, Key, TooSmallErr
 from dtscodec.encoding.budget.candidates import NUMBERS, Choice, Demand, Listed, Options
 from dtscodec.encoding.config import DEFAULT_SIZE, EncodeConfig
 from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
-from dtscodec.errors import EncodeError
+from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import FileEntry, Index, TensorEntry
 from dtscodec.format.summary import Summary
@@ -82,7 +82,7 @@ class Survey:
         try:
             return allocate(self.options, budget, lambda choices: self.size(choices, frame))
         except TooSmallError as error:
-            raise EncodeError(self._too_small(budget, error.smallest)) from error
+            raise EncodeError(self._too_small(budget, error.smallest), Remedy("ask for a larger {size}")) from error
 
     def choose_any(self) -> Choices:
         """The only choices, where a rank is given."""
@@ -142,7 +142,7 @@ class Survey:
         rest = smallest - total_cost(least)
         return (
             f"size: expected at least {smallest:,} bytes, got {budget:,}; that is index, checksums and files "
-            f"({rest:,}) and what cannot be left out ({takers or 'nothing'}); ask for a larger --size"
+            f"({rest:,}) and what cannot be left out ({takers or 'nothing'})"
         )
 
 

@@ -1,4 +1,4 @@
-"""`--preset best`: a chosen option -> block and streams. The inverse is `dtscodec.kernels.dequantize`."""
+"""The preset `best`: a chosen option -> block and streams. The inverse is `dtscodec.kernels.dequantize`."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""`--preset paper`: pieces -> blocks as DTS has them (arXiv 2512.01461); the inverse: `kernels.dequantize`."""
+"""The preset `paper`: pieces -> blocks as DTS has them (arXiv 2512.01461); the inverse: `kernels.dequantize`."""
 
 from dataclasses import dataclass
 

@@ -7,7 +7,7 @@ from dtscodec.encoding.budget.candidates import HALF_FACTORS
 from dtscodec.encoding.presets.recipe import BEST, LEAST_ERROR
 from dtscodec.encoding.segments.factored_segment import FactoredPart
 from dtscodec.encoding.segments.segment import CodedBlock
-from dtscodec.errors import EncodeError
+from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.blocks import Band, BaseRows, LowRank, Same
 from dtscodec.format.streams import Streams
 from dtscodec.linalg.factored_matrix import Factored
@@ -47,4 +47,6 @@ def _check_size(size: float, bits: Bits) -> None:
     """Refuse a delta whose factors half precision, which has no scales beside it, cannot hold."""
     if width_of(bits).is_float and not HALF_FACTORS[0] <= size <= HALF_FACTORS[1]:
         detail = "expected a delta whose factors half precision holds"
-        raise EncodeError(f"{detail}, got elements of about {size:.1e}; code it in 8 bits (--bits 8)")
+        raise EncodeError(
+            f"{detail}, got elements of about {size:.1e}", Remedy("code it in 8 bits ({bits})", {"bits": "8"})
+        )

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from dtscodec.errors import ModelMismatchError
+from dtscodec.errors import ModelMismatchError, Remedy
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.backend import Share
 from dtscodec.runtime.branches.branch import SideBranch, check_same_shape, is_additive, only_factors
@@ -41,4 +41,6 @@ class EmbeddingBranch(SideBranch):
         slot = self.slots["weight"]
         if any(slot in group.resident.changes for group in batch.groups):
             detail = f"expected ids of {batch.size} requests, got {list(ids.shape)} ids for all of them"
-            raise ModelMismatchError(f"{slot.name}: {detail}; give all requests the same task, or use Switcher")
+            raise ModelMismatchError(
+                f"{slot.name}: {detail}", Remedy("give all requests the same task, or use Switcher")
+            )
