@@ -1,1 +1,1 @@
-"""Packs and the adapters of other libraries: PEFT's LoRA, as PEFT, vLLM and SGLang load it."""
+"""Conversion between packs and LoRA adapters as PEFT, vLLM and SGLang load them."""

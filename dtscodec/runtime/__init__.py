@@ -1,1 +1,1 @@
-"""Packs in a running model: switched in place, beside the weights, or while it loads."""
+"""Packs in running models: switched in place, attached as side branches, or decoded while a model loads."""

@@ -1,4 +1,4 @@
-"""A pack in memory: what it changes in a model, still packed, on the devices where the model's tensors lie."""
+"""A pack in memory, still packed, on the devices of the model whose tensors it changes."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -19,16 +19,17 @@ from dtscodec.runtime.slots import Slot
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResidentPack:
-    """A task on a model.
+    """A task's pack, matched to a model.
 
     Parameters
     ----------
-    changes : mapping
-        The tensors that the fine-tune changes, by slot.
-    bases : mapping
-        Names of the base tensors that they are made from, and where the model has each, if it does.
-    base_copies : dict
-        Spec and bytes of those base tensors that it keeps copies of.
+    changes : mapping of Slot to LoadedTensor
+        The tensors that the fine-tune changes.
+    bases : mapping of str to Slot or None
+        The base tensors that the pack uses, by their names in the pack, and the slot where the model has each, if it
+        does.
+    base_copies : dict of str to (TensorSpec, uint8 Tensor)
+        Base tensors that are copied for this task alone: dtype and shape, and bytes.
     """
 
     changes: Mapping[Slot, LoadedTensor]
@@ -36,11 +37,14 @@ class ResidentPack:
     base_copies: dict[str, tuple[TensorSpec, Tensor]] = field(default_factory=dict)
 
     def base_names(self, slot: Slot) -> list[str]:
-        """Base tensors that a changed tensor is made from."""
+        """Return the names of the base tensors that a changed tensor is made from."""
         return [base.name for block in self.changes[slot].entry.blocks if (base := block.base)]
 
     def coded_rows(self, slot: Slot) -> Tensor | None:
-        """The rows of which a task writes every element, others being the base's own; None if it is not so simple."""
+        """Return the rows that a task writes completely while all other rows are the base's, int [rows].
+
+        None if there are no such rows: the tensor has several blocks or a base of other rows, or columns are coded.
+        """
         change = self.changes[slot]
         payload, base = change.blocks[0].payload, change.blocks[0].block.base
         if (
@@ -55,15 +59,15 @@ class ResidentPack:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its tensors in memory: codes, numbers, indices of coded rows and columns, exact bytes."""
+        """Bytes in memory: codes, numbers, indices of coded rows and columns, exact bytes, copies of base tensors."""
         return sum(_size(tensor) for tensor in set(self._tensors()))
 
     def _tensors(self) -> list[Tensor]:
         payloads = [block.payload for change in self.changes.values() for block in change.blocks]
         packed = [payload for payload in payloads if isinstance(payload, Packed)]
         found = [part for one in packed for part in (one.store.codes, one.store.numbers, one.rows, one.cols)]
-        kept = [data for _, data in self.base_copies.values()]
-        return [part for part in (*found, *payloads, *kept) if isinstance(part, Tensor)]
+        copies = [data for _, data in self.base_copies.values()]
+        return [part for part in (*found, *payloads, *copies) if isinstance(part, Tensor)]
 
 
 def load_resident(
@@ -72,23 +76,25 @@ def load_resident(
     base: RunningBase,
     check: Callable[[TensorEntry, Slot], None] = check_writable,
 ) -> ResidentPack:
-    """Match a pack to a model, check the base, and read what it changes.
+    """Match a pack to a model, check the base, and read the tensors that the pack changes.
 
     Parameters
     ----------
     pack : Pack
-    slots : mapping
-        The model's.
+        The pack. It may be closed afterwards.
+    slots : mapping of str to Slot
+        The model's parameters and buffers.
     base : RunningBase
+        The base.
     check : callable
-        Raises ModelMismatchError unless the model has use for a changed tensor in a slot.
+        Raises ModelMismatchError unless a changed tensor can be used in a slot.
 
     Raises
     ------
     ModelMismatchError
-        The pack does not fit the model, or the model does not hold the base.
+        The pack does not match the model, or the model does not hold the base.
     BaseMismatchError
-        The base is another than the pack was made against.
+        The base is not the one that the pack was made against.
     FormatError
         The pack is damaged.
     """
@@ -96,7 +102,7 @@ def load_resident(
     for slot, name in found.changed.items():
         check(pack.reader.entry(name), slot)
     base.check(pack, found.bases)
-    with torch.inference_mode(False):  # Else what is read could not be used outside of it.
+    with torch.inference_mode(False):  # Tensors made in inference mode could not be used outside of it.
         return ResidentPack(_read(pack, found), found.bases)
 
 

@@ -1,4 +1,4 @@
-"""One changed tensor -> the model's memory."""
+"""Rebuild one changed tensor in the model's memory."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,9 +15,19 @@ from dtscodec.runtime.slots import Slot
 
 
 def write_slot(slot: Slot, change: LoadedTensor, read_base: ReadBase, holds_base: bool = False) -> None:
-    """Rebuild a tensor in its slot: in place, in the dtype and strides that the model has there.
+    """Rebuild a tensor in its slot: in place, with the dtype and strides that the model has there.
 
-    Where it `holds_base` already, only what is coded need be written.
+    Parameters
+    ----------
+    slot : Slot
+        Where to write. The caller opens `writable` first.
+    change : LoadedTensor
+        The tensor's blocks, on the slot's device.
+    read_base : callable
+        Reads base tensors.
+    holds_base : bool
+        Whether the slot holds the base's values now. Then only coded rows and columns are written, if the model has
+        the tensor contiguous and in the fine-tune's dtype.
     """
     tensor, spec = slot.tensor, change.entry.spec
     dtype, shape = torch_form(spec)
@@ -25,6 +35,7 @@ def write_slot(slot: Slot, change: LoadedTensor, read_base: ReadBase, holds_base
     if tensor.dtype == dtype and tensor.is_contiguous():
         reconstruct(change, read_base, backend, bytes_of(tensor), holds_base)
         return
+    # Another dtype or other strides: rebuild it beside the model, then convert.
     data = torch.empty(spec.nbytes, dtype=torch.uint8, device=tensor.device)
     reconstruct(change, read_base, backend, data)
     whole = data.view(dtype).view(shape)
@@ -33,10 +44,10 @@ def write_slot(slot: Slot, change: LoadedTensor, read_base: ReadBase, holds_base
 
 @contextmanager
 def writable(slots: Iterable[Slot]) -> Iterator[None]:
-    """A context in which the model's tensors may be written, whether they were made for inference only or not."""
+    """Allow writing to the model's tensors while the context lasts, also to those made in inference mode."""
     for_inference = any(slot.is_for_inference for slot in slots)
     try:
         with torch.inference_mode(for_inference), torch.no_grad():
             yield
     finally:
-        torch.clear_autocast_cache()  # It holds copies of weights in other dtypes.
+        torch.clear_autocast_cache()  # Autocast caches copies of the old weights in other dtypes.

@@ -1,1 +1,1 @@
-"""What a layer does beside its weights, by kind of layer."""
+"""Side branches, one file per kind of layer."""

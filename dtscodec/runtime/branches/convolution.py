@@ -1,4 +1,4 @@
-"""The side path of convolutions: one with v, then one of 1 x 1 with u s, for each request's task."""
+"""Side branch of convolutions: a convolution with v, then a 1 x 1 convolution with u s, for each request's task."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,33 +22,35 @@ CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
 
 
 class ConvolutionBranch(SideBranch):
-    """Of `nn.Conv1d`, `nn.Conv2d` and `nn.Conv3d` that pad with zeros: weight [out, in / groups, ...], bias [out]."""
+    """Side branch of zero-padded `nn.Conv1d`, `nn.Conv2d`, `nn.Conv3d`: weight [out, in / groups, ...], bias [out]."""
 
     def check(self, attribute: str, entry: TensorEntry) -> None:
-        """Weights and biases as the layer has them."""
+        """Check that a task's weight or bias has the shape of the layer's."""
         check_same_shape(self.slots[attribute], entry)
 
     def forward(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
-        """Add the convolution with each task's delta."""
-        if x.dim() < len(self.slots["weight"].shape):  # One image and no requests.
+        """Add the convolution of the input with each task's delta."""
+        if x.dim() < len(self.slots["weight"].shape):  # A single image, without a dimension of requests.
             return self.forward(x[None], out[None], batch)[0]
         leading = x.shape[:1]
         for group, change, rows in self.changes("weight", batch, leading):
-            out[rows] += self._side(x[rows], group.resident, change)
+            out[rows] += self._convolve_delta(x[rows], group.resident, change)
         for group, change, rows in self.changes("bias", batch, leading):
             delta = self.delta("bias", group.resident, change)
             out[rows] += delta.view(-1, *[1] * (out.dim() - 2))
         return out
 
-    def _side(self, x: Tensor, resident: ResidentPack, change: LoadedTensor) -> Tensor:
+    def _convolve_delta(self, x: Tensor, resident: ResidentPack, change: LoadedTensor) -> Tensor:
+        """Return the convolution with a task's delta, by its factors where it has them."""
         layer = self.module
         assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
         convolve = next(function for kind, function in CONVOLUTIONS.items() if isinstance(layer, kind))
-        where: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
+        geometry: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
         factors = only_factors(change)
         if factors is None or not factors.is_whole or layer.groups > 1:
             delta = self.delta("weight", resident, change).to(x.dtype)
-            return convolve(x, delta, groups=layer.groups, **where)
+            return convolve(x, delta, groups=layer.groups, **geometry)
         left, right = unpack_factors(factors, wide_dtype(x.dtype))
-        inner = convolve(x.to(left.dtype), right.view(-1, *change.entry.spec.shape[1:]), **where)
+        # delta = (u s) v^T over [out, in * kernel]: v are filters with `rank` outputs, u s mixes them at each position.
+        inner = convolve(x.to(left.dtype), right.view(-1, *change.entry.spec.shape[1:]), **geometry)
         return convolve(inner, left.T.reshape(-1, len(left), *[1] * (x.dim() - 2)))

@@ -1,4 +1,7 @@
-"""Which path a layer has, by what it computes."""
+"""Which side branch a layer can have, by what the layer computes."""
+
+from collections.abc import Callable
+from typing import TypeAlias
 
 from torch import nn
 
@@ -8,23 +11,52 @@ from dtscodec.runtime.branches.embedding import EmbeddingBranch
 from dtscodec.runtime.branches.linear import Conv1DBranch, LinearBranch
 from dtscodec.runtime.branches.norm import LayerNormBranch, RMSNormBranch, is_rms_norm
 
+Test: TypeAlias = Callable[[nn.Module], bool]
+
 
 def branch_class(module: nn.Module) -> type[SideBranch] | None:
-    """The kind of path that a layer can have, if any. A subclass with a `forward` of its own may compute anything."""
-    if _computes_as(module, nn.Linear):
-        return LinearBranch
-    if _computes_as(module, nn.Embedding) and module.max_norm is None:
-        return EmbeddingBranch
-    if _computes_as(module, nn.LayerNorm):
-        return LayerNormBranch
-    if any(_computes_as(module, kind) for kind in CONVOLUTIONS) and module.padding_mode == "zeros":
-        return ConvolutionBranch
-    if type(module).__module__ == "transformers.pytorch_utils" and type(module).__name__ == "Conv1D":
-        return Conv1DBranch
-    return RMSNormBranch if is_rms_norm(module) else None
+    """Return the class of side branch that a layer can have, or None if it can have none.
+
+    Neither a layer's class nor its name is trusted, since a subclass may compute anything: its `forward` must be that
+    of the class in question. An RMSNorm, of which there are many implementations, is called on a probe.
+    """
+    return next((branch for computes, branch in _BRANCHES if computes(module)), None)
 
 
-def _computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a layer runs what its kind runs: nobody replaced that, but for accelerate, which only moves tensors."""
-    replaced = "forward" in vars(module) and not hasattr(module, "_hf_hook")
-    return isinstance(module, kind) and type(module).forward is kind.forward and not replaced
+def _runs_forward_of(kind: type[nn.Module]) -> Test:
+    """Return a test whether a layer's `forward` is that of a class.
+
+    A `forward` that accelerate wrapped counts, since its hooks only move tensors between devices.
+    """
+
+    def runs(module: nn.Module) -> bool:
+        is_replaced = "forward" in vars(module) and not hasattr(module, "_hf_hook")
+        return isinstance(module, kind) and type(module).forward is kind.forward and not is_replaced
+
+    return runs
+
+
+def _is_embedding(module: nn.Module) -> bool:
+    # With max_norm the layer renormalizes its weight in place as it looks rows up.
+    return _runs_forward_of(nn.Embedding)(module) and module.max_norm is None
+
+
+def _is_zero_padded_convolution(module: nn.Module) -> bool:
+    return any(_runs_forward_of(kind)(module) for kind in CONVOLUTIONS) and module.padding_mode == "zeros"
+
+
+def _is_conv1d_of_transformers(module: nn.Module) -> bool:
+    # By name, since transformers may not be installed.
+    kind = type(module)
+    return kind.__module__ == "transformers.pytorch_utils" and kind.__name__ == "Conv1D"
+
+
+_BRANCHES: tuple[tuple[Test, type[SideBranch]], ...] = (
+    (_runs_forward_of(nn.Linear), LinearBranch),
+    (_is_embedding, EmbeddingBranch),
+    (_runs_forward_of(nn.LayerNorm), LayerNormBranch),
+    (_is_zero_padded_convolution, ConvolutionBranch),
+    (_is_conv1d_of_transformers, Conv1DBranch),
+    (is_rms_norm, RMSNormBranch),
+)
+"""What a layer computes, and its branch; the first that applies. RMSNorm is last, since its test calls the layer."""

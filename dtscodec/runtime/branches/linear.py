@@ -1,4 +1,4 @@
-"""The side path of linear layers: y += ((x v) s) u^T for each row's task, or the task's own layer instead."""
+"""Side branch of linear layers: y += ((x v) s) u^T for each row's task, or the output of the task's own layer."""
 
 import math
 from collections import defaultdict
@@ -19,18 +19,18 @@ from dtscodec.runtime.resident_pack import ResidentPack
 
 
 class LinearBranch(SideBranch):
-    """Of `nn.Linear`: weight [out, in] and bias [out]."""
+    """Side branch of `nn.Linear`: weight [out, in], bias [out]."""
 
     transposed = False
-    """Whether the weight is [in, out]."""
+    """Whether the layer holds its weight as [in, out]."""
 
     @property
     def inputs(self) -> int:
-        """The number of inputs."""
+        """The layer's number of input features."""
         return self.slots["weight"].shape[0 if self.transposed else 1]
 
     def check(self, attribute: str, entry: TensorEntry) -> None:
-        """A head may have another number of outputs, if it is stored as a whole."""
+        """Check a task's weight or bias. A head, stored as a whole, may have another number of outputs."""
         slot = self.slots[attribute]
         if is_additive(entry) or self.transposed:
             check_same_shape(slot, entry)
@@ -40,7 +40,7 @@ class LinearBranch(SideBranch):
             )
 
     def forward(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
-        """Add what each task adds; where it has a layer of its own, take that layer's output."""
+        """Add each task's contribution; a task with a layer of its own gets that layer's output instead."""
         leading = x.shape[:-1]
         flat_x, flat = x.reshape(-1, x.shape[-1]), out.reshape(-1, out.shape[-1])
         self._add_factors(flat_x, flat, batch, leading)
@@ -51,13 +51,16 @@ class LinearBranch(SideBranch):
         for group, change, rows in self.changes("weight", batch, leading):
             if not is_additive(change.entry):
                 y = self._own_output(flat_x[rows], group.resident, change)
-                flat = _put(flat, rows, y)
+                flat = _replace_rows(flat, rows, y)
                 own[group] = y.shape[-1]
         batch.note_widths(out.shape[-1], own)
         return flat.view(*leading, flat.shape[-1])
 
     def _add_factors(self, x: Tensor, out: Tensor, batch: RequestBatch, leading: Sequence[int]) -> None:
-        """Add x D^T for all blocks of all tasks, blocks of the same rows of the weight at once."""
+        """Add x D^T for the deltas D of all tasks.
+
+        Low-rank blocks that cover the same rows of the weight, of whatever tasks, go to the backend in one call.
+        """
         shares: dict[tuple[int, int], list[Share]] = defaultdict(list)
         for group, change, rows in self.changes("weight", batch, leading):
             if has_factors(change):
@@ -75,26 +78,26 @@ class LinearBranch(SideBranch):
                 self.backend.apply(x, found, out[:, slice(*part)])
 
     def _own_output(self, x: Tensor, resident: ResidentPack, change: LoadedTensor) -> Tensor:
-        """The output of a layer that a task has as a whole."""
+        """Return the output of a layer that a task stores as a whole."""
         weight = self.whole(resident, change).to(x.dtype)
         bias = self.slots.get("bias")
         own_bias = resident.changes.get(bias) if bias is not None else None
         if own_bias is not None:
             added: Tensor | None = self.whole(resident, own_bias).to(x.dtype)
-        else:  # A model's bias that does not fit is none that the fine-tune has.
+        else:  # The fine-tune has the base's bias, unless its head has another number of outputs: then it has none.
             outputs = weight.shape[1:] if self.transposed else weight.shape[:1]
             added = bias.tensor if bias is not None and bias.shape == outputs else None
         return F.linear(x, weight.T if self.transposed else weight, added)
 
 
 class Conv1DBranch(LinearBranch):
-    """Of GPT-2's `Conv1D`: weight [in, out] and bias [out]."""
+    """Side branch of GPT-2's `Conv1D`: weight [in, out], bias [out]."""
 
     transposed = True
 
 
-def _put(out: Tensor, rows: Rows, y: Tensor) -> Tensor:
-    """Put rows into an output; the narrower of both is filled up with minus infinity."""
+def _replace_rows(out: Tensor, rows: Rows, y: Tensor) -> Tensor:
+    """Replace rows of an output; the narrower of the two is padded with minus infinity, as logits that never win."""
     width = max(out.shape[-1], y.shape[-1])
     wide, y = (F.pad(part, (0, width - part.shape[-1]), value=-math.inf) for part in (out, y))
     wide[rows] = y

@@ -1,4 +1,4 @@
-"""The side path of normalizations: y += x' dw + db, x' the normalized input, for each row's task."""
+"""Side branch of normalization layers: y += x' dw + db for each row's task, x' being the normalized input."""
 
 import torch
 from torch import Tensor, nn
@@ -11,18 +11,18 @@ from dtscodec.runtime.request_batch import RequestBatch
 
 
 class NormBranch(SideBranch):
-    """Of layers whose output is x' w + b, or x' (1 + w) + b: `normalize` gives x'."""
+    """Side branch of layers that compute x' w + b, or x' (1 + w) + b, where `normalize` computes x'."""
 
     def check(self, attribute: str, entry: TensorEntry) -> None:
-        """Weights and biases as the layer has them."""
+        """Check that a task's weight or bias has the shape of the layer's."""
         check_same_shape(self.slots[attribute], entry)
 
     def normalize(self, x: Tensor) -> Tensor:
-        """The normalized input, before weight and bias."""
+        """Return the normalized input, before weight and bias."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
-        """Add what each task's weight and bias add."""
+        """Add the contribution of each task's deltas of weight and bias."""
         leading = x.shape[: x.dim() - len(self.slots["weight"].shape)]
         rest = x.shape[len(leading) :]
         flat_x, flat = x.reshape(-1, *rest), out.reshape(-1, *rest)
@@ -35,25 +35,38 @@ class NormBranch(SideBranch):
 
 
 class LayerNormBranch(NormBranch):
-    """Of `nn.LayerNorm`."""
+    """Side branch of `nn.LayerNorm`."""
 
     def normalize(self, x: Tensor) -> Tensor:
-        """Mean zero, variance one."""
+        """Return the input with mean 0 and variance 1."""
         layer = self.module
         assert isinstance(layer, nn.LayerNorm)
         return F.layer_norm(x, layer.normalized_shape, eps=layer.eps)
 
 
 class RMSNormBranch(NormBranch):
-    """Of `nn.RMSNorm` and of the layers that transformers calls so."""
+    """Side branch of `nn.RMSNorm`, and of the RMSNorm classes in transformers."""
 
     def normalize(self, x: Tensor) -> Tensor:
-        """Mean square one."""
+        """Return the input with mean square 1."""
         return rms_normalized(self.module, x)
 
 
 def rms_normalized(layer: nn.Module, x: Tensor) -> Tensor:
-    """The input over its root mean square, over as many dimensions as the weight has."""
+    """Divide an input by its root mean square.
+
+    Parameters
+    ----------
+    layer : nn.Module
+        The layer; its weight's shape tells the dimensions of the mean.
+    x : float [..., *weight shape]
+        The layer's input.
+
+    Returns
+    -------
+    Tensor
+        In the input's dtype, computed in at least float32.
+    """
     weight: Tensor = layer.weight  # type: ignore[assignment]
     eps = next(
         (value for name in ("variance_epsilon", "eps") if (value := getattr(layer, name, None)) is not None), None
@@ -63,7 +76,10 @@ def rms_normalized(layer: nn.Module, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def is_rms_norm(layer: nn.Module) -> bool:
-    """Whether a layer does what its name says: its output less x' w is 0, or x'."""
+    """Return whether a layer called RMSNorm computes x' w, or x' (1 + w) as Gemma's does.
+
+    The layer is called on a probe of three magnitudes, so that an epsilon of another name or another place of it shows.
+    """
     weight = getattr(layer, "weight", None)
     if (
         not type(layer).__name__.endswith("RMSNorm")
@@ -71,12 +87,13 @@ def is_rms_norm(layer: nn.Module) -> bool:
         or getattr(layer, "bias", None) is not None
     ):
         return False
+    # Elements of both signs and many sizes; the scales put the epsilon above, near and below the mean square.
     x = torch.linspace(-2, 3, 2 * weight.numel(), device=weight.device, dtype=weight.dtype).view(2, *weight.shape)
-    return any(all(_is_so(layer, x * scale, plus) for scale in (1e-3, 1.0, 30.0)) for plus in (0.0, 1.0))
+    return any(all(_computes_scaled(layer, x * scale, plus) for scale in (1e-3, 1.0, 30.0)) for plus in (0.0, 1.0))
 
 
-def _is_so(layer: nn.Module, x: Tensor, plus: float) -> bool:
-    """Whether a layer's output is the normalized input times its weight plus a number."""
+def _computes_scaled(layer: nn.Module, x: Tensor, plus: float) -> bool:
+    """Return whether a layer's output is x' (w + plus), up to 2 % of the largest element."""
     weight: Tensor = layer.weight  # type: ignore[assignment]
     expected = rms_normalized(layer, x).float() * (weight.float() + plus)
     return bool((layer(x).float() - expected).abs().max() <= 0.02 * expected.abs().max() + 1e-6)
