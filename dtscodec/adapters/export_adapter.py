@@ -21,7 +21,7 @@ from dtscodec.checkpoints.open_inputs import weight_paths
 from dtscodec.decoding.decode import decode
 from dtscodec.errors import ConfigError, OutputError
 from dtscodec.packs.pack import PackSource
-from dtscodec.storage.paths import as_place, is_remote
+from dtscodec.storage.paths import as_path, is_remote
 
 TASKS = {"ForCausalLM": "CAUSAL_LM", "LMHeadModel": "CAUSAL_LM", "ForConditionalGeneration": "SEQ_2_SEQ_LM"}
 """PEFT's task of classes whose names end so. For others it would add heads of its own."""
@@ -124,7 +124,7 @@ def export_adapter(
         The directory cannot be written, or exists.
     """
     _check_settings(out, rank, dtype)
-    out = as_place(out)
+    out = as_path(out)
     with decode(pack, base) as decoded:
         opened, at_hand = decoded.pack, decoded.base
         layers = read_model_layers(model, opened, at_hand)

@@ -27,7 +27,7 @@ from dtscodec.format.summary import Summary
 from dtscodec.format.writer import PackWriter
 from dtscodec.quantize.widths import ALL_BITS, Bits
 from dtscodec.storage.errors import read_errors
-from dtscodec.storage.paths import as_output, as_place, is_remote, work_folder
+from dtscodec.storage.paths import as_output_path, as_path, is_remote, work_folder
 from dtscodec.storage.upload import new_file
 from dtscodec.version import __version__
 
@@ -120,9 +120,9 @@ def import_adapter(
     start = time.perf_counter()
     if bits not in ALL_BITS:
         raise ConfigError(f"expected {', '.join(map(str, ALL_BITS))} bits, got {bits}")
-    out = as_output(out)
+    out = as_output_path(out)
     with read_errors(cast(Path, adapter)):
-        directory = as_place(adapter)
+        directory = as_path(adapter)
     with as_base(base) as opened:
         lora = read_adapter(directory)
         importer = _Importer(lora, opened, find_counterparts(lora, opened.specs, renames), bits, task)

@@ -15,7 +15,7 @@ from dtscodec.evaluation.checkpoint_names import checkpoint_names
 from dtscodec.evaluation.compare_behaviour import model_directory
 from dtscodec.evaluation.prepared_samples import prepare_samples
 from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
-from dtscodec.storage.paths import as_output
+from dtscodec.storage.paths import as_output_path
 
 
 def collect(
@@ -68,7 +68,7 @@ def collect(
     OutputError
         The output exists, or cannot be written.
     """
-    out = as_output(out)
+    out = as_output_path(out)
     architecture = read_architecture(model_directory(model, fine_tune))
     prepared = prepare_samples(architecture, Path(samples))
     with open_checkpoint(fine_tune, whole=True) as fine:

@@ -26,7 +26,7 @@ from dtscodec.evaluation.checkpoint_names import checkpoint_names
 from dtscodec.evaluation.compare_behaviour import model_directory
 from dtscodec.evaluation.transformers_library import quiet_transformers
 from dtscodec.packs.pack import Pack, PackSource
-from dtscodec.storage.paths import as_output, work_folder
+from dtscodec.storage.paths import as_output_path, work_folder
 from dtscodec.storage.upload import check_new, new_file
 
 
@@ -129,7 +129,7 @@ def fit(
         The output exists, or cannot be written.
     """
     start = time.perf_counter()
-    out = as_output(out)
+    out = as_output_path(out)
     check_new(out, force)
     architecture = read_architecture(model_directory(model, fine_tune))
     targets, means = teacher_outputs(

@@ -51,8 +51,8 @@ class Checkpoint(Protocol):
         """Names in `directory` of the files that hold the tensors, the index included."""
 
     @property
-    def fetched(self) -> Path | None:
-        """The folder where what is fetched of remote files is kept, so that it is transferred once."""
+    def staging(self) -> Path | None:
+        """The folder for ranges of remote files, so that each is transferred once."""
 
     def read(self, name: str) -> Bytes:
         """The little-endian bytes of a tensor in C order: uint8 [nbytes], fresh or a read-only view.

@@ -13,7 +13,7 @@ from dtscodec.errors import NAME_BASE, BaseMismatchError
 from dtscodec.files.random_access import Bytes
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.summary import BaseRef
-from dtscodec.storage.hub_path import HubPlace
+from dtscodec.storage.hub_path import HubPath
 
 MADE_BY, MADE_OF = "dtscodec_merge", "dtscodec_merge_of"
 """Keys of a merged base's metadata: method with options, and names of the fine-tunes in JSON (spec section 14)."""
@@ -74,7 +74,7 @@ class Base:
     ----------
     source : path, mapping or Checkpoint
         The base. A `Checkpoint` stays its owner's to close; anything else is closed by `close`.
-    fetched, whole
+    staging, whole
         As for `open_checkpoint`.
 
     Raises
@@ -83,9 +83,9 @@ class Base:
         It cannot be opened.
     """
 
-    def __init__(self, source: "Source | Checkpoint", fetched: Path | None = None, whole: bool = False) -> None:
+    def __init__(self, source: "Source | Checkpoint", staging: Path | None = None, whole: bool = False) -> None:
         if isinstance(source, (str, os.PathLike, Mapping)):
-            self.checkpoint: Checkpoint = open_checkpoint(source, fetched, whole)
+            self.checkpoint: Checkpoint = open_checkpoint(source, staging, whole)
             self._owned = True
         else:
             self.checkpoint = source
@@ -95,7 +95,7 @@ class Base:
     def reference(self, digest: bytes) -> BaseRef:
         """What a pack remembers of it: the digest over what is used, and the Hub's repository whose model it is."""
         directory = self.checkpoint.directory
-        if not isinstance(directory, HubPlace) or directory.path or not is_model_of(self.checkpoint, directory):
+        if not isinstance(directory, HubPath) or directory.path or not is_model_of(self.checkpoint, directory):
             return BaseRef(digest.hex())
         return BaseRef(digest.hex(), directory.repo, directory.commit)
 

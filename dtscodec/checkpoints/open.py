@@ -13,8 +13,8 @@ from dtscodec.checkpoints.containers.sharded import ShardedCheckpoint
 from dtscodec.checkpoints.containers.torch_file import TorchCheckpoint
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.storage.errors import read_errors
-from dtscodec.storage.hub_path import HubPlace
-from dtscodec.storage.paths import as_place, is_remote
+from dtscodec.storage.hub_path import HubPath
+from dtscodec.storage.paths import as_path, is_remote
 
 WEIGHTS = (
     "model.safetensors",
@@ -27,7 +27,7 @@ WEIGHTS = (
 TORCH_ENDINGS = (".bin", ".pt", ".pth")
 
 
-def open_checkpoint(source: Source, fetched: Path | None = None, whole: bool = False) -> Checkpoint:
+def open_checkpoint(source: Source, staging: Path | None = None, whole: bool = False) -> Checkpoint:
     """Open a checkpoint of any kind.
 
     Parameters
@@ -37,8 +37,8 @@ def open_checkpoint(source: Source, fetched: Path | None = None, whole: bool = F
         index (`*.index.json`); a model directory; or tensors in memory. Files of other names are told by their first
         bytes. `hf://user/repo[@revision]` is a repository of the Hub, and names with a scheme that fsspec knows, as
         `s3://bucket/model`, are those of safetensors files in remote storage.
-    fetched : Path, optional
-        A folder where what is fetched of remote files is kept (`fetched_for`); without it each read transfers anew.
+    staging : Path, optional
+        A folder for ranges of remote files (`staging_folder_for`), so that each is transferred once.
     whole : bool
         Whether all of it will be read: files of the Hub then go through the client's cache, else only what is read.
 
@@ -62,28 +62,28 @@ def open_checkpoint(source: Source, fetched: Path | None = None, whole: bool = F
     if isinstance(source, Mapping):
         return MappingCheckpoint(source)
     with read_errors(cast(Path, source)):
-        path = as_place(source)
+        path = as_path(source)
         if path.is_dir():
-            return _open_file(_weights_in(path), True, fetched, whole)
-        return _open_file(path, False, fetched, whole)
+            return _open_file(_weights_in(path), True, staging, whole)
+        return _open_file(path, False, staging, whole)
 
 
-def _open_file(path: Path, is_directory: bool, fetched: Path | None, whole: bool) -> Checkpoint:
+def _open_file(path: Path, is_directory: bool, staging: Path | None, whole: bool) -> Checkpoint:
     """Open one file, or the shards that an index lists."""
     if not path.exists():
         raise CheckpointError(f"{path}: expected a checkpoint, got nothing of that name")
     if not path.is_file():
         raise CheckpointError(f"{path}: expected a file or a directory, got something else")
     if path.name.endswith(".index.json"):
-        return ShardedCheckpoint(path, partial(_open_shard, fetched=fetched, whole=whole), fetched)
-    return _open_shard(path, is_directory, fetched, whole)
+        return ShardedCheckpoint(path, partial(_open_shard, staging=staging, whole=whole), staging)
+    return _open_shard(path, is_directory, staging, whole)
 
 
-def _open_shard(path: Path, is_directory: bool = False, fetched: Path | None = None, whole: bool = False) -> Checkpoint:
+def _open_shard(path: Path, is_directory: bool = False, staging: Path | None = None, whole: bool = False) -> Checkpoint:
     if not _is_torch(path):
-        plain = SafetensorsCheckpoint(path, is_directory, fetched, whole)
-        return PackedCheckpoint(plain.file, is_directory, fetched) if is_pack(plain.metadata) else plain
-    if is_remote(path) and not isinstance(path, HubPlace):
+        plain = SafetensorsCheckpoint(path, is_directory, staging, whole)
+        return PackedCheckpoint(plain.file, is_directory, staging) if is_pack(plain.metadata) else plain
+    if is_remote(path) and not isinstance(path, HubPath):
         detail = "expected safetensors, got a file of torch's, which cannot be read by range"
         raise CheckpointError(f"{path}: {detail}", Remedy("download or convert it"))
     return TorchCheckpoint(path, is_directory)

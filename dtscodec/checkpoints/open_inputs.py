@@ -11,17 +11,17 @@ from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.storage.paths import is_remote
 
 
-def as_base(base: "Source | Base", fetched: Path | None = None, whole: bool = False) -> AbstractContextManager[Base]:
+def as_base(base: "Source | Base", staging: Path | None = None, whole: bool = False) -> AbstractContextManager[Base]:
     """A context in which the base is open. A `Base` stays its owner's to close."""
-    return nullcontext(base) if isinstance(base, Base) else Base(base, fetched, whole)
+    return nullcontext(base) if isinstance(base, Base) else Base(base, staging, whole)
 
 
 def as_checkpoint(
-    source: "Source | Checkpoint", fetched: Path | None = None, whole: bool = False
+    source: "Source | Checkpoint", staging: Path | None = None, whole: bool = False
 ) -> AbstractContextManager[Checkpoint]:
     """A context in which a checkpoint is open. One that was open already stays its owner's to close."""
     if isinstance(source, (str, os.PathLike, Mapping)):
-        return open_checkpoint(source, fetched, whole)
+        return open_checkpoint(source, staging, whole)
     return nullcontext(source)
 
 

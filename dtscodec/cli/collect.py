@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dtscodec.cli import arguments, console
 from dtscodec.cli.progress import progress_bar
-from dtscodec.storage.paths import as_output
+from dtscodec.storage.paths import as_output_path
 
 
 def add_to(commands: "arguments.Subparsers") -> None:
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
     from dtscodec.calibration.collect import collect
     from dtscodec.evaluation.samples import read_samples, sample_kind
 
-    out = as_output(options.output)
+    out = as_output_path(options.output)
     count, kind = len(read_samples(Path(options.samples))), sample_kind(options.samples)
     with progress_bar("collect", count, unit=f" {kind}") as progress:
         found = collect(

@@ -12,7 +12,7 @@ from dtscodec.cli.progress import progress_bar
 from dtscodec.cli.remedies import message
 from dtscodec.errors import BackendError, CheckpointError, EncodeError, JournalMismatchError, OutputError
 from dtscodec.storage.errors import write_errors
-from dtscodec.storage.paths import as_output, is_remote
+from dtscodec.storage.paths import as_output_path, is_remote
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -173,14 +173,14 @@ def _encode_all(
 ) -> None:
     from dtscodec import Base
     from dtscodec.packs.directory import list_pack
-    from dtscodec.storage.staging import fetched_for
+    from dtscodec.storage.staging import staging_folder_for
 
     config = _config(options, calibration if isinstance(calibration, str) else None)
     samples = calibration if isinstance(calibration, calibrated.Samples) else None
     out = next(iter(outputs.values()))
     with (
-        fetched_for(out, options.base) as fetched,
-        Base(options.base, fetched, whole=True) as base,
+        staging_folder_for(out, options.base) as staging,
+        Base(options.base, staging, whole=True) as base,
         _workers(options) as executor,
     ):
         for name, path in fine_tunes.items():
@@ -244,9 +244,9 @@ def _encode_one(
     from dtscodec import encode
     from dtscodec.checkpoints.open import open_checkpoint
     from dtscodec.encoding.encode import reads
-    from dtscodec.storage.staging import fetched_for
+    from dtscodec.storage.staging import staging_folder_for
 
-    with fetched_for(out, path) as fetched, open_checkpoint(path, fetched, whole=True) as checkpoint:
+    with staging_folder_for(out, path) as staging, open_checkpoint(path, staging, whole=True) as checkpoint:
         total = reads(config) * sum(spec.nbytes for spec in checkpoint.specs.values())
 
         def encode_to(out: Path, config: "EncodeConfig", force: bool) -> "EncodeReport":
@@ -296,7 +296,7 @@ def _named(fine_tunes: list[str]) -> dict[str, str]:
 
 def _directory(output: str | None, count: int) -> Path | None:
     """The directory of packs that is asked for; None if it is a single pack."""
-    place = as_output(output or ".")
+    place = as_output_path(output or ".")
     with write_errors(place):
         return place if count > 1 or (output and (output.endswith("/") or place.is_dir())) else None
 
@@ -306,4 +306,4 @@ def _outputs(names: list[str], output: str | None, directory: Path | None) -> di
 
     if directory:
         return {name: pack_path(directory, name) for name in names}
-    return {names[0]: as_output(output or f"{names[0]}.dts.safetensors")}
+    return {names[0]: as_output_path(output or f"{names[0]}.dts.safetensors")}

@@ -34,7 +34,7 @@ def add_to(commands: "arguments.Subparsers") -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from dtscodec.storage.paths import as_output, is_remote
+    from dtscodec.storage.paths import as_output_path, is_remote
     from dtscodec.storage.upload import new_file
 
     if options.output is None and not options.json:
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     if Path(options.output).suffix not in ENDINGS:
         options.misused(f"-o: expected a name that ends in {' or '.join(ENDINGS)}, got {options.output!r}")
     inputs = [] if is_remote(options.pack) else [Path(options.pack)]
-    with new_file(as_output(options.output), options.force, inputs) as file:
+    with new_file(as_output_path(options.output), options.force, inputs) as file:
         facts = _gather(options)
         file.write(_written(facts, options.output))
     _print(options, facts)

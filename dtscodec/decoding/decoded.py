@@ -25,7 +25,7 @@ from dtscodec.format.index import CarriedFile, TensorEntry
 from dtscodec.kernels.select import backend_for
 from dtscodec.packs.base_check import check_fit
 from dtscodec.packs.pack import Pack, check_size
-from dtscodec.storage.paths import as_place, is_remote
+from dtscodec.storage.paths import as_path, is_remote
 
 
 class Decoded(Mapping[str, Tensor]):
@@ -194,7 +194,7 @@ class Decoded(Mapping[str, Tensor]):
         """
         if is_remote(out):
             raise OutputError(f"{out}: expected a local path, since only encode writes to remote storage")
-        out = as_place(out)
+        out = as_path(out)
         inputs = [self.pack.path] if self.pack.path else []
         inputs += weight_paths(out, self.base.checkpoint) if self.base else ()
         write_checkpoint(

@@ -32,8 +32,8 @@ from dtscodec.format.summary import Summary
 from dtscodec.format.writer import PackWriter
 from dtscodec.linalg.devices import usable_device
 from dtscodec.packs.pack import Pack
-from dtscodec.storage.paths import as_output, work_folder
-from dtscodec.storage.staging import fetched_for
+from dtscodec.storage.paths import as_output_path, work_folder
+from dtscodec.storage.staging import staging_folder_for
 from dtscodec.storage.upload import new_file
 from dtscodec.version import __version__
 
@@ -152,12 +152,12 @@ def encode(
     start = time.perf_counter()
     config = config or EncodeConfig()
     usable_device(config.device)
-    out = as_output(out)
+    out = as_output_path(out)
     numbers = "F32" if isinstance(config.preset, Paper) else NUMBERS
     with (
-        fetched_for(out, base, fine_tune) as fetched,
-        as_base(base, fetched, whole=True) as opened,
-        as_checkpoint(fine_tune, fetched, whole=True) as fine,
+        staging_folder_for(out, base, fine_tune) as staging,
+        as_base(base, staging, whole=True) as opened,
+        as_checkpoint(fine_tune, staging, whole=True) as fine,
     ):
         check_patterns(config.raw, fine.specs)
         encoder = _Encoder(opened, fine, config, task, executor, journal)

@@ -36,7 +36,7 @@ from dtscodec.format.streams import Streams
 from dtscodec.linalg.svd import one_thread
 
 Place: TypeAlias = "tuple[str, Path | None]"
-"""Location of a checkpoint, and the folder with what was fetched of it."""
+"""Location of a checkpoint, and the folder with what was staging of it."""
 
 
 class Inputs:
@@ -99,8 +99,8 @@ class Inputs:
 
 def _everywhere(checkpoint: Checkpoint) -> Place:
     """A checkpoint's place as processes with other working directories name it."""
-    location, fetched = checkpoint.location, checkpoint.fetched
-    return location if "://" in location else os.path.abspath(location), fetched and fetched.absolute()
+    location, staging = checkpoint.location, checkpoint.staging
+    return location if "://" in location else os.path.abspath(location), staging and staging.absolute()
 
 
 def _inputs(encode: str, fine: Place, base: Place, counterpart: dict[str, str | None], config: EncodeConfig) -> Inputs:
@@ -126,8 +126,8 @@ def _opened(encode: str, fine: Place, base: Place) -> tuple[Checkpoint, Base]:
 
 def _here(place: Place) -> Place:
     """A place without its folder if that is on another machine, which then fetches by itself."""
-    location, fetched = place
-    return location, fetched if fetched is not None and fetched.is_dir() else None
+    location, staging = place
+    return location, staging if staging is not None and staging.is_dir() else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from dtscodec.fusion.mixing_weights import Vectors, weigh
 from dtscodec.fusion.source_packs import Seen
 from dtscodec.linalg.svd import one_thread
 from dtscodec.packs.pack import PackSource, as_pack
-from dtscodec.storage.paths import as_output, work_folder
+from dtscodec.storage.paths import as_output_path, work_folder
 from dtscodec.storage.upload import check_new, new_file
 
 
@@ -157,7 +157,7 @@ def fuse(
     start = time.perf_counter()
     if isinstance(packs, (str, bytes, os.PathLike)):
         raise ConfigError("expected a list of packs, got one")
-    out = as_output(out)
+    out = as_output_path(out)
     config = EncodeConfig(target)
     check_new(out, force)
     with ExitStack() as stack, one_thread():

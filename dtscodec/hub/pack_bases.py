@@ -7,7 +7,7 @@ from dtscodec.errors import ConfigError, Remedy
 from dtscodec.hub.repository import LocalPack
 from dtscodec.packs.directory_index import Folder
 from dtscodec.storage.errors import read_errors
-from dtscodec.storage.hub_path import HubPlace, hub_place
+from dtscodec.storage.hub_path import HubPath, parse_hub_path
 
 
 def base_of(packs: list[LocalPack], named: str | None, known: Folder | None) -> str | None:
@@ -59,14 +59,14 @@ def _shared_base(base: str, packs: list[LocalPack], known: Folder | None, is_nee
     return str(known.base)
 
 
-def _checked_place(base: str, packs: list[LocalPack]) -> HubPlace:
+def _checked_place(base: str, packs: list[LocalPack]) -> HubPath:
     """Where a base lies; it has the tensors that packs need, or BaseMismatchError. Content is checked at use."""
     from dtscodec.checkpoints.open import open_checkpoint
     from dtscodec.packs.base_check import check_fit
     from dtscodec.packs.pack import Pack
 
     with read_errors(cast(Path, base)):
-        place = hub_place(base)
+        place = parse_hub_path(base)
     with open_checkpoint(str(place)) as checkpoint:
         for local in packs:
             with Pack(local.path) as pack:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from dtscodec.hub.repository import INDEX
 from dtscodec.packs.directory_index import Folder, parse_folder
 from dtscodec.storage.hub_client import WAIT_SECONDS, hub_api
-from dtscodec.storage.hub_path import HubPlace
+from dtscodec.storage.hub_path import HubPath
 
 _OF_THE_HUB = {".gitattributes"}
 """What a repository has from the start."""
@@ -59,7 +59,7 @@ class Target:
 
     def file(self, path: str) -> bytes | None:
         """A file's content; None if there is no such file."""
-        place = HubPlace(self.repo, self.commit, path) if self.commit else None
+        place = HubPath(self.repo, self.commit, path) if self.commit else None
         return place.read_bytes() if place and place.is_file() else None
 
     def present(self, paths: list[str]) -> set[str]:

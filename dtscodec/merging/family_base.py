@@ -18,7 +18,7 @@ from dtscodec.merging.merge import MergeReport, auxiliary_files_of, report_of
 from dtscodec.merging.merger import GramSource, Merger, open_merger
 from dtscodec.merging.methods.method import MergeMethod, ProgressCallback
 from dtscodec.packs.directory_index import DISTANCES
-from dtscodec.storage.staging import fetched_for
+from dtscodec.storage.staging import staging_folder_for
 from dtscodec.storage.upload import check_new, new_file
 
 BASE_NAME = "base.safetensors"
@@ -121,9 +121,9 @@ def key_of_base(
 ) -> bytes:
     """Stands for all that a base depends on; arguments as for `make_base`. For `Journal.begin`."""
     with ExitStack() as stack:
-        fetched = stack.enter_context(fetched_for(out, pretrained, *fine_tunes.values()))
+        staging = stack.enter_context(staging_folder_for(out, pretrained, *fine_tunes.values()))
         sources = [*fine_tunes.values(), *([] if pretrained is None else [pretrained])]
-        opened = [stack.enter_context(open_checkpoint(source, fetched)) for source in sources]
+        opened = [stack.enter_context(open_checkpoint(source, staging)) for source in sources]
         digests = [stack.enter_context(Grams(source)).digest() for source in grams]
         settings = method.describe(), list(fine_tunes), pretrained is None, list(raw), digests, plain
         return key_of(opened, *settings)

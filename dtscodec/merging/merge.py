@@ -15,7 +15,7 @@ from dtscodec.merging.alpha_search import AlphaSearch
 from dtscodec.merging.distances import Distances
 from dtscodec.merging.merger import FineTune, GramSource, Merger, open_merger
 from dtscodec.merging.methods.method import MergeMethod, ProgressCallback
-from dtscodec.storage.paths import as_place, is_remote
+from dtscodec.storage.paths import as_path, is_remote
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def merge(
     if is_remote(out):
         raise OutputError(f"{out}: expected a local path, since only encode writes to remote storage")
     start = time.perf_counter()
-    place = as_place(out)
+    place = as_path(out)
     with open_merger(fine_tunes, place, method, base, raw=raw, grams=grams, device=device, progress=progress) as merger:
         if search is not None:
             merger.search(search)

@@ -26,7 +26,7 @@ from dtscodec.merging.methods.registry import make_method
 from dtscodec.merging.task_vector_store import TaskVectorStore, open_store
 from dtscodec.merging.task_vectors import TaskVectors
 from dtscodec.storage.paths import work_folder
-from dtscodec.storage.staging import fetched_for
+from dtscodec.storage.staging import staging_folder_for
 
 FineTune: TypeAlias = "Source | Checkpoint"
 GramSource: TypeAlias = "Source | Grams"
@@ -49,9 +49,9 @@ def open_merger(
     _check(chosen, len(fine_tunes), base is not None, bool(grams))
     usable_device(device)
     with ExitStack() as stack:
-        fetched = stack.enter_context(fetched_for(out, base, *fine_tunes))
-        opened = [stack.enter_context(as_checkpoint(fine, fetched, whole=True)) for fine in fine_tunes]
-        opened_base = stack.enter_context(as_base(base, fetched, whole=True)).checkpoint if base is not None else None
+        staging = stack.enter_context(staging_folder_for(out, base, *fine_tunes))
+        opened = [stack.enter_context(as_checkpoint(fine, staging, whole=True)) for fine in fine_tunes]
+        opened_base = stack.enter_context(as_base(base, staging, whole=True)).checkpoint if base is not None else None
         inputs = MergeInputs(opened, opened_base, raw, [stack.enter_context(_as_grams(source)) for source in grams])
         if not inputs.merged and not inputs.averaged:
             raise MergeError(f"{opened[0].location}: expected tensors to merge, got none that all fine-tunes share")

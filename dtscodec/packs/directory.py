@@ -12,8 +12,8 @@ from dtscodec.format.index import NamedFile
 from dtscodec.format.summary import BaseRef
 from dtscodec.packs.directory_index import Folder, ListedPack, read_folder, write_folder
 from dtscodec.packs.pack import Pack
-from dtscodec.storage.hub_path import HubPlace
-from dtscodec.storage.paths import as_place, is_remote
+from dtscodec.storage.hub_path import HubPath
+from dtscodec.storage.paths import as_path, is_remote
 
 PACKS = "packs"
 
@@ -55,7 +55,7 @@ def _around(pack: Pack) -> tuple[Path, ...]:
     if pack.path is None:
         return ()
     beside = pack.path.parent if is_remote(pack.path) else Path(os.path.abspath(pack.path)).parent
-    top = (beside.top,) if isinstance(beside, HubPlace) else ()
+    top = (beside.top,) if isinstance(beside, HubPath) else ()
     return tuple(dict.fromkeys((beside, beside.parent, *top)))
 
 
@@ -105,12 +105,12 @@ def list_pack(
     """Enter a pack into the index of a directory, and the base, if it lies within."""
     folder = read_folder(directory) or Folder({})
     listed = ListedPack(path.relative_to(directory).as_posix(), size, pack_id, dict(figures))
-    write_folder(directory, Folder(folder.packs | {task: listed}, _within(directory, as_place(base)) or folder.base))
+    write_folder(directory, Folder(folder.packs | {task: listed}, _within(directory, as_path(base)) or folder.base))
 
 
 def _within(directory: Path, place: Path) -> str | None:
     """The path of what lies in a directory, relative to it; None of what lies elsewhere."""
-    if isinstance(place, HubPlace) or is_remote(place) != is_remote(directory):
+    if isinstance(place, HubPath) or is_remote(place) != is_remote(directory):
         return None
     place, directory = place.resolve(), directory.resolve()
     try:

@@ -11,8 +11,8 @@ from dtscodec.errors import CheckpointError, PackNotFoundError
 from dtscodec.format.primitives.canonical_json import Json
 from dtscodec.format.primitives.json_fields import Fields
 from dtscodec.storage.errors import pack_errors, read_errors
-from dtscodec.storage.hub_path import HubPlace
-from dtscodec.storage.paths import as_place
+from dtscodec.storage.hub_path import HubPath
+from dtscodec.storage.paths import as_path
 from dtscodec.storage.upload import new_file
 
 INDEX_NAME = "dtscodec.json"
@@ -129,11 +129,11 @@ def pack_place(source: str | os.PathLike[str]) -> Path:
     PackNotFoundError
         The Hub does not have it.
     BackendError
-        As for `as_place`.
+        As for `as_path`.
     """
     with pack_errors(cast(Path, source)):
-        place = as_place(source)
-        if not isinstance(place, HubPlace) or place.is_file():
+        place = as_path(source)
+        if not isinstance(place, HubPath) or place.is_file():
             return place
         packs = (read_folder(cast(Path, place.top)) or Folder({})).packs
     if not place.path and len(packs) == 1:

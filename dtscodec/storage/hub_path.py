@@ -23,7 +23,7 @@ _PART = re.compile(r"(?!\.\.?$)[^\\\x00-\x1f\x7f]{1,255}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class HubPlace:
+class HubPath:
     """A file or directory of a repository at a commit, with the methods of `Path` that this package uses.
 
     Parameters
@@ -43,8 +43,8 @@ class HubPlace:
     def __str__(self) -> str:
         return f"{SCHEME}{self.repo}@{self.commit}" + (f"/{self.path}" if self.path else "")
 
-    def __truediv__(self, name: "str | PurePosixPath") -> "HubPlace":
-        return HubPlace(self.repo, self.commit, f"{self.path}/{name}" if self.path else str(name))
+    def __truediv__(self, name: "str | PurePosixPath") -> "HubPath":
+        return HubPath(self.repo, self.commit, f"{self.path}/{name}" if self.path else str(name))
 
     @property
     def name(self) -> str:
@@ -57,15 +57,15 @@ class HubPlace:
         return PurePosixPath(self.path).suffix
 
     @property
-    def parent(self) -> "HubPlace":
+    def parent(self) -> "HubPath":
         """The directory that it is in; of a repository itself."""
         parent = PurePosixPath(self.path).parent.as_posix()
-        return HubPlace(self.repo, self.commit, "" if parent == "." else parent)
+        return HubPath(self.repo, self.commit, "" if parent == "." else parent)
 
     @property
-    def top(self) -> "HubPlace":
+    def top(self) -> "HubPath":
         """The repository at this commit."""
-        return HubPlace(self.repo, self.commit)
+        return HubPath(self.repo, self.commit)
 
     @property
     def fs(self) -> HubFiles:
@@ -77,7 +77,7 @@ class HubPlace:
         """None: the client has its own settings."""
         return {}
 
-    def relative_to(self, other: "HubPlace") -> PurePosixPath:
+    def relative_to(self, other: "HubPath") -> PurePosixPath:
         """Its path below a directory of the same commit; ValueError if it lies elsewhere."""
         if (self.repo, self.commit) != (other.repo, other.commit):
             raise ValueError(f"expected a place in {other}, got {self}")
@@ -95,14 +95,14 @@ class HubPlace:
         """Whether there is such a directory."""
         return not self.path or (self.cached() is None and self._around().get(self.name, 0) is None)
 
-    def iterdir(self) -> Iterator["HubPlace"]:
+    def iterdir(self) -> Iterator["HubPath"]:
         """Its files and directories. With HF_HUB_OFFLINE those in the cache; else a Hub that is silent is an error."""
         from huggingface_hub import is_offline_mode
 
         look = tree if is_offline_mode() else whole_tree  # Files would be left out without a word.
         return iter(self / name for name in sorted(look(self.repo, self.commit, self.path)))
 
-    def glob(self, pattern: str) -> Iterator["HubPlace"]:
+    def glob(self, pattern: str) -> Iterator["HubPath"]:
         """Its files and directories of such names."""
         return (place for place in self.iterdir() if fnmatchcase(place.name, pattern))
 
@@ -129,7 +129,7 @@ class HubPlace:
         return tree(self.repo, self.commit, self.parent.path)
 
 
-def hub_place(name: str) -> HubPlace:
+def parse_hub_path(name: str) -> HubPath:
     """The place that a name such as `hf://user/repo@branch/file` stands for.
 
     Raises
@@ -152,4 +152,4 @@ def hub_place(name: str) -> HubPlace:
     except ValueError as error:
         said = " ".join(str(error).split())
         raise BackendError(f"{name}: expected hf://user/repo[@revision][/path], got '{said}'") from error
-    return HubPlace(uri.id, commit_of(uri.id, uri.revision), path)
+    return HubPath(uri.id, commit_of(uri.id, uri.revision), path)

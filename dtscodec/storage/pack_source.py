@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dtscodec.files.byte_source import ByteSource, FileSource
 from dtscodec.storage.errors import pack_errors
-from dtscodec.storage.hub_path import HubPlace
+from dtscodec.storage.hub_path import HubPath
 from dtscodec.storage.paths import is_remote, storage
 
 HEAD_BYTES = 2**18
@@ -64,7 +64,7 @@ def pack_source(place: Path, whole: bool) -> ByteSource:
     OSError
         The same of a local file.
     """
-    if isinstance(place, HubPlace):
+    if isinstance(place, HubPath):
         with pack_errors(place):
             cached = place.local() if whole else place.cached()
         if cached is not None:

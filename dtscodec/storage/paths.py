@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from dtscodec.errors import BackendError, OutputError, Remedy
-from dtscodec.storage.hub_path import hub_place
+from dtscodec.storage.hub_path import parse_hub_path
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
 
-def as_place(name: str | os.PathLike[str]) -> Path:
+def as_path(name: str | os.PathLike[str]) -> Path:
     """The path that a name stands for.
 
     Parameters
@@ -24,7 +24,7 @@ def as_place(name: str | os.PathLike[str]) -> Path:
     Returns
     -------
     Path
-        Of remote places a `UPath`, of the Hub's a `HubPlace`, which have the methods of `Path` that this package uses.
+        Of remote places a `UPath`, of the Hub's a `HubPath`, which have the methods of `Path` that this package uses.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def as_place(name: str | os.PathLike[str]) -> Path:
     Exception
         What the client of the Hub raises; see `dtscodec.storage.errors`.
 
-    >>> as_place("file:///models/base").as_posix()
+    >>> as_path("file:///models/base").as_posix()
     '/models/base'
     """
     scheme = _scheme(name)
@@ -42,11 +42,11 @@ def as_place(name: str | os.PathLike[str]) -> Path:
     if scheme == "file":
         return Path(name.removeprefix("file://"))
     if scheme == "hf":
-        return cast(Path, hub_place(name))
+        return cast(Path, parse_hub_path(name))
     return _remote(name, scheme)
 
 
-def as_output(name: str | os.PathLike[str]) -> Path:
+def as_output_path(name: str | os.PathLike[str]) -> Path:
     """The path of something to write.
 
     Raises
@@ -54,13 +54,13 @@ def as_output(name: str | os.PathLike[str]) -> Path:
     OutputError
         It names the Hub, where a push writes many files at once.
     BackendError
-        As for `as_place`.
+        As for `as_path`.
     """
     if _scheme(name) == "hf":
         raise OutputError(
             f"{name}: expected a place to write to, got the Hub", Remedy("write here, then use dtscodec push")
         )
-    return as_place(name)
+    return as_path(name)
 
 
 def is_remote(place: object) -> bool:

@@ -33,7 +33,7 @@ class RemoteFile:
     ----------
     path : Path
         A remote place.
-    fetched : Path, optional
+    staging : Path, optional
         The folder where ranges are kept; on machines that do not have it, they are read directly.
 
     Raises
@@ -42,9 +42,9 @@ class RemoteFile:
         There is no such file, or it cannot be read.
     """
 
-    def __init__(self, path: Path, fetched: Path | None = None) -> None:
+    def __init__(self, path: Path, staging: Path | None = None) -> None:
         self.path = path
-        self._fetched = fetched if fetched and fetched.is_dir() else None
+        self._fetched = staging if staging and staging.is_dir() else None
         self._signature = self._look()
         self._background = ThreadPoolExecutor(_AHEAD)
         self._closed = False

@@ -18,7 +18,7 @@ from dtscodec.storage.paths import is_remote, work_folder
 _OWNER = "owner.lock"
 
 
-def fetched_for(out: Path, *sources: object) -> AbstractContextManager[Path | None]:
+def staging_folder_for(out: Path, *sources: object) -> AbstractContextManager[Path | None]:
     """A folder for what is fetched of some sources while an output is made; None if none of them is a remote name.
 
     Raises
@@ -28,15 +28,15 @@ def fetched_for(out: Path, *sources: object) -> AbstractContextManager[Path | No
     """
     if not any(is_remote(source) for source in sources):
         return nullcontext()
-    return fetched_folder(work_folder(out))
+    return staging_folder(work_folder(out))
 
 
 @contextmanager
-def fetched_folder(place: Path) -> Iterator[Path]:
+def staging_folder(place: Path) -> Iterator[Path]:
     """A folder in `place` that is there within the ``with``; removes those that have no owner any more."""
     _sweep(place)
     stem = f".dtscodec-{secrets.token_hex(8)}"
-    folder, hidden = place / f"{stem}.fetched", place / f"{stem}.tmp"
+    folder, hidden = place / f"{stem}.staging", place / f"{stem}.tmp"
     try:
         with output_errors(place):
             hidden.mkdir(mode=0o700)  # Checkpoints may be secret.
@@ -80,7 +80,7 @@ def keep(folder: Path, name: str, size: int, pieces: Iterable[bytes]) -> Path:
 
 
 def _sweep(place: Path) -> None:
-    for folder in place.glob(".dtscodec-*.fetched"):
+    for folder in place.glob(".dtscodec-*.staging"):
         with contextlib.suppress(OSError), (folder / _OWNER).open("r+b") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import close_session, constants, get_session
 
 from dtscodec.storage import hub_client, hub_tree
-from dtscodec.storage import hub_path as hub_place
+from dtscodec.storage import hub_path as parse_hub_path
 from tests.cli.helpers import CODED, Cli, flipped, snapshot
 from tests.fakes.hub.server import LoopbackHub
 from tests.hub.helpers import run_python, uploads_large_files
@@ -102,7 +102,7 @@ def test_silence_is_not_remembered(
     monkeypatch.setattr(hub_client, "WAIT_SECONDS", 30.0)
     moved = pushed.commit("me/packs", {"packs/movie.safetensors": pushed.files("me/packs")["packs/tweets.safetensors"]})
     assert cli.json("info", "hf://me/packs/movie")["task"] == "tweets"
-    assert str(hub_place.hub_place("hf://me/packs")) == f"hf://me/packs@{moved}"
+    assert str(parse_hub_path.parse_hub_path("hf://me/packs")) == f"hf://me/packs@{moved}"
 
 
 def test_a_branch_is_asked_for_once_and_a_commit_in_the_cache_not_at_all(cli: Cli, pushed: LoopbackHub) -> None:

@@ -8,7 +8,7 @@ import pytest
 import s3fs  # type: ignore[import-untyped]
 from safetensors.torch import save_file
 
-from dtscodec.storage.paths import as_place, storage
+from dtscodec.storage.paths import as_path, storage
 from tests.cli.helpers import Cli
 from tests.storage.helpers import Server, base_model, fine_model, save_sharded
 
@@ -41,7 +41,7 @@ def started(models: Path) -> Iterator[Server]:
         for key, value in {**settings, "AWS_ENDPOINT_URL": server.url}.items():
             patch.setenv(key, value)
         s3fs.S3FileSystem.clear_instance_cache()  # Whoever asked before knew no credentials.
-        files, _ = storage(as_place("s3://models"))
+        files, _ = storage(as_path("s3://models"))
         files.mkdir("models")
         files.put(f"{models}/", "models/", recursive=True)
         yield server
@@ -57,7 +57,7 @@ def server(started: Server) -> Iterator[Server]:
 @pytest.fixture
 def bucket(server: Server) -> Iterator[str]:
     """An empty bucket of one's own."""
-    files, _ = storage(as_place("s3://own"))
+    files, _ = storage(as_path("s3://own"))
     files.mkdir("own")
     yield "s3://own"
     server.reset()

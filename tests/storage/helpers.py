@@ -10,7 +10,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from safetensors.torch import save_file
 from werkzeug.serving import make_server
 
-from dtscodec.storage.paths import as_place, storage
+from dtscodec.storage.paths import as_path, storage
 from tests.cli.helpers import Tensors
 
 Environ = dict[str, Any]
@@ -65,12 +65,12 @@ class _Quiet(MotoRequestHandler):
 
 
 def put(url: str, data: bytes) -> None:
-    as_place(url).write_bytes(data)
+    as_path(url).write_bytes(data)
 
 
 def objects(bucket: str) -> dict[str, bytes]:
     """All that a bucket holds, uploads that were begun included."""
-    files, name = storage(as_place(bucket))
+    files, name = storage(as_path(bucket))
     begun = files.call_s3("list_multipart_uploads", Bucket=name.rstrip("/")).get("Uploads", [])
     found = {path.removeprefix(name): files.cat_file(path) for path in files.find(name)}
     return found | {f"upload of {upload['Key']}": b"" for upload in begun}

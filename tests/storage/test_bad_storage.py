@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from dtscodec.storage import upload
-from dtscodec.storage.paths import as_place, storage
+from dtscodec.storage.paths import as_path, storage
 from tests.cli.helpers import Cli
 from tests.storage.helpers import Environ, Server, objects, put
 
@@ -23,7 +23,7 @@ UPLOADS = ("POST", "PUT")
 @pytest.fixture
 def anew(server: Server) -> Iterator[None]:
     """File systems remember credentials and address for the life of the process; not so here."""
-    kind = type(storage(as_place("s3://models"))[0])
+    kind = type(storage(as_path("s3://models"))[0])
     kind.clear_instance_cache()
     yield
     kind.clear_instance_cache()
@@ -112,7 +112,7 @@ def test_a_model_that_changes_while_it_is_read(
 ) -> None:
     url, data = f"{bucket}/tweets.safetensors", (models / "tweets.safetensors").read_bytes()
     put(url, data)
-    client = storage(as_place(bucket))[0]
+    client = storage(as_path(bucket))[0]
     ranges: list[str] = []
 
     def changing(environ: Environ) -> None:

@@ -28,8 +28,8 @@ class PackedCheckpoint:
         The pack; closed by `close`.
     is_directory : bool
         Whether the user named the directory that holds it.
-    fetched : Path, optional
-        Where what is fetched of a remote file is kept.
+    staging : Path, optional
+        Where what is staging of a remote file is kept.
 
     Raises
     ------
@@ -37,12 +37,12 @@ class PackedCheckpoint:
         It is no sound pack, or one that needs a base itself.
     """
 
-    def __init__(self, file: RandomAccessFile | RemoteFile, is_directory: bool, fetched: Path | None) -> None:
+    def __init__(self, file: RandomAccessFile | RemoteFile, is_directory: bool, staging: Path | None) -> None:
         self.location = str(file.path)
         self.directory: Path | None = file.path.parent
         self.is_directory = is_directory
         self.weight_files = frozenset({file.path.name})
-        self.fetched = fetched
+        self.staging = staging
         self._file = file
         try:
             self._reader = PackReader(_Source(file), self.location)

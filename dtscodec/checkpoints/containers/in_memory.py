@@ -61,7 +61,7 @@ class MappingCheckpoint:
         self.location = location
         self.directory: Path | None = None
         self.is_directory = False
-        self.fetched: Path | None = None
+        self.staging: Path | None = None
         self.weight_files = frozenset[str]()
         self.metadata: Mapping[str, str] = {}
         _check_entries(tensors, location)

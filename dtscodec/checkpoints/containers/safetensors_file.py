@@ -7,7 +7,7 @@ from types import TracebackType
 from dtscodec.files.random_access import Bytes, RandomAccessFile
 from dtscodec.format.primitives.safetensors_header import read_header
 from dtscodec.storage.errors import read_errors
-from dtscodec.storage.hub_path import HubPlace
+from dtscodec.storage.hub_path import HubPath
 from dtscodec.storage.paths import is_remote
 from dtscodec.storage.remote_file import RemoteFile
 
@@ -21,8 +21,8 @@ class SafetensorsCheckpoint:
         The file.
     is_directory : bool
         Whether the user named the directory that holds it.
-    fetched : Path, optional
-        Where what is fetched of a remote file is kept.
+    staging : Path, optional
+        Where what is staging of a remote file is kept.
     whole : bool
         Whether a file of the Hub is to go through the client's cache; one that is there already always does.
 
@@ -33,15 +33,15 @@ class SafetensorsCheckpoint:
     """
 
     def __init__(
-        self, path: Path, is_directory: bool = False, fetched: Path | None = None, whole: bool = False
+        self, path: Path, is_directory: bool = False, staging: Path | None = None, whole: bool = False
     ) -> None:
         self.location = str(path)
         self.directory: Path | None = path.parent
         self.is_directory = is_directory
         self.weight_files = frozenset({path.name})
         self.aliases: Mapping[str, str] = {}
-        self.fetched = fetched
-        self.file = _open(path, fetched, whole)
+        self.staging = staging
+        self.file = _open(path, staging, whole)
         try:
             with self.file.opened() as stream:
                 header = read_header(stream, self.location)
@@ -77,10 +77,10 @@ class SafetensorsCheckpoint:
         self.close()
 
 
-def _open(path: Path, fetched: Path | None, whole: bool) -> RandomAccessFile | RemoteFile:
-    if isinstance(path, HubPlace):
+def _open(path: Path, staging: Path | None, whole: bool) -> RandomAccessFile | RemoteFile:
+    if isinstance(path, HubPath):
         with read_errors(path):
             cached = path.local() if whole else path.cached()
         if cached is not None:
             return RandomAccessFile(cached)
-    return RemoteFile(path, fetched) if is_remote(path) else RandomAccessFile(path)
+    return RemoteFile(path, staging) if is_remote(path) else RandomAccessFile(path)

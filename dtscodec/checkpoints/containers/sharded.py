@@ -25,8 +25,8 @@ class ShardedCheckpoint:
         The index; its shards lie beside it.
     open_shard : callable
         Opens one shard.
-    fetched : Path, optional
-        Where it keeps what is fetched of a remote file.
+    staging : Path, optional
+        Where it keeps what is staging of a remote file.
 
     Raises
     ------
@@ -34,11 +34,11 @@ class ShardedCheckpoint:
         The index is unsound, a shard is missing, or the two disagree on which tensor is where.
     """
 
-    def __init__(self, index: Path, open_shard: "Callable[[Path], Checkpoint]", fetched: Path | None = None) -> None:
+    def __init__(self, index: Path, open_shard: "Callable[[Path], Checkpoint]", staging: Path | None = None) -> None:
         self.location = str(index)
         self.directory: Path | None = index.parent
         self.is_directory = True
-        self.fetched = fetched
+        self.staging = staging
         weight_map = _read_weight_map(index)
         shards = sorted(set(weight_map.values()))
         self.weight_files = frozenset({index.name, *shards})

@@ -12,7 +12,7 @@ from dtscodec.checkpoints.containers.in_memory import MappingCheckpoint, is_tens
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.files.random_access import Bytes, RandomAccessFile
 from dtscodec.storage.errors import read_errors
-from dtscodec.storage.hub_path import HubPlace
+from dtscodec.storage.hub_path import HubPath
 
 _WRAPPERS = ("state_dict", "model")
 """Keys under which training scripts keep the tensors."""
@@ -28,7 +28,7 @@ class TorchCheckpoint:
     Parameters
     ----------
     path : Path
-        The file; one of the Hub is fetched into the client's cache.
+        The file; one of the Hub is staging into the client's cache.
     is_directory : bool
         Whether the user named the directory that holds it.
 
@@ -50,7 +50,7 @@ class TorchCheckpoint:
             raise
         self.directory: Path | None = path.parent
         self.is_directory = is_directory
-        self.fetched: Path | None = None
+        self.staging: Path | None = None
         self.weight_files = frozenset({path.name})
         self.metadata: Mapping[str, str] = {}
         self.specs = self._tensors.specs
@@ -91,7 +91,7 @@ class TorchCheckpoint:
 
 def _local(path: Path) -> Path:
     """The file on this machine."""
-    if not isinstance(path, HubPlace):
+    if not isinstance(path, HubPath):
         return path
     with read_errors(path):
         return path.local()

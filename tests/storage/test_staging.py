@@ -1,4 +1,4 @@
-"""Ranges of remote files: fetched once by whoever is first, kept in a folder that never outlives its owner's work."""
+"""Ranges of remote files: staging once by whoever is first, kept in a folder that never outlives its owner's work."""
 
 import multiprocessing
 import subprocess
@@ -14,7 +14,7 @@ from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.errors import CheckpointError, OutputError
 from dtscodec.storage import remote_file
-from dtscodec.storage.staging import fetched_folder, fetched_for
+from dtscodec.storage.staging import staging_folder, staging_folder_for
 from tests.storage.helpers import Server, base_model, put
 
 URL, NAME = "s3://models/tweets.safetensors", "layer.1.weight"
@@ -64,8 +64,8 @@ def test_long_ranges_come_in_pieces(
     models: Path, server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote_file, "_PIECE_BYTES", 300_000)
-    for fetched in (None, folder):
-        with open_checkpoint(URL, fetched) as checkpoint:
+    for staging in (None, folder):
+        with open_checkpoint(URL, staging) as checkpoint:
             server.reset()
             assert checkpoint.read(NAME).tobytes() == expected(models)
         assert sum(request.startswith("GET") for request in server.requests) == 4
@@ -92,8 +92,8 @@ def test_a_full_disk_is_told(server: Server, small_disk: Path) -> None:
 
 def test_a_file_that_was_replaced_is_not_read(models: Path, bucket: str, folder: Path) -> None:
     put(f"{bucket}/model.safetensors", (models / "tweets.safetensors").read_bytes())
-    for fetched in (None, folder):
-        with open_checkpoint(f"{bucket}/model.safetensors", fetched) as checkpoint:
+    for staging in (None, folder):
+        with open_checkpoint(f"{bucket}/model.safetensors", staging) as checkpoint:
             put(f"{bucket}/model.safetensors", (models / "base" / "a.safetensors").read_bytes())
             with pytest.raises(CheckpointError, match="replaced meanwhile"):
                 checkpoint.read(NAME)
@@ -180,12 +180,12 @@ def test_local_checkpoints_may_be_prefetched(models: Path, tmp_path: Path) -> No
 
 
 def test_a_folder_is_made_beside_the_output_only_for_remote_sources(work: Path) -> None:
-    with fetched_for(work / "out", "base", work, {}) as folder:
+    with staging_folder_for(work / "out", "base", work, {}) as folder:
         assert folder is None
-    with fetched_for(work / "out", "base", "s3://models/base") as folder:
+    with staging_folder_for(work / "out", "base", "s3://models/base") as folder:
         assert folder
         assert folder.parent == work
-    with fetched_for(work / "missing" / "out", "s3://models/base") as folder:
+    with staging_folder_for(work / "missing" / "out", "s3://models/base") as folder:
         assert folder
         assert folder.parent == work / "temp"
 
@@ -193,7 +193,7 @@ def test_a_folder_is_made_beside_the_output_only_for_remote_sources(work: Path) 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_folder_goes_however_the_work_ends(tmp_path: Path, error: type[BaseException]) -> None:
     def work(ends: type[BaseException] | None) -> None:
-        with fetched_folder(tmp_path) as folder:
+        with staging_folder(tmp_path) as folder:
             (folder / "range").write_bytes(b"x")
             if ends:
                 raise ends
@@ -208,8 +208,8 @@ def test_a_folder_goes_however_the_work_ends(tmp_path: Path, error: type[BaseExc
 OWNER = """
 import sys
 from pathlib import Path
-from dtscodec.storage.staging import fetched_folder
-with fetched_folder(Path(sys.argv[1])) as folder:
+from dtscodec.storage.staging import staging_folder
+with staging_folder(Path(sys.argv[1])) as folder:
     (folder / "range").write_bytes(b"x")
     print(folder, flush=True)
     sys.stdin.read()
@@ -228,12 +228,12 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
         killed.kill()
         killed.wait()
         assert left.is_dir()
-        with fetched_folder(tmp_path) as own:
+        with staging_folder(tmp_path) as own:
             assert sorted(tmp_path.iterdir()) == sorted([held, own])
         living.communicate("")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_is_its_owners_alone(tmp_path: Path) -> None:
-    with fetched_folder(tmp_path) as folder:
+    with staging_folder(tmp_path) as folder:
         assert folder.stat().st_mode & 0o777 == 0o700
