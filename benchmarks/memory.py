@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.common.process_usage import Taken, watch
 from benchmarks.demo.report import circumstances
-from benchmarks.watch import Taken, watch
 from dtscodec.checkpoints.torch_dtypes import dtype_code, tensor_bytes
 from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.files.random_access import Bytes

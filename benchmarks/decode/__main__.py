@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.decode import parts
+from benchmarks.decode import measurements
 from benchmarks.decode.report import PARTS, markdown
 from benchmarks.demo.report import circumstances
 
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{part} ...", file=sys.stderr, flush=True)
         # Each in a process of its own: what one part leaves in memory would be another's.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            rows = pool.submit(parts.run, part, options.threads).result()
+            rows = pool.submit(measurements.run, part, options.threads).result()
         known[part] = {**circumstances(), "threads": options.threads, "rows": rows}
         if options.record:
             place.write_text(json.dumps(known, indent=1) + "\n")

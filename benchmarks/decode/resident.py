@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 import dtscodec
+from benchmarks.common.process_usage import anonymous_memory
 from benchmarks.decode.packs import SIZES, base_model, many
-from benchmarks.watch import anonymous_memory
 
 COUNT = 100
 

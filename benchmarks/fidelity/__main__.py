@@ -10,16 +10,16 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.judge import FEW
 from benchmarks.demo import commands, data, report
 from benchmarks.demo.finetune import base_directory
 from benchmarks.fidelity import picture, summary
-from benchmarks.fidelity.half import half_rows
-from benchmarks.fidelity.judge import FEW
+from benchmarks.fidelity.bfloat16_lora import half_rows
 from benchmarks.fidelity.report import markdown
-from benchmarks.fidelity.shown import container_row, lora_rows, package_rows
+from benchmarks.fidelity.single_task_rows import container_row, lora_rows, package_rows
 from benchmarks.fidelity.sweep import Bench
 from benchmarks.fidelity.tasks import FULL, LORA, TWO_CLASSES, Task
-from benchmarks.fidelity.work import limit, measure
+from benchmarks.fidelity.worker import limit, measure
 
 HERE = Path(__file__).resolve().parent
 CACHE = commands.ROOT / ".demo"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from benchmarks.fidelity.judge import FEW
+from benchmarks.common.judge import FEW
 from benchmarks.fidelity.sweep import Bench
 from dtscodec.encoding.config import Best, EncodeConfig
 from dtscodec.encoding.fitting.coordinate_descent import Refined

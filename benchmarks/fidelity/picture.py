@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.style import ACCENT, INK, PAPER, TEXT, dress
+from benchmarks.common.pictures import ACCENT, INK, PAPER, TEXT, dress
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.fidelity.judge import Verdict
+from benchmarks.common.judge import Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.fidelity.half import DELTA, WEIGHT
+from benchmarks.fidelity.bfloat16_lora import DELTA, WEIGHT
 from benchmarks.fidelity.summary import SHARES
 from benchmarks.fidelity.sweep import AT_PAPERS
 

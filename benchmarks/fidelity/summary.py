@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.fidelity.judge import FEW
+from benchmarks.common.judge import FEW
 from benchmarks.fidelity.points import Point
 from benchmarks.fidelity.sweep import AT_PAPERS, LARGEST
 from benchmarks.fidelity.tasks import TWO_CLASSES

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 import dtscodec
+from benchmarks.common.judge import FEW, Judge
 from benchmarks.demo.finetune import base_directory
-from benchmarks.fidelity.judge import FEW, Judge
 from benchmarks.fidelity.peers import settings
 from benchmarks.fidelity.peers.matrices import Matrices
 from benchmarks.fidelity.peers.peer import Setting

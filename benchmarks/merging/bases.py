@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.merging.bench import ACROSS, ALL, FOUR, Bench, State
-from benchmarks.merging.log import Row
 from benchmarks.merging.merges import (
     ARITHMETIC,
     AVERAGE,
@@ -21,6 +20,7 @@ from benchmarks.merging.merges import (
     search_alpha,
 )
 from benchmarks.merging.packs import PRETRAINED, decoded, pack
+from benchmarks.merging.rows import Row
 
 PART, SEVEN, SIZE = "bases", "seven", "0.25%"
 DEFAULT, SEARCHED = "default", "searched"

@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.demo import data
 from benchmarks.demo.finetune import Settings, base_directory, finetune, load_model, tokenizer
 from benchmarks.merging.judge import Judge
-from benchmarks.merging.log import Log, Row
+from benchmarks.merging.rows import Log, Row
 
 FOUR = tuple(data.FILES)
 """Tasks of two classes, a domain each."""

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.merging.bench import FOUR, Bench, State
-from benchmarks.merging.log import Row
 from benchmarks.merging.merges import ARITHMETIC, AVERAGE, ESM, ISO_C, ISO_CTS, TIES, TSV_M, merged
 from benchmarks.merging.packs import PRETRAINED, decoded, pack
+from benchmarks.merging.rows import Row
 from dtscodec.cli.main import main as command
 
 PART = "dts"

@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.merging.bench import FOUR, Bench
-from benchmarks.merging.log import Row
 from benchmarks.merging.merges import AVERAGE, merged
+from benchmarks.merging.rows import Row
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.format.primitives.zstd_frames import RAW_LEVEL, compress, decompress
 from dtscodec.merging.base_pack import write_base_pack

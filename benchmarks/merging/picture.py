@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
+from benchmarks.common.pictures import ACCENT, GREEN, INK, PAPER, TEXT, dress
 from benchmarks.merging import bases, calibration, esm, unseen
 from benchmarks.merging.bench import FOUR
-from benchmarks.merging.log import Rows, rows_of
-from benchmarks.style import ACCENT, GREEN, INK, PAPER, TEXT, dress
+from benchmarks.merging.rows import Rows, rows_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

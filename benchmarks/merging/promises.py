@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from benchmarks.merging import bases, calibration, dts, esm, routing, unseen
 from benchmarks.merging.bench import FOUR
-from benchmarks.merging.log import Rows
 from benchmarks.merging.packs import PRETRAINED
+from benchmarks.merging.rows import Rows
 
 POINT = 0.01
 LARGEST_DIRECTORY = 1.05

@@ -5,10 +5,10 @@ from typing import Any
 
 from benchmarks.merging import bases, calibration, dts, esm, lossless, routing, unseen
 from benchmarks.merging.bench import ALL, FOUR, SEARCH, TEXTS, TRAINED
-from benchmarks.merging.log import Rows, rows_of
 from benchmarks.merging.merges import AVERAGE, GRAM_TEXTS
 from benchmarks.merging.packs import PRETRAINED
 from benchmarks.merging.promises import promises
+from benchmarks.merging.rows import Rows, rows_of
 
 
 def markdown(result: Mapping[str, Any]) -> str:

@@ -12,9 +12,9 @@ from benchmarks.demo.finetune import load_model
 from benchmarks.merging import bases, esm
 from benchmarks.merging.bench import FOUR, Bench
 from benchmarks.merging.judge import Predict
-from benchmarks.merging.log import Row
 from benchmarks.merging.merges import ESM, GRAM_TEXTS, at_alpha, grams, load, merged
 from benchmarks.merging.packs import pack
+from benchmarks.merging.rows import Row
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.targets import Size
 from dtscodec.runtime.attach import Attached

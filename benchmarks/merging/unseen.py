@@ -16,9 +16,9 @@ from torch import Tensor
 import dtscodec
 from benchmarks.demo.finetune import Settings, batch, initial_model, load_model, tokenizer
 from benchmarks.merging.bench import FOUR, HEAD, Bench, State
-from benchmarks.merging.log import Row
 from benchmarks.merging.merges import AVERAGE, TIES, followed, load, merged, moving
 from benchmarks.merging.packs import decoded, plain
+from benchmarks.merging.rows import Row
 
 PART, SIZE = "unseen", "0.25%"
 TEXTS = 64

@@ -12,16 +12,16 @@ from typing import Any
 
 import torch
 
+from benchmarks.common.run_log import Log
 from benchmarks.demo.report import circumstances
 from benchmarks.speed.engines import DASK, engine_name
 from benchmarks.speed.factors import MODELS, factor_rows
-from benchmarks.speed.log import Log
-from benchmarks.speed.many import many_row
+from benchmarks.speed.many_fine_tunes import many_row
 from benchmarks.speed.matrices import matrix_rows
 from benchmarks.speed.models import model_rows
-from benchmarks.speed.pair import SHAPES
-from benchmarks.speed.record import merged
 from benchmarks.speed.report import markdown
+from benchmarks.speed.results import merged
+from benchmarks.speed.synthetic_checkpoints import SHAPES
 
 HERE = Path(__file__).resolve().parent
 SCRATCH = HERE.parents[1] / ".cache" / "speed"

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmarks.speed.log import Log
+from benchmarks.common.run_log import Log
+from benchmarks.common.timing import timed
 from benchmarks.speed.matrices import rank_of
-from benchmarks.speed.pair import SHAPES, Shape, delta, pool_of_numbers
-from benchmarks.speed.timing import timed
+from benchmarks.speed.synthetic_checkpoints import SHAPES, Shape, delta, pool_of_numbers
 from dtscodec.linalg.svd import leading_factors
 
 MODELS = ("0.5", "1", "3", "7")

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.speed.pair import delta, pool_of_numbers
-from benchmarks.speed.timing import timed
+from benchmarks.common.timing import timed
+from benchmarks.speed.synthetic_checkpoints import delta, pool_of_numbers
 from dtscodec.encoding.fitting.coordinate_descent import Refined
 from dtscodec.encoding.presets.recipe import LEAST_ERROR
 from dtscodec.encoding.targets import Size

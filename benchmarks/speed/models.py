@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import dtscodec
+from benchmarks.common.process_usage import Taken, watch
+from benchmarks.common.run_log import Log, free_space
 from benchmarks.speed.engines import running, title
-from benchmarks.speed.log import Log, free_space
-from benchmarks.speed.pair import SHAPES, write_pair
-from benchmarks.watch import Taken, watch
+from benchmarks.speed.synthetic_checkpoints import SHAPES, write_pair
 
 SIZE = "0.5%"
 PACK = "fine.dts.safetensors"

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from benchmarks.common.pictures import ACCENT, GREEN, INK, PAPER, TEXT, dress
 from benchmarks.speed.engines import DASK, title
 from benchmarks.speed.factors import RANK
-from benchmarks.speed.growth import FIT_FROM, exponent
 from benchmarks.speed.models import SIZE
-from benchmarks.speed.record import engine_rows
-from benchmarks.style import ACCENT, GREEN, INK, PAPER, TEXT, dress
+from benchmarks.speed.power_law import FIT_FROM, exponent
+from benchmarks.speed.results import engine_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,9 +5,9 @@ from typing import Any
 
 from benchmarks.speed.engines import DASK, title
 from benchmarks.speed.factors import RANK
-from benchmarks.speed.growth import FIT_FROM, exponent, spread
 from benchmarks.speed.models import SIZE
-from benchmarks.speed.record import engine_rows, runs
+from benchmarks.speed.power_law import FIT_FROM, exponent, spread
+from benchmarks.speed.results import engine_rows, runs
 from dtscodec.linalg.subspace_iteration import EXTRA
 
 

@@ -10,10 +10,10 @@ import torch
 from benchmarks.demo import data
 from benchmarks.merging import dts
 from benchmarks.merging.bench import ACROSS, FOUR, Bench
-from benchmarks.merging.log import Log, Row, Rows
 from benchmarks.merging.merges import ABLATIONS, ARITHMETIC, BLIND, SHARED, TSV_M, at_alpha, distance_ratio
 from benchmarks.merging.promises import promises
 from benchmarks.merging.report import markdown
+from benchmarks.merging.rows import Log, Row, Rows
 from tests.support import ROOT
 
 FOLDER = ROOT / "benchmarks" / "merging"

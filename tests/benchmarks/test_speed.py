@@ -12,15 +12,15 @@ import pytest
 import torch
 
 import dtscodec
+from benchmarks.common.process_usage import watch
+from benchmarks.common.run_log import Log
+from benchmarks.common.timing import timed
 from benchmarks.speed.engines import engine_name
 from benchmarks.speed.factors import matrices_of, total
-from benchmarks.speed.growth import exponent, spread
-from benchmarks.speed.log import Log
-from benchmarks.speed.pair import SHAPES, Shape, write_family
-from benchmarks.speed.record import engine_rows, merged
+from benchmarks.speed.power_law import exponent, spread
 from benchmarks.speed.report import markdown
-from benchmarks.speed.timing import timed
-from benchmarks.watch import watch
+from benchmarks.speed.results import engine_rows, merged
+from benchmarks.speed.synthetic_checkpoints import SHAPES, Shape, write_family
 from dtscodec.checkpoints.open import open_checkpoint
 from tests.support import ROOT
 
@@ -107,7 +107,7 @@ def test_the_log_is_appended_to(tmp_path: Path) -> None:
 
 
 def test_fine_tunes_differ_in_their_deltas_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.speed.pair.VOCABULARY", 64)
+    monkeypatch.setattr("benchmarks.speed.synthetic_checkpoints.VOCABULARY", 64)
     write_family(tmp_path, TINY, {"fine": "", "same": "", "other": "other "})
     name = "model.embed_tokens.weight"
     read = {}
@@ -133,7 +133,7 @@ def test_bytes_that_children_move_are_counted_once(tmp_path: Path) -> None:
 def test_base_tensors_are_hashed_once_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, hashed: bool
 ) -> None:
-    monkeypatch.setattr("benchmarks.speed.pair.VOCABULARY", 64)
+    monkeypatch.setattr("benchmarks.speed.synthetic_checkpoints.VOCABULARY", 64)
     write_family(tmp_path, TINY, {"a": "a ", "b": "b "})
     driver = [sys.executable, "-m", "benchmarks.speed.hashing", mode, str(tmp_path / "counts.json")]
     command = ["encode", *(str(tmp_path / kind) for kind in ("base", "a", "b")), "-o", str(tmp_path / "packs")]

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed.log import Log, free_space
+from benchmarks.common.process_usage import Taken, watch
+from benchmarks.common.run_log import Log, free_space
 from benchmarks.speed.models import SIZE
-from benchmarks.speed.pair import SHAPES, write_family
-from benchmarks.watch import Taken, watch
+from benchmarks.speed.synthetic_checkpoints import SHAPES, write_family
 
 MODEL = "0.1"
 COUNTS = "counts.json"

@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.decode import matrix, resident, side, switch
+from benchmarks.decode import matrix, resident, side_branches, switch
 
 RUNS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "matrix": matrix.rows,
     "switch": switch.switch_rows,
     "checkpoint": switch.checkpoint_rows,
-    "side": side.rows,
+    "side": side_branches.rows,
     "resident": lambda: [resident.row()],
 }
 

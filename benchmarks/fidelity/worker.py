@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fidelity.ablation import ablate, vary_levels
-from benchmarks.fidelity.distance import distances
+from benchmarks.fidelity.distance_to_limit import distances
 from benchmarks.fidelity.points import Point
 from benchmarks.fidelity.sweep import Bench, sweep
 from benchmarks.fidelity.tasks import FULL, TWO_CLASSES, Task
