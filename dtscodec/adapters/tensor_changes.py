@@ -1,6 +1,6 @@
 """What a pack changes of each tensor, as an adapter sees it: a delta of low rank, or something that it cannot carry."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from dtscodec.format.index import TensorEntry
 from dtscodec.format.parts import raw_bytes
 from dtscodec.format.tensor_names import base_name
 from dtscodec.kernels.dequantize import CodedDelta
-from dtscodec.linalg.factored_matrix import Factored
+from dtscodec.linalg.factored_matrix import Factored, stack_blocks
 from dtscodec.linalg.norms import squared_norm
 from dtscodec.packs.pack import Pack
 
@@ -58,7 +58,7 @@ def iter_changes(pack: Pack, base: Base | None = None) -> Iterator[TensorChange]
         if isinstance(entry.blocks[0], Tie) or all(_is_kept(block) for block in entry.blocks):
             continue
         if all(_is_low_rank(block) or _is_kept(block) for block in entry.blocks):
-            delta = _stacked(entry, pack.factors(entry.name))
+            delta = _low_rank_delta(pack, entry)
             yield TensorChange(entry, delta, delta.square(), "low rank")
         else:
             yield _dense(pack, entry, base)
@@ -72,21 +72,11 @@ def _is_kept(block: object) -> bool:
     return isinstance(block, Same) and block.base is not None
 
 
-def _stacked(entry: TensorEntry, blocks: Sequence[tuple[int, CodedDelta]]) -> Factored:
-    """The deltas of blocks of rows as one: components of each are zero in the rows of the others."""
-    rank = sum(coded.left.shape[1] for _, coded in blocks)
-    rows, columns = entry.spec.matrix(entry.split)
-    left, right = torch.zeros(rows, rank), torch.zeros(rank, columns)
-    heights = dict(entry.placed())
-    k = 0
-    for first, coded in blocks:
-        assert coded.right is not None
-        to = k + coded.left.shape[1]
-        where, across = coded.where(heights[first].height, columns)
-        left[first + torch.from_numpy(where.ravel()), k:to] = torch.from_numpy(coded.left).float()
-        right[k:to, torch.from_numpy(across.ravel())] = torch.from_numpy(coded.right).float()
-        k = to
-    return Factored(left, right)
+def _low_rank_delta(pack: Pack, entry: TensorEntry) -> Factored:
+    """Return the delta of a tensor whose blocks are of low rank or the base's."""
+    heights = {row: block.height for row, block in entry.placed()}
+    blocks = [(row, heights[row], coded) for row, coded in pack.factors(entry.name)]
+    return stack_blocks(blocks, entry.spec.matrix(entry.split), torch.float32)
 
 
 def _dense(pack: Pack, entry: TensorEntry, base: Base | None) -> TensorChange:

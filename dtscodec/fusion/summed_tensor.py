@@ -21,7 +21,7 @@ from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.streams import Streams
 from dtscodec.fusion.source_packs import Seen, Term, is_based
 from dtscodec.kernels.dequantize import CodedDelta
-from dtscodec.linalg.factored_matrix import NEGLIGIBLE, Factored
+from dtscodec.linalg.factored_matrix import NEGLIGIBLE, Factored, stack_blocks
 
 SumPiece: TypeAlias = "Piece | FactoredPart"
 ONE = 1e-6
@@ -162,24 +162,14 @@ def _sum_block(block: Block, columns: int, parts: Sequence[tuple[float, CodedDel
         ]
         moved = Moved.of(sum_dense(deltas), base)
         return same if moved is None else Delta(moved, None, split, is_matrix=False)
-    factors = [(weight, _placed(coded, block.height, columns)) for weight, coded in parts]
+    shape = block.height, columns
+    factors = [(weight, stack_blocks([(0, block.height, coded)], shape, torch.float64)) for weight, coded in parts]
     joined = Factored(
         torch.cat([weight * factored.left for weight, factored in factors], 1),
         torch.cat([factored.right for _, factored in factors]),
     )
     reach = sum(abs(weight) * factored.square() ** 0.5 for weight, factored in factors)
     return FactoredPart.of(joined, base, NEGLIGIBLE * reach) or same
-
-
-def _placed(coded: CodedDelta, height: int, columns: int) -> Factored:
-    """A coded delta as factors of all rows and columns of its block."""
-    assert coded.right is not None
-    rank = coded.left.shape[1]
-    left, right = torch.zeros(height, rank, dtype=torch.float64), torch.zeros(rank, columns, dtype=torch.float64)
-    rows, cols = coded.where(height, columns)
-    left[torch.from_numpy(rows.ravel())] = torch.from_numpy(coded.left).double()
-    right[:, torch.from_numpy(cols.ravel())] = torch.from_numpy(coded.right).double()
-    return Factored(left, right)
 
 
 def sum_dense(deltas: Sequence[tuple[float, Tensor]]) -> Tensor:

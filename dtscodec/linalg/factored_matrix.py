@@ -1,5 +1,6 @@
 """A matrix that is known by two thin factors, and never multiplied out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,3 +86,35 @@ def factored(coded: CodedDelta) -> Factored:
     """What a low-rank block adds to its coded rows and columns, in the dtype that it was dequantized to."""
     assert coded.right is not None
     return Factored(torch.from_numpy(np.ascontiguousarray(coded.left)), torch.from_numpy(coded.right))
+
+
+def stack_blocks(blocks: Sequence[tuple[int, int, CodedDelta]], shape: tuple[int, int], dtype: torch.dtype) -> Factored:
+    """Return the deltas of low-rank blocks of one tensor as one factored matrix.
+
+    Components of a block are zero outside of its coded rows and columns.
+
+    Parameters
+    ----------
+    blocks : sequence of (int, int, CodedDelta)
+        First row, height and delta of each block.
+    shape : (int, int)
+        Shape [m, n] of the whole matrix.
+    dtype : torch.dtype
+        Dtype of the result.
+
+    Returns
+    -------
+    Factored
+        [m, r] and [r, n], r being the sum of all blocks' ranks.
+    """
+    rank = sum(coded.left.shape[1] for _, _, coded in blocks)
+    left, right = torch.zeros(shape[0], rank, dtype=dtype), torch.zeros(rank, shape[1], dtype=dtype)
+    begin = 0
+    for first, height, coded in blocks:
+        assert coded.right is not None
+        end = begin + coded.left.shape[1]
+        rows, columns = (torch.from_numpy(index.ravel()) for index in coded.where(height, shape[1]))
+        left[first + rows, begin:end] = torch.from_numpy(coded.left).to(dtype)
+        right[begin:end, columns] = torch.from_numpy(coded.right).to(dtype)
+        begin = end
+    return Factored(left, right)
