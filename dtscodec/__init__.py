@@ -32,6 +32,7 @@ _MODULES = {
     "compare_behaviour": "dtscodec.evaluation.compare_behaviour",
     "decode": "dtscodec.decoding.decode",
     "encode": "dtscodec.encoding.encode",
+    "encode_family": "dtscodec.merging.family",
     "export_adapter": "dtscodec.adapters.export_adapter",
     "from_pretrained": "dtscodec.runtime.pretrained",
     "fuse": "dtscodec.fusion.fuse",

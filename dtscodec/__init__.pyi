@@ -21,6 +21,7 @@ from dtscodec.errors import DtsError as DtsError
 from dtscodec.evaluation.compare_behaviour import compare_behaviour as compare_behaviour
 from dtscodec.fusion.fuse import fuse as fuse
 from dtscodec.hub.push import push as push
+from dtscodec.merging.family import encode_family as encode_family
 from dtscodec.merging.merge import merge as merge
 from dtscodec.packs.pack import Pack as Pack
 from dtscodec.runtime.apply import apply_ as apply_

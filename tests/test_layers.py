@@ -154,6 +154,7 @@ PUBLIC = [
     "compare_behaviour",
     "decode",
     "encode",
+    "encode_family",
     "export_adapter",
     "from_pretrained",
     "fuse",

@@ -47,14 +47,14 @@ def _packed(bench: Bench, task: str, base: str, place: Path, size: str) -> tuple
 
 
 def _directory(bench: Bench) -> None:
-    """`dtscodec encode --merge average`, at the size of the packs above."""
+    """`dtscodec family average`, at the size of the packs above."""
     if bench.log.has(PART, DIRECTORY, SIZES[0], "", *THREE):
         return
     folder = bench.folder / "three"
     shutil.rmtree(folder, ignore_errors=True)
     fines = [str(bench.directory(task)) for task in THREE]
     with contextlib.redirect_stdout(io.StringIO()):
-        assert command(["encode", "--merge", "average", *fines, "-o", str(folder), "--size", SIZES[0]]) == 0
+        assert command(["family", "average", *fines, "-o", str(folder), "--size", SIZES[0]]) == 0
     base = folder / "base.safetensors"
     for task in THREE:
         made = folder / "packs" / f"{task}.safetensors"

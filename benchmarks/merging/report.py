@@ -231,7 +231,7 @@ def _three(rows: Rows) -> str:
         f"{sizes['plain_base']:,.0f}) and the packs {sizes['packs']:,.0f}; the rest are tokenizer files and the index."
     )
     return (
-        f"Without any pre-trained base, `dtscodec encode --merge average {' '.join(dts.THREE)} -o DIR --size {size}`:"
+        f"Without any pre-trained base, `dtscodec family average {' '.join(dts.THREE)} -o DIR --size {size}`:"
         f"\n\n{table(head, lines)}\n\n{note}"
     )
 

@@ -16,6 +16,7 @@ from dtscodec.cli import (
     decode,
     encode,
     export,
+    family,
     fuse,
     import_,
     info,
@@ -29,7 +30,7 @@ from dtscodec.errors import DtsError
 from dtscodec.storage import hub_client
 from dtscodec.version import __version__
 
-COMMANDS = (encode, decode, info, verify, compare, collect, merge, fuse, report, export, import_, push)
+COMMANDS = (encode, decode, info, verify, compare, collect, merge, family, fuse, report, export, import_, push)
 
 EPILOG = """\
 examples:

@@ -24,7 +24,7 @@ def add_to(commands: "arguments.Subparsers") -> None:
         help="merge fine-tunes into one checkpoint",
         description="Merge fine-tunes of one architecture into one plain checkpoint.",
         epilog="Tensors of different shapes (heads) are left out, those of integers are the first fine-tune's. For "
-        "packs against such a base see encode --merge.",
+        "packs against such a base see family.",
     )
     merge_options.add_method(parser)
     parser.add_argument("fine_tunes", metavar="FT", nargs="+", help="a fine-tune: file, index or directory")

@@ -2,7 +2,10 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
+
+from dtscodec.errors import EncodeError
 
 _SUFFIXES = (".dts.safetensors", ".safetensors.index.json", ".bin.index.json", ".safetensors", ".bin", ".pt", ".pth")
 _GENERIC = re.compile(r"(model|pytorch_model)([-.].*)?")
@@ -23,3 +26,24 @@ def task_name(path: str) -> str:
             name = name.removesuffix(suffix)
             return Path(os.path.abspath(place)).parent.name if _GENERIC.fullmatch(name) else name
     return place.resolve().name
+
+
+def name_fine_tunes(fine_tunes: Sequence[str]) -> dict[str, str]:
+    """Return the paths of fine-tunes by task: NAME of ``NAME=PATH``, or else `task_name`.
+
+    Raises
+    ------
+    EncodeError
+        A name is not printable, or there twice.
+    """
+    named: dict[str, str] = {}
+    for text in fine_tunes:
+        name, equals, path = text.partition("=")
+        if not equals or Path(text).exists() or "/" in name:
+            name, path = task_name(text), text
+        if not name or not name.isprintable():
+            raise EncodeError(f"{text}: expected a printable name, got {name!r}; say NAME={path}")
+        if name in named:
+            raise EncodeError(f"{path}: expected a name of its own, got {name!r} again; say NAME={path}")
+        named[name] = path
+    return named

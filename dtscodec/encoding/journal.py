@@ -61,6 +61,8 @@ class Journal:
 
     def __init__(self, path: str | os.PathLike[str], fresh: bool = False) -> None:
         self.path = Path(path)
+        self.was_found = self.path.exists()
+        """Whether an earlier run left the file."""
         self._file = RecordFile(self.path, MAGIC)
         if fresh:
             self._file.cut(0)
@@ -120,14 +122,21 @@ class Journal:
         else:
             self._append(DONE, pickle.dumps(report, protocol=5))
 
+    def outlives(self, error: BaseException) -> bool:
+        """Return whether the file stays, for another run to resume, if this error ends the ``with`` block."""
+        return self._stays(type(error))
+
+    def _stays(self, kind: type[BaseException] | None) -> bool:
+        is_refused = kind is not None and issubclass(kind, REFUSALS) and self._is_begun
+        return kind is not None and not is_refused and len(self) > 0
+
     def __enter__(self) -> "Journal":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        is_refused = kind is not None and issubclass(kind, REFUSALS) and self._is_begun
-        self._file.close(remove=kind is None or is_refused or not len(self))
+        self._file.close(remove=not self._stays(kind))
 
     def _next(self) -> bytes | None:
         """Kind of the next record that an earlier run left; None if there is no more."""

@@ -1,57 +1,71 @@
-"""What a directory held before its files are replaced together: it comes back if that fails."""
+"""Replace several files of a directory, or none: what it held comes back if that fails."""
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-KEPT = ".dtscodec-before"
-"""Where the files wait, in the directory itself: links, which take no room."""
+SNAPSHOT = ".dtscodec-before"
+"""Where the former files are held, in the directory itself: as hard links, which take no room."""
 
 
 @contextmanager
-def all_or_nothing(directory: Path, made: Iterable[Path], part: Path) -> Iterator[None]:
-    """Bring a directory's files back if the block fails, unless `part` is there, with which another run goes on.
+def directory_rollback(
+    directory: Path, *, is_resumed: bool = False, will_resume: Callable[[BaseException], bool] = lambda error: False
+) -> Iterator[list[Path]]:
+    """Restore a directory if the ``with`` block fails, unless a later run will resume it.
+
+    Its files, and those in its directories, must not be changed in place, only replaced.
 
     Parameters
     ----------
     directory : Path
-        It exists. Its files, and those in its directories, are never changed in place.
-    made : iterable of Path
-        Files that the block may add, looked at when it fails; they are removed.
-    part : Path
+        It exists.
+    is_resumed : bool
+        Whether the block goes on with the work of an interrupted run: the files of before that run come back then.
+    will_resume : callable
+        Takes the error that ended the block, and returns whether a later run will resume the work, so that the
+        directory stays as it is.
+
+    Yields
+    ------
+    list of Path
+        Append the files that the block is about to add; they are removed if it fails.
     """
-    kept = directory / KEPT
-    if not kept.exists() and not part.exists():
-        _keep(directory, kept)
+    snapshot = directory / SNAPSHOT
+    if not snapshot.exists() and not is_resumed:
+        _save(directory, snapshot)
+    added: list[Path] = []
     try:
-        yield
-    except BaseException:
-        if not part.exists():
-            for path in made:
+        yield added
+    except BaseException as error:
+        if not will_resume(error):
+            for path in added:
                 path.unlink(missing_ok=True)
-            _bring_back(directory, kept)
+            _restore(directory, snapshot)
         raise
-    shutil.rmtree(kept, ignore_errors=True)
+    shutil.rmtree(snapshot, ignore_errors=True)
 
 
-def _keep(directory: Path, kept: Path) -> None:
+def _save(directory: Path, snapshot: Path) -> None:
+    """Link the files of a directory into its snapshot; the inverse of `_restore`."""
     files = [path for path in directory.glob("*") if path.is_file()]
     files += [path for path in directory.glob("*/*") if path.is_file()]
     for path in files:
-        target = kept / path.relative_to(directory)
+        target = snapshot / path.relative_to(directory)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(path, target)
-        except OSError:  # Not every file system has links.
+        except OSError:  # Not every file system has hard links.
             shutil.copy2(path, target)
 
 
-def _bring_back(directory: Path, kept: Path) -> None:
-    for path in list(kept.rglob("*")):
+def _restore(directory: Path, snapshot: Path) -> None:
+    """Move the files of a snapshot back to their places; the inverse of `_save`."""
+    for path in list(snapshot.rglob("*")):
         if path.is_file():
-            target = directory / path.relative_to(kept)
+            target = directory / path.relative_to(snapshot)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, target)
-    shutil.rmtree(kept, ignore_errors=True)
+    shutil.rmtree(snapshot, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The base that the packs of a directory share, merged from their fine-tunes: DTS-D needs no pre-trained model."""
+"""The base of a family, merged from its fine-tunes: packs need no pre-trained model (DTS-D, arXiv 2512.01461)."""
 
 import json
 import time
@@ -37,70 +37,76 @@ def make_base(
     files: bool = True,
     force: bool = False,
     device: str = "cpu",
+    added: list[Path] | None = None,
     progress: ProgressCallback = lambda size: None,
-) -> tuple[MergeReport, list[Path]]:
+) -> MergeReport:
     """Merge fine-tunes into the base of a directory.
 
-    Small files that all fine-tunes have alike are written beside it, so that packs need only name them.
+    Auxiliary files that all fine-tunes have in common are written beside it, so that packs need only name them.
 
     Parameters
     ----------
     directory : Path
         It exists.
     fine_tunes : mapping
-        By task.
+        Paths, mappings of tensors or checkpoints, by task.
+    method : MergeMethod
+        How they are merged.
+    pretrained : path or mapping of tensors, optional
+        The base that they started from.
+    raw : sequence of str
+        Patterns of names of tensors to leave out.
+    grams : sequence of paths, mappings or Grams
+        Gram matrices of the layers' inputs, one per fine-tune.
     plain : bool
-        Store a plain checkpoint, not a pack.
-
-    Returns
-    -------
-    MergeReport
-    list of Path
-        What was made and had not been there.
+        Store a plain checkpoint, not a pack of exact tensors.
+    files : bool
+        Whether auxiliary files are written.
+    force : bool
+        Replace files that exist.
+    device : str
+        Where matrices are decomposed.
+    added : list of Path, optional
+        Files that did not exist are appended before they are written.
+    progress : callable
+        Called with the bytes of fine-tunes that have been read.
 
     Raises
     ------
     DtsError
-        As for `dtscodec.merge`. Nothing is left then.
+        As for `dtscodec.merge`.
     """
     out = directory / BASE_NAME
     start = time.perf_counter()
     sources = list(fine_tunes.values())
-    made: list[Path] = []
     with open_merger(
         sources, out, method, pretrained, raw=raw, grams=grams, device=device, progress=progress
     ) as merger:
         shared = _shared_files(merger) if files else {}
-        for path in [out, *(directory / name for name in shared)]:
+        paths = [out, *(directory / name for name in shared)]
+        for path in paths:
             check_new(path, force)
-            made += [] if path.exists() else [path]
+        if added is not None:
+            added += [path for path in paths if not path.exists()]
         _write_base(out, merger, list(fine_tunes), plain, force)
         for name, data in shared.items():
             with new_file(directory / name, force) as file:
                 file.write(data)
-        return report_of(merger, out, time.perf_counter() - start), made
+        return report_of(merger, out, time.perf_counter() - start)
 
 
-def _write_base(out: Path, merger: Merger, names: list[str], plain: bool, force: bool) -> None:
-    metadata = merger.metadata | {MADE_OF: json.dumps(names)}
-    tasks, inputs = merger.inputs, list(merger.paths(out))
+def _write_base(out: Path, merger: Merger, tasks: list[str], plain: bool, force: bool) -> None:
+    metadata = merger.metadata | {MADE_OF: json.dumps(tasks)}
+    specs, ties, paths = merger.inputs.specs, merger.inputs.ties, list(merger.paths(out))
     if plain:
-        write_checkpoint(out, tasks.specs, merger.read, metadata=metadata, ties=tasks.ties, force=force, inputs=inputs)
+        write_checkpoint(out, specs, merger.read, metadata=metadata, ties=ties, force=force, inputs=paths)
         return
-    write_base_pack(
-        out,
-        tasks.specs,
-        merger.read,
-        metadata=metadata,
-        ties=tasks.ties,
-        made_by=merger.method.describe(),
-        force=force,
-        inputs=inputs,
-    )
+    made_by = merger.method.describe()
+    write_base_pack(out, specs, merger.read, metadata=metadata, ties=ties, made_by=made_by, force=force, inputs=paths)
 
 
 def _shared_files(merger: Merger) -> dict[str, bytes]:
-    """Small files, at the top of their directories, that all fine-tunes have alike."""
+    """Return the auxiliary files that all fine-tunes have in common at the top of their directories, by name."""
     first, *others = [auxiliary_files_of(fine) for fine in merger.inputs.fine_tunes]
     return {
         name: data
@@ -119,7 +125,7 @@ def key_of_base(
     grams: Sequence[Source] = (),
     plain: bool = False,
 ) -> bytes:
-    """Stands for all that a base depends on; arguments as for `make_base`. For `Journal.begin`."""
+    """Return the digest of all that a base depends on, for `Journal.begin`; parameters as for `make_base`."""
     with ExitStack() as stack:
         staging = stack.enter_context(staging_folder_for(out, pretrained, *fine_tunes.values()))
         sources = [*fine_tunes.values(), *([] if pretrained is None else [pretrained])]
@@ -130,7 +136,7 @@ def key_of_base(
 
 
 def figures_of(distances: Sequence[Distances], names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Distances as `dtscodec.json` holds them, by task."""
+    """Return distances by task, as `dtscodec.json` holds them."""
     result = {}
     for name, found in zip(names, distances, strict=True):
         values = (found.merged, found.average, found.pretrained)

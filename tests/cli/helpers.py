@@ -46,10 +46,10 @@ class Cli:
         """
         code, out, err = self.run(*arguments)
         assert (code, err) == (0, ""), err
-        for path in [Path(line.split(": ")[-1]) for line in out.splitlines() if arguments[0] == "encode"]:
+        for path in [Path(line.split(": ")[-1]) for line in out.splitlines() if arguments[0] in ("encode", "family")]:
             is_plain = path.name == "base.safetensors" and "--plain-base" in arguments
             if path.is_file() and not is_plain:  # No file if its name had to be escaped.
-                check_against_spec(path, merged_base(path) if "--merge" in arguments else arguments[1])
+                check_against_spec(path, merged_base(path) if arguments[0] == "family" else arguments[1])
         return out
 
     def json(self, *arguments: str) -> Any:
@@ -102,7 +102,7 @@ class Cli:
 
 
 def merged_base(path: Path) -> Path | Tensors:
-    """What a file that `encode --merge` wrote is made against: the base needs nothing."""
+    """What a file that `family` wrote is made against: the base needs nothing."""
     return {} if path.name == "base.safetensors" else path.parent.parent / "base.safetensors"
 
 

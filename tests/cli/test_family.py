@@ -1,4 +1,4 @@
-"""``dtscodec encode --merge``: packs whose base is merged from the fine-tunes, with no pre-trained model anywhere."""
+"""``dtscodec family``: packs whose base is merged from the fine-tunes, with no pre-trained model anywhere."""
 
 import json
 import shutil
@@ -12,8 +12,10 @@ from safetensors.torch import save_file
 import dtscodec
 from dtscodec.checkpoints.identity import Base
 from dtscodec.encoding.encoded_tensor import code_tensor
+from dtscodec.errors import ConfigError, EncodeError
 from dtscodec.merging.methods.registry import METHODS
-from tests.cli.helpers import CODED, Cli, fine_tensors, load, write_model
+from dtscodec.merging.methods.ties import Ties
+from tests.cli.helpers import CODED, Cli, base_tensors, fine_tensors, load, write_model
 
 TASKS = ("movie", "tweets", "news")
 
@@ -31,7 +33,7 @@ def size(path: Path) -> int:
 
 
 def test_three_fine_tunes_in_a_directory_out(three: Cli) -> None:
-    out = three("encode", "--merge", "average", *TASKS, "-o", "dir", *CODED)
+    out = three("family", "average", *TASKS, "-o", "dir", *CODED)
     first = out.splitlines()[0]
     assert first.startswith(
         "average of 3 fine-tunes: 19.1 kB, tensors 6 averaged; 1 copied; left out: classifier.weight;"
@@ -56,8 +58,8 @@ def test_three_fine_tunes_in_a_directory_out(three: Cli) -> None:
 
 
 def test_a_plain_base_has_the_same_digest(three: Cli) -> None:
-    three("encode", "--merge", "average", *TASKS, "-o", "a", *CODED)
-    three("encode", "--merge", "average", *TASKS, "-o", "b", *CODED, "--plain-base")
+    three("family", "average", *TASKS, "-o", "a", *CODED)
+    three("family", "average", *TASKS, "-o", "b", *CODED, "--plain-base")
     assert sorted(load("b/base.safetensors"))[0] == "decoder.weight"
     with Base("a/base.safetensors") as one, Base("b/base.safetensors") as other:
         assert one.digest(one.specs) == other.digest(other.specs)
@@ -70,7 +72,7 @@ def test_a_plain_base_has_the_same_digest(three: Cli) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_recorded_in_the_packs(cli: Cli, method: str) -> None:
-    cli("encode", "--merge", method, "movie", "tweets", "--base", "base", "-o", "dir", *CODED)
+    cli("family", method, "movie", "tweets", "--base", "base", "-o", "dir", *CODED)
     encoder = cli.json("info", "dir/packs/movie.safetensors")["encoder"]
     assert f"; base: {method}" in encoder
     assert cli.json("info", "dir")["base"]["made_by"] == encoder.partition("; base: ")[2]
@@ -85,7 +87,7 @@ def test_a_pack_made_against_a_base_from_merge_records_it_too(cli: Cli) -> None:
 
 
 def test_info_shows_tasks_base_and_the_size_of_difference_vectors(cli: Cli) -> None:
-    cli("encode", "--merge", "ties", "movie", "tweets", "--base", "base", "-o", "dir", *CODED)
+    cli("family", "ties", "movie", "tweets", "--base", "base", "-o", "dir", *CODED)
     facts = cli.json("info", "dir")
     assert facts["size"] == sum(size(Path(f"dir/packs/{task}.safetensors")) for task in ("movie", "tweets"))
     assert facts["base"]["stored"] == size(Path("dir/base.safetensors"))
@@ -111,7 +113,7 @@ def test_info_of_a_directory_without_figures_or_base(cli: Cli) -> None:
 
 def test_duplicates_take_next_to_nothing(cli: Cli, work: Path) -> None:
     shutil.copytree(work / "movie", work / "again")
-    cli("encode", "--merge", "average", "movie", "again", "-o", "dir")
+    cli("family", "average", "movie", "again", "-o", "dir")
     facts = cli.json("info", "dir/packs/again.safetensors")
     assert facts["kinds"]["same"]["tensors"] == facts["tensors"]
 
@@ -119,7 +121,7 @@ def test_duplicates_take_next_to_nothing(cli: Cli, work: Path) -> None:
 def test_an_encode_that_was_cut_off_goes_on_with_the_base_that_it_made(
     three: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ["encode", "--merge", "average", *TASKS, "-o", "dir", *CODED]
+    command = ["family", "average", *TASKS, "-o", "dir", *CODED]
     three(*command)
     whole = {path.name: path.read_bytes() for path in Path("dir").rglob("*") if path.is_file()}
     shutil.rmtree("dir")
@@ -151,16 +153,16 @@ def test_what_fails_leaves_nothing(cli: Cli, work: Path) -> None:
         ("average", "movie", "movie"): "expected a name of its own",
     }
     for arguments, line in lines.items():
-        assert line in three_fails(cli, "encode", "--merge", *arguments, "-o", "dir")
+        assert line in three_fails(cli, "family", *arguments, "-o", "dir")
 
 
 @pytest.mark.parametrize("more", [("--size", "10"), ("--raw", "cnov*")])
 def test_a_directory_that_is_to_be_replaced_comes_back_if_that_fails(three: Cli, more: tuple[str, ...]) -> None:
-    three("encode", "--merge", "average", *TASKS, "-o", "dir", *CODED)
+    three("family", "average", *TASKS, "-o", "dir", *CODED)
     before = {path: path.read_bytes() for path in Path("dir").rglob("*") if path.is_file()}
-    three_fails(three, "encode", "--merge", "ties", *TASKS, "--base", "../hidden", "-o", "dir", "--force", *more)
+    three_fails(three, "family", "ties", *TASKS, "--base", "../hidden", "-o", "dir", "--force", *more)
     assert {path: path.read_bytes() for path in Path("dir").rglob("*") if path.is_file()} == before
-    three("encode", "--merge", "ties", *TASKS, "--base", "../hidden", "-o", "dir", "--force", *CODED)
+    three("family", "ties", *TASKS, "--base", "../hidden", "-o", "dir", "--force", *CODED)
     assert {path for path in Path("dir").rglob("*") if path.is_file()} == set(before)
     three("verify", f"dir/packs/{TASKS[0]}.safetensors", "--base", "dir/base.safetensors")
 
@@ -168,9 +170,9 @@ def test_a_directory_that_is_to_be_replaced_comes_back_if_that_fails(three: Cli,
 def test_what_a_run_that_was_cut_off_replaces_comes_back_if_the_next_fails(
     three: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    three("encode", "--merge", "average", *TASKS, "-o", "dir", *CODED)
+    three("family", "average", *TASKS, "-o", "dir", *CODED)
     before = {path: path.read_bytes() for path in Path("dir").rglob("*") if path.is_file()}
-    again = ["encode", "--merge", "ties", *TASKS, "--base", "../hidden", "-o", "dir", "--force"]
+    again = ["family", "ties", *TASKS, "--base", "../hidden", "-o", "dir", "--force"]
     with monkeypatch.context() as patch:
         patch.setattr("dtscodec.encoding.tensor_task.code_tensor", interrupt_after(12))
         assert three.run(*again, *CODED)[0] == 1
@@ -182,7 +184,7 @@ def test_what_a_run_that_was_cut_off_replaces_comes_back_if_the_next_fails(
 def test_a_base_that_was_merged_from_other_inputs_is_not_gone_on_with(
     three: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ["encode", "--merge", "ties", *TASKS, "-o", "dir", *CODED, "--base"]
+    command = ["family", "ties", *TASKS, "-o", "dir", *CODED, "--base"]
     with monkeypatch.context() as patch:
         patch.setattr("dtscodec.encoding.tensor_task.code_tensor", interrupt_after(12))
         assert three.run(*command, "../hidden")[0] == 1
@@ -191,7 +193,7 @@ def test_a_base_that_was_merged_from_other_inputs_is_not_gone_on_with(
 
 
 def test_embeddings_that_make_most_of_the_model_may_be_heads(three: Cli) -> None:
-    three("encode", "--merge", "average", *TASKS, "-o", "dir", *CODED, "--raw", "*embeddings*", "--raw", "decoder*")
+    three("family", "average", *TASKS, "-o", "dir", *CODED, "--raw", "*embeddings*", "--raw", "decoder*")
     three("verify", f"dir/packs/{TASKS[0]}.safetensors", "--base", "dir/base.safetensors")
 
 
@@ -222,7 +224,7 @@ def three_fails(cli: Cli, *arguments: str) -> str:
 
 
 def test_what_exists_is_replaced_with_force_only(three: Cli) -> None:
-    command = ["encode", "--merge", "average", *TASKS, "-o", "dir", *CODED]
+    command = ["family", "average", *TASKS, "-o", "dir", *CODED]
     three(*command)
     assert "pass --force to replace it" in three.fails(*command)
     shutil.rmtree("dir/packs")
@@ -231,28 +233,59 @@ def test_what_exists_is_replaced_with_force_only(three: Cli) -> None:
 
 
 def test_packs_of_another_base_in_the_directory_keep_it(three: Cli) -> None:
-    three("encode", "--merge", "average", *TASKS, "-o", "dir", *CODED)
-    line = "dir: expected no packs of another base, got 'news'; merge all its tasks, or choose another -o"
-    assert three.fails("encode", "--merge", "average", "movie", "tweets", "-o", "dir", *CODED, "--force") == line
+    three("family", "average", *TASKS, "-o", "dir", *CODED)
+    line = "dir: expected no packs of another base, got 'news'; merge all its tasks, or choose another output (-o)"
+    assert three.fails("family", "average", "movie", "tweets", "-o", "dir", *CODED, "--force") == line
 
 
 @pytest.mark.parametrize(
     "more",
     [
-        ["--merge", "average", "movie", "tweets"],
-        ["--merge", "average", "movie", "-o", "dir"],
-        ["--merge", "nonsense", "movie", "tweets", "-o", "dir"],
-        ["movie", "tweets", "--plain-base"],
-        ["movie", "tweets", "--keep", "0.1"],
-        ["movie", "tweets", "--base", "base"],
-        ["--merge", "average", "movie", "tweets", "-o", "dir", "--map", "a=b"],
+        ["family", "average", "movie", "tweets"],
+        ["family", "nonsense", "movie", "tweets", "-o", "dir"],
+        ["family", "average", "movie", "tweets", "-o", "dir", "--map", "a=b"],
+        ["family", "average", "-o", "dir"],
+        ["encode", "movie", "tweets", "--plain-base"],
+        ["encode", "movie", "tweets", "--keep", "0.1"],
+        ["encode", "movie", "tweets", "--base", "base"],
+        ["encode", "--merge", "average", "movie", "tweets", "-o", "dir"],
     ],
 )
 def test_wrong_usage(cli: Cli, more: list[str]) -> None:
-    assert "error: " in cli.misused("encode", *more)
+    assert "error: " in cli.misused(*more)
+
+
+def test_one_fine_tune_has_no_average(cli: Cli) -> None:
+    line = "average: expected at least 2 fine-tunes, got 1"
+    assert cli.fails("family", "average", "movie", "-o", "dir") == line
 
 
 def test_from_python(tmp_path: Path) -> None:
+    states = {task: fine_tensors(seed) for task, seed in (("one", 11), ("two", 12))}
+    config = dtscodec.EncodeConfig(dtscodec.RankShare(0.5))
+    report = dtscodec.encode_family(states, tmp_path / "dir", Ties(keep=0.5), base_tensors(), config=config)
+    assert list(report.packs) == list(states)
+    assert report.base is not None
+    assert report.base.method == "ties alpha=1.0 keep=0.5 combine=mean"
+    for task, state in states.items():
+        with dtscodec.decode(report.packs[task].path) as decoded:
+            assert decoded["steps"].tolist() == state["steps"].tolist()
+
+
+def test_from_python_a_failure_leaves_the_directory_as_it_was(tmp_path: Path) -> None:
+    states = {task: fine_tensors(seed) for task, seed in (("one", 11), ("two", 12))}
+    dtscodec.encode_family(states, tmp_path / "dir")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    small = dtscodec.EncodeConfig(dtscodec.Size.parse("10"))
+    with pytest.raises(EncodeError):
+        dtscodec.encode_family(states, tmp_path / "dir", "iso-c", base_tensors(), config=small, force=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    with pytest.raises(ConfigError, match="renames"):
+        dtscodec.encode_family(states, tmp_path / "new", config=dtscodec.EncodeConfig(renames=(("a", "b"),)))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_base_from_merge_serves_packs_too(tmp_path: Path) -> None:
     states = [fine_tensors(seed) for seed in (11, 12)]
     base = dtscodec.merge(states, tmp_path / "base.safetensors").path
     for task, state in enumerate(states):

@@ -1,0 +1,128 @@
+"""The options of encoders that `encode` and `family` share, and what they mean."""
+
+import argparse
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+from dtscodec.cli import arguments
+from dtscodec.cli.remedies import message
+from dtscodec.encoding.config import DAMPING
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from dtscodec import Best, EncodeConfig, Paper
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument(
+        "--preset",
+        choices=["best", "paper"],
+        default="best",
+        help="the encoder: the one that serves behaviour best (default), or DTS as published",
+    )
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument(
+        "--size",
+        dest="target",
+        type=arguments.pack_size,
+        help="largest pack file: share of the fine-tune (0.5%%), bytes (2MB), bits a parameter (default: 0.08bpp)",
+    )
+    target.add_argument(
+        "--rank", dest="target", type=arguments.rank, help="share of min(m, n), or an integer rank, for every matrix"
+    )
+    target.add_argument(
+        "--error",
+        dest="target",
+        type=arguments.error,
+        help="the smallest pack whose delta has at most this relative error (0.6)",
+    )
+    parser.add_argument(
+        "--levels",
+        choices=["matrix", "vector"],
+        help="of the preset paper: level tables per factor, or per singular vector",
+    )
+    parser.add_argument(
+        "--raw",
+        metavar="GLOB",
+        action="append",
+        default=[],
+        help="tensors to keep exactly (the preset paper: besides classifier* and score*); repeatable",
+    )
+    workers = parser.add_mutually_exclusive_group()
+    workers.add_argument(
+        "--workers",
+        metavar="N",
+        type=arguments.count,
+        default=1,
+        help="processes that decompose and code tensors, of one thread each; the pack is the same (default: 1)",
+    )
+    workers.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="scheduler of a Dask cluster whose workers do that, and find the checkpoints at the same paths",
+    )
+    parser.add_argument("--device", default="cpu", help="what multiplies large matrices, such as cuda (default: cpu)")
+    parser.add_argument(
+        "--no-resume", action="store_true", help="forget the finished tensors of an encode that was cut off (OUT.part)"
+    )
+    parser.add_argument("--no-files", action="store_true", help="leave out configuration and tokenizer files")
+    arguments.add_force(parser)
+
+
+def open_executor(options: argparse.Namespace) -> "AbstractContextManager[Executor | None]":
+    """Return a context manager for the executor that is asked for; None for this process."""
+    from dtscodec.executors.dask_cluster import cluster
+    from dtscodec.executors.processes import processes
+
+    if options.dask:
+        return cluster(options.dask)
+    return processes(options.workers) if options.workers > 1 else nullcontext()
+
+
+def config_of(
+    options: argparse.Namespace,
+    renames: tuple[tuple[str, str], ...] = (),
+    grams: str | None = None,
+    damping: float | None = None,
+) -> "EncodeConfig":
+    """Return the settings; those that exclude each other are wrong usage.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        With the options that `add_to` adds, and `parser`.
+    renames : tuple of (str, str)
+        See `EncodeConfig`.
+    grams : str, optional
+        Path of a file of Gram matrices.
+    damping : float, optional
+        Their damping, if it was given.
+    """
+    from dtscodec import EncodeConfig
+
+    try:
+        return EncodeConfig(
+            options.target,
+            _preset(options, grams, damping),
+            raw=tuple(options.raw),
+            renames=renames,
+            files=not options.no_files,
+            device=options.device,
+        )
+    except ValueError as error:
+        parser: argparse.ArgumentParser = options.parser
+        parser.error(message(error))
+
+
+def _preset(options: argparse.Namespace, grams: str | None, damping: float | None) -> "Best | Paper":
+    from dtscodec import Best, Paper
+
+    if options.preset == "best":
+        if options.levels:
+            options.parser.error("--levels is an option of the preset paper")
+        return Best(grams=grams, damping=DAMPING if damping is None else damping)
+    if grams is not None or damping is not None:
+        options.parser.error("Gram matrices are for the preset best")
+    return Paper(options.levels or "matrix")

@@ -1,0 +1,242 @@
+"""A family: fine-tunes -> one directory with the base merged from them and a pack of each."""
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+from dtscodec.checkpoints.checkpoint import Source
+from dtscodec.checkpoints.identity import Base
+from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.encode import EncodeReport, encode
+from dtscodec.encoding.journal import Journal
+from dtscodec.errors import ConfigError, OutputError, Remedy
+from dtscodec.files.directory_rollback import directory_rollback
+from dtscodec.merging.family_base import BASE_NAME, figures_of, key_of_base, make_base
+from dtscodec.merging.merge import MergeReport
+from dtscodec.merging.methods.method import MergeMethod, ProgressCallback
+from dtscodec.merging.methods.registry import make_method
+from dtscodec.packs.directory import list_pack, open_folder, pack_path
+from dtscodec.packs.directory_index import INDEX_NAME, read_folder
+from dtscodec.storage.paths import as_path, is_remote
+from dtscodec.storage.upload import check_new
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyReport:
+    """The result of `encode_family`.
+
+    Parameters
+    ----------
+    path : Path
+        The directory.
+    base : MergeReport or None
+        The merge; None if an interrupted run had made the base already.
+    packs : dict
+        Reports of the packs, by task.
+    """
+
+    path: Path
+    base: MergeReport | None
+    packs: dict[str, EncodeReport]
+
+
+def encode_family(
+    fine_tunes: Mapping[str, Source],
+    out: str | os.PathLike[str],
+    method: str | MergeMethod = "average",
+    base: "Source | None" = None,
+    *,
+    config: EncodeConfig | None = None,
+    grams: Sequence[Source] = (),
+    plain_base: bool = False,
+    force: bool = False,
+    executor: Executor | None = None,
+    journal: Journal | None = None,
+    progress: ProgressCallback = lambda size: None,
+) -> FamilyReport:
+    """Merge fine-tunes into a base, and write it and a pack of each fine-tune into a directory.
+
+    All files appear, or none: if it fails, the directory is as it was before, unless the journal stays for another run
+    to resume. Then the same call goes on with the base and the packs that are complete.
+
+    Parameters
+    ----------
+    fine_tunes : mapping of str to paths or mappings of tensors
+        By task, in the order of `grams`.
+    out : path
+        A local directory. It gets ``base.safetensors``, auxiliary files that all fine-tunes have in common,
+        ``packs/<task>.safetensors``, and ``dtscodec.json``, which lists them with their distances from the base.
+    method : str or MergeMethod
+        How fine-tunes are merged; see `dtscodec.merge`.
+    base : path or mapping of tensors, optional
+        The pre-trained base that they started from; every method but `average` needs it. It is not stored.
+    config : EncodeConfig, optional
+        Settings of the packs. `raw` names tensors that are left out of the base, too, `files` and `device` are for the
+        base as well, and there are no `renames`.
+    grams : sequence of paths or mappings of tensors
+        Gram matrices of the layers' inputs, one per fine-tune; used by `esm`.
+    plain_base : bool
+        Store the base as a plain checkpoint, not as a pack of exact tensors, which is smaller.
+    force : bool
+        Replace files that exist.
+    executor : concurrent.futures.Executor, optional
+        Whose workers encode tensors; the packs do not depend on it.
+    journal : Journal, optional
+        Stores results, so that an interrupted run can be resumed. It needs fine-tunes in files.
+    progress : callable
+        Called with the bytes of each tensor that is read: `MergeMethod.reads` times for the merge, and
+        `dtscodec.encoding.encode.reads` times for its pack.
+
+    Returns
+    -------
+    FamilyReport
+
+    Raises
+    ------
+    DtsError
+        As for `dtscodec.merge` and `dtscodec.encode`.
+    ConfigError
+        The config has renames.
+    OutputError
+        The directory is remote, has packs of other tasks, or has files that exist.
+
+    Examples
+    --------
+    >>> import tempfile, torch, dtscodec
+    >>> one, two = {"w": torch.zeros(64, 64)}, {"w": torch.ones(64, 64)}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report = dtscodec.encode_family({"one": one, "two": two}, folder)
+    ...     with dtscodec.decode(f"{folder}/packs/two.safetensors") as state:
+    ...         float((state["w"] - two["w"]).norm()) < 0.1
+    True
+    """
+    config = config or EncodeConfig()
+    chosen = make_method(method) if isinstance(method, str) else method
+    if config.renames:
+        raise ConfigError("expected no renames for a family, whose base has its fine-tunes' names, got some")
+    check_directory(out)
+    family = _Family(fine_tunes, as_path(out), chosen, base, config, grams, plain_base, force, journal)
+    family.check_new()
+    with (
+        open_folder(family.directory),
+        directory_rollback(
+            family.directory,
+            is_resumed=journal is not None and journal.was_found,
+            will_resume=lambda error: journal is not None and journal.outlives(error),
+        ) as added,
+    ):
+        added += [family.base, family.directory / INDEX_NAME, *family.packs.values()]
+        report, figures = family.make_base(added, progress)
+        packs = family.encode(figures, executor, progress)
+    return FamilyReport(family.directory, report, packs)
+
+
+def check_directory(out: str | os.PathLike[str]) -> None:
+    """Refuse a remote directory: OutputError."""
+    if is_remote(out):
+        raise OutputError(f"{out}: expected a local directory for a merged base", Remedy("copy it when it is made"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """The settings of one `encode_family`."""
+
+    fine_tunes: Mapping[str, Source]
+    directory: Path
+    method: MergeMethod
+    pretrained: "Source | None"
+    config: EncodeConfig
+    grams: Sequence[Source]
+    is_plain: bool
+    force: bool
+    journal: Journal | None
+
+    @property
+    def base(self) -> Path:
+        return self.directory / BASE_NAME
+
+    @property
+    def packs(self) -> dict[str, Path]:
+        """Paths of the packs, by task."""
+        return {task: pack_path(self.directory, task) for task in self.fine_tunes}
+
+    def check_new(self) -> None:
+        """Refuse packs that exist, unless an interrupted run is resumed, and packs of another base."""
+        if self.journal is None or not self.journal.was_found:
+            for path in self.packs.values():
+                check_new(path, self.force)
+        index = read_folder(self.directory)
+        if others := sorted(index.packs.keys() - self.fine_tunes.keys()) if index else []:
+            raise OutputError(
+                f"{self.directory}: expected no packs of another base, got {others[0]!r}",
+                Remedy("merge all its tasks, or choose another output ({out})"),
+            )
+
+    def make_base(
+        self, added: list[Path], progress: ProgressCallback
+    ) -> tuple[MergeReport | None, dict[str, dict[str, float]]]:
+        """Make the base unless an interrupted run has; return its report, and distances for the directory's index."""
+        known = self._begin()
+        if known and self.base.exists():
+            return None, known
+        report = make_base(
+            self.directory,
+            self.fine_tunes,
+            self.method,
+            self.pretrained,
+            raw=self.config.raw,
+            grams=self.grams,
+            plain=self.is_plain,
+            files=self.config.files,
+            force=self.force,
+            device=self.config.device,
+            added=added,
+            progress=progress,
+        )
+        figures = figures_of(report.distances, list(self.fine_tunes))
+        if self.journal is not None:
+            self.journal.done(figures)
+        return report, figures
+
+    def _begin(self) -> dict[str, dict[str, float]] | None:
+        """Begin the base in the journal; return the distances if an interrupted run has made it."""
+        if self.journal is None:
+            return None
+        key = key_of_base(
+            self.base,
+            self.fine_tunes,
+            self.method,
+            self.pretrained,
+            raw=self.config.raw,
+            grams=self.grams,
+            plain=self.is_plain,
+        )
+        return self.journal.begin(key)
+
+    def encode(
+        self,
+        figures: Mapping[str, Mapping[str, float]],
+        executor: Executor | None,
+        progress: ProgressCallback,
+    ) -> dict[str, EncodeReport]:
+        """Write the packs, list them in the directory's index, and return their reports."""
+        reports = {}
+        with Base(self.base, whole=True) as base:
+            for task, path in self.packs.items():
+                reports[task] = report = encode(
+                    base,
+                    self.fine_tunes[task],
+                    path,
+                    self.config,
+                    task=task,
+                    force=self.force,
+                    progress=progress,
+                    executor=executor,
+                    journal=self.journal,
+                )
+                list_pack(
+                    self.directory, task, path, report.pack_bytes, report.pack_id, self.base, figures.get(task, {})
+                )
+        return reports
