@@ -14,12 +14,12 @@ from pathlib import Path
 from dtscodec.calibration.bias_correction import correct_biases
 from dtscodec.calibration.fit_loss import FitLoss, mean_loss
 from dtscodec.calibration.optimize import optimize
+from dtscodec.calibration.recode import recode
 from dtscodec.calibration.student import Student
 from dtscodec.calibration.teacher import teacher_outputs
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
 from dtscodec.decoding.decode import decode
-from dtscodec.decoding.recode import recode
 from dtscodec.encoding.config import DISTILLED, STEPS
 from dtscodec.evaluation.architecture import read_architecture
 from dtscodec.evaluation.checkpoint_names import checkpoint_names

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from dtscodec.calibration.elementwise_delta import ElementwiseDelta
 from dtscodec.calibration.number_gradients import add_number_gradients
+from dtscodec.calibration.recode import ordered
 from dtscodec.decoding.decoded import Decoded
 from dtscodec.decoding.packed_tensors import LoadedTensor, load_tensors
-from dtscodec.decoding.recode import ordered
 from dtscodec.errors import NothingToFitError, Remedy
 from dtscodec.format.blocks import LowRank, Values
 from dtscodec.format.dtypes import TensorSpec
