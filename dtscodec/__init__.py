@@ -17,7 +17,7 @@ _MODULES = {
     "Decoded": "dtscodec.decoding.decoded",
     "DtsError": "dtscodec.errors",
     "EncodeConfig": "dtscodec.encoding.config",
-    "EncodeReport": "dtscodec.encoding.encode",
+    "EncodeReport": "dtscodec.encoding.pack_report",
     "Journal": "dtscodec.encoding.journal",
     "MaxError": "dtscodec.encoding.targets",
     "Pack": "dtscodec.packs.pack",

@@ -10,9 +10,9 @@ from dtscodec.decoding.decoded import Decoded as Decoded
 from dtscodec.encoding.config import Best as Best
 from dtscodec.encoding.config import EncodeConfig as EncodeConfig
 from dtscodec.encoding.config import Paper as Paper
-from dtscodec.encoding.encode import EncodeReport as EncodeReport
 from dtscodec.encoding.encode import encode as encode
 from dtscodec.encoding.journal import Journal as Journal
+from dtscodec.encoding.pack_report import EncodeReport as EncodeReport
 from dtscodec.encoding.targets import MaxError as MaxError
 from dtscodec.encoding.targets import Rank as Rank
 from dtscodec.encoding.targets import RankShare as RankShare

@@ -1,70 +1,57 @@
 """An adapter of PEFT and its base -> pack, without a single matrix multiplied out."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
 from dtscodec.adapters.counterparts import Counterparts, find_counterparts, is_transposed
 from dtscodec.adapters.lora_file import OUR_FILES, LoraAdapter, read_adapter, weights_of
 from dtscodec.adapters.peft_config import CONFIG_NAME
-from dtscodec.checkpoints.auxiliary_files import collect_files
+from dtscodec.checkpoints.auxiliary_files import Attachment, collect_files
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.checkpoints.identity import Base, digest
+from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.open_inputs import as_base, weight_paths
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.budget.candidates import NUMBERS
-from dtscodec.encoding.budget.survey import LEAF_BYTES
 from dtscodec.encoding.delta import is_same
-from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, code_same
+from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, code_same, encode_exactly
+from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata, reference_to
+from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.encoding.segments.encode_factored import code_factored
-from dtscodec.encoding.segments.segment import raw_block
 from dtscodec.errors import ConfigError, EncodeError, Remedy
 from dtscodec.format.blocks import BaseRows
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.summary import Summary
-from dtscodec.format.writer import PackWriter
 from dtscodec.quantize.widths import ALL_BITS, Bits
 from dtscodec.storage.errors import read_errors
-from dtscodec.storage.paths import as_output_path, as_path, is_remote, work_folder
-from dtscodec.storage.upload import new_file
+from dtscodec.storage.paths import as_output_path, as_path, is_remote
 from dtscodec.version import __version__
 
 BITS: Bits = 16
 """By default singular vectors are kept in half precision, as adapters are."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImportReport:
-    """What an import did.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportReport(EncodeReport):
+    """An adapter that was imported as a pack; the relative error is over all weights with a low-rank delta.
 
     Parameters
     ----------
-    path : Path
-        The pack.
-    pack_id : str
-        64 hex digits.
     modules : int
-        Weights with a low-rank delta.
+        Number of weights with a low-rank delta.
     exact : tuple of str
-        Tensors that replace the base's or are new (of `modules_to_save`, biases), stored exactly.
-    adapter_bytes, pack_bytes : int
-        Sizes on disk of the adapter's weights and of the pack.
-    relative_error : float
-        Norm of what coding loses by the norm of the deltas, over all weights with a low-rank delta.
-    seconds : float
-        Wall time.
+        Tensors that replace those of the base or are new (`modules_to_save`, biases), stored exactly.
+    adapter_bytes : int
+        Size on disk of the adapter's weights.
+
+    Other parameters are those of `EncodeReport`.
     """
 
-    path: Path
-    pack_id: str
     modules: int
     exact: tuple[str, ...]
     adapter_bytes: int
-    pack_bytes: int
-    relative_error: float
-    seconds: float
 
 
 def import_adapter(
@@ -129,15 +116,16 @@ def import_adapter(
         weights = weights_of(directory)
         inputs = [] if is_remote(directory) else [directory / CONFIG_NAME, weights]
         inputs += weight_paths(out, opened.checkpoint)
-        with new_file(out, force, inputs) as file, PackWriter(NUMBERS, work_folder(out)) as writer:
-            total = importer.add_tensors(writer, progress)
-            if files:
-                importer.add_files(writer, directory)
-            pack_id = importer.finish(writer, file).hex()
-    sizes = weights.stat().st_size, out.stat().st_size
-    seconds = time.perf_counter() - start
-    exact = tuple(importer.exact)
-    return ImportReport(out, pack_id, len(lora.pairs), exact, *sizes, total.relative_error, seconds)
+        with PackAssembler(out, NUMBERS, force=force, inputs=inputs, start=start, progress=progress) as assembler:
+            for tensor in importer.tensors():
+                assembler.add(tensor)
+            report = assembler.finish(*importer.metadata(importer.files(directory) if files else []))
+    return report.extended(
+        ImportReport,
+        modules=len(lora.pairs),
+        exact=tuple(importer.exact),
+        adapter_bytes=weights.stat().st_size,
+    )
 
 
 class _Importer:
@@ -148,34 +136,30 @@ class _Importer:
         self._leaves: dict[str, bytes] = {}
         self.exact: list[str] = []
 
-    def add_tensors(self, writer: PackWriter, progress: Callable[[int], None]) -> Squares:
-        """Add all tensors to a pack."""
-        total = Squares()
+    def tensors(self) -> Iterator[EncodedTensor]:
+        """Yield the fine-tune's tensors, names ascending."""
         for name, counterpart in self._targets.bases.items():
-            encoded = self._encoded(name, counterpart)
-            writer.add(encoded.entry, encoded.streams)
-            total += encoded.squares
-            progress(encoded.entry.spec.nbytes)
-        return total
+            yield self._encoded(name, counterpart)
 
-    def add_files(self, writer: PackWriter, directory: Path) -> None:
-        """Add the base's small files, and those beside the adapter, such as a tokenizer, in their place."""
+    def files(self, directory: Path) -> list[Attachment]:
+        """Return the base's auxiliary files, replaced by those beside the adapter, such as a tokenizer."""
         checkpoint = self._base.checkpoint
         if not checkpoint.is_directory:
-            return
-        theirs = checkpoint.directory
-        found = [*collect_files(theirs, theirs, checkpoint.weight_files), *collect_files(directory, theirs, OUR_FILES)]
-        for _, file in sorted({file.name: file for file in found}.items()):
-            file.add_to(writer)
+            return []
+        base_files = checkpoint.directory
+        found = [
+            *collect_files(base_files, base_files, checkpoint.weight_files),
+            *collect_files(directory, base_files, OUR_FILES),
+        ]
+        return [file for _, file in sorted({file.name: file for file in found}.items())]
 
-    def finish(self, writer: PackWriter, file: BinaryIO) -> bytes:
-        """Write the pack, and return its id."""
-        base = self._base.reference(digest(self._leaves)) if self._leaves else None
+    def metadata(self, files: Sequence[Attachment]) -> tuple[PackMetadata, dict[str, bytes]]:
+        """Return what the pack holds beside its tensors, and the leaves of the base; after all tensors."""
+        reference, leaves = reference_to(self._base, self._leaves)
         encoder = f"dtscodec {__version__} import=peft bits={self._bits}"
-        summary = Summary(tensors=0, base=base, task=self._task, encoder=encoder)
-        leaves = {name: whole[:LEAF_BYTES] for name, whole in self._leaves.items()}
+        summary = Summary(tensors=0, base=reference, task=self._task, encoder=encoder)
         metadata = self._base.checkpoint.metadata
-        return writer.write(file, summary, leaves, prefix=self._targets.prefix, metadata=metadata)
+        return PackMetadata(summary, self._targets.prefix, metadata=metadata, files=files), leaves
 
     def _encoded(self, name: str, counterpart: str | None) -> EncodedTensor:
         whole, module = self._adapter.whole.get(name), name.removesuffix(".weight")
@@ -208,5 +192,4 @@ class _Importer:
 
     def _raw(self, whole: StoredTensor) -> EncodedTensor:
         self.exact.append(whole.name)
-        coded = raw_block(whole)
-        return EncodedTensor(TensorEntry(whole.name, whole.spec, (coded.block,)), [coded.streams], Squares())
+        return encode_exactly(whole)

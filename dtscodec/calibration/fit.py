@@ -21,45 +21,37 @@ from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
 from dtscodec.decoding.decode import decode
 from dtscodec.encoding.config import DISTILLED, STEPS
+from dtscodec.encoding.pack_assembler import PackAssembler
+from dtscodec.encoding.pack_report import PackReport
 from dtscodec.evaluation.architecture import read_architecture
 from dtscodec.evaluation.checkpoint_names import checkpoint_names
 from dtscodec.evaluation.compare_behaviour import model_directory
 from dtscodec.evaluation.transformers_library import quiet_transformers
 from dtscodec.packs.pack import Pack, PackSource
-from dtscodec.storage.paths import as_output_path, work_folder
-from dtscodec.storage.upload import check_new, new_file
+from dtscodec.storage.paths import as_output_path
+from dtscodec.storage.upload import check_new
 
 
-@dataclass(frozen=True, slots=True)
-class FitReport:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitReport(PackReport):
     """The result of a fit.
 
     Parameters
     ----------
-    path : Path
-        The fitted pack.
-    pack_id : str
-        Its id, 64 hex digits.
-    pack_bytes : int
-        Its size.
     samples : int
         Number of calibration samples.
     numbers : int
         Number of levels, scales and elements that gradient descent adjusted.
     before, after : FitLoss
         Losses on the calibration samples. On other samples the gain is smaller.
-    seconds : float
-        Wall time.
+
+    Other parameters are those of `PackReport`.
     """
 
-    path: Path
-    pack_id: str
-    pack_bytes: int
     samples: int
     numbers: int
     before: FitLoss
     after: FitLoss
-    seconds: float
 
 
 def fit(
@@ -151,17 +143,15 @@ def fit(
         if not after.total <= before.total:
             streams, after = {}, before
         inputs = [decoded.pack.path] if decoded.pack.path else []
-        with new_file(out, force, inputs) as file:
-            pack_id = recode(decoded.pack, streams, file, work_folder(out), _encoder(decoded.pack))
-    return FitReport(
-        path=out,
-        pack_id=pack_id,
-        pack_bytes=out.stat().st_size,
+        numbers = decoded.pack.reader.numbers_dtype
+        with PackAssembler(out, numbers, force=force, inputs=inputs, start=start) as assembler:
+            report = recode(assembler, decoded.pack, streams, _encoder(decoded.pack))
+    return report.extended(
+        FitReport,
         samples=sum(target.batch.samples for target in targets),
         numbers=student.count(elements) if steps else 0,
         before=before,
         after=after,
-        seconds=time.perf_counter() - start,
     )
 
 

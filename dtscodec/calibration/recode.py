@@ -2,19 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares
+from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata
+from dtscodec.encoding.pack_report import PackReport
 from dtscodec.errors import EncodeError
 from dtscodec.format.blocks import Block, LowRank, Values
-from dtscodec.format.index import CarriedFile
 from dtscodec.format.streams import Streams, round_numbers
-from dtscodec.format.writer import PackWriter
 from dtscodec.kernels.dequantize import dequantize
 from dtscodec.linalg.factored_matrix import factored
+from dtscodec.packs.attachments import attachments_of
 from dtscodec.packs.pack import Pack
 from dtscodec.quantize.widths import Width
 
@@ -22,49 +22,36 @@ Floats = NDArray[np.float32]
 
 
 def recode(
-    pack: Pack, streams: Mapping[str, Sequence[Streams]], file: BinaryIO, folder: Path, encoder: str | None = None
-) -> str:
-    """Write a pack of the same index.
+    assembler: PackAssembler, pack: Pack, streams: Mapping[str, Sequence[Streams]], encoder: str | None = None
+) -> PackReport:
+    """Write a pack of the same index with other streams.
 
     Parameters
     ----------
+    assembler : PackAssembler
+        Empty, for the pack's dtype of numbers.
     pack : Pack
-    streams : mapping
-        By tensor those of each of its blocks, in order, with numbers that `ordered` made; tensors that are not named
-        keep theirs. Norms are computed anew.
-    file : binary file
-        Open for writing and seeking, empty.
-    folder : Path
-        Where long streams may wait.
+    streams : mapping of str to sequence of Streams
+        By tensor those of each of its blocks, in order, with numbers that `ordered` made. Tensors that are not named
+        retain theirs. Norms are computed anew.
     encoder : str, optional
-        What the pack is to say of how it was made.
-
-    Returns
-    -------
-    str
-        The new pack's id.
+        Text for the summary on how the pack was made.
 
     Raises
     ------
     EncodeError
-        A number is beyond what a pack holds.
+        A number is beyond what a pack can store.
     """
-    with PackWriter(pack.reader.numbers_dtype, folder) as writer:
-        for entry in pack.index.tensors:
-            if entry.name in streams:
-                new = zip(entry.blocks, streams[entry.name], strict=True)
-                writer.add(entry, [_with_norm(entry.name, entry.columns, *one) for one in new])
-            else:
-                writer.add(entry, [kept for _, _, kept in pack.reader.blocks(entry.name)])
-        for attached in pack.index.files:
-            if isinstance(attached, CarriedFile):
-                writer.carry_file(attached.name, pack.reader.file(attached))
-            else:
-                writer.name_file(attached.name, attached.digest)
-        index, summary = pack.index, replace(pack.summary, encoder=encoder or pack.summary.encoder)
-        return writer.write(
-            file, summary, pack.reader.leaves, prefix=index.prefix, absent=index.absent, metadata=index.metadata
-        ).hex()
+    for entry in pack.index.tensors:
+        if entry.name in streams:
+            new = zip(entry.blocks, streams[entry.name], strict=True)
+            blocks = [_with_norm(entry.name, entry.columns, *one) for one in new]
+        else:
+            blocks = [stored for _, _, stored in pack.reader.blocks(entry.name)]
+        assembler.add(EncodedTensor(entry, blocks, Squares()))
+    index, summary = pack.index, replace(pack.summary, encoder=encoder or pack.summary.encoder)
+    metadata = PackMetadata(summary, index.prefix, index.absent, index.metadata, attachments_of(pack))
+    return assembler.finish(metadata, pack.reader.leaves).extended(PackReport)
 
 
 def _with_norm(name: str, columns: int, block: Block, streams: Streams) -> Streams:

@@ -196,7 +196,7 @@ class Samples:
         kept = next(journal.kept(step, [path]), None)
         if kept and holds_pack(out, kept["pack_id"]):
             losses = {name: FitLoss(**kept[name]) for name in ("before", "after")}
-            return FitReport(out, **(kept | losses))
+            return FitReport(path=out, **(kept | losses))
         fitted = self._fit(pack, base, path)
         if not kept:
             journal.keep(step, path, {name: value for name, value in asdict(fitted).items() if name != "path"})

@@ -3,38 +3,38 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from typing_extensions import assert_never
 
 from dtscodec.activations.gram_file import Grams
 from dtscodec.checkpoints.auxiliary_files import Attachment, collect_files
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
-from dtscodec.checkpoints.identity import Base, KnownLeaf, digest
+from dtscodec.checkpoints.identity import Base, KnownLeaf
 from dtscodec.checkpoints.name_matching import NameMatch, match_names
 from dtscodec.checkpoints.open_inputs import as_base, as_checkpoint, weight_paths
 from dtscodec.encoding.budget.allocate import Choices
 from dtscodec.encoding.budget.candidates import NUMBERS, Choice
 from dtscodec.encoding.budget.error_target import smallest_for
-from dtscodec.encoding.budget.survey import LEAF_BYTES, Frame, Survey
+from dtscodec.encoding.budget.survey import Survey
 from dtscodec.encoding.config import Best, EncodeConfig, Paper
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, code_same, code_tie
 from dtscodec.encoding.exact_tensors import check_patterns
 from dtscodec.encoding.journal import Journal, key_of
+from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata, reference_to
+from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
 from dtscodec.encoding.tensor_task import Coded, Identity, Inputs, code, look, measure
 from dtscodec.encoding.tied_tensors import Ties
 from dtscodec.errors import DtsError
 from dtscodec.executors.processes import in_order
 from dtscodec.format.summary import Summary
-from dtscodec.format.writer import PackWriter
 from dtscodec.linalg.devices import usable_device
 from dtscodec.packs.pack import Pack
-from dtscodec.storage.paths import as_output_path, work_folder
+from dtscodec.storage.paths import as_output_path
 from dtscodec.storage.staging import staging_folder_for
-from dtscodec.storage.upload import new_file
 from dtscodec.version import __version__
 
 Progress = Callable[[int], None]
@@ -44,43 +44,6 @@ RESULT = TypeVar("RESULT")
 
 NEAR = 4
 """Tensors after the one whose result came last that are read ahead: those that workers turn to next."""
-
-
-@dataclass(frozen=True, slots=True)
-class EncodeReport:
-    """What an encode did.
-
-    Parameters
-    ----------
-    path : Path
-        The pack.
-    pack_id : str
-        64 hex digits.
-    tensors : int
-        Tensors of the fine-tune.
-    fine_bytes : int
-        Their bytes, as the fine-tune stores them.
-    pack_bytes : int
-        Size of the pack on disk.
-    relative_error : float
-        Norm of what coding loses, by the norm of the delta, over all tensors that have a counterpart in the base and
-        are not kept exactly by a pattern; both without what rounding of the fine-tune to its dtype explains. 0 if
-        nothing changed.
-    left_out : float
-        Share of the delta's squared norm in tensors that are left as the base has them though they changed: what the
-        budget had better uses for.
-    seconds : float
-        Wall time.
-    """
-
-    path: Path
-    pack_id: str
-    tensors: int
-    fine_bytes: int
-    pack_bytes: int
-    relative_error: float
-    left_out: float
-    seconds: float
 
 
 def reads(config: EncodeConfig) -> int:
@@ -161,14 +124,20 @@ def encode(
     ):
         check_patterns(config.raw, fine.specs)
         encoder = _Encoder(opened, fine, config, task, executor, journal)
-        report = encoder.begin()
-        if report is None or not holds_pack(out, report["pack_id"]):
+        saved = encoder.begin()
+        if saved is None or not holds_pack(out, saved["pack_id"]):
             inputs = weight_paths(out, fine, opened.checkpoint)
-            with new_file(out, force, inputs) as file, PackWriter(numbers, work_folder(out)) as writer:
-                report = encoder.write(encoder.choose(progress), file, writer, progress)
+            with PackAssembler(out, numbers, force=force, inputs=inputs, start=start, progress=progress) as assembler:
+                report = encoder.write(encoder.choose(progress), assembler)
                 if journal is not None:
-                    journal.done(report)
-        return EncodeReport(out, **report, pack_bytes=out.stat().st_size, seconds=time.perf_counter() - start)
+                    journal.done(saved_report(report))
+            return report
+        return EncodeReport(path=out, seconds=time.perf_counter() - start, **saved)
+
+
+def saved_report(report: EncodeReport) -> dict[str, Any]:
+    """Return what a journal stores of a report: all but the path, which is the caller's, and the time."""
+    return {name: value for name, value in asdict(report).items() if name not in ("path", "seconds")}
 
 
 def holds_pack(out: Path, pack_id: str) -> bool:
@@ -246,8 +215,8 @@ class _Encoder:
             case MaxError(error=error):
                 return smallest_for(error, survey, lambda choices: self._error_of(survey.by_tensor(choices)))
             case Size() | None:
-                frame = self._frame()
-                return survey.choose(frame, survey.budget(frame))
+                metadata = self._metadata()
+                return survey.choose(metadata, survey.budget(metadata))
             case _:
                 assert_never(target)
 
@@ -257,27 +226,13 @@ class _Encoder:
             (squares for _, squares in self._each(measure, lambda name: (chosen[name],))), Squares()
         ).relative_error
 
-    def write(self, chosen: Chosen | None, file: BinaryIO, writer: PackWriter, progress: Progress) -> dict[str, Any]:
-        """Code all tensors and write the pack; what there is to report of it."""
-        total = Squares()
-        used: set[str] = set()
+    def write(self, chosen: Chosen | None, assembler: PackAssembler) -> EncodeReport:
+        """Encode all tensors and write the pack."""
         coded = self._each(code, lambda name: (chosen[name] if chosen else None,))
-        for name, spec in self._fine.specs.items():
-            encoded = self._settled.get(name) or self._encoded(*next(coded))
-            used |= {base.name for block in encoded.entry.blocks if (base := block.base)}
-            total += encoded.squares
-            writer.add(encoded.entry, encoded.streams)
-            progress(spec.nbytes)
-        for attached in self._files:
-            attached.add_to(writer)
-        leaves = {name: self._leaves[name] for name in used}
-        return {
-            "pack_id": self._finish(file, writer, leaves).hex(),
-            "tensors": len(self._fine.specs),
-            "fine_bytes": sum(spec.nbytes for spec in self._fine.specs.values()),
-            "relative_error": total.relative_error,
-            "left_out": total.left_out_share,
-        }
+        for name in self._fine.specs:
+            assembler.add(self._settled.get(name) or self._encoded(*next(coded)))
+        base, leaves = reference_to(self._base, {name: self._leaves[name] for name in assembler.used_bases})
+        return assembler.finish(replace(self._metadata(), summary=replace(self._summary, base=base)), leaves)
 
     def _encoded(self, name: str, coded: Coded) -> EncodedTensor:
         settled = self._settle(name, coded.identity)
@@ -344,18 +299,11 @@ class _Encoder:
             self._settled[name] = code_tie(name, spec, original)
         return self._settled.get(name)
 
-    def _finish(self, file: BinaryIO, writer: PackWriter, leaves: dict[str, bytes]) -> bytes:
-        summary = replace(self._summary, base=self._base.reference(digest(leaves)) if leaves else None)
-        cut_leaves = {name: whole[:LEAF_BYTES] for name, whole in leaves.items()}
-        match, metadata = self._match, self._fine.metadata
-        return writer.write(file, summary, cut_leaves, prefix=match.prefix, absent=match.absent, metadata=metadata)
-
-    def _frame(self) -> Frame:
-        """What the size of the pack depends on beside the choices. Any digest is as long as the right one."""
+    def _metadata(self) -> PackMetadata:
+        """Return everything beside the tensors. The base digest is not known yet; any is as long as the right one."""
         needs_base = any(other is not None for other in self._match.counterpart.values())
         summary = replace(self._summary, base=self._base.reference(bytes(32)) if needs_base else None)
-        files = [file.entry for file in self._files]
-        return Frame(summary, self._match.prefix, self._match.absent, self._fine.metadata, files)
+        return PackMetadata(summary, self._match.prefix, self._match.absent, self._fine.metadata, self._files)
 
     def _collect_files(self) -> list[Attachment]:
         """The small files of a fine-tune that is a directory."""

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.exact_tensors import store_exactly
 from dtscodec.encoding.segments.planned import Part
-from dtscodec.encoding.segments.segment import CodedBlock
+from dtscodec.encoding.segments.segment import CodedBlock, raw_block
 from dtscodec.errors import EncodeError
 from dtscodec.format.blocks import BaseRows, Block, Same, Tie
 from dtscodec.format.dtypes import TensorSpec
@@ -68,6 +69,12 @@ def code_same(name: str, spec: TensorSpec, base: str) -> EncodedTensor:
 def code_tie(name: str, spec: TensorSpec, to: str) -> EncodedTensor:
     """A tensor that equals another one of the fine-tune."""
     return _alone(name, spec, Tie(spec.matrix()[0], to))
+
+
+def encode_exactly(stored: StoredTensor) -> EncodedTensor:
+    """Encode a tensor as its exact bytes, compressed where that is shorter."""
+    coded = raw_block(stored)
+    return EncodedTensor(TensorEntry(stored.name, stored.spec, (coded.block,)), [coded.streams], Squares())
 
 
 def _alone(name: str, spec: TensorSpec, block: Block) -> EncodedTensor:

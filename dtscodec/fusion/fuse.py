@@ -11,61 +11,42 @@ from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
 from dtscodec.encoding.budget.candidates import NUMBERS
 from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.pack_assembler import PackAssembler
+from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.encoding.targets import MaxError, Size
 from dtscodec.errors import ConfigError
-from dtscodec.format.writer import PackWriter
 from dtscodec.fusion.fused_pack import Fusion, Progress
 from dtscodec.fusion.heads import Head, HeadSource
 from dtscodec.fusion.mixing_weights import Vectors, weigh
 from dtscodec.fusion.source_packs import Seen
 from dtscodec.linalg.svd import one_thread
 from dtscodec.packs.pack import PackSource, as_pack
-from dtscodec.storage.paths import as_output_path, work_folder
-from dtscodec.storage.upload import check_new, new_file
+from dtscodec.storage.paths import as_output_path
+from dtscodec.storage.upload import check_new
 
 
-@dataclass(frozen=True, slots=True)
-class FuseReport:
-    """What a fusion did.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FuseReport(EncodeReport):
+    """A fused pack; errors and shares are relative to the weighted sum of the source packs' deltas.
 
     Parameters
     ----------
-    path : Path
-        The pack.
-    pack_id : str
-        64 hex digits.
     tasks : tuple of str
-        The packs' tasks.
+        Tasks of the source packs.
     weights : tuple of float
-        What each pack's delta was multiplied by.
+        Mixing weights, one for each source pack.
     similarities : tuple of float, optional
-        The cosines that weights were made of.
+        The cosines that the weights were computed from.
     head : tuple of str
         Tensors that are the unseen task's own, stored exactly.
-    tensors : int
-        Of the fused fine-tune.
-    pack_bytes : int
-        Size on disk.
-    relative_error : float
-        Norm of the difference between the pack's delta and the weighted sum of the packs' deltas, by the norm of that
-        sum. 0 if the sum is.
-    left_out : float
-        Share of the sum's squared norm in tensors that are left as the base has them.
-    seconds : float
-        Wall time.
+
+    Other parameters are those of `EncodeReport`.
     """
 
-    path: Path
-    pack_id: str
     tasks: tuple[str, ...]
     weights: tuple[float, ...]
     similarities: tuple[float, ...] | None
     head: tuple[str, ...]
-    tensors: int
-    pack_bytes: int
-    relative_error: float
-    left_out: float
-    seconds: float
 
 
 def fuse(
@@ -168,18 +149,12 @@ def fuse(
         survey = fusion.look(progress)
         heads = [opened for opened in (weighed.head, donor) if opened is not None]
         inputs = [*seen.paths(out), *(path for opened in heads for path in opened.paths(out))]
-        with new_file(out, force, inputs) as file, PackWriter(NUMBERS, work_folder(out)) as writer:
-            pack_id, total = fusion.write(fusion.choose(survey), file, writer, progress)
-        return FuseReport(
-            out,
-            pack_id.hex(),
-            weighed.tasks,
-            weighed.weights,
-            weighed.similarities,
-            fusion.own,
-            len(fusion.names),
-            out.stat().st_size,
-            total.relative_error,
-            total.left_out_share,
-            time.perf_counter() - start,
-        )
+        with PackAssembler(out, NUMBERS, force=force, inputs=inputs, start=start, progress=progress) as assembler:
+            report = fusion.write(fusion.choose(survey), assembler)
+    return report.extended(
+        FuseReport,
+        tasks=weighed.tasks,
+        weights=weighed.weights,
+        similarities=weighed.similarities,
+        head=fusion.own,
+    )

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import BinaryIO, TypeAlias
+from typing import TypeAlias
 
 from dtscodec.checkpoints.auxiliary_files import Attachment
 from dtscodec.encoding.budget.allocate import DEAREST, at_price, total_cost
 from dtscodec.encoding.budget.candidates import Choice, Options, options_of
 from dtscodec.encoding.budget.error_target import smallest_for
-from dtscodec.encoding.budget.survey import Frame, Survey
+from dtscodec.encoding.budget.survey import Survey
 from dtscodec.encoding.config import DEFAULT_SIZE, EncodeConfig
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, code_tensor
+from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata
+from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.encoding.presets.best import plan_best
 from dtscodec.encoding.segments.factored_segment import FactoredPart
 from dtscodec.encoding.segments.planned import Part
@@ -20,10 +22,10 @@ from dtscodec.format.blocks import Block
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.summary import Summary
 from dtscodec.format.tensor_names import utf8
-from dtscodec.format.writer import PackWriter
-from dtscodec.fusion.heads import Head, is_head, pack_files
+from dtscodec.fusion.heads import Head, is_head
 from dtscodec.fusion.source_packs import Seen
 from dtscodec.fusion.summed_tensor import Summed, SumPiece, common_spec, exact, sum_tensor
+from dtscodec.packs.attachments import attachments_of
 from dtscodec.version import __version__
 
 Progress = Callable[[int], None]
@@ -63,7 +65,7 @@ class Fusion:
         self._files: list[Attachment] = []
         if files:
             heaviest = max(range(len(seen.packs)), key=lambda i: abs(self._weights[i]))
-            self._files = (head.files() if head else []) or pack_files(seen.packs[heaviest])
+            self._files = (head.files() if head else []) or attachments_of(seen.packs[heaviest])
         encoder = f"dtscodec {__version__} fuse weights={','.join(f'{weight:.4g}' for weight in self._weights)}"
         self._summary = Summary(task=task, encoder=encoder, tensors=0)
 
@@ -101,9 +103,9 @@ class Fusion:
         if isinstance(target, MaxError):
             choices = smallest_for(target.error, survey, lambda trial: self._error_of(survey.by_tensor(trial)))
         else:
-            frame = self._frame()
-            budget = survey.budget(frame) if isinstance(target, Size) else _default_budget(survey, frame)
-            choices = survey.choose(frame, budget)
+            metadata = self._metadata()
+            budget = survey.budget(metadata) if isinstance(target, Size) else _default_budget(survey, metadata)
+            choices = survey.choose(metadata, budget)
         return survey.by_tensor(choices)
 
     def _error_of(self, chosen: Chosen) -> float:
@@ -116,27 +118,17 @@ class Fusion:
         ]
         return code_tensor(name, summed.spec, summed.split, parts)
 
-    def write(self, chosen: Chosen, file: BinaryIO, writer: PackWriter, progress: Progress) -> tuple[bytes, Squares]:
-        """Code all tensors and write the pack; its id, and what coding lost."""
-        total, used = Squares(), set[str]()
+    def write(self, chosen: Chosen, assembler: PackAssembler) -> EncodeReport:
+        """Encode all tensors and write the pack."""
         for name in self.names:
-            coded = self._coded(name, chosen[name])
-            writer.add(coded.entry, coded.streams)
-            total += coded.squares
-            used |= _used(coded.entry.blocks)
-            progress(coded.entry.spec.nbytes)
-        for attached in self._files:
-            attached.add_to(writer)
-        base, leaves = self._seen.reference(used)
-        frame = self._frame()
-        summary = replace(self._summary, base=base)
-        pack_id = writer.write(file, summary, leaves, prefix=frame.prefix, absent=frame.absent, metadata=frame.metadata)
-        return pack_id, total
+            assembler.add(self._coded(name, chosen[name]))
+        base, leaves = self._seen.reference(assembler.used_bases)
+        return assembler.finish(replace(self._metadata(), summary=replace(self._summary, base=base)), leaves)
 
-    def _frame(self) -> Frame:
-        """What the size of the pack depends on beside the choices: as the first pack has it."""
+    def _metadata(self) -> PackMetadata:
+        """Return everything beside the tensors, as the first pack has it."""
         index = self._seen.packs[0].index
-        return Frame(self._summary, index.prefix, index.absent, index.metadata, [file.entry for file in self._files])
+        return PackMetadata(self._summary, index.prefix, index.absent, index.metadata, self._files)
 
 
 def _options(piece: SumPiece, config: EncodeConfig, survey: Survey) -> Options:
@@ -149,7 +141,7 @@ def _part(summed: Summed, piece: SumPiece, choice: Choice, config: EncodeConfig)
     return plan_best(Cut(summed.name, summed.spec, [piece], summed.split), [choice], config)[0]
 
 
-def _default_budget(survey: Survey, frame: Frame) -> int:
+def _default_budget(survey: Survey, metadata: PackMetadata) -> int:
     """The default size for all that is coded, beside what is exact anyway.
 
     Unlike an encode's it makes no room for all of a low rank: that of a sum is the sum of ranks, and most of it is
@@ -157,7 +149,7 @@ def _default_budget(survey: Survey, frame: Frame) -> int:
     """
     least = at_price(survey.options, DEAREST)
     asked = DEFAULT_SIZE.in_bytes(0, sum(spec.elements for spec in survey.specs))
-    return max(asked + total_cost(least), survey.size(least, frame))
+    return max(asked + total_cost(least), survey.size(least, metadata))
 
 
 def _used(blocks: Iterable[Block]) -> set[str]:

@@ -17,8 +17,9 @@ from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.exact_tensors import PAPER_HEADS, is_exact
 from dtscodec.errors import ConfigError, FormatError, PackNotFoundError
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.index import CarriedFile, NamedFile
+from dtscodec.format.index import NamedFile
 from dtscodec.fusion.source_packs import Seen
+from dtscodec.packs.attachments import attachments_of
 from dtscodec.packs.pack import Pack
 
 HeadSource: TypeAlias = "Source | Checkpoint | Pack"
@@ -105,7 +106,7 @@ class Head:
         """The small files beside it, names ascending; none of a single file."""
         opened = self._opened
         if isinstance(opened, Pack):
-            return pack_files(opened)
+            return attachments_of(opened)
         if not opened.is_directory:
             return []
         named = {(file.name, file.digest) for pack in self._seen.packs for file in _named(pack)}
@@ -116,14 +117,6 @@ class Head:
 def is_head(name: str) -> bool:
     """Whether a tensor is named as heads are."""
     return is_exact(name, PAPER_HEADS)
-
-
-def pack_files(pack: Pack) -> list[Attachment]:
-    """The files that travel with a pack."""
-    return [
-        Carried(file.name, pack.reader.file(file)) if isinstance(file, CarriedFile) else Named(file.name, file.digest)
-        for file in pack.index.files
-    ]
 
 
 def _named(pack: Pack) -> Sequence[NamedFile]:

@@ -14,7 +14,7 @@ from dtscodec.checkpoints.identity import digest as digest_of
 from dtscodec.checkpoints.open_inputs import as_base, weight_paths
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.decoding.decoded import Decoded
-from dtscodec.encoding.budget.survey import LEAF_BYTES
+from dtscodec.encoding.pack_assembler import LEAF_BYTES
 from dtscodec.errors import BaseMismatchError, ConfigError, Remedy
 from dtscodec.format.blocks import Block, Tie
 from dtscodec.format.dtypes import TensorSpec

@@ -4,16 +4,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from dtscodec.checkpoints.stored_tensor import StoredTensor
-from dtscodec.encoding.segments.segment import raw_block
-from dtscodec.files.atomic import atomic_file
+from dtscodec.encoding.encoded_tensor import code_tie, encode_exactly
+from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata
+from dtscodec.encoding.pack_report import PackReport
 from dtscodec.files.random_access import Bytes
-from dtscodec.format.blocks import Tie
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.index import TensorEntry
-from dtscodec.format.streams import Streams
 from dtscodec.format.summary import Summary
 from dtscodec.format.tensor_names import utf8
-from dtscodec.format.writer import PackWriter
 from dtscodec.version import __version__
 
 
@@ -27,7 +24,7 @@ def write_base_pack(
     made_by: str,
     force: bool = False,
     inputs: Iterable[Path] = (),
-) -> None:
+) -> PackReport:
     """Write a base as a pack; `open_checkpoint` is the inverse: it reads back the same specs and bytes.
 
     Parameters
@@ -54,13 +51,12 @@ def write_base_pack(
     OutputError
         It cannot be written, or exists.
     """
-    with atomic_file(out, force, inputs) as file, PackWriter(folder=out.parent) as writer:
+    with PackAssembler(out, force=force, inputs=inputs) as assembler:
         for name in sorted(specs, key=utf8):
             spec = specs[name]
             if name in ties:
-                writer.add(TensorEntry(name, spec, (Tie(spec.matrix()[0], ties[name]),)), [Streams()])
-                continue
-            coded = raw_block(StoredTensor(name, spec, read(name)))
-            writer.add(TensorEntry(name, spec, (coded.block,)), [coded.streams])
+                assembler.add(code_tie(name, spec, ties[name]))
+            else:
+                assembler.add(encode_exactly(StoredTensor(name, spec, read(name))))
         summary = Summary(tensors=len(specs), encoder=f"dtscodec {__version__} base: {made_by}")
-        writer.write(file, summary, {}, metadata=metadata)
+        return assembler.finish(PackMetadata(summary, metadata=metadata)).extended(PackReport)

@@ -140,7 +140,7 @@ def test_reading_it_imports_no_torch(both: tuple[Path, Path]) -> None:
     import sys
 
     code = (
-        "import sys; from dtscodec.checkpoints.checkpoint import open_checkpoint; "
+        "import sys; from dtscodec.checkpoints.open import open_checkpoint; "
         f"c = open_checkpoint({str(both[1])!r}); [c.read(n) for n in c.specs]; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

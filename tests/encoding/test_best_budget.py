@@ -20,7 +20,8 @@ from dtscodec import Best, EncodeConfig, MaxError, Paper, Rank, RankShare, Size,
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.budget.candidates import options_of
-from dtscodec.encoding.budget.survey import Frame, Survey
+from dtscodec.encoding.budget.survey import Survey
+from dtscodec.encoding.pack_assembler import PackMetadata
 from dtscodec.encoding.presets.recipe import LEAST_ERROR, Recipe
 from dtscodec.encoding.segments.segment import cut_same, cut_tensor
 from dtscodec.errors import DtsError, EncodeError
@@ -125,10 +126,10 @@ def test_the_size_that_is_planned_is_that_of_the_file(count: int, dtype: torch.d
             cut = cut_same(ours, theirs) or cut_tensor(ours, theirs, config)
             survey.add(name, spec, cut.split, [options_of(piece, config, survey.demand) for piece in cut.pieces])
     summary = Summary(0, base=BaseRef("0" * 64), encoder=f"dtscodec {__version__} {config.describe()}")
-    frame = Frame(summary, ("", ""), [], {}, [])
-    choices = survey.choose(frame, survey.budget(frame))
+    metadata = PackMetadata(summary)
+    choices = survey.choose(metadata, survey.budget(metadata))
     packed = Packed(pair, target=config.target, recipe=QUICK, raw=config.raw)
-    assert survey.size(choices, frame) == len(packed.file)
+    assert survey.size(choices, metadata) == len(packed.file)
 
 
 def test_files_that_travel_count_towards_the_size(tmp_path: Path) -> None:

@@ -8,36 +8,16 @@ from typing_extensions import assert_never
 from dtscodec.encoding.budget.allocate import DEAREST, Choices, Key, TooSmallError, allocate, at_price, total_cost
 from dtscodec.encoding.budget.candidates import NUMBERS, Choice, Demand, Listed, Options
 from dtscodec.encoding.config import DEFAULT_SIZE, EncodeConfig
+from dtscodec.encoding.pack_assembler import LEAF_BYTES, PackMetadata
 from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
 from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.index import FileEntry, Index, TensorEntry
+from dtscodec.format.index import Index, TensorEntry
 from dtscodec.format.summary import Summary
 from dtscodec.format.writer import planned_size
 
-LEAF_BYTES = 4
-"""Bytes of a base tensor's leaf that a pack holds; its whole digest is in the summary (spec section 7)."""
-
 KNOWN_ERROR = 0.5
 """Of the error that is asked for: single matrices may have to be closer than all together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """What a pack holds beside its tensors: all that its size depends on but the choices.
-
-    Parameters
-    ----------
-    summary : Summary
-    prefix, absent, metadata, files
-        See `Index`.
-    """
-
-    summary: Summary
-    prefix: tuple[str, str]
-    absent: Sequence[str]
-    metadata: Mapping[str, str]
-    files: Sequence[FileEntry]
 
 
 @dataclass(slots=True)
@@ -71,7 +51,7 @@ class Survey:
         """Choices by tensor."""
         return {name: tuple(choices[name, place] for place in range(count)) for name, _, _, count in self._tensors}
 
-    def choose(self, frame: Frame, budget: int) -> Choices:
+    def choose(self, metadata: PackMetadata, budget: int) -> Choices:
         """The best choices for a file of at most so many bytes.
 
         Raises
@@ -79,8 +59,9 @@ class Survey:
         EncodeError
             What must be in the pack alone takes more.
         """
+        empty = metadata.index(())
         try:
-            return allocate(self.options, budget, lambda choices: self.size(choices, frame))
+            return allocate(self.options, budget, lambda choices: self._size(choices, empty, metadata.summary))
         except TooSmallError as error:
             raise EncodeError(self._too_small(budget, error.smallest), Remedy("ask for a larger {size}")) from error
 
@@ -88,18 +69,23 @@ class Survey:
         """The only choices, where a rank is given."""
         return at_price(self.options, 0.0)
 
-    def size(self, choices: Mapping[Key, Choice], frame: Frame) -> int:
-        """Exact size of the pack file in bytes."""
+    def size(self, choices: Mapping[Key, Choice], metadata: PackMetadata) -> int:
+        """Return the exact size of the pack file in bytes, before anything of it is quantized."""
+        return self._size(choices, metadata.index(()), metadata.summary)
+
+    def _size(self, choices: Mapping[Key, Choice], empty: Index, summary: Summary) -> int:
+        """Return the size of a pack, given its index without tensors, which takes long to make."""
         entries = tuple(
             TensorEntry(name, spec, tuple(choices[name, place].block for place in range(count)), split)
             for name, spec, split, count in self._tensors
         )
-        index = Index(entries, frame.prefix, tuple(frame.absent), dict(frame.metadata), tuple(frame.files))
-        summary = frame.summary if index.base_names() else replace(frame.summary, base=None)
+        index = replace(empty, tensors=entries)
         bitmaps = b"".join(choice.bitmaps for choice in choices.values())
-        return planned_size(index, summary, bitmaps, LEAF_BYTES, NUMBERS)
+        return planned_size(
+            index, summary if index.base_names() else replace(summary, base=None), bitmaps, LEAF_BYTES, NUMBERS
+        )
 
-    def budget(self, frame: Frame) -> int:
+    def budget(self, metadata: PackMetadata) -> int:
         """Bytes of the file that the config asks for.
 
         The default gives way to what must be in the pack, to new matrices in 8 bits, and to deltas of exactly a low
@@ -109,7 +95,7 @@ class Survey:
         if isinstance(self.config.target, Size):
             return asked
         whole = {key: option.wanted or option.best(DEAREST) for key, option in self.options.items()}
-        return max(asked, self.size(whole, frame))
+        return max(asked, self.size(whole, metadata))
 
     def _asked(self) -> int:
         """Bytes of the file that the config names, or the default."""
@@ -144,6 +130,3 @@ class Survey:
             f"size: expected at least {smallest:,} bytes, got {budget:,}; that is index, checksums and files "
             f"({rest:,}) and what cannot be left out ({takers or 'nothing'})"
         )
-
-
-__all__ = ["LEAF_BYTES", "Frame", "Survey"]

@@ -1,0 +1,161 @@
+"""Encoded tensors -> a pack file. Everything that writes packs does it here."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+
+from dtscodec.checkpoints.auxiliary_files import Attachment
+from dtscodec.checkpoints.identity import Base, digest
+from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares
+from dtscodec.encoding.pack_report import EncodeReport
+from dtscodec.format.index import Index, TensorEntry
+from dtscodec.format.summary import BaseRef, Summary
+from dtscodec.format.writer import PackWriter
+from dtscodec.storage.paths import work_folder
+from dtscodec.storage.upload import new_file
+
+LEAF_BYTES = 4
+"""Bytes of a base tensor's leaf that a pack stores; the whole base digest is in the summary (spec section 7)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackMetadata:
+    """Everything that a pack stores beside its tensors.
+
+    Parameters
+    ----------
+    summary : Summary
+        `PackWriter` sets its number of tensors.
+    prefix, absent, metadata
+        See `Index`.
+    files : sequence of Attachment
+        Auxiliary files, names ascending.
+    """
+
+    summary: Summary
+    prefix: tuple[str, str] = ("", "")
+    absent: Sequence[str] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    files: Sequence[Attachment] = ()
+
+    def index(self, tensors: Sequence[TensorEntry]) -> Index:
+        """Return the index of a pack of some tensors. Compresses the auxiliary files, to know their stored sizes."""
+        files = tuple(file.entry for file in self.files)
+        return Index(tuple(tensors), self.prefix, tuple(self.absent), dict(self.metadata), files)
+
+
+def reference_to(base: Base, leaves: Mapping[str, bytes]) -> tuple[BaseRef | None, dict[str, bytes]]:
+    """Return a pack's reference to its base for the summary, and the leaves as the pack stores them.
+
+    Parameters
+    ----------
+    base : Base
+    leaves : mapping of str to bytes
+        Leaves of the base tensors that the pack uses. Without any the pack has no base.
+    """
+    reference = base.reference(digest(leaves)) if leaves else None
+    return reference, {name: leaf[:LEAF_BYTES] for name, leaf in leaves.items()}
+
+
+class PackAssembler:
+    """Collects encoded tensors and writes them as a pack. A context manager: the pack appears when it ends well.
+
+    Parameters
+    ----------
+    out : Path
+        The pack, local or remote.
+    numbers : {"F32", "BF16"}
+        Dtype of norms, levels and scales.
+    force : bool
+        Replace a file that exists.
+    inputs : iterable of Path
+        Files that must not be replaced, because they are still read.
+    start : float, optional
+        Value of `time.perf_counter` from which the report counts seconds; by default now.
+    progress : callable
+        Called with the bytes of each tensor that is added.
+
+    Raises
+    ------
+    OutputError
+        The output exists, or cannot be written.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        numbers: str = "F32",
+        *,
+        force: bool = False,
+        inputs: Iterable[Path] = (),
+        start: float | None = None,
+        progress: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        self._out, self._numbers, self._force, self._inputs = out, numbers, force, inputs
+        self._start = time.perf_counter() if start is None else start
+        self._progress = progress
+        self._stack = ExitStack()
+        self._squares = Squares()
+        self._tensors = self._fine_bytes = 0
+        self._used: set[str] = set()
+
+    def __enter__(self) -> "PackAssembler":
+        with ExitStack() as stack:
+            self._file = stack.enter_context(new_file(self._out, self._force, self._inputs))
+            self._writer = stack.enter_context(PackWriter(self._numbers, work_folder(self._out)))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._stack.__exit__(kind, error, trace)
+
+    @property
+    def used_bases(self) -> set[str]:
+        """Names of the base tensors that the tensors added so far use."""
+        return set(self._used)
+
+    def add(self, tensor: EncodedTensor) -> None:
+        """Add a tensor, names ascending."""
+        self._writer.add(tensor.entry, tensor.streams)
+        self._used |= {block.base.name for block in tensor.entry.blocks if block.base is not None}
+        self._squares += tensor.squares
+        self._tensors += 1
+        self._fine_bytes += tensor.entry.spec.nbytes
+        self._progress(tensor.entry.spec.nbytes)
+
+    def finish(self, metadata: PackMetadata, leaves: Mapping[str, bytes] = MappingProxyType({})) -> EncodeReport:
+        """Write the pack.
+
+        Parameters
+        ----------
+        metadata : PackMetadata
+            Everything beside the tensors.
+        leaves : mapping of str to bytes
+            Leaves of the base tensors that are used, as the pack stores them; see `reference_to`.
+        """
+        for file in metadata.files:
+            file.add_to(self._writer)
+        pack_id = self._writer.write(
+            self._file,
+            metadata.summary,
+            leaves,
+            prefix=metadata.prefix,
+            absent=metadata.absent,
+            metadata=metadata.metadata,
+        )
+        return EncodeReport(
+            path=self._out,
+            pack_id=pack_id.hex(),
+            tensors=self._tensors,
+            fine_bytes=self._fine_bytes,
+            pack_bytes=self._file.seek(0, os.SEEK_END),
+            seconds=time.perf_counter() - self._start,
+            relative_error=self._squares.relative_error,
+            left_out=self._squares.left_out_share,
+        )

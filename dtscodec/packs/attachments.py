@@ -1,0 +1,13 @@
+"""Auxiliary files of a pack."""
+
+from dtscodec.checkpoints.auxiliary_files import Attachment, Carried, Named
+from dtscodec.format.index import CarriedFile
+from dtscodec.packs.pack import Pack
+
+
+def attachments_of(pack: Pack) -> list[Attachment]:
+    """Return the auxiliary files that travel with a pack, names ascending."""
+    return [
+        Carried(file.name, pack.reader.file(file)) if isinstance(file, CarriedFile) else Named(file.name, file.digest)
+        for file in pack.index.files
+    ]
