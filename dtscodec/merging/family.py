@@ -9,8 +9,9 @@ from pathlib import Path
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
 from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.encode import EncodeReport, encode
+from dtscodec.encoding.encode import encode
 from dtscodec.encoding.journal import Journal
+from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.errors import ConfigError, OutputError, Remedy
 from dtscodec.files.directory_rollback import directory_rollback
 from dtscodec.merging.family_base import BASE_NAME, figures_of, key_of_base, make_base
