@@ -209,6 +209,10 @@ class MergeError(DtsError, ValueError):
     """The fine-tunes cannot be merged as asked."""
 
 
+class SvdError(EncodeError, MergeError):
+    """A singular value decomposition did not converge, in an encode or a merge."""
+
+
 class OutputError(DtsError, OSError):
     """The output cannot be written, or exists already."""
 

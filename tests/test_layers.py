@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kernels": {"errors", "format", "quantize"},
     "linalg": {"errors", "format", "kernels"},
     "checkpoints": {"errors", "files", "format", "storage"},
-    "activations": STORED,
+    "activations": STORED | {"linalg"},
     "packs": STORED | {"version", "kernels"},
     "decoding": STORED | {"kernels", "linalg", "packs"},
     "encoding": STORED | {"version", "executors", "kernels", "linalg", "activations", "packs"},

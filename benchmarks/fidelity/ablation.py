@@ -15,7 +15,7 @@ from dtscodec.encoding.fitting.coordinate_descent import Refined
 from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.changed import Moved
 from dtscodec.encoding.targets import RankShare, Size
-from dtscodec.linalg.svd import leading_factors
+from dtscodec.linalg.spectrum import leading_factors
 
 SIZES = ("0.1%", "0.8%")
 VARIANTS = {

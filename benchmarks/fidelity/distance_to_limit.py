@@ -14,7 +14,7 @@ from benchmarks.fidelity.sweep import Bench
 from dtscodec.encoding.config import Best, EncodeConfig
 from dtscodec.encoding.presets.recipe import LEAST_ERROR
 from dtscodec.encoding.targets import Size
-from dtscodec.linalg.svd import singular_values
+from dtscodec.linalg.spectrum import singular_values
 
 SIZES = ("0.05%", "0.1%", "0.25%", "0.8%", "3%")
 Spectrum = tuple[tuple[int, int], "np.ndarray[tuple[int, ...], np.dtype[np.float64]]"]

@@ -10,7 +10,7 @@ from benchmarks.common.run_log import Log
 from benchmarks.common.timing import timed
 from benchmarks.speed.matrices import rank_of
 from benchmarks.speed.synthetic_checkpoints import SHAPES, Shape, delta, pool_of_numbers
-from dtscodec.linalg.svd import leading_factors
+from dtscodec.linalg.spectrum import leading_factors
 
 MODELS = ("0.5", "1", "3", "7")
 """Not the smallest: its matrices are decomposed in full."""

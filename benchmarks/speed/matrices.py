@@ -10,7 +10,8 @@ from benchmarks.speed.synthetic_checkpoints import delta, pool_of_numbers
 from dtscodec.encoding.fitting.coordinate_descent import Refined
 from dtscodec.encoding.presets.recipe import LEAST_ERROR
 from dtscodec.encoding.targets import Size
-from dtscodec.linalg.svd import Factors, canonical_signs, leading_factors
+from dtscodec.linalg.spectrum import Factors, leading_factors
+from dtscodec.linalg.svd import canonical_signs
 from dtscodec.quantize.four_groups import four_groups
 
 SHAPES = ((4096, 4096), (4096, 11008))

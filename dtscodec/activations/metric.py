@@ -1,16 +1,16 @@
 """What of a delta a layer's inputs see: the metric in which its outputs, not its weights, are kept.
 
 The squared change of a layer's outputs over inputs X is ``||X D^T||^2 = ||D R||^2`` with ``R R^T = X^T X``. The best
-matrix of a low rank in it is made by `dtscodec.encoding.fitting.essential_subspace`.
+matrix of a low rank in it is made by `dtscodec.linalg.essential_subspace`.
 """
 
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from dtscodec.activations.gram_file import Gram
 from dtscodec.errors import EncodeError, Remedy
+from dtscodec.linalg.essential_subspace import symmetric_root
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,7 @@ class Metric:
         mean = float(moment.trace()) / max(1, len(moment))
         if not mean > 0:
             return None
-        squares, vectors = torch.linalg.eigh(moment / mean)
-        return cls((vectors * squares.clamp(min=0).sqrt()).float(), gram.input_first)
+        return cls(symmetric_root(moment / mean).float(), gram.input_first)
 
     def check(self, rows: int, columns: int) -> None:
         """Raise EncodeError unless a matrix of that size has such inputs."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.linalg.factored_matrix import Factored
+from dtscodec.linalg.svd import factored_triplets
 
 LayerKind = Literal["linear", "transposed", "convolution", "embedding"]
 
@@ -106,7 +107,8 @@ class LoraPair:
             float64. A and B get the square root of each singular value, which keeps both in the range of half
             precision.
         """
-        u, s, v = (delta.T if kind in ("embedding", "transposed") else delta).triplets()
+        found = factored_triplets(delta.T if kind in ("embedding", "transposed") else delta)
+        u, s, v = found.u, found.s, found.v
         k = min(rank, len(s))
         root = s[:k].sqrt()
         a, b = torch.zeros(rank, v.shape[1], dtype=torch.float64), torch.zeros(u.shape[0], rank, dtype=torch.float64)

@@ -33,7 +33,7 @@ from dtscodec.format.blocks import Band, BaseRows, LowRank, Raw, Same, Tie, Valu
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.streams import Streams
-from dtscodec.linalg.svd import one_thread
+from dtscodec.linalg.threads import one_thread
 
 Place: TypeAlias = "tuple[str, Path | None]"
 """Location of a checkpoint, and the folder with what was staging of it."""

@@ -21,7 +21,8 @@ from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.streams import Streams
 from dtscodec.fusion.source_packs import Seen, Term, is_based
 from dtscodec.kernels.dequantize import CodedDelta
-from dtscodec.linalg.factored_matrix import NEGLIGIBLE, Factored, stack_blocks
+from dtscodec.linalg.factored_matrix import Factored, stack_blocks
+from dtscodec.linalg.svd import NEGLIGIBLE
 
 SumPiece: TypeAlias = "Piece | FactoredPart"
 ONE = 1e-6

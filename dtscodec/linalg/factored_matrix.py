@@ -9,9 +9,6 @@ from torch import Tensor
 
 from dtscodec.kernels.dequantize import CodedDelta
 
-NEGLIGIBLE = 1e-6
-"""Singular values up to this share of the largest are rounding: half precision holds no more."""
-
 
 @dataclass(frozen=True, slots=True)
 class Factored:
@@ -62,24 +59,6 @@ class Factored:
         """Squared Frobenius norm, by Gram matrices of the factors in float64."""
         wide = self.double()
         return max(0.0, float(((wide.left.T @ wide.left) * (wide.right @ wide.right.T)).sum()))
-
-    def triplets(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Its singular triplets: QR of both factors, and an SVD of the small core between them.
-
-        Returns
-        -------
-        u : float64 [m, k]
-            Orthonormal columns.
-        s : float64 [k]
-            Descending; those that are zero to working precision are left out, all of them if the matrix is zero.
-        v : float64 [k, n]
-            Orthonormal rows.
-        """
-        wide = self.double()
-        (q_left, r_left), (q_right, r_right) = torch.linalg.qr(wide.left), torch.linalg.qr(wide.right.T)
-        u, s, v = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
-        k = int((s > NEGLIGIBLE * s[:1]).sum())
-        return q_left @ u[:, :k], s[:k], v[:k] @ q_right.T
 
 
 def factored(coded: CodedDelta) -> Factored:

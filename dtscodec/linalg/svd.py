@@ -1,27 +1,47 @@
-"""Delta -> singular vectors, with signs made canonical."""
+"""Singular value decompositions in full: in float32, in float64 up to the numerical rank, and of a factored matrix."""
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dtscodec.errors import EncodeError
-from dtscodec.linalg.norms import squared_norm
-from dtscodec.linalg.spectrum_tail import completed
-from dtscodec.linalg.subspace_iteration import EXTRA, leading_triplets
+from dtscodec.errors import SvdError
+from dtscodec.linalg.factored_matrix import Factored
 
-ROWS_AT_ONCE = 2**22
-"""Elements of a matrix that are widened to float64 at a time."""
-SMALL_SIDE = 768
-"""Matrices up to this side are decomposed in full: it takes no time that counts."""
-FEW = 4
+NEGLIGIBLE = 1e-6
+"""Singular values of a factored matrix up to this share of the largest are rounding: half precision holds no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Triplets:
+    """Singular triplets of a matrix.
+
+    Parameters
+    ----------
+    u : float64 [m, k]
+        Left singular vectors.
+    s : float64 [k]
+        Singular values, descending.
+    v : float64 [k, n]
+        Right singular vectors.
+    """
+
+    u: Tensor
+    s: Tensor
+    v: Tensor
+
+    def top(self, count: int) -> "Triplets":
+        """Return the first `count` triplets."""
+        return Triplets(self.u[:, :count], self.s[:count], self.v[:count])
+
+    def __len__(self) -> int:
+        return len(self.s)
 
 
 def truncated_svd(delta: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The leading singular triplets of a matrix (DTS equation 2).
+    """Return the leading singular triplets of a matrix (DTS equation 2).
 
     Parameters
     ----------
@@ -41,129 +61,66 @@ def truncated_svd(delta: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
 
     Raises
     ------
-    EncodeError
+    SvdError
         LAPACK did not converge.
     """
-    with _lapack_errors():
+    with lapack_errors():
         u, s, v = torch.linalg.svd(delta, full_matrices=False)
     return canonical_signs(u[:, :rank], s[:rank], v[:rank])
 
 
-def singular_values(delta: Tensor, least: int | None = None, share: float = 0.0, device: str = "cpu") -> Tensor:
-    """All singular values of a matrix, descending.
-
-    From the Gram matrix of the shorter side in float64, whose rounding is far below that of a float32 SVD: a tall
-    matrix, such as an embedding, takes no more than its short side squared. If few are needed of many, only these are
-    computed (`dtscodec.linalg.subspace_iteration`), and the others estimated (`dtscodec.linalg.spectrum_tail`).
+def triplets(matrix: Tensor, edge: float = 0.0) -> Triplets:
+    """Return the singular triplets of a matrix in float64, up to its numerical rank.
 
     Parameters
     ----------
-    delta : float32 [m, n]
-    least : int, optional
-        How many of them must be computed; by default all.
-    share : float
-        Share of the squared norm that the computed ones must hold: as many more are computed.
-    device : str
-        What multiplies where few are needed.
+    matrix : float [m, n]
+    edge : float
+        Singular values up to this one are noise.
 
-    Returns
-    -------
-    float64 [min(m, n)]
+    Raises
+    ------
+    SvdError
+        LAPACK did not converge.
     """
-    count = min(delta.shape) if least is None else least
-    with _lapack_errors():
-        while _are_few(count, delta):
-            leading, whole = leading_triplets(delta.to(device), count)[1], squared_norm(delta)
-            if float(leading.square().sum()) >= share * whole:
-                return completed(leading, whole, min(delta.shape))
-            count *= 2
-        squares: Tensor = torch.linalg.eigvalsh(gram(delta))
-    return squares.clamp(min=0).sqrt().flip(0)
+    with lapack_errors():
+        u, s, v = torch.linalg.svd(matrix.double(), full_matrices=False)
+    rank = numerical_rank(s, matrix.shape, edge)
+    return Triplets(u[:, :rank], s[:rank], v[:rank])
 
 
-@dataclass(frozen=True, slots=True)
-class Factors:
-    """The leading singular triplets of a matrix, as of `truncated_svd`, and all its singular values, descending.
+def factored_triplets(matrix: Factored) -> Triplets:
+    """Return the singular triplets of a factored matrix in float64, without those that are zero to working precision.
 
-    Those beyond the triplets may be estimates.
+    Raises
+    ------
+    SvdError
+        LAPACK did not converge.
     """
+    wide = matrix.double()
+    with lapack_errors():
+        # QR of both factors, and an SVD of the small core between them.
+        (q_left, r_left), (q_right, r_right) = torch.linalg.qr(wide.left), torch.linalg.qr(wide.right.T)
+        u, s, v = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
+    k = int((s > NEGLIGIBLE * s[:1]).sum())
+    return Triplets(q_left @ u[:, :k], s[:k], v[:k] @ q_right.T)
 
-    u: Tensor
-    s: Tensor
-    v: Tensor
-    spectrum: Tensor
 
+def numerical_rank(s: Tensor, shape: Sequence[int], edge: float = 0.0) -> int:
+    """Return how many singular values, descending, exceed the rounding of float64 and an edge.
 
-def leading_factors(delta: Tensor, rank: int, device: str = "cpu") -> Factors:
-    """As `truncated_svd`, by way of the shorter side's Gram matrix or by subspace iteration, as `singular_values`.
-
-    Vectors of singular values that are zero to working precision are zero on the longer side.
+    Parameters
+    ----------
+    s : float64 [k]
+    shape : sequence of int
+        Of the matrix.
+    edge : float
+        Singular values up to this one are noise.
     """
-    rows, columns = delta.shape
-    with _lapack_errors():
-        if _are_few(rank, delta):
-            u, leading, v = leading_triplets(delta.to(device), rank)
-            spectrum = completed(leading, squared_norm(delta), min(rows, columns)).float()
-            return Factors(*canonical_signs(u, leading.float(), v), spectrum)
-        squares, vectors = torch.linalg.eigh(gram(delta))
-    spectrum = squares.clamp(min=0).sqrt().flip(0).float()
-    s, short = spectrum[:rank], vectors.flip(1)[:, :rank].float()
-    inverse = torch.where(s > 1e-7 * s.max(), 1 / s, 0)
-    if rows < columns:
-        u, v = short, (short.T @ delta) * inverse[:, None]
-    else:
-        u, v = (delta @ short) * inverse, short.T
-    return Factors(*canonical_signs(u, s, v), spectrum)
-
-
-def _are_few(count: int, delta: Tensor) -> bool:
-    """Whether subspace iteration finds so many singular triplets sooner than a Gram matrix finds all."""
-    side = min(delta.shape)
-    return side > SMALL_SIDE and FEW * (count + EXTRA) <= side
-
-
-def gram(delta: Tensor) -> Tensor:
-    """Gram matrix of the shorter side of a matrix, float32 [m, n]: float64 [min(m, n), min(m, n)]."""
-    tall = delta if delta.shape[0] >= delta.shape[1] else delta.T
-    total = torch.zeros(tall.shape[1], tall.shape[1], dtype=torch.float64)
-    step = max(1, ROWS_AT_ONCE // max(1, tall.shape[1]))
-    for begin in range(0, len(tall), step):
-        wide = tall[begin : begin + step].double()
-        total.addmm_(wide.T, wide)
-    return total
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run torch on one thread: its SVD and sums give other last bits on each number of threads.
-
-    A pack must not depend on how many cores made it. The setting is the process's, so the last of all threads that are
-    in here puts it back.
-    """
-    with _threads.lock:
-        if not _threads.inside:
-            _threads.before = torch.get_num_threads()
-        _threads.inside += 1
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        with _threads.lock:
-            _threads.inside -= 1
-            if not _threads.inside:
-                torch.set_num_threads(_threads.before)
-
-
-@dataclass(slots=True)
-class _Threads:
-    """How many threads are inside `one_thread`, and torch's setting before."""
-
-    lock: threading.Lock
-    inside: int = 0
-    before: int = 1
-
-
-_threads = _Threads(threading.Lock())
+    if not len(s):
+        return 0
+    least = max(edge, float(s[0]) * max(shape) * torch.finfo(torch.float64).eps)
+    return int((s > least).sum())
 
 
 def canonical_signs(u: Tensor, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -174,8 +131,9 @@ def canonical_signs(u: Tensor, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Te
 
 
 @contextmanager
-def _lapack_errors() -> Iterator[None]:
+def lapack_errors() -> Iterator[None]:
+    """Raise failures of LAPACK as SvdError."""
     try:
         yield
     except RuntimeError as error:
-        raise EncodeError(f"expected a singular value decomposition, got '{str(error).splitlines()[0]}'") from error
+        raise SvdError(f"expected a singular value decomposition, got '{str(error).splitlines()[0]}'") from error

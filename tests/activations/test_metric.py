@@ -9,14 +9,20 @@ import dtscodec
 from dtscodec.activations.gram_file import Gram, Grams, GramSet, save_grams
 from dtscodec.activations.metric import Metric
 from dtscodec.checkpoints.open import open_checkpoint
-from dtscodec.encoding.fitting.essential_subspace import essential
+from dtscodec.encoding.fitting.coordinate_descent import Sight
 from dtscodec.encoding.targets import Size
 from dtscodec.errors import CheckpointError, ConfigError, EncodeError
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.linalg.svd import Factors
+from dtscodec.linalg.essential_subspace import essential_factors
+from dtscodec.linalg.spectrum import Factors
 from tests.support import make_pack
 
 ROWS, OUT, IN, RANK = 400, 48, 40, 6
+
+
+def essential(delta: torch.Tensor, metric: Metric, rank: int) -> tuple[Factors, Sight]:
+    sight = Sight.through(metric, delta, rank, "cpu")
+    return essential_factors(delta, sight.factors, rank, metric.on_rows), sight
 
 
 def inputs(seed: int = 0) -> torch.Tensor:

@@ -16,7 +16,7 @@ from dtscodec.encoding.presets.recipe import BEST, LEAST_ERROR, Recipe
 from dtscodec.format.parts import BandParts
 from dtscodec.format.streams import round_numbers
 from dtscodec.kernels.dequantize import code_values
-from dtscodec.linalg.svd import leading_factors
+from dtscodec.linalg.spectrum import leading_factors
 from dtscodec.quantize.widths import ALL_BITS, Bits
 
 few = settings(deadline=None, max_examples=25)

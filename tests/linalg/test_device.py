@@ -9,7 +9,7 @@ import dtscodec
 from dtscodec import EncodeConfig, encode
 from dtscodec.errors import BackendError
 from dtscodec.linalg.devices import product, usable_device
-from dtscodec.linalg.svd import leading_factors, singular_values
+from dtscodec.linalg.spectrum import leading_factors, singular_values
 
 ACCELERATOR = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
 DEVICES = [

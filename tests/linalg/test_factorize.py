@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dtscodec.linalg import svd as factorize
-from dtscodec.linalg.svd import canonical_signs, gram, leading_factors, one_thread, singular_values, truncated_svd
+from dtscodec.linalg import spectrum as factorize
+from dtscodec.linalg.spectrum import gram, leading_factors, singular_values
+from dtscodec.linalg.svd import canonical_signs, truncated_svd
+from dtscodec.linalg.threads import one_thread
 
 some = settings(deadline=None, max_examples=50)
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import dtscodec
-from dtscodec.linalg import svd as factorize
+from dtscodec.linalg import spectrum as factorize
 from dtscodec.linalg.norms import squared_norm
+from dtscodec.linalg.spectrum import leading_factors, singular_values
 from dtscodec.linalg.spectrum_tail import completed
 from dtscodec.linalg.subspace_iteration import leading_triplets, orthonormal
-from dtscodec.linalg.svd import leading_factors, singular_values
 from tests.encoding.fine_tunes import Packed, Pair, low_rank, normal, power_law
 
 some = settings(deadline=None, max_examples=25)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import dtscodec
 from dtscodec.activations.gram_file import Gram
 from dtscodec.errors import ConfigError
+from dtscodec.linalg.svd import triplets
 from dtscodec.merging.alpha_search import AlphaSearch, golden_section
-from dtscodec.merging.matrices import triplets
 from dtscodec.merging.methods.essential_subspace import essential
 from dtscodec.merging.methods.polar import polar
 from dtscodec.merging.methods.task_arithmetic import TaskArithmetic

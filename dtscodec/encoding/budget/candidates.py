@@ -22,7 +22,7 @@ from dtscodec.format.blocks import MAX_COMPONENTS, Band, BaseRows, Block, Coded,
 from dtscodec.format.streams import NUMBER_DTYPES
 from dtscodec.linalg.norms import squared_norm
 from dtscodec.linalg.rounding_noise import signal_energies
-from dtscodec.linalg.svd import singular_values
+from dtscodec.linalg.spectrum import singular_values
 from dtscodec.quantize.packing import vector_bytes
 from dtscodec.quantize.widths import ALL_BITS, Bits, width_of
 

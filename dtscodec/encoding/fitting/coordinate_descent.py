@@ -11,18 +11,19 @@ The widths of vectors and what their codes stand for are the format's (spec sect
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dtscodec.activations.metric import Metric
 from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.format.parts import BandParts
 from dtscodec.linalg.devices import product
 from dtscodec.linalg.factored_matrix import Factored
-from dtscodec.linalg.svd import Factors
+from dtscodec.linalg.spectrum import Factors, leading_factors
 from dtscodec.quantize.four_groups import four_groups
 from dtscodec.quantize.lloyd_max import fit_levels, nearest
 from dtscodec.quantize.packing import PackedVectors, pack_codes
@@ -189,6 +190,15 @@ class Sight:
         """All elements count alike."""
         same = lambda vectors: vectors  # noqa: E731
         return cls(delta, delta, delta, factors, same, same)
+
+    @classmethod
+    def through(cls, metric: Metric, delta: Tensor, rank: int, device: str) -> "Sight":
+        """Elements count as the metric has it; of `rank` singular triplets."""
+        delta, metric = delta.to(device), replace(metric, root=metric.root.to(device))
+        seen = metric.matrix(delta)
+        by_left, by_right = (seen, delta) if metric.on_rows else (delta, seen)
+        factors = leading_factors(seen, rank, device)
+        return cls(seen, by_left, by_right, factors, metric.left, metric.right)
 
 
 class Refined:

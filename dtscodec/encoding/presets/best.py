@@ -10,8 +10,7 @@ from torch import Tensor
 
 from dtscodec.encoding.budget.candidates import NUMBERS, Choice
 from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.fitting.coordinate_descent import TINY, Refined
-from dtscodec.encoding.fitting.essential_subspace import essential
+from dtscodec.encoding.fitting.coordinate_descent import TINY, Refined, Sight
 from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.changed import Moved
 from dtscodec.encoding.segments.planned import Part, measured
@@ -19,8 +18,9 @@ from dtscodec.encoding.segments.segment import CodedBlock, Cut, Delta, New, raw_
 from dtscodec.format.blocks import LowRank, Raw, Same, Values
 from dtscodec.format.parts import join_lowrank, join_values
 from dtscodec.format.streams import NO_NUMBERS, Streams, round_numbers
+from dtscodec.linalg.essential_subspace import essential_factors
 from dtscodec.linalg.norms import squared_norm
-from dtscodec.linalg.svd import leading_factors
+from dtscodec.linalg.spectrum import leading_factors
 from dtscodec.quantize.lloyd_max import fit_levels, nearest
 from dtscodec.quantize.packing import PackedVectors, pack_codes
 from dtscodec.quantize.widths import NORMAL_LEVELS
@@ -81,7 +81,8 @@ class BestPart:
         if moved.metric is None:
             factors, sight = leading_factors(values, block.rank, self.device), None
         else:
-            factors, sight = essential(values, moved.metric, block.rank, self.device)
+            sight = Sight.through(moved.metric, values, block.rank, self.device)
+            factors = essential_factors(values.to(self.device), sight.factors, block.rank, moved.metric.on_rows)
         refined = Refined(values.to(self.device), factors, widths, recipe, sight)
         scales = refined.solve_scales(rounded_tensor)
         scales *= refined.gain(scales, moved.noise.edge / unit if moved.noise else 0.0)

@@ -22,7 +22,8 @@ from dtscodec.format.parts import Mask, join_lowrank, join_masks
 from dtscodec.format.streams import Streams
 from dtscodec.kernels.dequantize import dequantize
 from dtscodec.linalg.factored_matrix import Factored, factored
-from dtscodec.linalg.svd import Factors, canonical_signs
+from dtscodec.linalg.spectrum import Factors
+from dtscodec.linalg.svd import canonical_signs, factored_triplets
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,10 @@ class FactoredPart:
             Singular values up to this are rounding.
         """
         rows, cols = _moved(delta.left), _moved(delta.right.T)
-        u, s, v = delta.rows(rows).T.rows(cols).T.triplets()
-        k = min(int((s > floor).sum()), MAX_COMPONENTS)
+        found = factored_triplets(delta.rows(rows).T.rows(cols).T)
+        k = min(int((found.s > floor).sum()), MAX_COMPONENTS)
         coded_rows, coded_cols = (None if mask.all() else mask.numpy() for mask in (rows, cols))
-        return cls(u[:, :k], s[:k], v[:k], coded_rows, coded_cols, *delta.shape, base) if k else None
+        return cls(found.u[:, :k], found.s[:k], found.v[:k], coded_rows, coded_cols, *delta.shape, base) if k else None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -107,8 +108,8 @@ class FactoredPart:
         within[(-left.square().sum(1)).argsort(stable=True)[:count]] = True
         rows = np.zeros(self.height, np.bool_)
         rows[np.flatnonzero(self.rows)[within.numpy()] if self.rows is not None else within.numpy()] = True
-        u, s, v = Factored(left[within], self.v).triplets()
-        return replace(self, u=u, s=s, v=v, rows=rows)
+        found = factored_triplets(Factored(left[within], self.v))
+        return replace(self, u=found.u, s=found.s, v=found.v, rows=rows)
 
     def options(self, config: EncodeConfig) -> Options:
         """The ways to store it: none of it, or components of all rows, or of a tall one's that moved most."""

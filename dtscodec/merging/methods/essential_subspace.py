@@ -1,10 +1,10 @@
 """Essential subspace decomposition (arXiv 2602.20208): the directions of a layer's outputs that a move shifts most."""
 
-import torch
 from torch import Tensor
 
 from dtscodec.activations.gram_file import Gram
-from dtscodec.merging.matrices import Triplets, lapack_errors, numerical_rank, triplets
+from dtscodec.linalg.essential_subspace import essential_triplets, symmetric_root
+from dtscodec.linalg.svd import Triplets, triplets
 
 
 def essential(delta: Tensor, gram: Gram | None, damping: float = 0.0, edge: float = 0.0) -> Triplets:
@@ -34,12 +34,5 @@ def essential(delta: Tensor, gram: Gram | None, damping: float = 0.0, edge: floa
         found = triplets(delta, edge)
         return Triplets(found.u, found.s, found.s[:, None] * found.v)
     wide = delta.double()
-    with lapack_errors():
-        squares, vectors = torch.linalg.eigh(gram.damped(damping).to(wide.device))
-        shifted = wide @ (vectors * squares.clamp(min=0).sqrt())
-        u, s, _ = torch.linalg.svd(shifted, full_matrices=False)
-    rank = numerical_rank(s, delta.shape)
-    if gram.rows and not damping:
-        rank = min(rank, gram.rows)
-    u = u[:, :rank]
-    return Triplets(u, s[:rank], u.T @ wide)
+    root = symmetric_root(gram.damped(damping).to(wide.device))
+    return essential_triplets(wide, root, gram.rows if gram.rows and not damping else None)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dtscodec.merging.matrices import triplets
+from dtscodec.linalg.svd import triplets
 
 
 @dataclass(frozen=True, slots=True)

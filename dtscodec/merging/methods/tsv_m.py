@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from dtscodec.linalg.svd import Triplets, triplets
 from dtscodec.merging.by_matrix import combine_by_matrix, components_per_task
-from dtscodec.merging.matrices import Triplets, triplets
 from dtscodec.merging.merge_inputs import MergeInputs
 from dtscodec.merging.methods.method import Combine, MergeMethod, ProgressCallback
 from dtscodec.merging.methods.option_checks import check_number

@@ -1,0 +1,88 @@
+"""Essential subspaces: the low-rank matrix that changes a layer's outputs most like a given delta does.
+
+The squared change of a layer's outputs over inputs X is ``||X D^T||^2 = ||D R||^2``, where ``R R^T`` is the second
+moment of the inputs. Among matrices A of rank k, ``||(D - A) R||`` is least at ``A = E E^T D``, with E the k leading
+left singular vectors of ``D R`` (ESM, arXiv 2602.20208; by Eckart and Young). That needs no inverse of R, and where
+inputs have no preferred direction it is the truncated SVD.
+"""
+
+import torch
+from torch import Tensor
+
+from dtscodec.linalg.spectrum import Factors
+from dtscodec.linalg.svd import Triplets, canonical_signs, lapack_errors, numerical_rank
+
+
+def symmetric_root(moment: Tensor) -> Tensor:
+    """Return a square root of a positive semi-definite matrix: R with R R^T = moment, float64 [n, n].
+
+    Raises
+    ------
+    SvdError
+        LAPACK did not converge.
+    """
+    with lapack_errors():
+        squares, vectors = torch.linalg.eigh(moment)
+    root: Tensor = vectors * squares.clamp(min=0).sqrt()
+    return root
+
+
+def essential_triplets(delta: Tensor, root: Tensor, most: int | None = None) -> Triplets:
+    """Return the essential subspace of a delta in full, in float64.
+
+    Parameters
+    ----------
+    delta : float64 [m, n]
+    root : float64 [n, any]
+        R.
+    most : int, optional
+        Largest rank.
+
+    Returns
+    -------
+    Triplets
+        u : the orthonormal basis E; s : root mean square of the outputs' change along each of its directions,
+        descending; v : the coordinates E^T D, whose rows are neither unit nor orthogonal.
+
+    Raises
+    ------
+    SvdError
+        LAPACK did not converge.
+    """
+    with lapack_errors():
+        u, s, _ = torch.linalg.svd(delta @ root, full_matrices=False)
+    rank = numerical_rank(s, delta.shape)
+    u = u[:, : rank if most is None else min(rank, most)]
+    return Triplets(u, s[: u.shape[1]], u.T @ delta)
+
+
+def essential_factors(delta: Tensor, leading: Factors, rank: int, on_rows: bool) -> Factors:
+    """Return the singular triplets of ``E E^T D``, in float32.
+
+    Parameters
+    ----------
+    delta : float32 [m, n]
+    leading : Factors
+        Leading singular triplets of ``D R``, or of ``R^T D`` where inputs enter by rows.
+    rank : int
+    on_rows : bool
+        Whether the layer's inputs enter by rows of the weight, [d_in, d_out]; the subspace is one of columns then.
+
+    Returns
+    -------
+    Factors
+        With the spectrum of `leading`.
+
+    Raises
+    ------
+    SvdError
+        LAPACK did not converge.
+    """
+    with lapack_errors():
+        if on_rows:
+            u, s, v = torch.linalg.svd(delta @ leading.v.T, full_matrices=False)
+            v = v @ leading.v
+        else:
+            u, s, v = torch.linalg.svd(leading.u.T @ delta, full_matrices=False)
+            u = leading.u @ u
+    return Factors(*canonical_signs(u[:, :rank], s[:rank], v[:rank]), leading.spectrum)

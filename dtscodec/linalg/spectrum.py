@@ -1,0 +1,102 @@
+"""Spectra and leading singular triplets of matrices, by the shorter side's Gram matrix or by subspace iteration."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dtscodec.linalg.norms import squared_norm
+from dtscodec.linalg.spectrum_tail import completed
+from dtscodec.linalg.subspace_iteration import EXTRA, leading_triplets
+from dtscodec.linalg.svd import canonical_signs, lapack_errors
+
+ROWS_AT_ONCE = 2**22
+"""Elements of a matrix that are widened to float64 at a time."""
+SMALL_SIDE = 768
+"""Matrices up to this side are decomposed in full, which takes little time."""
+FEW = 4
+"""Subspace iteration pays where the shorter side is at least this multiple of the triplets that it finds."""
+
+
+def singular_values(delta: Tensor, least: int | None = None, share: float = 0.0, device: str = "cpu") -> Tensor:
+    """All singular values of a matrix, descending.
+
+    From the Gram matrix of the shorter side in float64, whose rounding is far below that of a float32 SVD: a tall
+    matrix, such as an embedding, takes no more than its short side squared. If few are needed of many, only these are
+    computed (`dtscodec.linalg.subspace_iteration`), and the others estimated (`dtscodec.linalg.spectrum_tail`).
+
+    Parameters
+    ----------
+    delta : float32 [m, n]
+    least : int, optional
+        How many of them must be computed; by default all.
+    share : float
+        Share of the squared norm that the computed ones must hold: as many more are computed.
+    device : str
+        What multiplies where few are needed.
+
+    Returns
+    -------
+    float64 [min(m, n)]
+    """
+    count = min(delta.shape) if least is None else least
+    with lapack_errors():
+        while _are_few(count, delta):
+            leading, whole = leading_triplets(delta.to(device), count)[1], squared_norm(delta)
+            if float(leading.square().sum()) >= share * whole:
+                return completed(leading, whole, min(delta.shape))
+            count *= 2
+        squares: Tensor = torch.linalg.eigvalsh(gram(delta))
+    return squares.clamp(min=0).sqrt().flip(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """The leading singular triplets of a matrix, as of `truncated_svd`, and all its singular values, descending.
+
+    Those beyond the triplets may be estimates.
+    """
+
+    u: Tensor
+    s: Tensor
+    v: Tensor
+    spectrum: Tensor
+
+
+def leading_factors(delta: Tensor, rank: int, device: str = "cpu") -> Factors:
+    """As `truncated_svd`, by way of the shorter side's Gram matrix or by subspace iteration, as `singular_values`.
+
+    Vectors of singular values that are zero to working precision are zero on the longer side.
+    """
+    rows, columns = delta.shape
+    with lapack_errors():
+        if _are_few(rank, delta):
+            u, leading, v = leading_triplets(delta.to(device), rank)
+            spectrum = completed(leading, squared_norm(delta), min(rows, columns)).float()
+            return Factors(*canonical_signs(u, leading.float(), v), spectrum)
+        squares, vectors = torch.linalg.eigh(gram(delta))
+    spectrum = squares.clamp(min=0).sqrt().flip(0).float()
+    s, short = spectrum[:rank], vectors.flip(1)[:, :rank].float()
+    inverse = torch.where(s > 1e-7 * s.max(), 1 / s, 0)
+    if rows < columns:
+        u, v = short, (short.T @ delta) * inverse[:, None]
+    else:
+        u, v = (delta @ short) * inverse, short.T
+    return Factors(*canonical_signs(u, s, v), spectrum)
+
+
+def _are_few(count: int, delta: Tensor) -> bool:
+    """Whether subspace iteration finds so many singular triplets sooner than a Gram matrix finds all."""
+    side = min(delta.shape)
+    return side > SMALL_SIDE and FEW * (count + EXTRA) <= side
+
+
+def gram(delta: Tensor) -> Tensor:
+    """Gram matrix of the shorter side of a matrix, float32 [m, n]: float64 [min(m, n), min(m, n)]."""
+    tall = delta if delta.shape[0] >= delta.shape[1] else delta.T
+    total = torch.zeros(tall.shape[1], tall.shape[1], dtype=torch.float64)
+    step = max(1, ROWS_AT_ONCE // max(1, tall.shape[1]))
+    for begin in range(0, len(tall), step):
+        wide = tall[begin : begin + step].double()
+        total.addmm_(wide.T, wide)
+    return total
