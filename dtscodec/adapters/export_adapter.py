@@ -1,4 +1,4 @@
-"""Pack -> an adapter that PEFT, vLLM and SGLang load: one rank and a scale of 1 for all layers."""
+"""Pack -> LoRA adapter for PEFT, vLLM and SGLang: one rank and a scale of 1 for all layers."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from dtscodec.adapters.export_plan import ExportPlan, LeftOut
-from dtscodec.adapters.lora_file import adapter_tensors, write_adapter
+from dtscodec.adapters.export_plan import ExportPlan, LeftOut, plan_export
+from dtscodec.adapters.lora_file import adapter_tensors, check_new_adapter, write_adapter
 from dtscodec.adapters.lora_pair import LoraPair
 from dtscodec.adapters.model_layers import read_model_layers
 from dtscodec.adapters.peft_config import settings_document
@@ -24,32 +24,35 @@ from dtscodec.packs.pack import PackSource
 from dtscodec.storage.paths import as_path, is_remote
 
 TASKS = {"ForCausalLM": "CAUSAL_LM", "LMHeadModel": "CAUSAL_LM", "ForConditionalGeneration": "SEQ_2_SEQ_LM"}
-"""PEFT's task of classes whose names end so. For others it would add heads of its own."""
+"""PEFT's `task_type` by the end of a model's class name. For other tasks PEFT would add heads of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What an export did.
+    """An adapter that was exported from a pack.
 
     Parameters
     ----------
     path : Path
         The adapter's directory.
     model : str
-        Class of the model that is to use it.
-    rank, modules : int
-        Of the adapter: its rank, and how many layers it changes.
+        Class name of the model that uses it.
+    rank : int
+        Rank of the adapter.
+    modules : int
+        Number of layers that it changes.
     saved : tuple of str
-        Modules that it replaces whole (`modules_to_save`).
+        Modules that it stores as a whole (`modules_to_save`).
     adapter_bytes, pack_bytes : int
         Sizes on disk of the adapter's tensors and of the pack.
     cut_off : float
-        Share of the delta's squared norm that is lost to the rank.
+        Share of the delta's squared norm that truncation to the rank loses.
     left_out : tuple of LeftOut
+        Changed tensors that it does not carry, the largest shares first.
     vllm_rank : int or None
-        vLLM's smallest `max_lora_rank` that accepts it; None if there is none.
+        The smallest `max_lora_rank` with which vLLM loads it; None if vLLM does not.
     vllm_problems : tuple of str
-        Why vLLM does not take it.
+        Why vLLM does not load it.
     """
 
     path: Path
@@ -66,7 +69,7 @@ class ExportReport:
 
     @property
     def left_out_share(self) -> float:
-        """Share of the delta's squared norm in tensors that are left out, as far as it is known."""
+        """Share of the delta's squared norm in tensors that are left out, as far as known."""
         return sum(left.share or 0.0 for left in self.left_out)
 
 
@@ -83,37 +86,43 @@ def export_adapter(
     strict: bool = False,
     force: bool = False,
 ) -> ExportReport:
-    """Write an adapter that adds to the base what the pack adds to it, as far as an adapter can.
+    """Write an adapter that adds to the base what the pack adds to it, as far as a LoRA can; see `import_adapter`.
 
     Parameters
     ----------
     pack : path, bytes or Pack
+        The pack.
     out : path
-        The directory to make.
+        The directory to write. Its parent directory must exist.
     base : path, mapping of tensors, or Base, optional
-        With it the share of tensors that are stored exactly is known. By default that of the index beside the pack.
+        The base. Without it the share of tensors that are stored exactly is unknown. By default the one that the
+        index beside the pack names.
     model : Module or path, optional
-        The model that is to use the adapter, or a directory with its configuration; by default what the configuration
-        that travels with the pack describes. Its weights do not matter.
+        The model that uses the adapter, or a directory with its configuration; its weights are not read. By default
+        the model that the configuration among the pack's auxiliary files describes.
     rank : int, optional
-        Of the adapter; the strongest components are kept. By default the smallest `max_lora_rank` of vLLM that all
-        components fit.
+        Rank of the adapter; the strongest components are kept. By default vLLM's smallest `max_lora_rank` that holds
+        all components.
     dtype : torch.dtype
-        float16, bfloat16 or float32.
+        Dtype of the factors: float16, bfloat16 or float32.
     base_name_or_path : str, optional
-        What the adapter calls its base; by default the repository that the pack names, if any.
+        The base's name in the adapter's configuration; by default the repository that the pack names, if any.
     save_modules : bool
-        Let modules that a LoRA cannot change, such as new heads and norms, be replaced whole. PEFT only.
+        Store modules that a LoRA cannot change, such as new heads and norms, as a whole. vLLM does not load those.
     strict : bool
-        Refuse to leave out anything.
+        Fail if any change would be left out.
     force : bool
         Replace a directory that exists.
+
+    Returns
+    -------
+    ExportReport
+        What the adapter carries and what it does not.
 
     Raises
     ------
     EncodeError
-        There is nothing that an adapter can carry, something that it cannot and `strict` is set, or the dtype does
-        not hold it.
+        An adapter can carry no change, or with `strict` not every one; or the dtype is too narrow.
     ConfigError
         A rank below 1, or another dtype.
     CheckpointError, ModelMismatchError
@@ -121,24 +130,24 @@ def export_adapter(
     FormatError, BaseMismatchError
         As for `dtscodec.decode`.
     OutputError
-        The directory cannot be written, or exists.
+        The directory exists or cannot be written. This is checked first.
     """
     _check_settings(out, rank, dtype)
     out = as_path(out)
     with decode(pack, base) as decoded:
-        opened, at_hand = decoded.pack, decoded.base
-        layers = read_model_layers(model, opened, at_hand)
-        plan = ExportPlan.of(opened.index.tensors, list(iter_changes(opened, at_hand)), layers)
-        if save_modules:
-            plan.save_modules()
+        opened, its_base = decoded.pack, decoded.base
+        inputs = [opened.path] if opened.path else []
+        inputs += weight_paths(out, its_base.checkpoint) if its_base else ()
+        check_new_adapter(out, force, inputs)
+        layers = read_model_layers(model, opened, its_base)
+        plan = plan_export(opened.index.tensors, list(iter_changes(opened, its_base)), layers, save_modules)
         plan.check(strict)
         chosen = rank or max_lora_rank(plan.largest_rank) or plan.largest_rank
         pairs, lost = plan.pairs(chosen, dtype)
         recorded = opened.summary.base.repo if opened.summary.base else None
         document = _document(plan, pairs, chosen, base_name_or_path or recorded)
-        tensors = adapter_tensors(pairs, {name: decoded[ours] for name, ours in plan.whole.items()}, dtype)
-        inputs = [opened.path] if opened.path else []
-        inputs += weight_paths(out, at_hand.checkpoint) if at_hand else ()
+        saved = {name: decoded[pack_name] for name, pack_name in plan.saved_tensors.items()}
+        tensors = adapter_tensors(pairs, saved, dtype)
         size = write_adapter(out, document, tensors, force=force, inputs=inputs)
         problems = vllm_problems(document, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
         return ExportReport(
@@ -146,11 +155,11 @@ def export_adapter(
             model=layers.model,
             rank=chosen,
             modules=len(pairs),
-            saved=tuple(plan.saved),
+            saved=plan.saved,
             adapter_bytes=size,
             pack_bytes=opened.size,
             cut_off=lost / plan.square if plan.square else 0.0,
-            left_out=tuple(plan.left_out()),
+            left_out=plan.left_out,
             vllm_rank=None if problems else max_lora_rank(chosen),
             vllm_problems=tuple(problems),
         )
@@ -178,11 +187,11 @@ def _document(plan: ExportPlan, pairs: Mapping[str, LoraPair], rank: int, base: 
 
 
 def target_modules(chosen: Collection[str], modules: Collection[str]) -> list[str]:
-    """How a configuration names its modules: by the last parts of their names where that means no others.
+    """Return PEFT's `target_modules`: last parts of names if no other module has them, else names in full.
 
     >>> target_modules(["0.q", "1.q"], ["0.q", "1.q", "0.k"]), target_modules(["0.q"], ["0.q", "1.q"])
     (['q'], ['0.q'])
     """
     ends = {name.rpartition(".")[2] for name in chosen}
-    meant = {name for name in modules if name.rpartition(".")[2] in ends}
-    return sorted(ends if meant == set(chosen) else chosen)
+    matched = {name for name in modules if name.rpartition(".")[2] in ends}
+    return sorted(ends if matched == set(chosen) else chosen)

@@ -1,7 +1,7 @@
-"""Which changes of a pack an adapter carries, where, and which it cannot."""
+"""Which changes of a pack an adapter carries, in which modules, and which it cannot."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -14,143 +14,96 @@ from dtscodec.format.blocks import Tie
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.tensor_names import base_name
 
-ROUGH = 0.01
-"""Relative error from which a dtype does not hold a pair."""
+MAX_CONVERSION_ERROR = 0.01
+"""Relative error above which a dtype is too narrow for a pair."""
+NAME_MODEL = Remedy("name the fine-tune's model ({model})")
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A tensor that changed, and that an adapter does not carry.
+    """A changed tensor that an adapter does not carry.
 
     Parameters
     ----------
     name : str
+        Its name in the pack.
     why : str
+        Why it is not carried.
     share : float or None
-        Of the delta's squared norm; None where there is no telling, or the tensor is new.
+        Share of its delta in the squared norm of all deltas. None if it is unknown or the tensor is new.
+    remedy : Remedy, optional
+        What makes an adapter carry it.
     """
 
     name: str
     why: str
     share: float | None
+    remedy: Remedy | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ExportPlan:
-    """What becomes of each change.
+    """Where an adapter carries each change of a pack.
 
     Parameters
     ----------
     layers : ModelLayers
-        Of the model that is to use the adapter.
-    homes : mapping
+        Layers of the model that uses the adapter.
+    pack_names : mapping of str to str
         The pack's name of each tensor of the model.
     square : float
-        Squared norm of the delta, as far as it is known.
-    carried : dict
-        Changes that become pairs, by module.
-    dropped : dict
-        The others, by their names in the model: the pack's name, why, and the squared norm if it is known.
-    saved : list of str
-        Modules that are replaced whole.
+        Squared Frobenius norm of all deltas, as far as it is known.
+    carried : mapping of str to TensorChange
+        Low-rank changes that become pairs, by module.
+    saved : tuple of str
+        Modules that are stored as a whole (PEFT's `modules_to_save`), ascending.
+    left_out : tuple of LeftOut
+        All other changes, the largest shares first.
     """
 
     layers: ModelLayers
-    homes: Mapping[str, str]
+    pack_names: Mapping[str, str]
     square: float
-    carried: dict[str, TensorChange] = field(default_factory=dict)
-    dropped: dict[str, tuple[str, str, float | None]] = field(default_factory=dict)
-    saved: list[str] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, entries: Sequence[TensorEntry], changes: Sequence[TensorChange], layers: ModelLayers) -> "ExportPlan":
-        """Find where each change belongs.
-
-        Raises
-        ------
-        ModelMismatchError
-            The model has none of the pack's tensors.
-        """
-        rule = best_rule({entry.name: entry.spec for entry in entries}, layers.specs)
-        homes = {base_name(entry.name, rule): entry.name for entry in entries}
-        if not homes.keys() & layers.specs.keys():
-            detail = f"expected the pack's tensors, such as {entries[0].name!r}, got none of these names"
-            raise ModelMismatchError(f"{layers.model}: {detail}", Remedy("name the fine-tune's model ({model})"))
-        plan = cls(layers, homes, sum(change.square or 0.0 for change in changes))
-        ties = {base_name(entry.name, rule): tie.to for entry in entries if isinstance(tie := entry.blocks[0], Tie)}
-        for change in changes:
-            home = base_name(change.entry.name, rule)
-            tied = [name for name, to in ties.items() if to == change.entry.name]
-            plan._place(home, tied, change)
-        return plan
-
-    def _place(self, home: str, tied: Sequence[str], change: TensorChange) -> None:
-        """Let a change be carried by its layer and those that share its weight, or by none."""
-        layers = self.layers
-        shared = layers.sharing.get(home, ())
-        for name in tied:
-            if name not in shared:
-                self.dropped[name] = self.homes[name], f"tied to {change.entry.name}, not so in {layers.model}", None
-        names = [name for name in shared if name in (home, *tied) or name not in self.homes]
-        modules = [name.removesuffix(".weight") for name in names]
-        if home not in layers.specs or layers.specs[home].shape != change.entry.spec.shape:
-            why = f"no such tensor in {layers.model}, the model that uses the adapter"
-        elif change.delta is None:
-            why = change.how
-        elif not home.endswith(".weight") or not all(module in layers.kinds for module in modules):
-            why = "no layer that a LoRA changes"
-        else:
-            self.carried.update(dict.fromkeys(modules, change))
-            return
-        self.dropped[home] = change.entry.name, why, change.square
-
-    def save_modules(self) -> None:
-        """Replace the modules of dropped changes whole, where that does not touch anything else."""
-        for home in list(self.dropped):
-            module = home.rpartition(".")[0]
-            own = self.layers.leaves.get(module, ())
-            is_alone = all(name in self.homes and len(self.layers.sharing[name]) == 1 for name in own)
-            if own and is_alone and module not in self.carried and home in own:
-                del self.dropped[home]
-                self.saved = sorted({*self.saved, module})
+    carried: Mapping[str, TensorChange]
+    saved: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
 
     @property
-    def whole(self) -> dict[str, str]:
-        """Tensors of the modules that are replaced whole, by their names in the model: the pack's names."""
-        return {name: self.homes[name] for module in self.saved for name in self.layers.leaves[module]}
+    def saved_tensors(self) -> dict[str, str]:
+        """Tensors of the modules that are stored as a whole: names in the model -> names in the pack."""
+        return {name: self.pack_names[name] for module in self.saved for name in self.layers.leaves[module]}
 
     @property
     def largest_rank(self) -> int:
-        """Components of the change that has most."""
+        """Largest rank of the changes that are carried."""
         return max(_rank(change) for change in self.carried.values())
 
-    def left_out(self) -> list[LeftOut]:
-        """What is dropped, the largest shares first."""
-        found = [
-            LeftOut(name, why, None if square is None else square / (self.square or 1.0))
-            for name, why, square in self.dropped.values()
-        ]
-        return sorted(found, key=lambda left: (-(left.share or 0.0), left.name))
-
     def check(self, strict: bool) -> None:
-        """Raise EncodeError if nothing is carried, or, if `strict`, not everything."""
-        left = self.left_out()
+        """Raise EncodeError if no change is carried or, with `strict`, if a change is left out."""
+        left = self.left_out
         names = ", ".join(item.name for item in left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
         if not self.carried:
-            raise EncodeError(f"expected a delta of low rank of some layer, got none ({names or 'nothing changed'})")
+            raise EncodeError(f"expected a low-rank delta of some layer, got none ({names or 'nothing changed'})")
         if strict and left:
             share = 100 * sum(item.share or 0.0 for item in left)
             detail = f"got {len(left)} tensors that it cannot carry, {share:.2g} % of the delta ({names})"
-            remedy = Remedy("leave out {strict}, or replace whole modules with {modules_to_save}")
-            raise EncodeError(f"expected a pack that an adapter carries whole, {detail}", remedy)
+            remedy = Remedy("leave out {strict}, or store whole modules with {save_modules}", {"save_modules": "True"})
+            raise EncodeError(f"expected a pack that an adapter carries completely, {detail}", remedy)
 
     def pairs(self, rank: int, dtype: torch.dtype) -> tuple[dict[str, LoraPair], float]:
-        """The pairs by module, and the squared norm that is lost to the rank.
+        """Return the pairs by module, and the squared norm that is lost by truncation to a rank.
+
+        Parameters
+        ----------
+        rank : int
+            Rank of all pairs.
+        dtype : torch.dtype
+            Dtype that the pairs will be stored in; they are returned in float64.
 
         Raises
         ------
         EncodeError
-            A dtype that does not hold them.
+            The dtype is too narrow for a pair.
         """
         pairs, lost = {}, {}
         for module, change in sorted(self.carried.items()):
@@ -159,10 +112,110 @@ class ExportPlan:
             pair = LoraPair.from_delta(change.delta, kind, change.entry.spec.shape, rank)
             _check_dtype(module, pair, dtype)
             pairs[module] = pair
-            if rank < _rank(change):
-                kept = pair.to_delta(1.0, kind == "transposed").square()
-                lost[change.entry.name] = max(0.0, change.delta.square() - kept)
+            if rank < _rank(change):  # Tied modules share a change, whose loss counts once.
+                retained = pair.to_delta(1.0, kind == "transposed").square()
+                lost[change.entry.name] = max(0.0, change.delta.square() - retained)
         return pairs, sum(lost.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Dropped:
+    """Why a change is not carried as a pair, and its squared norm if it is known."""
+
+    why: str
+    square: float | None
+    remedy: Remedy | None = None
+
+    def share_of(self, total: float) -> float | None:
+        return None if self.square is None else self.square / (total or 1.0)
+
+
+def plan_export(
+    entries: Sequence[TensorEntry], changes: Sequence[TensorChange], layers: ModelLayers, save_modules: bool = False
+) -> ExportPlan:
+    """Find the module that carries each change of a pack.
+
+    Parameters
+    ----------
+    entries : sequence of TensorEntry
+        All tensors of the pack.
+    changes : sequence of TensorChange
+        Those that differ from the base.
+    layers : ModelLayers
+        Layers of the model that uses the adapter.
+    save_modules : bool
+        Store modules as a whole where a LoRA cannot change them and nothing else is affected.
+
+    Raises
+    ------
+    ModelMismatchError
+        The model has none of the pack's tensors.
+    """
+    rule = best_rule({entry.name: entry.spec for entry in entries}, layers.specs)
+    pack_names = {base_name(entry.name, rule): entry.name for entry in entries}
+    if not pack_names.keys() & layers.specs.keys():
+        problem = f"expected the pack's tensors, such as {entries[0].name!r}, got none of these names"
+        raise ModelMismatchError(f"{layers.model}: {problem}", NAME_MODEL)
+    ties = {base_name(entry.name, rule): tie.to for entry in entries if isinstance(tie := entry.blocks[0], Tie)}
+    carried: dict[str, TensorChange] = {}
+    dropped: dict[str, _Dropped] = {}
+    for change in changes:
+        name = base_name(change.entry.name, rule)
+        shared = layers.sharing.get(name, ())
+        # Tied in the pack, but not in the model: the model would not change both.
+        tied = [tie for tie, to in ties.items() if to == change.entry.name]
+        why = f"tied to {change.entry.name}, not so in {layers.model}"
+        dropped |= {tie: _Dropped(why, None) for tie in tied if tie not in shared}
+        # Every module that shares the weight carries the change, unless the pack has another tensor for it.
+        modules = [
+            other.removesuffix(".weight") for other in shared if other in (name, *tied) or other not in pack_names
+        ]
+        obstacle = _obstacle(name, change, modules, layers)
+        if obstacle is None:
+            carried |= dict.fromkeys(modules, change)
+        else:
+            dropped[name] = obstacle
+    saved = _modules_to_save(dropped, carried, pack_names, layers) if save_modules else {}
+    square = sum(change.square or 0.0 for change in changes)
+    left_out = [
+        LeftOut(pack_names[name], item.why, item.share_of(square), item.remedy)
+        for name, item in dropped.items()
+        if name not in saved
+    ]
+    left_out.sort(key=lambda left: (-(left.share or 0.0), left.name))
+    return ExportPlan(layers, pack_names, square, carried, tuple(sorted(set(saved.values()))), tuple(left_out))
+
+
+def _obstacle(name: str, change: TensorChange, modules: Sequence[str], layers: ModelLayers) -> _Dropped | None:
+    """Return why a LoRA of the given modules cannot carry a change, or None if it can."""
+    if name not in layers.specs or layers.specs[name].shape != change.entry.spec.shape:
+        why = f"no such tensor in {layers.model}, the model that uses the adapter"
+        return _Dropped(why, change.square, NAME_MODEL)
+    if change.delta is None:
+        return _Dropped(change.how, change.square)
+    if not name.endswith(".weight") or not all(module in layers.kinds for module in modules):
+        return _Dropped("no layer that a LoRA changes", change.square)
+    return None
+
+
+def _modules_to_save(
+    dropped: Mapping[str, _Dropped],
+    carried: Mapping[str, TensorChange],
+    pack_names: Mapping[str, str],
+    layers: ModelLayers,
+) -> dict[str, str]:
+    """Return the dropped tensors whose modules can be stored as a whole: name in the model -> module.
+
+    All tensors of such a module are in the pack and used by no other module.
+    """
+    found = {}
+    for name in dropped:
+        module = name.rpartition(".")[0]
+        own = layers.leaves.get(module, ())
+        is_alone = all(tensor in pack_names and len(layers.sharing[tensor]) == 1 for tensor in own)
+        if name in own and is_alone and module not in carried:
+            found[name] = module
+    return found
 
 
 def _rank(change: TensorChange) -> int:
@@ -173,10 +226,9 @@ def _check_dtype(module: str, pair: LoraPair, dtype: torch.dtype) -> None:
     """Raise EncodeError if a dtype is too narrow for a pair."""
     exact = pair.to_delta(1.0, False)
     try:
-        lost = (
-            LoraPair(pair.a.to(dtype), pair.b.to(dtype), pair.is_embedding).to_delta(1.0, False).minus(exact).square()
-        )
-    except ValueError:
-        lost = float("inf")
-    if lost > ROUGH**2 * exact.square():
+        stored = LoraPair(pair.a.to(dtype), pair.b.to(dtype), pair.is_embedding)
+        error = stored.to_delta(1.0, False).minus(exact).square()
+    except ValueError:  # Infinite.
+        error = float("inf")
+    if error > MAX_CONVERSION_ERROR**2 * exact.square():
         raise EncodeError(f"{module}: expected factors that {dtype} holds, got others", Remedy("use float32 ({dtype})"))

@@ -19,7 +19,7 @@ from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes, tensor_spec
 from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.errors import CheckpointError
-from dtscodec.files.atomic import atomic_directory
+from dtscodec.files.atomic import atomic_directory, check_new_directory
 from dtscodec.files.output_file import output_file
 from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.storage.errors import read_errors
@@ -141,6 +141,11 @@ def adapter_tensors(
         tensors[f"{PREFIX}{module}.{a}"] = pair.a.to(dtype)
         tensors[f"{PREFIX}{module}.{b}"] = pair.b.to(dtype)
     return dict(sorted(tensors.items()))
+
+
+def check_new_adapter(out: Path, force: bool = False, inputs: Iterable[Path] = ()) -> None:
+    """Raise OutputError if `write_adapter` could not make its directory, before any work is done."""
+    check_new_directory(out, force, inputs, OUR_FILES.__contains__)
 
 
 def write_adapter(

@@ -3,10 +3,11 @@
 import argparse
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
 from dtscodec.cli import arguments, console
+from dtscodec.cli.remedies import spell_option
 
 if TYPE_CHECKING:
     from dtscodec.adapters.export_adapter import ExportReport
@@ -68,9 +69,15 @@ def run(options: argparse.Namespace) -> None:
         force=options.force,
     )
     if options.json:
-        console.facts(asdict(report) | {"path": str(report.path), "left_out_share": report.left_out_share})
+        console.facts(_document(report))
     else:
         console.lines(*_left_out(report.left_out), _summary(report))
+
+
+def _document(report: "ExportReport") -> dict[str, Any]:
+    values = {field.name: getattr(report, field.name) for field in fields(report)}
+    left_out = [{"name": item.name, "why": item.why, "share": item.share} for item in report.left_out]
+    return values | {"path": str(report.path), "left_out": left_out, "left_out_share": report.left_out_share}
 
 
 def _summary(report: "ExportReport") -> str:
@@ -89,7 +96,8 @@ def _left_out(items: "Sequence[LeftOut]") -> list[str]:
     """A line for each reason, the largest share first."""
     groups: dict[str, list[LeftOut]] = defaultdict(list)
     for item in items:
-        groups[item.why].append(item)
+        remedy = f" ({item.remedy.spelled(spell_option)})" if item.remedy else ""
+        groups[item.why + remedy].append(item)
     lines = []
     for why, group in groups.items():
         shares = [item.share for item in group if item.share is not None]

@@ -17,10 +17,10 @@ OPTIONS = {
     "head": "--head",
     "like": "--like",
     "model": "--model",
-    "modules_to_save": "--modules-to-save",
     "out": "-o",
     "raw": "--raw",
     "renames": "--map",
+    "save_modules": "--modules-to-save",
     "size": "--size",
     "strict": "--strict",
     "vectors": "--vectors",
@@ -28,7 +28,7 @@ OPTIONS = {
 }
 """Options by the Python names of arguments. Options that are flags take no value."""
 
-FLAGS = frozenset({"files", "force", "fresh", "strict"})
+FLAGS = frozenset({"files", "force", "fresh", "save_modules", "strict"})
 
 PYTHON_ONLY = frozenset({"config", "model_class"})
 """Arguments of calls that no command makes; they are spelled as Python."""

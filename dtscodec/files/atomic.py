@@ -99,7 +99,7 @@ def atomic_directory(
         directory or a mount point.
     """
     path = Path(os.path.realpath(path))
-    _check_directory(path, force, inputs, replaceable)
+    check_new_directory(path, force, inputs, replaceable)
     temporary = _sibling(path)
     try:
         with output_errors(path):
@@ -128,7 +128,11 @@ def _check_file(path: Path, force: bool, inputs: Iterable[Path]) -> None:
         raise output_is_input(path)
 
 
-def _check_directory(path: Path, force: bool, inputs: Iterable[Path], replaceable: Callable[[str], bool]) -> None:
+def check_new_directory(
+    path: Path, force: bool = False, inputs: Iterable[Path] = (), replaceable: Callable[[str], bool] = lambda name: True
+) -> None:
+    """Raise the OutputError that `atomic_directory` would raise for its arguments, before any work is done."""
+    path = Path(os.path.realpath(path))
     _check_parent(path)
     if not path.exists():
         return

@@ -125,6 +125,7 @@ def test_a_tensor_that_the_model_lacks_says_how_to_name_another_model(states: St
     (left,) = export(base, fine, tmp_path).left_out
     assert left.name == "head.weight"
     assert "the model that uses the adapter" in left.why
+    assert "`model`" in str(left.remedy)
 
 
 def test_without_the_base_the_share_of_what_is_stored_exactly_is_unknown(states: States, tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_factors_that_half_precision_cannot_hold_are_refused(states: States, tmp
 
 def test_a_pack_without_a_delta_of_low_rank_is_refused(states: States, tmp_path: Path) -> None:
     base, _ = states
-    with pytest.raises(EncodeError, match="low rank"):
+    with pytest.raises(EncodeError, match="low-rank delta"):
         export(base, base, tmp_path)
 
 
@@ -212,6 +213,12 @@ def test_nothing_is_replaced_without_force_and_only_adapters_with_it(states: Sta
     (tmp_path / "adapter" / "notes.md").write_text("mine")
     with pytest.raises(OutputError, match=r"notes\.md"):
         dtscodec.export_adapter(tmp_path / "pack", tmp_path / "adapter", model=Small(), force=True)
+
+
+def test_an_output_that_cannot_be_made_is_refused_before_the_model_is_read(states: States, tmp_path: Path) -> None:
+    pack = make_pack(*states, tmp_path / "pack", rank=3).path
+    with pytest.raises(OutputError, match="create it first"):
+        dtscodec.export_adapter(pack, tmp_path / "missing" / "adapter", model=tmp_path / "no model")
 
 
 def test_the_same_pack_gives_the_same_bytes(states: States, tmp_path: Path) -> None:
