@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.common.environment import environment
 from benchmarks.common.process_usage import Taken, watch
-from benchmarks.demo.report import circumstances
 from dtscodec.checkpoints.torch_dtypes import dtype_code, tensor_bytes
 from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.files.random_access import Bytes
@@ -179,7 +179,7 @@ def document(result: Result) -> dict[str, Any]:
         name: {"peak": peak.anonymous, "seconds": round(peak.seconds, 1)}
         for name, peak in (("encode", result.encode), ("decode", result.decode))
     }
-    return {**circumstances(), **sizes, **peaks}
+    return {**environment(), **sizes, **peaks}
 
 
 def _megabytes(size: int) -> str:

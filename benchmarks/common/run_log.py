@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 
-class Log:
+class RunLog:
     """Lines with the seconds since the start.
 
     Parameters

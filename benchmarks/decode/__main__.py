@@ -9,9 +9,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.environment import environment
 from benchmarks.decode import measurements
-from benchmarks.decode.report import PARTS, markdown
-from benchmarks.demo.report import circumstances
+from benchmarks.decode.report import PARTS, decoding_page
 
 HERE = Path(__file__).parent
 
@@ -26,11 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Each in a process of its own: what one part leaves in memory would be another's.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             rows = pool.submit(measurements.run, part, options.threads).result()
-        known[part] = {**circumstances(), "threads": options.threads, "rows": rows}
+        known[part] = {**environment(), "threads": options.threads, "rows": rows}
         if options.record:
             place.write_text(json.dumps(known, indent=1) + "\n")
-            (HERE / "RESULT.md").write_text(markdown(known))
-    print(markdown({part: known[part] for part in PARTS if part in known}))
+            (HERE / "RESULT.md").write_text(decoding_page(known))
+    print(decoding_page({part: known[part] for part in PARTS if part in known}))
     return 0
 
 

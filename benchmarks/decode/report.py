@@ -3,8 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from benchmarks.common.markdown import markdown_table
 
-def markdown(result: Mapping[str, Any]) -> str:
+
+def decoding_page(result: Mapping[str, Any]) -> str:
     """The page that `RESULT.md` holds, of the parts that are known."""
     made = {name: part for name, part in result.items() if name in _PARTS}
     sections = [_PARTS[name](part["rows"]) + f"\n\n{_where(part)}" for name, part in made.items()]
@@ -19,10 +21,6 @@ def _where(part: Mapping[str, Any]) -> str:
     )
 
 
-def _table(head: list[str], lines: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *lines])
-
-
 def _ms(seconds: float) -> str:
     return f"{1000 * seconds:.1f} ms"
 
@@ -35,7 +33,7 @@ def _matrix(rows: list[dict[str, Any]]) -> str:
     intro = (
         "The floor is `torch.addmm` of ready-made dense float32 factors into an existing tensor; for bf16 with casts."
     )
-    table = _table(["dtype", "rank", "ours", "floor", "ours / floor"], lines)
+    table = markdown_table(["dtype", "rank", "ours", "floor", "ours / floor"], lines)
     return f"## One matrix of 4096 x 4096\n\n{intro}\n\n{table}"
 
 
@@ -46,7 +44,7 @@ def _timed(title: str, intro: str) -> Callable[[list[dict[str, Any]]], str]:
             ours, floor, load = (row["seconds"][name] for name in ("ours", "floor", "load the fine-tune"))
             lines.append([row["size"], _ms(ours), _ms(floor), f"{ours / floor:.2f}", _ms(load), f"{ours / load:.2f}"])
         head = ["size", "ours", "floor", "ours / floor", "load the fine-tune", "ours / load"]
-        return f"## {title}\n\n{intro}\n\n{_table(head, lines)}"
+        return f"## {title}\n\n{intro}\n\n{markdown_table(head, lines)}"
 
     return section
 
@@ -74,7 +72,7 @@ def _side(rows: list[dict[str, Any]]) -> str:
         "how many operations the linear layers' factors add to their weights'. The LoRA (`peft`) has the first pack's "
         "ranks, layer by layer."
     )
-    return f"## Packs beside the model\n\n{intro}\n\n{_table(head, lines)}"
+    return f"## Packs beside the model\n\n{intro}\n\n{markdown_table(head, lines)}"
 
 
 def _resident(rows: list[dict[str, Any]]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.common.environment import environment
 from benchmarks.demo import commands, data, evaluate, report
 from benchmarks.demo.finetune import Settings, base_directory, finetune
 
@@ -50,7 +51,7 @@ def run(settings: Settings, n_test: int, cache: Path) -> dict[str, Any]:
     _clear(folder, base, names)
     seconds = _commands(folder, names)
     return {
-        **report.circumstances(),
+        **environment(),
         "settings": dataclasses.asdict(settings),
         "n_test": len(test),
         "seconds": {step: round(value, 2) for step, value in seconds.items()},

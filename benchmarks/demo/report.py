@@ -1,41 +1,10 @@
 """The demo's result: as a JSON document, and as the table it prints."""
 
-import datetime
-import importlib.metadata
 import json
-import os
-import platform
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
-
-
-def circumstances() -> dict[str, Any]:
-    """Date, machine and versions: what measured figures are worth little without."""
-    from dtscodec.version import __version__
-
-    return {
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": _system()},
-        "versions": {
-            "dtscodec": __version__,
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in LIBRARIES},
-        },
-    }
-
-
-def _system() -> str:
-    return f"{platform.system()} {platform.machine()}"
-
-
-def _processor() -> str:
-    """Model name of the processor; Python itself knows only its architecture on Linux."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+from benchmarks.common.markdown import percent
 
 
 def write(result: dict[str, Any], path: Path) -> None:
@@ -50,7 +19,7 @@ def table(result: dict[str, Any]) -> str:
         ("", "accuracy", "agreement", "KL", "bytes on disk", "share"),
         ("base, fine-tune's head", *_fidelity(result, "base"), "", ""),
         ("fine-tune", *_fidelity(result, "finetune"), f"{size['checkpoint']:,}", "100 %"),
-        ("decoded pack", *_fidelity(result, "decoded"), f"{size['pack']:,}", _percent(result["share"], 2)),
+        ("decoded pack", *_fidelity(result, "decoded"), f"{size['pack']:,}", percent(result["share"], 2)),
     ]
     return "\n".join(
         [
@@ -62,7 +31,7 @@ def table(result: dict[str, Any]) -> str:
             f"encode {seconds['encode']:.1f} s, decode {seconds['decode']:.1f} s, as commands, on "
             f"{result['machine']['cores']} cores",
             "agreement and KL: with and from the fine-tune's predictions; KL in nats, mean over texts",
-            f"always the more frequent class: accuracy {_percent(result['majority'])}",
+            f"always the more frequent class: accuracy {percent(result['majority'])}",
         ]
     )
 
@@ -70,20 +39,11 @@ def table(result: dict[str, Any]) -> str:
 def _fidelity(result: dict[str, Any], model: str) -> tuple[str, str, str]:
     figures = result["fidelity"][model]
     if model == "finetune":
-        return _percent(figures["accuracy"]), "", ""
-    return _percent(figures["accuracy"]), _percent(figures["agreement"]), f"{figures['kl']:.4f}"
+        return percent(figures["accuracy"]), "", ""
+    return percent(figures["accuracy"]), percent(figures["agreement"]), f"{figures['kl']:.4f}"
 
 
 def _line(row: tuple[str, ...]) -> str:
     widths = (22, 9, 10, 7, 14, 8)
     numbers = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
     return " ".join([row[0].ljust(widths[0]), *numbers]).rstrip()
-
-
-def _percent(share: float, digits: int = 1) -> str:
-    """Share as a percentage.
-
-    >>> _percent(0.00846, 2)
-    '0.85 %'
-    """
-    return f"{share:.{digits}%}".replace("%", " %")

@@ -10,14 +10,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.environment import environment
 from benchmarks.common.judge import FEW
-from benchmarks.demo import commands, data, report
+from benchmarks.demo import commands, data
 from benchmarks.demo.finetune import base_directory
 from benchmarks.fidelity import picture, summary
 from benchmarks.fidelity.bfloat16_lora import half_rows
-from benchmarks.fidelity.report import markdown
+from benchmarks.fidelity.report import fidelity_page
 from benchmarks.fidelity.single_task_rows import container_row, lora_rows, package_rows
-from benchmarks.fidelity.sweep import Bench
+from benchmarks.fidelity.sweep import FineTuneBench
 from benchmarks.fidelity.tasks import FULL, LORA, TWO_CLASSES, Task
 from benchmarks.fidelity.worker import limit, measure
 
@@ -41,11 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{task.name} {task.seed or ''}: {task.directory(cache)}", flush=True)
     result = _result(cache, folder, options)
     (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(markdown(result))
+    print(fidelity_page(result))
     if options.record:
         (HERE / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-        (HERE / "RESULT.md").write_text(markdown(result))
-        picture.draw(result, HERE / "result.png")
+        (HERE / "RESULT.md").write_text(fidelity_page(result))
+        picture.draw_fidelity(result, HERE / "result.png")
     return 0
 
 
@@ -61,9 +62,9 @@ def _result(cache: Path, folder: Path, options: argparse.Namespace) -> dict[str,
         limits = {name: pool.submit(limit, Task(name), cache, folder, options.texts) for name in LIMITED}
         distance = {name: run.result() for name, run in limits.items()}
     two, sixteen = (summary.curves(points), [*TWO_CLASSES]), (summary.curves(points), [data.SIXTEEN])
-    lora, tweets = (Bench(Task(name), cache, folder, options.texts) for name in (LORA, "tweets"))
+    lora, tweets = (FineTuneBench(Task(name), cache, folder, options.texts) for name in (LORA, "tweets"))
     return {
-        **report.circumstances(),
+        **environment(),
         "texts": options.texts,
         "few": FEW,
         "two_classes": summary.by_size(*two),

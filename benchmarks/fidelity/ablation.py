@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.common.judge import FEW
-from benchmarks.fidelity.sweep import Bench
+from benchmarks.fidelity.sweep import FineTuneBench
 from dtscodec.encoding.config import Best, EncodeConfig
 from dtscodec.encoding.fitting.coordinate_descent import Refined
 from dtscodec.encoding.presets.recipe import Recipe
@@ -35,7 +35,7 @@ ROWS_OF_TALL = 1024
 """Rows of an embedding that the comparison of levels codes: those that moved most."""
 
 
-def ablate(bench: Bench) -> None:
+def ablate(bench: FineTuneBench) -> None:
     """Every variant at every size."""
     for size in SIZES:
         for name, recipe in VARIANTS.items():
@@ -43,14 +43,14 @@ def ablate(bench: Bench) -> None:
         _without_pooling(bench, size)
 
 
-def vary_levels(bench: Bench) -> None:
+def vary_levels(bench: FineTuneBench) -> None:
     """Code books of other sizes and scopes, at every size."""
     for size in SIZES:
         for method, count, scope in _code_books():
             _counted(bench, method, size, count, scope)
 
 
-def _without_pooling(bench: Bench, size: str) -> None:
+def _without_pooling(bench: FineTuneBench, size: str) -> None:
     """The largest equal share of rank whose pack is no larger, by bisection."""
     if bench.log.has(f"ablation: {POOLED}", size, 0, FEW):
         return
@@ -71,7 +71,7 @@ def _code_books() -> Iterator[tuple[str, int, str]]:
     yield "levels: 4 per vector", 4, "vector"
 
 
-def _counted(bench: Bench, method: str, size: str, count: int, scope: str) -> None:
+def _counted(bench: FineTuneBench, method: str, size: str, count: int, scope: str) -> None:
     """Components in code books that the format need not have: bytes are counted, not written.
 
     The largest components for their bytes until the size is spent; refits and gain as in `best`, one code book only, of

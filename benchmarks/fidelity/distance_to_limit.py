@@ -10,7 +10,7 @@ from torch import Tensor
 import dtscodec
 from benchmarks.demo.finetune import base_directory
 from benchmarks.fidelity.limit import bound
-from benchmarks.fidelity.sweep import Bench
+from benchmarks.fidelity.sweep import FineTuneBench
 from dtscodec.encoding.config import Best, EncodeConfig
 from dtscodec.encoding.presets.recipe import LEAST_ERROR
 from dtscodec.encoding.targets import Size
@@ -20,7 +20,7 @@ SIZES = ("0.05%", "0.1%", "0.25%", "0.8%", "3%")
 Spectrum = tuple[tuple[int, int], "np.ndarray[tuple[int, ...], np.dtype[np.float64]]"]
 
 
-def distances(bench: Bench) -> dict[str, Any]:
+def distances(bench: FineTuneBench) -> dict[str, Any]:
     """For each size the relative error of all matrices, and the least that any code of their factors could have.
 
     The limit gets every bit of the file; in the row of a tensor, those that the tensor got.

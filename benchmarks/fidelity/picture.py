@@ -17,7 +17,7 @@ SAME = 1.01
 MARKS = "ovs^DPX<>*hp"
 
 
-def draw(result: Mapping[str, Any], path: Path) -> None:
+def draw_fidelity(result: Mapping[str, Any], path: Path) -> None:
     """Write the picture of a result (the content of ``result.json``)."""
     figure = Figure(figsize=(9.6, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True)

@@ -1,11 +1,11 @@
 """One measurement: a method at a setting on a task, in bytes and behaviour."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.common.json_lines import append_record, read_records
 from benchmarks.common.judge import Verdict
 
 
@@ -58,12 +58,12 @@ def behaviour(verdict: Verdict) -> dict[str, float | int | str]:
     return {"texts": len(verdict.agrees), **verdict.figures._asdict(), "agrees": agrees}
 
 
-class Log:
-    """Points on disk, a JSON line each, so that a run that was cut short goes on where it stopped."""
+class PointLog:
+    """Points of one fine-tune on disk."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.points = [Point(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+        self.points = read_records(path, Point)
         self._known = {self._key(point) for point in self.points}
 
     @staticmethod
@@ -78,5 +78,4 @@ class Log:
         """Append a point."""
         self.points.append(point)
         self._known.add(self._key(point))
-        with self._path.open("a") as file:
-            file.write(json.dumps(asdict(point)) + "\n")
+        append_record(self._path, point)

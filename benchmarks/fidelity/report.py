@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.common.markdown import markdown_table, percent
 from benchmarks.fidelity.bfloat16_lora import DELTA, WEIGHT
 from benchmarks.fidelity.summary import SHARES
 from benchmarks.fidelity.sweep import AT_PAPERS
 
 
-def markdown(result: Mapping[str, Any]) -> str:
+def fidelity_page(result: Mapping[str, Any]) -> str:
     """All tables of a result (the content of ``result.json``)."""
     parts = [
         _head(result),
@@ -40,15 +41,6 @@ def _head(result: Mapping[str, Any]) -> str:
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _share(share: float) -> str:
-    return f"{100 * share:.2f} %"
-
-
 def _sizes(table: Mapping[str, Sequence[Mapping[str, float] | None]]) -> str:
     """Geometric mean of the KL over tasks, and by which factor it spreads (one standard deviation)."""
     order = sorted(table, key=lambda method: (method != "best", method != "paper", method.lower()))
@@ -57,7 +49,7 @@ def _sizes(table: Mapping[str, Sequence[Mapping[str, float] | None]]) -> str:
         for method in order
         if method != "fine-tune"
     ]
-    return _table(["method", *map(_share, SHARES)], rows)
+    return markdown_table(["method", *(percent(share, 2) for share in SHARES)], rows)
 
 
 def _cell(cell: Mapping[str, float]) -> str:
@@ -78,7 +70,7 @@ def _promises(promises: Mapping[str, Any]) -> str:
         for setting, row in promises.items()
         if setting != "tasks"
     ]
-    return _table(head, rows) + "\n\n" + "\n".join(f"- {line}" for line in ratios)
+    return markdown_table(head, rows) + "\n\n" + "\n".join(f"- {line}" for line in ratios)
 
 
 def _errors(figures: Mapping[str, float]) -> list[str]:
@@ -89,7 +81,7 @@ def _errors(figures: Mapping[str, float]) -> list[str]:
 def _figures(figures: Mapping[str, float]) -> list[str]:
     return [
         f"{figures['bytes']:,}",
-        _share(figures["share"]),
+        percent(figures["share"], 2),
         f"{figures['kl']:.5f}",
         f"{100 * figures['agreement']:.1f} %",
         f"{100 * figures['accuracy']:.1f} %",
@@ -99,19 +91,25 @@ def _figures(figures: Mapping[str, float]) -> list[str]:
 
 def _lora(rows: Sequence[Mapping[str, Any]]) -> str:
     head = ["asked for", "bytes", "share", "KL", "agrees", "accuracy", "delta's error", "ranks", "bits"]
-    return _table(head, [[row["asked"], *_figures(row), row["ranks"], row["bits"]] for row in rows])
+    return markdown_table(head, [[row["asked"], *_figures(row), row["ranks"], row["bits"]] for row in rows])
 
 
 def _half(rows: Sequence[Mapping[str, Any]]) -> str:
     cells = [
-        [row["factors"], f"{row['bytes']:,}", _share(row["share"]), _ranks(row), f"{100 * row['within_one_ulp']:.1f} %"]
+        [
+            row["factors"],
+            f"{row['bytes']:,}",
+            percent(row["share"], 2),
+            _ranks(row),
+            f"{100 * row['within_one_ulp']:.1f} %",
+        ]
         for row in rows
     ]
     intro = (
         f"Merged in bf16, each weight matrix at a root mean square of {WEIGHT} and its delta at {DELTA}, default size; "
         "weights within one unit in the last place of the fine-tune's, of the matrices that changed:"
     )
-    return f"{intro}\n\n" + _table(["factors", "bytes", "share", "ranks", "weights"], cells)
+    return f"{intro}\n\n" + markdown_table(["factors", "bytes", "share", "ranks", "weights"], cells)
 
 
 def _ranks(row: Mapping[str, Any]) -> str:
@@ -141,7 +139,7 @@ def _ablations(tables: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
         "Geometric mean of four tasks of two classes, and one task of sixteen. Levels: Lloyd-Max, bytes are counted, "
         "not written; one code book for all components, no bitmaps, no vectors."
     )
-    return _table(head, rows) + f"\n\n{note}"
+    return markdown_table(head, rows) + f"\n\n{note}"
 
 
 def _named(method: str) -> str:
@@ -153,7 +151,7 @@ def _seeds(table: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     rows = [
         [task, *(", ".join(f"{kl:.4f}" for kl in row.get(name, ())) for name in names)] for task, row in table.items()
     ]
-    return _table(["task", *names], rows)
+    return markdown_table(["task", *names], rows)
 
 
 def _distances(tasks: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
@@ -163,14 +161,14 @@ def _distances(tasks: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
         for size, row in sizes.items()
     ]
     note = "Relative error of all matrices, least-error recipe; the limit of `limit.py` for any code of their factors."
-    return _table(["task", "size", "best without gain", "limit", "ratio"], rows) + f"\n\n{note}"
+    return markdown_table(["task", "size", "best without gain", "limit", "ratio"], rows) + f"\n\n{note}"
 
 
 def _packages(rows: Sequence[Mapping[str, Any]]) -> str:
     cells = [
         [row["name"], row["missing"], "", "", ""]
         if "missing" in row
-        else [row["name"], f"{row['bytes']:,}", _share(row["share"]), f"{row['kl']:.5f}", f"{row['error']:.3f}"]
+        else [row["name"], f"{row['bytes']:,}", percent(row["share"], 2), f"{row['kl']:.5f}", f"{row['error']:.3f}"]
         for row in rows
     ]
-    return _table(["package, on tweets", "bytes", "share", "KL", "delta's error"], cells)
+    return markdown_table(["package, on tweets", "bytes", "share", "KL", "delta's error"], cells)

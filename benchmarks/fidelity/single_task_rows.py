@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 import dtscodec
 from benchmarks.demo.finetune import base_directory
 from benchmarks.fidelity.peers import packages
-from benchmarks.fidelity.sweep import Bench
+from benchmarks.fidelity.sweep import FineTuneBench
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.targets import Size
 from dtscodec.packs.byte_counts import bitmap_bytes, overhead, tensor_sizes
@@ -24,7 +24,7 @@ RANKS = (1, 16)
 """Of sparse-llm's lossy mode; 16 is its default."""
 
 
-def lora_rows(bench: Bench) -> list[dict[str, Any]]:
+def lora_rows(bench: FineTuneBench) -> list[dict[str, Any]]:
     """Packs of the merged LoRA: size, behaviour, and what the encoder found."""
     rows = []
     for asked, config in ASKED.items():
@@ -55,7 +55,7 @@ def _span(values: Any) -> str:
     return "-" if not found else str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
 
 
-def container_row(bench: Bench) -> dict[str, Any]:
+def container_row(bench: FineTuneBench) -> dict[str, Any]:
     """What of a small pack belongs to no tensor."""
     path = bench.encode(EncodeConfig(target=Size.parse(SMALL)))
     with dtscodec.open(path) as pack:
@@ -67,7 +67,7 @@ def container_row(bench: Bench) -> dict[str, Any]:
     return row
 
 
-def package_rows(bench: Bench, python: str) -> list[dict[str, Any]]:
+def package_rows(bench: FineTuneBench, python: str) -> list[dict[str, Any]]:
     """Zipnn and sparse-llm, where they are installed."""
     files = base_directory() / "model.safetensors", bench.directory / "model.safetensors"
     rows = []
@@ -85,7 +85,7 @@ def package_rows(bench: Bench, python: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _package(bench: Bench, name: str, packed: packages.Packed | packages.Missing) -> dict[str, Any]:
+def _package(bench: FineTuneBench, name: str, packed: packages.Packed | packages.Missing) -> dict[str, Any]:
     if isinstance(packed, packages.Missing):
         return {"name": name, "missing": packed.reason}
     row = {"name": name, "bytes": packed.size, "share": packed.size / bench.weights.nbytes()}

@@ -16,7 +16,7 @@ from benchmarks.demo.finetune import base_directory
 from benchmarks.fidelity.peers import settings
 from benchmarks.fidelity.peers.matrices import Matrices
 from benchmarks.fidelity.peers.peer import Setting
-from benchmarks.fidelity.points import Log, Point, behaviour
+from benchmarks.fidelity.points import Point, PointLog, behaviour
 from benchmarks.fidelity.tasks import LORA, Task, Weights
 from dtscodec.encoding.config import EncodeConfig, Paper
 from dtscodec.encoding.targets import RankShare, Size
@@ -31,7 +31,7 @@ LARGEST = 0.035
 """Settings of more than this share are left out, but for those of methods that have no smaller ones."""
 
 
-class Bench:
+class FineTuneBench:
     """One fine-tune, ready to be measured on; new points go to a log.
 
     Parameters
@@ -52,7 +52,7 @@ class Bench:
         self.weights = Weights.of(self.directory)
         self.judge = Judge(task, self.directory, cache, texts)
         name = task.name if not task.seed else f"{task.name}-{task.seed}"
-        self.log = Log(folder / f"{name}.jsonl")
+        self.log = PointLog(folder / f"{name}.jsonl")
 
     def file(self, method: str, setting: str, config: EncodeConfig, *, few: bool = False) -> None:
         """Encode to a real file, decode it, and judge the model on the first few texts, and on all unless told not."""
@@ -101,7 +101,7 @@ class Bench:
             self.log.add(Point(*fixed, **figures, seconds=round(seconds, 2)))
 
 
-def ours(bench: Bench, sizes: Sequence[str] = SIZES, ranks: Sequence[float] = PAPER_RANKS) -> None:
+def ours(bench: FineTuneBench, sizes: Sequence[str] = SIZES, ranks: Sequence[float] = PAPER_RANKS) -> None:
     """Both presets; `best` also at the very bytes of `paper` at its published rank."""
     for rank in ranks:
         bench.file("paper", f"rank {rank}", EncodeConfig(RankShare(rank), Paper()))
@@ -113,7 +113,7 @@ def ours(bench: Bench, sizes: Sequence[str] = SIZES, ranks: Sequence[float] = PA
     bench.file("best", AT_PAPERS, EncodeConfig(target=Size(Fraction(published), "bytes")))
 
 
-def untouched(bench: Bench) -> None:
+def untouched(bench: FineTuneBench) -> None:
     """The fine-tune itself, and the base with the fine-tune's head."""
     whole = bench.weights.nbytes()
     for method, state, size in (
@@ -124,7 +124,7 @@ def untouched(bench: Bench) -> None:
             bench.add(method, "", 0, size, state, 0.0, (bench.texts, FEW))
 
 
-def bitdelta(bench: Bench) -> None:
+def bitdelta(bench: FineTuneBench) -> None:
     """BitDelta on all texts, since it is one of those that `best` is held against."""
     matrices = Matrices(bench.weights.matrices())
     for setting in settings():
@@ -132,7 +132,7 @@ def bitdelta(bench: Bench) -> None:
             bench.peer(setting, matrices, 0, (bench.texts, FEW))
 
 
-def peers(bench: Bench) -> None:
+def peers(bench: FineTuneBench) -> None:
     """Every peer at every setting."""
     matrices = Matrices(bench.weights.matrices())
     for setting, seed in _runs():
@@ -145,7 +145,7 @@ def _runs() -> Iterator[tuple[Setting, int]]:
             yield setting, seed
 
 
-def sweep(bench: Bench) -> None:
+def sweep(bench: FineTuneBench) -> None:
     """Everything on one fine-tune; of the LoRA only our own presets, and of other seeds those at a few sizes."""
     untouched(bench)
     if bench.task.seed:

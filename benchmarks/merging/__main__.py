@@ -9,14 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.environment import environment
 from benchmarks.demo.commands import ROOT
-from benchmarks.demo.report import circumstances
 from benchmarks.merging import bases, calibration, dts, esm, lossless, picture, routing, unseen
-from benchmarks.merging.bench import Bench
-from benchmarks.merging.report import markdown
+from benchmarks.merging.bench import MergingBench
+from benchmarks.merging.report import merging_page
 
 HERE = Path(__file__).resolve().parent
-PARTS: dict[str, Callable[[Bench], None]] = {
+PARTS: dict[str, Callable[[MergingBench], None]] = {
     bases.PART: bases.run,
     dts.PART: dts.run,
     unseen.PART: unseen.run,
@@ -34,19 +34,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     # tokenizers warns where it meets a fork.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     cache = options.cache.resolve()
-    bench = Bench(cache, cache / "merging")
+    bench = MergingBench(cache, cache / "merging")
     place = HERE / "result.json"
     known: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {}
     for part in options.parts:
         print(f"{part} ...", file=sys.stderr, flush=True)
         PARTS[part](bench)
-        known[part] = {**circumstances(), "rows": [asdict(row) for row in bench.log.of(part)]}
+        known[part] = {**environment(), "rows": [asdict(row) for row in bench.log.of(part)]}
     result = {part: known[part] for part in PARTS if part in known}
-    print(markdown(result))
+    print(merging_page(result))
     if options.record:
         place.write_text(json.dumps(result, indent=1) + "\n")
-        (HERE / "RESULT.md").write_text(markdown(result))
-        picture.draw(result, HERE / "result.png")
+        (HERE / "RESULT.md").write_text(merging_page(result))
+        picture.draw_merging(result, HERE / "result.png")
     return 0
 
 

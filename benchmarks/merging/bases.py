@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.merging.bench import ACROSS, ALL, FOUR, Bench, State
+from benchmarks.merging.bench import ACROSS, ALL, FOUR, MergingBench, State
 from benchmarks.merging.merges import (
     ARITHMETIC,
     AVERAGE,
@@ -30,14 +30,14 @@ PACKED = "packs against the "
 """Before a base's name: how the log calls packs of the three other tasks."""
 
 
-def run(bench: Bench) -> None:
+def run(bench: MergingBench) -> None:
     """All methods on the four tasks."""
     ends(bench, PART, FOUR)
     for merge in SHARED:
         judge(bench, PART, FOUR, merge)
 
 
-def run_seven(bench: Bench) -> None:
+def run_seven(bench: MergingBench) -> None:
     """Part `seven`: the four tasks, and three whose texts are from all domains and whose classes are others."""
     ends(bench, SEVEN, ALL)
     for merge in FEW:
@@ -49,22 +49,22 @@ def run_seven(bench: Bench) -> None:
             bench.row(SEVEN, f"{PACKED}{base}", SIZE, task, partial(_packed, bench, task, name, place))
 
 
-def _packed(bench: Bench, task: str, name: str, place: Path) -> tuple[State, dict[str, float]]:
+def _packed(bench: MergingBench, task: str, name: str, place: Path) -> tuple[State, dict[str, float]]:
     return decoded(pack(bench, task, name, place, SIZE), place)
 
 
-def ends(bench: Bench, part: str, tasks: Sequence[str]) -> None:
+def ends(bench: MergingBench, part: str, tasks: Sequence[str]) -> None:
     """What merging is between: the pre-trained encoder with each head, and each fine-tune."""
     for task in tasks:
         bench.row(part, "pre-trained", DEFAULT, task, partial(_alone, bench, task, bench.encoder))
         bench.row(part, "fine-tune", DEFAULT, task, partial(_alone, bench, task, bench.fine(task)))
 
 
-def _alone(bench: Bench, task: str, encoder: State) -> tuple[State, dict[str, float]]:
+def _alone(bench: MergingBench, task: str, encoder: State) -> tuple[State, dict[str, float]]:
     return bench.with_head(encoder, task), {}
 
 
-def judge(bench: Bench, part: str, tasks: Sequence[str], merge: Merge) -> None:
+def judge(bench: MergingBench, part: str, tasks: Sequence[str], merge: Merge) -> None:
     """One method: at its default alpha, and at the one that serves held-out training texts best."""
     if bench.log.has(part, merge.name, SEARCHED if merge.alpha else DEFAULT, *tasks):
         return
@@ -75,7 +75,7 @@ def judge(bench: Bench, part: str, tasks: Sequence[str], merge: Merge) -> None:
         _rows(bench, part, merge.name, SEARCHED, tasks, at_alpha(bench, tensors, merge, alpha), alpha)
 
 
-def _alpha(bench: Bench, part: str, merge: Merge, tasks: Sequence[str], tensors: State) -> float:
+def _alpha(bench: MergingBench, part: str, merge: Merge, tasks: Sequence[str], tensors: State) -> float:
     """The alpha found, which is logged too, since searching takes longer than judging."""
     if not bench.log.has(part, merge.name, SEARCHED, ""):
         found = search_alpha(bench, tasks, tensors, merge)
@@ -84,12 +84,12 @@ def _alpha(bench: Bench, part: str, merge: Merge, tasks: Sequence[str], tensors:
 
 
 def _rows(
-    bench: Bench, part: str, name: str, setting: str, tasks: Sequence[str], tensors: State, alpha: float | None
+    bench: MergingBench, part: str, name: str, setting: str, tasks: Sequence[str], tensors: State, alpha: float | None
 ) -> None:
     for task in tasks:
         bench.row(part, name, setting, task, partial(_merged, bench, task, tensors, alpha))
 
 
-def _merged(bench: Bench, task: str, tensors: State, alpha: float | None) -> tuple[State, dict[str, float]]:
+def _merged(bench: MergingBench, task: str, tensors: State, alpha: float | None) -> tuple[State, dict[str, float]]:
     others = {"distance": distance_ratio(bench, tensors, task)}
     return bench.with_head(tensors, task), others | ({} if alpha is None else {"alpha": alpha})

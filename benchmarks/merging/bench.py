@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.demo import data
 from benchmarks.demo.finetune import Settings, base_directory, finetune, load_model, tokenizer
 from benchmarks.merging.judge import Judge
-from benchmarks.merging.rows import Log, Row
+from benchmarks.merging.rows import Row, RowLog
 
 FOUR = tuple(data.FILES)
 """Tasks of two classes, a domain each."""
@@ -33,7 +33,7 @@ HEAD, PREFIX = "classifier.", "bert."
 State = Mapping[str, Tensor]
 
 
-class Bench:
+class MergingBench:
     """What all parts need.
 
     Parameters
@@ -48,7 +48,7 @@ class Bench:
         torch.set_num_threads(1)
         self.cache, self.folder, self.base = cache, folder, base_directory()
         folder.mkdir(parents=True, exist_ok=True)
-        self.log = Log(folder / "rows.jsonl")
+        self.log = RowLog(folder / "rows.jsonl")
         self.judge = lru_cache(None)(self._judge)
         self.searcher = lru_cache(None)(self._searcher)
 

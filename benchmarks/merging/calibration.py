@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.merging.bench import FOUR, TRAINED, Bench, State
+from benchmarks.merging.bench import FOUR, TRAINED, MergingBench, State
 from benchmarks.merging.merges import grams
 from benchmarks.merging.packs import decoded, pack, plain
 from dtscodec.calibration.fit import fit
@@ -35,7 +35,7 @@ def setting(size: str, texts: int) -> str:
     return f"{size}, {texts} texts"
 
 
-def run(bench: Bench) -> None:
+def run(bench: MergingBench) -> None:
     """All tasks on 64 texts; two of them on fewer and more; and both ways together on these two."""
     for size in SIZES:
         for task in FOUR:
@@ -52,12 +52,12 @@ def run(bench: Bench) -> None:
         _both(bench, task)
 
 
-def _plain(bench: Bench, size: str, task: str) -> None:
+def _plain(bench: MergingBench, size: str, task: str) -> None:
     bench.row(PART, PLAIN, size, task, lambda: decoded(plain(bench, task, size), bench.base))
 
 
 def _fitted(
-    bench: Bench, size: str, task: str, texts: int, name: str = FITTED, options: Mapping[str, Any] = NOTHING
+    bench: MergingBench, size: str, task: str, texts: int, name: str = FITTED, options: Mapping[str, Any] = NOTHING
 ) -> None:
     """`encode --calibration TEXTS`; what is encoded first is the same for all numbers of texts."""
 
@@ -68,7 +68,7 @@ def _fitted(
     bench.row(PART, name, setting(size, texts), task, make)
 
 
-def _both(bench: Bench, task: str) -> None:
+def _both(bench: MergingBench, task: str) -> None:
     """`encode --calibration TEXTS --esd`."""
 
     def make() -> tuple[State, dict[str, float]]:
@@ -77,18 +77,18 @@ def _both(bench: Bench, task: str) -> None:
     bench.row(PART, BOTH, setting(SIZES[1], TEXTS), task, make)
 
 
-def _fit(bench: Bench, task: str, path: Path, texts: int, **options: Any) -> tuple[State, dict[str, float]]:
+def _fit(bench: MergingBench, task: str, path: Path, texts: int, **options: Any) -> tuple[State, dict[str, float]]:
     out = path.parent.with_name(f"{path.parent.name}-fitted-{texts}") / path.name
     out.parent.mkdir(exist_ok=True)
     fit(path, bench.directory(task), out, bench.base, samples=bench.texts_file(task, texts), force=True, **options)
     return decoded(out, bench.base)
 
 
-def _esd(bench: Bench, size: str, task: str, texts: int) -> None:
+def _esd(bench: MergingBench, size: str, task: str, texts: int) -> None:
     bench.row(PART, ESD, setting(size, texts), task, lambda: decoded(_esd_pack(bench, size, task, texts), bench.base))
 
 
-def _esd_pack(bench: Bench, size: str, task: str, texts: int, to_fit: bool = False) -> Path:
+def _esd_pack(bench: MergingBench, size: str, task: str, texts: int, to_fit: bool = False) -> Path:
     """`encode --calibration GRAMS`, at the default damping."""
     known = str(grams(bench, task, texts, TRAINED))
     config = EncodeConfig(Size.parse(size), Best(grams=known, will_be_fitted=to_fit))

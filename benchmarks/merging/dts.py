@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.merging.bench import FOUR, Bench, State
+from benchmarks.merging.bench import FOUR, MergingBench, State
 from benchmarks.merging.merges import ARITHMETIC, AVERAGE, ESM, ISO_C, ISO_CTS, TIES, TSV_M, merged
 from benchmarks.merging.packs import PRETRAINED, decoded, pack
 from benchmarks.merging.rows import Row
@@ -22,7 +22,7 @@ THREE = FOUR[:3]
 DIRECTORY = "directory of three"
 
 
-def run(bench: Bench) -> None:
+def run(bench: MergingBench) -> None:
     """All bases; and a directory of three fine-tunes as the command makes it, without any pre-trained base."""
     for base in (PRETRAINED, AVERAGE.name):
         for size in SIZES:
@@ -32,7 +32,7 @@ def run(bench: Bench) -> None:
         _packs(bench, merge.name, SIZES[0])
 
 
-def _packs(bench: Bench, base: str, size: str) -> None:
+def _packs(bench: MergingBench, base: str, size: str) -> None:
     if bench.log.has(PART, base, size, *FOUR):
         return
     place = bench.base
@@ -42,11 +42,11 @@ def _packs(bench: Bench, base: str, size: str) -> None:
         bench.row(PART, base, size, task, partial(_packed, bench, task, base, place, size))
 
 
-def _packed(bench: Bench, task: str, base: str, place: Path, size: str) -> tuple[State, dict[str, float]]:
+def _packed(bench: MergingBench, task: str, base: str, place: Path, size: str) -> tuple[State, dict[str, float]]:
     return decoded(pack(bench, task, base, place, size), place)
 
 
-def _directory(bench: Bench) -> None:
+def _directory(bench: MergingBench) -> None:
     """`dtscodec family average`, at the size of the packs above."""
     if bench.log.has(PART, DIRECTORY, SIZES[0], "", *THREE):
         return

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.merging.bench import FOUR, Bench
+from benchmarks.merging.bench import FOUR, MergingBench
 from benchmarks.merging.merges import AVERAGE, merged
 from benchmarks.merging.rows import Row
 from dtscodec.checkpoints.open import open_checkpoint
@@ -38,7 +38,7 @@ class Coder:
     same: Callable[[Any], bool]
 
 
-def run(bench: Bench) -> None:
+def run(bench: MergingBench) -> None:
     """Both dtypes, by every way that is there; what comes back is compared."""
     for dtype in DTYPES:
         path = _checkpoint(bench, dtype)
@@ -50,7 +50,7 @@ def run(bench: Bench) -> None:
                 bench.log.put(Row(PART, name, dtype, "", _measured(path, coder)))
 
 
-def _checkpoint(bench: Bench, dtype: str) -> Path:
+def _checkpoint(bench: MergingBench, dtype: str) -> Path:
     """The average of four fine-tunes."""
     path = merged(bench, FOUR, AVERAGE) / "model.safetensors"
     if dtype == "fp32":
@@ -81,7 +81,7 @@ def _measured(path: Path, coder: Coder) -> dict[str, float]:
     }
 
 
-def _ours(bench: Bench, path: Path, dtype: str) -> Coder:
+def _ours(bench: MergingBench, path: Path, dtype: str) -> Coder:
     """A base as a pack, from file to file, and its tensors back into memory, each digest checked."""
     out = bench.folder / f"{dtype}.pack.safetensors"
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import dtscodec
-from benchmarks.merging.bench import FOUR, HEAD, Bench, State
+from benchmarks.merging.bench import FOUR, HEAD, MergingBench, State
 from dtscodec.activations.gram_file import Grams
 from dtscodec.calibration.collect import collect
 from dtscodec.merging.alpha_search import AlphaSearch, golden_section
@@ -62,7 +62,7 @@ ABLATIONS = tuple(
 SHARED = (AVERAGE, ARITHMETIC, TIES, TSV_M, ISO_C, ISO_CTS, BLIND)
 
 
-def merged(bench: Bench, tasks: Sequence[str], merge: Merge) -> Path:
+def merged(bench: MergingBench, tasks: Sequence[str], merge: Merge) -> Path:
     """The directory of a merged base; made where it is missing. Heads are left to the tasks."""
     path = bench.folder / "merged" / "+".join(tasks) / merge.name.replace(" ", "-")
     if not path.exists():
@@ -78,7 +78,7 @@ def merged(bench: Bench, tasks: Sequence[str], merge: Merge) -> Path:
     return path
 
 
-def grams(bench: Bench, task: str, count: int, start: int) -> Path:
+def grams(bench: MergingBench, task: str, count: int, start: int) -> Path:
     """The file of Gram matrices of a fine-tune on some texts of its training split."""
     path = bench.folder / "grams" / f"{task}-{start}-{count}.safetensors"
     if not path.exists():
@@ -87,7 +87,7 @@ def grams(bench: Bench, task: str, count: int, start: int) -> Path:
     return path
 
 
-def at_alpha(bench: Bench, tensors: State, merge: Merge, alpha: float) -> dict[str, Tensor]:
+def at_alpha(bench: MergingBench, tensors: State, merge: Merge, alpha: float) -> dict[str, Tensor]:
     """A merged base, which was made with the method's own alpha, at another: every method is linear in it."""
     assert merge.alpha is not None
     scaled = _scaled(bench, tensors, merge)
@@ -95,12 +95,12 @@ def at_alpha(bench: Bench, tensors: State, merge: Merge, alpha: float) -> dict[s
     return {name: moved.get(name, tensor) for name, tensor in moving(tensors)}
 
 
-def followed(bench: Bench, tensors: State, factor: float) -> dict[str, Tensor]:
+def followed(bench: MergingBench, tensors: State, factor: float) -> dict[str, Tensor]:
     """Tensors with their moves from the pre-trained base multiplied by a factor."""
     return {name: torch.lerp(bench.encoder[name].to(tensor), tensor, factor) for name, tensor in moving(tensors)}
 
 
-def _scaled(bench: Bench, tensors: State, merge: Merge) -> set[str]:
+def _scaled(bench: MergingBench, tensors: State, merge: Merge) -> set[str]:
     """Names of what alpha multiplies; see `Esm`."""
     if not isinstance(merge.method, Esm) or merge.method.alpha_everywhere:
         return set(tensors)
@@ -115,7 +115,7 @@ def moving(tensors: State) -> list[tuple[str, Tensor]]:
     return [(name, tensor) for name, tensor in tensors.items() if tensor.is_floating_point()]
 
 
-def search_alpha(bench: Bench, tasks: Sequence[str], tensors: State, merge: Merge) -> float:
+def search_alpha(bench: MergingBench, tasks: Sequence[str], tensors: State, merge: Merge) -> float:
     """The alpha of the best mean accuracy on held-out training texts; the same golden section for all methods."""
 
     def score(alpha: float) -> float:
@@ -127,7 +127,7 @@ def search_alpha(bench: Bench, tasks: Sequence[str], tensors: State, merge: Merg
     return alpha
 
 
-def distance_ratio(bench: Bench, tensors: State, task: str) -> float:
+def distance_ratio(bench: MergingBench, tensors: State, task: str) -> float:
     """Norm of a fine-tune's difference vector from a merged base, by that from the pre-trained one."""
     fine = bench.fine(task)
     ours, theirs = (

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import dtscodec
-from benchmarks.merging.bench import Bench, State
+from benchmarks.merging.bench import MergingBench, State
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.targets import Size
 
 PRETRAINED = "pre-trained"
 
 
-def pack(bench: Bench, task: str, name: str, base: Path, size: str, config: EncodeConfig | None = None) -> Path:
+def pack(bench: MergingBench, task: str, name: str, base: Path, size: str, config: EncodeConfig | None = None) -> Path:
     """A pack of a fine-tune against a base, of a size; made where it is missing.
 
     Parameters
@@ -34,6 +34,6 @@ def decoded(path: Path, base: Path) -> tuple[State, dict[str, float]]:
         return dict(state), {"bytes": path.stat().st_size}
 
 
-def plain(bench: Bench, task: str, size: str) -> Path:
+def plain(bench: MergingBench, task: str, size: str) -> Path:
     """The pack against the pre-trained base."""
     return pack(bench, task, PRETRAINED, bench.base, size)

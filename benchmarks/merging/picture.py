@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def draw(result: Mapping[str, Any], path: Path) -> None:
+def draw_merging(result: Mapping[str, Any], path: Path) -> None:
     """Write the picture of a result (the content of ``result.json``)."""
     rows = rows_of(row for part in result.values() for row in part["rows"])
     figure = Figure(figsize=(12.0, 4.2), layout="constrained")

@@ -1,8 +1,9 @@
 """The result of a run as Markdown."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from benchmarks.common.markdown import markdown_table, percent
 from benchmarks.merging import bases, calibration, dts, esm, lossless, routing, unseen
 from benchmarks.merging.bench import ALL, FOUR, SEARCH, TEXTS, TRAINED
 from benchmarks.merging.merges import AVERAGE, GRAM_TEXTS
@@ -11,7 +12,7 @@ from benchmarks.merging.promises import promises
 from benchmarks.merging.rows import Rows, rows_of
 
 
-def markdown(result: Mapping[str, Any]) -> str:
+def merging_page(result: Mapping[str, Any]) -> str:
     """All tables of a result (the content of ``result.json``), of the parts that are known."""
     rows = rows_of(row for part in result.values() for row in part["rows"])
     sections = [
@@ -43,26 +44,6 @@ def _where(part: Mapping[str, Any]) -> str:
 def _promises(rows: Rows) -> str:
     lines = [f"- {line}" for line in promises(rows)]
     return "\n".join(["## What was to hold", "", *lines])
-
-
-def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table.
-
-    >>> print(table(["a", "b"], [["1", "2"]]))
-    | a | b |
-    | --- | --- |
-    | 1 | 2 |
-    """
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """A share in percent.
-
-    >>> percent(0.8125)
-    '81.2 %'
-    """
-    return f"{share:.{digits}%}".replace("%", " %")
 
 
 def _mean(rows: Rows, part: str, name: str, setting: str, tasks: Sequence[str], figure: str) -> float | None:
@@ -99,7 +80,7 @@ def _bases(rows: Rows, part: str, tasks: Sequence[str], names: Sequence[tuple[st
             ]
         )
     head = ["", "mean, default", "mean, alpha searched", "alpha", *tasks, "distance"]
-    return table(head, lines)
+    return markdown_table(head, lines)
 
 
 def _shared(rows: Rows) -> str:
@@ -129,7 +110,7 @@ def _packs_of_three(rows: Rows) -> str:
             f = row.figures
             told = [f"{f['kl']:.5f}", percent(f["agreement"]), percent(f["accuracy"])]
             lines.append([row.name.removeprefix(bases.PACKED), row.task, f"{f['bytes']:,.0f}", *told])
-    return table(["base", "task", "bytes", "KL", "agrees", "accuracy"], lines)
+    return markdown_table(["base", "task", "bytes", "KL", "agrees", "accuracy"], lines)
 
 
 def _esm(rows: Rows) -> str:
@@ -157,7 +138,7 @@ def _routing(rows: Rows) -> str:
         "`attach` and `serve`. Routed: by prototypes out of the same texts as ESM's inputs; embeddings and norms stay "
         "the base's by layer, and go with the sample's task by sample. Bytes: of all four packs."
     )
-    return f"{intro}\n\n" + table(["", "size", "accuracy", *FOUR, "agrees", "KL", "bytes"], lines)
+    return f"{intro}\n\n" + markdown_table(["", "size", "accuracy", *FOUR, "agrees", "KL", "bytes"], lines)
 
 
 # Packs
@@ -188,7 +169,7 @@ def _dts(rows: Rows) -> str:
     intro = (
         "Packs of the same `--size` against the pre-trained base (DTS-T) and merged ones (DTS-D); means of four tasks."
     )
-    return f"{intro}\n\n{table(head, lines)}\n\n{_three(rows)}".strip()
+    return f"{intro}\n\n{markdown_table(head, lines)}\n\n{_three(rows)}".strip()
 
 
 def _three(rows: Rows) -> str:
@@ -232,7 +213,7 @@ def _three(rows: Rows) -> str:
     )
     return (
         f"Without any pre-trained base, `dtscodec family average {' '.join(dts.THREE)} -o DIR --size {size}`:"
-        f"\n\n{table(head, lines)}\n\n{note}"
+        f"\n\n{markdown_table(head, lines)}\n\n{note}"
     )
 
 
@@ -249,7 +230,7 @@ def _unseen(rows: Rows) -> str:
         f"are averaged, or their packs of {unseen.SIZE} fused into one as large. Weights add up to 1 unless said. "
         f"Texts: by the base encoder's mean embedding of {unseen.TEXTS} texts."
     )
-    return f"{intro}\n\n" + table(["", "mean", *FOUR], body)
+    return f"{intro}\n\n" + markdown_table(["", "mean", *FOUR], body)
 
 
 # Calibration
@@ -265,7 +246,7 @@ def _calibration(rows: Rows) -> str:
         "`--no-fit` where it is alone."
     )
     head = ["size", "texts", "", "tasks", "bytes", "KL", "by plain's", "agrees", "accuracy", "seconds"]
-    return f"{intro}\n\n" + table(head, lines)
+    return f"{intro}\n\n" + markdown_table(head, lines)
 
 
 def _of_size(rows: Rows, size: str) -> list[list[str]]:
@@ -320,7 +301,7 @@ def _lossless(rows: Rows) -> str:
         "checks digests; the others work in memory. Medians of three, on one thread, warm."
     )
     missing = "" if lossless.ZIPNN in rows.names(lossless.PART) else "\n\nzipnn was not installed."
-    return f"{intro}\n\n" + table(["", "dtype", "bytes", "share", "compress", "decompress"], lines) + missing
+    return f"{intro}\n\n" + markdown_table(["", "dtype", "bytes", "share", "compress", "decompress"], lines) + missing
 
 
 _SECTIONS: dict[str, tuple[str, Callable[[Rows], str]]] = {

@@ -10,7 +10,7 @@ from torch import Tensor
 import dtscodec
 from benchmarks.demo.finetune import load_model
 from benchmarks.merging import bases, esm
-from benchmarks.merging.bench import FOUR, Bench
+from benchmarks.merging.bench import FOUR, MergingBench
 from benchmarks.merging.judge import Predict
 from benchmarks.merging.merges import ESM, GRAM_TEXTS, at_alpha, grams, load, merged
 from benchmarks.merging.packs import pack
@@ -25,7 +25,7 @@ KNOWN, BY_LAYER, BY_SAMPLE = "task known", "routed by layer", "routed by sample"
 WAYS = (KNOWN, BY_LAYER, BY_SAMPLE)
 
 
-def run(bench: Bench) -> None:
+def run(bench: MergingBench) -> None:
     """Packs of all four tasks beside the ESM base at the alpha found in part `esm`, each task's own head above."""
     base = _base(bench)
     for size in SIZES:
@@ -34,7 +34,7 @@ def run(bench: Bench) -> None:
                 _judge(bench, base, size, task)
 
 
-def _base(bench: Bench) -> Path:
+def _base(bench: MergingBench) -> Path:
     """The ESM base as a file; made where it is missing."""
     path = bench.folder / "merged" / "esm-at-alpha" / "model.safetensors"
     if not path.exists():
@@ -45,7 +45,7 @@ def _base(bench: Bench) -> Path:
     return path
 
 
-def _judge(bench: Bench, base: Path, size: str, task: str) -> None:
+def _judge(bench: MergingBench, base: Path, size: str, task: str) -> None:
     """All ways on the texts of one task."""
     config = EncodeConfig(target=Size.parse(size), files=False)  # The base's directory has none to name.
     packs = {other: pack(bench, other, "esm", base, size, config) for other in FOUR}
@@ -59,7 +59,7 @@ def _judge(bench: Bench, base: Path, size: str, task: str) -> None:
                 bench.log.put(Row(PART, way, size, task, {**figures._asdict(), "bytes": total}))
 
 
-def _predict(bench: Bench, model: Any, attached: Attached, way: str, task: str) -> Predict:
+def _predict(bench: MergingBench, model: Any, attached: Attached, way: str, task: str) -> Predict:
     """How a model is run in one of the ways.
 
     The head is the task's own in all of them: whose texts these are is not known, but what is asked of them is.

@@ -1,10 +1,11 @@
 """Rows of results on disk, a JSON line each."""
 
-import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks.common.json_lines import append_record, read_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +77,17 @@ class Rows:
         self._rows[row.key] = row
 
 
-class Log(Rows):
+class RowLog(Rows):
     """Rows in a file that grows."""
 
     def __init__(self, path: Path) -> None:
-        lines = path.read_text().splitlines() if path.exists() else []
-        super().__init__(Row(**json.loads(line)) for line in lines)
+        super().__init__(read_records(path, Row))
         self._path = path
 
     def put(self, row: Row) -> None:
         """Add a row to the file."""
         super().put(row)
-        with self._path.open("a") as file:
-            file.write(json.dumps(asdict(row)) + "\n")
+        append_record(self._path, row)
         print(_line(row), flush=True)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import dtscodec
 from benchmarks.demo.finetune import Settings, batch, initial_model, load_model, tokenizer
-from benchmarks.merging.bench import FOUR, HEAD, Bench, State
+from benchmarks.merging.bench import FOUR, HEAD, MergingBench, State
 from benchmarks.merging.merges import AVERAGE, TIES, followed, load, merged, moving
 from benchmarks.merging.packs import decoded, plain
 from benchmarks.merging.rows import Row
@@ -34,7 +34,7 @@ FUSED = "fused"
 BASE, PLAIN = "pre-trained", "average"
 
 
-def run(bench: Bench) -> None:
+def run(bench: MergingBench) -> None:
     """What fusion is held against, and every way to weigh."""
     for task in FOUR:
         seen = [other for other in FOUR if other != task]
@@ -44,7 +44,7 @@ def run(bench: Bench) -> None:
     _lend(bench)
 
 
-def _others(bench: Bench, task: str, seen: Sequence[str]) -> None:
+def _others(bench: MergingBench, task: str, seen: Sequence[str]) -> None:
     def of(encoder: State) -> tuple[State, dict[str, float]]:
         return bench.with_head(encoder, task), {}
 
@@ -56,7 +56,7 @@ def _others(bench: Bench, task: str, seen: Sequence[str]) -> None:
     bench.row(PART, "TIES", "", task, lambda: of(load(merged(bench, seen, TIES))))
 
 
-def _ways(bench: Bench, task: str, seen: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+def _ways(bench: MergingBench, task: str, seen: Sequence[str]) -> dict[str, Mapping[str, Any]]:
     """Options of `fuse` by what they are called in the log."""
     like = bench.directory(task)
     count = len(seen)
@@ -70,7 +70,7 @@ def _ways(bench: Bench, task: str, seen: Sequence[str]) -> dict[str, Mapping[str
 
 
 def _fused(
-    bench: Bench, task: str, seen: Sequence[str], name: str, options: Mapping[str, Any]
+    bench: MergingBench, task: str, seen: Sequence[str], name: str, options: Mapping[str, Any]
 ) -> tuple[State, dict[str, float]]:
     out = bench.folder / "fused" / name.replace(" ", "-") / f"{task}.safetensors"
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def _fused(
     return state, {**figures, "error": report.relative_error, **weights}
 
 
-def _initial_head(bench: Bench) -> dict[str, Tensor]:
+def _initial_head(bench: MergingBench) -> dict[str, Tensor]:
     """What all heads were trained from."""
     state = initial_model(bench.base, 2).state_dict()
     return {name: tensor for name, tensor in state.items() if name.startswith(HEAD)}
@@ -91,7 +91,7 @@ def _initial_head(bench: Bench) -> dict[str, Tensor]:
 # Texts
 
 
-def _embeddings(bench: Bench) -> Path:
+def _embeddings(bench: MergingBench) -> Path:
     """A file of one vector a task: the mean over texts of the base encoder's mean over tokens, of norm 1.
 
     Centred at their mean, four such vectors point away from each other, and `fuse` refuses them.
@@ -103,7 +103,7 @@ def _embeddings(bench: Bench) -> Path:
 
 
 @cache
-def _mean_embeddings(bench: Bench) -> dict[str, Tensor]:
+def _mean_embeddings(bench: MergingBench) -> dict[str, Tensor]:
     model: Any = load_model(bench.base, num_labels=2).bert
     tokens = tokenizer(bench.base, Settings().max_length)
     found = {}
@@ -118,7 +118,7 @@ def _mean_embeddings(bench: Bench) -> dict[str, Tensor]:
     return found
 
 
-def _sharpened(bench: Bench, task: str, seen: Sequence[str]) -> list[float]:
+def _sharpened(bench: MergingBench, task: str, seen: Sequence[str]) -> list[float]:
     """A softmax over cosines, so that the most similar task counts most."""
     vectors = _mean_embeddings(bench)
     cosines = torch.stack([vectors[other] @ vectors[task] for other in seen])
@@ -129,7 +129,7 @@ def _sharpened(bench: Bench, task: str, seen: Sequence[str]) -> list[float]:
 # What weights add up to
 
 
-def _lend(bench: Bench) -> None:
+def _lend(bench: MergingBench) -> None:
     """The scale that serves the seen tasks best when each of them is left out in turn, of two packs then; so nothing of
     the unseen task is used. Chosen on held-out training texts of the seen ones.
     """
@@ -143,7 +143,7 @@ def _lend(bench: Bench) -> None:
         bench.log.put(Row(PART, FUSED, LENT, task, {**figures, "scale": best, **others}))
 
 
-def _scores(bench: Bench, seen: Sequence[str]) -> dict[float, float]:
+def _scores(bench: MergingBench, seen: Sequence[str]) -> dict[float, float]:
     """Mean accuracy on each of the tasks with the sum of the others' decoded differences, by scale."""
     states = {task: decoded(plain(bench, task, SIZE), bench.base)[0] for task in seen}
     found: dict[float, float] = {}

@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.common.run_log import Log
-from benchmarks.demo.report import circumstances
+from benchmarks.common.environment import environment
+from benchmarks.common.run_log import RunLog
 from benchmarks.speed.engines import DASK, engine_name
 from benchmarks.speed.factors import MODELS, factor_rows
 from benchmarks.speed.many_fine_tunes import many_row
 from benchmarks.speed.matrices import matrix_rows
 from benchmarks.speed.models import model_rows
-from benchmarks.speed.report import markdown
+from benchmarks.speed.report import speed_page
 from benchmarks.speed.results import merged
 from benchmarks.speed.synthetic_checkpoints import SHAPES
 
@@ -35,30 +35,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     place = HERE if options.record else options.folder
     record = place / "result.json"
     known = json.loads(record.read_text()) if record.exists() else {}
-    log = Log(options.log or place / "run.log", _title(options))
+    log = RunLog(options.log or place / "run.log", _title(options))
     for fresh in _runs(options, log):
         known = merged(known, fresh)
         _write(known, place)  # After each run: what hours have measured must not be lost with the next one.
-    print(markdown(known))
+    print(speed_page(known))
     return 0
 
 
-def _runs(options: argparse.Namespace, log: Log) -> Iterator[dict[str, Any]]:
+def _runs(options: argparse.Namespace, log: RunLog) -> Iterator[dict[str, Any]]:
     """Results of the parts, of each model its own."""
     if "matrices" in options.parts:
         log.say("matrices: one matrix, every way")
-        yield {"matrices": {**circumstances(), "rows": matrix_rows()}}
+        yield {"matrices": {**environment(), "rows": matrix_rows()}}
     if "factors" in options.parts:
-        yield {"factors": {**circumstances(), "rows": factor_rows(MODELS, log)}}
+        yield {"factors": {**environment(), "rows": factor_rows(MODELS, log)}}
     if "models" in options.parts:
         for name in options.models:
             with _scratch(options.folder) as folder:
                 rows = model_rows(name, options.engines, folder, log)
-            yield {"models": {name: {**circumstances(), "rows": rows}}}
+            yield {"models": {name: {**environment(), "rows": rows}}}
     if "many" in options.parts:
         with _scratch(options.folder) as folder:
             row = many_row(options.fine_tunes, folder, log)
-        yield {"many": {**circumstances(), **row}}
+        yield {"many": {**environment(), **row}}
     log.say("done")
 
 
@@ -74,15 +74,15 @@ def _scratch(parent: Path) -> Iterator[Path]:
 
 
 def _write(result: dict[str, Any], place: Path) -> None:
-    from benchmarks.speed.picture import draw  # Workers of a cluster load this module too, but draw nothing.
+    from benchmarks.speed.picture import draw_speed  # Workers of a cluster load this module too, but draw nothing.
 
     (place / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-    (place / "RESULT.md").write_text(markdown(result))
-    draw(result, place / "result.png")
+    (place / "RESULT.md").write_text(speed_page(result))
+    draw_speed(result, place / "result.png")
 
 
 def _title(options: argparse.Namespace) -> str:
-    return f"{circumstances()['date']}: {', '.join(options.parts)}"
+    return f"{environment()['date']}: {', '.join(options.parts)}"
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

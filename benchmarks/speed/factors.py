@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmarks.common.run_log import Log
+from benchmarks.common.run_log import RunLog
 from benchmarks.common.timing import timed
 from benchmarks.speed.matrices import rank_of
 from benchmarks.speed.synthetic_checkpoints import SHAPES, Shape, delta, pool_of_numbers
@@ -19,7 +19,7 @@ RANK = 64
 ENOUGH = 0.3
 
 
-def factor_rows(names: Sequence[str], log: Log) -> list[dict[str, Any]]:
+def factor_rows(names: Sequence[str], log: RunLog) -> list[dict[str, Any]]:
     """For models of these sizes, each distinct matrix timed once and counted as often as the model has it."""
     pool = pool_of_numbers()
     rows = []

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common.process_usage import Taken, watch
-from benchmarks.common.run_log import Log, free_space
+from benchmarks.common.run_log import RunLog, free_space
 from benchmarks.speed.models import SIZE
 from benchmarks.speed.synthetic_checkpoints import SHAPES, write_family
 
@@ -14,7 +14,7 @@ MODEL = "0.1"
 COUNTS = "counts.json"
 
 
-def many_row(count: int, folder: Path, log: Log) -> dict[str, Any]:
+def many_row(count: int, folder: Path, log: RunLog) -> dict[str, Any]:
     """Encode so many fine-tunes together and one by one.
 
     The runs one by one take a constant for every leaf of the base: they show what the fine-tunes cost if their base

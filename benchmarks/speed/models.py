@@ -7,7 +7,7 @@ from typing import Any
 
 import dtscodec
 from benchmarks.common.process_usage import Taken, watch
-from benchmarks.common.run_log import Log, free_space
+from benchmarks.common.run_log import RunLog, free_space
 from benchmarks.speed.engines import running, title
 from benchmarks.speed.synthetic_checkpoints import SHAPES, write_pair
 
@@ -17,7 +17,7 @@ PASSES = 2
 """How often an encode reads both checkpoints."""
 
 
-def model_rows(name: str, engines: Sequence[str], folder: Path, log: Log) -> list[dict[str, Any]]:
+def model_rows(name: str, engines: Sequence[str], folder: Path, log: RunLog) -> list[dict[str, Any]]:
     """Encode a pair of one size (billions of parameters) on every engine; an engine that fails has no row."""
     log.say(f"{name} B: writing two checkpoints, {free_space(folder)}")
     size = write_pair(folder, SHAPES[name])
@@ -33,7 +33,7 @@ def model_rows(name: str, engines: Sequence[str], folder: Path, log: Log) -> lis
     return rows
 
 
-def _row(name: str, engine: str, folder: Path, size: int, log: Log) -> dict[str, Any]:
+def _row(name: str, engine: str, folder: Path, size: int, log: RunLog) -> dict[str, Any]:
     label = f"{name} B, {title(engine)}"
 
     def tell(taken: Taken) -> None:

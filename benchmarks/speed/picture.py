@@ -21,7 +21,7 @@ Points = Sequence[tuple[float, float]]
 SIZES = {1e8: "0.1 B", 5e8: "0.5 B", 1e9: "1 B", 3e9: "3 B", 6.7e9: "6.7 B"}
 
 
-def draw(result: Mapping[str, Any], path: Path) -> None:
+def draw_speed(result: Mapping[str, Any], path: Path) -> None:
     """Write the picture of a result (the content of ``result.json``); what it lacks stays empty."""
     figure = Figure(figsize=(9.6, 8.0), layout="constrained")
     panels: list[tuple[str, Callable[[Axes, Mapping[str, Any]], None]]] = [

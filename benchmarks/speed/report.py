@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.common.markdown import markdown_table
 from benchmarks.speed.engines import DASK, title
 from benchmarks.speed.factors import RANK
 from benchmarks.speed.models import SIZE
@@ -11,7 +12,7 @@ from benchmarks.speed.results import engine_rows, runs
 from dtscodec.linalg.subspace_iteration import EXTRA
 
 
-def markdown(result: Mapping[str, Any]) -> str:
+def speed_page(result: Mapping[str, Any]) -> str:
     """All tables of a result (the content of ``result.json``)."""
     head = max(runs(result), key=lambda run: str(run["date"]))
     sections = {"matrices": _matrices, "factors": _factors, "models": _models, "many": _many}
@@ -45,11 +46,6 @@ def _own_circumstances(name: str, part: Mapping[str, Any], head: Mapping[str, An
     return "".join(f"\n\n{line}" for line in others)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def _matrices(part: Mapping[str, Any]) -> str:
     cells, notes = [], []
     for row in part["rows"]:
@@ -60,7 +56,7 @@ def _matrices(part: Mapping[str, Any]) -> str:
         ]
         exact, ours = row["error"]["from exact factors"], row["error"]["from ours"]
         notes.append(f"- {name}: error after refits {ours:.4f}, {ours / exact:.4f} times that from exact factors.")
-    table = _table(["matrix", "rank", "what", "seconds", "times as fast as the full SVD"], cells)
+    table = markdown_table(["matrix", "rank", "what", "seconds", "times as fast as the full SVD"], cells)
     return f"## One matrix, on one thread\n\n{table}\n\n" + "\n".join(notes)
 
 
@@ -86,7 +82,7 @@ def _factors(part: Mapping[str, Any]) -> str:
     return (
         "## Factors of all matrices of a model, on one thread\n\n"
         "Every distinct matrix m x n is factored at rank r, its least time counted as often as the model has it.\n\n"
-        f"{_table(head, cells)}\n\n"
+        f"{markdown_table(head, cells)}\n\n"
         f"- Time by the sum of m n r: largest to smallest {spread(by_work):.2f}; by the sum of m n (r + {EXTRA}), as "
         f"{EXTRA} vectors more are computed than are wanted: {spread(_by_all_work(rows)):.2f}.\n"
         f"- At rank {RANK}, time by parameters: largest to smallest {spread(by_parameters):.2f}; "
@@ -109,7 +105,7 @@ def _models(part: Mapping[str, Any]) -> str:
     head = ["parameters", "checkpoint", "engine", "seconds", "ns a parameter", "peak memory"]
     head += ["read", "from storage", "written", "pack"]
     return (
-        f"## Whole models, bf16, `--size {SIZE}`\n\n{_table(head, cells)}\n\n"
+        f"## Whole models, bf16, `--size {SIZE}`\n\n{markdown_table(head, cells)}\n\n"
         "Peak memory: anonymous, workers included. Read and written: by system calls of the command and its workers, "
         "pipes between them included, sockets not; from storage: what of it the system had not cached."
     )
@@ -134,7 +130,7 @@ def _amount(count: float) -> str:
 def _engines(result: Mapping[str, Any]) -> str:
     cells = [_compared({row["engine"]: row for row in run["rows"]}) for run in result["models"].values() if run["rows"]]
     head = ["parameters", "2 workers to 1, time", f"{title(DASK)}, to 1 worker, time", "pack id", "bytes of the packs"]
-    lines = [f"## Engines\n\n{_table(head, cells)}", "\n".join(_growth(result))]
+    lines = [f"## Engines\n\n{markdown_table(head, cells)}", "\n".join(_growth(result))]
     if engine_rows(result, DASK):
         lines.append(
             f"{title(DASK)}: a cluster of this machine, in place before the clock starts; scheduler not counted."
@@ -196,7 +192,7 @@ def _many(row: Mapping[str, Any]) -> str:
         "base tensors hashed",
     ]
     return (
-        f"## Many fine-tunes of one base, one worker\n\n{_table(head, cells)}\n\n"
+        f"## Many fine-tunes of one base, one worker\n\n{markdown_table(head, cells)}\n\n"
         f"- One command takes {together['seconds'] / single['seconds']:.3f} times what the {count} take, "
         f"{together['coding'] / single['coding']:.3f} without start-up (Python, and loading torch).\n"
         f"- The base has {row['base_tensors']} tensors, {'each hashed once' if once else 'NOT EACH HASHED ONCE'}: "

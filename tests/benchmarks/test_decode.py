@@ -7,7 +7,7 @@ import torch
 
 import dtscodec
 from benchmarks.decode.floor import Floor
-from benchmarks.decode.report import PARTS, markdown
+from benchmarks.decode.report import PARTS, decoding_page
 from benchmarks.decode.switch import changes
 from benchmarks.decode.timing import medians
 from tests.support import ROOT, make_pack
@@ -48,4 +48,4 @@ def test_the_recorded_page_is_what_the_recorded_figures_give() -> None:
     folder = ROOT / "benchmarks" / "decode"
     result = json.loads((folder / "result.json").read_text())
     assert set(result) == set(PARTS)
-    assert (folder / "RESULT.md").read_text() == markdown(result)
+    assert (folder / "RESULT.md").read_text() == decoding_page(result)

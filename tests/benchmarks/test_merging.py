@@ -9,27 +9,27 @@ import torch
 
 from benchmarks.demo import data
 from benchmarks.merging import dts
-from benchmarks.merging.bench import ACROSS, FOUR, Bench
+from benchmarks.merging.bench import ACROSS, FOUR, MergingBench
 from benchmarks.merging.merges import ABLATIONS, ARITHMETIC, BLIND, SHARED, TSV_M, at_alpha, distance_ratio
 from benchmarks.merging.promises import promises
-from benchmarks.merging.report import markdown
-from benchmarks.merging.rows import Log, Row, Rows
+from benchmarks.merging.report import merging_page
+from benchmarks.merging.rows import Row, RowLog, Rows
 from tests.support import ROOT
 
 FOLDER = ROOT / "benchmarks" / "merging"
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MergingBench:
     """A bench on a base of one tensor, and fine-tunes one and three away from it."""
-    made = Bench.__new__(Bench)
+    made = MergingBench.__new__(MergingBench)
     tensors = {"one": torch.ones(4), "three": 3 * torch.ones(4)}
-    monkeypatch.setattr(Bench, "encoder", {"w": torch.zeros(4)})
-    monkeypatch.setattr(Bench, "fine", lambda self, task: {"w": tensors[task], "classifier.bias": torch.ones(2)})
+    monkeypatch.setattr(MergingBench, "encoder", {"w": torch.zeros(4)})
+    monkeypatch.setattr(MergingBench, "fine", lambda self, task: {"w": tensors[task], "classifier.bias": torch.ones(2)})
     return made
 
 
-def test_another_alpha_multiplies_the_move_from_the_pre_trained_base(bench: Bench) -> None:
+def test_another_alpha_multiplies_the_move_from_the_pre_trained_base(bench: MergingBench) -> None:
     merged = {"w": 2 * torch.ones(4), "ids": torch.arange(3)}
     assert at_alpha(bench, merged, TSV_M, 1.5)["w"].tolist() == [3.0] * 4
     assert at_alpha(bench, merged, ARITHMETIC, 0.6)["w"].tolist() == [4.0] * 4
@@ -37,13 +37,13 @@ def test_another_alpha_multiplies_the_move_from_the_pre_trained_base(bench: Benc
     assert at_alpha(bench, merged, BLIND, 1.5)["w"].tolist() == [2.0] * 4  # ESM's alpha is for matrices.
 
 
-def test_distances_are_relative_to_the_pre_trained_base(bench: Bench) -> None:
+def test_distances_are_relative_to_the_pre_trained_base(bench: MergingBench) -> None:
     merged = {"w": 2 * torch.ones(4)}
     assert distance_ratio(bench, merged, "one") == 1
     assert distance_ratio(bench, merged, "three") == pytest.approx(1 / 3)
 
 
-def test_models_have_their_own_heads(bench: Bench) -> None:
+def test_models_have_their_own_heads(bench: MergingBench) -> None:
     model = bench.with_head({"w": torch.zeros(4), "classifier.bias": torch.zeros(2)}, "one")
     assert model["w"].tolist() == [0.0] * 4
     assert model["classifier.bias"].tolist() == [1.0] * 2
@@ -51,8 +51,8 @@ def test_models_have_their_own_heads(bench: Bench) -> None:
 
 def test_a_log_goes_on_where_it_stopped(tmp_path: Path) -> None:
     row = Row("bases", "average", "default", "movie", {"accuracy": 0.5})
-    Log(tmp_path / "rows.jsonl").put(row)
-    again = Log(tmp_path / "rows.jsonl")
+    RowLog(tmp_path / "rows.jsonl").put(row)
+    again = RowLog(tmp_path / "rows.jsonl")
     assert again.has("bases", "average", "default", "movie")
     assert not again.has("bases", "average", "default", "movie", "nyt")
     assert list(again) == [row]
@@ -87,9 +87,9 @@ def test_promises_say_whether_they_hold(lost: float, words: str) -> None:
 
 def test_nothing_measured_promises_nothing() -> None:
     assert promises(Rows([])) == []
-    assert markdown({}).startswith("# Merging")
+    assert merging_page({}).startswith("# Merging")
 
 
 def test_the_recorded_page_is_what_the_recorded_figures_give() -> None:
     result = json.loads((FOLDER / "result.json").read_text())
-    assert (FOLDER / "RESULT.md").read_text() == markdown(result)
+    assert (FOLDER / "RESULT.md").read_text() == merging_page(result)

@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-import dtscodec
 from benchmarks.common.process_usage import watch
-from benchmarks.common.run_log import Log
+from benchmarks.common.run_log import RunLog
 from benchmarks.common.timing import timed
 from benchmarks.speed.engines import engine_name
 from benchmarks.speed.factors import matrices_of, total
 from benchmarks.speed.power_law import exponent, spread
-from benchmarks.speed.report import markdown
+from benchmarks.speed.report import speed_page
 from benchmarks.speed.results import engine_rows, merged
 from benchmarks.speed.synthetic_checkpoints import SHAPES, Shape, write_family
 from dtscodec.checkpoints.open import open_checkpoint
@@ -66,7 +65,7 @@ def test_matrices_are_counted_as_often_as_a_model_has_them(name: str) -> None:
 
 
 def test_totals_weigh_by_the_count() -> None:
-    matrix = {"shape": [2, 3], "target": dtscodec.Rank(5), "seconds": 1.0, "seconds_fixed": 2.0}
+    matrix = {"shape": [2, 3], "rank": 5, "seconds": 1.0, "seconds_fixed": 2.0}
     found = total([{**matrix, "count": 1}, {**matrix, "count": 3}])
     assert found == {"parameters": 24, "work": 120, "seconds": 4.0, "seconds_fixed": 8.0}
 
@@ -84,7 +83,7 @@ def test_the_tables_say_what_grows_and_whether_packs_are_alike() -> None:
         "0.5": model_run(5e8, {"1": (100, "a"), "2": (60, "a")}),
         "1": model_run(1e9, {"1": (200, "a"), "dask": (120, "b")}, date="2026-01-01"),
     }
-    shown = markdown({"models": models})
+    shown = speed_page({"models": models})
     assert "power 1.00" in shown
     assert "| 0.50 B | 0.60 | - | `0000000000000000` | the same on all engines |" in shown
     assert "NOT THE SAME" in shown
@@ -100,7 +99,7 @@ def test_what_is_no_engine_is_refused(name: str) -> None:
 
 def test_the_log_is_appended_to(tmp_path: Path) -> None:
     for title in ("first", "second"):
-        Log(tmp_path / "run.log", title).say("a line")
+        RunLog(tmp_path / "run.log", title).say("a line")
     lines = (tmp_path / "run.log").read_text().splitlines()
     assert [lines[0], lines[2]] == ["# first", "# second"]
     assert lines[1].endswith(" s  a line")
@@ -142,3 +141,9 @@ def test_base_tensors_are_hashed_once_or_not_at_all(
     tensors = len(TINY.tensors())
     assert counts["hashed"] == (tensors if hashed else 0)
     assert counts["distinct"] == (tensors if hashed else 1)
+
+
+def test_the_recorded_page_is_what_the_recorded_figures_give() -> None:
+    folder = ROOT / "benchmarks" / "speed"
+    result = json.loads((folder / "result.json").read_text())
+    assert (folder / "RESULT.md").read_text() == speed_page(result)
