@@ -24,7 +24,7 @@ from benchmarks.common.environment import environment
 from benchmarks.common.process_usage import Taken, watch
 from dtscodec.checkpoints.torch_dtypes import dtype_code, tensor_bytes
 from dtscodec.checkpoints.write import write_checkpoint
-from dtscodec.files.random_access import Bytes
+from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
 
 ROOT = Path(__file__).resolve().parents[1]

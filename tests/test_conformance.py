@@ -12,7 +12,7 @@ import torch
 import dtscodec
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes
 from dtscodec.errors import REASONS, DtsError, RefusedError
-from dtscodec.files.byte_source import MemorySource
+from dtscodec.files.range_reader import MemoryFile
 from dtscodec.format.reader import PackReader
 from dtscodec.packs.numpy_decoder import NUMPY_DTYPES
 from tests.support import ROOT, assert_equals_reference, spec_decoder, spec_tensors
@@ -130,7 +130,7 @@ def test_flipping_any_byte_of_a_valid_pack_is_noticed(folder: Path) -> None:
         damaged = bytearray(data)
         damaged[position] ^= 0x20
         with pytest.raises(DtsError):
-            for _ in PackReader(MemorySource(bytes(damaged)), "pack").check_all():
+            for _ in PackReader(MemoryFile(bytes(damaged)), "pack").check_all():
                 pass
 
 

@@ -15,7 +15,7 @@ from unittest import mock
 import dtscodec.encoding.encode  # noqa: F401
 from dtscodec.checkpoints import identity
 from dtscodec.cli.main import main as dtscodec_main
-from dtscodec.files.random_access import Bytes
+from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
 
 NO_LEAF = bytes(32)

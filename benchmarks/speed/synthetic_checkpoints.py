@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes
 from dtscodec.checkpoints.write import write_checkpoint
-from dtscodec.files.random_access import Bytes
+from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
 
 METADATA = {"format": "pt"}

@@ -22,6 +22,7 @@ from dtscodec.errors import CheckpointError
 from dtscodec.files.atomic import atomic_directory, check_new_directory
 from dtscodec.files.output_file import output_file
 from dtscodec.format.dtypes import CODED_DTYPES
+from dtscodec.storage.access import WHOLE
 from dtscodec.storage.errors import read_errors
 
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -77,7 +78,7 @@ def read_adapter(directory: Path) -> LoraAdapter:
             raise CheckpointError(f"{config}: {detail}")
         settings = parse_settings(config.read_bytes(), str(config))
     weights = weights_of(directory)
-    with open_checkpoint(weights, whole=True) as checkpoint:
+    with open_checkpoint(weights, WHOLE) as checkpoint:
         try:
             return LoraAdapter(settings, *_sorted(checkpoint))
         except ValueError as error:

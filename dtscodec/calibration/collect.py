@@ -15,6 +15,7 @@ from dtscodec.evaluation.checkpoint_names import checkpoint_names
 from dtscodec.evaluation.compare_behaviour import model_directory
 from dtscodec.evaluation.prepared_samples import prepare_samples
 from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
+from dtscodec.storage.access import WHOLE
 from dtscodec.storage.paths import as_output_path
 
 
@@ -71,7 +72,7 @@ def collect(
     out = as_output_path(out)
     architecture = read_architecture(model_directory(model, fine_tune))
     prepared = prepare_samples(architecture, Path(samples))
-    with open_checkpoint(fine_tune, whole=True) as fine:
+    with open_checkpoint(fine_tune, WHOLE) as fine:
         built = architecture.load(fine).to(device)
         names, where = checkpoint_names(architecture, fine.specs, built), fine.location
     collector = GramCollector(built)

@@ -15,6 +15,7 @@ from dtscodec.evaluation.architecture import Architecture
 from dtscodec.evaluation.prepared_samples import prepare_samples
 from dtscodec.evaluation.sample_batch import SampleBatch
 from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
+from dtscodec.storage.access import WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def teacher_outputs(
         As for `dtscodec.compare_behaviour`; or outputs are NaN or infinite.
     """
     prepared = prepare_samples(architecture, samples)
-    with open_checkpoint(fine_tune, whole=True) as fine:
+    with open_checkpoint(fine_tune, WHOLE) as fine:
         model, where = architecture.load(fine).to(device), fine.location
     with quiet_transformers(), torch.no_grad():
         batches = [batch.to(device) for batch in prepared.batches(model, batch_size)]

@@ -4,15 +4,15 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from types import TracebackType
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.open import is_model_of, open_checkpoint
 from dtscodec.errors import NAME_BASE, BaseMismatchError
-from dtscodec.files.random_access import Bytes
+from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.summary import BaseRef
+from dtscodec.storage.access import BY_RANGE, Access
 from dtscodec.storage.hub_path import HubPath
 
 MADE_BY, MADE_OF = "dtscodec_merge", "dtscodec_merge_of"
@@ -74,7 +74,7 @@ class Base:
     ----------
     source : path, mapping or Checkpoint
         The base. A `Checkpoint` stays its owner's to close; anything else is closed by `close`.
-    staging, whole
+    access : Access
         As for `open_checkpoint`.
 
     Raises
@@ -83,9 +83,9 @@ class Base:
         It cannot be opened.
     """
 
-    def __init__(self, source: "Source | Checkpoint", staging: Path | None = None, whole: bool = False) -> None:
+    def __init__(self, source: "Source | Checkpoint", access: Access = BY_RANGE) -> None:
         if isinstance(source, (str, os.PathLike, Mapping)):
-            self.checkpoint: Checkpoint = open_checkpoint(source, staging, whole)
+            self.checkpoint: Checkpoint = open_checkpoint(source, access)
             self._owned = True
         else:
             self.checkpoint = source

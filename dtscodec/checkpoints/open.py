@@ -12,6 +12,7 @@ from dtscodec.checkpoints.containers.safetensors_file import SafetensorsCheckpoi
 from dtscodec.checkpoints.containers.sharded import ShardedCheckpoint
 from dtscodec.checkpoints.containers.torch_file import TorchCheckpoint
 from dtscodec.errors import CheckpointError, Remedy
+from dtscodec.storage.access import BY_RANGE, Access
 from dtscodec.storage.errors import read_errors
 from dtscodec.storage.hub_path import HubPath
 from dtscodec.storage.paths import as_path, is_remote
@@ -27,7 +28,7 @@ WEIGHTS = (
 TORCH_ENDINGS = (".bin", ".pt", ".pth")
 
 
-def open_checkpoint(source: Source, staging: Path | None = None, whole: bool = False) -> Checkpoint:
+def open_checkpoint(source: Source, access: Access = BY_RANGE) -> Checkpoint:
     """Open a checkpoint of any kind.
 
     Parameters
@@ -37,10 +38,8 @@ def open_checkpoint(source: Source, staging: Path | None = None, whole: bool = F
         index (`*.index.json`); a model directory; or tensors in memory. Files of other names are told by their first
         bytes. `hf://user/repo[@revision]` is a repository of the Hub, and names with a scheme that fsspec knows, as
         `s3://bucket/model`, are those of safetensors files in remote storage.
-    staging : Path, optional
-        A folder for ranges of remote files (`staging_folder_for`), so that each is transferred once.
-    whole : bool
-        Whether all of it will be read: files of the Hub then go through the client's cache, else only what is read.
+    access : Access
+        How remote files are read.
 
     Returns
     -------
@@ -64,25 +63,25 @@ def open_checkpoint(source: Source, staging: Path | None = None, whole: bool = F
     with read_errors(cast(Path, source)):
         path = as_path(source)
         if path.is_dir():
-            return _open_file(_weights_in(path), True, staging, whole)
-        return _open_file(path, False, staging, whole)
+            return _open_file(_weights_in(path), True, access)
+        return _open_file(path, False, access)
 
 
-def _open_file(path: Path, is_directory: bool, staging: Path | None, whole: bool) -> Checkpoint:
+def _open_file(path: Path, is_directory: bool, access: Access) -> Checkpoint:
     """Open one file, or the shards that an index lists."""
     if not path.exists():
         raise CheckpointError(f"{path}: expected a checkpoint, got nothing of that name")
     if not path.is_file():
         raise CheckpointError(f"{path}: expected a file or a directory, got something else")
     if path.name.endswith(".index.json"):
-        return ShardedCheckpoint(path, partial(_open_shard, staging=staging, whole=whole), staging)
-    return _open_shard(path, is_directory, staging, whole)
+        return ShardedCheckpoint(path, partial(_open_shard, access=access), access.staging)
+    return _open_shard(path, is_directory, access)
 
 
-def _open_shard(path: Path, is_directory: bool = False, staging: Path | None = None, whole: bool = False) -> Checkpoint:
+def _open_shard(path: Path, is_directory: bool = False, access: Access = BY_RANGE) -> Checkpoint:
     if not _is_torch(path):
-        plain = SafetensorsCheckpoint(path, is_directory, staging, whole)
-        return PackedCheckpoint(plain.file, is_directory, staging) if is_pack(plain.metadata) else plain
+        plain = SafetensorsCheckpoint(path, is_directory, access)
+        return PackedCheckpoint(plain.file, is_directory, access.staging) if is_pack(plain.metadata) else plain
     if is_remote(path) and not isinstance(path, HubPath):
         detail = "expected safetensors, got a file of torch's, which cannot be read by range"
         raise CheckpointError(f"{path}: {detail}", Remedy("download or convert it"))

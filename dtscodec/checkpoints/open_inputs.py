@@ -8,20 +8,19 @@ from pathlib import Path
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.open import open_checkpoint
+from dtscodec.storage.access import BY_RANGE, Access
 from dtscodec.storage.paths import is_remote
 
 
-def as_base(base: "Source | Base", staging: Path | None = None, whole: bool = False) -> AbstractContextManager[Base]:
+def as_base(base: "Source | Base", access: Access = BY_RANGE) -> AbstractContextManager[Base]:
     """A context in which the base is open. A `Base` stays its owner's to close."""
-    return nullcontext(base) if isinstance(base, Base) else Base(base, staging, whole)
+    return nullcontext(base) if isinstance(base, Base) else Base(base, access)
 
 
-def as_checkpoint(
-    source: "Source | Checkpoint", staging: Path | None = None, whole: bool = False
-) -> AbstractContextManager[Checkpoint]:
+def as_checkpoint(source: "Source | Checkpoint", access: Access = BY_RANGE) -> AbstractContextManager[Checkpoint]:
     """A context in which a checkpoint is open. One that was open already stays its owner's to close."""
     if isinstance(source, (str, os.PathLike, Mapping)):
-        return open_checkpoint(source, staging, whole)
+        return open_checkpoint(source, access)
     return nullcontext(source)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes, torch_dtype
-from dtscodec.files.random_access import Bytes
+from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import DType, TensorSpec
 
 

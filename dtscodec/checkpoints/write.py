@@ -12,7 +12,7 @@ from dtscodec.checkpoints.containers.torch_archive import write_torch_archive
 from dtscodec.checkpoints.open import TORCH_ENDINGS
 from dtscodec.files.atomic import atomic_directory, atomic_file
 from dtscodec.files.output_file import output_errors, output_file
-from dtscodec.files.random_access import Bytes
+from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec, bits_of
 from dtscodec.format.file_names import valid_file_name
 from dtscodec.format.primitives.safetensors_header import header_bytes

@@ -9,6 +9,7 @@ from dtscodec.cli import arguments, calibrated, console, encode_options
 from dtscodec.cli.names import name_fine_tunes
 from dtscodec.cli.progress import progress_bar
 from dtscodec.cli.resume import journal_path, open_journal
+from dtscodec.storage.access import Access
 from dtscodec.storage.errors import write_errors
 from dtscodec.storage.paths import as_output_path
 
@@ -89,7 +90,7 @@ def _encode_all(
     out = next(iter(outputs.values()))
     with (
         staging_folder_for(out, options.base) as staging,
-        Base(options.base, staging, whole=True) as base,
+        Base(options.base, Access(staging, whole=True)) as base,
         encode_options.open_executor(options) as executor,
     ):
         for name, path in fine_tunes.items():
@@ -114,7 +115,7 @@ def _encode_one(
     from dtscodec.encoding.encode import reads
     from dtscodec.storage.staging import staging_folder_for
 
-    with staging_folder_for(out, path) as staging, open_checkpoint(path, staging, whole=True) as checkpoint:
+    with staging_folder_for(out, path) as staging, open_checkpoint(path, Access(staging, whole=True)) as checkpoint:
         total = reads(config) * sum(spec.nbytes for spec in checkpoint.specs.values())
 
         def encode_to(out: Path, config: "EncodeConfig", force: bool) -> "EncodeReport":

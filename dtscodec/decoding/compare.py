@@ -15,13 +15,14 @@ from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
 from dtscodec.decoding.decode import decode
 from dtscodec.decoding.decoded import Decoded
 from dtscodec.errors import CheckpointError, Remedy
-from dtscodec.files.random_access import Bytes
+from dtscodec.files.range_reader import Bytes
 from dtscodec.format.blocks import BaseRows, LowRank, Values
 from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.format.index import TensorEntry
 from dtscodec.linalg.norms import squared_norm
 from dtscodec.packs.byte_counts import TensorSize, tensor_sizes
 from dtscodec.packs.pack import Pack, PackSource
+from dtscodec.storage.access import WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ def compare(
     BaseMismatchError, FormatError
         As for `dtscodec.decode`.
     """
-    with decode(pack, base, whole=True) as decoded, open_checkpoint(fine_tune, whole=True) as fine:
+    with decode(pack, base, whole=True) as decoded, open_checkpoint(fine_tune, WHOLE) as fine:
         _check_specs(decoded.pack, fine)
         compared = []
         for size in tensor_sizes(decoded.pack):

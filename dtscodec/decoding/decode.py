@@ -11,6 +11,7 @@ from dtscodec.decoding.decoded import Decoded
 from dtscodec.linalg.devices import usable_device
 from dtscodec.packs.directory import find_base
 from dtscodec.packs.pack import MAX_TENSOR_BYTES, PackSource, as_pack
+from dtscodec.storage.access import Access
 
 
 def decode(
@@ -73,7 +74,7 @@ def decode(
     with ExitStack() as stack:
         opened = stack.enter_context(as_pack(pack, whole))
         found = base if base is not None else find_base(opened)
-        opened_base = stack.enter_context(as_base(found, whole=whole)) if found is not None else None
+        opened_base = stack.enter_context(as_base(found, Access(whole=whole))) if found is not None else None
         decoded = Decoded(opened, opened_base, usable_device(device), dtype, check, max_tensor_bytes)
         decoded.keep_open(stack.pop_all())
         return decoded

@@ -18,7 +18,7 @@ from dtscodec.checkpoints.write import SHARD_BYTES, is_single_file, write_checkp
 from dtscodec.decoding.packed_tensors import as_tensor, load_tensors
 from dtscodec.decoding.reconstruct import reconstruct
 from dtscodec.errors import NAME_BASE, BaseMismatchError, OutputError, Remedy
-from dtscodec.files.random_access import Bytes
+from dtscodec.files.range_reader import Bytes
 from dtscodec.format.blocks import Tie
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.index import CarriedFile, TensorEntry

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
-from dtscodec.files.random_access import Bytes
+from dtscodec.files.range_reader import Bytes
 from dtscodec.format.blocks import Block, LowRank, Raw, Values
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry

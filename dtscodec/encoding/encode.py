@@ -33,6 +33,7 @@ from dtscodec.executors.processes import in_order
 from dtscodec.format.summary import Summary
 from dtscodec.linalg.devices import usable_device
 from dtscodec.packs.pack import Pack
+from dtscodec.storage.access import Access
 from dtscodec.storage.paths import as_output_path
 from dtscodec.storage.staging import staging_folder_for
 from dtscodec.version import __version__
@@ -119,8 +120,8 @@ def encode(
     numbers = "F32" if isinstance(config.preset, Paper) else NUMBERS
     with (
         staging_folder_for(out, base, fine_tune) as staging,
-        as_base(base, staging, whole=True) as opened,
-        as_checkpoint(fine_tune, staging, whole=True) as fine,
+        as_base(base, Access(staging, whole=True)) as opened,
+        as_checkpoint(fine_tune, Access(staging, whole=True)) as fine,
     ):
         check_patterns(config.raw, fine.specs)
         encoder = _Encoder(opened, fine, config, task, executor, journal)

@@ -34,9 +34,10 @@ from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.streams import Streams
 from dtscodec.linalg.threads import one_thread
+from dtscodec.storage.access import Access
 
 Place: TypeAlias = "tuple[str, Path | None]"
-"""Location of a checkpoint, and the folder with what was staging of it."""
+"""Location of a checkpoint, and the staging folder of what is read of it."""
 
 
 class Inputs:
@@ -118,16 +119,17 @@ def _inputs(encode: str, fine: Place, base: Place, counterpart: dict[str, str | 
 def _opened(encode: str, fine: Place, base: Place) -> tuple[Checkpoint, Base]:
     """Both checkpoints in a worker; those of the encode before are closed as they are let go."""
     try:
-        return open_checkpoint(*_here(fine)), Base(*_here(base))
+        (fine_path, fine_access), (base_path, base_access) = _here(fine), _here(base)
+        return open_checkpoint(fine_path, fine_access), Base(base_path, base_access)
     except CheckpointError as error:
         remedy = Remedy("workers read the same paths, so keep checkpoints where each of them finds them")
         raise CheckpointError(f"{error.problem} (by a worker on {socket.gethostname()})", remedy) from error
 
 
-def _here(place: Place) -> Place:
+def _here(place: Place) -> tuple[str, Access]:
     """A place without its folder if that is on another machine, which then fetches by itself."""
     location, staging = place
-    return location, staging if staging is not None and staging.is_dir() else None
+    return location, Access(staging if staging is not None and staging.is_dir() else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from dtscodec.evaluation.prepared_samples import prepare_samples
 from dtscodec.evaluation.sample_batch import SampleBatch
 from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
 from dtscodec.packs.pack import PackSource
+from dtscodec.storage.access import WHOLE
 
 ROWS = 256
 """Predictions that are compared at a time: with a large vocabulary each takes megabytes."""
@@ -106,7 +107,7 @@ def compare_behaviour(
     """
     architecture = read_architecture(model_directory(model, fine_tune))
     prepared = prepare_samples(architecture, Path(samples), architecture.classes)
-    with open_checkpoint(fine_tune, whole=True) as fine:
+    with open_checkpoint(fine_tune, WHOLE) as fine:
         tuned = architecture.load(fine)
     with decode(pack, base, whole=True) as decoded:
         ours = architecture.build(decoded, str(decoded.pack.path or "pack"))

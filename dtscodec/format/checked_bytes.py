@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 
 from dtscodec.errors import ChecksumError, Remedy, TruncatedError
-from dtscodec.files.byte_source import ByteSource
+from dtscodec.files.range_reader import RangeReader
 from dtscodec.format.container import DIGEST_BYTES, MAX_HEADER, Header, pack_id, parse_header
 
 _REPLACE_PACK = Remedy("copy or download the pack again")
@@ -15,7 +15,7 @@ class CheckedBytes:
 
     Parameters
     ----------
-    source : ByteSource
+    source : RangeReader
         Closed by `close`.
     where : str
         Name of the source, for messages.
@@ -26,9 +26,9 @@ class CheckedBytes:
         Rules C1 to C6, D1, D2 and S1 to S3.
     """
 
-    def __init__(self, source: ByteSource, where: str) -> None:
+    def __init__(self, source: RangeReader, where: str) -> None:
         self._source, self._where = source, where
-        self.header: Header = parse_header(source.read(0, 8 + MAX_HEADER), source.size, where)
+        self.header: Header = parse_header(source.read(0, 8 + MAX_HEADER).tobytes(), source.size, where)
         self._origin = self.header.arenas["digests"].end
         self.id, self._rows = self._read_digests()
         self._checked = bytearray(len(self._rows))
@@ -83,7 +83,7 @@ class CheckedBytes:
         return own, rows
 
     def _read_source(self, begin: int, end: int) -> bytes:
-        data = self._source.read(begin, end - begin)
+        data = self._source.read(begin, end - begin).tobytes()
         if len(data) != end - begin:
             raise TruncatedError("truncated", self._where, f"expected {end} bytes, got {begin + len(data)}", "3.1")
         return data

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtscodec.errors import FormatError
-from dtscodec.files.byte_source import ByteSource
+from dtscodec.files.range_reader import RangeReader
 from dtscodec.format.blocks import Block, LowRank, Raw, Values
 from dtscodec.format.checked_bytes import CheckedBytes
 from dtscodec.format.container import Arena, padding_before
@@ -27,7 +27,7 @@ class PackReader:
 
     Parameters
     ----------
-    source : ByteSource
+    source : RangeReader
         Closed by `close`.
     where : str
         Name of the source, for messages.
@@ -38,7 +38,7 @@ class PackReader:
         Any rule of the spec's sections 3 and 4 that the file breaks.
     """
 
-    def __init__(self, source: ByteSource, where: str) -> None:
+    def __init__(self, source: RangeReader, where: str) -> None:
         self._where = where
         self._bytes = CheckedBytes(source, where)
         self._arenas = self._bytes.header.arenas
@@ -47,7 +47,7 @@ class PackReader:
         self._layout = self._lay_out()
         self._entries = {entry.name: entry for entry in self.index.tensors}
         self._ends = self._check_lengths()
-        if not source.far:
+        if not source.is_remote:
             self.check_padding()
 
     def close(self) -> None:

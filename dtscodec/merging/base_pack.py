@@ -7,7 +7,7 @@ from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.encoded_tensor import code_tie, encode_exactly
 from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata
 from dtscodec.encoding.pack_report import PackReport
-from dtscodec.files.random_access import Bytes
+from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.summary import Summary
 from dtscodec.format.tensor_names import utf8

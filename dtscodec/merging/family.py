@@ -20,6 +20,7 @@ from dtscodec.merging.methods.method import MergeMethod, ProgressCallback
 from dtscodec.merging.methods.registry import make_method
 from dtscodec.packs.directory import list_pack, open_folder, pack_path
 from dtscodec.packs.directory_index import INDEX_NAME, read_folder
+from dtscodec.storage.access import WHOLE
 from dtscodec.storage.paths import as_path, is_remote
 from dtscodec.storage.upload import check_new
 
@@ -224,7 +225,7 @@ class _Family:
     ) -> dict[str, EncodeReport]:
         """Write the packs, list them in the directory's index, and return their reports."""
         reports = {}
-        with Base(self.base, whole=True) as base:
+        with Base(self.base, WHOLE) as base:
             for task, path in self.packs.items():
                 reports[task] = report = encode(
                     base,

@@ -18,6 +18,7 @@ from dtscodec.merging.merge import MergeReport, auxiliary_files_of, report_of
 from dtscodec.merging.merger import GramSource, Merger, open_merger
 from dtscodec.merging.methods.method import MergeMethod, ProgressCallback
 from dtscodec.packs.directory_index import DISTANCES
+from dtscodec.storage.access import Access
 from dtscodec.storage.staging import staging_folder_for
 from dtscodec.storage.upload import check_new, new_file
 
@@ -129,7 +130,7 @@ def key_of_base(
     with ExitStack() as stack:
         staging = stack.enter_context(staging_folder_for(out, pretrained, *fine_tunes.values()))
         sources = [*fine_tunes.values(), *([] if pretrained is None else [pretrained])]
-        opened = [stack.enter_context(open_checkpoint(source, staging)) for source in sources]
+        opened = [stack.enter_context(open_checkpoint(source, Access(staging))) for source in sources]
         digests = [stack.enter_context(Grams(source)).digest() for source in grams]
         settings = method.describe(), list(fine_tunes), pretrained is None, list(raw), digests, plain
         return key_of(opened, *settings)

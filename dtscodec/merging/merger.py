@@ -15,7 +15,7 @@ from dtscodec.checkpoints.open_inputs import as_base, as_checkpoint, weight_path
 from dtscodec.checkpoints.stored_tensor import convert_dtype, is_finite
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, torch_dtype
 from dtscodec.errors import ConfigError, MergeError, Remedy
-from dtscodec.files.random_access import Bytes
+from dtscodec.files.range_reader import Bytes
 from dtscodec.linalg.devices import usable_device
 from dtscodec.merging.alpha_search import AlphaSearch, golden_section
 from dtscodec.merging.distances import Distances, DistanceTotals
@@ -25,6 +25,7 @@ from dtscodec.merging.methods.method import MergeMethod, ProgressCallback
 from dtscodec.merging.methods.registry import make_method
 from dtscodec.merging.task_vector_store import TaskVectorStore, open_store
 from dtscodec.merging.task_vectors import TaskVectors
+from dtscodec.storage.access import Access
 from dtscodec.storage.paths import work_folder
 from dtscodec.storage.staging import staging_folder_for
 
@@ -50,8 +51,9 @@ def open_merger(
     usable_device(device)
     with ExitStack() as stack:
         staging = stack.enter_context(staging_folder_for(out, base, *fine_tunes))
-        opened = [stack.enter_context(as_checkpoint(fine, staging, whole=True)) for fine in fine_tunes]
-        opened_base = stack.enter_context(as_base(base, staging, whole=True)).checkpoint if base is not None else None
+        access = Access(staging, whole=True)
+        opened = [stack.enter_context(as_checkpoint(fine, access)) for fine in fine_tunes]
+        opened_base = stack.enter_context(as_base(base, access)).checkpoint if base is not None else None
         inputs = MergeInputs(opened, opened_base, raw, [stack.enter_context(_as_grams(source)) for source in grams])
         if not inputs.merged and not inputs.averaged:
             raise MergeError(f"{opened[0].location}: expected tensors to merge, got none that all fine-tunes share")

@@ -15,7 +15,7 @@ from dtscodec.checkpoints.containers.exact_pack import MAX_TENSOR_BYTES as MAX_T
 from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.open_inputs import as_base
 from dtscodec.errors import BaseMismatchError, FormatError, PackNotFoundError, Remedy
-from dtscodec.files.byte_source import MemorySource
+from dtscodec.files.range_reader import MemoryFile
 from dtscodec.format.blocks import LowRank, Tie, Values
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import Index
@@ -25,7 +25,8 @@ from dtscodec.kernels.dequantize import CodedDelta, dequantize
 from dtscodec.packs.base_check import check_fit
 from dtscodec.packs.directory_index import pack_place
 from dtscodec.packs.numpy_decoder import plain_tensor
-from dtscodec.storage.pack_source import pack_source
+from dtscodec.storage.access import Access
+from dtscodec.storage.open_file import open_file
 
 
 def check_size(name: str, size: int, allowed: int) -> None:
@@ -56,11 +57,11 @@ class Pack:
     def __init__(self, source: "str | os.PathLike[str] | bytes", *, whole: bool = False) -> None:
         if isinstance(source, bytes):
             self.path: Path | None = None
-            self.reader = PackReader(MemorySource(source), "pack")
+            self.reader = PackReader(MemoryFile(source), "pack")
             return
         self.path = pack_place(source)
         try:
-            file = pack_source(self.path, whole)
+            file = open_file(self.path, Access(whole=whole), is_pack=True)
         except PackNotFoundError:
             raise
         except OSError as error:

@@ -16,6 +16,7 @@ from dtscodec.errors import BaseMismatchError, ModelMismatchError, Remedy
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.packs.pack import Pack
 from dtscodec.runtime.slots import Slot
+from dtscodec.storage.access import WHOLE
 
 OTHER_BASE = Remedy("name the base that the pack was made against")
 OTHER_WEIGHTS = Remedy("load the base's weights in their own dtype, or give the base as {base}")
@@ -177,7 +178,7 @@ def open_running_base(base: "Source | Base | None") -> Iterator[RunningBase]:
     if base is None:
         yield RunningBase()
         return
-    with as_base(base, whole=True) as opened:
+    with as_base(base, WHOLE) as opened:
         yield RunningBase(opened)
 
 

@@ -10,10 +10,13 @@ from typing import BinaryIO
 import numpy as np
 
 from dtscodec.errors import CheckpointError, Remedy
-from dtscodec.files.random_access import Bytes
-from dtscodec.storage.errors import read_errors
+from dtscodec.files.range_reader import Bytes
+from dtscodec.storage.errors import pack_errors, read_errors
 from dtscodec.storage.paths import storage
 from dtscodec.storage.staging import keep
+
+HEAD_BYTES = 2**18
+"""Bytes of a pack that are read at first, in one request: of most packs header, digests and index."""
 
 RemoteSignature = tuple[str, str, int, int]
 """Name, the storage's mark of the content, size; and 0, since no clock of ours says when it changed."""
@@ -27,47 +30,60 @@ _AHEAD = 4
 
 
 class RemoteFile:
-    """A file in remote storage; the counterpart of `RandomAccessFile`.
+    """A `RangeReader` over a file in remote storage.
 
     Parameters
     ----------
     path : Path
-        A remote place.
+        A remote path.
     staging : Path, optional
         The folder where ranges are kept; on machines that do not have it, they are read directly.
 
+    is_pack : bool
+        Whether it is read as a pack. The digests of a pack reveal if it was replaced meanwhile, so the storage is not
+        asked; and its head is read when it is opened, since that is needed anyway.
+
     Raises
     ------
-    CheckpointError
-        There is no such file, or it cannot be read.
+    CheckpointError, PackNotFoundError
+        There is no such file, or it cannot be read; of packs the latter.
     """
 
-    def __init__(self, path: Path, staging: Path | None = None) -> None:
-        self.path = path
-        self._fetched = staging if staging and staging.is_dir() else None
-        self._signature = self._look()
-        self._background = ThreadPoolExecutor(_AHEAD)
+    is_remote = True
+
+    def __init__(self, path: Path, staging: Path | None = None, *, is_pack: bool = False) -> None:
+        self.path, self._is_pack = path, is_pack
+        self._errors = pack_errors if is_pack else read_errors
+        self._staging = staging if staging and staging.is_dir() else None
+        self._signature = self._read_signature()
+        self.size = self._signature[2]
         self._closed = False
+        head = min(HEAD_BYTES, self.size) if is_pack else 0
+        self._head = np.frombuffer(self._piece(0, head), np.uint8) if head else np.empty(0, np.uint8)
+        self._background = ThreadPoolExecutor(_AHEAD)
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
         """The file as a stream that reads no more than it is asked for."""
         files, name = storage(self.path)
-        with read_errors(self.path), files.open(name, "rb", cache_type="none") as file:
+        with self._errors(self.path), files.open(name, "rb", cache_type="none") as file:
             yield file
 
     def read(self, offset: int, size: int) -> Bytes:
-        """Read `size` bytes into a fresh buffer.
+        """Return a range in a fresh buffer, or of the head that was read already; shorter only where the file ends.
 
         Raises
         ------
-        CheckpointError
-            The file ends before, was replaced since it was opened, or cannot be read.
+        CheckpointError, PackNotFoundError
+            It was replaced since it was opened, or cannot be read; of packs the latter.
         OutputError
             There is no room to keep what was read.
         """
-        if size and self._fetched:
-            kept = np.fromfile(self._keep(self._fetched, offset, size), np.uint8)
+        size = max(0, min(size, self.size - offset))
+        if offset + size <= len(self._head):
+            return self._head[offset : offset + size]
+        if size and self._staging:
+            kept = np.fromfile(self._keep(self._staging, offset, size), np.uint8)
             if kept.size != size:
                 raise self._other(size, kept.size)
             return kept
@@ -75,12 +91,12 @@ class RemoteFile:
         for piece in self._pieces(offset, size):
             result[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
             done += len(piece)
-        return result
+        return result[:done]
 
     def prefetch(self, offset: int, size: int) -> None:
         """Begin to transfer a range into the folder; where that fails, `read` will say so."""
-        if size and self._fetched:
-            self._background.submit(self._keep, self._fetched, offset, size)
+        if size and self._staging:
+            self._background.submit(self._keep, self._staging, offset, size)
 
     def signature(self) -> RemoteSignature:
         """What changes when the content does, as the file was when it was opened: no other one is ever read."""
@@ -101,7 +117,7 @@ class RemoteFile:
         try:
             for begin in range(offset, end, _PIECE_BYTES):
                 piece = self._piece(begin, min(begin + _PIECE_BYTES, end))
-                if begin + len(piece) == end:
+                if begin + len(piece) == end and not self._is_pack:
                     self._check_same()
                 yield piece
         except CheckpointError:
@@ -112,21 +128,21 @@ class RemoteFile:
         if self._closed:
             raise CheckpointError(f"{self.path}: expected an open file, got one that was closed")
         files, name = storage(self.path)
-        with read_errors(self.path):
+        with self._errors(self.path):
             piece: bytes = files.cat_file(name, start=begin, end=end)
-        if len(piece) != end - begin:
+        if len(piece) != end - begin and not self._is_pack:
             raise self._other(end - begin, len(piece))
         return piece
 
-    def _look(self) -> RemoteSignature:
+    def _read_signature(self) -> RemoteSignature:
         files, name = storage(self.path)
-        with read_errors(self.path):
+        with self._errors(self.path):
             info = files.info(name)
             mark = next((str(info[key]) for key in _MARKS if info.get(key)), "")
             return str(self.path), mark, int(info["size"] or 0), 0
 
     def _check_same(self) -> None:
-        if self._look() != self._signature:
+        if self._read_signature() != self._signature:
             detail = "expected the file that was opened, got another: it was replaced meanwhile"
             raise CheckpointError(f"{self.path}: {detail}", Remedy("start again"))
 

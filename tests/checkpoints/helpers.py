@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from dtscodec.checkpoints.checkpoint import Checkpoint
-from dtscodec.files.random_access import Bytes
+from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import DType, TensorSpec, bits_of
 
 TORCHLESS = {"F6_E2M3", "F6_E3M2"}

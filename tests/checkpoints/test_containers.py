@@ -13,7 +13,7 @@ from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.errors import CheckpointError
-from dtscodec.files.random_access import Bytes
+from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
 
 from .helpers import assert_holds, one_of_each, random_bytes

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.errors import BaseMismatchError, OutputError
-from dtscodec.files.random_access import Bytes
+from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec, bits_of
 
 from .helpers import assert_holds, one_of_each, random_bytes, spec_maps

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 import dtscodec
 from dtscodec.errors import BackendError, BaseMismatchError, FormatError
-from dtscodec.files.byte_source import FileSource
+from dtscodec.files.local_file import LocalFile
+from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.packs.pack import Pack
 from tests.support import CODING, assert_equals_reference, make_pack, spec_decoder, spec_tensors
@@ -89,13 +90,13 @@ def test_one_tensor_is_decoded_from_its_byte_range_alone(
     fine = {name: tensor + torch.randn_like(tensor) for name, tensor in big.items()}
     path = make_pack(big, fine, tmp_path / "p", raw=("*",)).path
     read: list[int] = []
-    original = FileSource.read
+    original = LocalFile.read
 
-    def counting(self: FileSource, offset: int, length: int) -> bytes:
+    def counting(self: LocalFile, offset: int, length: int) -> Bytes:
         read.append(length)
         return original(self, offset, length)
 
-    monkeypatch.setattr(FileSource, "read", counting)
+    monkeypatch.setattr(LocalFile, "read", counting)
     with dtscodec.decode(path, {}) as decoded:
         assert torch.equal(decoded["t3"], fine["t3"])
     assert sum(read) < path.stat().st_size / 4

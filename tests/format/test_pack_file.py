@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from dtscodec.errors import DtsError, FormatError
-from dtscodec.files.byte_source import MemorySource
+from dtscodec.files.range_reader import MemoryFile
 from dtscodec.format.blocks import LowRank, Raw, Values
 from dtscodec.format.checked_bytes import CheckedBytes
 from dtscodec.format.container import BlockHasher, digest_block_size, plan_arenas
@@ -59,7 +59,7 @@ def write(tensors: list[TensorEntry], numbers: str = "F32", files: bool = True) 
 @given(tensor_lists(), st.sampled_from(["F32", "BF16"]))
 def test_every_stream_reads_back_as_it_was_written(tensors: list[TensorEntry], numbers: str) -> None:
     data, written = write(tensors, numbers)
-    reader = PackReader(MemorySource(data), "pack")
+    reader = PackReader(MemoryFile(data), "pack")
     assert list(reader.index.tensors) == tensors
     assert sum(reader.check_all()) == len(data) - reader.arena_bytes()["header"] - reader.arena_bytes()["digests"]
     for entry, expected in zip(tensors, written, strict=True):
@@ -89,7 +89,7 @@ def test_a_pack_is_a_safetensors_file(tensors: list[TensorEntry]) -> None:
 @settings(max_examples=30, deadline=None)
 def test_aligned_arenas_begin_at_multiples_of_32(tensors: list[TensorEntry]) -> None:
     data, _ = write(tensors)
-    arenas = CheckedBytes(MemorySource(data), "pack").header.arenas
+    arenas = CheckedBytes(MemoryFile(data), "pack").header.arenas
     assert all(arenas[name].begin % 32 == 0 for name in ("numbers", "codes", "raw") if name in arenas)
 
 
@@ -134,7 +134,7 @@ def small_pack() -> bytes:
 
 
 def read_all(data: bytes) -> None:
-    for _ in PackReader(MemorySource(data), "pack").check_all():
+    for _ in PackReader(MemoryFile(data), "pack").check_all():
         pass
 
 
@@ -177,7 +177,7 @@ def test_a_range_read_checks_the_digest_blocks_that_it_touches_and_no_others() -
     entries = [TensorEntry(name, TensorSpec("U8", (2**16,)), (Raw(2**16),)) for name in "abc"]
     data = bytearray(write(entries, files=False)[0])
     data[-1] ^= 1  # in the last tensor
-    reader = PackReader(MemorySource(bytes(data)), "pack")
+    reader = PackReader(MemoryFile(bytes(data)), "pack")
     assert [block for _, block, _ in reader.blocks("a")]
     with pytest.raises(FormatError) as caught:
         list(reader.blocks("c"))
@@ -202,11 +202,11 @@ def test_tensors_out_of_order_are_not_written() -> None:
 
 
 def test_a_file_cut_short_while_it_is_open_is_an_error(tmp_path: Path) -> None:
-    from dtscodec.files.byte_source import FileSource
+    from dtscodec.files.local_file import LocalFile
 
     path = tmp_path / "pack"
     path.write_bytes(small_pack())
-    source = FileSource(path)
+    source = LocalFile(path)
     reader = PackReader(source, "pack")
     list(reader.blocks("b"))
     path.write_bytes(path.read_bytes()[:-40])

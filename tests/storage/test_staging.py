@@ -14,6 +14,7 @@ from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.errors import CheckpointError, OutputError
 from dtscodec.storage import remote_file
+from dtscodec.storage.access import Access
 from dtscodec.storage.staging import staging_folder, staging_folder_for
 from tests.storage.helpers import Server, base_model, put
 
@@ -40,14 +41,14 @@ def test_without_a_folder_each_read_transfers(models: Path, server: Server) -> N
 
 
 def test_a_folder_makes_it_once_for_all_who_share_it(models: Path, server: Server, folder: Path) -> None:
-    with open_checkpoint(URL, folder) as one, open_checkpoint(URL, folder) as other:
+    with open_checkpoint(URL, Access(folder)) as one, open_checkpoint(URL, Access(folder)) as other:
         server.reset()
         assert one.read(NAME).tobytes() == one.read(NAME).tobytes() == other.read(NAME).tobytes() == expected(models)
     assert server.sent == SIZE
 
 
 def read_in_a_process(folder: Path) -> bytes:
-    with open_checkpoint(URL, folder) as checkpoint:
+    with open_checkpoint(URL, Access(folder)) as checkpoint:
         return checkpoint.read(NAME).tobytes()
 
 
@@ -65,14 +66,14 @@ def test_long_ranges_come_in_pieces(
 ) -> None:
     monkeypatch.setattr(remote_file, "_PIECE_BYTES", 300_000)
     for staging in (None, folder):
-        with open_checkpoint(URL, staging) as checkpoint:
+        with open_checkpoint(URL, Access(staging)) as checkpoint:
             server.reset()
             assert checkpoint.read(NAME).tobytes() == expected(models)
         assert sum(request.startswith("GET") for request in server.requests) == 4
 
 
 def test_a_damaged_file_in_the_folder_is_fetched_again(models: Path, server: Server, folder: Path) -> None:
-    with open_checkpoint(URL, folder) as checkpoint:
+    with open_checkpoint(URL, Access(folder)) as checkpoint:
         checkpoint.read(NAME)
         for kept in folder.iterdir():
             kept.write_bytes(kept.read_bytes()[:-1])
@@ -80,20 +81,20 @@ def test_a_damaged_file_in_the_folder_is_fetched_again(models: Path, server: Ser
 
 
 def test_a_machine_without_the_folder_reads_directly(models: Path, server: Server, tmp_path: Path) -> None:
-    with open_checkpoint(URL, tmp_path / "elsewhere") as checkpoint:
+    with open_checkpoint(URL, Access(tmp_path / "elsewhere")) as checkpoint:
         assert checkpoint.read(NAME).tobytes() == expected(models)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_full_disk_is_told(server: Server, small_disk: Path) -> None:
-    with open_checkpoint(URL, small_disk) as checkpoint, pytest.raises(OutputError, match="No space left"):
+    with open_checkpoint(URL, Access(small_disk)) as checkpoint, pytest.raises(OutputError, match="No space left"):
         checkpoint.read(NAME)
 
 
 def test_a_file_that_was_replaced_is_not_read(models: Path, bucket: str, folder: Path) -> None:
     put(f"{bucket}/model.safetensors", (models / "tweets.safetensors").read_bytes())
     for staging in (None, folder):
-        with open_checkpoint(f"{bucket}/model.safetensors", staging) as checkpoint:
+        with open_checkpoint(f"{bucket}/model.safetensors", Access(staging)) as checkpoint:
             put(f"{bucket}/model.safetensors", (models / "base" / "a.safetensors").read_bytes())
             with pytest.raises(CheckpointError, match="replaced meanwhile"):
                 checkpoint.read(NAME)
@@ -130,7 +131,7 @@ def settled(checkpoint: Checkpoint, server: Server) -> None:
 
 @pytest.mark.parametrize("url", [URL, "s3://models/movie"])
 def test_what_was_prefetched_is_not_transferred_again(models: Path, server: Server, folder: Path, url: str) -> None:
-    with open_checkpoint(url, folder) as checkpoint:
+    with open_checkpoint(url, Access(folder)) as checkpoint:
         server.reset()
         checkpoint.prefetch(NAME)
         settled(checkpoint, server)
@@ -148,7 +149,7 @@ def test_without_a_folder_nothing_is_prefetched(server: Server) -> None:
 
 
 def test_a_failure_to_prefetch_is_told_by_the_read(server: Server, folder: Path) -> None:
-    with open_checkpoint(URL, folder) as checkpoint:
+    with open_checkpoint(URL, Access(folder)) as checkpoint:
         server.hook = lambda environ: 403
         checkpoint.prefetch(NAME)
         with pytest.raises(CheckpointError, match="Forbidden"):
@@ -157,7 +158,7 @@ def test_a_failure_to_prefetch_is_told_by_the_read(server: Server, folder: Path)
 
 def test_closing_ends_prefetching(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_file, "_AHEAD", 1)
-    with open_checkpoint(URL, folder) as checkpoint:
+    with open_checkpoint(URL, Access(folder)) as checkpoint:
         server.hook = lambda environ: time.sleep(0.2)
         for name in checkpoint.specs:
             checkpoint.prefetch(name)

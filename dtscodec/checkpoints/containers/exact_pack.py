@@ -7,7 +7,8 @@ from types import TracebackType
 import numpy as np
 
 from dtscodec.errors import CheckpointError, FormatError, Remedy
-from dtscodec.files.random_access import Bytes, RandomAccessFile
+from dtscodec.files.local_file import LocalFile
+from dtscodec.files.range_reader import Bytes
 from dtscodec.format.blocks import Raw, Tie
 from dtscodec.format.parts import raw_bytes
 from dtscodec.format.reader import PackReader
@@ -24,12 +25,12 @@ class PackedCheckpoint:
 
     Parameters
     ----------
-    file : RandomAccessFile or RemoteFile
+    file : LocalFile or RemoteFile
         The pack; closed by `close`.
     is_directory : bool
         Whether the user named the directory that holds it.
     staging : Path, optional
-        Where what is staging of a remote file is kept.
+        The folder for ranges of a remote file.
 
     Raises
     ------
@@ -37,7 +38,7 @@ class PackedCheckpoint:
         It is no sound pack, or one that needs a base itself.
     """
 
-    def __init__(self, file: RandomAccessFile | RemoteFile, is_directory: bool, staging: Path | None) -> None:
+    def __init__(self, file: LocalFile | RemoteFile, is_directory: bool, staging: Path | None) -> None:
         self.location = str(file.path)
         self.directory: Path | None = file.path.parent
         self.is_directory = is_directory
@@ -45,10 +46,10 @@ class PackedCheckpoint:
         self.staging = staging
         self._file = file
         try:
-            self._reader = PackReader(_Source(file), self.location)
-        except FormatError as error:
+            self._reader = PackReader(file, self.location)
+        except (FormatError, OSError) as error:
             file.close()
-            raise CheckpointError(error.problem, error.remedy) from error
+            raise _as_checkpoint_error(error, self.location) from error
         entries = self._reader.index.tensors
         if other := [entry.name for entry in entries if not all(isinstance(b, Raw | Tie) for b in entry.blocks)]:
             file.close()
@@ -67,8 +68,8 @@ class PackedCheckpoint:
         try:
             blocks = self._reader.blocks(entry.name)
             parts = [raw_bytes(entry, block, streams) for _, block, streams in blocks if isinstance(block, Raw)]
-        except FormatError as error:
-            raise CheckpointError(error.problem, error.remedy) from error
+        except (FormatError, OSError) as error:
+            raise _as_checkpoint_error(error, self.location) from error
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def prefetch(self, name: str) -> None:
@@ -91,23 +92,12 @@ class PackedCheckpoint:
         self.close()
 
 
+def _as_checkpoint_error(error: FormatError | OSError, location: str) -> CheckpointError:
+    if isinstance(error, FormatError):
+        return CheckpointError(error.problem, error.remedy)
+    return CheckpointError(f"{location}: expected to read it, got '{error.strerror}'")
+
+
 def is_pack(metadata: Mapping[str, str]) -> bool:
     """Whether the metadata of a safetensors file is a pack's."""
     return SUMMARY in metadata
-
-
-class _Source:
-    """The `ByteSource` of a file that is open already."""
-
-    def __init__(self, file: RandomAccessFile | RemoteFile) -> None:
-        self._file = file
-        self.far = isinstance(file, RemoteFile)
-        self.size = int(file.signature()[2])
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Read a range; fewer bytes at the end."""
-        return self._file.read(offset, max(0, min(length, self.size - offset))).tobytes()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()

@@ -10,7 +10,7 @@ import numpy as np
 
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_spec
 from dtscodec.errors import CheckpointError
-from dtscodec.files.random_access import Bytes
+from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import DType, TensorSpec
 from dtscodec.format.primitives.safetensors_header import check_name
 

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from dtscodec.files.random_access import Bytes, RandomAccessFile
+from dtscodec.errors import CheckpointError, DtsError
+from dtscodec.files.local_file import LocalFile
+from dtscodec.files.range_reader import Bytes
 from dtscodec.format.primitives.safetensors_header import read_header
-from dtscodec.storage.errors import read_errors
-from dtscodec.storage.hub_path import HubPath
-from dtscodec.storage.paths import is_remote
+from dtscodec.storage.access import BY_RANGE, Access
+from dtscodec.storage.open_file import open_file
 from dtscodec.storage.remote_file import RemoteFile
 
 
@@ -21,10 +22,8 @@ class SafetensorsCheckpoint:
         The file.
     is_directory : bool
         Whether the user named the directory that holds it.
-    staging : Path, optional
-        Where what is staging of a remote file is kept.
-    whole : bool
-        Whether a file of the Hub is to go through the client's cache; one that is there already always does.
+    access : Access
+        How a remote file is read.
 
     Raises
     ------
@@ -32,16 +31,14 @@ class SafetensorsCheckpoint:
         The file is missing, cut off, or not a sound safetensors file.
     """
 
-    def __init__(
-        self, path: Path, is_directory: bool = False, staging: Path | None = None, whole: bool = False
-    ) -> None:
+    def __init__(self, path: Path, is_directory: bool = False, access: Access = BY_RANGE) -> None:
         self.location = str(path)
         self.directory: Path | None = path.parent
         self.is_directory = is_directory
         self.weight_files = frozenset({path.name})
         self.aliases: Mapping[str, str] = {}
-        self.staging = staging
-        self.file = _open(path, staging, whole)
+        self.staging = access.staging
+        self.file = _open(path, access)
         try:
             with self.file.opened() as stream:
                 header = read_header(stream, self.location)
@@ -54,7 +51,7 @@ class SafetensorsCheckpoint:
 
     def read(self, name: str) -> Bytes:
         """The bytes of a tensor, in a fresh buffer: uint8 [nbytes]."""
-        return self.file.read(self._offsets[name], self.specs[name].nbytes)
+        return read_range(self.file, self._offsets[name], self.specs[name].nbytes)
 
     def prefetch(self, name: str) -> None:
         """Begin to read a tensor in the background."""
@@ -77,10 +74,29 @@ class SafetensorsCheckpoint:
         self.close()
 
 
-def _open(path: Path, staging: Path | None, whole: bool) -> RandomAccessFile | RemoteFile:
-    if isinstance(path, HubPath):
-        with read_errors(path):
-            cached = path.local() if whole else path.cached()
-        if cached is not None:
-            return RandomAccessFile(cached)
-    return RemoteFile(path, staging) if is_remote(path) else RandomAccessFile(path)
+def _open(path: Path, access: Access) -> LocalFile | RemoteFile:
+    try:
+        return open_file(path, access)
+    except OSError as error:
+        raise CheckpointError(f"{path}: expected a file to read, got '{error.strerror}'") from error
+
+
+def read_range(file: LocalFile | RemoteFile, offset: int, size: int) -> Bytes:
+    """Return `size` bytes of a file in a fresh buffer.
+
+    Raises
+    ------
+    CheckpointError
+        The file ends before, or cannot be read.
+    """
+    try:
+        data = file.read(offset, size)
+    except DtsError:
+        raise
+    except OSError as error:
+        detail = f"expected to read at offset {offset}, got '{error.strerror}'"
+        raise CheckpointError(f"{file.path}: {detail}") from error
+    if len(data) < size:
+        detail = f"expected at least {offset + size} bytes, got {file.signature()[2]}: it was cut off"
+        raise CheckpointError(f"{file.path}: {detail}")
+    return data

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from dtscodec.errors import CheckpointError
-from dtscodec.files.random_access import Bytes
+from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.primitives.safetensors_header import parse_object
 from dtscodec.storage.errors import read_errors
@@ -26,7 +26,7 @@ class ShardedCheckpoint:
     open_shard : callable
         Opens one shard.
     staging : Path, optional
-        Where it keeps what is staging of a remote file.
+        The folder for ranges of remote files.
 
     Raises
     ------

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from dtscodec.checkpoints.torch_dtypes import torch_form
 from dtscodec.errors import CheckpointError, OutputError, Remedy
-from dtscodec.files.random_access import Bytes
+from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import DType, TensorSpec
 
 _ALIGNMENT = 64

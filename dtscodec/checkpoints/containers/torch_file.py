@@ -10,7 +10,8 @@ from typing import Any
 
 from dtscodec.checkpoints.containers.in_memory import MappingCheckpoint, is_tensor
 from dtscodec.errors import CheckpointError, Remedy
-from dtscodec.files.random_access import Bytes, RandomAccessFile
+from dtscodec.files.local_file import LocalFile
+from dtscodec.files.range_reader import Bytes
 from dtscodec.storage.errors import read_errors
 from dtscodec.storage.hub_path import HubPath
 
@@ -28,7 +29,7 @@ class TorchCheckpoint:
     Parameters
     ----------
     path : Path
-        The file; one of the Hub is staging into the client's cache.
+        The file; one of the Hub is downloaded into the client's cache.
     is_directory : bool
         Whether the user named the directory that holds it.
 
@@ -41,8 +42,10 @@ class TorchCheckpoint:
     def __init__(self, path: Path, is_directory: bool = False) -> None:
         self.location = str(path)
         local = _local(path)
-        self._file = RandomAccessFile(local)
-        self._size = self._file.signature()[2]
+        try:
+            self._file = LocalFile(local)
+        except OSError as error:
+            raise CheckpointError(f"{local}: expected a file to read, got '{error.strerror}'") from error
         try:
             self._tensors = MappingCheckpoint(_unwrap(_load(local, self.location), self.location), self.location)
         except BaseException:
@@ -64,8 +67,8 @@ class TorchCheckpoint:
         CheckpointError
             The file is shorter than it was, so that touching the map would end the process.
         """
-        if (size := self._file.signature()[2]) < self._size:
-            raise CheckpointError(f"{self.location}: expected {self._size} bytes, got {size}: it was cut off")
+        if (size := self._file.signature()[2]) < self._file.size:
+            raise CheckpointError(f"{self.location}: expected {self._file.size} bytes, got {size}: it was cut off")
         return self._tensors.read(name)
 
     def prefetch(self, name: str) -> None:
