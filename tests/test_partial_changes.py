@@ -12,7 +12,7 @@ from torch import Tensor
 import dtscodec
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.format.blocks import Block, LowRank, Raw, Same, Values
-from dtscodec.packs.byte_counts import TensorSize, kind_of, tensor_sizes
+from dtscodec.packs.byte_counts import TensorSize, tensor_sizes
 from tests import models
 from tests.models import VOCABULARY, WIDTH, Pair, State
 from tests.support import CODING, make_pack
@@ -30,7 +30,7 @@ class RoundTrip:
             self.blocks: dict[str, tuple[Block, ...]] = {t.name: t.blocks for t in decoded.pack.index.tensors}
 
     def kinds(self, name: str) -> list[str]:
-        return [kind_of(block) for block in self.blocks[name]]
+        return [block.kind for block in self.blocks[name]]
 
     def relative_error(self, name: str, rows: Any = slice(None)) -> float:
         true, ours = (state[name][rows].float() - self.base[name][rows].float() for state in (self.fine, self.decoded))

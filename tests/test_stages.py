@@ -11,8 +11,7 @@ import torch
 from dtscodec.checkpoints.identity import digest, leaf
 from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes
-from dtscodec.format.block_json import parse_block
-from dtscodec.format.blocks import BaseRows, LowRank, Values
+from dtscodec.format.blocks import BaseRows, parse_block
 from dtscodec.format.container import BlockHasher
 from dtscodec.format.dtypes import TensorSpec, plane_count
 from dtscodec.format.primitives import canonical_json as canonical
@@ -20,7 +19,7 @@ from dtscodec.format.primitives.bitmaps import pack_bitmap, unpack_bitmap
 from dtscodec.format.primitives.byte_planes import join_planes
 from dtscodec.format.primitives.json_fields import Fields
 from dtscodec.format.streams import Streams
-from dtscodec.kernels.dequantize import code_values, dequantize
+from dtscodec.quantize.dequantize import dequantize
 from dtscodec.quantize.packing import PackedVectors, pack_codes, unpack_codes
 from tests.support import ROOT
 
@@ -52,7 +51,7 @@ def test_codes_have_the_values_of_the_table() -> None:
         bits = case["bits"]
         unsigned = np.array([[case["code"]]], np.uint16 if bits == 16 else np.uint8)
         packed = pack_codes(unsigned.view(STORED[bits]), bits)
-        value = code_values(PackedVectors(packed, own, 1, bits))[0, 0]
+        value = dequantize(PackedVectors(packed, own, 1, bits))[0, 0]
         expected = np.float32(float.fromhex(case["value"]))
         assert value == expected or (np.isnan(value) and np.isnan(expected))
 
@@ -111,12 +110,12 @@ def test_conversions_round_as_the_table_says() -> None:
 def test_worked_examples_decode_to_their_deltas() -> None:
     for case in table("examples")["cases"]:
         block = parse_block(Fields(case["block"], "example"), case["rows"], BaseRows("w", 0))
-        assert isinstance(block, LowRank | Values)
+        assert block.is_coded
         numbers = np.array([float.fromhex(number) for number in case["numbers"]], np.float32)
         codes = bytes.fromhex(case["codes_hex"])
         sizes = np.cumsum([0, *block.band_bytes(case["columns"])])
         bands = tuple(codes[begin:end] for begin, end in pairwise(sizes))
         streams = Streams(b"", numbers, bands)
-        dense = dequantize(block, case["columns"], streams, np.float64).dense()
+        dense = block.split(case["columns"], streams).delta(np.float64).dense()
         expected = [[float.fromhex(value) for value in row] for row in case["delta"]]
         assert torch.allclose(torch.from_numpy(dense.copy()), torch.tensor(expected, dtype=torch.float64), rtol=1e-12)

@@ -50,8 +50,9 @@ class Floor:
 
 def _add_product(base: Tensor, factors: PackedFactors, out: Tensor) -> Step:
     """One `addmm` for the whole matrix; rows and columns that are not coded have factors of zero."""
-    rows, cols = factors.places()
-    left, right = torch.zeros(factors.height, factors.rank), torch.zeros(factors.rank, factors.columns)
+    rows, cols = factors.where()
+    block = factors.block
+    left, right = torch.zeros(block.height, block.rank), torch.zeros(block.rank, factors.columns)
     u, v = unpack_factors(factors)
     left[rows if isinstance(rows, slice) else rows.flatten()] = u.T
     right[:, cols] = v
@@ -59,8 +60,8 @@ def _add_product(base: Tensor, factors: PackedFactors, out: Tensor) -> Step:
 
 
 def _add_values(base: Tensor | None, shape: tuple[int, int], rows: slice, values: PackedValues, out: Tensor) -> Step:
-    delta = torch.zeros(values.height, values.columns)
-    delta[values.places()] = unpack_values(values)
+    delta = torch.zeros(values.block.height, values.columns)
+    delta[values.where()] = unpack_values(values)
     if base is None:
         return partial(out.copy_, delta)
     return partial(torch.add, base.view(shape)[rows], delta, out=out)

@@ -5,8 +5,7 @@ from typing import Any
 import torch
 
 from benchmarks.decode.timing import medians
-from dtscodec.format.blocks import Band, LowRank
-from dtscodec.format.parts import BandParts, join_lowrank
+from dtscodec.format.blocks import Band, BandFactors, LowRank
 from dtscodec.format.streams import Streams
 from dtscodec.kernels.packed import PackedFactors, Store
 from dtscodec.kernels.select import backend_for
@@ -47,7 +46,7 @@ def _factors() -> PackedFactors:
     codes = torch.randint(0, 4, (2, RANK, SIDE), dtype=torch.uint8, generator=random).numpy()
     levels = torch.tensor([[-1.5, -0.5, 0.5, 1.5]]).numpy()
     u, v = (PackedVectors(pack_codes(one, 2), levels, SIDE, 2) for one in codes)
-    numbers, bands = join_lowrank(1.0, [BandParts(u, v, torch.full((RANK,), 1e-3).numpy())])
+    numbers, bands = LowRank.join(1.0, [BandFactors(u, v, torch.full((RANK,), 1e-3).numpy())])
     block = LowRank(SIDE, None, None, None, (Band(RANK, 2),))
     store = Store([(block, SIDE)], torch.device("cpu"))
-    return store.factors(block, SIDE, Streams(b"", numbers, bands))
+    return store.factors(block.split(SIDE, Streams(b"", numbers, bands)))

@@ -10,7 +10,6 @@ from dtscodec.adapters.model_layers import ModelLayers
 from dtscodec.adapters.tensor_changes import TensorChange
 from dtscodec.checkpoints.name_matching import best_rule
 from dtscodec.errors import EncodeError, ModelMismatchError, Remedy
-from dtscodec.format.blocks import Tie
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.tensor_names import base_name
 
@@ -156,7 +155,7 @@ def plan_export(
     if not pack_names.keys() & layers.specs.keys():
         problem = f"expected the pack's tensors, such as {entries[0].name!r}, got none of these names"
         raise ModelMismatchError(f"{layers.model}: {problem}", NAME_MODEL)
-    ties = {base_name(entry.name, rule): tie.to for entry in entries if isinstance(tie := entry.blocks[0], Tie)}
+    ties = {base_name(entry.name, rule): entry.tied_to for entry in entries if entry.tied_to is not None}
     carried: dict[str, TensorChange] = {}
     dropped: dict[str, _Dropped] = {}
     for change in changes:

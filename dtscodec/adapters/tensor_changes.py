@@ -3,18 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.delta import delta_of
-from dtscodec.format.blocks import LowRank, Raw, Same, Tie
+from dtscodec.format.blocks import Block, Raw, is_unchanged
 from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.format.index import TensorEntry
-from dtscodec.format.parts import raw_bytes
 from dtscodec.format.tensor_names import base_name
-from dtscodec.kernels.dequantize import CodedDelta
-from dtscodec.linalg.factored_matrix import Factored, stack_blocks
+from dtscodec.linalg.factored_matrix import Factored, delta_square, stack_blocks
 from dtscodec.linalg.norms import squared_norm
 from dtscodec.packs.pack import Pack
 
@@ -55,21 +54,17 @@ def iter_changes(pack: Pack, base: Base | None = None) -> Iterator[TensorChange]
         Pack or base are damaged.
     """
     for entry in pack.index.tensors:
-        if isinstance(entry.blocks[0], Tie) or all(_is_kept(block) for block in entry.blocks):
+        if entry.tied_to is not None or all(map(is_unchanged, entry.blocks)):
             continue
-        if all(_is_low_rank(block) or _is_kept(block) for block in entry.blocks):
+        if all(_is_low_rank(block) or is_unchanged(block) for block in entry.blocks):
             delta = _low_rank_delta(pack, entry)
             yield TensorChange(entry, delta, delta.square(), "low rank")
         else:
             yield _dense(pack, entry, base)
 
 
-def _is_low_rank(block: object) -> bool:
-    return isinstance(block, LowRank) and block.base is not None
-
-
-def _is_kept(block: object) -> bool:
-    return isinstance(block, Same) and block.base is not None
+def _is_low_rank(block: Block) -> bool:
+    return block.is_coded and block.rank > 0 and block.base is not None
 
 
 def _low_rank_delta(pack: Pack, entry: TensorEntry) -> Factored:
@@ -88,13 +83,8 @@ def _dense(pack: Pack, entry: TensorEntry, base: Base | None) -> TensorChange:
         return TensorChange(entry, None, found, "new" if is_new else "stored exactly")
     if any(block.base is None for block in blocks):
         return TensorChange(entry, None, None, "new")
-    total = sum(_square(coded) for _, coded in pack.factors(entry.name))
+    total = sum(delta_square(coded) for _, coded in pack.factors(entry.name))
     return TensorChange(entry, None, total, "stored element by element")
-
-
-def _square(coded: CodedDelta) -> float:
-    left = torch.from_numpy(coded.left)
-    return squared_norm(left) if coded.right is None else Factored(left, torch.from_numpy(coded.right)).square()
 
 
 def _exact_square(pack: Pack, entry: TensorEntry, base: Base | None) -> float | None:
@@ -105,7 +95,8 @@ def _exact_square(pack: Pack, entry: TensorEntry, base: Base | None) -> float | 
     spec = base.specs[name]
     if spec.shape != entry.spec.shape or not {spec.dtype, entry.spec.dtype} <= CODED_DTYPES:
         return None
-    (stored,) = (raw_bytes(entry, block, streams) for _, _, streams in pack.reader.blocks(entry.name))
+    ((_, _, stored),) = pack.reader.contents(entry.name)
+    assert isinstance(stored, np.ndarray)
     return squared_norm(
         delta_of(StoredTensor(entry.name, entry.spec, stored), StoredTensor(name, spec, base.read(name)))
     )

@@ -11,9 +11,7 @@ from dtscodec.decoding.packed_tensors import LoadedTensor
 from dtscodec.encoding.presets.best import code_values
 from dtscodec.format.blocks import Values
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.parts import join_values
 from dtscodec.format.streams import Streams, round_numbers
-from dtscodec.kernels.dequantize import dequantize
 from dtscodec.kernels.packed import PackedValues
 from dtscodec.kernels.unpack import unpack_values
 from dtscodec.quantize.packing import PackedVectors, pack_codes
@@ -85,7 +83,7 @@ class ElementwiseDelta:
     def weight(self) -> Tensor:
         """Return the tensor, base plus delta: float32 [height, columns]."""
         weight = self._base.clone()
-        weight[self._packed.places()] += self.values.view(self._packed.coded_shape)
+        weight[self._packed.where()] += self.values.view(self._packed.coded_shape)
         return weight
 
     def shift(self, by: Tensor) -> None:
@@ -96,7 +94,7 @@ class ElementwiseDelta:
         by : float32 [height * columns]
             One summand for each element of the tensor.
         """
-        self.values += by.view(self._base.shape)[self._packed.places()].flatten()
+        self.values += by.view(self._base.shape)[self._packed.where()].flatten()
 
     def add_gradient(self, total: Tensor, weight_gradient: Tensor) -> None:
         """Add the gradient of these values to that of all concatenated ones.
@@ -108,7 +106,7 @@ class ElementwiseDelta:
         weight_gradient : float32 [height, columns]
             Gradient of the tensor.
         """
-        total[self._begin : self._begin + len(self.values)] += weight_gradient[self._packed.places()].flatten()
+        total[self._begin : self._begin + len(self.values)] += weight_gradient[self._packed.where()].flatten()
 
     def quantize(self, stored: Streams, dtype: str) -> Streams:
         """Return the values as streams of the block, at its own width; `values` become what these decode to.
@@ -123,8 +121,8 @@ class ElementwiseDelta:
         values = self.values.view(self._packed.coded_shape)
         codes, levels, scales = code_values(values.cpu(), self._block, None)
         packed = pack_codes(codes.reshape(1, -1), self._block.bits)
-        numbers, bands = join_values(PackedVectors(packed, levels, codes.size, self._block.bits), scales)
+        numbers, bands = Values.join(PackedVectors(packed, levels, codes.size, self._block.bits), scales)
         streams = Streams(stored.bitmaps, round_numbers(numbers.astype(np.float32), dtype), bands)
-        decoded = dequantize(self._block, self._columns, streams).left
+        decoded = self._block.split(self._columns, streams).delta().left
         self.values.copy_(torch.from_numpy(np.ascontiguousarray(decoded, np.float32)).flatten())
         return streams

@@ -7,8 +7,8 @@ scales: 4 m n r operations for an m x n matrix of rank r.
 import torch
 from torch import Tensor
 
-from dtscodec.kernels.packed import Packed, PackedFactors, PackedValues
-from dtscodec.kernels.unpack import unpack_factors, unpack_values
+from dtscodec.kernels.packed import Packed, PackedFactors
+from dtscodec.kernels.unpack import unpack_delta, unpack_factors
 
 
 def add_number_gradients(packed: Packed, weight_gradient: Tensor) -> None:
@@ -21,15 +21,15 @@ def add_number_gradients(packed: Packed, weight_gradient: Tensor) -> None:
     weight_gradient : float32 [height, columns]
         Gradient of the rows of the weight that the block stores.
     """
-    part = weight_gradient[packed.places()]
+    part = weight_gradient[packed.where()]
     # This is called from within a backward pass, where torch records no graph by default.
     with torch.enable_grad():
         if isinstance(packed, PackedFactors):
             left, right = unpack_factors(packed)
             # delta = left.T @ right, so d left = right @ gradient.T and d right = left @ gradient.
             _backward((left, right.detach() @ part.T), (right, left.detach() @ part))
-        elif isinstance(packed, PackedValues):
-            _backward((unpack_values(packed), part))
+        else:
+            _backward((unpack_delta(packed, torch.float32), part))
 
 
 def _backward(*results: tuple[Tensor, Tensor]) -> None:

@@ -10,13 +10,11 @@ from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares
 from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata
 from dtscodec.encoding.pack_report import PackReport
 from dtscodec.errors import EncodeError
-from dtscodec.format.blocks import Block, LowRank, Values
+from dtscodec.format.blocks import Block, Coded
 from dtscodec.format.streams import Streams, round_numbers
-from dtscodec.kernels.dequantize import dequantize
-from dtscodec.linalg.factored_matrix import factored
+from dtscodec.linalg.factored_matrix import delta_square
 from dtscodec.packs.attachments import attachments_of
 from dtscodec.packs.pack import Pack
-from dtscodec.quantize.widths import Width
 
 Floats = NDArray[np.float32]
 
@@ -57,41 +55,27 @@ def recode(
 def _with_norm(name: str, columns: int, block: Block, streams: Streams) -> Streams:
     """A block's streams with the norm that belongs to them, if it has one."""
     numbers = streams.numbers.copy()
-    if isinstance(block, LowRank):
+    if block.is_coded and block.has_norm:
         with np.errstate(over="ignore", invalid="ignore"):
-            coded = dequantize(block, columns, streams, np.float64)
-            numbers[0] = factored(coded).square() ** 0.5
+            numbers[0] = delta_square(block.split(columns, streams).delta(np.float64)) ** 0.5
     if not np.isfinite(numbers).all():
         raise EncodeError(f"{name}: expected numbers that float32 can hold, got larger ones")
     return replace(streams, numbers=numbers)
 
 
-def ordered(block: Block, numbers: Floats, dtype: str) -> Floats:
+def ordered(block: Coded, columns: int, numbers: Floats, dtype: str) -> Floats:
     """A block's numbers as a pack can hold them: rounded to their dtype, levels ascending (rule N2).
 
     Parameters
     ----------
-    block : Block
+    block : Values or LowRank
+    columns : int
+        Of its tensor.
     numbers : float32 [count]
         In the order of its kind (spec section 5).
     dtype : {"F32", "BF16"}
     """
     rounded = round_numbers(numbers, dtype)
-    for tables, width in _tables(block):
-        levels = width.code_books(rounded[tables])
-        rounded[tables] = np.maximum.accumulate(levels, axis=1).ravel()
+    for levels in block.code_books(rounded, columns):
+        np.maximum.accumulate(levels, axis=1, out=levels)
     return rounded
-
-
-def _tables(block: Block) -> list[tuple[slice, Width]]:
-    """Where the level tables of a block are among its numbers, and whose they are."""
-    if isinstance(block, Values):
-        return [(slice(0, block.width.stored_levels), block.width)]
-    if not isinstance(block, LowRank):
-        return []
-    found, begin = [], 1
-    for band in block.bands:
-        levels = 2 * band.width.stored_levels * band.table_count(block.per_vector)
-        found.append((slice(begin, begin + levels), band.width))
-        begin += band.number_count(block.per_vector)
-    return found

@@ -14,7 +14,6 @@ from dtscodec.calibration.recode import ordered
 from dtscodec.decoding.decoded import Decoded
 from dtscodec.decoding.packed_tensors import LoadedTensor, load_tensors
 from dtscodec.errors import NothingToFitError, Remedy
-from dtscodec.format.blocks import LowRank, Values
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.streams import Streams
 from dtscodec.kernels.packed import Packed
@@ -110,10 +109,10 @@ class Student:
         """
         changes = [change for slot, change in self._changes.items() if slot not in self._elements]
         sizes = [
-            block.block.number_count(change.entry.columns) - isinstance(block.block, LowRank)
+            block.block.number_count(change.entry.columns) - block.block.has_norm
             for change in changes
             for block in change.blocks
-            if isinstance(block.block, LowRank | Values)
+            if block.block.is_coded
         ]
         return sum(sizes) + (len(self.elements) if with_elements else 0)
 
@@ -193,10 +192,10 @@ class Student:
     def _round(self, change: LoadedTensor) -> None:
         stored = self._streams[change.entry.name]
         for at, block in enumerate(change.blocks):
-            if isinstance(block.payload, Packed) and isinstance(block.block, LowRank | Values):
-                begin = block.payload.numbers_at
-                place = slice(begin, begin + block.block.number_count(change.entry.columns))
-                rounded = ordered(block.block, self.numbers[place].cpu().numpy(), self._numbers_dtype)
+            if isinstance(block.payload, Packed):
+                place, columns = block.payload.number_span, change.entry.columns
+                numbers = self.numbers[place].cpu().numpy()
+                rounded = ordered(block.payload.block, columns, numbers, self._numbers_dtype)
                 self.numbers[place] = torch.from_numpy(rounded).to(self.numbers.device)
                 stored[at] = replace(stored[at], numbers=rounded)
 
@@ -211,4 +210,4 @@ def _base_tensor(decoded: Decoded, name: str, device: torch.device) -> tuple[Ten
 
 
 def _is_coded(pack: Pack, name: str) -> bool:
-    return any(isinstance(block, LowRank | Values) for block in pack.reader.entry(name).blocks)
+    return any(block.is_coded for block in pack.reader.entry(name).blocks)

@@ -16,7 +16,7 @@ from dtscodec.decoding.decode import decode
 from dtscodec.decoding.decoded import Decoded
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.files.range_reader import Bytes
-from dtscodec.format.blocks import BaseRows, LowRank, Values
+from dtscodec.format.blocks import BaseRows
 from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.format.index import TensorEntry
 from dtscodec.linalg.norms import squared_norm
@@ -171,18 +171,18 @@ def _compare_tensor(decoded: Decoded, fine: Checkpoint, size: TensorSize) -> Ten
     ours, theirs = decoded.read(size.name), fine.read(size.name)
     exact = bool((ours == theirs).all())
     entry = decoded.pack.reader.entry(size.name)
-    is_coded = bool({"values", "lowrank"} & set(size.kind.split("+")))
+    is_coded = any(block.is_coded for block in entry.blocks)
     if entry.spec.dtype not in CODED_DTYPES or (exact and not is_coded):
         return TensorComparison(size, exact, None)
     ours_matrix, theirs_matrix = _matrix(ours, entry), _matrix(theirs, entry)
     closeness = counted = Closeness()
     for row, block in entry.placed():
         rows = slice(row, row + block.height)
-        if isinstance(block, Values | LowRank) or not torch.equal(ours_matrix[rows], theirs_matrix[rows]):
+        if block.is_coded or not torch.equal(ours_matrix[rows], theirs_matrix[rows]):
             start = _base_rows(decoded, entry, block.base, block.height).to(ours_matrix.dtype)
             measured = measure(theirs_matrix[rows] - start, ours_matrix[rows] - start)
             closeness += measured
-            if not (isinstance(block, Values | LowRank) and block.base is None):
+            if not block.is_coded or block.base is not None:
                 counted += measured
     return TensorComparison(size, exact, closeness, counted)
 

@@ -19,7 +19,6 @@ from dtscodec.decoding.packed_tensors import as_tensor, load_tensors
 from dtscodec.decoding.reconstruct import reconstruct
 from dtscodec.errors import NAME_BASE, BaseMismatchError, OutputError, Remedy
 from dtscodec.files.range_reader import Bytes
-from dtscodec.format.blocks import Tie
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.index import CarriedFile, TensorEntry
 from dtscodec.kernels.select import backend_for
@@ -84,8 +83,8 @@ class Decoded(Mapping[str, Tensor]):
 
     def _bytes(self, name: str) -> Tensor:
         entry = self.pack.reader.entry(name)
-        if isinstance(entry.blocks[0], Tie):
-            return self._bytes(entry.blocks[0].to)
+        if entry.tied_to is not None:
+            return self._bytes(entry.tied_to)
         check_size(name, max(entry.spec.nbytes, self.spec(name).nbytes), self._max_bytes)
         self._check_fit(entry)
         tensor = load_tensors(self.pack.reader, [name], self._device)[name]
@@ -203,7 +202,7 @@ class Decoded(Mapping[str, Tensor]):
             self.read,
             metadata=self.pack.index.metadata,
             shard_bytes=shard_bytes,
-            ties={entry.name: tie.to for entry in self.pack.index.tensors if isinstance(tie := entry.blocks[0], Tie)},
+            ties={entry.name: to for entry in self.pack.index.tensors if (to := entry.tied_to) is not None},
             files={} if is_single_file(out) or not files else self.files(),
             force=force,
             inputs=inputs,

@@ -4,20 +4,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
+from dtscodec.errors import assert_never
 from dtscodec.files.range_reader import Bytes
-from dtscodec.format.blocks import Block, LowRank, Raw, Values
+from dtscodec.format.blocks import Block, Content, LowRankContent, ValuesContent
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
-from dtscodec.format.parts import raw_bytes
 from dtscodec.format.reader import PackReader
-from dtscodec.format.streams import Streams
-from dtscodec.kernels.packed import PackedFactors, PackedValues, Store
+from dtscodec.kernels.packed import Packed, Store
 
-Payload: TypeAlias = "PackedFactors | PackedValues | Tensor | None"
+Payload: TypeAlias = Packed | Tensor | None
 """What a block stores: factors, values, exact bytes (uint8), or nothing."""
 
 
@@ -48,24 +48,29 @@ def load_tensors(reader: PackReader, names: Iterable[str], device: torch.device)
     """
     entries = [reader.entry(name) for name in names]
     blocks = [(block, entry.columns) for entry in entries for block in entry.blocks]
-    store = Store([(block, columns) for block, columns in blocks if isinstance(block, Values | LowRank)], device)
-    return {entry.name: _load(reader, entry, store) for entry in entries}
+    store = Store([(block, columns) for block, columns in blocks if block.is_coded], device)
+    return {entry.name: _load_tensor(reader, entry, store) for entry in entries}
 
 
-def _load(reader: PackReader, entry: TensorEntry, store: Store) -> LoadedTensor:
-    stored = reader.blocks(entry.name)
-    blocks = (LoadedBlock(row, block, _payload(entry, block, streams, store)) for row, block, streams in stored)
-    return LoadedTensor(entry, tuple(blocks))
+def _load_tensor(reader: PackReader, entry: TensorEntry, store: Store) -> LoadedTensor:
+    contents = reader.contents(entry.name)
+    return LoadedTensor(
+        entry, tuple(LoadedBlock(row, block, _load(content, store)) for row, block, content in contents)
+    )
 
 
-def _payload(entry: TensorEntry, block: Block, streams: Streams, store: Store) -> Payload:
-    if isinstance(block, LowRank):
-        return store.factors(block, entry.columns, streams)
-    if isinstance(block, Values):
-        return store.values(block, entry.columns, streams)
-    if isinstance(block, Raw):
-        return as_tensor(raw_bytes(entry, block, streams)).to(store.device)
-    return None
+def _load(content: Content, store: Store) -> Payload:
+    match content:
+        case None:
+            return None
+        case np.ndarray():
+            return as_tensor(content).to(store.device)
+        case ValuesContent():
+            return store.values(content)
+        case LowRankContent():
+            return store.factors(content)
+        case _:
+            assert_never(content)
 
 
 def as_tensor(data: Bytes) -> Tensor:

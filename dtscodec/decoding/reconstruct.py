@@ -9,13 +9,13 @@ from torch import Tensor
 from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import torch_dtype
 from dtscodec.decoding.packed_tensors import LoadedBlock, LoadedTensor
-from dtscodec.format.blocks import BaseRows, Tie
+from dtscodec.format.blocks import BaseRows
 from dtscodec.format.dtypes import TensorSpec, bits_of
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.backend import Backend
-from dtscodec.kernels.packed import Packed, PackedFactors, PackedValues
+from dtscodec.kernels.packed import Packed, PackedFactors
 from dtscodec.kernels.reference import wide_dtype
-from dtscodec.kernels.unpack import unpack_values
+from dtscodec.kernels.unpack import unpack_delta
 
 ReadBase: TypeAlias = Callable[[str], tuple[TensorSpec, Tensor]]
 """Gives the spec of a base tensor and its checked bytes: uint8 [nbytes], on the device."""
@@ -39,14 +39,14 @@ def reconstruct(
         written.
     """
     entry = tensor.entry
+    if entry.tied_to is not None:
+        raise TypeError(f"{entry.name} is tied to {entry.tied_to}")
     for loaded in tensor.blocks:
         part = _part(out, row_span(entry.spec, entry.columns, loaded.row, loaded.block.height))
         if isinstance(loaded.payload, Packed):
-            _write_coded(part, entry, loaded, read_base, backend, holds_base)
+            _write_coded(part, entry, loaded, loaded.payload, read_base, backend, holds_base)
         elif loaded.payload is not None:
             part.copy_(loaded.payload)
-        elif isinstance(loaded.block, Tie):
-            raise TypeError(f"{entry.name} is tied to {loaded.block.to}")
         elif not holds_base:
             _write_same(part, entry, loaded, read_base)
 
@@ -71,7 +71,13 @@ def _write_same(part: Tensor, entry: TensorEntry, loaded: LoadedBlock, read_base
 
 
 def _write_coded(
-    part: Tensor, entry: TensorEntry, loaded: LoadedBlock, read_base: ReadBase, backend: Backend, only_coded: bool
+    part: Tensor,
+    entry: TensorEntry,
+    loaded: LoadedBlock,
+    packed: Packed,
+    read_base: ReadBase,
+    backend: Backend,
+    only_coded: bool,
 ) -> None:
     """Write W = B + delta into the bytes of a block's rows; what is not coded is the base, converted."""
     shape = (loaded.block.height, entry.columns)
@@ -83,22 +89,22 @@ def _write_coded(
     else:
         spec, data = _rows(rows, loaded.block.height, entry.columns, read_base)
         base = data.view(torch_dtype(spec.dtype)).view(shape)
-    if isinstance(loaded.payload, PackedFactors):
-        backend.reconstruct(base, loaded.payload, out, only_coded)
-    elif isinstance(loaded.payload, PackedValues):
-        _write_values(base, loaded.payload, out)
+    if isinstance(packed, PackedFactors):
+        backend.reconstruct(base, packed, out, only_coded)
+    else:
+        _write_sum(base, packed, out)
 
 
-def _write_values(base: Tensor, values: PackedValues, out: Tensor) -> None:
-    """Write W = base + values in float32 (float64 where the tensor is): level A, so the same on every device."""
+def _write_sum(base: Tensor, packed: Packed, out: Tensor) -> None:
+    """Write W = base + delta in float32 (float64 where the tensor is): level A, so the same on every device."""
     if base.dtype == torch.float64 != out.dtype:
         base = base.float()
-    delta = unpack_values(values).to(wide_dtype(out.dtype))
-    if values.is_whole:
+    delta = unpack_delta(packed, wide_dtype(out.dtype))
+    if packed.is_whole:
         torch.add(base, delta, out=out)
         return
     out.copy_(base)
-    where = values.places()
+    where = packed.where()
     out[where] = (base[where].to(delta.dtype) + delta).to(out.dtype)
 
 

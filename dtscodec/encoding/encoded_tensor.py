@@ -8,7 +8,7 @@ from dtscodec.encoding.exact_tensors import store_exactly
 from dtscodec.encoding.segments.planned import Part
 from dtscodec.encoding.segments.segment import CodedBlock, raw_block
 from dtscodec.errors import EncodeError
-from dtscodec.format.blocks import BaseRows, Block, Same, Tie
+from dtscodec.format.blocks import BaseRows, Block, Same, Tie, is_unchanged
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.streams import Streams
@@ -82,5 +82,5 @@ def _alone(name: str, spec: TensorSpec, block: Block) -> EncodedTensor:
 
 
 def _squares(coded: CodedBlock) -> Squares:
-    left_out = coded.delta_square if isinstance(coded.block, Same) else 0.0
+    left_out = coded.delta_square if is_unchanged(coded.block) else 0.0
     return Squares(coded.delta_square, coded.error_square, left_out)

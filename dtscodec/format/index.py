@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from dtscodec.format.blocks import Block, LowRank, Tie, Values
-from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec, bits_of
+from dtscodec.format.blocks import Block
+from dtscodec.format.dtypes import TensorSpec, bits_of
 from dtscodec.format.tensor_names import utf8
 
 
@@ -38,27 +38,20 @@ class TensorEntry:
                 f"expected blocks of {rows} rows in all, got {heights if len(heights) < 9 else sum(heights)}"
             )
         for block in self.blocks:
-            self._check(block)
-
-    def _check(self, block: Block) -> None:
-        if isinstance(block, Tie):
-            if len(self.blocks) > 1:
-                raise ValueError("expected a tie to be the only block")
-            return
-        base = block.base
-        for rows in (block.height, base.first if base else 0):
-            if rows * self.columns * bits_of(self.spec.dtype) % 8:
-                raise ValueError(f"expected rows that fill whole bytes, got {rows} x {self.columns}")
-        if not isinstance(block, Values | LowRank):
-            return
-        if self.spec.dtype not in CODED_DTYPES or not self.spec.elements:
-            raise ValueError(f"expected elements of F16, BF16, F32 or F64 in a coded block, got {self.spec}")
-        block.check_subsets(self.columns)
+            for rows in (block.height, block.base.first if block.base else 0):
+                if rows * self.columns * bits_of(self.spec.dtype) % 8:
+                    raise ValueError(f"expected rows that fill whole bytes, got {rows} x {self.columns}")
+            block.check(self.spec, self.columns, is_only=len(self.blocks) == 1)
 
     @property
     def columns(self) -> int:
         """Columns of the tensor seen as a matrix."""
         return self.spec.matrix(self.split)[1]
+
+    @property
+    def tied_to(self) -> str | None:
+        """Name of the tensor that it equals, if it is tied."""
+        return self.blocks[0].tied_to
 
     def placed(self) -> Iterator[tuple[int, Block]]:
         """Blocks with the first row of each."""

@@ -7,8 +7,7 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 
 from dtscodec.errors import FormatError
-from dtscodec.format.block_json import block_json, parse_block
-from dtscodec.format.blocks import BaseRows, Block, Tie
+from dtscodec.format.blocks import BaseRows, Block, parse_block
 from dtscodec.format.dtypes import MAX_DIMENSIONS, MAX_ELEMENTS, MAX_NAME_BYTES, TensorSpec
 from dtscodec.format.file_names import MAX_FILE_BYTES, MAX_FILES, valid_file_name
 from dtscodec.format.index import CarriedFile, FileEntry, Index, NamedFile, TensorEntry
@@ -82,7 +81,7 @@ def _located(where: str) -> Iterator[None]:
 def _tensor_json(entry: TensorEntry, prefix: tuple[str, str]) -> Json:
     blocks: list[Json] = []
     for row, block in entry.placed():
-        document = block_json(block, BaseRows(base_name(entry.name, prefix), row))
+        document = block.to_json(BaseRows(base_name(entry.name, prefix), row))
         if len(entry.blocks) > 1:
             document["height"] = block.height
         blocks.append(document)
@@ -166,12 +165,11 @@ def _check_ties(index: Index) -> None:
     """Rule B4."""
     entries = {entry.name: entry for entry in index.tensors}
     for entry in index.tensors:
-        tie = entry.blocks[0]
-        if not isinstance(tie, Tie):
+        if entry.tied_to is None:
             continue
-        target = entries.get(tie.to)
-        if target is None or target.spec != entry.spec or isinstance(target.blocks[0], Tie):
-            raise ValueError(f"expected {entry.name} tied to a {entry.spec} that is no tie, got {tie.to!r:.60}")
+        target = entries.get(entry.tied_to)
+        if target is None or target.spec != entry.spec or target.tied_to is not None:
+            raise ValueError(f"expected {entry.name} tied to a {entry.spec} that is no tie, got {entry.tied_to!r:.60}")
 
 
 # Files

@@ -1,11 +1,10 @@
 """Where each block's streams lie in the arenas: follows from order and shapes alone (spec section 5)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from typing import TypeAlias
 
-from dtscodec.format.blocks import LowRank, Raw, Values
 from dtscodec.format.index import CarriedFile, Index
 
 Span: TypeAlias = tuple[int, int]
@@ -16,10 +15,10 @@ Span: TypeAlias = tuple[int, int]
 class Place:
     """The spans of one block."""
 
-    rows: Span = (0, 0)
-    numbers: Span = (0, 0)
-    bands: list[Span] = field(default_factory=list)
-    raw: Span = (0, 0)
+    rows: Span
+    numbers: Span
+    bands: list[Span]
+    raw: Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +52,20 @@ def lay_out(index: Index) -> Layout:
     """
     rows, numbers, raw = _Cursor(), _Cursor(), _Cursor()
     places: dict[str, list[Place]] = {}
-    coded: list[tuple[Place, list[int]]] = []
+    coded: list[tuple[Place, tuple[int, ...]]] = []
     for entry in index.tensors:
         places[entry.name] = []
         for block in entry.blocks:
-            place = Place()
+            sizes = block.stream_sizes(entry.columns, entry.spec.dtype)
+            place = Place(rows.take(sizes.bitmaps), numbers.take(sizes.numbers), [], raw.take(sizes.raw))
             places[entry.name].append(place)
-            if isinstance(block, Raw):
-                place.raw = raw.take(block.stored_bytes(entry.spec, entry.columns))
-            elif isinstance(block, Values | LowRank):
-                place.rows = rows.take(block.bitmap_bytes(entry.columns))
-                place.numbers = numbers.take(block.number_count(entry.columns))
-                coded.append((place, block.band_bytes(entry.columns)))
+            coded.append((place, sizes.bands))
     codes = _place_bands(coded)
     files = {file.name: raw.take(file.stored) for file in index.files if isinstance(file, CarriedFile)}
     return Layout(places, files, rows.end, numbers.end, codes, raw.end)
 
 
-def _place_bands(coded: Sequence[tuple[Place, list[int]]]) -> int:
+def _place_bands(coded: Sequence[tuple[Place, tuple[int, ...]]]) -> int:
     """Give out spans band by band over all blocks; return their total length."""
     codes = _Cursor()
     for band in count():

@@ -8,13 +8,12 @@ from numpy.typing import NDArray
 
 from dtscodec.errors import FormatError
 from dtscodec.files.range_reader import RangeReader
-from dtscodec.format.blocks import Block, LowRank, Raw, Values
+from dtscodec.format.blocks import Block, Content, split_streams
 from dtscodec.format.checked_bytes import CheckedBytes
 from dtscodec.format.container import Arena, padding_before
 from dtscodec.format.index import CarriedFile, Index, TensorEntry
 from dtscodec.format.index_json import parse_index
 from dtscodec.format.layout import Layout, Place, Span, lay_out
-from dtscodec.format.parts import check_coded, raw_bytes
 from dtscodec.format.primitives.zstd_frames import decompress
 from dtscodec.format.streams import NO_NUMBERS, NUMBER_DTYPES, Streams, numbers_from_bytes
 
@@ -188,8 +187,22 @@ class PackReader:
 
     # Streams
 
+    def contents(self, name: str) -> Iterator[tuple[int, Block, Content]]:
+        """Yield the blocks of a tensor: first row, block, and what its streams hold.
+
+        Raises
+        ------
+        KeyError
+            No tensor of that name.
+        FormatError
+            Rules D3, W1, W2, N1, N2, E1, E2 and P2.
+        """
+        entry = self._entries[name]
+        for (row, block), place in zip(entry.placed(), self._layout.places[name], strict=True):
+            yield row, block, self._split(entry, block, self._streams(place))
+
     def blocks(self, name: str) -> Iterator[tuple[int, Block, Streams]]:
-        """The blocks of a tensor: first row, block, and what it stores, checked.
+        """Yield the blocks of a tensor: first row, block, and its streams; those of coded blocks are checked.
 
         Raises
         ------
@@ -201,12 +214,15 @@ class PackReader:
         entry = self._entries[name]
         for (row, block), place in zip(entry.placed(), self._layout.places[name], strict=True):
             streams = self._streams(place)
-            if isinstance(block, Values | LowRank):
-                try:
-                    check_coded(block, entry.columns, streams)
-                except FormatError as error:
-                    raise error.within(f"{self._where}: {name}") from error
+            if block.is_coded:
+                self._split(entry, block, streams)
             yield row, block, streams
+
+    def _split(self, entry: TensorEntry, block: Block, streams: Streams) -> Content:
+        try:
+            return split_streams(block, entry.columns, streams, entry.spec.dtype)
+        except FormatError as error:
+            raise error.within(f"{self._where}: {entry.name}") from error
 
     def _streams(self, place: Place) -> Streams:
         return Streams(
@@ -254,9 +270,8 @@ class PackReader:
         yield from self._bytes.check_all()
         self.check_padding()
         for entry in self.index.tensors:
-            for _, block, streams in self.blocks(entry.name):
-                if isinstance(block, Raw):
-                    raw_bytes(entry, block, streams)
+            for _ in self.contents(entry.name):
+                pass
         for file in self.index.files:
             if isinstance(file, CarriedFile):
                 self.file(file)

@@ -1,6 +1,7 @@
 """The bytes that belong to one block, and the numbers in them (spec section 5)."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,27 @@ NUMBER_DTYPES = {"F32": 4, "BF16": 2}
 
 
 NO_NUMBERS: NDArray[np.float32] = np.empty(0, np.float32)
+
+
+class StreamSizes(NamedTuple):
+    """Lengths of the streams of one block.
+
+    Parameters
+    ----------
+    bitmaps : int
+        Bytes of its bitmaps, before compression.
+    numbers : int
+        Count of its numbers.
+    bands : tuple of int
+        Bytes of its codes, band by band.
+    raw : int
+        Bytes that are stored exactly.
+    """
+
+    bitmaps: int = 0
+    numbers: int = 0
+    bands: tuple[int, ...] = ()
+    raw: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +54,11 @@ class Streams:
     numbers: NDArray[np.float32] = field(default_factory=lambda: NO_NUMBERS)
     bands: tuple[bytes, ...] = ()
     raw: bytes = b""
+
+    @property
+    def sizes(self) -> StreamSizes:
+        """Their lengths."""
+        return StreamSizes(len(self.bitmaps), len(self.numbers), tuple(map(len, self.bands)), len(self.raw))
 
 
 def numbers_to_bytes(numbers: NDArray[np.float32], dtype: str) -> bytes:

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import IO, TypeAlias
 
 from dtscodec.files.spool import Spool
-from dtscodec.format.blocks import Block, LowRank, Raw, Values
 from dtscodec.format.container import (
     DIGEST_BYTES,
     BlockHasher,
@@ -45,6 +44,7 @@ class PackWriter:
     Examples
     --------
     >>> import io
+    >>> from dtscodec.format.blocks import Raw
     >>> from dtscodec.format.dtypes import TensorSpec
     >>> with PackWriter() as writer:
     ...     writer.add(TensorEntry("a", TensorSpec("U8", (3,)), (Raw(3),)), [Streams(raw=b"abc")])
@@ -87,7 +87,9 @@ class PackWriter:
         """
         self._check_order(self._entries, entry.name)
         for block, stream in zip(entry.blocks, streams, strict=True):
-            _check_streams(entry, block, stream)
+            expected = block.stream_sizes(entry.columns, entry.spec.dtype)
+            if stream.sizes != expected:
+                raise ValueError(f"{entry.name}: expected streams of {expected}, got {stream.sizes}")
             self._rows += stream.bitmaps
             self._numbers += numbers_to_bytes(stream.numbers, self._numbers_dtype)
             self._raw.write(stream.raw)
@@ -227,21 +229,3 @@ def _form(name: str, length: int, leaves: int, numbers: str) -> tuple[str, tuple
 def _pieces(content: "Sequence[bytes | Spool]") -> Iterable[bytes]:
     for part in content:
         yield from part.pieces() if isinstance(part, Spool) else [part]
-
-
-def _check_streams(entry: TensorEntry, block: Block, streams: Streams) -> None:
-    """Raise ValueError unless the streams are as long as the block says."""
-    columns = entry.columns
-    expected: tuple[int, int, list[int], int] = (0, 0, [], 0)
-    if isinstance(block, Raw):
-        expected = (0, 0, [], block.stored_bytes(entry.spec, columns))
-    elif isinstance(block, Values | LowRank):
-        expected = (block.bitmap_bytes(columns), block.number_count(columns), block.band_bytes(columns), 0)
-    got = (
-        len(streams.bitmaps),
-        len(streams.numbers),
-        [len(band) for band in streams.bands],
-        len(streams.raw),
-    )
-    if got != expected:
-        raise ValueError(f"{entry.name}: expected streams of {expected}, got {got}")

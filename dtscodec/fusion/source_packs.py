@@ -16,7 +16,7 @@ from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.decoding.decoded import Decoded
 from dtscodec.encoding.pack_assembler import LEAF_BYTES
 from dtscodec.errors import BaseMismatchError, ConfigError, Remedy
-from dtscodec.format.blocks import Block, Tie
+from dtscodec.format.blocks import Block
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.summary import BaseRef
@@ -165,15 +165,12 @@ def is_based(block: Block) -> bool:
 
 
 def _is_own(entries: dict[str, TensorEntry], name: str) -> bool:
-    first = entries[name].blocks[0]
-    entry = entries[first.to] if isinstance(first, Tie) else entries[name]
+    entry = entries[entries[name].tied_to or name]
     return not any(map(is_based, entry.blocks))
 
 
 def _resolved(pack: Pack, name: str) -> TensorEntry:
-    entry = pack.reader.entry(name)
-    first = entry.blocks[0]
-    return pack.reader.entry(first.to) if isinstance(first, Tie) else entry
+    return pack.reader.entry(pack.reader.entry(name).tied_to or name)
 
 
 def _shared_leaves(packs: Sequence[Pack]) -> dict[str, bytes]:

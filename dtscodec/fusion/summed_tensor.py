@@ -16,11 +16,10 @@ from dtscodec.encoding.segments.changed import Moved
 from dtscodec.encoding.segments.factored_segment import FactoredPart
 from dtscodec.encoding.segments.segment import CodedBlock, Delta, Piece, cut_delta, raw_block
 from dtscodec.errors import EncodeError, Remedy
-from dtscodec.format.blocks import Block, LowRank, Same, Tie, Values
+from dtscodec.format.blocks import Block, CodedDelta, Same, is_unchanged
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.streams import Streams
 from dtscodec.fusion.source_packs import Seen, Term, is_based
-from dtscodec.kernels.dequantize import CodedDelta
 from dtscodec.linalg.factored_matrix import Factored, stack_blocks
 from dtscodec.linalg.svd import NEGLIGIBLE
 
@@ -62,7 +61,7 @@ def sum_tensor(seen: Seen, name: str, weights: Sequence[float], config: EncodeCo
         The base is needed, and is missing or another one.
     """
     terms, spec = seen.terms(name, weights), common_spec(seen, name, weights)
-    ties = {block.to if isinstance(block := term.entry.blocks[0], Tie) else None for term in terms}
+    ties = {term.entry.tied_to for term in terms}
     if None not in ties and len(ties) == 1:
         return _as_first(name, spec, terms)
     if spec.dtype not in CODED_DTYPES:  # Counters and the like have no weighted sum.
@@ -79,7 +78,7 @@ def sum_tensor(seen: Seen, name: str, weights: Sequence[float], config: EncodeCo
 
 def _is_kept(term: Term) -> bool:
     """Whether a tensor is the base's."""
-    return all(isinstance(block, Same) and is_based(block) for block in term.entry.blocks)
+    return all(map(is_unchanged, term.entry.blocks))
 
 
 def _as_first(name: str, spec: TensorSpec, terms: Sequence[Term]) -> Summed:
@@ -132,10 +131,10 @@ def _are_alike(terms: Sequence[Term]) -> bool:
     if any(layout != layouts[0] for layout in layouts):
         return False
     kinds = [
-        {type(block) for block in blocks} - {Same}
+        {block.kind for block in blocks if block.is_coded}
         for blocks in zip(*(term.entry.blocks for term in terms), strict=True)
     ]
-    return all(len(kind) < 2 and kind <= {LowRank, Values} for kind in kinds) and all(
+    return all(len(kind) < 2 for kind in kinds) and all(
         is_based(block) for term in terms for block in term.entry.blocks
     )
 

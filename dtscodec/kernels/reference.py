@@ -26,7 +26,7 @@ class Reference:
             return
         if not only_coded and out.data_ptr() != base.data_ptr():
             out.copy_(base)
-        where = factors.places()
+        where = factors.where()
         out[where] = (base[where].to(wide) + delta).to(out.dtype)
 
     def apply(self, x: Tensor, shares: Sequence[Share], y: Tensor) -> None:

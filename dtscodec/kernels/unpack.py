@@ -8,10 +8,34 @@ import torch
 from torch import Tensor
 
 from dtscodec.errors import assert_never
-from dtscodec.kernels.dequantize import code_values, scaled_factors
-from dtscodec.kernels.packed import PackedBand, PackedFactors, PackedValues, Store
+from dtscodec.format.blocks.band import BandPlace, scaled_factors
+from dtscodec.format.blocks.values import scaled_values
+from dtscodec.kernels.packed import Packed, PackedFactors, PackedValues, Store
 from dtscodec.quantize.packing import vector_bytes
 from dtscodec.quantize.widths import Bits, width_of
+
+
+def unpack_delta(packed: Packed, dtype: torch.dtype) -> Tensor:
+    """Return the delta of a block's coded rows and columns.
+
+    Parameters
+    ----------
+    packed : PackedFactors or PackedValues
+        Of m coded rows and n coded columns.
+    dtype : torch.float32 or torch.float64
+
+    Returns
+    -------
+    dtype [m, n]
+    """
+    match packed:
+        case PackedFactors():
+            left, right = unpack_factors(packed, dtype)
+            return left.T @ right
+        case PackedValues():
+            return unpack_values(packed).to(dtype)
+        case _:
+            assert_never(packed)
 
 
 def unpack_factors(factors: PackedFactors, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -31,7 +55,7 @@ def unpack_factors(factors: PackedFactors, dtype: torch.dtype = torch.float32) -
         v, transposed.
     """
     if _by_bytes(factors.store):
-        arrays = scaled_factors(factors.parts(), np.float64 if dtype == torch.float64 else np.float32)
+        arrays = scaled_factors(factors.view(), np.float64 if dtype == torch.float64 else np.float32)
         return torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1])
     return _unpack(factors, torch.arange(factors.coded_shape[0], device=factors.store.device), dtype)
 
@@ -45,7 +69,7 @@ def _unpack(factors: PackedFactors, rows: Tensor, dtype: torch.dtype) -> tuple[T
     """By shifts, which every device has."""
     columns = torch.arange(factors.coded_shape[1], device=rows.device)
     lefts, rights = [], []
-    for band in factors.placed():
+    for band in factors.band_places():
         left = _values_at(*_packed(factors, band, band.u_at, band.u_levels), band.bits, rows).to(dtype)
         if width_of(band.bits).has_scales:
             left = left * factors.store.numbers[band.scales : band.scales + band.rank].to(dtype)[:, None]
@@ -54,10 +78,10 @@ def _unpack(factors: PackedFactors, rows: Tensor, dtype: torch.dtype) -> tuple[T
     return torch.cat(lefts), torch.cat(rights)
 
 
-def _packed(factors: PackedFactors, band: PackedBand, at: int, levels_at: int) -> tuple[Tensor, Tensor]:
+def _packed(factors: PackedFactors, band: BandPlace, at: int, levels_at: int) -> tuple[Tensor, Tensor]:
     """Vectors of u or v of a band, still packed: uint8 [rank, bytes]; and their level tables [tables, levels]."""
     count = width_of(band.bits).stored_levels
-    tables = (band.rank if factors.per_vector else 1) if count else 0
+    tables = (band.rank if factors.block.per_vector else 1) if count else 0
     levels = factors.store.numbers[levels_at : levels_at + count * tables].view(tables, count)
     end = min(band.stride, len(factors.store.codes) - at - (band.rank - 1) * band.stride)
     return factors.store.codes.as_strided((band.rank, end), (band.stride, 1), at), levels
@@ -67,16 +91,14 @@ def unpack_values(values: PackedValues) -> Tensor:
     """The delta of a `values` block: float32 [coded rows, coded columns], the same bits on every device (level A)."""
     rows, cols = values.coded_shape
     if _by_bytes(values.store):
-        vector, scales = values.parts()
-        found = torch.from_numpy(code_values(vector)).view(rows, cols)
-        return found * torch.from_numpy(scales)[:, None] if len(scales) else found
-    store, scales_at = values.store, values.numbers_at + width_of(values.bits).stored_levels
+        return torch.from_numpy(scaled_values(*values.view(), (rows, cols)))
+    store, block = values.store, values.block
+    scales_at = values.numbers_at + block.width.stored_levels
     levels = store.numbers[None, values.numbers_at : scales_at]
-    packed = store.codes[None, values.codes_at : values.codes_at + vector_bytes(rows * cols, values.bits)]
-    found = _values_at(packed, levels, values.bits, torch.arange(rows * cols, device=store.device)).view(rows, cols)
-    if not values.scale_count:
-        return found
-    return found * store.numbers[scales_at : scales_at + values.scale_count, None]
+    packed = store.codes[None, values.codes_at : values.codes_at + vector_bytes(rows * cols, block.bits)]
+    found = _values_at(packed, levels, block.bits, torch.arange(rows * cols, device=store.device)).view(rows, cols)
+    scales = store.numbers[scales_at : values.number_span.stop, None]
+    return found * scales if len(scales) else found
 
 
 def _by_bytes(store: Store) -> bool:

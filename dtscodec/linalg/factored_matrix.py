@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dtscodec.kernels.dequantize import CodedDelta
+from dtscodec.format.blocks import CodedDelta
+from dtscodec.linalg.norms import squared_norm
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +98,8 @@ def stack_blocks(blocks: Sequence[tuple[int, int, CodedDelta]], shape: tuple[int
         right[begin:end, columns] = torch.from_numpy(coded.right).to(dtype)
         begin = end
     return Factored(left, right)
+
+
+def delta_square(coded: CodedDelta) -> float:
+    """Return the squared Frobenius norm of what a block adds, without forming a product of factors."""
+    return squared_norm(torch.from_numpy(coded.left)) if coded.right is None else factored(coded).square()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from dtscodec.errors import BaseMismatchError
-from dtscodec.format.blocks import Block, Same
+from dtscodec.format.blocks import Block
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.index import TensorEntry
 
@@ -34,5 +34,5 @@ def check_fit(entry: TensorEntry, block: Block, specs: Mapping[str, TensorSpec],
         wanted = f"expected {base.first + block.height} rows of {entry.columns}"
         raise BaseMismatchError("base-tensor", where, f"{wanted}, got {spec}", "4.4")
     convertible = {spec.dtype, entry.spec.dtype} <= CODED_DTYPES
-    if not convertible and (spec.dtype != entry.spec.dtype or not isinstance(block, Same)):
+    if not convertible and (spec.dtype != entry.spec.dtype or block.is_coded):
         raise BaseMismatchError("base-tensor", where, f"expected {entry.spec.dtype}, got {spec.dtype}", "4.4")

@@ -4,13 +4,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dtscodec.format.blocks import Block, LowRank, Raw, Same, Tie, Values
+from dtscodec.format.blocks import KINDS
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import CarriedFile, TensorEntry
 from dtscodec.packs.pack import Pack
-
-KINDS = ("same", "tie", "raw", "values", "lowrank")
-_KIND_OF = {Same: "same", Tie: "tie", Raw: "raw", Values: "values", LowRank: "lowrank"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +44,6 @@ def tensor_sizes(pack: Pack) -> list[TensorSize]:
     return [_tensor_size(pack, entry) for entry in pack.index.tensors]
 
 
-def kind_of(block: Block) -> str:
-    """The spec's word for a block's kind."""
-    return _KIND_OF[type(block)]
-
-
 def bitmap_bytes(pack: Pack) -> int:
     """Bytes that say which rows and columns are coded, of all tensors together."""
     return pack.reader.arena_bytes().get("rows", 0)
@@ -78,11 +70,10 @@ def _tensor_size(pack: Pack, entry: TensorEntry) -> TensorSize:
     for place in pack.reader.place(entry.name):
         size += sum(end - begin for begin, end in [*place.bands, place.raw])
         size += (place.numbers[1] - place.numbers[0]) * pack.reader.number_bytes
-    present = {kind_of(block) for block in entry.blocks}
-    low_rank = [block for block in entry.blocks if isinstance(block, LowRank)]
-    values = [block for block in entry.blocks if isinstance(block, Values)]
-    bits = {band.bits for block in low_rank for band in block.bands} | {block.bits for block in values}
-    without_base = any(block.base is None for block in (*low_rank, *values))
+    present = {block.kind for block in entry.blocks}
     kinds = "+".join(kind for kind in KINDS if kind in present)
-    ranks = tuple(block.rank for block in low_rank)
+    coded = [block for block in entry.blocks if block.is_coded]
+    bits = {width for block in coded for width in block.widths}
+    without_base = any(block.base is None for block in coded)
+    ranks = tuple(block.rank for block in coded if block.rank)
     return TensorSize(entry.name, entry.spec, kinds, size, ranks, tuple(sorted(bits)), without_base)

@@ -6,12 +6,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dtscodec.format.blocks import BaseRows, Block, LowRank, Raw, Values
+from dtscodec.format.blocks import BaseRows, Block, CodedContent, Content
 from dtscodec.format.dtypes import CODED_DTYPES, DType, TensorSpec, bits_of
 from dtscodec.format.index import TensorEntry
-from dtscodec.format.parts import raw_bytes
-from dtscodec.format.streams import Streams, numbers_from_bytes, round_numbers
-from dtscodec.kernels.dequantize import dequantize
+from dtscodec.format.streams import numbers_from_bytes, round_numbers
 
 Array: TypeAlias = NDArray[np.generic]
 Floats: TypeAlias = NDArray[np.floating]
@@ -26,7 +24,7 @@ NUMPY_DTYPES: dict[DType, str] = {
 """numpy's name of each dtype that it has."""
 
 
-def plain_tensor(entry: TensorEntry, blocks: Iterable[tuple[int, Block, Streams]], read_base: ReadBase) -> Array:
+def plain_tensor(entry: TensorEntry, contents: Iterable[tuple[int, Block, Content]], read_base: ReadBase) -> Array:
     """Rebuild one tensor that is no tie and whose blocks fit the base; BF16 comes as float32.
 
     Raises
@@ -36,41 +34,41 @@ def plain_tensor(entry: TensorEntry, blocks: Iterable[tuple[int, Block, Streams]
     """
     spec = entry.spec
     if spec.dtype not in CODED_DTYPES:
-        return _exact(entry, blocks, read_base)
+        return _exact(entry, contents, read_base)
     wide = np.dtype(np.float64 if spec.dtype == "F64" else np.float32)
     weights = np.zeros(spec.matrix(entry.split), wide)
     with np.errstate(over="ignore", invalid="ignore"):
-        for row, block, streams in blocks:
+        for row, block, content in contents:
             part = weights[row : row + block.height]
-            if isinstance(block, Raw):
-                part[:] = _floats(raw_bytes(entry, block, streams), spec.dtype).reshape(part.shape)
-            else:
-                if (base := block.base) is not None:
-                    part[:] = _rounded(_base_rows(entry, base, block.height, read_base).astype(wide), spec.dtype)
-                if isinstance(block, Values | LowRank):
-                    _add(part, entry, block, streams, read_base)
+            if isinstance(content, np.ndarray):
+                part[:] = _floats(content, spec.dtype).reshape(part.shape)
+                continue
+            if (base := block.base) is not None:
+                part[:] = _rounded(_base_rows(entry, base, block.height, read_base).astype(wide), spec.dtype)
+            if content is not None:
+                _add(part, entry, content, read_base)
         return weights.reshape(spec.shape).astype("<f2") if spec.dtype == "F16" else weights.reshape(spec.shape)
 
 
-def _exact(entry: TensorEntry, blocks: Iterable[tuple[int, Block, Streams]], read_base: ReadBase) -> Array:
+def _exact(entry: TensorEntry, contents: Iterable[tuple[int, Block, Content]], read_base: ReadBase) -> Array:
     """A tensor of a dtype that is never coded."""
     spec = entry.spec
     if spec.dtype not in NUMPY_DTYPES:
         raise ValueError(f"{entry.name}: expected a dtype that numpy has, got {spec.dtype}; use dtscodec.decode")
     data = np.zeros(spec.nbytes, np.uint8)
     width = entry.columns * bits_of(spec.dtype) // 8
-    for row, block, streams in blocks:
+    for row, block, content in contents:
         part = data[row * width : (row + block.height) * width]
-        if isinstance(block, Raw):
-            part[:] = raw_bytes(entry, block, streams)
+        if isinstance(content, np.ndarray):
+            part[:] = content
         elif (base := block.base) is not None:
             part[:] = read_base(base.name)[1][base.first * width : (base.first + block.height) * width]
     return data.view(NUMPY_DTYPES[spec.dtype]).reshape(spec.shape)
 
 
-def _add(part: Floats, entry: TensorEntry, block: Values | LowRank, streams: Streams, read_base: ReadBase) -> None:
+def _add(part: Floats, entry: TensorEntry, content: CodedContent, read_base: ReadBase) -> None:
     """Write W = B + delta where a block is coded; B is not rounded before."""
-    coded = dequantize(block, entry.columns, streams, np.float64 if entry.spec.dtype == "F64" else np.float32)
+    block, coded = content.block, content.delta(np.float64 if entry.spec.dtype == "F64" else np.float32)
     where = coded.where(*part.shape)
     delta = coded.dense()
     if block.base is not None:

@@ -16,12 +16,11 @@ from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.open_inputs import as_base
 from dtscodec.errors import BaseMismatchError, FormatError, PackNotFoundError, Remedy
 from dtscodec.files.range_reader import MemoryFile
-from dtscodec.format.blocks import LowRank, Tie, Values
+from dtscodec.format.blocks import CodedContent, CodedDelta
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import Index
 from dtscodec.format.reader import PackReader
 from dtscodec.format.summary import Summary
-from dtscodec.kernels.dequantize import CodedDelta, dequantize
 from dtscodec.packs.base_check import check_fit
 from dtscodec.packs.directory_index import pack_place
 from dtscodec.packs.numpy_decoder import plain_tensor
@@ -127,11 +126,10 @@ class Pack:
         entry = self.reader.entry(name)
         check_size(name, 4 * entry.spec.elements, max_tensor_bytes)
         whole = np.zeros(entry.spec.matrix(entry.split), np.float32)
-        for row, block, streams in self.reader.blocks(name):
-            if isinstance(block, LowRank | Values):
-                coded = dequantize(block, entry.columns, streams)
-                whole[row : row + block.height] = coded.place(block.height, entry.columns)
-            elif not (hasattr(block, "base") and block.base is not None):
+        for row, block, content in self.reader.contents(name):
+            if isinstance(content, CodedContent):
+                whole[row : row + block.height] = content.delta().place(block.height, entry.columns)
+            elif block.base is None:
                 raise ValueError(f"{name}: expected a delta, got a tensor that is stored exactly; decode it instead")
         return whole.reshape(entry.spec.shape)
 
@@ -160,9 +158,9 @@ class Pack:
         entry = self.reader.entry(name)
         check_size(name, 4 * entry.spec.elements, max_tensor_bytes)
         return [
-            (row, dequantize(block, entry.columns, streams))
-            for row, block, streams in self.reader.blocks(name)
-            if isinstance(block, LowRank | Values)
+            (row, content.delta())
+            for row, _, content in self.reader.contents(name)
+            if isinstance(content, CodedContent)
         ]
 
     def tensor(
@@ -196,16 +194,16 @@ class Pack:
             Pack or base are damaged.
         """
         entry = self.reader.entry(name)
-        if isinstance(entry.blocks[0], Tie):
-            entry = self.reader.entry(entry.blocks[0].to)
+        if entry.tied_to is not None:
+            entry = self.reader.entry(entry.tied_to)
         check_size(name, entry.spec.nbytes, max_tensor_bytes)
         if base is None:
-            return plain_tensor(entry, self.reader.blocks(entry.name), self._no_base)
+            return plain_tensor(entry, self.reader.contents(entry.name), self._no_base)
         with as_base(base) as opened:
             for block in entry.blocks:
                 check_fit(entry, block, opened.specs, opened.location)
             read = cache(lambda name: (opened.specs[name], opened.read(name, self.reader.leaves[name])))
-            return plain_tensor(entry, self.reader.blocks(entry.name), read)
+            return plain_tensor(entry, self.reader.contents(entry.name), read)
 
     def _no_base(self, name: str) -> NoReturn:
         where = str(self.path or "pack")

@@ -11,9 +11,8 @@ from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.open_inputs import as_base
 from dtscodec.errors import CheckpointError
-from dtscodec.format.blocks import LowRank, Raw, Values
+from dtscodec.format.blocks.coded_delta import Floats
 from dtscodec.format.index import CarriedFile
-from dtscodec.kernels.dequantize import Floats
 from dtscodec.packs.byte_counts import TensorSize, bitmap_bytes, kind_totals, overhead, tensor_sizes
 from dtscodec.packs.directory import find_base
 from dtscodec.packs.directory_index import INDEX_NAME, read_folder
@@ -174,11 +173,9 @@ def _parts(pack: Pack, name: str) -> dict[str, int]:
     entry = pack.reader.entry(name)
     for block, place in zip(entry.blocks, pack.reader.place(name), strict=True):
         parts["numbers"] += (place.numbers[1] - place.numbers[0]) * pack.reader.number_bytes
-        if isinstance(block, Raw):
-            parts["exact"] += place.raw[1] - place.raw[0]
-        if isinstance(block, LowRank | Values):
-            widths = [band.bits for band in block.bands] if isinstance(block, LowRank) else [block.bits]
-            for bits, (begin, end) in zip(widths, place.bands, strict=True):
+        parts["exact"] += place.raw[1] - place.raw[0]
+        if block.is_coded:
+            for bits, (begin, end) in zip(block.widths, place.bands, strict=True):
                 parts[str(bits)] += end - begin
     return {part: count for part, count in parts.items() if count}
 

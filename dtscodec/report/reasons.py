@@ -2,7 +2,7 @@
 
 from collections.abc import Container
 
-from dtscodec.format.blocks import LowRank, Raw, Values
+from dtscodec.format.blocks import Raw
 from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.tensor_names import base_name
@@ -20,7 +20,7 @@ def reason(pack: Pack, entry: TensorEntry, base_names: Container[str] | None) ->
     base_names : container of str, optional
         Names of the base's tensors; without them nobody knows which exact tensors are new.
     """
-    if any(isinstance(block, Values | LowRank) and block.base is None for block in entry.blocks):
+    if any(block.is_coded and block.base is None for block in entry.blocks):
         return "new: not in the base, so coded by itself"
     raw = [block for block in entry.blocks if isinstance(block, Raw)]
     if not raw:

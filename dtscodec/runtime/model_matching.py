@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dtscodec.checkpoints.name_matching import best_rule
 from dtscodec.errors import EncodeError, ModelMismatchError, Remedy
-from dtscodec.format.blocks import Same, Tie
+from dtscodec.format.blocks import is_unchanged
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.tensor_names import base_name
@@ -60,7 +60,7 @@ def match_model(
     changed: dict[Slot, list[TensorEntry]] = defaultdict(list)
     still: dict[Slot, list[TensorEntry]] = defaultdict(list)
     for entry in pack.index.tensors:
-        source = pack.reader.entry(entry.blocks[0].to) if isinstance(entry.blocks[0], Tie) else entry
+        source = pack.reader.entry(entry.tied_to) if entry.tied_to is not None else entry
         slot = slots.get(names[entry.name])
         is_still = _is_still(source, slot, specs, bases)
         if slot is not None:
@@ -93,7 +93,7 @@ def _is_still(
     """Whether a tensor is the base's own, so that a model that holds the base holds it already."""
     block = entry.blocks[0]
     base = block.base
-    if len(entry.blocks) > 1 or not isinstance(block, Same) or base is None or base.first:
+    if len(entry.blocks) > 1 or not is_unchanged(block) or base is None or base.first:
         return False
     return bases[base.name] is slot and specs[base.name] == entry.spec
 

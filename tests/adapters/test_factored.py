@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from dtscodec.adapters.lora_pair import LayerKind, LoraPair
 from dtscodec.encoding.segments.encode_factored import code_factored
 from dtscodec.format.blocks import BaseRows, LowRank, Same
-from dtscodec.kernels.dequantize import dequantize
 from dtscodec.linalg.devices import product
 from dtscodec.linalg.factored_matrix import Factored
 from dtscodec.linalg.svd import factored_triplets
@@ -82,7 +81,7 @@ def test_a_pair_of_a_convolution_has_its_shape(delta: Factored, width: int) -> N
 def test_the_error_of_coding_is_the_error_of_what_is_decoded(delta: Factored, bits: Bits) -> None:
     coded = code_factored(delta, BaseRows("w", 0), bits)
     assert isinstance(coded.block, LowRank)
-    ours = dequantize(coded.block, delta.shape[1], coded.streams).place(*delta.shape).astype(np.float64)
+    ours = coded.block.split(delta.shape[1], coded.streams).delta().place(*delta.shape).astype(np.float64)
     true = dense(delta).numpy()
     norm = float(np.square(true).sum())
     assert coded.delta_square == pytest.approx(norm)

@@ -14,12 +14,12 @@ from dtscodec.kernels.unpack import unpack_factors, unpack_values
 
 def delta_of(packed: Packed) -> torch.Tensor:
     """The block's delta, zero where nothing is coded, by what decoding does."""
-    whole = torch.zeros(packed.height, packed.columns)
+    whole = torch.zeros(packed.block.height, packed.columns)
     if isinstance(packed, PackedFactors):
         left, right = unpack_factors(packed)
-        whole[packed.places()] = left.T @ right
+        whole[packed.where()] = left.T @ right
     else:
-        whole[packed.places()] = unpack_values(packed)  # type: ignore[arg-type]
+        whole[packed.where()] = unpack_values(packed)
     return whole
 
 
@@ -51,7 +51,7 @@ def test_each_number_gets_the_slope_of_the_loss(kind: str, settings: dict[str, o
         packed = load_tensors(pack.reader, ["w"], torch.device("cpu"))["w"].blocks[0].payload
     assert isinstance(packed, Packed)
     numbers = packed.store.numbers
-    gradient = torch.randn(packed.height, packed.columns)
+    gradient = torch.randn(packed.block.height, packed.columns)
     numbers.requires_grad_(True).grad = torch.zeros_like(numbers)
     with torch.no_grad():  # As inside of a backward pass.
         add_number_gradients(packed, gradient)

@@ -15,8 +15,8 @@ from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.presets.paper import quantize_factors
 from dtscodec.format.blocks import LowRank, Raw, Same, Values
-from dtscodec.kernels.dequantize import code_values
 from dtscodec.linalg.svd import canonical_signs, truncated_svd
+from dtscodec.quantize.dequantize import dequantize
 from tests.encoding.published import published_matrix, published_quantizer
 from tests.support import make_pack
 
@@ -39,7 +39,7 @@ def power_law(rows: int, columns: int, exponent: float = 0.7, seed: int = 0) -> 
 def test_given_the_same_factors_quantizer_and_product_are_the_published_ones(shape: tuple[int, int]) -> None:
     u, s, v = truncated_svd(power_law(*shape), 5)
     band = quantize_factors(u, s, v, per_vector=False)
-    ours = (code_values(band.u).T * band.scales) @ code_values(band.v)
+    ours = (dequantize(band.u).T * band.scales) @ dequantize(band.v)
     theirs = published_quantizer(u.numpy()) * s.numpy() @ published_quantizer(v.numpy())
     assert np.allclose(ours, theirs, rtol=1e-5, atol=1e-7)
 

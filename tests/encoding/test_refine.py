@@ -13,10 +13,10 @@ from torch import Tensor
 
 from dtscodec.encoding.fitting.coordinate_descent import Refined, balanced
 from dtscodec.encoding.presets.recipe import BEST, LEAST_ERROR, Recipe
-from dtscodec.format.parts import BandParts
+from dtscodec.format.blocks import BandFactors
 from dtscodec.format.streams import round_numbers
-from dtscodec.kernels.dequantize import code_values
 from dtscodec.linalg.spectrum import leading_factors
+from dtscodec.quantize.dequantize import dequantize
 from dtscodec.quantize.widths import ALL_BITS, Bits
 
 few = settings(deadline=None, max_examples=25)
@@ -55,11 +55,11 @@ def refined(delta: Tensor, widths: Sequence[Bits], recipe: Recipe = LEAST_ERROR)
     return components, components.solve_scales(in_bf16)
 
 
-def decoded(bands: list[BandParts]) -> Tensor:
+def decoded(bands: list[BandFactors]) -> Tensor:
     """What a pack's decoder makes of the bands."""
     total: np.ndarray = np.zeros((bands[0].u.count, bands[0].v.count))
     for band in bands:
-        u, v = code_values(band.u).astype(np.float64), code_values(band.v).astype(np.float64)
+        u, v = dequantize(band.u).astype(np.float64), dequantize(band.v).astype(np.float64)
         total += (u * band.scales[:, None] if len(band.scales) else u).T @ v
     return torch.from_numpy(total)
 
@@ -171,7 +171,7 @@ def test_bands_are_of_descending_width_and_their_components_of_descending_streng
     assert [band.u.bits for band in bands] == sorted(set(widths), reverse=True)
     assert [len(band.u.packed) for band in bands] == [widths.count(band.u.bits) for band in bands]
     for band in bands:
-        norms = np.linalg.norm(code_values(band.u), axis=1) * np.linalg.norm(code_values(band.v), axis=1)
+        norms = np.linalg.norm(dequantize(band.u), axis=1) * np.linalg.norm(dequantize(band.v), axis=1)
         strengths = norms * np.abs(band.scales) if len(band.scales) else norms
         assert (np.diff(strengths) <= strengths[:-1] * 1e-3).all()
 

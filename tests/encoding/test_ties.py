@@ -29,7 +29,7 @@ def test_equal_tensors_are_stored_once_without_chains_and_as_exactly_as_asked(
         owners = {name for name, block in blocks.items() if not isinstance(block, Tie)}
         assert len(owners) == 1 or (len(owners) == 2 and owners & set(raw))  # one coded, one exact
         for name, block in blocks.items():
-            assert not isinstance(block, Tie) or block.to in owners
+            assert not isinstance(block, Tie) or block.tied_to in owners
             if name in raw:
                 assert torch.equal(decoded[name], content)
 

@@ -9,11 +9,10 @@ from safetensors import safe_open
 
 from dtscodec.errors import DtsError, FormatError
 from dtscodec.files.range_reader import MemoryFile
-from dtscodec.format.blocks import LowRank, Raw, Values
+from dtscodec.format.blocks import LowRank, Mask, Raw, Values, join_masks
 from dtscodec.format.checked_bytes import CheckedBytes
 from dtscodec.format.container import BlockHasher, digest_block_size, plan_arenas
 from dtscodec.format.index import TensorEntry
-from dtscodec.format.parts import join_masks
 from dtscodec.format.reader import PackReader
 from dtscodec.format.streams import Streams, numbers_from_bytes, numbers_to_bytes
 from dtscodec.format.summary import BaseRef, Summary
@@ -25,16 +24,14 @@ def streams_for(entry: TensorEntry, random: np.random.Generator) -> list[Streams
     """Random streams that fit the blocks of a tensor; their codes are zeros, whose padding is sound."""
     result = []
     for block in entry.blocks:
-        if isinstance(block, Raw):
-            result.append(Streams(raw=random.bytes(block.stored_bytes(entry.spec, entry.columns))))
-        elif isinstance(block, Values | LowRank):
-            sizes = ((block.rows, block.height), (block.cols, entry.columns))
-            masks = [None if k is None else np.arange(n) < k for k, n in sizes]
-            numbers = np.sort(np.abs(random.standard_normal(block.number_count(entry.columns)))).astype(np.float32)
-            bands = tuple(bytes(size) for size in block.band_bytes(entry.columns))
-            result.append(Streams(join_masks(*masks), numbers, bands))
-        else:
-            result.append(Streams())
+        sizes = block.stream_sizes(entry.columns, entry.spec.dtype)
+        masks: list[Mask | None] = [None, None]
+        if block.is_coded:
+            chosen = ((block.rows, block.height), (block.cols, entry.columns))
+            masks = [None if k is None else np.arange(n) < k for k, n in chosen]
+        numbers = np.sort(np.abs(random.standard_normal(sizes.numbers))).astype(np.float32)
+        bands = tuple(bytes(size) for size in sizes.bands)
+        result.append(Streams(join_masks(*masks), numbers, bands, random.bytes(sizes.raw)))
     return result
 
 

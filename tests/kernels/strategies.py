@@ -7,10 +7,8 @@ import torch
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dtscodec.format.blocks import Band, LowRank, Values
-from dtscodec.format.parts import BandParts, Mask, check_coded, join_lowrank, join_masks, join_values
+from dtscodec.format.blocks import Band, BandFactors, LowRank, Mask, Values, join_masks
 from dtscodec.format.streams import Streams
-from dtscodec.kernels.dequantize import dequantize
 from dtscodec.kernels.packed import PackedFactors, PackedValues, Store
 from dtscodec.quantize.packing import PackedVectors, pack_codes
 from dtscodec.quantize.widths import ALL_BITS, Bits, as_bits
@@ -27,16 +25,18 @@ class Case:
     streams: Streams
 
     def packed(self, device: str = "cpu") -> PackedFactors:
-        return Store([(self.block, self.columns)], torch.device(device)).factors(self.block, self.columns, self.streams)
+        return Store([(self.block, self.columns)], torch.device(device)).factors(
+            self.block.split(self.columns, self.streams)
+        )
 
     def delta(self) -> NDArray[np.float64]:
         """The delta of the whole block in float64, by the plain way."""
-        coded = dequantize(self.block, self.columns, self.streams, np.float64)
+        coded = self.block.split(self.columns, self.streams).delta(np.float64)
         return np.asarray(coded.place(self.block.height, self.columns), np.float64)
 
     def magnitude(self) -> NDArray[np.float64]:
         """The sum over components of |u s v|, which the bound of level B is made of."""
-        coded = dequantize(self.block, self.columns, self.streams, np.float64)
+        coded = self.block.split(self.columns, self.streams).delta(np.float64)
         assert coded.right is not None
         whole = np.zeros((self.block.height, self.columns))
         whole[coded.where(*whole.shape)] = np.abs(coded.left) @ np.abs(coded.right)
@@ -62,10 +62,10 @@ def low_rank(
         u, v = (_vectors(random, band.rank, count, band.bits, per_vector) for count in (m, n))
         largest = 1e-3 if band.bits == 8 else 2.0  # Codes of 8 bits go up to 128, and float16 must hold the sum.
         scales = random.uniform(0.01 * largest, largest, 0 if band.bits == 16 else band.rank).astype(np.float32)
-        parts.append(BandParts(u, v, scales))
-    numbers, packed = join_lowrank(1.0, parts)
+        parts.append(BandFactors(u, v, scales))
+    numbers, packed = LowRank.join(1.0, parts)
     streams = Streams(join_masks(_mask(random, height, rows), _mask(random, columns, cols)), numbers, packed)
-    check_coded(block, columns, streams)
+    block.split(columns, streams)  # Checks them.
     return Case(block, columns, streams)
 
 
@@ -85,11 +85,11 @@ def packed_values(
     m, n = block.coded_shape(columns)
     codes = _vectors(random, 1, m * n, bits, False)
     scales = random.uniform(0.01, 2, (m if per_row else 1) if bits in (4, 8) else 0).astype(np.float32)
-    numbers, bands = join_values(codes, scales)
+    numbers, bands = Values.join(codes, scales)
     streams = Streams(join_masks(_mask(random, height, rows), _mask(random, columns, cols)), numbers, bands)
-    check_coded(block, columns, streams)
-    packed = Store([(block, columns)], torch.device("cpu")).values(block, columns, streams)
-    return packed, dequantize(block, columns, streams).place(height, columns).astype(np.float32)
+    content = block.split(columns, streams)
+    packed = Store([(block, columns)], torch.device("cpu")).values(content)
+    return packed, content.delta().place(height, columns).astype(np.float32)
 
 
 @st.composite

@@ -84,7 +84,7 @@ def check(case: Case, base: torch.Tensor, out: torch.Tensor) -> None:
     still = torch.from_numpy(case.magnitude() == 0)
     same = base.cpu().float() if base.dtype == torch.float64 != out.dtype else base.cpu()
     coded = torch.zeros(still.shape, dtype=torch.bool)
-    coded[case.packed().places()] = True
+    coded[case.packed().where()] = True
     assert torch.equal(out.cpu()[~coded], same.to(out.dtype)[~coded])
 
 
@@ -133,7 +133,7 @@ def test_only_what_is_coded_may_be_written(place: tuple[Backend, str], subset: s
     backend.reconstruct(base, factors, whole)
     backend.reconstruct(base, factors, out, only_coded=True)
     expected = torch.full_like(base, 7.0)
-    expected[factors.places()] = whole[factors.places()]
+    expected[factors.where()] = whole[factors.where()]
     assert torch.equal(out, expected)
 
 

@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 
 from dtscodec.kernels import unpack
-from dtscodec.kernels.dequantize import dequantize
 from dtscodec.kernels.packed import Store
 from dtscodec.kernels.unpack import unpack_factors, unpack_left_rows, unpack_values
 from dtscodec.quantize.widths import ALL_BITS, Bits
@@ -16,7 +15,7 @@ from tests.kernels.strategies import Case, cases, low_rank, packed_values
 @given(cases())
 @settings(deadline=None)
 def test_unpacked_factors_are_those_that_numpy_makes_of_the_streams(case: Case) -> None:
-    coded = dequantize(case.block, case.columns, case.streams)
+    coded = case.block.split(case.columns, case.streams).delta()
     assert coded.right is not None
     left, right = unpack_factors(case.packed())
     assert np.array_equal(left.numpy().T, coded.left)
@@ -51,13 +50,13 @@ def test_some_rows_of_u_are_those_of_all(case: Case) -> None:
 def test_values_are_those_that_numpy_makes_of_the_streams(bits: Bits, subset: dict[str, int], per_row: bool) -> None:
     packed, expected = packed_values(7, 9, bits, per_row=per_row and bits in (4, 8), **subset)
     whole = np.zeros((7, 9), np.float32)
-    whole[packed.places()] = unpack_values(packed).numpy()
+    whole[packed.where()] = unpack_values(packed).numpy()
     assert np.array_equal(whole, expected)
 
 
 def test_blocks_of_one_store_do_not_touch_each_other() -> None:
     made = [low_rank(30, 50, ((3, 2), (1, 8)), rows=7, seed=seed) for seed in range(4)]
     store = Store([(case.block, case.columns) for case in made], torch.device("cpu"))
-    packed = [store.factors(case.block, case.columns, case.streams) for case in made]
+    packed = [store.factors(case.block.split(case.columns, case.streams)) for case in made]
     for case, one in zip(made, packed, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(unpack_factors(one), unpack_factors(case.packed()), strict=True))

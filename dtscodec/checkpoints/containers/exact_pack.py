@@ -10,7 +10,6 @@ from dtscodec.errors import CheckpointError, FormatError, Remedy
 from dtscodec.files.local_file import LocalFile
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.blocks import Raw, Tie
-from dtscodec.format.parts import raw_bytes
 from dtscodec.format.reader import PackReader
 from dtscodec.storage.remote_file import RemoteFile
 
@@ -57,7 +56,7 @@ class PackedCheckpoint:
             raise CheckpointError(f"{self.location}: {detail}", Remedy("decode it first"))
         self.metadata: Mapping[str, str] = self._reader.index.metadata
         self.specs = {entry.name: entry.spec for entry in entries}
-        self.aliases = {entry.name: entry.blocks[0].to for entry in entries if isinstance(entry.blocks[0], Tie)}
+        self.aliases = {entry.name: to for entry in entries if (to := entry.tied_to) is not None}
 
     def read(self, name: str) -> Bytes:
         """The bytes of a tensor: uint8 [nbytes], fresh or a read-only view."""
@@ -66,8 +65,8 @@ class PackedCheckpoint:
             detail = f"expected tensors of at most {MAX_TENSOR_BYTES} bytes, got {entry.spec}"
             raise CheckpointError(f"{self.location}: {name!r}: {detail}")
         try:
-            blocks = self._reader.blocks(entry.name)
-            parts = [raw_bytes(entry, block, streams) for _, block, streams in blocks if isinstance(block, Raw)]
+            contents = self._reader.contents(entry.name)
+            parts = [content for _, _, content in contents if isinstance(content, np.ndarray)]
         except (FormatError, OSError) as error:
             raise _as_checkpoint_error(error, self.location) from error
         return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -6,7 +6,7 @@ coordinate descent, as in the alternating refits of matrix factorization, with r
 orthogonal; strong directions are met more than once where that pays.
 
 The widths of vectors and what their codes stand for are the format's (spec section 5.3). The inverse is
-`dtscodec.kernels.dequantize`.
+`dtscodec.format.blocks.LowRankContent.delta`.
 """
 
 import math
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dtscodec.activations.metric import Metric
 from dtscodec.encoding.presets.recipe import Recipe
-from dtscodec.format.parts import BandParts
+from dtscodec.format.blocks import BandFactors
 from dtscodec.linalg.devices import product
 from dtscodec.linalg.factored_matrix import Factored
 from dtscodec.linalg.spectrum import Factors, leading_factors
@@ -291,7 +291,7 @@ class Refined:
         """What the codes of both factors stand for, as the metric sees it."""
         return self._sight.left(self.u.plain()), self._sight.right(self.v.plain())
 
-    def bands(self, scales: Tensor) -> list[BandParts]:
+    def bands(self, scales: Tensor) -> list[BandFactors]:
         """The components by width, the strongest of each first."""
         strengths = scales.abs() * self.u.plain().norm(dim=1) * self.v.plain().norm(dim=1)
         bands = []
@@ -300,7 +300,7 @@ class Refined:
             members.sort(key=lambda k: -float(strengths[k]))
             shared = balanced(self.u.plain(), self.v.plain(), scales) if width == 16 else (scales, scales)
             stored = NO_SCALES if width == 16 else scales[members].numpy()
-            bands.append(BandParts(self.u.packed(members, shared[0]), self.v.packed(members, shared[1]), stored))
+            bands.append(BandFactors(self.u.packed(members, shared[0]), self.v.packed(members, shared[1]), stored))
         return bands
 
 

@@ -1,4 +1,4 @@
-"""The preset `best`: a chosen option -> block and streams. The inverse is `dtscodec.kernels.dequantize`."""
+"""The preset `best`: a chosen option -> block and streams. The inverse: `delta` of what blocks are split into."""
 
 import math
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.changed import Moved
 from dtscodec.encoding.segments.planned import Part, measured
 from dtscodec.encoding.segments.segment import CodedBlock, Cut, Delta, New, raw_block
-from dtscodec.format.blocks import LowRank, Raw, Same, Values
-from dtscodec.format.parts import join_lowrank, join_values
+from dtscodec.errors import assert_never
+from dtscodec.format.blocks import Coded, LowRank, Raw, Same, Values
 from dtscodec.format.streams import NO_NUMBERS, Streams, round_numbers
 from dtscodec.linalg.essential_subspace import essential_factors
 from dtscodec.linalg.norms import squared_norm
@@ -46,7 +46,7 @@ class BestPart:
     """
 
     moved: Moved
-    block: LowRank | Values
+    block: Coded
     recipe: Recipe
     left: float
     device: str = "cpu"
@@ -54,7 +54,13 @@ class BestPart:
     def code(self) -> CodedBlock:
         """Code it; see `Planned`."""
         with np.errstate(over="ignore", invalid="ignore"):
-            numbers, bands = self._low_rank(self.block) if isinstance(self.block, LowRank) else self._values(self.block)
+            match self.block:
+                case LowRank():
+                    numbers, bands = self._low_rank(self.block)
+                case Values():
+                    numbers, bands = self._values(self.block)
+                case _:
+                    assert_never(self.block)
             coded = measured(self.block, self.moved, Streams(self.moved.bitmaps, rounded(numbers), bands))
             coded.streams.numbers[:] = rounded(coded.streams.numbers)
             squares = coded.delta_square + self.left, coded.error_square + self.left
@@ -86,7 +92,7 @@ class BestPart:
         refined = Refined(values.to(self.device), factors, widths, recipe, sight)
         scales = refined.solve_scales(rounded_tensor)
         scales *= refined.gain(scales, moved.noise.edge / unit if moved.noise else 0.0)
-        return join_lowrank(0.0, refined.bands(scales * unit))
+        return LowRank.join(0.0, refined.bands(scales * unit))
 
     def _values(self, block: Values) -> tuple[np.ndarray, tuple[bytes, ...]]:
         values, unit = self._scaled() if block.bits < 16 else (self.moved.values, 1.0)
@@ -94,7 +100,7 @@ class BestPart:
         codes, levels, scales = code_values(values, block, None if norm is None else norm / unit)
         packed = pack_codes(codes.reshape(1, -1), block.bits)
         levels, scales = levels * np.float32(unit), scales * np.float32(unit)
-        return join_values(PackedVectors(packed, levels, codes.size, block.bits), scales)
+        return Values.join(PackedVectors(packed, levels, codes.size, block.bits), scales)
 
 
 def plan_best(cut: Cut, choices: Sequence[Choice], config: EncodeConfig) -> list[Part]:
@@ -108,7 +114,7 @@ def plan_best(cut: Cut, choices: Sequence[Choice], config: EncodeConfig) -> list
 def _plan(piece: Delta | New, choice: Choice, config: EncodeConfig) -> Part:
     block, moved = choice.block, piece.moved
     energy = moved.signal_square if isinstance(piece, Delta) else 0.0
-    if isinstance(block, LowRank | Values):
+    if block.is_coded:
         rows = len(moved.values) if block.rows is None else block.rows
         within = moved.largest_rows(rows)
         left = max(0.0, energy - within.signal_square) if isinstance(piece, Delta) else 0.0

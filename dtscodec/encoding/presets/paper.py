@@ -1,4 +1,4 @@
-"""The preset `paper`: pieces -> blocks as DTS has them (arXiv 2512.01461); the inverse: `kernels.dequantize`."""
+"""The preset `paper`: pieces -> blocks as DTS has them (arXiv 2512.01461); the inverse: see `best`."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,7 @@ from dtscodec.encoding.config import EncodeConfig, Paper
 from dtscodec.encoding.segments.changed import Moved
 from dtscodec.encoding.segments.planned import Part, measured
 from dtscodec.encoding.segments.segment import CodedBlock, Cut, Delta, New, raw_block
-from dtscodec.format.blocks import Band, LowRank, Values
-from dtscodec.format.parts import BandParts, join_lowrank, join_values
+from dtscodec.format.blocks import Band, BandFactors, LowRank, Values
 from dtscodec.format.streams import NO_NUMBERS, Streams
 from dtscodec.linalg.svd import truncated_svd
 from dtscodec.quantize.four_groups import four_groups
@@ -37,9 +36,9 @@ class PaperPart:
             values, block = self.moved.values, self.block
             if isinstance(block, LowRank):
                 band = quantize_factors(*truncated_svd(values, block.rank), block.per_vector)
-                numbers, bands = join_lowrank(0.0, [band])
+                numbers, bands = LowRank.join(0.0, [band])
             else:
-                numbers, bands = join_values(_quantize(values.reshape(1, -1), False), NO_NUMBERS)
+                numbers, bands = Values.join(_quantize(values.reshape(1, -1), False), NO_NUMBERS)
             return measured(block, self.moved, Streams(self.moved.bitmaps, numbers, bands))
 
 
@@ -67,7 +66,7 @@ def _block(piece: Delta, config: EncodeConfig) -> LowRank | Values:
     return LowRank(*moved.subset, (Band(rank, 2),), config.preset.levels == "vector")
 
 
-def quantize_factors(u: Tensor, s: Tensor, v: Tensor, per_vector: bool) -> BandParts:
+def quantize_factors(u: Tensor, s: Tensor, v: Tensor, per_vector: bool) -> BandFactors:
     """Quantize singular vectors into four groups each factor (DTS equations 5 to 7).
 
     Parameters
@@ -78,7 +77,7 @@ def quantize_factors(u: Tensor, s: Tensor, v: Tensor, per_vector: bool) -> BandP
     per_vector : bool
         A level table per singular vector, not per factor.
     """
-    return BandParts(_quantize(u.T, per_vector), _quantize(v, per_vector), s.numpy())
+    return BandFactors(_quantize(u.T, per_vector), _quantize(v, per_vector), s.numpy())
 
 
 def _quantize(vectors: Tensor, per_vector: bool) -> PackedVectors:

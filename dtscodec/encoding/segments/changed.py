@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.activations.metric import Metric
-from dtscodec.format.blocks import BaseRows
-from dtscodec.format.parts import Mask, join_masks
+from dtscodec.format.blocks import BaseRows, Mask, join_masks
 from dtscodec.linalg.chunks import cache_sized
 from dtscodec.linalg.norms import squared_norm
 from dtscodec.linalg.rounding_noise import Noise

@@ -1,6 +1,6 @@
 """A delta that is known by its factors, such as an adapter's -> block and streams, without multiplying it out.
 
-The inverse is `dtscodec.kernels.dequantize`.
+The inverse is `dtscodec.format.blocks.LowRankContent.delta`.
 """
 
 from dtscodec.encoding.budget.candidates import HALF_FACTORS

@@ -1,6 +1,6 @@
 """What moved in a delta that is known by its factors: its options, and its codes, without multiplying it out.
 
-The inverse of `FactoredPart.code` is `dtscodec.kernels.dequantize`.
+The inverse of `FactoredPart.code` is `dtscodec.format.blocks.LowRankContent.delta`.
 """
 
 import math
@@ -17,10 +17,8 @@ from dtscodec.encoding.presets.best import rounded, rounded_tensor
 from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.segment import CodedBlock
 from dtscodec.errors import EncodeError
-from dtscodec.format.blocks import MAX_COMPONENTS, BaseRows, Block, LowRank, Same
-from dtscodec.format.parts import Mask, join_lowrank, join_masks
+from dtscodec.format.blocks import MAX_COMPONENTS, BaseRows, Block, LowRank, Mask, Same, join_masks
 from dtscodec.format.streams import Streams
-from dtscodec.kernels.dequantize import dequantize
 from dtscodec.linalg.factored_matrix import Factored, factored
 from dtscodec.linalg.spectrum import Factors
 from dtscodec.linalg.svd import canonical_signs, factored_triplets
@@ -150,7 +148,7 @@ class FactoredPart:
             refined = Refined(scaled, factors, widths, recipe)
             scales = refined.solve_scales(rounded_tensor)
             scales *= refined.gain(scales, 0.0)
-            numbers, bands = join_lowrank(0.0, refined.bands(scales * unit))
+            numbers, bands = LowRank.join(0.0, refined.bands(scales * unit))
             return self._measured(block, Streams(self.bitmaps, rounded(numbers), bands))
 
     def _factors(self, rank: int, unit: float) -> Factors:
@@ -160,7 +158,7 @@ class FactoredPart:
 
     def _measured(self, block: LowRank, streams: Streams) -> CodedBlock:
         """Decode what was coded: enter its norm, and keep the error."""
-        decoded = factored(dequantize(block, self.columns, streams))
+        decoded = factored(block.split(self.columns, streams).delta())
         streams.numbers[0] = math.sqrt(decoded.square())
         streams.numbers[:] = rounded(streams.numbers)
         if not np.isfinite(streams.numbers).all():

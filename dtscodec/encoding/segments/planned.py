@@ -8,9 +8,8 @@ import torch
 from dtscodec.encoding.segments.changed import Moved
 from dtscodec.encoding.segments.segment import CodedBlock
 from dtscodec.errors import EncodeError
-from dtscodec.format.blocks import Coded, LowRank
+from dtscodec.format.blocks import Coded
 from dtscodec.format.streams import Streams
-from dtscodec.kernels.dequantize import dequantize
 from dtscodec.linalg.norms import squared_norm
 
 
@@ -49,9 +48,9 @@ def measured(block: Coded, moved: Moved, streams: Streams) -> CodedBlock:
         A number is beyond float32.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        decoded = dequantize(block, moved.columns, streams).dense()
+        decoded = block.split(moved.columns, streams).delta().dense()
         whole = torch.from_numpy(np.ascontiguousarray(decoded))
-        if isinstance(block, LowRank):
+        if block.has_norm:
             streams.numbers[0] = squared_norm(whole) ** 0.5
         if not np.isfinite(streams.numbers).all():
             raise EncodeError("expected a delta whose norm float32 can hold, got a larger one")

@@ -17,8 +17,7 @@ from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.delta import delta_of, is_same, shared_part
 from dtscodec.encoding.segments.changed import Moved
 from dtscodec.format.blocks import BaseRows, Block, Raw, Same
-from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec, plane_count
-from dtscodec.format.primitives.byte_planes import split_planes
+from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.streams import Streams
 from dtscodec.linalg.rounding_noise import rounding_noise
 
@@ -206,5 +205,4 @@ def _same(spec: TensorSpec, base: str) -> CodedBlock:
 
 def raw_block(stored: StoredTensor, split: int = 1) -> CodedBlock:
     """The exact bytes of some rows."""
-    raw, planes = split_planes(stored.data, plane_count(stored.spec.dtype))
-    return CodedBlock(Raw(stored.spec.matrix(split)[0], planes), Streams(raw=raw))
+    return CodedBlock(*Raw.join(stored.data, stored.spec.matrix(split)[0], stored.spec.dtype))

@@ -50,6 +50,13 @@ class Fields:
                 raise ValueError(f"expected {kind.__name__} in {key!r} of {self._where}, got {item!r:.60}")
         return items
 
+    def take_flag(self, key: str, value: str) -> bool:
+        """Take a field that is either absent or has one value; return whether it is there."""
+        given = self.take(key, str, None)
+        if given not in (None, value):
+            raise ValueError(f"expected {value!r} for {key!r}, got {given!r}")
+        return given is not None
+
     def take_any(self, key: str) -> Json:
         """Take a field of any type; None if it is not there."""
         return self._left.pop(key, None)

@@ -133,7 +133,7 @@ def _expand(hidden: Tensor, batch: Batch, shares: Sequence[PackedFactors], side:
 def _served(tensors: Iterable[Tensor], shares: Iterable[PackedFactors]) -> bool:
     """Whether the kernels do this."""
     return all(tensor.dtype in FLOATS for tensor in tensors) and all(
-        max(factors.height, factors.columns) <= LARGEST for factors in shares
+        max(factors.block.height, factors.columns) <= LARGEST for factors in shares
     )
 
 

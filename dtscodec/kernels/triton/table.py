@@ -7,7 +7,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from dtscodec.kernels.packed import PackedBand, PackedFactors
+from dtscodec.format.blocks import BandPlace
+from dtscodec.kernels.packed import PackedFactors
 from dtscodec.quantize.widths import Bits, width_of
 
 
@@ -34,14 +35,14 @@ class Table:
 
 def table_of(shares: Sequence[PackedFactors]) -> Table:
     """Write the table of some factors, all on one device."""
-    widths = tuple(sorted({band.bits for factors in shares for band in factors.bands}))
+    widths = tuple(sorted({band.bits for factors in shares for band in factors.block.bands}))
     record = 4 + len(widths) + 1
     first_band = record * len(shares)
     heads: list[int] = []
     bands: list[int] = []
     for factors in shares:
         heads += [*factors.coded_shape, _address(factors.rows), _address(factors.cols)]
-        placed, component = factors.placed(), 0
+        placed, component = factors.band_places(), 0
         for bits in widths:
             heads.append(first_band + len(bands))
             for band in (band for band in placed if band.bits == bits):
@@ -49,16 +50,16 @@ def table_of(shares: Sequence[PackedFactors]) -> Table:
                 component += band.rank
         heads.append(first_band + len(bands))
     places = tuple(range(0, first_band, record))
-    return Table(heads + bands, places, widths, max(factors.rank for factors in shares))
+    return Table(heads + bands, places, widths, max(factors.block.rank for factors in shares))
 
 
-def _band(factors: PackedFactors, band: PackedBand, component: int) -> list[int]:
+def _band(factors: PackedFactors, band: BandPlace, component: int) -> list[int]:
     """The record of a band: addresses in bytes, steps in elements."""
     codes, numbers = factors.store.codes.data_ptr(), factors.store.numbers
     u_levels, v_levels = (numbers.data_ptr() + numbers.element_size() * at for at in (band.u_levels, band.v_levels))
     if width_of(band.bits).fixed_levels is not None:
         u_levels = v_levels = _fixed_levels(band.bits, numbers.device).data_ptr()
-    table_step = width_of(band.bits).stored_levels if factors.per_vector else 0
+    table_step = width_of(band.bits).stored_levels if factors.block.per_vector else 0
     scales = numbers.data_ptr() + numbers.element_size() * band.scales
     places = [codes + band.u_at, codes + band.v_at, u_levels, v_levels]
     return [band.rank, component, band.stride // 4, table_step, scales, *places]

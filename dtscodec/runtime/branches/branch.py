@@ -15,10 +15,10 @@ from dtscodec.errors import ModelMismatchError
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.backend import Rows
-from dtscodec.kernels.packed import PackedFactors, PackedValues
+from dtscodec.kernels.packed import Packed, PackedFactors
 from dtscodec.kernels.reference import wide_dtype
 from dtscodec.kernels.select import backend_for
-from dtscodec.kernels.unpack import unpack_factors, unpack_values
+from dtscodec.kernels.unpack import unpack_delta
 from dtscodec.runtime.request_batch import RequestBatch, TaskRequests
 from dtscodec.runtime.resident_pack import ResidentPack
 from dtscodec.runtime.slots import Slot
@@ -76,8 +76,8 @@ class SideBranch(ABC):
             return self.whole(resident, change).to(wide) - own.to(wide)
         height, columns = change.entry.spec.matrix(change.entry.split)
         payload = change.blocks[0].payload
-        if isinstance(payload, PackedValues) and payload.is_whole and len(change.blocks) == 1:
-            return unpack_values(payload).to(wide).view(change.entry.spec.shape)
+        if isinstance(payload, Packed) and payload.is_whole and len(change.blocks) == 1:
+            return unpack_delta(payload, wide).view(change.entry.spec.shape)
         delta = torch.zeros(height, columns, dtype=wide, device=self.device)
         for block in change.blocks:
             add_delta(block, delta[block.row : block.row + block.block.height])
@@ -108,11 +108,8 @@ def only_factors(change: LoadedTensor) -> PackedFactors | None:
 
 def add_delta(loaded: LoadedBlock, out: Tensor) -> None:
     """Add the delta of a block to float32 or float64 [height, columns]."""
-    if isinstance(loaded.payload, PackedFactors):
-        left, right = unpack_factors(loaded.payload, out.dtype)
-        out[loaded.payload.places()] += left.T @ right
-    elif isinstance(loaded.payload, PackedValues):
-        out[loaded.payload.places()] += unpack_values(loaded.payload)
+    if isinstance(loaded.payload, Packed):
+        out[loaded.payload.where()] += unpack_delta(loaded.payload, out.dtype)
 
 
 def check_same_shape(slot: Slot, entry: TensorEntry) -> None:

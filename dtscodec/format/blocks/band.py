@@ -1,0 +1,176 @@
+"""Bands of a low-rank block: consecutive components of one width (spec section 6.5)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtscodec.format.blocks.coded_delta import Floats
+from dtscodec.format.primitives.canonical_json import Json
+from dtscodec.format.primitives.json_fields import Fields
+from dtscodec.quantize.dequantize import dequantize
+from dtscodec.quantize.packing import PackedVectors
+from dtscodec.quantize.widths import Bits, Width, as_bits, width_of
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Consecutive components of one width.
+
+    Parameters
+    ----------
+    rank : int
+        Number of components, at least 1.
+    bits : int
+        Bits per code.
+    """
+
+    rank: int
+    bits: Bits
+
+    def __post_init__(self) -> None:
+        as_bits(self.bits)
+        if self.rank < 1:
+            raise ValueError(f"expected a rank of at least 1, got {self.rank}")
+
+    @property
+    def width(self) -> Width:
+        """The width of its codes."""
+        return width_of(self.bits)
+
+    def table_count(self, per_vector: bool) -> int:
+        """Return how many level tables each of its two factors has."""
+        return (self.rank if per_vector else 1) if self.width.stored_levels else 0
+
+    def number_count(self, per_vector: bool) -> int:
+        """Return how many levels and scales the band has."""
+        return 2 * self.width.stored_levels * self.table_count(per_vector) + self.rank * self.width.has_scales
+
+    def to_json(self) -> Json:
+        """Return [rank, bits]; the inverse of `from_json`."""
+        return [self.rank, self.bits]
+
+    @classmethod
+    def from_json(cls, item: list[Json]) -> "Band":
+        """Read a band; the inverse of `to_json`.
+
+        Raises
+        ------
+        ValueError
+            It is no pair of integers that the format knows (rule B3).
+        """
+        fields = Fields(dict(zip(("rank", "bits"), item, strict=False)), "a band")
+        if len(item) != 2:
+            raise ValueError(f"expected [rank, bits] for a band, got {item!r:.60}")
+        return cls(fields.take("rank", int), as_bits(fields.take("bits", int)))
+
+
+@dataclass(frozen=True, slots=True)
+class BandPlace:
+    """Where the vectors and numbers of one band lie.
+
+    Parameters
+    ----------
+    bits, rank : int
+        Of the band.
+    u_at, v_at : int
+        First byte of its first vector of u, and of v.
+    stride : int
+        Bytes from one component to the next.
+    u_levels, v_levels : int
+        First number of the level tables of u and of v; each table ends where the next one, or the scales, begin.
+    scales : int
+        First of its scales (none for codes that are numbers themselves).
+    """
+
+    bits: Bits
+    rank: int
+    u_at: int
+    v_at: int
+    stride: int
+    u_levels: int
+    v_levels: int
+    scales: int
+
+    @property
+    def code_span(self) -> slice:
+        """The bytes of its codes."""
+        return slice(self.u_at, self.u_at + self.rank * self.stride)
+
+    def view(self, shape: tuple[int, int], codes: NDArray[np.uint8], numbers: NDArray[np.float32]) -> "BandFactors":
+        """Return the band's factors as views.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Coded rows and columns of the block.
+        codes : uint8 [rank * stride]
+            Of the band alone.
+        numbers : float32 [count]
+            In which `u_levels`, `v_levels` and `scales` are places.
+        """
+        width, (m, n) = width_of(self.bits), shape
+        # A component is a record: its vector of u, then its vector of v.
+        records, cut = codes.reshape(self.rank, self.stride), self.v_at - self.u_at
+        u_books = width.code_books(numbers[self.u_levels : self.v_levels])
+        v_books = width.code_books(numbers[self.v_levels : self.scales])
+        return BandFactors(
+            PackedVectors(records[:, :cut], u_books, m, self.bits),
+            PackedVectors(records[:, cut:], v_books, n, self.bits),
+            numbers[self.scales : self.scales + self.rank * width.has_scales],
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BandFactors:
+    """The quantized factors of one band of rank r.
+
+    Parameters
+    ----------
+    u : PackedVectors
+        Left vectors, [r, coded rows].
+    v : PackedVectors
+        Right vectors, [r, coded columns].
+    scales : float32 [r], or [0]
+        None for codes that are numbers themselves.
+    """
+
+    u: PackedVectors
+    v: PackedVectors
+    scales: NDArray[np.float32]
+
+    def scaled_u(self, dtype: type[np.floating]) -> Floats:
+        """Return (U S)^T [r, coded rows]."""
+        u = dequantize(self.u).astype(dtype, copy=False)
+        return u * self.scales.astype(dtype, copy=False)[:, None] if len(self.scales) else u
+
+
+def scaled_factors(bands: Sequence[BandFactors], dtype: type[np.floating]) -> tuple[Floats, Floats]:
+    """Dequantize the factors of all bands.
+
+    Parameters
+    ----------
+    bands : sequence of BandFactors
+        Of r components in all.
+    dtype : numpy float32 or float64
+        Of the arithmetic.
+
+    Returns
+    -------
+    left : float [r, coded rows]
+        (U S)^T.
+    right : float [r, coded columns]
+        V^T.
+    """
+    if len(bands) == 1:
+        return bands[0].scaled_u(dtype), dequantize(bands[0].v).astype(dtype, copy=False)
+    rank = sum(len(band.u.packed) for band in bands)
+    left, right = np.empty((rank, bands[0].u.count), dtype), np.empty((rank, bands[0].v.count), dtype)
+    begin = 0
+    for band in bands:
+        end = begin + len(band.u.packed)
+        left[begin:end] = band.scaled_u(dtype)
+        right[begin:end] = dequantize(band.v)
+        begin = end
+    return left, right

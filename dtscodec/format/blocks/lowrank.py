@@ -1,0 +1,194 @@
+"""Kind `lowrank`: a sum of components, in bands of one width each (spec section 6.5)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtscodec.errors import FormatError
+from dtscodec.format.blocks.band import Band, BandFactors, BandPlace, scaled_factors
+from dtscodec.format.blocks.base_rows import BaseRows
+from dtscodec.format.blocks.coded_delta import CodedDelta
+from dtscodec.format.blocks.subset import Mask, SubsetBlock, parse_subset, split_masks, subset_json
+from dtscodec.format.blocks.vector_checks import check_vectors
+from dtscodec.format.dtypes import DType
+from dtscodec.format.primitives.canonical_json import Json
+from dtscodec.format.primitives.json_fields import Fields
+from dtscodec.format.streams import Streams, StreamSizes
+from dtscodec.quantize.packing import vector_bytes
+from dtscodec.quantize.widths import Bits
+
+MAX_COMPONENTS = 65_535
+"""Components of a block."""
+
+MAX_BANDS = 16
+"""Bands of a block."""
+
+
+@dataclass(frozen=True, slots=True)
+class LowRank(SubsetBlock):
+    """A sum of components, in bands; see `SubsetBlock` for height, base, rows and cols.
+
+    Parameters
+    ----------
+    bands : tuple of Band
+        1 to 16 of them.
+    per_vector : bool
+        A level table for each vector, not one for each factor of a band.
+    """
+
+    bands: tuple[Band, ...]
+    per_vector: bool = False
+
+    kind: ClassVar[str] = "lowrank"
+    is_coded: ClassVar[Literal[True]] = True
+    has_norm: ClassVar[bool] = True
+    tied_to: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.bands) <= MAX_BANDS:
+            raise ValueError(f"expected 1 to {MAX_BANDS} bands, got {len(self.bands)}")
+
+    @property
+    def rank(self) -> int:
+        """Components of all bands."""
+        return sum(band.rank for band in self.bands)
+
+    @property
+    def widths(self) -> tuple[Bits, ...]:
+        """Bits per code of each band."""
+        return tuple(band.bits for band in self.bands)
+
+    def to_json(self, own: BaseRows) -> dict[str, Json]:
+        """Return the block without its height; the inverse of `from_json`."""
+        document: dict[str, Json] = {"kind": self.kind, "bands": [band.to_json() for band in self.bands]}
+        if self.per_vector:
+            document["levels"] = "vector"
+        return document | subset_json(self, own)
+
+    @classmethod
+    def from_json(cls, fields: Fields, height: int, own: BaseRows) -> "LowRank":
+        """Read a block; the inverse of `to_json`.
+
+        Raises
+        ------
+        OverflowError
+            There are too many components.
+        """
+        subset = parse_subset(fields, own)
+        bands = tuple(Band.from_json(item) for item in fields.take_list("bands", list))
+        if sum(band.rank for band in bands) > MAX_COMPONENTS:
+            raise OverflowError(f"expected at most {MAX_COMPONENTS} components in a block, got more")
+        return cls(height, *subset, bands, fields.take_flag("levels", "vector"))
+
+    def number_count(self, columns: int) -> int:
+        """Return how many numbers the block has: the norm, levels and scales."""
+        return 1 + sum(band.number_count(self.per_vector) for band in self.bands)
+
+    def band_bytes(self, columns: int) -> tuple[int, ...]:
+        """Return the length of the codes in bytes, band by band."""
+        m, n = self.coded_shape(columns)
+        return tuple(band.rank * (vector_bytes(m, band.bits) + vector_bytes(n, band.bits)) for band in self.bands)
+
+    def stream_sizes(self, columns: int, dtype: DType) -> StreamSizes:
+        """Return the lengths of the block's streams."""
+        return StreamSizes(self.bitmap_bytes(columns), self.number_count(columns), self.band_bytes(columns))
+
+    def places(self, columns: int, codes_at: int = 0, numbers_at: int = 0) -> Iterator[BandPlace]:
+        """Yield where each band lies.
+
+        Parameters
+        ----------
+        columns : int
+            Of the tensor.
+        codes_at, numbers_at : int
+            Where the block's codes, band after band, and its numbers begin.
+        """
+        m, n = self.coded_shape(columns)
+        numbers_at += 1  # The norm comes first.
+        for band in self.bands:
+            u_bytes = vector_bytes(m, band.bits)
+            stride = u_bytes + vector_bytes(n, band.bits)
+            levels = band.width.stored_levels * band.table_count(self.per_vector)
+            v_levels, scales = numbers_at + levels, numbers_at + 2 * levels
+            yield BandPlace(band.bits, band.rank, codes_at, codes_at + u_bytes, stride, numbers_at, v_levels, scales)
+            codes_at += band.rank * stride
+            numbers_at += band.number_count(self.per_vector)
+
+    def code_books(self, numbers: NDArray[np.float32], columns: int) -> list[NDArray[np.float32]]:
+        """Return views of the levels among the block's numbers: float32 [tables, levels] for bands that have some."""
+        return [
+            band.width.code_books(numbers[place.u_levels : place.scales])
+            for band, place in zip(self.bands, self.places(columns), strict=True)
+            if band.width.stored_levels
+        ]
+
+    @staticmethod
+    def join(norm: float, bands: Sequence[BandFactors]) -> tuple[NDArray[np.float32], tuple[bytes, ...]]:
+        """Return numbers and bands of the streams; the inverse of `split`.
+
+        Parameters
+        ----------
+        norm : float
+            Frobenius norm of the delta.
+        bands : sequence of BandFactors
+        """
+        numbers = [np.array([norm], np.float32)]
+        packed = []
+        for band in bands:
+            numbers += [band.u.levels.ravel(), band.v.levels.ravel(), band.scales]
+            packed.append(np.concatenate([band.u.packed, band.v.packed], axis=1).tobytes())
+        return np.concatenate(numbers), tuple(packed)
+
+    def split(self, columns: int, streams: Streams) -> "LowRankContent":
+        """Return what the streams hold, checked; the inverse of `join`.
+
+        Raises
+        ------
+        FormatError
+            Rules W1, N2, E1 and E2, or a negative norm.
+        """
+        rows, cols = split_masks(self, columns, streams)
+        norm, shape = float(streams.numbers[0]), self.coded_shape(columns)
+        if norm < 0:
+            raise FormatError("numbers", "norm", f"expected at least 0, got {norm}", "5.2")
+        bands = []
+        for place, data in zip(self.places(columns), streams.bands, strict=True):
+            band = place.view(shape, np.frombuffer(data, np.uint8), streams.numbers)
+            bands.append(BandFactors(check_vectors(band.u), check_vectors(band.v), band.scales))
+        return LowRankContent(self, columns, streams, rows, cols, norm, bands)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LowRankContent:
+    """What a `lowrank` block stores.
+
+    Parameters
+    ----------
+    block : LowRank
+    columns : int
+        Of its tensor.
+    streams : Streams
+        What it was split from.
+    rows, cols : bool mask or None
+        Coded rows and columns; None for all.
+    norm : float
+        Frobenius norm of the delta, as stored.
+    bands : sequence of BandFactors
+    """
+
+    block: LowRank
+    columns: int
+    streams: Streams
+    rows: Mask | None
+    cols: Mask | None
+    norm: float
+    bands: Sequence[BandFactors]
+
+    def delta(self, dtype: type[np.floating] = np.float32) -> CodedDelta:
+        """Dequantize the factors, in float32 or, for tensors of F64, in float64."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            left, right = scaled_factors(self.bands, dtype)
+            return CodedDelta(self.rows, self.cols, left.T, right)

@@ -1,0 +1,48 @@
+"""Kind `tie`: a tensor that equals another tensor of the pack (spec section 6.2)."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from dtscodec.format.blocks.base_rows import BaseRows
+from dtscodec.format.dtypes import DType, TensorSpec
+from dtscodec.format.primitives.canonical_json import Json
+from dtscodec.format.primitives.json_fields import Fields
+from dtscodec.format.streams import StreamSizes
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """The decoded tensor of another name. Stores nothing.
+
+    Parameters
+    ----------
+    height : int
+        Rows of the block, which is the only one of its tensor.
+    tied_to : str
+        Name of the other tensor, which is no tie itself.
+    """
+
+    height: int
+    tied_to: str
+
+    kind: ClassVar[str] = "tie"
+    base: ClassVar[None] = None
+    is_coded: ClassVar[Literal[False]] = False
+
+    def to_json(self, own: BaseRows) -> dict[str, Json]:
+        """Return the block without its height; the inverse of `from_json`."""
+        return {"kind": self.kind, "to": self.tied_to}
+
+    @classmethod
+    def from_json(cls, fields: Fields, height: int, own: BaseRows) -> "Tie":
+        """Read a block; the inverse of `to_json`."""
+        return cls(height, fields.take("to", str))
+
+    def check(self, spec: TensorSpec, columns: int, is_only: bool) -> None:
+        """Raise ValueError if the tensor has other blocks (rule B4)."""
+        if not is_only:
+            raise ValueError("expected a tie to be the only block")
+
+    def stream_sizes(self, columns: int, dtype: DType) -> StreamSizes:
+        """Return the lengths of the block's streams: nothing is stored."""
+        return StreamSizes()
