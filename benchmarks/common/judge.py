@@ -1,24 +1,34 @@
-"""How near a model's predictions come to its fine-tune's, on the task's frozen test texts."""
+"""A model's predictions on labelled texts, compared with its fine-tune's."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TypeAlias
 
 import torch
+from tokenizers import Encoding, Tokenizer
 from torch import Tensor
+from transformers import BertForSequenceClassification
 
-from benchmarks.demo import data
+from benchmarks.demo.data import Example
 from benchmarks.demo.evaluate import Fidelity, fidelity, labels_of
-from benchmarks.demo.finetune import batch, load_model, tokenizer
-from benchmarks.fidelity.tasks import Task
+from benchmarks.demo.finetune import batch
 
 BATCH_SIZE = 64
-MAX_LENGTH = 64
+Predict: TypeAlias = Callable[[Mapping[str, Tensor]], Tensor]
+"""The inputs of a batch -> its logits, [texts, classes]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Figures over some texts, and on which of them the answer is the fine-tune's, or right: bool [n]."""
+    """What a model's predictions on some texts are worth.
+
+    Parameters
+    ----------
+    figures : Fidelity
+        Accuracy, agreement with the fine-tune, and KL from it.
+    agrees, right : Tensor
+        Texts on which the answer is the fine-tune's, and the label: bool [texts].
+    """
 
     figures: Fidelity
     agrees: Tensor
@@ -26,53 +36,66 @@ class Verdict:
 
 
 class Judge:
-    """Holds the model skeleton, the texts as batches, and the fine-tune's own predictions.
+    """Predict with any weights on the same texts, and compare with the fine-tune.
 
     Parameters
     ----------
-    task
-    directory
-        The fine-tune.
-    cache
-        Where texts lie.
-    count
-        Texts, the first of the test split.
+    model : BertForSequenceClassification
+        A skeleton in evaluation mode; its weights are replaced.
+    tokens : Tokenizer
+    examples : sequence of Example
+    fine : mapping of str to Tensor
+        The fine-tune's tensors.
+    few : int
+        Texts at the beginning that can be judged alone; no batch mixes them with others.
     """
 
-    def __init__(self, task: Task, directory: Path, cache: Path, count: int) -> None:
-        examples = data.load(task.domain, cache).test[:count]
-        encodings = tokenizer(directory, MAX_LENGTH).encode_batch([example.text for example in examples])
-        self._model = load_model(directory)
-        self._labels = labels_of(examples)
-        # In the texts' order within each half of them, so that the first few can be judged alone at their own cost.
-        self._rows = [rows for part in _parts(len(encodings)) for rows in _by_length(part, encodings)]
+    def __init__(
+        self,
+        model: BertForSequenceClassification,
+        tokens: Tokenizer,
+        examples: Sequence[Example],
+        fine: Mapping[str, Tensor],
+        few: int = 0,
+    ) -> None:
+        encodings = tokens.encode_batch([example.text for example in examples])
+        few = min(few, len(encodings))
+        parts = (range(few), range(few, len(encodings)))
+        self._rows = [rows for part in parts for rows in rows_by_length(part, encodings)]
         self._batches = [batch([encodings[row].ids for row in rows]) for rows in self._rows]
-        self.reference = self._logits(len(examples))
+        self._model, self._labels = model, labels_of(examples)
+        self._reference = self.logits(fine)
 
-    def judge(self, state: Mapping[str, Tensor], count: int | None = None) -> Verdict:
-        """Predict with these weights, on the first `count` texts (of `_parts`; all by default)."""
+    def logits(self, state: Mapping[str, Tensor], count: int | None = None) -> Tensor:
+        """Return predictions with these weights, [texts, classes]; on the first `count` texts only if it is `few`."""
         self._model.load_state_dict(dict(state), strict=True)
-        reference = self.reference[:count]
-        logits = self._logits(len(reference))
-        labels, answers = self._labels[:count], logits.argmax(dim=1)
+        return self._predictions(lambda inputs: self._model(**inputs).logits, count)
+
+    def verdict(self, state: Mapping[str, Tensor], count: int | None = None) -> Verdict:
+        """Judge a model with these weights; on the first `count` texts only if it is `few`."""
+        return self._verdict(self.logits(state, count))
+
+    def verdict_of(self, predict: Predict) -> Verdict:
+        """Judge any model by the function that gives its logits."""
+        return self._verdict(self._predictions(predict))
+
+    def _verdict(self, logits: Tensor) -> Verdict:
+        labels, reference = self._labels[: len(logits)], self._reference[: len(logits)]
+        answers = logits.argmax(dim=1)
         return Verdict(fidelity(logits, reference, labels), answers == reference.argmax(dim=1), answers == labels)
 
     @torch.inference_mode()
-    def _logits(self, count: int) -> Tensor:
-        rows = [rows for rows in self._rows if max(rows) < count]
-        parts = [self._model(**tensors).logits for tensors, _ in zip(self._batches, rows, strict=False)]
-        return torch.cat(parts)[torch.tensor([row for chunk in rows for row in chunk]).argsort()]
+    def _predictions(self, predict: Predict, count: int | None = None) -> Tensor:
+        chosen = [
+            (rows, inputs)
+            for rows, inputs in zip(self._rows, self._batches, strict=True)
+            if count is None or max(rows) < count
+        ]
+        logits = torch.cat([predict(inputs) for _, inputs in chosen])
+        return logits[torch.tensor([row for rows, _ in chosen for row in rows]).argsort()]
 
 
-FEW = 300
-"""Texts on which sweeps are judged; the rest of the test split only for what is reported."""
-
-
-def _parts(count: int) -> list[range]:
-    return [range(min(FEW, count)), range(min(FEW, count), count)]
-
-
-def _by_length(rows: range, encodings: list) -> list[list[int]]:  # type: ignore[type-arg]
-    """Texts of about equal length share a batch, so that little of it is padding."""
+def rows_by_length(rows: Iterable[int], encodings: Sequence[Encoding]) -> list[list[int]]:
+    """Return batches of rows. Texts of about equal length share one, so that little of it is padding."""
     order = sorted(rows, key=lambda row: len(encodings[row].ids))
     return [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common.environment import environment
-from benchmarks.common.judge import FEW
 from benchmarks.demo import commands, data
 from benchmarks.demo.finetune import base_directory
 from benchmarks.fidelity import picture, summary
 from benchmarks.fidelity.bfloat16_lora import half_rows
 from benchmarks.fidelity.report import fidelity_page
 from benchmarks.fidelity.single_task_rows import container_row, lora_rows, package_rows
-from benchmarks.fidelity.sweep import FineTuneBench
+from benchmarks.fidelity.sweep import FEW, FineTuneBench
 from benchmarks.fidelity.tasks import FULL, LORA, TWO_CLASSES, Task
 from benchmarks.fidelity.worker import limit, measure
 

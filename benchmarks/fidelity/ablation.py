@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from benchmarks.common.judge import FEW
-from benchmarks.fidelity.sweep import FineTuneBench
+from benchmarks.fidelity.sweep import FEW, FineTuneBench
 from dtscodec.encoding.config import Best, EncodeConfig
 from dtscodec.encoding.fitting.coordinate_descent import Refined
 from dtscodec.encoding.presets.recipe import Recipe

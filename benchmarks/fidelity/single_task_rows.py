@@ -32,7 +32,7 @@ def lora_rows(bench: FineTuneBench) -> list[dict[str, Any]]:
         with dtscodec.decode(path, base_directory()) as decoded:
             state = dict(decoded)
             tensors = tensor_sizes(decoded.pack)
-        figures = bench.judge.judge(state).figures._asdict()
+        figures = bench.judge.verdict(state).figures._asdict()
         coded = [tensor for tensor in tensors if tensor.ranks]
         rows.append(
             {
@@ -92,4 +92,4 @@ def _package(bench: FineTuneBench, name: str, packed: packages.Packed | packages
     if packed.restored is None:
         return {**row, "kl": 0.0, "error": 0.0}
     state = {key: tensor.float() for key, tensor in load_file(packed.restored).items()}
-    return {**row, "kl": bench.judge.judge(state).figures.kl, "error": bench.weights.error(state)}
+    return {**row, "kl": bench.judge.verdict(state).figures.kl, "error": bench.weights.error(state)}

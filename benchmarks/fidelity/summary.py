@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common.judge import FEW
 from benchmarks.fidelity.points import Point
-from benchmarks.fidelity.sweep import AT_PAPERS, LARGEST
+from benchmarks.fidelity.sweep import AT_PAPERS, FEW, LARGEST
 from benchmarks.fidelity.tasks import TWO_CLASSES
 
 SHARES = (0.0005, 0.001, 0.0025, 0.005, 0.0082, 0.01, 0.02, 0.032)

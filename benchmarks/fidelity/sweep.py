@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 import dtscodec
-from benchmarks.common.judge import FEW, Judge
-from benchmarks.demo.finetune import base_directory
+from benchmarks.common.judge import Judge
+from benchmarks.demo import data
+from benchmarks.demo.finetune import Settings, base_directory, load_model, tokenizer
 from benchmarks.fidelity.peers import settings
 from benchmarks.fidelity.peers.matrices import Matrices
 from benchmarks.fidelity.peers.peer import Setting
@@ -25,6 +26,8 @@ SIZES = ("0.03%", "0.05%", "0.1%", "0.12%", "0.15%", "0.25%", "0.5%", "1%", "2%"
 AT_PAPERS = "paper's bytes"
 PAPER_RANKS = (0.03, 0.1, 0.3)
 FEW_SIZES, FEW_RANKS = ("0.1%", "0.25%"), (0.1,)
+FEW = 300
+"""Texts on which sweeps are judged; the rest of the test split only for what is reported."""
 SEEDS = 2
 """Runs of a method that draws random numbers."""
 LARGEST = 0.035
@@ -50,7 +53,9 @@ class FineTuneBench:
         self.task, self._folder, self.texts = task, folder, texts
         self.directory = task.directory(cache)
         self.weights = Weights.of(self.directory)
-        self.judge = Judge(task, self.directory, cache, texts)
+        examples = data.load(task.domain, cache).test[:texts]
+        tokens = tokenizer(self.directory, Settings().max_length)
+        self.judge = Judge(load_model(self.directory), tokens, examples, self.weights.fine, FEW)
         name = task.name if not task.seed else f"{task.name}-{task.seed}"
         self.log = PointLog(folder / f"{name}.jsonl")
 
@@ -97,7 +102,7 @@ class FineTuneBench:
         error, share = self.weights.error(state), size / self.weights.nbytes()
         fixed = (self.task.name, self.task.seed, method, setting, seed, size, share, error)
         for count in counts:
-            figures: dict[str, Any] = behaviour(self.judge.judge(state, count))
+            figures: dict[str, Any] = behaviour(self.judge.verdict(state, count))
             self.log.add(Point(*fixed, **figures, seconds=round(seconds, 2)))
 
 

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from benchmarks.common.judge import Judge
 from benchmarks.demo import data
 from benchmarks.demo.finetune import Settings, base_directory, finetune, load_model, tokenizer
-from benchmarks.merging.judge import Judge
 from benchmarks.merging.rows import Row, RowLog
 
 FOUR = tuple(data.FILES)
@@ -123,5 +123,5 @@ class MergingBench:
         start = time.perf_counter()
         state, others = make()
         made = time.perf_counter() - start
-        figures = self.judge(task).figures(state)._asdict()
+        figures = self.judge(task).verdict(state).figures._asdict()
         self.log.put(Row(part, name, setting, task, {**figures, "seconds": round(made, 2), **others}))

@@ -120,7 +120,7 @@ def search_alpha(bench: MergingBench, tasks: Sequence[str], tensors: State, merg
 
     def score(alpha: float) -> float:
         encoder = at_alpha(bench, tensors, merge, alpha)
-        found = [bench.searcher(task).figures(bench.with_head(encoder, task)).accuracy for task in tasks]
+        found = [bench.searcher(task).verdict(bench.with_head(encoder, task)).figures.accuracy for task in tasks]
         return sum(found) / len(found)
 
     alpha, _ = golden_section(score, AlphaSearch(lambda weights: 0.0, high=20, tolerance=0.1))

@@ -8,10 +8,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import dtscodec
+from benchmarks.common.judge import Predict
 from benchmarks.demo.finetune import load_model
 from benchmarks.merging import bases, esm
 from benchmarks.merging.bench import FOUR, MergingBench
-from benchmarks.merging.judge import Predict
 from benchmarks.merging.merges import ESM, GRAM_TEXTS, at_alpha, grams, load, merged
 from benchmarks.merging.packs import pack
 from benchmarks.merging.rows import Row
@@ -55,7 +55,7 @@ def _judge(bench: MergingBench, base: Path, size: str, task: str) -> None:
     with dtscodec.attach(model, packs) as attached:
         for way in WAYS:
             if not bench.log.has(PART, way, size, task):
-                figures = bench.judge(task).figures_of(_predict(bench, model, attached, way, task))
+                figures = bench.judge(task).verdict_of(_predict(bench, model, attached, way, task)).figures
                 bench.log.put(Row(PART, way, size, task, {**figures._asdict(), "bytes": total}))
 
 

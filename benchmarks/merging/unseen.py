@@ -152,6 +152,7 @@ def _scores(bench: MergingBench, seen: Sequence[str]) -> dict[float, float]:
         for task in seen:
             one, two = (states[other] for other in seen if other != task)
             middle = {name: (one[name] + two[name]) / 2 for name, _ in moving(one) if not name.startswith(HEAD)}
-            right += bench.searcher(task).figures(bench.with_head(followed(bench, middle, scale), task)).accuracy
+            state = bench.with_head(followed(bench, middle, scale), task)
+            right += bench.searcher(task).verdict(state).figures.accuracy
         found[scale] = right / len(seen)
     return found
