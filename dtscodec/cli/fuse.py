@@ -71,7 +71,7 @@ def _weights(text: str) -> list[float]:
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     import dtscodec
-    from dtscodec.fusion.similarity import are_all_alike
+    from dtscodec.fusion.similarity import are_indistinct
 
     name = task_name(options.output)
     with dtscodec.open(options.packs[0]) as first:
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
             force=options.force,
             progress=progress,
         )
-    if report.similarities and are_all_alike(report.similarities):
+    if report.similarities and are_indistinct(report.similarities):
         console.note(
             "all tasks are about equally like it; of heads trained from one initial head, subtract it (--minus)"
         )

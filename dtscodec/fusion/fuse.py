@@ -1,4 +1,4 @@
-"""Packs of several tasks -> the pack of one that was not trained (DTS, the variant for unseen tasks)."""
+"""Packs of several tasks -> the pack of an unseen task, which nobody trained (arXiv 2512.01461)."""
 
 import os
 import time
@@ -15,10 +15,10 @@ from dtscodec.encoding.pack_assembler import PackAssembler
 from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.encoding.targets import MaxError, Size
 from dtscodec.errors import ConfigError
-from dtscodec.fusion.fused_pack import Fusion, Progress
+from dtscodec.fusion.fused_pack import FusionEncoder, Progress
 from dtscodec.fusion.heads import Head, HeadSource
-from dtscodec.fusion.mixing_weights import Vectors, weigh
-from dtscodec.fusion.source_packs import Seen
+from dtscodec.fusion.mixing_weights import Vectors, find_weights
+from dtscodec.fusion.source_packs import SourcePacks
 from dtscodec.linalg.threads import one_thread
 from dtscodec.packs.pack import PackSource, as_pack
 from dtscodec.storage.paths import as_output_path
@@ -66,59 +66,60 @@ def fuse(
     force: bool = False,
     progress: Progress = lambda size: None,
 ) -> FuseReport:
-    """Write the pack of a task that was not trained, as a weighted sum of packs of tasks that were.
+    """Write the pack of an unseen task: its delta is a weighted sum of the deltas of other tasks' packs.
 
-    Its delta is the sum of theirs, each by its weight. With weights that add up to 1 and packs that lose nothing, it
-    decodes to the weighted mean of the fine-tunes, whatever their base. Factors are put side by side, decomposed anew
-    and coded to a size; nothing is multiplied out.
+    If the weights add up to 1 and the packs are lossless, the fused pack decodes to the weighted mean of the
+    fine-tunes, whatever their base. Deltas of low rank are summed by their factors: these are concatenated,
+    decomposed again and encoded, and never multiplied out.
 
     Parameters
     ----------
     packs : sequence of paths, bytes or Packs
-        Made against one base.
+        The source packs, all against one base.
     out : path
         The pack, here or in remote storage; its directory must exist.
     weights : sequence of float, optional
-        One for each pack, taken as they are. Else `like` tells them: the cosine of each task's vector to the unseen
-        one's, as a share of all.
+        One for each pack, used as they are. By default they are computed from `like`: the cosine of each task's vector
+        to the unseen task's, divided by the sum of all cosines.
     like : path, mapping of tensors, Checkpoint or Pack; or str, optional
-        The unseen task: a checkpoint, a pack or a file that has its head. The head becomes the pack's, exactly, and is
-        compared with the packs' own. With `vectors` it may be a name among them, or a file of one vector.
+        The unseen task: a checkpoint, pack or file with its head. The head is compared with the packs' own, and is
+        stored exactly in the fused pack. With `vectors`, a name among them or a file of one vector.
     vectors : path or mapping of tensors, optional
-        A vector for each of the packs' tasks by name, such as an embedding of what it is about, or one for each of its
-        classes (the mean row is compared). Compared instead of heads.
+        A vector for each of the packs' tasks by name, such as an embedding of its description, [d], or one per class,
+        [classes, d], of which the mean is compared. Compared in place of heads.
     minus : path, mapping of tensors, Checkpoint or Pack, optional
         The initial head that all heads were trained from; subtracted before they are compared.
     plain_sum : bool
-        Divide cosines by their plain sum, as the authors of DTS do, instead of leaving negative ones out.
+        Let negative cosines count, as the authors of DTS do, in place of clamping them at zero.
     head : path, mapping of tensors, Checkpoint or Pack, optional
-        Where the head is from, if not from `like`.
+        Source of the head, if it is not `like`.
     base : path, mapping of tensors, or Base, optional
-        The packs' base; else it is looked for where `decode` looks. It is needed, and opened, only if a pack stores
-        exactly what the base has too, if packs use different tensors of it, or if a head that is compared is a delta.
+        The packs' base; by default it is searched where `decode` searches. It is opened only if it is needed: if a pack
+        stores exactly a tensor that the base has, if packs use different tensors of it, or if a head that is compared
+        is a delta.
     target : Size or MaxError, optional
         Largest pack file, or largest relative error of the summed delta; by default 0.08 bits per parameter beside what
         is stored exactly.
     task : str, optional
         A short name, stored in the pack.
     files : bool
-        Whether configuration and tokenizer files travel: those of the head's directory or pack, else of the pack that
-        counts most.
+        Whether configuration and tokenizer files travel: those of the head's directory or pack, else of the pack with
+        the largest weight.
     force : bool
         Replace a file that exists.
     progress : callable
-        Told the bytes of each tensor that is looked at: all of them twice.
+        Called with the bytes of each tensor, in both passes.
 
     Raises
     ------
     ConfigError
-        Weights cannot be told, or settings exclude each other.
+        Weights cannot be computed, or arguments exclude each other.
     EncodeError
-        The packs are of several architectures, each has a head of its own and none is given, or the size is too small.
+        The packs are of different architectures, their heads differ and none is given, or the size is too small.
     BaseMismatchError
-        The packs have several bases, or the base is needed, and is missing or another one.
+        The packs are against different bases, or the base is needed, and is missing or another one.
     CheckpointError, FormatError
-        Something cannot be read.
+        An input cannot be read.
     OutputError
         The pack cannot be written, or exists.
 
@@ -142,19 +143,21 @@ def fuse(
     config = EncodeConfig(target)
     check_new(out, force)
     with ExitStack() as stack, one_thread():
-        seen = Seen([stack.enter_context(as_pack(pack, True)) for pack in packs], base, stack)
-        weighed = weigh(seen, stack, weights=weights, like=like, vectors=vectors, minus=minus, plain_sum=plain_sum)
-        donor = Head(head, seen, stack) if head is not None else weighed.head
-        fusion = Fusion(seen, weighed.weights, donor, config, task, files)
-        survey = fusion.look(progress)
-        heads = [opened for opened in (weighed.head, donor) if opened is not None]
-        inputs = [*seen.paths(out), *(path for opened in heads for path in opened.paths(out))]
+        sources = SourcePacks([stack.enter_context(as_pack(pack, True)) for pack in packs], base, stack)
+        mixing = find_weights(
+            sources, stack, weights=weights, like=like, vectors=vectors, minus=minus, plain_sum=plain_sum
+        )
+        donor = Head(head, sources, stack) if head is not None else mixing.head
+        encoder = FusionEncoder(sources, mixing.weights, donor, config, task, files)
+        survey = encoder.survey(progress)
+        heads = [opened for opened in (mixing.head, donor) if opened is not None]
+        inputs = [*sources.paths(out), *(path for opened in heads for path in opened.paths(out))]
         with PackAssembler(out, NUMBERS, force=force, inputs=inputs, start=start, progress=progress) as assembler:
-            report = fusion.write(fusion.choose(survey), assembler)
+            report = encoder.write(encoder.choose_candidates(survey), assembler)
     return report.extended(
         FuseReport,
-        tasks=weighed.tasks,
-        weights=weighed.weights,
-        similarities=weighed.similarities,
-        head=fusion.own,
+        tasks=mixing.tasks,
+        weights=mixing.weights,
+        similarities=mixing.similarities,
+        head=encoder.head_names,
     )

@@ -1,4 +1,4 @@
-"""The tensors of a fused pack: what each may become, what is chosen for it, and the file."""
+"""The fused pack: candidate encodings of the summed tensors, the choice among them, and the file."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -23,82 +23,90 @@ from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.summary import Summary
 from dtscodec.format.tensor_names import utf8
 from dtscodec.fusion.heads import Head, is_head
-from dtscodec.fusion.source_packs import Seen
-from dtscodec.fusion.summed_tensor import Summed, SumPiece, common_spec, exact, sum_tensor
+from dtscodec.fusion.source_packs import SourcePacks
+from dtscodec.fusion.summed_tensor import SummedTensor, SumSegment, common_spec, exact_tensor, sum_tensor
 from dtscodec.packs.attachments import attachments_of
 from dtscodec.version import __version__
 
 Progress = Callable[[int], None]
 Chosen: TypeAlias = Mapping[str, Sequence[Choice]]
-"""How each tensor is stored, by piece."""
+"""The chosen encoding of each segment, by tensor."""
 
 
-class Fusion:
-    """Goes over the tensors, twice: what each may become, and what it becomes.
+class FusionEncoder:
+    """Encodes a fused pack in two passes over its tensors: `survey` and `write`.
 
     Parameters
     ----------
-    seen : Seen
+    sources : SourcePacks
+        The packs that are added up.
     weights : sequence of float
-        One for each pack.
+        Mixing weights, one for each pack.
     head : Head or None
-        What the unseen task brings itself.
+        Tensors that are the unseen task's own; they are stored exactly.
     config : EncodeConfig
-        A size or an error.
+        Its target is a size or an error.
     task : str or None
+        Name of the unseen task, for the summary.
     files : bool
-        Whether small files travel.
+        Whether auxiliary files travel: the head's, or else those of the pack with the largest weight.
     """
 
     def __init__(
         self,
-        seen: Seen,
+        sources: SourcePacks,
         weights: Sequence[float],
         head: Head | None,
         config: EncodeConfig,
         task: str | None,
         files: bool,
     ) -> None:
-        self._seen, self._weights, self._head, self._config = seen, weights, head, config
-        self.own = tuple(sorted(head.names, key=utf8)) if head else ()
-        self.names = sorted({name for name in seen.names if self._is_kept(name)} | {*self.own}, key=utf8)
+        self._sources, self._weights, self._head, self._config = sources, weights, head, config
+        self.head_names = tuple(sorted(head.names, key=utf8)) if head else ()
+        self.names = sorted({name for name in sources.names if self._is_fused(name)} | {*self.head_names}, key=utf8)
         self._files: list[Attachment] = []
         if files:
-            heaviest = max(range(len(seen.packs)), key=lambda i: abs(self._weights[i]))
-            self._files = (head.files() if head else []) or attachments_of(seen.packs[heaviest])
+            heaviest = max(range(len(sources.packs)), key=lambda i: abs(self._weights[i]))
+            self._files = (head.files() if head else []) or attachments_of(sources.packs[heaviest])
         encoder = f"dtscodec {__version__} fuse weights={','.join(f'{weight:.4g}' for weight in self._weights)}"
         self._summary = Summary(task=task, encoder=encoder, tensors=0)
 
-    def _is_kept(self, name: str) -> bool:
-        """Whether a tensor of the packs is one of the unseen task: heads of which only some have parts are not."""
-        seen = self._seen
-        return self._head is None or seen.is_in_all(name) or not (is_head(name) or seen.is_own(name))
+    def _is_fused(self, name: str) -> bool:
+        """Return whether the fused pack has a tensor of the packs; of other tasks' heads it has none."""
+        sources = self._sources
+        return self._head is None or sources.is_in_all(name) or not (is_head(name) or sources.is_own(name))
 
-    def _summed(self, name: str) -> Summed:
+    def _sum(self, name: str) -> SummedTensor:
         if self._head is not None and name in self._head.names:
-            return exact(self._head.read(name))
-        return sum_tensor(self._seen, name, self._weights, self._config)
+            return exact_tensor(self._head.read(name))
+        return sum_tensor(self._sources, name, self._weights, self._config)
 
-    def look(self, progress: Progress) -> Survey:
-        """Look at all tensors: the ways to store each piece."""
+    def survey(self, progress: Progress) -> Survey:
+        """Return the candidate encodings of all segments: the first pass.
+
+        Raises
+        ------
+        BaseMismatchError
+            The base is needed, and is missing or another one.
+        """
         survey = Survey(self._config, [self._spec(name) for name in self.names])
         for name in self.names:
-            summed = self._summed(name)
+            summed = self._sum(name)
             options = [_options(piece, self._config, survey) for piece in summed.pieces]
             survey.add(name, summed.spec, summed.split, options)
             progress(summed.spec.nbytes)
         # Fails now, before the longer work, if the base is needed for it.
-        base, _ = self._seen.reference(_used(choice.block for choice in at_price(survey.options, DEAREST).values()))
+        base, _ = self._sources.reference(_used(choice.block for choice in at_price(survey.options, DEAREST).values()))
         self._summary = replace(self._summary, base=base)
         return survey
 
     def _spec(self, name: str) -> TensorSpec:
         if self._head is not None and name in self._head.names:
             return self._head.specs[name]
-        return common_spec(self._seen, name, self._weights)
+        return common_spec(self._sources, name, self._weights)
 
-    def choose(self, survey: Survey) -> Chosen:
-        """Decide how each piece is stored."""
+    def choose_candidates(self, survey: Survey) -> Chosen:
+        """Return the chosen encoding of each segment, by the config's target."""
         target = self._config.target
         if isinstance(target, MaxError):
             choices = smallest_for(target.error, survey, lambda trial: self._error_of(survey.by_tensor(trial)))
@@ -109,43 +117,44 @@ class Fusion:
         return survey.by_tensor(choices)
 
     def _error_of(self, chosen: Chosen) -> float:
-        return sum((self._coded(name, chosen[name]).squares for name in self.names), Squares()).relative_error
+        """Return the relative error of chosen encodings, by encoding all tensors."""
+        return sum((self._encode(name, chosen[name]).squares for name in self.names), Squares()).relative_error
 
-    def _coded(self, name: str, choices: Sequence[Choice]) -> EncodedTensor:
-        summed = self._summed(name)
+    def _encode(self, name: str, choices: Sequence[Choice]) -> EncodedTensor:
+        summed = self._sum(name)
         parts = [
             _part(summed, piece, choice, self._config) for piece, choice in zip(summed.pieces, choices, strict=True)
         ]
         return code_tensor(name, summed.spec, summed.split, parts)
 
     def write(self, chosen: Chosen, assembler: PackAssembler) -> EncodeReport:
-        """Encode all tensors and write the pack."""
+        """Encode all tensors and write the pack: the second pass."""
         for name in self.names:
-            assembler.add(self._coded(name, chosen[name]))
-        base, leaves = self._seen.reference(assembler.used_bases)
+            assembler.add(self._encode(name, chosen[name]))
+        base, leaves = self._sources.reference(assembler.used_bases)
         return assembler.finish(replace(self._metadata(), summary=replace(self._summary, base=base)), leaves)
 
     def _metadata(self) -> PackMetadata:
         """Return everything beside the tensors, as the first pack has it."""
-        index = self._seen.packs[0].index
+        index = self._sources.packs[0].index
         return PackMetadata(self._summary, index.prefix, index.absent, index.metadata, self._files)
 
 
-def _options(piece: SumPiece, config: EncodeConfig, survey: Survey) -> Options:
+def _options(piece: SumSegment, config: EncodeConfig, survey: Survey) -> Options:
     return piece.options(config) if isinstance(piece, FactoredPart) else options_of(piece, config, survey.demand)
 
 
-def _part(summed: Summed, piece: SumPiece, choice: Choice, config: EncodeConfig) -> Part:
+def _part(summed: SummedTensor, piece: SumSegment, choice: Choice, config: EncodeConfig) -> Part:
     if isinstance(piece, FactoredPart):
         return piece.plan(choice.block, config.recipe)
     return plan_best(Cut(summed.name, summed.spec, [piece], summed.split), [choice], config)[0]
 
 
 def _default_budget(survey: Survey, metadata: PackMetadata) -> int:
-    """The default size for all that is coded, beside what is exact anyway.
+    """Return the default budget: the default size, beside what is stored exactly anyway.
 
-    Unlike an encode's it makes no room for all of a low rank: that of a sum is the sum of ranks, and most of it is
-    what coding left in the packs.
+    Unlike the default of an encode it does not grow for deltas of low rank: the rank of a sum is the sum of the ranks,
+    and most of it is error that encoding left in the source packs.
     """
     least = at_price(survey.options, DEAREST)
     asked = DEFAULT_SIZE.in_bytes(0, sum(spec.elements for spec in survey.specs))
@@ -153,5 +162,5 @@ def _default_budget(survey: Survey, metadata: PackMetadata) -> int:
 
 
 def _used(blocks: Iterable[Block]) -> set[str]:
-    """Names of the base tensors that blocks are made of."""
+    """Return the names of the base tensors that blocks use."""
     return {base.name for block in blocks if (base := block.base)}

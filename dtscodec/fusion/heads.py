@@ -18,7 +18,7 @@ from dtscodec.encoding.exact_tensors import PAPER_HEADS, is_exact
 from dtscodec.errors import ConfigError, FormatError, PackNotFoundError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import NamedFile
-from dtscodec.fusion.source_packs import Seen
+from dtscodec.fusion.source_packs import SourcePacks
 from dtscodec.packs.attachments import attachments_of
 from dtscodec.packs.pack import Pack
 
@@ -34,7 +34,7 @@ class Head:
     Parameters
     ----------
     source : path, mapping of tensors, Checkpoint or Pack
-    seen : Seen
+    sources : SourcePacks
     stack : ExitStack
         Closes what is opened here.
 
@@ -46,11 +46,11 @@ class Head:
         It has no head.
     """
 
-    def __init__(self, source: HeadSource, seen: Seen, stack: ExitStack) -> None:
-        self._seen = seen
+    def __init__(self, source: HeadSource, sources: SourcePacks, stack: ExitStack) -> None:
+        self._sources = sources
         self._opened = _open(source, stack)
         if not self.names:
-            wanted = ", ".join([name for name in seen.names if is_head(name) or seen.is_own(name)][:3])
+            wanted = ", ".join([name for name in sources.names if is_head(name) or sources.is_own(name)][:3])
             detail = f"expected a tensor that the packs keep as their own ({wanted or 'they have none'}), got none"
             raise ConfigError(f"{self.location}: {detail}")
 
@@ -72,26 +72,26 @@ class Head:
         return frozenset(name for name in self.specs if is_head(name) or self._is_own(name))
 
     def _is_own(self, name: str) -> bool:
-        seen = self._seen
-        if not any(name in entries for entries in seen.entries) or not seen.is_own(name):
+        sources = self._sources
+        if not any(name in entries for entries in sources.entries) or not sources.is_own(name):
             return False
         if not self._is_whole:
             return True
         # Packs may keep exactly what the base has too, and of a whole model that is not to be taken.
-        base = seen.needed_base(f"{name!r} is stored exactly, and may be the base's or a head")
-        counterpart = base.specs.get(seen.counterpart(name))
+        base = sources.needed_base(f"{name!r} is stored exactly, and may be the base's or a head")
+        counterpart = base.specs.get(sources.counterpart(name))
         return counterpart is None or counterpart.shape != self.specs[name].shape
 
     @cached_property
     def _is_whole(self) -> bool:
         """Whether it holds more than a head: tensors that packs make of the base's."""
-        known = set().union(*self._seen.entries)
-        return any(name in known and not is_head(name) and not self._seen.is_own(name) for name in self.specs)
+        known = set().union(*self._sources.entries)
+        return any(name in known and not is_head(name) and not self._sources.is_own(name) for name in self.specs)
 
     def read(self, name: str) -> StoredTensor:
         """One of its tensors."""
         if isinstance(self._opened, Pack):
-            return self._seen.stored(self._opened, name, f"{name!r} of {self.location} is made of it")
+            return self._sources.stored(self._opened, name, f"{name!r} of {self.location} is made of it")
         return StoredTensor(name, self.specs[name], self._opened.read(name))
 
     def paths(self, out: Path) -> Iterator[Path]:
@@ -109,7 +109,7 @@ class Head:
             return attachments_of(opened)
         if not opened.is_directory:
             return []
-        named = {(file.name, file.digest) for pack in self._seen.packs for file in _named(pack)}
+        named = {(file.name, file.digest) for pack in self._sources.packs for file in _named(pack)}
         found = collect_files(opened.directory, None, opened.weight_files)
         return [_as_named(file, named) if isinstance(file, Carried) else file for file in found]
 

@@ -1,4 +1,4 @@
-"""What each pack counts in a fusion: as it is told, or by how like its task is to the unseen one."""
+"""Mixing weights of a fusion: given, or computed from the similarity of each task to the unseen one."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,8 @@ from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
 from dtscodec.errors import ConfigError, Remedy
 from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.fusion.heads import Head, HeadSource
-from dtscodec.fusion.similarity import cosines, head_vectors, task_vector, weights_of
-from dtscodec.fusion.source_packs import Seen
+from dtscodec.fusion.similarity import cosines, head_vectors, normalize_similarities, task_vector
+from dtscodec.fusion.source_packs import SourcePacks
 from dtscodec.packs.pack import Pack
 
 Vectors: TypeAlias = "Source"
@@ -24,18 +24,19 @@ Vectors: TypeAlias = "Source"
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
-    """Weights of packs.
+class MixingWeights:
+    """The mixing weights of source packs.
 
     Parameters
     ----------
     tasks : tuple of str
-        The packs' names.
+        The packs' tasks.
     weights : tuple of float
+        The factor on each pack's delta.
     similarities : tuple of float or None
-        What they were made of; None if they were told.
+        Cosines that they were computed from; None if weights were given.
     head : Head or None
-        What the unseen task brings, if it was named by that.
+        The unseen task's head, if that was given.
     """
 
     tasks: tuple[str, ...]
@@ -44,8 +45,8 @@ class Weights:
     head: Head | None
 
 
-def weigh(
-    seen: Seen,
+def find_weights(
+    sources: SourcePacks,
     stack: ExitStack,
     *,
     weights: Sequence[float] | None,
@@ -53,42 +54,44 @@ def weigh(
     vectors: "Vectors | None",
     minus: "HeadSource | None",
     plain_sum: bool,
-) -> Weights:
-    """Tell the weights; see `dtscodec.fusion.fuse.fuse` for the parameters.
+) -> MixingWeights:
+    """Return the mixing weights; parameters as for `dtscodec.fuse`.
 
     Raises
     ------
     ConfigError
-        They cannot be told, or settings exclude each other.
+        They cannot be computed, or arguments exclude each other.
     """
-    tasks = tuple(map(_task, seen.packs))
+    tasks = tuple(map(_task, sources.packs))
     if weights is not None:
         if vectors is not None or minus is not None or plain_sum:
-            raise ConfigError("expected weights, or something to tell them by, got both")
-        return Weights(tasks, _checked(weights, len(tasks)), None, None if like is None else Head(like, seen, stack))
+            raise ConfigError("expected weights, or vectors and heads to compute them from, got both")
+        return MixingWeights(
+            tasks, _checked(weights, len(tasks)), None, None if like is None else Head(like, sources, stack)
+        )
     if like is None:
         raise ConfigError("expected the unseen task or weights, got neither", Remedy("give {like} or {weights}"))
     if vectors is not None:
         if minus is not None:
             raise ConfigError("expected an initial head to subtract from heads, got it with vectors")
-        head, similarities = None, _of_vectors(seen, vectors, like)
+        head, similarities = None, _of_vectors(sources, vectors, like)
     else:
-        head = Head(like, seen, stack)
-        similarities = _of_heads(seen, head, None if minus is None else Head(minus, seen, stack))
-    return Weights(tasks, weights_of(similarities, plain_sum), similarities, head)
+        head = Head(like, sources, stack)
+        similarities = _of_heads(sources, head, None if minus is None else Head(minus, sources, stack))
+    return MixingWeights(tasks, normalize_similarities(similarities, plain_sum), similarities, head)
 
 
 def _checked(weights: Sequence[float], count: int) -> tuple[float, ...]:
     if len(weights) != count:
         raise ConfigError(f"expected a weight for each of {count} packs, got {len(weights)}")
-    told = tuple(float(weight) for weight in weights)
-    if not all(map(isfinite, told)) or not any(told):
-        raise ConfigError(f"expected finite weights, not all of them 0, got {', '.join(map(str, told))}")
-    return told
+    checked = tuple(float(weight) for weight in weights)
+    if not all(map(isfinite, checked)) or not any(checked):
+        raise ConfigError(f"expected finite weights, not all of them 0, got {', '.join(map(str, checked))}")
+    return checked
 
 
 def _task(pack: Pack) -> str:
-    """A pack's task, or else its file's name."""
+    """Return a pack's task, or else the name of its file."""
     return pack.summary.task or (_stem(pack) if pack.path else "pack")
 
 
@@ -96,17 +99,17 @@ def _stem(pack: Pack) -> str:
     return pack.path.name.removesuffix(".safetensors").removesuffix(".dts") if pack.path else ""
 
 
-def _of_heads(seen: Seen, head: Head, minus: Head | None) -> tuple[float, ...]:
-    """Cosines of heads."""
+def _of_heads(sources: SourcePacks, head: Head, minus: Head | None) -> tuple[float, ...]:
+    """Return the cosines of the packs' heads to the unseen task's."""
     names = [name for name in head.names if head.specs[name].dtype in CODED_DTYPES]
     unseen = {name: head.read(name).tensor() for name in names}
     others = [
         {
-            name: seen.stored(pack, name, f"{name!r}, which is compared, is a delta").tensor()
+            name: sources.stored(pack, name, f"{name!r}, which is compared, is a delta").tensor()
             for name in names
             if name in entries
         }
-        for pack, entries in zip(seen.packs, seen.entries, strict=True)
+        for pack, entries in zip(sources.packs, sources.entries, strict=True)
     ]
     if minus is not None:
         initial = {name: minus.read(name).tensor() for name in names if name in minus.names}
@@ -115,7 +118,7 @@ def _of_heads(seen: Seen, head: Head, minus: Head | None) -> tuple[float, ...]:
 
 
 def _relative(tensors: Mapping[str, Tensor], initial: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A head by what training made of it; without tensors that the initial one has not, or in another shape."""
+    """Return a head minus the initial one, without tensors that the latter lacks or has in another shape."""
     return {
         name: tensor.double() - initial[name].double()
         for name, tensor in tensors.items()
@@ -123,12 +126,12 @@ def _relative(tensors: Mapping[str, Tensor], initial: Mapping[str, Tensor]) -> d
     }
 
 
-def _of_vectors(seen: Seen, vectors: "Vectors", like: "HeadSource") -> tuple[float, ...]:
-    """Cosines of vectors that are given."""
+def _of_vectors(sources: SourcePacks, vectors: "Vectors", like: "HeadSource") -> tuple[float, ...]:
+    """Return the cosines of given vectors to the unseen task's."""
     with open_checkpoint(vectors) as given:
         unseen = _vector(given, like) if isinstance(like, str) and like in given.specs else _only_vector(like)
         others = []
-        for pack in seen.packs:
+        for pack in sources.packs:
             name = next((name for name in (pack.summary.task, _stem(pack)) if name in given.specs), None)
             if name is None:
                 known = ", ".join(list(given.specs)[:5])
@@ -145,7 +148,7 @@ def _vector(given: Checkpoint, name: str) -> Tensor:
 
 
 def _only_vector(like: "HeadSource") -> Tensor:
-    """The vector of a file that has just one."""
+    """Return the vector of a file with just one."""
     if isinstance(like, Pack) or not isinstance(like, (str, os.PathLike, Mapping)):
         raise ConfigError("expected the unseen task's vector, or its name among the vectors, got a checkpoint")
     with open_checkpoint(like) as given:

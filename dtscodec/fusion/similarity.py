@@ -1,11 +1,11 @@
-"""Weights of tasks for one that was not trained: how like it each of them is (DTS, the variant for unseen tasks).
+"""Similarity of tasks to an unseen one, and weights from it (arXiv 2512.01461, the variant for unseen tasks).
 
-A task is known by a vector: its classification head, flattened, or any embedding of what it is about. Its weight is the
-cosine to the unseen task's vector, as a share of all. The authors divide by the plain sum; here a task that points away
-counts nothing (negative cosines are clamped), since else weights grow without bound as cosines cancel.
+A task is represented by a vector: its classification head, flattened, or an embedding of its description. Its weight is
+the cosine to the unseen task's vector, divided by the sum of all cosines. The authors divide by the plain sum; here
+negative cosines are clamped at zero, since otherwise weights grow without bound as cosines cancel.
 
-Heads that were trained from one common initial head hardly move, so their cosines are all near 1. Subtract it then
-(`minus`). The mean of all heads would be no substitute: of two tasks one always points away from it, however alike.
+Heads trained from one common initial head stay near it, so that their cosines are all near 1; subtract it (`minus`).
+The mean of all heads is no substitute: of two tasks one always points away from it, however similar they are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,23 +16,23 @@ from torch import Tensor
 from dtscodec.errors import ConfigError, Remedy
 
 ALL_ALIKE = 0.99
-"""Where the least similar of several tasks has this cosine, something common hides how they differ."""
+"""If the least similar of several tasks exceeds this cosine, a common part hides how they differ."""
 CANCELLED = 0.1
-"""Share of the sum of magnitudes that a plain sum of cosines must have: else weights are beyond ten in all."""
+"""Smallest plain sum of cosines, as a share of the sum of magnitudes; below it weights exceed ten."""
 
 
 def task_vector(tensor: Tensor) -> Tensor:
-    """What a task is compared by.
+    """Return the vector that a task is compared by.
 
     Parameters
     ----------
     tensor : [d] or [classes, d]
-        A vector, or one of each class, such as text embeddings.
+        A vector, or one per class, such as text embeddings.
 
     Returns
     -------
     float64 [d]
-        For classes the mean row, of norm 1: numbers of classes may differ.
+        For classes the mean row, normalized: numbers of classes may differ.
 
     >>> task_vector(torch.tensor([[3.0, 0.0], [0.0, 0.0]]))
     tensor([1., 0.], dtype=torch.float64)
@@ -44,28 +44,40 @@ def task_vector(tensor: Tensor) -> Tensor:
     return mean / norm if (norm := float(mean.norm())) else mean
 
 
-def head_vectors(unseen: Mapping[str, Tensor], seen: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, list[Tensor]]:
-    """Vectors of heads: that of the unseen task, and those of the others.
+def head_vectors(unseen: Mapping[str, Tensor], known: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, list[Tensor]]:
+    """Return the vectors of heads: the unseen task's, and those of the known tasks.
 
-    Their tensors of equal names and shapes, flattened and one after the other. If there are none, since numbers of
-    classes differ, the mean rows of those with rows of one length.
+    A head's vector is the concatenation of the tensors that all heads have in one shape, flattened. If there are none,
+    since numbers of classes differ, it is the concatenation of the mean rows of those with rows of one length.
+
+    Parameters
+    ----------
+    unseen : mapping of tensors
+        The unseen task's head.
+    known : sequence of mappings of tensors
+        Heads of the known tasks.
+
+    Returns
+    -------
+    float64 [d]
+    list of float64 [d]
 
     Raises
     ------
     ConfigError
         Heads have nothing in common.
     """
-    names = sorted(name for name in unseen if all(name in head for head in seen))
-    same = [name for name in names if all(head[name].shape == unseen[name].shape for head in seen)]
+    names = sorted(name for name in unseen if all(name in head for head in known))
+    same = [name for name in names if all(head[name].shape == unseen[name].shape for head in known)]
     if any(unseen[name].ndim > 1 for name in same) or (same and same == names):
-        return _joined(unseen, same), [_joined(head, same) for head in seen]
-    rows = [name for name in names if _are_rows([unseen[name], *(head[name] for head in seen)])]
+        return _joined(unseen, same), [_joined(head, same) for head in known]
+    rows = [name for name in names if _are_rows([unseen[name], *(head[name] for head in known)])]
     if not rows:
         detail = "expected heads with tensors of one shape, or rows of one length"
         got = f"only {', '.join(names)} in all, of other shapes" if names else "no tensor that all have"
         raise ConfigError(f"similarity: {detail}, got {got}", Remedy("give {weights} or {vectors}"))
     one, *others = (
-        torch.cat([task_vector(head[name]) for name in rows]) for head in (unseen, *seen)
+        torch.cat([task_vector(head[name]) for name in rows]) for head in (unseen, *known)
     )  # fmt: skip
     return one, others
 
@@ -78,43 +90,49 @@ def _are_rows(tensors: Sequence[Tensor]) -> bool:
     return all(tensor.ndim == 2 and tensor.shape[1] == tensors[0].shape[1] for tensor in tensors)
 
 
-def cosines(unseen: Tensor, seen: Sequence[Tensor]) -> tuple[float, ...]:
-    """Cosines between the unseen task's vector and the others; 0 for a vector of zeros.
+def cosines(unseen: Tensor, known: Sequence[Tensor]) -> tuple[float, ...]:
+    """Return the cosines between the unseen task's vector and the known ones'; 0 for a vector of zeros.
+
+    Parameters
+    ----------
+    unseen : float64 [d]
+    known : sequence of float64 [d]
 
     Raises
     ------
     ConfigError
         Lengths differ, elements are not finite, or the unseen task's vector is zero.
     """
-    for other in seen:
+    for other in known:
         if len(other) != len(unseen):
             raise ConfigError(f"similarity: expected vectors of {len(unseen)} elements, got one of {len(other)}")
-    if not all(bool(vector.isfinite().all()) for vector in (unseen, *seen)):
+    if not all(bool(vector.isfinite().all()) for vector in (unseen, *known)):
         raise ConfigError("similarity: expected finite vectors, got NaN or infinity", Remedy("give {weights}"))
-    largest = [float(vector.abs().max()) if len(vector) else 0.0 for vector in (unseen, *seen)]
+    largest = [float(vector.abs().max()) if len(vector) else 0.0 for vector in (unseen, *known)]
     if not largest[0]:
         raise ConfigError("similarity: expected a vector of the unseen task that is not zero, got zeros")
-    one, *others = (vector / size if size else vector for vector, size in zip((unseen, *seen), largest, strict=True))
+    one, *others = (vector / size if size else vector for vector, size in zip((unseen, *known), largest, strict=True))
     return tuple(float(one @ other / (one.norm() * other.norm())) if bool(other.any()) else 0.0 for other in others)
 
 
-def weights_of(similarities: Sequence[float], plain_sum: bool = False) -> tuple[float, ...]:
-    """Weights that add up to 1.
+def normalize_similarities(similarities: Sequence[float], plain_sum: bool = False) -> tuple[float, ...]:
+    """Return weights that add up to 1.
 
     Parameters
     ----------
     similarities : sequence of float
+        Cosines.
     plain_sum : bool
-        Negative ones count too, as the authors of DTS have it.
+        Let negative ones count, as the authors of DTS do.
 
     Raises
     ------
     ConfigError
-        None is positive, or with `plain_sum` they cancel. Equal weights would be a guess that nothing speaks for.
+        None is positive, or with `plain_sum` they cancel. Equal weights would be an unfounded guess.
 
-    >>> weights_of([0.75, 0.25, -0.5])
+    >>> normalize_similarities([0.75, 0.25, -0.5])
     (0.75, 0.25, 0.0)
-    >>> weights_of([0.5, 0.75, -0.25], plain_sum=True)
+    >>> normalize_similarities([0.5, 0.75, -0.25], plain_sum=True)
     (0.5, 0.75, -0.25)
     """
     counted = similarities if plain_sum else [max(0.0, similarity) for similarity in similarities]
@@ -129,6 +147,6 @@ def weights_of(similarities: Sequence[float], plain_sum: bool = False) -> tuple[
     return tuple(similarity / total for similarity in counted)
 
 
-def are_all_alike(similarities: Sequence[float]) -> bool:
-    """Whether several cosines are all next to 1, so that they tell nothing."""
+def are_indistinct(similarities: Sequence[float]) -> bool:
+    """Return whether several cosines are all near 1, so that they do not distinguish tasks."""
     return len(similarities) > 1 and min(similarities) > ALL_ALIKE

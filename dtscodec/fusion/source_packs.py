@@ -34,7 +34,7 @@ class Term:
     entry: TensorEntry
 
 
-class Seen:
+class SourcePacks:
     """Packs that were made against one base.
 
     Parameters

@@ -19,11 +19,11 @@ from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.blocks import Block, CodedDelta, Same, is_unchanged
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.streams import Streams
-from dtscodec.fusion.source_packs import Seen, Term, is_based
+from dtscodec.fusion.source_packs import SourcePacks, Term, is_based
 from dtscodec.linalg.factored_matrix import Factored, stack_blocks
 from dtscodec.linalg.svd import NEGLIGIBLE
 
-SumPiece: TypeAlias = "Piece | FactoredPart"
+SumSegment: TypeAlias = "Piece | FactoredPart"
 ONE = 1e-6
 """Weights whose sum is this near to 1 leave what all fine-tunes share as it is."""
 
@@ -32,21 +32,21 @@ OWN_HEAD_OR_BASE = Remedy(f"{OWN_HEAD.text}, or the base with {{base}} if it has
 
 
 @dataclass(frozen=True, slots=True)
-class Summed:
+class SummedTensor:
     """A tensor and its pieces, in the order of its rows; see `Cut`."""
 
     name: str
     spec: TensorSpec
-    pieces: Sequence[SumPiece]
+    pieces: Sequence[SumSegment]
     split: int = 1
 
 
-def exact(stored: StoredTensor) -> Summed:
+def exact_tensor(stored: StoredTensor) -> SummedTensor:
     """A tensor that is stored as it is."""
-    return Summed(stored.name, stored.spec, [raw_block(stored)])
+    return SummedTensor(stored.name, stored.spec, [raw_block(stored)])
 
 
-def sum_tensor(seen: Seen, name: str, weights: Sequence[float], config: EncodeConfig) -> Summed:
+def sum_tensor(sources: SourcePacks, name: str, weights: Sequence[float], config: EncodeConfig) -> SummedTensor:
     """The weighted sum of a tensor's deltas.
 
     Deltas of low rank stay factors, their weights multiplied in, and what a pack leaves as the base has it counts
@@ -60,20 +60,20 @@ def sum_tensor(seen: Seen, name: str, weights: Sequence[float], config: EncodeCo
     BaseMismatchError
         The base is needed, and is missing or another one.
     """
-    terms, spec = seen.terms(name, weights), common_spec(seen, name, weights)
+    terms, spec = sources.terms(name, weights), common_spec(sources, name, weights)
     ties = {term.entry.tied_to for term in terms}
     if None not in ties and len(ties) == 1:
         return _as_first(name, spec, terms)
     if spec.dtype not in CODED_DTYPES:  # Counters and the like have no weighted sum.
-        return _as_it_is(seen, name, [max(terms, key=lambda term: abs(term.weight))])
-    if seen.is_own(name):
-        return _own(seen, name, spec, terms, config)
+        return _stored_as_is(sources, name, [max(terms, key=lambda term: abs(term.weight))])
+    if sources.is_own(name):
+        return _own(sources, name, spec, terms, config)
     moving = [term for term in terms if not _is_kept(term)]
     if not moving:
         return _as_first(name, spec, terms)
     if _are_alike(moving):
-        return _by_block(seen, name, spec, moving)
-    return _dense(seen, name, spec, moving, config)
+        return _by_block(sources, name, spec, moving)
+    return _dense(sources, name, spec, moving, config)
 
 
 def _is_kept(term: Term) -> bool:
@@ -81,21 +81,21 @@ def _is_kept(term: Term) -> bool:
     return all(map(is_unchanged, term.entry.blocks))
 
 
-def _as_first(name: str, spec: TensorSpec, terms: Sequence[Term]) -> Summed:
+def _as_first(name: str, spec: TensorSpec, terms: Sequence[Term]) -> SummedTensor:
     """A tensor of blocks that take no bytes, as the first pack has it."""
     first = terms[0].entry
-    return Summed(name, spec, [CodedBlock(block, Streams()) for block in first.blocks], first.split)
+    return SummedTensor(name, spec, [CodedBlock(block, Streams()) for block in first.blocks], first.split)
 
 
-def _as_it_is(seen: Seen, name: str, terms: Sequence[Term]) -> Summed:
+def _stored_as_is(sources: SourcePacks, name: str, terms: Sequence[Term]) -> SummedTensor:
     """A tensor as the first term has it."""
     term = terms[0]
     if all(isinstance(block, Same) for block in term.entry.blocks):
         return _as_first(name, term.entry.spec, terms)
-    return exact(seen.stored(term.pack, name, f"{name!r} is made of it"))
+    return exact_tensor(sources.stored(term.pack, name, f"{name!r} is made of it"))
 
 
-def common_spec(seen: Seen, name: str, weights: Sequence[float]) -> TensorSpec:
+def common_spec(sources: SourcePacks, name: str, weights: Sequence[float]) -> TensorSpec:
     """Shape of a tensor, and the widest of its dtypes.
 
     Raises
@@ -103,12 +103,12 @@ def common_spec(seen: Seen, name: str, weights: Sequence[float]) -> TensorSpec:
     EncodeError
         The packs have it in several shapes, or not all of them have it.
     """
-    terms = seen.terms(name, weights)
-    if not seen.is_in_all(name):
+    terms = sources.terms(name, weights)
+    if not sources.is_in_all(name):
         has, lacks = (
             next(
                 str(pack.path or "a pack")
-                for pack, entries in zip(seen.packs, seen.entries, strict=True)
+                for pack, entries in zip(sources.packs, sources.entries, strict=True)
                 if test == (name in entries)
             )
             for test in (True, False)
@@ -119,7 +119,7 @@ def common_spec(seen: Seen, name: str, weights: Sequence[float]) -> TensorSpec:
         spec = term.entry.spec
         if spec.shape != first.shape or (spec.dtype != first.dtype and not {spec.dtype, first.dtype} <= CODED_DTYPES):
             what, remedy = (
-                ("a head of one shape", OWN_HEAD) if seen.is_own(name) else ("packs of one architecture", None)
+                ("a head of one shape", OWN_HEAD) if sources.is_own(name) else ("packs of one architecture", None)
             )
             raise EncodeError(f"{name}: expected {what}, got {first} and {spec}", remedy)
     return TensorSpec(widest({term.entry.spec.dtype for term in terms}), first.shape)
@@ -139,18 +139,18 @@ def _are_alike(terms: Sequence[Term]) -> bool:
     )
 
 
-def _by_block(seen: Seen, name: str, spec: TensorSpec, terms: Sequence[Term]) -> Summed:
+def _by_block(sources: SourcePacks, name: str, spec: TensorSpec, terms: Sequence[Term]) -> SummedTensor:
     """The sum of terms whose blocks are alike, block by block, without the base."""
     first = terms[0].entry
     coded = [dict(term.pack.factors(name)) for term in terms]
-    pieces: list[SumPiece] = []
+    pieces: list[SumSegment] = []
     for row, block in first.placed():
         parts = [(term.weight, deltas[row]) for term, deltas in zip(terms, coded, strict=True) if row in deltas]
         pieces.append(_sum_block(block, first.columns, parts, first.split))
-    return Summed(name, spec, pieces, first.split)
+    return SummedTensor(name, spec, pieces, first.split)
 
 
-def _sum_block(block: Block, columns: int, parts: Sequence[tuple[float, CodedDelta]], split: int) -> SumPiece:
+def _sum_block(block: Block, columns: int, parts: Sequence[tuple[float, CodedDelta]], split: int) -> SumSegment:
     base = block.base
     assert base is not None
     same = CodedBlock(Same(block.height, base), Streams())
@@ -182,25 +182,27 @@ def sum_dense(deltas: Sequence[tuple[float, Tensor]]) -> Tensor:
     return total.float()
 
 
-def _dense(seen: Seen, name: str, spec: TensorSpec, terms: Sequence[Term], config: EncodeConfig) -> Summed:
+def _dense(
+    sources: SourcePacks, name: str, spec: TensorSpec, terms: Sequence[Term], config: EncodeConfig
+) -> SummedTensor:
     """The sum of terms that are not alike: of whole tensors, multiplied out; of exact ones with the base."""
-    counterpart = seen.counterpart(name)
+    counterpart = sources.counterpart(name)
     needs_base = any(not is_based(block) for term in terms for block in term.entry.blocks)
-    base = seen.base_tensor(counterpart, f"{name!r} is stored exactly") if needs_base else None
+    base = sources.base_tensor(counterpart, f"{name!r} is stored exactly") if needs_base else None
     if base is not None and (base.spec.shape != spec.shape or base.spec.dtype not in CODED_DTYPES):
         raise EncodeError(
             f"{name}: expected packs that store it in one way, or a base of its shape {spec}, got {base.spec}"
         )
-    total = sum_dense([(term.weight, _delta(seen, name, term, base)) for term in terms])
+    total = sum_dense([(term.weight, _delta(sources, name, term, base)) for term in terms])
     stored = None if base is None else _added(name, spec, base, total)
     pieces, split = cut_delta(total, stored, counterpart, config, is_rounded=False)
-    return Summed(name, spec, pieces, split)
+    return SummedTensor(name, spec, pieces, split)
 
 
-def _delta(seen: Seen, name: str, term: Term, base: StoredTensor | None) -> Tensor:
+def _delta(sources: SourcePacks, name: str, term: Term, base: StoredTensor | None) -> Tensor:
     if base is None or all(map(is_based, term.entry.blocks)):
         return torch.from_numpy(term.pack.delta(name))
-    return delta_of(seen.stored(term.pack, name, "it is stored exactly"), base)
+    return delta_of(sources.stored(term.pack, name, "it is stored exactly"), base)
 
 
 def _added(name: str, spec: TensorSpec, base: StoredTensor, delta: Tensor) -> StoredTensor:
@@ -209,16 +211,18 @@ def _added(name: str, spec: TensorSpec, base: StoredTensor, delta: Tensor) -> St
     return StoredTensor(name, spec, tensor_bytes(whole))
 
 
-def _own(seen: Seen, name: str, spec: TensorSpec, terms: Sequence[Term], config: EncodeConfig) -> Summed:
+def _own(
+    sources: SourcePacks, name: str, spec: TensorSpec, terms: Sequence[Term], config: EncodeConfig
+) -> SummedTensor:
     """A tensor that packs hold without the base: the same in all, or, if the base has it after all, a sum of deltas."""
-    stored = [seen.stored(term.pack, name, "it is made of it") for term in terms]
+    stored = [sources.stored(term.pack, name, "it is made of it") for term in terms]
     is_equal = all(other.spec == stored[0].spec and np.array_equal(other.data, stored[0].data) for other in stored)
     if is_equal and abs(sum(term.weight for term in terms) - 1) < ONE:
-        return _as_it_is(seen, name, terms)
-    counterpart = None if seen.base is None else seen.base.specs.get(seen.counterpart(name))
+        return _stored_as_is(sources, name, terms)
+    counterpart = None if sources.base is None else sources.base.specs.get(sources.counterpart(name))
     if counterpart is not None and counterpart.shape == spec.shape:
-        return _dense(seen, name, spec, terms, config)
+        return _dense(sources, name, spec, terms, config)
     if is_equal:
-        return _as_it_is(seen, name, terms)
-    remedy = OWN_HEAD if seen.base is not None else OWN_HEAD_OR_BASE
+        return _stored_as_is(sources, name, terms)
+    remedy = OWN_HEAD if sources.base is not None else OWN_HEAD_OR_BASE
     raise EncodeError(f"{name}: expected the same in all packs where the base has none, got several", remedy)

@@ -275,7 +275,7 @@ def test_exact_tensors_become_deltas_and_need_the_base(tmp_path: Path) -> None:
     packs = packs_of(
         tmp_path, [body(fine_state(1)), body(fine_state(2))], target=dtscodec.RankShare(0.5), raw=("layer.*",)
     )
-    with pytest.raises(EncodeError, match=r"layer\.norm\.weight: .* --base"):
+    with pytest.raises(EncodeError, match=r"layer\.norm\.weight: .* `base`"):
         fuse(tmp_path, packs, weights=[0.5, 0.5])
     report = fuse(tmp_path, packs, weights=[0.5, 0.5], base=base_state(), target=AMPLE)
     assert error_to(report.path, weighted(packs, [0.5, 0.5])) < 2e-3

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import dtscodec
 from dtscodec.errors import BaseMismatchError, CheckpointError, ConfigError, EncodeError
-from dtscodec.fusion.similarity import are_all_alike, cosines, head_vectors, task_vector, weights_of
+from dtscodec.fusion.similarity import are_indistinct, cosines, head_vectors, normalize_similarities, task_vector
 from tests.fusion.test_fuse import (
     AMPLE,
     State,
@@ -35,24 +35,24 @@ def unit(*elements: float) -> Tensor:
 
 
 def test_weights_are_shares_of_clamped_cosines() -> None:
-    assert weights_of([0.5, 0.25, -0.9]) == pytest.approx((2 / 3, 1 / 3, 0))
-    assert weights_of([0.5, 0.25, -0.25], plain_sum=True) == pytest.approx((1, 0.5, -0.5))
-    assert weights_of([0.1]) == (1,)
+    assert normalize_similarities([0.5, 0.25, -0.9]) == pytest.approx((2 / 3, 1 / 3, 0))
+    assert normalize_similarities([0.5, 0.25, -0.25], plain_sum=True) == pytest.approx((1, 0.5, -0.5))
+    assert normalize_similarities([0.1]) == (1,)
 
 
 @pytest.mark.parametrize("similarities", [[0.0, 0.0], [-0.5, -0.1], [-0.2]], ids=str)
 def test_no_weights_where_nothing_is_alike(similarities: list[float]) -> None:
     for plain_sum in (False, True):
         with pytest.raises(ConfigError, match="`weights`"):
-            weights_of(similarities, plain_sum)
+            normalize_similarities(similarities, plain_sum)
 
 
 def test_no_weights_where_plain_cosines_cancel() -> None:
     with pytest.raises(ConfigError, match="cancel"):
-        weights_of([0.5, -0.5], plain_sum=True)
+        normalize_similarities([0.5, -0.5], plain_sum=True)
     with pytest.raises(ConfigError, match="cancel"):
-        weights_of([0.5, -0.499], plain_sum=True)
-    assert weights_of([0.5, -0.499]) == (1, 0)
+        normalize_similarities([0.5, -0.499], plain_sum=True)
+    assert normalize_similarities([0.5, -0.499]) == (1, 0)
 
 
 def test_cosines_of_vectors_of_any_size() -> None:
@@ -153,7 +153,7 @@ def test_exact_tensors_of_the_base_are_not_taken_for_a_head(tmp_path: Path) -> N
 
 def test_each_pack_has_its_head_and_none_is_given(tmp_path: Path) -> None:
     packs = packs_of(tmp_path, fines_with(rows(0, 0), rows(1, 1)))
-    with pytest.raises(EncodeError, match=r"classifier\.weight: .*--like"):
+    with pytest.raises(EncodeError, match=r"classifier\.weight: .*`like`"):
         dtscodec.fuse(packs, tmp_path / "out", weights=[0.5, 0.5])
     report = fuse(tmp_path, packs[:1] * 2, weights=[0.5, 0.5])
     assert torch.equal(decoded(report.path)["classifier.weight"], decoded(packs[0])["classifier.weight"])
@@ -181,7 +181,7 @@ def test_a_head_that_the_base_has_is_compared_with_it_and_replaced(tmp_path: Pat
         dtscodec.fuse([coded, coded], tmp_path / "out", like=like)
     plain = fuse(tmp_path, packs, base, like=like, base=base, target=AMPLE)
     assert plain.similarities is not None
-    assert are_all_alike(plain.similarities)
+    assert are_indistinct(plain.similarities)
     report = fuse(tmp_path, packs, base, like=like, base=base, target=AMPLE, minus=base)
     assert report.similarities == pytest.approx((math.cos(0.2), math.sin(0.2)), abs=0.01)
     state = decoded(report.path, base)
@@ -238,7 +238,7 @@ def test_a_head_may_come_with_vectors(tmp_path: Path) -> None:
         ({"0": unit(1, 0), "1": torch.ones(2).long(), "new": unit(1, 2)}, {"like": "new"}, "rows of vectors"),
         ({"0": unit(1, 0), "1": unit(1, 0)}, {"like": {"a": unit(1), "b": unit(1)}}, "one vector"),
         ({"0": unit(1, 0), "1": unit(1, 0), "new": unit(0, 0)}, {"like": "new"}, "not zero"),
-        ({"0": unit(1, 0), "1": unit(1, 0), "new": unit(-1, 0)}, {"like": "new"}, "--weights"),
+        ({"0": unit(1, 0), "1": unit(1, 0), "new": unit(-1, 0)}, {"like": "new"}, "`weights`"),
         ({"0": unit(1, 0), "1": unit(1, 0), "new": unit(1, 0)}, {"like": "new", "minus": {}}, "with vectors"),
         ({"0": unit(1, 0), "1": unit(1, 0)}, {"weights": [0.5, 0.5]}, "both"),
     ],
