@@ -11,7 +11,7 @@ from typing import Any
 from dtscodec.version import __version__ as __version__
 
 _MODULES = {
-    "Base": "dtscodec.checkpoints.identity",
+    "Base": "dtscodec.checkpoints.base",
     "Best": "dtscodec.encoding.config",
     "Comparison": "dtscodec.decoding.compare",
     "Decoded": "dtscodec.decoding.decoded",

@@ -2,7 +2,7 @@
 
 from dtscodec.adapters.export_adapter import export_adapter as export_adapter
 from dtscodec.adapters.import_adapter import import_adapter as import_adapter
-from dtscodec.checkpoints.identity import Base as Base
+from dtscodec.checkpoints.base import Base as Base
 from dtscodec.decoding.compare import Comparison as Comparison
 from dtscodec.decoding.compare import compare as compare
 from dtscodec.decoding.decode import decode as decode

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
-from dtscodec.checkpoints.identity import digest, leaf
+from dtscodec.checkpoints.content_digest import base_digest, leaf
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes
 from dtscodec.checkpoints.write import write_checkpoint
@@ -146,7 +146,7 @@ class Grams:
         """
         leaves = {name: leaf(spec, self._file.read(name)) for name, spec in self._file.specs.items()}
         told = json.dumps(dict(self._file.metadata), sort_keys=True)
-        return hashlib.sha256(digest(leaves) + told.encode()).digest()
+        return hashlib.sha256(base_digest(leaves) + told.encode()).digest()
 
     def __contains__(self, name: str) -> bool:
         return self._same.get(name, name) in self._file.specs

@@ -15,8 +15,8 @@ from dtscodec.adapters.model_layers import read_model_layers
 from dtscodec.adapters.peft_config import settings_document
 from dtscodec.adapters.tensor_changes import iter_changes
 from dtscodec.adapters.vllm import max_lora_rank, vllm_problems
+from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.open_inputs import weight_paths
 from dtscodec.decoding.decode import decode
 from dtscodec.errors import ConfigError, OutputError

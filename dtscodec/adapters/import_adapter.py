@@ -10,8 +10,8 @@ from dtscodec.adapters.counterparts import Counterparts, find_counterparts, is_t
 from dtscodec.adapters.lora_file import OUR_FILES, LoraAdapter, read_adapter, weights_of
 from dtscodec.adapters.peft_config import CONFIG_NAME
 from dtscodec.checkpoints.auxiliary_files import Attachment, collect_files
+from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.open_inputs import as_base, weight_paths
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.budget.candidates import NUMBERS

@@ -11,7 +11,7 @@ from torch import nn
 
 from dtscodec.adapters.lora_pair import LayerKind
 from dtscodec.checkpoints.auxiliary_files import Named, restore_files
-from dtscodec.checkpoints.identity import Base
+from dtscodec.checkpoints.base import Base
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
 from dtscodec.evaluation.weight_loading import model_class_of, read_config

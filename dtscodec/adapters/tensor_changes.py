@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dtscodec.checkpoints.identity import Base
+from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.delta import delta_of
 from dtscodec.format.blocks import Block, Raw, is_unchanged

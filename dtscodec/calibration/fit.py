@@ -17,8 +17,8 @@ from dtscodec.calibration.optimize import optimize
 from dtscodec.calibration.recode import recode
 from dtscodec.calibration.student import Student
 from dtscodec.calibration.teacher import teacher_outputs
+from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.checkpoints.identity import Base
 from dtscodec.decoding.decode import decode
 from dtscodec.encoding.config import DISTILLED, STEPS
 from dtscodec.encoding.pack_assembler import PackAssembler

@@ -38,7 +38,7 @@ def describe(directory: Path, folder: "Folder") -> dict[str, Any]:
 
 def _base(directory: Path, name: str) -> dict[str, Any]:
     """What can be told of the base without fetching it."""
-    from dtscodec.checkpoints.identity import MADE_BY
+    from dtscodec.checkpoints.base import MADE_BY
     from dtscodec.checkpoints.open import open_checkpoint
 
     if name.startswith("hf://") or not (directory / name).exists():

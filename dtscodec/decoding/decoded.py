@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.checkpoints.auxiliary_files import Attachment, Carried, Named, restore_files
-from dtscodec.checkpoints.identity import Base
+from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.open_inputs import weight_paths
 from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import dtype_code, tensor_bytes, torch_dtype, torch_form

@@ -11,8 +11,8 @@ from typing_extensions import assert_never
 
 from dtscodec.activations.gram_file import Grams
 from dtscodec.checkpoints.auxiliary_files import Attachment, collect_files
+from dtscodec.checkpoints.base import Base, KnownLeaf
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
-from dtscodec.checkpoints.identity import Base, KnownLeaf
 from dtscodec.checkpoints.name_matching import NameMatch, match_names
 from dtscodec.checkpoints.open_inputs import as_base, as_checkpoint, weight_paths
 from dtscodec.encoding.budget.allocate import Choices

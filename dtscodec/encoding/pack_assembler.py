@@ -9,7 +9,8 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 
 from dtscodec.checkpoints.auxiliary_files import Attachment
-from dtscodec.checkpoints.identity import Base, digest
+from dtscodec.checkpoints.base import Base
+from dtscodec.checkpoints.content_digest import base_digest
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares
 from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.format.index import Index, TensorEntry
@@ -57,7 +58,7 @@ def reference_to(base: Base, leaves: Mapping[str, bytes]) -> tuple[BaseRef | Non
     leaves : mapping of str to bytes
         Leaves of the base tensors that the pack uses. Without any the pack has no base.
     """
-    reference = base.reference(digest(leaves)) if leaves else None
+    reference = base.reference(base_digest(leaves)) if leaves else None
     return reference, {name: leaf[:LEAF_BYTES] for name, leaf in leaves.items()}
 
 

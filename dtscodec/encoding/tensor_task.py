@@ -17,8 +17,9 @@ import numpy as np
 
 from dtscodec.activations.gram_file import Grams
 from dtscodec.activations.metric import Metric
+from dtscodec.checkpoints.base import Base, KnownLeaf
 from dtscodec.checkpoints.checkpoint import Checkpoint
-from dtscodec.checkpoints.identity import Base, KnownLeaf, leaf
+from dtscodec.checkpoints.content_digest import leaf
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.budget.candidates import Choice, Demand, Listed, Matrix, Options, Spectrum, options_of

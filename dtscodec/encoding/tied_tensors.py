@@ -1,7 +1,7 @@
 """Which tensors of a fine-tune are equal, so that one of them is stored and the others are tied to it."""
 
 from dtscodec.checkpoints.checkpoint import Checkpoint
-from dtscodec.checkpoints.identity import leaf
+from dtscodec.checkpoints.content_digest import leaf
 from dtscodec.checkpoints.name_matching import NameMatch
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.format.dtypes import TensorSpec

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.checkpoints.identity import Base
 from dtscodec.encoding.budget.candidates import NUMBERS
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.pack_assembler import PackAssembler

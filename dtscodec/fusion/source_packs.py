@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.checkpoints.identity import Base
-from dtscodec.checkpoints.identity import digest as digest_of
+from dtscodec.checkpoints.content_digest import base_digest
 from dtscodec.checkpoints.open_inputs import as_base, weight_paths
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.decoding.decoded import Decoded
@@ -134,7 +134,7 @@ class SourcePacks:
             whole = {name: base.leaf(name) for name in names}
             for name, leaf in whole.items():
                 _check_leaf(base, name, leaf, self.leaves.get(name, b""))
-            digest, leaves = digest_of(whole).hex(), {name: leaf[:LEAF_BYTES] for name, leaf in whole.items()}
+            digest, leaves = base_digest(whole).hex(), {name: leaf[:LEAF_BYTES] for name, leaf in whole.items()}
         remembered = [pack.summary.base for pack in self.packs if pack.summary.base and pack.summary.base.repo]
         repo, revision = (remembered[0].repo, remembered[0].revision) if remembered else (None, None)
         return BaseRef(digest, repo, revision), leaves

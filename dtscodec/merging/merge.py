@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dtscodec.checkpoints.auxiliary_files import Carried, collect_files
+from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
-from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.write import SHARD_BYTES, is_single_file, write_checkpoint
 from dtscodec.errors import OutputError
 from dtscodec.merging.alpha_search import AlphaSearch

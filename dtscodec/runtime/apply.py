@@ -5,8 +5,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.checkpoints.identity import Base
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.packs.pack import PackSource, as_pack
 from dtscodec.runtime.resident_pack import ResidentPack, load_resident

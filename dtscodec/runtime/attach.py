@@ -8,8 +8,8 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
+from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.checkpoints.identity import Base
 from dtscodec.errors import ConfigError, Remedy
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.packs.pack import PackSource

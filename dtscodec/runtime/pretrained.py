@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.torch_dtypes import torch_form
 from dtscodec.decoding.decode import decode
 from dtscodec.decoding.decoded import Decoded

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.checkpoints.identity import Base, digest, leaf
+from dtscodec.checkpoints.content_digest import base_digest, leaf
 from dtscodec.checkpoints.open_inputs import as_base
 from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes
@@ -71,7 +72,7 @@ class RunningBase:
                 detail = f"expected a leaf of {expected.hex()}, got {found[: len(expected)].hex()}"
                 raise BaseMismatchError("base-leaf", f"{self.location}: {name!r}", detail, "7", remedy)
         reference = pack.summary.base
-        if reference is not None and (whole := digest(leaves)).hex() != reference.digest:
+        if reference is not None and (whole := base_digest(leaves)).hex() != reference.digest:
             detail = f"expected the digest {reference.digest}, got {whole.hex()}"
             raise BaseMismatchError("base-digest", self.location, detail, "7", remedy)
         for name, slot in bases.items():

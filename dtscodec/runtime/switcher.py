@@ -7,8 +7,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.checkpoints.identity import Base
 from dtscodec.errors import Remedy, TaskError
 from dtscodec.packs.pack import PackSource
 from dtscodec.runtime.resident_pack import ResidentPack

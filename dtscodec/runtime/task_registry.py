@@ -6,8 +6,8 @@ from contextlib import ExitStack
 
 from torch import nn
 
+from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.checkpoints.identity import Base
 from dtscodec.errors import ModelMismatchError, Remedy, TaskError
 from dtscodec.format.index import TensorEntry
 from dtscodec.packs.pack import PackSource, as_pack

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 import dtscodec
+from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.containers.exact_pack import PackedCheckpoint
-from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.errors import CheckpointError
 from dtscodec.merging.base_pack import write_base_pack

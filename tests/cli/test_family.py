@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 import dtscodec
-from dtscodec.checkpoints.identity import Base
+from dtscodec.checkpoints.base import Base
 from dtscodec.encoding.encoded_tensor import code_tensor
 from dtscodec.errors import ConfigError, EncodeError
 from dtscodec.merging.methods.registry import METHODS

@@ -214,16 +214,17 @@ def test_a_base_is_hashed_once_for_several_packs(
         make_pack(base, fine_tuned(base, seed), tmp_path / f"p{seed}", target=dtscodec.RankShare(0.1)).path
         for seed in (1, 2)
     ]
-    from dtscodec.checkpoints import identity
+    from dtscodec.checkpoints import base as base_module
+    from dtscodec.checkpoints.content_digest import leaf
 
     hashed: list[object] = []
-    original = identity.leaf
+    original = leaf
 
     def counting(spec: TensorSpec, data: np.ndarray) -> bytes:
         hashed.append(spec)
         return original(spec, data)
 
-    monkeypatch.setattr(identity, "leaf", counting)
+    monkeypatch.setattr(base_module, "leaf", counting)
     with dtscodec.Base(base) as shared:
         for path in paths:
             with dtscodec.decode(path, shared) as decoded:

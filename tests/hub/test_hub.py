@@ -263,7 +263,7 @@ def test_a_pack_may_remember_a_repository_without_a_commit(
     cli: Cli, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "dtscodec.checkpoints.identity.BaseRef", lambda digest, repo=None, commit=None: BaseRef(digest, repo)
+        "dtscodec.checkpoints.base.BaseRef", lambda digest, repo=None, commit=None: BaseRef(digest, repo)
     )
     cli("encode", "hf://me/base", "movie", "-o", "packs/")
     cli("push", "packs", "me/packs")

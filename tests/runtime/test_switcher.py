@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 import dtscodec
-from dtscodec.checkpoints.identity import Base, digest
+from dtscodec.checkpoints.base import Base
+from dtscodec.checkpoints.content_digest import base_digest
 from dtscodec.errors import BaseMismatchError, DtsError, ModelMismatchError, TaskError
 from dtscodec.format.blocks import BaseRows, Same
 from dtscodec.format.dtypes import TensorSpec
@@ -191,7 +192,7 @@ def test_rows_that_are_made_from_other_rows_of_the_same_tensor(tmp_path: Path) -
     with Base(base) as source, open(tmp_path / "pack", "w+b") as file, PackWriter("F32", tmp_path) as writer:
         writer.add(entry, [Streams(), Streams()])
         leaves = {"weight": source.leaf("weight")}
-        summary = Summary(1, base=BaseRef(digest(leaves).hex()))
+        summary = Summary(1, base=BaseRef(base_digest(leaves).hex()))
         writer.write(file, summary, {name: leaf[:8] for name, leaf in leaves.items()})
     check_against_spec(tmp_path / "pack", base)
     uses: list[Callable[[Any], None]] = [

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Checkpoint
-from dtscodec.checkpoints.identity import Base
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.errors import CheckpointError, OutputError
 from dtscodec.storage import remote_file

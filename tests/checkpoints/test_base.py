@@ -10,8 +10,9 @@ import pytest
 import torch
 from hypothesis import given
 
-from dtscodec.checkpoints import identity
-from dtscodec.checkpoints.identity import Base, digest, leaf
+from dtscodec.checkpoints import base as base_module
+from dtscodec.checkpoints.base import Base
+from dtscodec.checkpoints.content_digest import base_digest, leaf
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.errors import BaseMismatchError
@@ -32,8 +33,8 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[TensorSpec]:
         specs.append(spec)
         return leaf(spec, data)
 
-    monkeypatch.setattr(identity, "leaf", counting)
-    monkeypatch.setattr(identity, "_leaves", {})
+    monkeypatch.setattr(base_module, "leaf", counting)
+    monkeypatch.setattr(base_module, "_leaves", {})
     return specs
 
 
@@ -64,7 +65,7 @@ def test_digest_is_as_the_spec_says() -> None:
         + "é".encode()
         + bytes(32)
     )
-    assert digest(leaves) == hashlib.sha256(text).digest()
+    assert base_digest(leaves) == hashlib.sha256(text).digest()
 
 
 @given(spec_maps())

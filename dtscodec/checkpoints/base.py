@@ -1,12 +1,12 @@
-"""What identifies a base: leaves of its tensors, and a digest over those that are used (spec section 7)."""
+"""A base checkpoint whose tensors are checked against the digests that packs hold (spec section 7)."""
 
-import hashlib
 import os
 import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
+from dtscodec.checkpoints.content_digest import base_digest, leaf
 from dtscodec.checkpoints.open import is_model_of, open_checkpoint
 from dtscodec.errors import NAME_BASE, BaseMismatchError
 from dtscodec.files.range_reader import Bytes
@@ -29,39 +29,6 @@ _RECENT_NS = 1_000_000_000
 
 _leaves: dict[Signature, bytes] = {}
 """Leaves of files, for the life of the process."""
-
-
-def leaf(spec: TensorSpec, data: Bytes) -> bytes:
-    """The 32 bytes that stand for a tensor's content; its name is no part of it (spec section 7).
-
-    Parameters
-    ----------
-    spec : TensorSpec
-        Dtype and shape.
-    data : uint8 [spec.nbytes]
-        The tensor's bytes.
-
-    >>> import numpy as np
-    >>> leaf(TensorSpec("F32", (2,)), np.zeros(8, np.uint8)).hex()[:16]
-    'f89fbc94a7edc55a'
-    """
-    dims = ",".join(map(str, spec.shape))
-    digest = hashlib.sha256(f"dtscodec-tensor-1\n{spec.dtype}\n{dims}\n".encode())
-    digest.update(data.data)
-    return digest.digest()
-
-
-def digest(leaves: Mapping[str, bytes]) -> bytes:
-    """The 32 bytes that stand for a base: name and leaf of every tensor used (spec section 7).
-
-    >>> digest({}).hex()[:16]
-    'ec6011dae4c0ea3c'
-    """
-    result = hashlib.sha256(b"dtscodec-base-1\n")
-    for name in sorted(leaves):
-        encoded = name.encode()
-        result.update(len(encoded).to_bytes(4, "little") + encoded + leaves[name])
-    return result.digest()
 
 
 class Base:
@@ -160,7 +127,7 @@ class Base:
 
     def digest(self, names: Iterable[str]) -> bytes:
         """The digest over the tensors of these names."""
-        return digest({name: self.leaf(name) for name in names})
+        return base_digest({name: self.leaf(name) for name in names})
 
     def close(self) -> None:
         """Close what was opened for this."""
