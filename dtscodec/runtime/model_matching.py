@@ -1,4 +1,4 @@
-"""Which tensor of a model belongs to which tensor of a pack, and which of them the fine-tune changes."""
+"""Match the tensors of a pack to those of a model, and find the ones that the fine-tune changes."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,15 @@ from dtscodec.runtime.slots import Slot
 
 @dataclass(frozen=True, slots=True)
 class ModelMatch:
-    """How a pack fits a model.
+    """The tensors of a pack in a model.
 
     Parameters
     ----------
-    changed : mapping
-        Slots whose content the fine-tune changes, and the pack's tensor for each.
-    bases : mapping
-        Base tensors that the pack uses, by their names in the pack, and the slot where the model has each, if it does.
+    changed : mapping of Slot to str
+        The slots that the fine-tune changes, and the name of the pack's tensor for each.
+    bases : mapping of str to Slot or None
+        The base tensors that the pack uses, by their names in the pack, and the slot where the model has each, if it
+        does.
     """
 
     changed: Mapping[Slot, str]
@@ -34,45 +35,48 @@ class ModelMatch:
 def match_model(
     pack: Pack, slots: Mapping[str, Slot], base_specs: Mapping[str, TensorSpec] | None = None
 ) -> ModelMatch:
-    """Match the names of a pack to those of a model: equal, or with one leading prefix more on one side.
+    """Match a pack to a model by names, which are equal or differ by one leading prefix.
 
     Parameters
     ----------
     pack : Pack
-    slots : mapping
-        The model's.
-    base_specs : mapping, optional
-        Tensors of the base, if that is not the model itself.
+        The pack.
+    slots : mapping of str to Slot
+        The model's parameters and buffers.
+    base_specs : mapping of str to TensorSpec, optional
+        Tensors of the base, if it is not the model itself.
 
     Raises
     ------
     ModelMismatchError
-        The model has no place for what the fine-tune changes.
+        The model has no tensor for one that the fine-tune changes, or one tensor for two of them.
     BaseMismatchError
-        The base lacks a tensor, or it is of another shape.
+        The base lacks a tensor, or has it in another shape.
     """
-    names = _home_names(pack, slots)
+    names = _model_names(pack, slots)
     bases = _bases(pack, slots, names)
     specs = base_specs if base_specs is not None else {name: slot.spec for name, slot in bases.items() if slot}
     for entry in pack.index.tensors:
         for block in entry.blocks:
             check_fit(entry, block, specs, "the model" if base_specs is None else "the base")
     changed: dict[Slot, list[TensorEntry]] = defaultdict(list)
-    still: dict[Slot, list[TensorEntry]] = defaultdict(list)
+    unchanged: dict[Slot, list[TensorEntry]] = defaultdict(list)
     for entry in pack.index.tensors:
         source = pack.reader.entry(entry.tied_to) if entry.tied_to is not None else entry
         slot = slots.get(names[entry.name])
-        is_still = _is_still(source, slot, specs, bases)
+        is_unchanged = _is_unchanged(source, slot, specs, bases)
         if slot is not None:
-            (still if is_still else changed)[slot].append(source)
-        elif not is_still:
+            (unchanged if is_unchanged else changed)[slot].append(source)
+        elif not is_unchanged:
             detail = "expected a tensor of this name in the model, got none"
             raise ModelMismatchError(f"{entry.name}: {detail}", Remedy("load a model of the fine-tune's kind"))
-    return ModelMatch({slot: _only(slot, sources, still.get(slot, [])) for slot, sources in changed.items()}, bases)
+    return ModelMatch(
+        {slot: _single_tensor(slot, sources, unchanged.get(slot, [])) for slot, sources in changed.items()}, bases
+    )
 
 
-def _home_names(pack: Pack, slots: Mapping[str, Slot]) -> dict[str, str]:
-    """For each of the pack's tensors the name that it would have in the model."""
+def _model_names(pack: Pack, slots: Mapping[str, Slot]) -> dict[str, str]:
+    """Return the name in the model of each of the pack's tensors, whether the model has it or not."""
     shapes = {name: TensorSpec("U8", slot.shape) for name, slot in slots.items()}
     try:
         rule = best_rule({entry.name: entry.spec for entry in pack.index.tensors}, shapes)
@@ -82,15 +86,15 @@ def _home_names(pack: Pack, slots: Mapping[str, Slot]) -> dict[str, str]:
 
 
 def _bases(pack: Pack, slots: Mapping[str, Slot], names: Mapping[str, str]) -> dict[str, Slot | None]:
-    """Where the model has the base tensors: at the name of the tensor that is made from each, else at their own."""
-    homes = {base_name(name, pack.index.prefix): home for name, home in names.items()}
-    return {name: slots.get(homes.get(name, name)) for name in pack.index.base_names()}
+    """Return the slot of each base tensor: that of the tensor which is made from it, else that of its own name."""
+    model_names = {base_name(name, pack.index.prefix): own for name, own in names.items()}
+    return {name: slots.get(model_names.get(name, name)) for name in pack.index.base_names()}
 
 
-def _is_still(
+def _is_unchanged(
     entry: TensorEntry, slot: Slot | None, specs: Mapping[str, TensorSpec], bases: Mapping[str, Slot | None]
 ) -> bool:
-    """Whether a tensor is the base's own, so that a model that holds the base holds it already."""
+    """Return whether a tensor is the base's in the same slot, so that a model that holds the base holds it too."""
     block = entry.blocks[0]
     base = block.base
     if len(entry.blocks) > 1 or not is_unchanged(block) or base is None or base.first:
@@ -98,9 +102,9 @@ def _is_still(
     return bases[base.name] is slot and specs[base.name] == entry.spec
 
 
-def _only(slot: Slot, sources: Sequence[TensorEntry], still: Sequence[TensorEntry]) -> str:
-    """The one tensor of the fine-tune that belongs into a slot."""
-    names = list(dict.fromkeys(source.name for source in (*sources, *still)))
+def _single_tensor(slot: Slot, sources: Sequence[TensorEntry], unchanged: Sequence[TensorEntry]) -> str:
+    """Return the name of the fine-tune's tensor for a slot; it must be the same for all of the slot's names."""
+    names = list(dict.fromkeys(source.name for source in (*sources, *unchanged)))
     if len(names) > 1:
         detail = f"expected one tensor in the fine-tune as in the model, got {' and '.join(names)}"
         raise ModelMismatchError(f"{slot.name}: {detail}", Remedy("load the model untied"))
@@ -108,7 +112,7 @@ def _only(slot: Slot, sources: Sequence[TensorEntry], still: Sequence[TensorEntr
 
 
 def check_writable(entry: TensorEntry, slot: Slot) -> None:
-    """Raise ModelMismatchError unless a tensor of the fine-tune can be written into a slot."""
+    """Raise ModelMismatchError unless a tensor of the fine-tune can be written into a slot, converted if need be."""
     wanted, found = entry.spec, slot.spec
     convertible = {wanted.dtype, found.dtype} <= CODED_DTYPES
     if found.shape != wanted.shape or (found.dtype != wanted.dtype and not convertible):

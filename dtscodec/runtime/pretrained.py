@@ -1,4 +1,4 @@
-"""Base + pack -> a model of transformers, one tensor at a time."""
+"""Base + pack -> transformers model, decoded one tensor at a time."""
 
 import tempfile
 from pathlib import Path
@@ -30,39 +30,41 @@ def from_pretrained(
     device_map: Any = None,
     **how: Any,
 ) -> Any:
-    """Load the fine-tune that a pack stands for as a model of transformers.
+    """Load a fine-tune from its base and pack as a transformers model.
 
-    Weights are rebuilt while they are loaded, one tensor at a time: no more memory is taken than for the model itself
-    and a few tensors. (Extra `dtscodec[transformers]`.)
+    Tensors are decoded one at a time while the model loads, so memory is needed for the model and a few tensors only.
+    Needs the extra ``dtscodec[transformers]``.
 
     Parameters
     ----------
     base : path, mapping of tensors, Base, or None
-        The base; None where the index beside the pack names it.
+        The base; None for the one that the index beside the pack names.
     pack : path, bytes or Pack
+        The fine-tune's pack.
     model_class : type, optional
-        By default what the fine-tune's configuration names first under `architectures`.
+        Class of the model. By default the first one under `architectures` in the configuration.
     config : transformers.PreTrainedConfig, optional
-        By default the fine-tune's own: it travels with a pack that was made from model directories.
+        Configuration of the model. By default the fine-tune's own, which is in packs made from model directories.
     dtype : torch.dtype, optional
-        Of the weights; by default what the configuration says.
+        Dtype of the weights; by default the configuration's.
     device_map : str or dict, optional
-        As transformers has it; needs the package accelerate.
+        As for `from_pretrained` of transformers; needs the package accelerate.
     **how
-        More options of `from_pretrained` of transformers.
+        Further arguments of `from_pretrained` of transformers.
 
     Returns
     -------
     transformers.PreTrainedModel
+        The model, in evaluation mode.
 
     Raises
     ------
     CheckpointError
-        There is no configuration, or the weights are not those of its model.
+        There is no configuration, or the weights are not those of the model that it describes.
     FormatError, BaseMismatchError
         As for `dtscodec.decode`.
     BackendError
-        The package transformers is not there.
+        The package transformers is missing or too old.
     """
     library = import_transformers()
     with decode(pack, base, whole=True) as decoded, tempfile.TemporaryDirectory() as folder:
@@ -85,7 +87,7 @@ def from_pretrained(
 
 
 class _Lazy:
-    """A tensor that is rebuilt when it is sliced: what transformers asks of a checkpoint's tensors."""
+    """A tensor that is decoded when it is sliced; the interface that transformers expects of lazy tensors."""
 
     def __init__(self, decoded: Decoded, name: str) -> None:
         self._decoded, self._name = decoded, name
@@ -106,7 +108,7 @@ class _Lazy:
 
 
 def _write_configurations(decoded: Decoded, folder: Path) -> set[str]:
-    """Put the configurations that travel into a folder of their own; their names."""
+    """Write the pack's model configurations into a folder, and return their names."""
     found = {name: content for name, content in decoded.files().items() if name in CONFIGURATIONS}
     for name, content in found.items():
         (folder / name).write_bytes(content)

@@ -1,4 +1,4 @@
-"""What the inputs of a model's linear layers are like for each task: a mean a layer, by which rows are routed."""
+"""Prototypes: the mean input of each linear layer in each task, by which rows are routed."""
 
 import os
 from collections.abc import Mapping
@@ -15,29 +15,29 @@ from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.tensor_names import base_name
 
 Prototypes: TypeAlias = "str | os.PathLike[str] | Mapping[str, Tensor]"
-"""Of a task: a file of Gram matrices with means, as `dtscodec collect` writes it for the fine-tune; or means by
-weight, [d_in] each. Names are the fine-tune's."""
+"""Prototypes of one task: a file of Gram matrices, which has the means too, collected with the fine-tune; or tensors of
+shape [d_in] by weight. Names are the fine-tune's."""
 
 
-def stacked(given: Mapping[str, Prototypes], widths: Mapping[str, int]) -> dict[str, Tensor]:
-    """The prototypes of all tasks, layer by layer, for those layers of which every task has one.
+def stack_prototypes(given: Mapping[str, Prototypes], widths: Mapping[str, int]) -> dict[str, Tensor]:
+    """Return the normalized prototypes of all tasks for each layer of which every task has one.
 
     Parameters
     ----------
-    given : mapping
-        Prototypes by task. Names are those of the model, or have one leading prefix more or less.
-    widths : mapping
-        The numbers of inputs of the model's linear layers, by weight.
+    given : mapping of str to Prototypes
+        Prototypes by task. Names are those of the model, or differ from them by one leading prefix.
+    widths : mapping of str to int
+        Number of input features of the linear layers that can route, by the model's name of the weight.
 
     Returns
     -------
-    dict of float64 [tasks, d_in]
-        By weight as the model names it; each row of norm 1.
+    dict of str to float64 [tasks, d_in]
+        By the model's name of the weight. Rows have norm 1.
 
     Raises
     ------
     ModelMismatchError
-        A prototype is of another length than its layer's inputs, or not finite; or no layer has one of each task.
+        A prototype differs in length from its layer's inputs, or is not finite; or no layer has one of each task.
     CheckpointError
         A file cannot be read.
     """
@@ -46,8 +46,8 @@ def stacked(given: Mapping[str, Prototypes], widths: Mapping[str, int]) -> dict[
     if not routed or not by_task:
         counts = ", ".join(f"{task!r} {len(found)}" for task, found in by_task.items()) or "no task"
         raise ModelMismatchError(
-            f"prototypes: expected some linear layer that packs change with one of every task, got none ({counts})",
-            Remedy("give files that `dtscodec collect` made of the fine-tunes"),
+            f"prototypes: expected a linear layer that packs change with one of every task, got none ({counts})",
+            Remedy("collect Gram matrices with the fine-tunes"),
         )
     return {name: torch.stack([F.normalize(found[name], dim=0) for found in by_task.values()]) for name in routed}
 
@@ -60,12 +60,12 @@ def _means(source: Prototypes) -> dict[str, Tensor]:
 
 
 def _named(task: str, means: Mapping[str, Tensor], widths: Mapping[str, int]) -> dict[str, Tensor]:
-    """A task's prototypes by the model's names, of the layers that can be routed."""
+    """Return a task's prototypes by the model's names, for the layers that can route."""
     any_shape = TensorSpec("F64", ())
     try:
         rule = best_rule(dict.fromkeys(means, any_shape), dict.fromkeys(widths, any_shape))
     except EncodeError as error:
-        raise ModelMismatchError(f"prototypes of {task!r}: {error}") from error
+        raise ModelMismatchError(f"prototypes of {task!r}: {error.problem}") from error
     found = {base_name(name, rule): mean for name, mean in means.items()}
     for name, mean in found.items():
         fits = mean.shape == (widths.get(name),)

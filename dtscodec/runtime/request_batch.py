@@ -1,5 +1,6 @@
-"""Which task each request of a batch asks for."""
+"""The requests of a batch, grouped by the task that they ask for."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,39 +16,54 @@ from dtscodec.runtime.slots import Slot
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskRequests:
-    """A task, and its requests in the batch; None if all are."""
+    """A task and the requests that ask for it.
+
+    Parameters
+    ----------
+    resident : ResidentPack
+        The task's pack.
+    requests : tuple of int or None
+        Their indices in the batch, ascending; None for all.
+    """
 
     resident: ResidentPack
     requests: tuple[int, ...] | None
 
 
 class TaskSelector(Protocol):
-    """What decides for which tasks a model runs."""
+    """Chooses the tasks of each layer while a model runs."""
 
     def select(self, module: nn.Module, x: Tensor) -> "RequestBatch":
-        """The tasks of a layer with this input."""
+        """Return the requests by task for a layer with an input [rows, ...]."""
 
 
 @dataclass(slots=True, eq=False)
 class RequestBatch:
-    """The tasks of a batch while a model runs.
+    """A batch whose requests name their tasks. As a `TaskSelector` it chooses the same tasks in every layer.
+
+    It remembers what layers need again, so it belongs to one run of a model in one thread.
 
     Parameters
     ----------
     groups : tuple of TaskRequests
-        Every task that is asked for, once.
+        One for each task that is asked for. Requests in no group get the base.
     size : int or None
-        Number of requests; None if all ask for the same, whatever their number.
+        Number of requests; None if all ask for the same task, however many they are.
+
+    Attributes
+    ----------
+    widths : dict of int to int
+        Output features of each request's head, where heads differ in width.
     """
 
     groups: tuple[TaskRequests, ...]
     size: int | None
-    widths: dict[int, int] = field(default_factory=dict)
-    _tokens: dict[tuple[object, ...], Rows] = field(default_factory=dict)
+    widths: dict[int, int] = field(default_factory=dict, init=False)
+    _rows: dict[tuple[object, ...], Rows] = field(default_factory=dict, init=False)
 
     @classmethod
     def of(cls, residents: Sequence[ResidentPack | None]) -> "RequestBatch":
-        """The batch of requests that ask for these tasks, or for none."""
+        """Group requests by task, given the task of each; None is the base."""
         requests: dict[ResidentPack, list[int]] = {}
         for request, resident in enumerate(residents):
             if resident is not None:
@@ -55,26 +71,53 @@ class RequestBatch:
         return cls(tuple(TaskRequests(task, tuple(found)) for task, found in requests.items()), len(residents))
 
     def select(self, module: nn.Module, x: Tensor) -> "RequestBatch":
-        """The tasks of a layer: the same in all of them."""
+        """Return this batch, whatever the layer."""
         return self
 
     def outputs(self, output: Tensor) -> list[Tensor]:
-        """The output of each request, [size, ..., width] -> one [..., own width] each.
+        """Split a model's output by request.
 
-        Where tasks have heads of different widths, a model's output is as wide as the widest, and what a task does not
-        have is minus infinity.
+        Where heads differ in width, the output is as wide as the widest, and the features that a request's own head
+        does not have are minus infinity. They are cut off here.
+
+        Parameters
+        ----------
+        output : float [requests, ..., width]
+            The model's output.
+
+        Returns
+        -------
+        list of Tensor
+            For each request a view of shape [..., own width].
         """
         return [row[..., : self.widths.get(request, row.shape[-1])] for request, row in enumerate(output)]
 
     def note_widths(self, others: int, own: Mapping[TaskRequests, int]) -> None:
-        """Remember how wide the outputs of a layer are, where that differs: of some groups, and of all others."""
+        """Record the widths of a layer's outputs for `outputs`, if they differ.
+
+        Parameters
+        ----------
+        others : int
+            Width for requests in no group of `own`.
+        own : mapping of TaskRequests to int
+            Width for the requests of each group.
+        """
         if any(width != others for width in own.values()):
             self.widths = dict.fromkeys(range(self.size or 0), others)
             for group, width in own.items():
                 self.widths |= dict.fromkeys(group.requests or (), width)
 
     def rows(self, group: TaskRequests, leading: Sequence[int], slot: Slot) -> Rows:
-        """The rows of a group's requests in a tensor [*leading, ...] that is seen as a matrix, for a layer with a slot.
+        """Return the rows of a group's requests in a layer's input, seen as a matrix [prod(leading), ...].
+
+        Parameters
+        ----------
+        group : TaskRequests
+            A group of this batch.
+        leading : sequence of int
+            All dimensions of the input but those of the features; the first is that of the requests.
+        slot : Slot
+            The layer's parameter, for its device and for messages.
 
         Raises
         ------
@@ -90,18 +133,16 @@ class RequestBatch:
                     "name as many tasks as the model has rows (beams and sequences to return are rows), or one for all"
                 ),
             )
-        each = 1
-        for length in leading[1:]:
-            each *= length
+        each = math.prod(leading[1:])
         device = slot.device
         key = (group.requests, each, device)
-        if key not in self._tokens:
-            self._tokens[key] = _spread(group.requests, each, device)
-        return self._tokens[key]
+        if key not in self._rows:
+            self._rows[key] = _expand_rows(group.requests, each, device)
+        return self._rows[key]
 
 
-def _spread(requests: Sequence[int], each: int, device: torch.device) -> Rows:
-    """Rows of requests that have `each` rows; a slice if they lie together."""
+def _expand_rows(requests: Sequence[int], each: int, device: torch.device) -> Rows:
+    """Return the rows of requests that have `each` consecutive rows: a slice if the requests are consecutive."""
     if requests[-1] - requests[0] == len(requests) - 1:
         return slice(requests[0] * each, (requests[-1] + 1) * each)
     first = torch.tensor(requests, device=device) * each

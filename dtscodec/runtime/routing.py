@@ -1,4 +1,4 @@
-"""Rows that choose their tasks themselves, layer by layer (ESM++, arXiv 2606.19164)."""
+"""Routing: each row of a layer's input chooses its task by prototypes (ESM++, arXiv 2606.19164)."""
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
@@ -11,41 +11,49 @@ from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.reference import wide_dtype
 from dtscodec.runtime.branches.branch import SideBranch, is_additive
 from dtscodec.runtime.branches.linear import LinearBranch
-from dtscodec.runtime.prototypes import Prototypes, stacked
+from dtscodec.runtime.prototypes import Prototypes, stack_prototypes
 from dtscodec.runtime.request_batch import RequestBatch
 from dtscodec.runtime.resident_pack import ResidentPack
 
 Scope: TypeAlias = Literal["layer", "sample"]
-"""Whether each layer decides for itself, or the first that can for all that follow."""
+"""Whether each layer chooses for itself, or the first layer that routes chooses for all that follow."""
 
 BASE = RequestBatch((), None)
+"""All requests get the base."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerRouter:
-    """How the rows of a linear layer's input find their tasks.
+    """Chooses a task for each row of one linear layer's input.
 
     Parameters
     ----------
     name : str
-        The layer's weight.
+        Name of the layer's weight.
     prototypes : float [tasks, d_in]
-        Each of norm 1.
+        Mean input of the layer in each task, normalized to norm 1.
     """
 
     name: str
     prototypes: Tensor
 
     def choose(self, x: Tensor, mask: Tensor | None) -> list[int]:
-        """For each row the task whose prototype has the largest cosine with its mean input; of equal ones the first.
+        """Choose for each row the task whose prototype has the largest cosine with the row's mean input.
 
-        Rows do not meet in any product, so that none depends on the others.
+        Of equal prototypes the first wins. Cosines are sums of elementwise products: rounding in a matrix product could
+        depend on the other rows.
 
         Parameters
         ----------
         x : float [rows, ..., d_in]
+            The layer's input.
         mask : bool [rows, tokens], optional
-            False for padding. An input that is not [rows, tokens, d_in] has none.
+            False for padding. Ignored for inputs that are not [rows, tokens, d_in].
+
+        Returns
+        -------
+        list of int
+            Index of each row's task.
 
         Raises
         ------
@@ -61,7 +69,7 @@ class LayerRouter:
         tokens = x.detach()[:, None].flatten(1, -2).to(wide_dtype(x.dtype))
         if mask is not None and mask.shape == x.shape[:-1]:
             tokens = tokens.masked_fill(~mask.to(x.device)[:, :, None], 0)
-        total = tokens.sum(1)  # Has the mean's direction.
+        total = tokens.sum(1)  # Its direction is the mean's, which is all that a cosine needs.
         cosines = (total[:, None] * self.prototypes.to(total)).sum(-1)
         chosen: list[int] = cosines.argmax(1).tolist()
         return chosen
@@ -69,53 +77,58 @@ class LayerRouter:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Router:
-    """What gives rows their tasks by prototypes; made by `Attached.route`. It keeps the packs that it was made with.
+    """The layers of a model that route, made by `Attached.route`.
+
+    It keeps the packs that it was made with, even when their tasks are removed.
 
     Parameters
     ----------
-    tasks : mapping
-    routes : mapping
+    tasks : mapping of str to ResidentPack
+        The tasks to choose from.
+    layer_routers : mapping of Module to LayerRouter
         The layers that route.
     heads : set of Module
-        Layers that some task has as a whole.
+        Layers that some task stores as a whole.
     unrouted : tuple of str
-        Parameters that some task changes, in layers that do not route. In the scope "layer" they stay the base's, but
-        for heads that are asked for; in the scope "sample" they are the row's task's, once that is known.
+        Parameters that some task changes, in layers that do not route. In the scope "layer" they stay the base's,
+        except in heads that are asked for; in the scope "sample" they are those of the row's task once it is chosen.
     scope : {"layer", "sample"}
+        Whether each layer chooses for itself, or the first layer that routes chooses for all that follow.
     """
 
     tasks: Mapping[str, ResidentPack]
-    routes: Mapping[nn.Module, LayerRouter]
+    layer_routers: Mapping[nn.Module, LayerRouter]
     heads: Set[nn.Module]
     unrouted: tuple[str, ...]
     scope: Scope
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The weights of the layers that route, as the model names them."""
-        return tuple(routes.name for routes in self.routes.values())
+        """Weights of the layers that route, by their names in the model."""
+        return tuple(router.name for router in self.layer_routers.values())
 
 
 class Routing:
-    """A batch whose rows are routed, while a model runs.
+    """One run of a model whose rows choose their tasks, as a `TaskSelector`.
 
     Parameters
     ----------
     router : Router
+        The layers that route.
     mask : [rows, tokens], optional
-        Not 0 where a token is none of the padding.
+        Attention mask: 0 for padding, which is excluded from the means.
     heads : RequestBatch, optional
-        Whose heads are used.
+        The tasks whose heads are used.
 
     Attributes
     ----------
-    tasks : dict
-        For each layer that decided, the tasks of the rows when it last did.
+    tasks : dict of str to tuple of str
+        The rows' tasks as each layer last chose them, by the name of the layer's weight.
 
     Raises
     ------
     ModelMismatchError
-        The mask is no matrix.
+        The mask is not two-dimensional.
     """
 
     def __init__(self, router: Router, mask: Tensor | None = None, heads: RequestBatch | None = None) -> None:
@@ -125,59 +138,75 @@ class Routing:
             )
         self._router, self._heads = router, heads
         self._mask = None if mask is None else mask.bool()
-        self._decided: RequestBatch | None = None
+        self._chosen: RequestBatch | None = None
         self.tasks: dict[str, tuple[str, ...]] = {}
 
     def select(self, module: nn.Module, x: Tensor) -> RequestBatch:
-        """The tasks of the rows in a layer with an input [rows, ..., d_in]."""
+        """Return the rows by task for a layer with an input [rows, ..., d_in]."""
         if self._heads is not None and module in self._router.heads:
             return self._heads
-        if self._decided is not None:
-            return self._decided
-        if module not in self._router.routes:
+        if self._chosen is not None:
+            return self._chosen
+        if module not in self._router.layer_routers:
             return BASE
-        batch = self._decide(self._router.routes[module], x)
+        batch = self._choose(self._router.layer_routers[module], x)
         if self._router.scope == "sample":
-            self._decided = batch
+            self._chosen = batch
         return batch
 
     def outputs(self, output: Tensor) -> list[Tensor]:
-        """As `RequestBatch.outputs`, of the heads that were used."""
-        return (self._heads or self._decided or BASE).outputs(output)
+        """Split a model's output by row, as `RequestBatch.outputs` does, by the widths of the heads that were used."""
+        return (self._heads or self._chosen or BASE).outputs(output)
 
-    def _decide(self, routes: LayerRouter, x: Tensor) -> RequestBatch:
+    def _choose(self, layer: LayerRouter, x: Tensor) -> RequestBatch:
         names = tuple(self._router.tasks)
-        self.tasks[routes.name] = tuple(names[i] for i in routes.choose(x, self._mask))
-        return RequestBatch.of([self._router.tasks[task] for task in self.tasks[routes.name]])
+        self.tasks[layer.name] = tuple(names[i] for i in layer.choose(x, self._mask))
+        return RequestBatch.of([self._router.tasks[task] for task in self.tasks[layer.name]])
 
 
 def make_router(
     model: nn.Module,
-    paths: Mapping[nn.Module, SideBranch],
+    branches: Mapping[nn.Module, SideBranch],
     tasks: Mapping[str, ResidentPack],
     prototypes: Mapping[str, Prototypes],
     scope: Scope,
 ) -> Router:
-    """See `Attached.route`."""
+    """Find the layers that route; see `Attached.route`.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model.
+    branches : mapping of Module to SideBranch
+        Its side branches.
+    tasks : mapping of str to ResidentPack
+        The tasks to choose from.
+    prototypes : mapping of str to Prototypes
+        Prototypes of the same tasks.
+    scope : {"layer", "sample"}
+        As of `Router`.
+    """
     linear = {
-        f"{name}.weight" if name else "weight": path
+        f"{name}.weight" if name else "weight": branch
         for name, module in model.named_modules(remove_duplicate=False)
-        if isinstance(path := paths.get(module), LinearBranch)
+        if isinstance(branch := branches.get(module), LinearBranch)
     }
-    heads = {path.module for path in linear.values() if not all(map(is_additive, _weights(path, tasks)))}
-    free = {name: path for name, path in linear.items() if path.module not in heads and _weights(path, tasks)}
-    routes = {
-        free[name].module: LayerRouter(
-            name, rows.to(free[name].device, wide_dtype(free[name].slots["weight"].tensor.dtype))
-        )
-        for name, rows in stacked(prototypes, {name: path.inputs for name, path in free.items()}).items()
+    heads = {branch.module for branch in linear.values() if not all(map(is_additive, _weights(branch, tasks)))}
+    # Candidates: linear layers that some task changes and none replaces.
+    routable = {
+        name: branch for name, branch in linear.items() if branch.module not in heads and _weights(branch, tasks)
     }
+    layer_routers = {}
+    for name, rows in stack_prototypes(prototypes, {name: branch.inputs for name, branch in routable.items()}).items():
+        branch = routable[name]
+        dtype = wide_dtype(branch.slots["weight"].tensor.dtype)
+        layer_routers[branch.module] = LayerRouter(name, rows.to(branch.device, dtype))
     changed = dict.fromkeys(slot for resident in tasks.values() for slot in resident.changes)
-    unrouted = tuple(slot.name for slot in changed if any(module not in routes for module, _ in slot.owners))
-    return Router(tasks, routes, heads, unrouted, scope)
+    unrouted = tuple(slot.name for slot in changed if any(module not in layer_routers for module, _ in slot.owners))
+    return Router(tasks, layer_routers, heads, unrouted, scope)
 
 
 def _weights(branch: SideBranch, tasks: Mapping[str, ResidentPack]) -> list[TensorEntry]:
-    """What tasks have as a layer's weight, if they change it."""
+    """Return the weights that tasks have for a layer, of those that change it."""
     slot = branch.slots["weight"]
     return [resident.changes[slot].entry for resident in tasks.values() if slot in resident.changes]

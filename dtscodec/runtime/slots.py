@@ -1,4 +1,4 @@
-"""The tensors of a model, each once: where weights are written."""
+"""The tensors of a model, each once, whatever number of names it has."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -12,19 +12,19 @@ from dtscodec.format.dtypes import TensorSpec
 
 
 class Slot:
-    """One tensor of a model, whatever number of names it has there.
+    """One parameter or buffer of a model, whatever number of names it has.
 
     Parameters
     ----------
     name : str
         Its first name.
     tensor : Tensor
-        What the model has there.
+        The model's tensor. A slot remembers its memory, to notice when the model gets another tensor there.
 
     Attributes
     ----------
     owners : list of (Module, str)
-        The layers that have it, each with the attribute by which it does.
+        The modules that own it, each with the attribute that holds it.
     """
 
     def __init__(self, name: str, tensor: Tensor) -> None:
@@ -34,46 +34,46 @@ class Slot:
 
     @property
     def tensor(self) -> Tensor:
-        """The tensor, without gradient; it shares the model's memory.
+        """The model's tensor, detached: a view of the same memory.
 
         Raises
         ------
         ModelMismatchError
-            The model has another tensor there than it had.
+            The model's tensor was replaced.
         """
         for module, attribute in self.owners:
             tensor: Tensor = getattr(module, attribute)
             if (tensor.data_ptr(), tensor.dtype, tensor.shape) != self._memory:
                 raise ModelMismatchError(
-                    f"{self.name}: expected the tensor that the model had, got another one",
-                    Remedy("after .to(), .half() and the like take the packs off and put them on again"),
+                    f"{self.name}: expected the tensor that the model had before, got another one",
+                    Remedy("make a new Switcher, or attach again, after .to(), .half() and the like"),
                 )
         return tensor.detach()
 
     @property
     def version(self) -> int:
-        """What changes when somebody writes the tensor, as far as torch tells."""
+        """A number that changes when the tensor is written; always 0 in inference mode, where torch does not count."""
         tensor = self._found()
         return 0 if tensor.is_inference() else tensor._version
 
     @property
     def is_for_inference(self) -> bool:
-        """Whether it was made in inference mode, outside of which it cannot be written."""
+        """Whether the tensor was made in inference mode, outside of which it cannot be written."""
         return self._found().is_inference()
 
     @property
     def is_parameter(self) -> bool:
-        """Whether it is one, and no buffer."""
+        """Whether it is a parameter rather than a buffer."""
         return isinstance(self._found(), nn.Parameter)
 
     @property
     def spec(self) -> TensorSpec:
-        """Its dtype and shape.
+        """Dtype and shape of the tensor.
 
         Raises
         ------
         ModelMismatchError
-            It is no plain tensor with data.
+            It has no data, or is not a dense tensor.
         """
         try:
             return tensor_spec(self._found())
@@ -82,12 +82,12 @@ class Slot:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its shape, of whatever kind it is."""
+        """Shape of the tensor, which need not have data."""
         return tuple(self._found().shape)
 
     @property
     def device(self) -> torch.device:
-        """Where it lies."""
+        """Device of the tensor."""
         return self._found().device
 
     def _found(self) -> Tensor:
@@ -97,7 +97,7 @@ class Slot:
 
 
 def slots_of(model: nn.Module) -> dict[str, Slot]:
-    """The parameters and buffers of a model by all their names; tied ones are one slot."""
+    """Return the parameters and buffers of a model by all their names. Tied tensors share a slot."""
     slots: dict[str, Slot] = {}
     known: dict[object, Slot] = {}
     for name, module, attribute, tensor in _tensors(model):
@@ -108,7 +108,10 @@ def slots_of(model: nn.Module) -> dict[str, Slot]:
 
 
 def memory_of(tensor: Tensor) -> object:
-    """What tensors have in common if they are the same memory seen the same way; an empty one is only itself."""
+    """Return a key that is equal for tensors that are the same view of the same memory.
+
+    Tensors without memory (empty, or on the meta device) are equal to themselves only.
+    """
     if not tensor.numel() or tensor.is_meta:
         return id(tensor)
     return tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype

@@ -216,7 +216,7 @@ def test_nothing_is_replaced_without_force_and_only_adapters_with_it(states: Sta
 
 
 def test_an_output_that_cannot_be_made_is_refused_before_the_model_is_read(states: States, tmp_path: Path) -> None:
-    pack = make_pack(*states, tmp_path / "pack", rank=3).path
+    pack = make_pack(*states, tmp_path / "pack", target=dtscodec.Rank(3)).path
     with pytest.raises(OutputError, match="create it first"):
         dtscodec.export_adapter(pack, tmp_path / "missing" / "adapter", model=tmp_path / "no model")
 

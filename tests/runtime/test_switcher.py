@@ -226,7 +226,7 @@ def test_a_weight_that_was_untied_meanwhile_is_noticed(tmp_path: Path) -> None:
     pack = make_pack(base, {"a.weight": base["a.weight"] + 0.1}, tmp_path / "pack").path
     switcher = dtscodec.Switcher(model, packs={"task": pack})
     model["b"].weight = nn.Parameter(model["a"].weight.detach().clone())
-    with pytest.raises(ModelMismatchError, match="expected the tensor that the model had"):
+    with pytest.raises(ModelMismatchError, match="expected the tensor that the model had before"):
         switcher.activate("task")
 
 
@@ -369,7 +369,7 @@ def test_tensors_that_the_model_replaced_are_noticed(bert: Tasks) -> None:
     switcher = dtscodec.Switcher(bert.model, packs=bert.packs)
     bert.model.to(torch.float64)
     before = bert.state()
-    with pytest.raises(ModelMismatchError, match="expected the tensor that the model had"):
+    with pytest.raises(ModelMismatchError, match="expected the tensor that the model had before"):
         switcher.activate("one")
     assert same_state(bert.model.state_dict(), before)
 

@@ -1,4 +1,4 @@
-"""What the side paths of all layers share."""
+"""A side branch: what a layer adds to its output for the tasks of a batch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,19 +24,22 @@ from dtscodec.runtime.resident_pack import ResidentPack
 from dtscodec.runtime.slots import Slot
 
 ReadBaseOf: TypeAlias = Callable[[ResidentPack, torch.device, str], tuple[TensorSpec, Tensor]]
-"""Gives spec and bytes of a base tensor that a task is made from."""
+"""Reads a base tensor that a task is made from, given its name: dtype and shape, and bytes on a device."""
 
 
 class SideBranch(ABC):
     """What a layer adds to its output for the tasks of a batch.
 
+    Low-rank deltas are applied by their factors, as a LoRA is; a delta that has none is formed for the call.
+
     Parameters
     ----------
-    module : Module
+    module : nn.Module
         The layer.
-    slots : mapping
-        The slots of its parameters.
+    slots : mapping of str to Slot
+        The slots of its parameters, by attribute.
     read_base : callable
+        Reads base tensors, for tensors that must be rebuilt as a whole.
     """
 
     def __init__(self, module: nn.Module, slots: Mapping[str, Slot], read_base: ReadBaseOf) -> None:
@@ -46,34 +49,67 @@ class SideBranch(ABC):
 
     @abstractmethod
     def check(self, attribute: str, entry: TensorEntry) -> None:
-        """Raise ModelMismatchError if the layer cannot have another tensor of this kind beside its own."""
+        """Check that the branch can compute with a task's tensor.
+
+        Parameters
+        ----------
+        attribute : {"weight", "bias"}
+            The layer's parameter that the tensor belongs to.
+        entry : TensorEntry
+            The task's tensor.
+
+        Raises
+        ------
+        ModelMismatchError
+            It cannot.
+        """
 
     @abstractmethod
     def forward(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
-        """The output for the tasks of the batch, from the layer's input and its output for the base."""
+        """Return the layer's output for the tasks of a batch.
+
+        Parameters
+        ----------
+        x : Tensor
+            The layer's input. Its first dimension is that of the requests.
+        out : Tensor
+            The layer's output for the base. It may be overwritten.
+        batch : RequestBatch
+            The requests by task.
+        """
 
     def changes(
         self, attribute: str, batch: RequestBatch, leading: Sequence[int]
     ) -> Iterator[tuple[TaskRequests, LoadedTensor, Rows]]:
-        """For each task of a batch that changes a parameter: the change, and the rows of [*leading, ...] it is for."""
+        """Yield the tasks of a batch that change a parameter, each with its tensor and its rows.
+
+        Parameters
+        ----------
+        attribute : {"weight", "bias"}
+            The parameter.
+        batch : RequestBatch
+            The requests by task.
+        leading : sequence of int
+            As of `RequestBatch.rows`.
+        """
         slot = self.slots.get(attribute)
         for group in batch.groups:
             if slot is not None and slot in group.resident.changes:
                 yield group, group.resident.changes[slot], batch.rows(group, leading, slot)
 
-    def whole(self, resident: ResidentPack, change: LoadedTensor) -> Tensor:
-        """The task's own tensor."""
+    def rebuild(self, resident: ResidentPack, change: LoadedTensor) -> Tensor:
+        """Return a task's own tensor, in the fine-tune's dtype."""
         dtype, shape = torch_form(change.entry.spec)
         out = torch.empty(change.entry.spec.nbytes, dtype=torch.uint8, device=self.device)
         reconstruct(change, partial(self._read_base, resident, self.device), self.backend, out)
         return out.view(dtype).view(shape)
 
     def delta(self, attribute: str, resident: ResidentPack, change: LoadedTensor) -> Tensor:
-        """What a task adds to a parameter: float32 or float64, of the parameter's shape."""
+        """Return what a task adds to a parameter: float32 or float64, of the parameter's shape."""
         own = self.slots[attribute].tensor
         wide = wide_dtype(own.dtype)
         if not is_additive(change.entry):
-            return self.whole(resident, change).to(wide) - own.to(wide)
+            return self.rebuild(resident, change).to(wide) - own.to(wide)
         height, columns = change.entry.spec.matrix(change.entry.split)
         payload = change.blocks[0].payload
         if isinstance(payload, Packed) and payload.is_whole and len(change.blocks) == 1:
@@ -85,23 +121,23 @@ class SideBranch(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the layer lies."""
+        """The layer's device."""
         return next(iter(self.slots.values())).device
 
 
 def is_additive(entry: TensorEntry) -> bool:
-    """Whether a tensor is the base's same rows plus deltas."""
+    """Return whether every block of a tensor is the same rows of the base plus a delta."""
     return all((base := block.base) is not None and base.first == row for row, block in entry.placed())
 
 
 def has_factors(change: LoadedTensor) -> bool:
-    """Whether a tensor is the base's same rows plus products of factors, so that its delta need not be formed."""
-    blocks = [block.payload is None or isinstance(block.payload, PackedFactors) for block in change.blocks]
-    return change.entry.split == 1 and all(blocks) and is_additive(change.entry)
+    """Return whether the delta of a tensor consists of factors, so that it need not be formed."""
+    are_factors = [block.payload is None or isinstance(block.payload, PackedFactors) for block in change.blocks]
+    return change.entry.split == 1 and all(are_factors) and is_additive(change.entry)
 
 
-def only_factors(change: LoadedTensor) -> PackedFactors | None:
-    """The factors of a tensor that has nothing else to add, in one block; None of any other."""
+def single_factors(change: LoadedTensor) -> PackedFactors | None:
+    """Return the factors of a tensor with a single low-rank block, or None for any other tensor."""
     payload = change.blocks[0].payload
     return payload if len(change.blocks) == 1 and has_factors(change) and isinstance(payload, PackedFactors) else None
 
@@ -113,6 +149,6 @@ def add_delta(loaded: LoadedBlock, out: Tensor) -> None:
 
 
 def check_same_shape(slot: Slot, entry: TensorEntry) -> None:
-    """Raise ModelMismatchError unless a task's tensor has the shape of the layer's, and floating-point numbers."""
+    """Raise ModelMismatchError unless a task's tensor has the layer's shape, and both are floating-point."""
     if entry.spec.shape != slot.shape or not {entry.spec.dtype, slot.spec.dtype} <= CODED_DTYPES:
         raise ModelMismatchError(f"{slot.name}: expected {slot.spec}, got {entry.spec} in the pack")

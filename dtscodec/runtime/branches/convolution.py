@@ -10,7 +10,7 @@ from dtscodec.decoding.packed_tensors import LoadedTensor
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.reference import wide_dtype
 from dtscodec.kernels.unpack import unpack_factors
-from dtscodec.runtime.branches.branch import SideBranch, check_same_shape, only_factors
+from dtscodec.runtime.branches.branch import SideBranch, check_same_shape, single_factors
 from dtscodec.runtime.request_batch import RequestBatch
 from dtscodec.runtime.resident_pack import ResidentPack
 
@@ -46,7 +46,7 @@ class ConvolutionBranch(SideBranch):
         assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
         convolve = next(function for kind, function in CONVOLUTIONS.items() if isinstance(layer, kind))
         geometry: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
-        factors = only_factors(change)
+        factors = single_factors(change)
         if factors is None or not factors.is_whole or layer.groups > 1:
             delta = self.delta("weight", resident, change).to(x.dtype)
             return convolve(x, delta, groups=layer.groups, **geometry)

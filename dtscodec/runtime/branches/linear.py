@@ -79,11 +79,11 @@ class LinearBranch(SideBranch):
 
     def _own_output(self, x: Tensor, resident: ResidentPack, change: LoadedTensor) -> Tensor:
         """Return the output of a layer that a task stores as a whole."""
-        weight = self.whole(resident, change).to(x.dtype)
+        weight = self.rebuild(resident, change).to(x.dtype)
         bias = self.slots.get("bias")
         own_bias = resident.changes.get(bias) if bias is not None else None
         if own_bias is not None:
-            added: Tensor | None = self.whole(resident, own_bias).to(x.dtype)
+            added: Tensor | None = self.rebuild(resident, own_bias).to(x.dtype)
         else:  # The fine-tune has the base's bias, unless its head has another number of outputs: then it has none.
             outputs = weight.shape[1:] if self.transposed else weight.shape[:1]
             added = bias.tensor if bias is not None and bias.shape == outputs else None
