@@ -16,7 +16,7 @@ from dtscodec.checkpoints.open_inputs import as_base, weight_paths
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.budget.candidates import NUMBERS
 from dtscodec.encoding.delta import is_same
-from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, code_same, encode_exactly
+from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, encode_exactly, encode_same
 from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata, reference_to
 from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.encoding.segments.encode_factored import code_factored
@@ -173,7 +173,7 @@ class _Importer:
         self._leaves[counterpart] = self._base.leaf(counterpart)
         spec = self._base.specs[counterpart]
         if pair is None:
-            return code_same(name, spec, counterpart)
+            return encode_same(name, spec, counterpart)
         transposed = is_transposed(pair, spec.shape, self._targets.transposed)
         delta = pair.to_delta(self._adapter.settings.scale_of(module), transposed)
         try:

@@ -193,13 +193,13 @@ class Samples:
         from dtscodec.storage.upload import new_file
 
         step = f"fit {self}"
-        kept = next(journal.kept(step, [path]), None)
+        kept = next(journal.stored(step, [path]), None)
         if kept and holds_pack(out, kept["pack_id"]):
             losses = {name: FitLoss(**kept[name]) for name in ("before", "after")}
             return FitReport(path=out, **(kept | losses))
         fitted = self._fit(pack, base, path)
         if not kept:
-            journal.keep(step, path, {name: value for name, value in asdict(fitted).items() if name != "path"})
+            journal.store(step, path, {name: value for name, value in asdict(fitted).items() if name != "path"})
         with new_file(out, force) as file:
             file.write(fitted.path.read_bytes())
         return replace(fitted, path=out)

@@ -112,11 +112,11 @@ def _encode_one(
 ) -> "EncodeReport":
     from dtscodec import encode
     from dtscodec.checkpoints.open import open_checkpoint
-    from dtscodec.encoding.encode import reads
+    from dtscodec.encoding.encode import passes
     from dtscodec.storage.staging import staging_folder_for
 
     with staging_folder_for(out, path) as staging, open_checkpoint(path, Access(staging, whole=True)) as checkpoint:
-        total = reads(config) * sum(spec.nbytes for spec in checkpoint.specs.values())
+        total = passes(config) * sum(spec.nbytes for spec in checkpoint.specs.values())
 
         def encode_to(out: Path, config: "EncodeConfig", force: bool) -> "EncodeReport":
             with progress_bar(name, total) as progress:

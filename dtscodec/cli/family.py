@@ -38,7 +38,7 @@ def add_to(commands: "arguments.Subparsers") -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from dtscodec.encoding.encode import reads
+    from dtscodec.encoding.encode import passes
     from dtscodec.merging.family import check_directory, encode_family
     from dtscodec.packs.directory import open_folder
 
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
         open_folder(directory),
         open_journal(journal_path(directory, is_directory=True), options.no_resume) as journal,
         encode_options.open_executor(options) as executor,
-        progress_bar("family", (method.reads + reads(config)) * total_bytes(fine_tunes.values())) as progress,
+        progress_bar("family", (method.reads + passes(config)) * total_bytes(fine_tunes.values())) as progress,
     ):
         report = encode_family(
             fine_tunes,

@@ -45,7 +45,7 @@ class EncodedTensor:
     squares: Squares
 
 
-def code_tensor(name: str, spec: TensorSpec, split: int, parts: Sequence[Part]) -> EncodedTensor:
+def encode_segments(name: str, spec: TensorSpec, split: int, parts: Sequence[Part]) -> EncodedTensor:
     """Code the blocks that were decided on.
 
     Raises
@@ -61,12 +61,12 @@ def code_tensor(name: str, spec: TensorSpec, split: int, parts: Sequence[Part]) 
     return EncodedTensor(entry, [coded.streams for coded in blocks], sum(map(_squares, blocks), Squares()))
 
 
-def code_same(name: str, spec: TensorSpec, base: str) -> EncodedTensor:
+def encode_same(name: str, spec: TensorSpec, base: str) -> EncodedTensor:
     """A tensor that is the base's of that name."""
     return _alone(name, spec, Same(spec.matrix()[0], BaseRows(base, 0)))
 
 
-def code_tie(name: str, spec: TensorSpec, to: str) -> EncodedTensor:
+def encode_tie(name: str, spec: TensorSpec, to: str) -> EncodedTensor:
     """A tensor that equals another one of the fine-tune."""
     return _alone(name, spec, Tie(spec.matrix()[0], to))
 

@@ -8,7 +8,7 @@ import hashlib
 import io
 import os
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -73,36 +73,37 @@ class Journal:
         """Results in it."""
         return sum(record.kind == RESULT for record in self._file.records)
 
-    def begin(self, key: bytes) -> dict[str, Any] | None:
-        """Begin an encode.
+    def begin(self, key: Callable[[], bytes]) -> dict[str, Any] | None:
+        """Begin an encode, or resume it.
 
         Parameters
         ----------
-        key : bytes
-            Stands for all that its results depend on.
+        key : callable
+            Returns a digest of everything that the results depend on; see `key_of`.
 
         Returns
         -------
         dict or None
-            What `done` was told, if an earlier run came so far.
+            What was passed to `finish`, if an earlier run finished this encode.
 
         Raises
         ------
-        OutputError
-            The earlier run was another one.
+        JournalMismatchError
+            The earlier run had other inputs or settings.
         """
+        digest = key()
         while self._next() not in (BEGIN, None):  # Results of an encode whose pack was there already.
             self._used += 1
         if self._next() is None:
-            self._append(BEGIN, key)
-        elif self._take() != key:
+            self._append(BEGIN, digest)
+        elif self._take() != digest:
             raise self._of_another()
         self._is_begun = True
         end = next((record for record in self._file.records[self._used :] if record.kind != RESULT), None)
         return _loaded(self._file.read(end)) if end is not None and end.kind == DONE else None
 
-    def kept(self, step: str, names: Sequence[str]) -> Iterator[Any]:
-        """Results of a step that an earlier run left, for the first of some tensors; the inverse of `keep`."""
+    def stored(self, step: str, names: Sequence[str]) -> Iterator[Any]:
+        """Yield the results of a step that an earlier run stored, for the first names; the inverse of `store`."""
         for name in names:
             if self._next() != RESULT:
                 return
@@ -111,12 +112,12 @@ class Journal:
                 raise self._of_another()
             yield result
 
-    def keep(self, step: str, name: str, result: object) -> None:
-        """Keep the result of a step for a tensor; the inverse of `kept`."""
+    def store(self, step: str, name: str, result: object) -> None:
+        """Store the result of a step for a tensor; the inverse of `stored`."""
         self._append(RESULT, pickle.dumps(((step, name), result), protocol=5))
 
-    def done(self, report: dict[str, Any]) -> None:
-        """Say that a pack is complete, and about to appear under its name."""
+    def finish(self, report: dict[str, Any]) -> None:
+        """Store the report on a pack that is complete, and about to appear under its name."""
         if self._next() == DONE:
             self._used += 1
         else:
@@ -155,6 +156,23 @@ class Journal:
     def _of_another(self) -> JournalMismatchError:
         detail = "expected finished tensors of the same encode, got those of other inputs or settings"
         return JournalMismatchError(f"{self.path}: {detail}", _START_AFRESH)
+
+
+class NoJournal:
+    """Stands in for a `Journal` where an encode need not resume: stores nothing, and computes no key."""
+
+    def begin(self, key: Callable[[], bytes]) -> None:
+        """Do nothing; see `Journal.begin`."""
+
+    def stored(self, step: str, names: Sequence[str]) -> Iterator[Any]:
+        """Yield nothing; see `Journal.stored`."""
+        return iter(())
+
+    def store(self, step: str, name: str, result: object) -> None:
+        """Do nothing; see `Journal.store`."""
+
+    def finish(self, report: dict[str, Any]) -> None:
+        """Do nothing; see `Journal.finish`."""
 
 
 def key_of(checkpoints: Sequence[Checkpoint], *settings: object) -> bytes:

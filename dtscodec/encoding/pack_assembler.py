@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 
@@ -47,6 +47,10 @@ class PackMetadata:
         """Return the index of a pack of some tensors. Compresses the auxiliary files, to know their stored sizes."""
         files = tuple(file.entry for file in self.files)
         return Index(tuple(tensors), self.prefix, tuple(self.absent), dict(self.metadata), files)
+
+    def with_base(self, base: BaseRef | None) -> "PackMetadata":
+        """Return the same with another reference to the base."""
+        return replace(self, summary=replace(self.summary, base=base))
 
 
 def reference_to(base: Base, leaves: Mapping[str, bytes]) -> tuple[BaseRef | None, dict[str, bytes]]:

@@ -24,7 +24,7 @@ from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.budget.candidates import Choice, Demand, Listed, Matrix, Options, Spectrum, options_of
 from dtscodec.encoding.config import EncodeConfig, Paper
-from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, code_tensor
+from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, encode_segments
 from dtscodec.encoding.presets.best import plan_best
 from dtscodec.encoding.presets.paper import plan_paper
 from dtscodec.encoding.presets.recipe import Recipe
@@ -135,7 +135,7 @@ def _here(place: Place) -> tuple[str, Access]:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What identifies the tensors that were read.
+    """Digests of a tensor and its counterpart, from their first reading.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ class Identity:
     known : KnownLeaf or None
         The same for `Base.learn_leaf`, unless its file changed meanwhile.
     content : bytes or None
-        Leaf of the tensor; None if it is the base's.
+        Leaf of the tensor; None if it equals its counterpart.
     """
 
     base: bytes | None
@@ -153,17 +153,18 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """A tensor as `best` sees it before it chooses.
+class TensorSurvey:
+    """Candidate encodings of one tensor, from the survey pass.
 
     Parameters
     ----------
     identity : Identity
     split : int
+        See `TensorEntry`.
     options : tuple of Options
-        By piece.
+        By segment.
     problem : EncodeError or None
-        Why it cannot be coded; of no account if it is tied to another one.
+        Why the tensor cannot be encoded; to be ignored if it is tied to another one.
     """
 
     identity: Identity
@@ -173,8 +174,8 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Coded:
-    """A tensor that was coded, or why it could not be; see `Look`."""
+class TensorResult:
+    """One tensor from the encoding pass: encoded, or why it cannot be; see `TensorSurvey`."""
 
     identity: Identity
     tensor: EncodedTensor | None = None
@@ -188,64 +189,74 @@ def _places(*parts: Any) -> dict[tuple[str, str], Any]:
 _ARRAY_PARTS = np.empty(1).__reduce_ex__(5)[0], np.ndarray, np.dtype
 
 RESULT_PARTS = _places(
-    *(Look, Coded, Squares, Identity, Listed, Matrix, Spectrum, Choice, Recipe, EncodedTensor, TensorEntry, TensorSpec),
-    *(LowRank, Values, Raw, Same, Tie, Band, BaseRows, Streams, EncodeError, *_ARRAY_PARTS),
+    *(TensorSurvey, TensorResult, Identity, Squares, EncodedTensor, TensorEntry, TensorSpec, EncodeError),
+    *(Listed, Matrix, Spectrum, Choice, Recipe),
+    *(LowRank, Values, Raw, Same, Tie, Band, BaseRows, Streams, *_ARRAY_PARTS),
 )
-"""All that results are made of, by module and name."""
+"""The classes that results consist of, by module and name: a journal unpickles no others."""
 
 
-def look(inputs: Inputs, name: str, known: KnownLeaf | None, demand: Demand) -> Look:
-    """Find what each piece of a tensor may become.
+def survey_tensor(inputs: Inputs, name: str, known: KnownLeaf | None, demand: Demand) -> TensorSurvey:
+    """Return the candidate encodings of a tensor's segments.
 
     Parameters
     ----------
     inputs : Inputs
     name : str
     known : KnownLeaf or None
-        Leaf of its counterpart, if it has been hashed before.
+        Leaf of its counterpart, if that has been hashed before.
     demand : Demand
+        How many singular values to compute.
     """
     with one_thread():
         identity, cut = _cut(inputs, name, known)
         if isinstance(cut, EncodeError):
-            return Look(identity, problem=cut)
-        return Look(identity, cut.split, tuple(options_of(piece, inputs.config, demand) for piece in cut.pieces))
+            return TensorSurvey(identity, problem=cut)
+        options = tuple(options_of(segment, inputs.config, demand) for segment in cut.pieces)
+        return TensorSurvey(identity, cut.split, options)
 
 
-def code(inputs: Inputs, name: str, known: KnownLeaf | None, choices: Sequence[Choice] | None) -> Coded:
-    """Code a tensor: as was chosen, or as the preset `paper` does.
+def encode_tensor(inputs: Inputs, name: str, known: KnownLeaf | None, choices: Sequence[Choice] | None) -> TensorResult:
+    """Encode a tensor.
 
     Parameters
     ----------
     inputs, name, known
-        As for `look`.
-    choices : sequence of Choice, optional
-        By piece.
+        As for `survey_tensor`.
+    choices : sequence of Choice or None
+        The encoding that was chosen for each segment; None for the preset `paper`.
     """
     with one_thread():
         identity, cut = _cut(inputs, name, known)
         if isinstance(cut, EncodeError):
-            return Coded(identity, problem=cut)
+            return TensorResult(identity, problem=cut)
         spec, split = cut.spec, cut.split
         try:
             metric = inputs.metric(name) if cut.is_layer else None
             cut = cut if metric is None else cut.seen_by(metric)
         except EncodeError as error:
-            return Coded(identity, problem=error)
+            return TensorResult(identity, problem=error)
         parts = plan_paper(cut, inputs.config) if choices is None else plan_best(cut, choices, inputs.config)
         del cut  # The fine-tune's bytes are not needed any more, and what follows needs memory.
         try:
-            return Coded(identity, code_tensor(name, spec, split, parts))
+            # Matrices are decomposed here for the second time. The survey returned singular values only: which singular
+            # vectors are stored depends on all other tensors, and until that is known, the vectors of all matrices
+            # would have to wait in memory, as much as the whole fine-tune in float32 or more.
+            return TensorResult(identity, encode_segments(name, spec, split, parts))
         except EncodeError as error:
-            return Coded(identity, problem=error)
+            return TensorResult(identity, problem=error)
 
 
-def measure(inputs: Inputs, name: str, known: KnownLeaf | None, choices: Sequence[Choice]) -> Squares:
-    """What coding a tensor so loses."""
-    coded = code(inputs, name, known, choices)
-    if coded.problem:
-        raise coded.problem
-    return coded.tensor.squares if coded.tensor else Squares()
+def measure_tensor(inputs: Inputs, name: str, known: KnownLeaf | None, choices: Sequence[Choice]) -> Squares:
+    """Return the squared norms of what encoding a tensor would lose.
+
+    What coordinate descent leaves is known only by running it, so the tensor is encoded. Its streams are dropped: the
+    search for an error tries several encodings, and workers and journal need not carry streams of all of them.
+    """
+    result = encode_tensor(inputs, name, known, choices)
+    if result.problem:
+        raise result.problem
+    return result.tensor.squares if result.tensor else Squares()
 
 
 def _cut(inputs: Inputs, name: str, known: KnownLeaf | None) -> "tuple[Identity, Cut | EncodeError]":

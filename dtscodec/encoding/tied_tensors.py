@@ -7,7 +7,7 @@ from dtscodec.encoding.config import EncodeConfig
 from dtscodec.format.dtypes import TensorSpec
 
 
-class Ties:
+class TiedTensors:
     """Finds the tensor that another one is tied to. To be asked in the order of names.
 
     Parameters

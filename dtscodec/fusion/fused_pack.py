@@ -10,7 +10,7 @@ from dtscodec.encoding.budget.candidates import Choice, Options, options_of
 from dtscodec.encoding.budget.error_target import smallest_for
 from dtscodec.encoding.budget.survey import Survey
 from dtscodec.encoding.config import DEFAULT_SIZE, EncodeConfig
-from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, code_tensor
+from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, encode_segments
 from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata
 from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.encoding.presets.best import plan_best
@@ -125,14 +125,14 @@ class FusionEncoder:
         parts = [
             _part(summed, piece, choice, self._config) for piece, choice in zip(summed.pieces, choices, strict=True)
         ]
-        return code_tensor(name, summed.spec, summed.split, parts)
+        return encode_segments(name, summed.spec, summed.split, parts)
 
     def write(self, chosen: Chosen, assembler: PackAssembler) -> EncodeReport:
         """Encode all tensors and write the pack: the second pass."""
         for name in self.names:
             assembler.add(self._encode(name, chosen[name]))
         base, leaves = self._sources.reference(assembler.used_bases)
-        return assembler.finish(replace(self._metadata(), summary=replace(self._summary, base=base)), leaves)
+        return assembler.finish(self._metadata().with_base(base), leaves)
 
     def _metadata(self) -> PackMetadata:
         """Return everything beside the tensors, as the first pack has it."""

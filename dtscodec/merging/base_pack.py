@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from dtscodec.checkpoints.stored_tensor import StoredTensor
-from dtscodec.encoding.encoded_tensor import code_tie, encode_exactly
+from dtscodec.encoding.encoded_tensor import encode_exactly, encode_tie
 from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata
 from dtscodec.encoding.pack_report import PackReport
 from dtscodec.files.range_reader import Bytes
@@ -55,7 +55,7 @@ def write_base_pack(
         for name in sorted(specs, key=utf8):
             spec = specs[name]
             if name in ties:
-                assembler.add(code_tie(name, spec, ties[name]))
+                assembler.add(encode_tie(name, spec, ties[name]))
             else:
                 assembler.add(encode_exactly(StoredTensor(name, spec, read(name))))
         summary = Summary(tensors=len(specs), encoder=f"dtscodec {__version__} base: {made_by}")

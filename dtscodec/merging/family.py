@@ -199,7 +199,7 @@ class _Family:
         )
         figures = figures_of(report.distances, list(self.fine_tunes))
         if self.journal is not None:
-            self.journal.done(figures)
+            self.journal.finish(figures)
         return report, figures
 
     def _begin(self) -> dict[str, dict[str, float]] | None:
@@ -215,7 +215,7 @@ class _Family:
             grams=self.grams,
             plain=self.is_plain,
         )
-        return self.journal.begin(key)
+        return self.journal.begin(lambda: key)
 
     def encode(
         self,

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import dtscodec
 from dtscodec.checkpoints.base import Base
-from dtscodec.encoding.encoded_tensor import code_tensor
+from dtscodec.encoding.encoded_tensor import encode_segments
 from dtscodec.errors import ConfigError, EncodeError
 from dtscodec.merging.methods.registry import METHODS
 from dtscodec.merging.methods.ties import Ties
@@ -126,7 +126,7 @@ def test_an_encode_that_was_cut_off_goes_on_with_the_base_that_it_made(
     whole = {path.name: path.read_bytes() for path in Path("dir").rglob("*") if path.is_file()}
     shutil.rmtree("dir")
     with monkeypatch.context() as patch:
-        patch.setattr("dtscodec.encoding.tensor_task.code_tensor", interrupt_after(12))
+        patch.setattr("dtscodec.encoding.tensor_task.encode_segments", interrupt_after(12))
         code, _, err = three.run(*command)
     assert code == 1
     assert "the same command goes on from there" in err
@@ -174,7 +174,7 @@ def test_what_a_run_that_was_cut_off_replaces_comes_back_if_the_next_fails(
     before = {path: path.read_bytes() for path in Path("dir").rglob("*") if path.is_file()}
     again = ["family", "ties", *TASKS, "--base", "../hidden", "-o", "dir", "--force"]
     with monkeypatch.context() as patch:
-        patch.setattr("dtscodec.encoding.tensor_task.code_tensor", interrupt_after(12))
+        patch.setattr("dtscodec.encoding.tensor_task.encode_segments", interrupt_after(12))
         assert three.run(*again, *CODED)[0] == 1
     assert Path("dir/dtscodec.part").exists()
     assert three.run(*again, "--no-resume", "--size", "10")[0] == 1
@@ -186,7 +186,7 @@ def test_a_base_that_was_merged_from_other_inputs_is_not_gone_on_with(
 ) -> None:
     command = ["family", "ties", *TASKS, "-o", "dir", *CODED, "--base"]
     with monkeypatch.context() as patch:
-        patch.setattr("dtscodec.encoding.tensor_task.code_tensor", interrupt_after(12))
+        patch.setattr("dtscodec.encoding.tensor_task.encode_segments", interrupt_after(12))
         assert three.run(*command, "../hidden")[0] == 1
     assert "of other inputs or settings" in three.run(*command, "movie")[2]
     assert three.run(*command, "../hidden")[0] == 0
@@ -198,8 +198,8 @@ def test_embeddings_that_make_most_of_the_model_may_be_heads(three: Cli) -> None
 
 
 def interrupt_after(count: int) -> Any:
-    """`code_tensor`, which is interrupted at some call."""
-    real: Any = code_tensor
+    """`encode_segments`, which is interrupted at some call."""
+    real: Any = encode_segments
     calls: list[int] = []
 
     def interrupted(*arguments: object) -> object:

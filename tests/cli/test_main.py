@@ -136,7 +136,7 @@ def test_memory_that_runs_out(cli: Cli, monkeypatch: pytest.MonkeyPatch, error: 
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("dtscodec.encoding.tensor_task.code_tensor", fail)
+    monkeypatch.setattr("dtscodec.encoding.tensor_task.encode_segments", fail)
     code, _, err = cli.run("encode", "base", "movie", "-o", "out")
     way_on, line = err.splitlines()
     assert (code, way_on.split(":")[1]) == (1, " finished tensors are kept in out.part")
@@ -147,6 +147,6 @@ def test_a_mistake_of_ours_is_not_hidden(cli: Cli, monkeypatch: pytest.MonkeyPat
     def fail(*_: object) -> None:
         raise RuntimeError("a mistake")
 
-    monkeypatch.setattr("dtscodec.encoding.tensor_task.code_tensor", fail)
+    monkeypatch.setattr("dtscodec.encoding.tensor_task.encode_segments", fail)
     with pytest.raises(RuntimeError, match="a mistake"):
         cli.run("encode", "base", "movie", "-o", "out")

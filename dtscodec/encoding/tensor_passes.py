@@ -1,0 +1,172 @@
+"""Passes over all tensors of a fine-tune, with results from the journal where it has them.
+
+A pass goes over the names in ascending order. Tensors that equal their counterpart, or another tensor of the fine-tune,
+are recognized when their bytes are read first; they are settled then, and later passes skip them.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any, TypeVar
+
+from dtscodec.checkpoints.base import Base, KnownLeaf
+from dtscodec.checkpoints.checkpoint import Checkpoint
+from dtscodec.checkpoints.name_matching import NameMatch
+from dtscodec.encoding.budget.candidates import Choice
+from dtscodec.encoding.budget.survey import Survey
+from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, encode_same, encode_tie
+from dtscodec.encoding.journal import Journal, NoJournal
+from dtscodec.encoding.tensor_task import Identity, Inputs, TensorResult, encode_tensor, measure_tensor, survey_tensor
+from dtscodec.encoding.tied_tensors import TiedTensors
+from dtscodec.executors.processes import in_order
+
+Result = TypeVar("Result")
+
+PREFETCHED = 4
+"""Tensors after the one whose result came last that are read ahead: those that workers turn to next."""
+
+
+class TensorPasses:
+    """Surveys, measures and encodes all tensors of a fine-tune.
+
+    Parameters
+    ----------
+    base : Base
+    fine : Checkpoint
+        The fine-tune.
+    match : NameMatch
+        The counterpart of each of its tensors.
+    config : EncodeConfig
+    executor : concurrent.futures.Executor or None
+        Its workers do the work; None for this process.
+    journal : Journal or NoJournal
+        Stores results, and gives those of an interrupted run.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        fine: Checkpoint,
+        match: NameMatch,
+        config: EncodeConfig,
+        executor: Executor | None,
+        journal: Journal | NoJournal,
+    ) -> None:
+        self._base, self._fine, self._match, self._config = base, fine, match, config
+        self._executor, self._journal = executor, journal
+        self._inputs = Inputs(fine, base, match.counterpart, config)
+        self._ties = TiedTensors(fine, match, config)
+        self._leaves: dict[str, bytes] = {}
+        self._settled: dict[str, EncodedTensor] = {}
+
+    def survey(self, progress: Callable[[int], None]) -> Survey:
+        """Return the candidate encodings of all segments.
+
+        Parameters
+        ----------
+        progress : callable
+            Called with the bytes of each tensor.
+
+        Raises
+        ------
+        EncodeError
+            A tensor cannot be encoded.
+        """
+        survey = Survey(self._config, tuple(self._fine.specs.values()))
+        for name, found in self._results(survey_tensor, lambda name: (survey.demand,)):
+            if settled := self._settle(name, found.identity):
+                survey.add_settled(settled.entry)
+            elif found.problem:
+                raise found.problem
+            else:
+                survey.add(name, self._fine.specs[name], found.split, found.options)
+            progress(self._fine.specs[name].nbytes)
+        return survey
+
+    def relative_error(self, choices: Mapping[str, Sequence[Choice]]) -> float:
+        """Return the relative error that these encodings lead to. Encodes all tensors to find it."""
+        results = self._results(measure_tensor, lambda name: (choices[name],))
+        return sum((squares for _, squares in results), Squares()).relative_error
+
+    def encode(self, choices: Mapping[str, Sequence[Choice]] | None) -> Iterator[EncodedTensor]:
+        """Yield all tensors, encoded.
+
+        Parameters
+        ----------
+        choices : mapping of str to sequence of Choice, or None
+            By tensor, one for each segment; None for the preset `paper`.
+
+        Raises
+        ------
+        EncodeError
+            A tensor cannot be encoded.
+        """
+        results = self._results(encode_tensor, lambda name: (None if choices is None else choices[name],))
+        for name in self._fine.specs:
+            yield self._settled.get(name) or self._encoded(*next(results))
+
+    def leaves(self, names: Collection[str]) -> dict[str, bytes]:
+        """Return the leaves of base tensors, after a pass."""
+        return {name: self._leaves[name] for name in names}
+
+    def _encoded(self, name: str, result: TensorResult) -> EncodedTensor:
+        settled = self._settle(name, result.identity)
+        if settled:
+            return settled
+        if result.problem:
+            raise result.problem
+        assert result.tensor is not None
+        return result.tensor
+
+    def _results(
+        self, task: Callable[..., Result], arguments: Callable[[str], tuple[Any, ...]]
+    ) -> Iterator[tuple[str, Result]]:
+        """Yield the results of a task for every tensor that is not settled.
+
+        Parameters
+        ----------
+        task : callable
+            A function of `tensor_task`.
+        arguments : callable
+            Gives its arguments for a name, after the inputs, the name and the leaf.
+        """
+        names = [name for name in self._fine.specs if name not in self._settled]
+
+        # Take what an interrupted run has stored.
+        done = 0
+        for name, result in zip(names, self._journal.stored(task.__name__, names), strict=False):
+            yield name, result
+            done += 1
+
+        # Compute the rest.
+        rest = names[done:]
+        calls = ((self._inputs.only(name), name, self._known_leaf(name), *arguments(name)) for name in rest)
+        self._prefetch(rest[:PREFETCHED])
+        for place, (name, result) in enumerate(zip(rest, in_order(self._executor, task, calls), strict=True)):
+            self._prefetch(rest[place + PREFETCHED : place + PREFETCHED + 1])
+            self._journal.store(task.__name__, name, result)
+            yield name, result
+
+    def _prefetch(self, names: Sequence[str]) -> None:
+        """Start reading tensors while others are computed."""
+        for name in names:
+            self._fine.prefetch(name)
+            if (counterpart := self._match.counterpart[name]) is not None:
+                self._base.checkpoint.prefetch(counterpart)
+
+    def _known_leaf(self, name: str) -> KnownLeaf | None:
+        counterpart = self._match.counterpart[name]
+        return None if counterpart is None else self._base.known_leaf(counterpart)
+
+    def _settle(self, name: str, identity: Identity) -> EncodedTensor | None:
+        """Remember the leaves of a tensor that was read; return it, encoded, if it equals another one."""
+        counterpart, spec = self._match.counterpart[name], self._fine.specs[name]
+        if counterpart is not None and identity.base is not None:
+            self._leaves[counterpart] = identity.base
+        if counterpart is not None and identity.known is not None:
+            self._base.learn_leaf(counterpart, identity.known)
+        if identity.content is None and counterpart is not None:
+            self._settled[name] = encode_same(name, spec, counterpart)
+        elif identity.content is not None and (original := self._ties.original(name, identity.content)) != name:
+            self._settled[name] = encode_tie(name, spec, original)
+        return self._settled.get(name)
