@@ -19,8 +19,8 @@ from dtscodec.format.primitives.bitmaps import pack_bitmap, unpack_bitmap
 from dtscodec.format.primitives.byte_planes import join_planes
 from dtscodec.format.primitives.json_fields import Fields
 from dtscodec.format.streams import Streams
-from dtscodec.quantize.dequantize import dequantize
 from dtscodec.quantize.packing import PackedVectors, pack_codes, unpack_codes
+from dtscodec.quantize.scalar import dequantize
 from tests.support import ROOT
 
 STORED: dict[int, Any] = {2: np.uint8, 4: np.uint8, 8: np.int8, 16: np.float16}

@@ -8,13 +8,14 @@ from torch import Tensor
 
 from dtscodec.checkpoints.torch_dtypes import torch_dtype
 from dtscodec.decoding.packed_tensors import LoadedTensor
-from dtscodec.encoding.presets.best import code_values
+from dtscodec.encoding.presets.best import rounded
 from dtscodec.format.blocks import Values
+from dtscodec.format.blocks.values import scaled_values
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.streams import Streams, round_numbers
 from dtscodec.kernels.packed import PackedValues
 from dtscodec.kernels.unpack import unpack_values
-from dtscodec.quantize.packing import PackedVectors, pack_codes
+from dtscodec.quantize.scalar import quantize_elements
 
 
 class ElementwiseDelta:
@@ -119,10 +120,11 @@ class ElementwiseDelta:
             Dtype of the pack's numbers.
         """
         values = self.values.view(self._packed.coded_shape)
-        codes, levels, scales = code_values(values.cpu(), self._block, None)
-        packed = pack_codes(codes.reshape(1, -1), self._block.bits)
-        numbers, bands = Values.join(PackedVectors(packed, levels, codes.size, self._block.bits), scales)
-        streams = Streams(stored.bitmaps, round_numbers(numbers.astype(np.float32), dtype), bands)
-        decoded = self._block.split(self._columns, streams).delta().left
+        codes, scales = quantize_elements(values.cpu(), self._block.bits, self._block.per_row, rounded)
+        levels = round_numbers(codes.levels, dtype).reshape(codes.levels.shape)
+        codes, scales = codes.with_levels(levels), round_numbers(scales, dtype)
+        numbers, bands = Values.join(codes, scales)
+        streams = Streams(stored.bitmaps, numbers, bands)
+        decoded = scaled_values(codes, scales, self._packed.coded_shape)
         self.values.copy_(torch.from_numpy(np.ascontiguousarray(decoded, np.float32)).flatten())
         return streams

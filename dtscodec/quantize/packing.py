@@ -34,6 +34,13 @@ class PackedVectors:
     count: int
     bits: Bits
 
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def pack(self) -> "PackedVectors":
+        """Return the vectors themselves, which are packed; see `QuantizedVectors`."""
+        return self
+
 
 def vector_bytes(count: int, bits: Bits) -> int:
     """Return the bytes that a packed vector takes, padding included.

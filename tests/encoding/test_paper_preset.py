@@ -16,7 +16,7 @@ from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.presets.paper import quantize_factors
 from dtscodec.format.blocks import LowRank, Raw, Same, Values
 from dtscodec.linalg.svd import canonical_signs, truncated_svd
-from dtscodec.quantize.dequantize import dequantize
+from dtscodec.quantize.scalar import dequantize
 from tests.encoding.published import published_matrix, published_quantizer
 from tests.support import make_pack
 

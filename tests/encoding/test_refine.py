@@ -16,7 +16,7 @@ from dtscodec.encoding.presets.recipe import BEST, LEAST_ERROR, Recipe
 from dtscodec.format.blocks import BandFactors
 from dtscodec.format.streams import round_numbers
 from dtscodec.linalg.spectrum import leading_factors
-from dtscodec.quantize.dequantize import dequantize
+from dtscodec.quantize.scalar import dequantize
 from dtscodec.quantize.widths import ALL_BITS, Bits
 
 few = settings(deadline=None, max_examples=25)
@@ -169,7 +169,7 @@ def test_bands_are_of_descending_width_and_their_components_of_descending_streng
     components, scales = refined(delta, widths)
     bands = components.bands(scales)
     assert [band.u.bits for band in bands] == sorted(set(widths), reverse=True)
-    assert [len(band.u.packed) for band in bands] == [widths.count(band.u.bits) for band in bands]
+    assert [len(band.u) for band in bands] == [widths.count(band.u.bits) for band in bands]
     for band in bands:
         norms = np.linalg.norm(dequantize(band.u), axis=1) * np.linalg.norm(dequantize(band.v), axis=1)
         strengths = norms * np.abs(band.scales) if len(band.scales) else norms

@@ -13,36 +13,23 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dtscodec.activations.metric import Metric
 from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.format.blocks import BandFactors
+from dtscodec.format.streams import NO_NUMBERS
 from dtscodec.linalg.devices import product
 from dtscodec.linalg.factored_matrix import Factored
 from dtscodec.linalg.spectrum import Factors, leading_factors
 from dtscodec.quantize.four_groups import four_groups
-from dtscodec.quantize.lloyd_max import fit_levels, nearest
-from dtscodec.quantize.packing import PackedVectors, pack_codes
-from dtscodec.quantize.widths import NORMAL_LEVELS, Bits
+from dtscodec.quantize.lloyd_max import fit_levels
+from dtscodec.quantize.scalar import TINY, FittedVector, QuantizedVectors, fit_scale, quantize_vector
+from dtscodec.quantize.widths import Bits, width_of
 
-TINY = 1e-30
 RIDGE = 1e-6
 """Share of the diagonal that is added where scales are solved for: components that repeat a direction are alike."""
-
-_FIXED = torch.from_numpy(NORMAL_LEVELS)
-
-
-@dataclass(frozen=True, slots=True)
-class Quantized:
-    """A vector's codes, and what multiplies their values."""
-
-    codes: Tensor
-    scale: float
-    values: Tensor
 
 
 class Side:
@@ -59,7 +46,7 @@ class Side:
 
     def __init__(self, vectors: Tensor, widths: Sequence[Bits], recipe: Recipe) -> None:
         self._widths, self._recipe = widths, recipe
-        self._coarse = [k for k, width in enumerate(widths) if width == 2]
+        self._coarse = [k for k, bits in enumerate(widths) if width_of(bits).stored_levels]
         # Which of the level tables a vector uses.
         self._table = {k: i if recipe.per_vector else 0 for i, k in enumerate(self._coarse)}
         self.levels = self._first_levels(vectors[self._coarse])
@@ -76,31 +63,16 @@ class Side:
             return four_groups(sets)[1]
         return torch.stack([fit_levels(values, self._recipe.levels) for values in sets])
 
-    def _levels_of(self, k: int) -> Tensor:
-        return _FIXED if self._widths[k] == 4 else self.levels[self._table[k]]
+    def _code_book(self, k: int) -> Tensor | None:
+        """The levels of vector k; None if its codes stand for themselves."""
+        width = width_of(self._widths[k])
+        if width.fixed_levels is not None:
+            return torch.from_numpy(width.fixed_levels)
+        return self.levels[self._table[k]] if width.stored_levels else None
 
-    def _quantize(self, k: int, vector: Tensor) -> Quantized:
-        """The codes and the scale that lie nearest to what vector k is to be."""
-        width = self._widths[k]
-        if width == 16:
-            return Quantized(vector, 1.0, vector)
-        if width == 8:
-            scale = max(float(vector.abs().max()) / 127, TINY)
-            codes = (vector / scale).round().clamp(-127, 127)
-            return self._scaled(vector, codes, codes)
-        levels = self._levels_of(k)
-        scale = max(float(vector.square().mean().sqrt()), TINY)
-        for _ in range(3):
-            codes = nearest(vector / scale, levels)
-            values = levels[codes]
-            scale = max(abs(float(vector @ values / (values @ values).clamp(min=TINY))), TINY)
-        codes = nearest(vector / scale, levels)
-        return self._scaled(vector, codes, levels[codes])
-
-    @staticmethod
-    def _scaled(vector: Tensor, codes: Tensor, values: Tensor) -> Quantized:
-        scale = float(vector @ values / (values @ values).clamp(min=TINY))
-        return Quantized(codes, scale, scale * values)
+    def _quantize(self, k: int, vector: Tensor) -> FittedVector:
+        """Quantize what vector k should be."""
+        return quantize_vector(vector, self._widths[k], self._code_book(k))
 
     def refit(self, other: Tensor, products: Tensor) -> None:
         """Fit each vector in turn to what all others leave of the delta.
@@ -137,7 +109,7 @@ class Side:
         self.levels = moved
         for k in self._coarse:
             fitted = self._fitted[k]
-            self._fitted[k] = self._scaled(targets[k], fitted.codes, self._levels_of(k)[fitted.codes])
+            self._fitted[k] = fit_scale(targets[k], fitted.codes, self.levels[self._table[k]][fitted.codes])
             self.vectors[k] = self._fitted[k].values
 
     def round_levels(self, rounded: Callable[[Tensor], Tensor]) -> None:
@@ -148,18 +120,26 @@ class Side:
         """What the codes stand for, without scales: float32 [r, n]."""
         return torch.stack([self._plain(k, fitted) for k, fitted in enumerate(self._fitted)])
 
-    def _plain(self, k: int, fitted: Quantized) -> Tensor:
-        return fitted.codes if self._widths[k] >= 8 else self._levels_of(k)[fitted.codes]
+    def _plain(self, k: int, fitted: FittedVector) -> Tensor:
+        code_book = self._code_book(k)
+        return fitted.codes if code_book is None else code_book[fitted.codes]
 
-    def packed(self, chosen: Sequence[int], factors: Tensor) -> PackedVectors:
-        """Some vectors of one width, packed; those of 16 bits multiplied by their factors, float32 [r]."""
-        width = self._widths[chosen[0]]
+    def quantized(self, chosen: Sequence[int], factors: Tensor | None = None) -> QuantizedVectors:
+        """Return some vectors of one width.
+
+        Parameters
+        ----------
+        chosen : sequence of int
+            Which ones, in this order.
+        factors : float32 [r], optional
+            Factors on the vectors, for codes that stand for themselves.
+        """
+        width = width_of(self._widths[chosen[0]])
         codes = torch.stack([self._fitted[k].codes for k in chosen])
-        if width == 16:
+        if factors is not None:
             codes = codes * factors[list(chosen), None]
-        stored = codes.numpy().astype({8: np.int8, 16: np.float16}.get(width, np.uint8))
-        levels = self.levels.numpy() if width == 2 else np.empty((0, 4), np.float32)
-        return PackedVectors(pack_codes(stored, width), levels, codes.shape[1], width)
+        levels = self.levels.numpy() if width.stored_levels else width.code_books(NO_NUMBERS)
+        return QuantizedVectors(codes.numpy().astype(width.dtype), levels, width.bits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,19 +272,26 @@ class Refined:
         return self._sight.left(self.u.plain()), self._sight.right(self.v.plain())
 
     def bands(self, scales: Tensor) -> list[BandFactors]:
-        """The components by width, the strongest of each first."""
-        strengths = scales.abs() * self.u.plain().norm(dim=1) * self.v.plain().norm(dim=1)
+        """Return the components by width, the strongest of each width first.
+
+        Parameters
+        ----------
+        scales : float32 [r]
+        """
+        u, v = self.u.plain(), self.v.plain()
+        strengths = scales.abs() * u.norm(dim=1) * v.norm(dim=1)
         bands = []
-        for width in sorted(set(self._widths), reverse=True):
-            members = [k for k, other in enumerate(self._widths) if other == width]
+        for bits in sorted(set(self._widths), reverse=True):
+            members = [k for k, other in enumerate(self._widths) if other == bits]
             members.sort(key=lambda k: -float(strengths[k]))
-            shared = balanced(self.u.plain(), self.v.plain(), scales) if width == 16 else (scales, scales)
-            stored = NO_SCALES if width == 16 else scales[members].numpy()
-            bands.append(BandFactors(self.u.packed(members, shared[0]), self.v.packed(members, shared[1]), stored))
+            if width_of(bits).has_scales:
+                left, right = self.u.quantized(members), self.v.quantized(members)
+                bands.append(BandFactors(left, right, scales[members].numpy()))
+            else:
+                of_u, of_v = balanced(u, v, scales)
+                left, right = self.u.quantized(members, of_u), self.v.quantized(members, of_v)
+                bands.append(BandFactors(left, right, NO_NUMBERS))
         return bands
-
-
-NO_SCALES: NDArray[np.float32] = np.empty(0, np.float32)
 
 
 def balanced(u: Tensor, v: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:

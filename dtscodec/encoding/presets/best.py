@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,20 +10,18 @@ from torch import Tensor
 
 from dtscodec.encoding.budget.candidates import NUMBERS, Choice
 from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.fitting.coordinate_descent import TINY, Refined, Sight
+from dtscodec.encoding.fitting.coordinate_descent import Refined, Sight
 from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.changed import Moved
-from dtscodec.encoding.segments.planned import Part, measured
+from dtscodec.encoding.segments.planned import Part, measure_lowrank, measure_values
 from dtscodec.encoding.segments.segment import CodedBlock, Cut, Delta, New, raw_block
 from dtscodec.errors import assert_never
 from dtscodec.format.blocks import Coded, LowRank, Raw, Same, Values
-from dtscodec.format.streams import NO_NUMBERS, Streams, round_numbers
+from dtscodec.format.streams import Streams, round_numbers
 from dtscodec.linalg.essential_subspace import essential_factors
 from dtscodec.linalg.norms import squared_norm
 from dtscodec.linalg.spectrum import leading_factors
-from dtscodec.quantize.lloyd_max import fit_levels, nearest
-from dtscodec.quantize.packing import PackedVectors, pack_codes
-from dtscodec.quantize.widths import NORMAL_LEVELS
+from dtscodec.quantize.scalar import dequantize, quantize_elements
 
 ORDINARY = 30
 """Exponents of two up to which values are coded as they are."""
@@ -56,15 +54,13 @@ class BestPart:
         with np.errstate(over="ignore", invalid="ignore"):
             match self.block:
                 case LowRank():
-                    numbers, bands = self._low_rank(self.block)
+                    coded = self._low_rank(self.block)
                 case Values():
-                    numbers, bands = self._values(self.block)
+                    coded = self._values(self.block)
                 case _:
                     assert_never(self.block)
-            coded = measured(self.block, self.moved, Streams(self.moved.bitmaps, rounded(numbers), bands))
-            coded.streams.numbers[:] = rounded(coded.streams.numbers)
-            squares = coded.delta_square + self.left, coded.error_square + self.left
-            return CodedBlock(coded.block, coded.streams, *squares)
+        delta_square, error_square = coded.delta_square + self.left, coded.error_square + self.left
+        return replace(coded, delta_square=delta_square, error_square=error_square)
 
     def _scaled(self) -> tuple[Tensor, float]:
         """The values by a power of two, and that power: squares of extreme values are beyond float32."""
@@ -80,7 +76,7 @@ class BestPart:
             return None
         return float(self.moved.signal_square**0.5)
 
-    def _low_rank(self, block: LowRank) -> tuple[np.ndarray, tuple[bytes, ...]]:
+    def _low_rank(self, block: LowRank) -> CodedBlock:
         moved, recipe = self.moved, self.recipe
         values, unit = self._scaled()
         widths = [band.bits for band in block.bands for _ in range(band.rank)]
@@ -92,15 +88,21 @@ class BestPart:
         refined = Refined(values.to(self.device), factors, widths, recipe, sight)
         scales = refined.solve_scales(rounded_tensor)
         scales *= refined.gain(scales, moved.noise.edge / unit if moved.noise else 0.0)
-        return LowRank.join(0.0, refined.bands(scales * unit))
+        bands = [band.rounded(rounded) for band in refined.bands(scales * unit)]
+        return measure_lowrank(block, moved, bands, rounded)
 
-    def _values(self, block: Values) -> tuple[np.ndarray, tuple[bytes, ...]]:
-        values, unit = self._scaled() if block.bits < 16 else (self.moved.values, 1.0)
-        norm = self._norm()
-        codes, levels, scales = code_values(values, block, None if norm is None else norm / unit)
-        packed = pack_codes(codes.reshape(1, -1), block.bits)
-        levels, scales = levels * np.float32(unit), scales * np.float32(unit)
-        return Values.join(PackedVectors(packed, levels, codes.size, block.bits), scales)
+    def _values(self, block: Values) -> CodedBlock:
+        # Codes that are floating-point numbers have no scales that could take the unit back.
+        values, unit = (self.moved.values, 1.0) if block.width.is_float else self._scaled()
+        codes, scales = quantize_elements(values, block.bits, block.per_row, rounded)
+        norm = (self._norm() or 0.0) / unit
+        if norm and len(codes.levels):
+            # Cell means shrink: scale the levels to the norm of the true delta. Wider codes are close enough.
+            decoded = squared_norm(torch.from_numpy(dequantize(codes))) ** 0.5
+            factor = norm / decoded if decoded else 1.0
+            codes = codes.with_levels((torch.from_numpy(codes.levels) * factor).numpy())
+        codes = codes.with_levels(rounded(codes.levels * np.float32(unit)))
+        return measure_values(block, self.moved, codes, rounded(scales * np.float32(unit)))
 
 
 def plan_best(cut: Cut, choices: Sequence[Choice], config: EncodeConfig) -> list[Part]:
@@ -126,51 +128,6 @@ def _plan(piece: Delta | New, choice: Choice, config: EncodeConfig) -> Part:
     if isinstance(block, Raw) and block.planes is None:
         exact = CodedBlock(block, Streams(raw=piece.stored.data.tobytes()))
     return CodedBlock(exact.block, exact.streams, energy, 0.0)
-
-
-def code_values(values: Tensor, block: Values, norm: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Quantize elements one by one.
-
-    Parameters
-    ----------
-    values : float32 [m, n]
-    block : Values
-    norm : float, optional
-        That four levels are scaled to; wider codes are close enough by themselves.
-
-    Returns
-    -------
-    codes : [m, n], of the dtype that `pack_codes` takes
-    levels : float32 [1, 4] or [0, 4]
-    scales : float32 [0], [1] or [m]
-    """
-    no_levels = np.empty((0, 4), np.float32)
-    if block.bits == 16:
-        return values.numpy().astype(np.float16), no_levels, NO_NUMBERS
-    if block.bits == 2:
-        levels = fit_levels(values)
-        codes = nearest(values, levels)
-        decoded = squared_norm(levels[codes]) ** 0.5
-        levels = levels * (norm / decoded if norm and decoded else 1.0)
-        return codes.numpy().astype(np.uint8), levels.numpy().reshape(1, 4), NO_NUMBERS
-    grouped = values if block.per_row else values.reshape(1, -1)
-    codes, scales = _fit_scales(grouped, block.bits)
-    stored = codes.numpy().astype(np.int8 if block.bits == 8 else np.uint8)
-    return stored.reshape(values.shape), no_levels, scales
-
-
-def _fit_scales(values: Tensor, bits: int) -> tuple[Tensor, np.ndarray]:
-    """Codes of 4 or 8 bits, and a scale for each row, rounded as it is stored before the codes are chosen."""
-    if bits == 8:
-        scales = rounded(((values.abs().amax(dim=1) / 127).clamp(min=TINY)).numpy())
-        return (values / torch.from_numpy(scales)[:, None]).round().clamp(-128, 127), scales
-    levels = torch.from_numpy(NORMAL_LEVELS)
-    scale = values.square().mean(dim=1).sqrt().clamp(min=TINY)
-    for _ in range(3):
-        coded = levels[nearest(values / scale[:, None], levels)]
-        scale = ((values * coded).sum(1) / coded.square().sum(1).clamp(min=TINY)).clamp(min=TINY)
-    scales = rounded(scale.numpy())
-    return nearest(values / torch.from_numpy(scales)[:, None], levels), scales
 
 
 def rounded(numbers: np.ndarray) -> np.ndarray:

@@ -3,17 +3,18 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dtscodec.encoding.config import EncodeConfig, Paper
 from dtscodec.encoding.segments.changed import Moved
-from dtscodec.encoding.segments.planned import Part, measured
+from dtscodec.encoding.segments.planned import Part, measure_lowrank, measure_values
 from dtscodec.encoding.segments.segment import CodedBlock, Cut, Delta, New, raw_block
 from dtscodec.format.blocks import Band, BandFactors, LowRank, Values
-from dtscodec.format.streams import NO_NUMBERS, Streams
+from dtscodec.format.streams import NO_NUMBERS
 from dtscodec.linalg.svd import truncated_svd
 from dtscodec.quantize.four_groups import four_groups
-from dtscodec.quantize.packing import PackedVectors, pack_codes
+from dtscodec.quantize.scalar import QuantizedVectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,13 @@ class PaperPart:
             values, block = self.moved.values, self.block
             if isinstance(block, LowRank):
                 band = quantize_factors(*truncated_svd(values, block.rank), block.per_vector)
-                numbers, bands = LowRank.join(0.0, [band])
-            else:
-                numbers, bands = Values.join(_quantize(values.reshape(1, -1), False), NO_NUMBERS)
-            return measured(block, self.moved, Streams(self.moved.bitmaps, numbers, bands))
+                return measure_lowrank(block, self.moved, [band], _stored_in_full)
+            return measure_values(block, self.moved, _quantize(values.reshape(1, -1), False), NO_NUMBERS)
+
+
+def _stored_in_full(numbers: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Numbers as F32 holds them."""
+    return numbers
 
 
 def plan_paper(cut: Cut, config: EncodeConfig) -> list[Part]:
@@ -80,8 +84,7 @@ def quantize_factors(u: Tensor, s: Tensor, v: Tensor, per_vector: bool) -> BandF
     return BandFactors(_quantize(u.T, per_vector), _quantize(v, per_vector), s.numpy())
 
 
-def _quantize(vectors: Tensor, per_vector: bool) -> PackedVectors:
+def _quantize(vectors: Tensor, per_vector: bool) -> QuantizedVectors:
     count, length = vectors.shape
     codes, levels = four_groups(vectors if per_vector else vectors.reshape(1, -1))
-    packed = pack_codes(codes.reshape(count, length).numpy(), 2)
-    return PackedVectors(packed, levels.numpy(), length, 2)
+    return QuantizedVectors(codes.reshape(count, length).numpy(), levels.numpy(), 2)

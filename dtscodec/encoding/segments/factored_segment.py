@@ -4,6 +4,7 @@ The inverse of `FactoredPart.code` is `dtscodec.format.blocks.LowRankContent.del
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,9 +18,10 @@ from dtscodec.encoding.presets.best import rounded, rounded_tensor
 from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.segment import CodedBlock
 from dtscodec.errors import EncodeError
-from dtscodec.format.blocks import MAX_COMPONENTS, BaseRows, Block, LowRank, Mask, Same, join_masks
+from dtscodec.format.blocks import MAX_COMPONENTS, BandFactors, BaseRows, Block, LowRank, Mask, Same, join_masks
+from dtscodec.format.blocks.band import scaled_factors
 from dtscodec.format.streams import Streams
-from dtscodec.linalg.factored_matrix import Factored, factored
+from dtscodec.linalg.factored_matrix import Factored
 from dtscodec.linalg.spectrum import Factors
 from dtscodec.linalg.svd import canonical_signs, factored_triplets
 
@@ -148,23 +150,23 @@ class FactoredPart:
             refined = Refined(scaled, factors, widths, recipe)
             scales = refined.solve_scales(rounded_tensor)
             scales *= refined.gain(scales, 0.0)
-            numbers, bands = LowRank.join(0.0, refined.bands(scales * unit))
-            return self._measured(block, Streams(self.bitmaps, rounded(numbers), bands))
+            return self._measured(block, [band.rounded(rounded) for band in refined.bands(scales * unit)])
 
     def _factors(self, rank: int, unit: float) -> Factors:
         u, s, v = canonical_signs(self.u[:, :rank], self.s[:rank] / unit, self.v[:rank])
         spectrum = torch.nn.functional.pad(self.s / unit, (0, min(self.shape) - len(self.s)))
         return Factors(u.float(), s.float(), v.float(), spectrum.float())
 
-    def _measured(self, block: LowRank, streams: Streams) -> CodedBlock:
-        """Decode what was coded: enter its norm, and keep the error."""
-        decoded = factored(block.split(self.columns, streams).delta())
-        streams.numbers[0] = math.sqrt(decoded.square())
-        streams.numbers[:] = rounded(streams.numbers)
-        if not np.isfinite(streams.numbers).all():
+    def _measured(self, block: LowRank, bands: Sequence[BandFactors]) -> CodedBlock:
+        """Compute the norm and the error of quantized components, and pack them."""
+        left, right = scaled_factors(bands, np.float32)
+        decoded = Factored(torch.from_numpy(np.ascontiguousarray(left.T)), torch.from_numpy(right))
+        numbers, codes = LowRank.join(math.sqrt(decoded.square()), bands)
+        numbers = rounded(numbers)
+        if not np.isfinite(numbers).all():
             raise EncodeError("expected a delta whose norm float32 can hold, got a larger one")
         error = Factored(self.u * self.s, self.v).minus(decoded.double()).square()
-        return CodedBlock(block, streams, self.square, error)
+        return CodedBlock(block, Streams(self.bitmaps, numbers, codes), self.square, error)
 
 
 @dataclass(frozen=True, slots=True)

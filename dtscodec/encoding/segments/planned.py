@@ -1,16 +1,22 @@
 """What a preset makes of a piece: a block that is decided on, still to be coded."""
 
+from collections.abc import Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from dtscodec.encoding.segments.changed import Moved
 from dtscodec.encoding.segments.segment import CodedBlock
 from dtscodec.errors import EncodeError
-from dtscodec.format.blocks import Coded
+from dtscodec.format.blocks import BandFactors, Coded, LowRank, Values
+from dtscodec.format.blocks.band import scaled_factors
+from dtscodec.format.blocks.values import scaled_values
 from dtscodec.format.streams import Streams
 from dtscodec.linalg.norms import squared_norm
+from dtscodec.quantize.scalar import Rounding, Vectors
 
 
 @runtime_checkable
@@ -31,16 +37,18 @@ Part: TypeAlias = CodedBlock | Planned
 """A block that is ready, or one that is still to be coded."""
 
 
-def measured(block: Coded, moved: Moved, streams: Streams) -> CodedBlock:
-    """Decode what was coded: enter the norm of a low-rank block, and keep the error.
+def measure_lowrank(block: LowRank, moved: Moved, bands: Sequence[BandFactors], rounded: Rounding) -> CodedBlock:
+    """Compute the norm and the error of quantized components, and pack them.
 
     Parameters
     ----------
-    block : LowRank or Values
+    block : LowRank
     moved : Moved
-        What it was coded from.
-    streams : Streams
-        Its own; the norm of a low-rank block is entered here.
+        What the components stand for.
+    bands : sequence of BandFactors
+        Levels and scales as the pack will hold them.
+    rounded : callable
+        Rounds the norm likewise.
 
     Raises
     ------
@@ -48,14 +56,41 @@ def measured(block: Coded, moved: Moved, streams: Streams) -> CodedBlock:
         A number is beyond float32.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        decoded = block.split(moved.columns, streams).delta().dense()
-        whole = torch.from_numpy(np.ascontiguousarray(decoded))
-        if block.has_norm:
-            streams.numbers[0] = squared_norm(whole) ** 0.5
-        if not np.isfinite(streams.numbers).all():
-            raise EncodeError("expected a delta whose norm float32 can hold, got a larger one")
-        if moved.base is None:
-            return CodedBlock(block, streams)
-        noise = moved.noise_square
-        error = squared_norm(whole.sub_(moved.values))
-        return CodedBlock(block, streams, moved.signal_square, max(0.0, error - noise))
+        left, right = scaled_factors(bands, np.float32)
+        decoded = torch.from_numpy(np.ascontiguousarray(left.T @ right))
+        numbers, codes = LowRank.join(squared_norm(decoded) ** 0.5, bands)
+        return _measure(block, moved, decoded, Streams(moved.bitmaps, rounded(numbers), codes))
+
+
+def measure_values(block: Values, moved: Moved, codes: Vectors, scales: NDArray[np.float32]) -> CodedBlock:
+    """Compute the error of quantized elements, and pack them.
+
+    Parameters
+    ----------
+    block : Values
+    moved : Moved
+        What the elements stand for.
+    codes : Vectors
+        One vector, with levels as the pack will hold them.
+    scales : float32 [count]
+        Likewise.
+
+    Raises
+    ------
+    EncodeError
+        A number is beyond float32.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        decoded = torch.from_numpy(np.ascontiguousarray(scaled_values(codes, scales, block.coded_shape(moved.columns))))
+        numbers, bands = Values.join(codes, scales)
+        return _measure(block, moved, decoded, Streams(moved.bitmaps, numbers, bands))
+
+
+def _measure(block: Coded, moved: Moved, decoded: Tensor, streams: Streams) -> CodedBlock:
+    """The block with its error; `decoded` is overwritten."""
+    if not np.isfinite(streams.numbers).all():
+        raise EncodeError("expected a delta whose norm float32 can hold, got a larger one")
+    if moved.base is None:
+        return CodedBlock(block, streams)
+    error = squared_norm(decoded.sub_(moved.values))
+    return CodedBlock(block, streams, moved.signal_square, max(0.0, error - moved.noise_square))

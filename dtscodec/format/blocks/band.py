@@ -1,7 +1,7 @@
 """Bands of a low-rank block: consecutive components of one width (spec section 6.5)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from dtscodec.format.blocks.coded_delta import Floats
 from dtscodec.format.primitives.canonical_json import Json
 from dtscodec.format.primitives.json_fields import Fields
-from dtscodec.quantize.dequantize import dequantize
 from dtscodec.quantize.packing import PackedVectors
+from dtscodec.quantize.scalar import Rounding, Vectors, dequantize
 from dtscodec.quantize.widths import Bits, Width, as_bits, width_of
 
 
@@ -128,17 +128,22 @@ class BandFactors:
 
     Parameters
     ----------
-    u : PackedVectors
+    u : Vectors
         Left vectors, [r, coded rows].
-    v : PackedVectors
+    v : Vectors
         Right vectors, [r, coded columns].
     scales : float32 [r], or [0]
         None for codes that are numbers themselves.
     """
 
-    u: PackedVectors
-    v: PackedVectors
+    u: Vectors
+    v: Vectors
     scales: NDArray[np.float32]
+
+    def rounded(self, rounding: Rounding) -> "BandFactors":
+        """Return the band with levels and scales as a pack stores them."""
+        u, v = (replace(side, levels=rounding(side.levels)) for side in (self.u, self.v))
+        return BandFactors(u, v, rounding(self.scales))
 
     def scaled_u(self, dtype: type[np.floating]) -> Floats:
         """Return (U S)^T [r, coded rows]."""
@@ -165,11 +170,11 @@ def scaled_factors(bands: Sequence[BandFactors], dtype: type[np.floating]) -> tu
     """
     if len(bands) == 1:
         return bands[0].scaled_u(dtype), dequantize(bands[0].v).astype(dtype, copy=False)
-    rank = sum(len(band.u.packed) for band in bands)
+    rank = sum(len(band.u) for band in bands)
     left, right = np.empty((rank, bands[0].u.count), dtype), np.empty((rank, bands[0].v.count), dtype)
     begin = 0
     for band in bands:
-        end = begin + len(band.u.packed)
+        end = begin + len(band.u)
         left[begin:end] = band.scaled_u(dtype)
         right[begin:end] = dequantize(band.v)
         begin = end

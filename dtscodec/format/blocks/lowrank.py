@@ -139,7 +139,7 @@ class LowRank(SubsetBlock):
         packed = []
         for band in bands:
             numbers += [band.u.levels.ravel(), band.v.levels.ravel(), band.scales]
-            packed.append(np.concatenate([band.u.packed, band.v.packed], axis=1).tobytes())
+            packed.append(np.concatenate([band.u.pack().packed, band.v.pack().packed], axis=1).tobytes())
         return np.concatenate(numbers), tuple(packed)
 
     def split(self, columns: int, streams: Streams) -> "LowRankContent":

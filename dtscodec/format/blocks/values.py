@@ -14,8 +14,8 @@ from dtscodec.format.dtypes import DType
 from dtscodec.format.primitives.canonical_json import Json
 from dtscodec.format.primitives.json_fields import Fields
 from dtscodec.format.streams import Streams, StreamSizes
-from dtscodec.quantize.dequantize import dequantize
 from dtscodec.quantize.packing import PackedVectors, vector_bytes
+from dtscodec.quantize.scalar import Vectors, dequantize
 from dtscodec.quantize.widths import ALL_BITS, Bits, Width, as_bits, width_of
 
 
@@ -98,17 +98,17 @@ class Values(SubsetBlock):
         return [self.width.code_books(numbers[:levels])] if levels else []
 
     @staticmethod
-    def join(codes: PackedVectors, scales: NDArray[np.float32]) -> tuple[NDArray[np.float32], tuple[bytes, ...]]:
+    def join(codes: Vectors, scales: NDArray[np.float32]) -> tuple[NDArray[np.float32], tuple[bytes, ...]]:
         """Return numbers and bands of the streams; the inverse of `split`.
 
         Parameters
         ----------
-        codes : PackedVectors
+        codes : Vectors
             One vector: all coded elements, row by row.
         scales : float32 [count]
             None, one, or one for each coded row.
         """
-        return np.concatenate([codes.levels.ravel(), scales]), (codes.packed.tobytes(),)
+        return np.concatenate([codes.levels.ravel(), scales]), (codes.pack().packed.tobytes(),)
 
     def split(self, columns: int, streams: Streams) -> "ValuesContent":
         """Return what the streams hold, checked; the inverse of `join`.
@@ -176,7 +176,7 @@ class ValuesContent:
             return CodedDelta(self.rows, self.cols, values.astype(dtype, copy=False), None)
 
 
-def scaled_values(codes: PackedVectors, scales: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+def scaled_values(codes: Vectors, scales: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
     """Return the delta of the coded elements: float32 of that shape."""
     values = dequantize(codes).reshape(shape)
     return values * scales[:, None] if len(scales) else values

@@ -4,11 +4,12 @@ import numpy as np
 
 from dtscodec.errors import FormatError
 from dtscodec.quantize.packing import PackedVectors, padding_is_zero, unpack_codes
+from dtscodec.quantize.scalar import Vectors
 from dtscodec.quantize.widths import width_of
 
 
-def check_vectors(vectors: PackedVectors) -> PackedVectors:
-    """Return packed vectors that are valid.
+def check_vectors(given: Vectors) -> PackedVectors:
+    """Return vectors, in packed form, that are valid.
 
     Raises
     ------
@@ -16,6 +17,7 @@ def check_vectors(vectors: PackedVectors) -> PackedVectors:
         Levels do not ascend (rule N2), padding is not zero (rule E1), or a floating-point code is not finite
         (rule E2).
     """
+    vectors = given.pack()
     if (np.diff(vectors.levels, axis=1) < 0).any():
         raise FormatError("numbers", "levels", "expected levels that ascend", "5.2")
     if not padding_is_zero(vectors.packed, vectors.count, vectors.bits):
