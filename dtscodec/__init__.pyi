@@ -1,7 +1,13 @@
 """Types of the public names, which `dtscodec/__init__.py` imports on first use."""
 
+from dtscodec.activations.gram_file import save_grams as save_grams
 from dtscodec.adapters.export_adapter import export_adapter as export_adapter
 from dtscodec.adapters.import_adapter import import_adapter as import_adapter
+from dtscodec.calibration.collect import collect as collect
+from dtscodec.calibration.encode_calibrated import encode_calibrated as encode_calibrated
+from dtscodec.calibration.fit import FitReport as FitReport
+from dtscodec.calibration.fit import fit as fit
+from dtscodec.calibration.gram_collector import collect_grams as collect_grams
 from dtscodec.checkpoints.base import Base as Base
 from dtscodec.decoding.compare import Comparison as Comparison
 from dtscodec.decoding.compare import compare as compare

@@ -59,7 +59,7 @@ def _plain(bench: MergingBench, size: str, task: str) -> None:
 def _fitted(
     bench: MergingBench, size: str, task: str, texts: int, name: str = FITTED, options: Mapping[str, Any] = NOTHING
 ) -> None:
-    """`encode --calibration TEXTS`; what is encoded first is the same for all numbers of texts."""
+    """`encode --calibration SAMPLES`; what is encoded first is the same for all numbers of texts."""
 
     def make() -> tuple[State, dict[str, float]]:
         config = EncodeConfig(Size.parse(size)).for_fitting()
@@ -69,7 +69,7 @@ def _fitted(
 
 
 def _both(bench: MergingBench, task: str) -> None:
-    """`encode --calibration TEXTS --esd`."""
+    """`encode_calibrated` with `Best(grams=...)`."""
 
     def make() -> tuple[State, dict[str, float]]:
         return _fit(bench, task, _esd_pack(bench, SIZES[1], task, TEXTS, to_fit=True), TEXTS)
@@ -89,7 +89,7 @@ def _esd(bench: MergingBench, size: str, task: str, texts: int) -> None:
 
 
 def _esd_pack(bench: MergingBench, size: str, task: str, texts: int, to_fit: bool = False) -> Path:
-    """`encode --calibration GRAMS`, at the default damping."""
+    """`encode` with `Best(grams=...)`, at the default damping."""
     known = str(grams(bench, task, texts, TRAINED))
     config = EncodeConfig(Size.parse(size), Best(grams=known, will_be_fitted=to_fit))
     return pack(bench, task, f"esd-{texts}{'-to-fit' if to_fit else ''}", bench.base, size, config)

@@ -241,9 +241,9 @@ def _calibration(rows: Rows) -> str:
     intro = (
         "Mean KL from the fine-tune over tasks, and by what factor it differs from the plain pack's of the same size "
         "over the same tasks. Calibration texts are of the task, not of those that were trained or are tested on. ESD: "
-        "`dtscodec collect` and `encode --calibration GRAMS`; fitted: `encode --calibration TEXTS`, whose "
-        "rates were chosen on other texts; no elements: `--no-elements`; biases corrected: `--bias-correction`, with "
-        "`--no-fit` where it is alone."
+        "`dtscodec collect` and `Best(grams=...)`; fitted: `encode --calibration SAMPLES`, whose rates were chosen on "
+        "other texts; no elements: `fit --no-elements`; biases corrected: `fit --bias-correction`, with `--steps 0` "
+        "where it is alone."
     )
     head = ["size", "texts", "", "tasks", "bytes", "KL", "by plain's", "agrees", "accuracy", "seconds"]
     return f"{intro}\n\n" + markdown_table(head, lines)

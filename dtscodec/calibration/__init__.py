@@ -1,5 +1,5 @@
-"""What a model does with samples, used to encode its fine-tune better: inputs of its layers, and its own answers.
+"""Calibration: packs fitted to the outputs of their fine-tunes on samples, and Gram matrices of layer inputs.
 
-samples -> `collect` -> Gram matrices of layers' inputs -> `dtscodec.encode`, which keeps layers' outputs.
-pack + samples -> `student`, whose weights follow the pack's numbers -> `gradients` -> `fit` -> better numbers.
+samples -> `collect` -> Gram matrices of layer inputs -> merging by ESM, routing, the activation metric of `encode`.
+pack + samples -> `teacher` (targets) and `student` (weights as functions of numbers) -> `optimize` -> `fit` -> pack.
 """

@@ -61,15 +61,11 @@ def count(text: str) -> int:
     return int(text)
 
 
-def damping(text: str) -> float:
-    """A number from 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number from 0, such as 0.1, got {text!r}")
-    return value
+def step_count(text: str) -> int:
+    """An integer of at least 0."""
+    if not re.fullmatch(r"\d{1,6}", text):
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 0, got {text!r}")
+    return int(text)
 
 
 def rename(text: str) -> tuple[str, str]:

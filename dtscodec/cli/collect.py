@@ -14,8 +14,7 @@ def add_to(commands: "arguments.Subparsers") -> None:
         "collect",
         help="collect the Gram matrices of a model's layer inputs",
         description="Run a fine-tune on texts or images, and write the Gram matrices of its linear layers' inputs, "
-        "which `encode --calibration` and `merge esm --grams` take. Padding is left out; what several layers share is "
-        "stored once.",
+        "which `merge esm --grams` and routing use. Padding is left out; layers that share an input are stored once.",
         epilog="SAMPLES is a file of texts or a folder of images, as for `dtscodec compare --samples`; 64 are enough. "
         "Needs pip install 'dtscodec[transformers]', for images 'dtscodec[images]'.",
     )

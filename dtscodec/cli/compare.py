@@ -35,7 +35,7 @@ def add_to(commands: "arguments.Subparsers") -> None:
     parser.add_argument(
         "--model", metavar="DIR", help="directory of its configuration and tokenizer or the like (default: FT)"
     )
-    parser.add_argument("--batch-size", type=_count, metavar="N", help="samples in a batch (default: 16)")
+    parser.add_argument("--batch-size", type=arguments.count, metavar="N", help="samples in a batch (default: 16)")
     arguments.add_json(parser)
     parser.set_defaults(run=run, misused=parser.error)
 
@@ -56,13 +56,6 @@ def run(options: argparse.Namespace) -> None:
         console.facts(_facts(comparison) | ({"behaviour": _behaviour_facts(behaviour)} if behaviour else {}))
     else:
         console.lines(*_table(comparison), *([_behaviour_line(behaviour, options.samples)] if behaviour else []))
-
-
-def _count(text: str) -> int:
-    """A number from 1."""
-    if not text.isdecimal() or len(text) > 9 or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text!r}")
-    return int(text)
 
 
 def _behaviour(pack: "Pack", options: argparse.Namespace) -> "Behaviour":

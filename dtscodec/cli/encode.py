@@ -5,7 +5,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtscodec.cli import arguments, calibrated, console, encode_options
+from dtscodec.cli import arguments, console, encode_options
+from dtscodec.cli.fit import kl_change
 from dtscodec.cli.names import name_fine_tunes
 from dtscodec.cli.progress import progress_bar
 from dtscodec.cli.resume import journal_path, open_journal
@@ -49,7 +50,12 @@ def add_to(commands: "arguments.Subparsers") -> None:
         default=[],
         help="names of the fine-tune that begin with OLD begin with NEW in the base; repeatable",
     )
-    calibrated.add_to(parser)
+    parser.add_argument(
+        "--calibration",
+        metavar="SAMPLES",
+        help="texts or images, as for compare --samples: each pack is fitted to its fine-tune's outputs on them (for "
+        "the details: dtscodec fit)",
+    )
     parser.set_defaults(run=run, parser=parser)
 
 
@@ -58,7 +64,8 @@ def run(options: argparse.Namespace) -> None:
     from dtscodec.packs.directory import open_folder
     from dtscodec.storage.upload import check_new
 
-    calibration = calibrated.of(options)
+    if options.calibration:
+        _check_samples(options.calibration)
     fine_tunes = name_fine_tunes(options.fine_tunes)
     directory = _directory(options.output, len(fine_tunes))
     outputs = _outputs(list(fine_tunes), options.output, directory)
@@ -69,7 +76,14 @@ def run(options: argparse.Namespace) -> None:
         open_folder(directory) if directory else nullcontext(),
         open_journal(part, options.no_resume) as journal,
     ):
-        _encode_all(options, fine_tunes, outputs, directory, journal, calibration)
+        _encode_all(options, fine_tunes, outputs, directory, journal)
+
+
+def _check_samples(path: str) -> None:
+    """Raise SamplesError now if samples cannot be read, rather than after longer work."""
+    from dtscodec.evaluation.samples import read_samples
+
+    read_samples(Path(path))
 
 
 def _encode_all(
@@ -78,15 +92,12 @@ def _encode_all(
     outputs: dict[str, Path],
     directory: Path | None,
     journal: "Journal",
-    calibration: calibrated.Samples | str | None,
 ) -> None:
     from dtscodec import Base
     from dtscodec.packs.directory import list_pack
     from dtscodec.storage.staging import staging_folder_for
 
-    grams = calibration if isinstance(calibration, str) else None
-    config = encode_options.config_of(options, tuple(options.map), grams, options.esd)
-    samples = calibration if isinstance(calibration, calibrated.Samples) else None
+    config = encode_options.config_of(options, tuple(options.map))
     out = next(iter(outputs.values()))
     with (
         staging_folder_for(out, options.base) as staging,
@@ -94,7 +105,7 @@ def _encode_all(
         encode_options.open_executor(options) as executor,
     ):
         for name, path in fine_tunes.items():
-            report = _encode_one(base, name, path, outputs[name], config, options.force, executor, journal, samples)
+            report = _encode_one(base, name, path, outputs[name], config, options, executor, journal)
             if directory:
                 list_pack(directory, name, report.path, report.pack_bytes, report.pack_id, options.base)
 
@@ -105,42 +116,32 @@ def _encode_one(
     path: str,
     out: Path,
     config: "EncodeConfig",
-    force: bool,
+    options: argparse.Namespace,
     executor: "Executor | None",
     journal: "Journal",
-    samples: calibrated.Samples | None,
 ) -> "EncodeReport":
-    from dtscodec import encode
+    from dtscodec import encode, encode_calibrated
     from dtscodec.checkpoints.open import open_checkpoint
+    from dtscodec.encoding.config import STEPS
     from dtscodec.encoding.encode import passes
+    from dtscodec.evaluation.samples import sample_kind
     from dtscodec.storage.staging import staging_folder_for
 
+    fit = ""
     with staging_folder_for(out, path) as staging, open_checkpoint(path, Access(staging, whole=True)) as checkpoint:
         total = passes(config) * sum(spec.nbytes for spec in checkpoint.specs.values())
-
-        def encode_to(out: Path, config: "EncodeConfig", force: bool) -> "EncodeReport":
-            with progress_bar(name, total) as progress:
-                return encode(
-                    base,
-                    checkpoint,
-                    out,
-                    config,
-                    task=name,
-                    force=force,
-                    progress=progress,
-                    executor=executor,
-                    journal=journal,
-                )
-
-        if samples:
-            report, fitted = samples.encode(encode_to, config, base, path, out, force, journal)
-        else:
-            report, fitted = encode_to(out, config, force), None
-    fit = ""
-    if samples and fitted:
-        fit = f" before the fit to {fitted.samples} {samples.kind}, {samples.gain(fitted)}"
-    elif samples and samples.fit:
-        fit = ", nothing to fit"
+        with progress_bar(name, total) as progress:
+            run = {"task": name, "force": options.force, "progress": progress, "executor": executor, "journal": journal}
+            if not options.calibration:
+                report = encode(base, checkpoint, out, config, **run)
+            else:
+                with progress_bar("fit", STEPS, unit=" steps") as fit_progress:
+                    samples = {"samples": options.calibration, "device": options.device, "fit_progress": fit_progress}
+                    report, fitted = encode_calibrated(base, path, out, config, **samples, **run)
+                fit = ", nothing to fit"
+                if fitted:
+                    count = f"{fitted.samples} {sample_kind(options.calibration)}"
+                    fit = f" before the fit to {count}, {kl_change(fitted, 'see dtscodec fit --steps')}"
     console.lines(describe(name, report, fit))
     return report
 

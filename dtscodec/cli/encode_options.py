@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from dtscodec.cli import arguments
 from dtscodec.cli.remedies import message
-from dtscodec.encoding.config import DAMPING
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -81,12 +80,7 @@ def open_executor(options: argparse.Namespace) -> "AbstractContextManager[Execut
     return processes(options.workers) if options.workers > 1 else nullcontext()
 
 
-def config_of(
-    options: argparse.Namespace,
-    renames: tuple[tuple[str, str], ...] = (),
-    grams: str | None = None,
-    damping: float | None = None,
-) -> "EncodeConfig":
+def config_of(options: argparse.Namespace, renames: tuple[tuple[str, str], ...] = ()) -> "EncodeConfig":
     """Return the settings; those that exclude each other are wrong usage.
 
     Parameters
@@ -95,17 +89,13 @@ def config_of(
         With the options that `add_to` adds, and `parser`.
     renames : tuple of (str, str)
         See `EncodeConfig`.
-    grams : str, optional
-        Path of a file of Gram matrices.
-    damping : float, optional
-        Their damping, if it was given.
     """
     from dtscodec import EncodeConfig
 
     try:
         return EncodeConfig(
             options.target,
-            _preset(options, grams, damping),
+            _preset(options),
             raw=tuple(options.raw),
             renames=renames,
             files=not options.no_files,
@@ -116,13 +106,11 @@ def config_of(
         parser.error(message(error))
 
 
-def _preset(options: argparse.Namespace, grams: str | None, damping: float | None) -> "Best | Paper":
+def _preset(options: argparse.Namespace) -> "Best | Paper":
     from dtscodec import Best, Paper
 
     if options.preset == "best":
         if options.levels:
             options.parser.error("--levels is an option of the preset paper")
-        return Best(grams=grams, damping=DAMPING if damping is None else damping)
-    if grams is not None or damping is not None:
-        options.parser.error("Gram matrices are for the preset best")
+        return Best()
     return Paper(options.levels or "matrix")

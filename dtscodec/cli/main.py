@@ -17,6 +17,7 @@ from dtscodec.cli import (
     encode,
     export,
     family,
+    fit,
     fuse,
     import_,
     info,
@@ -30,7 +31,7 @@ from dtscodec.errors import DtsError
 from dtscodec.storage import hub_client
 from dtscodec.version import __version__
 
-COMMANDS = (encode, decode, info, verify, compare, collect, merge, family, fuse, report, export, import_, push)
+COMMANDS = (encode, decode, info, verify, compare, fit, collect, merge, family, fuse, report, export, import_, push)
 
 EPILOG = """\
 examples:

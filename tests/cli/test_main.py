@@ -23,7 +23,9 @@ BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHON
 def test_help_lists_every_command(cli: Cli) -> None:
     text = cli("--help")
     names = [command.__name__.split(".")[-1].rstrip("_") for command in COMMANDS]
-    assert " ".join(names) == ("encode decode info verify compare collect merge family fuse report export import push")
+    assert " ".join(names) == (
+        "encode decode info verify compare fit collect merge family fuse report export import push"
+    )
     for name in names:
         assert re.search(rf"^ +{name}\s", text, re.MULTILINE)
         assert cli(name, "--help").startswith(f"usage: dtscodec {name} ")

@@ -1,0 +1,186 @@
+"""Checkpoint + samples -> pack file: a fine-tune is encoded, and its pack fitted to the fine-tune's outputs."""
+
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dtscodec.calibration.fit import FitReport, fit
+from dtscodec.calibration.fit_loss import FitLoss
+from dtscodec.checkpoints.base import Base
+from dtscodec.checkpoints.checkpoint import Source
+from dtscodec.checkpoints.open_inputs import as_base, as_checkpoint
+from dtscodec.encoding.config import STEPS, EncodeConfig
+from dtscodec.encoding.encode import encode, holds_pack
+from dtscodec.encoding.journal import Journal, NoJournal
+from dtscodec.encoding.pack_report import EncodeReport
+from dtscodec.errors import NothingToFitError
+from dtscodec.evaluation.architecture import read_architecture
+from dtscodec.evaluation.compare_behaviour import model_directory
+from dtscodec.evaluation.prepared_samples import prepare_samples
+from dtscodec.storage.access import Access
+from dtscodec.storage.paths import as_output_path
+from dtscodec.storage.staging import staging_folder_for
+from dtscodec.storage.upload import check_new, new_file
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _FitSettings:
+    """Arguments of `fit`, by their names there. Their `repr` names a step of the journal."""
+
+    samples: str
+    model: str | None
+    steps: int
+    elements: bool
+    bias_correction: bool
+    batch_size: int
+    device: str
+
+
+def encode_calibrated(
+    base: "Source | Base",
+    fine_tune: Source,
+    out: "str | Path",
+    config: EncodeConfig | None = None,
+    *,
+    samples: "str | Path",
+    model: "str | Path | None" = None,
+    steps: int = STEPS,
+    elements: bool = True,
+    bias_correction: bool = False,
+    batch_size: int = 16,
+    device: str = "cpu",
+    task: str | None = None,
+    force: bool = False,
+    progress: Progress = lambda size: None,
+    fit_progress: Progress = lambda count: None,
+    executor: Executor | None = None,
+    journal: Journal | None = None,
+) -> tuple[EncodeReport, FitReport | None]:
+    """Encode a fine-tune, and fit the pack to the fine-tune's outputs on samples before it is written.
+
+    `dtscodec.encode` with settings that store biases and norms for the fit, then `dtscodec.fit`. The pack is as large
+    as one without the fit, and is written as a whole or not at all. Where no tensor is coded, so that there is nothing
+    to fit, it is the pack that `dtscodec.encode` writes.
+
+    Parameters
+    ----------
+    base : path, mapping of tensors, or Base
+        The base checkpoint. A `Base` is hashed once for several fine-tunes.
+    fine_tune : path or mapping of tensors
+        The fine-tune: a model directory, or weights only together with `model`.
+    out : path
+        The pack, in local or remote storage; its directory must exist.
+    config : EncodeConfig, optional
+        Settings of the encoder.
+    samples : path
+        A file of texts or a folder of images, as for `dtscodec.compare_behaviour`; labels are not used. 64 are enough.
+    model, steps, elements, bias_correction, batch_size, device
+        As for `dtscodec.fit`. The encoder's device is that of `config`.
+    task : str, optional
+        A short name, stored in the pack.
+    force : bool
+        Replace a file that exists.
+    progress : callable
+        Called with the bytes of each tensor that is encoded, as by `dtscodec.encode`.
+    fit_progress : callable
+        Called with 1 after each step of the fit.
+    executor : concurrent.futures.Executor, optional
+        Its workers encode tensors, as for `dtscodec.encode`. The fit runs in this process.
+    journal : Journal, optional
+        Keeps results, so that a call that was interrupted resumes. A pack that an earlier run has fitted and written
+        is not fitted again.
+
+    Returns
+    -------
+    encoded : EncodeReport
+        Of the written pack; its relative error is that before the fit.
+    fitted : FitReport or None
+        None if there was nothing to fit.
+
+    Raises
+    ------
+    SamplesError, CheckpointError, BackendError
+        As for `dtscodec.fit`; samples that the model does not take are reported before anything is encoded.
+    ConfigError, BaseMismatchError, EncodeError, OutputError
+        As for `dtscodec.encode`.
+    """
+    out, config = as_output_path(out), config or EncodeConfig()
+    if journal is None or not len(journal):
+        check_new(out, force)
+    # Reported now rather than after the encode, which takes longer.
+    prepare_samples(read_architecture(model_directory(model, fine_tune)), Path(samples))
+    settings = _FitSettings(
+        str(samples), None if model is None else str(model), steps, elements, bias_correction, batch_size, device
+    )
+    with (
+        staging_folder_for(out, base, fine_tune) as staging,
+        as_base(base, Access(staging, whole=True)) as opened,
+        as_checkpoint(fine_tune, Access(staging, whole=True)) as checkpoint,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        run = partial(encode, opened, checkpoint, task=task, executor=executor, journal=journal)
+        encoded = run(Path(folder, "pack.safetensors"), config.for_fitting(), force=True, progress=progress)
+        try:
+            fitted = _fit_or_resume(
+                encoded.path,
+                fine_tune,
+                out,
+                opened,
+                settings,
+                force=force,
+                progress=fit_progress,
+                journal=NoJournal() if journal is None else journal,
+            )
+        except NothingToFitError:
+            plain = run(out, config, force=force)
+            return replace(plain, seconds=encoded.seconds + plain.seconds), None
+    report = replace(
+        encoded,
+        path=out,
+        pack_id=fitted.pack_id,
+        pack_bytes=fitted.pack_bytes,
+        seconds=encoded.seconds + fitted.seconds,
+    )
+    return report, fitted
+
+
+def _fit_or_resume(
+    pack: Path,
+    fine_tune: Source,
+    out: Path,
+    base: Base,
+    settings: _FitSettings,
+    *,
+    force: bool,
+    progress: Progress,
+    journal: Journal | NoJournal,
+) -> FitReport:
+    """Fit a pack and write it to `out`, unless the journal says that an earlier run has, and it is still there."""
+    step, name = f"fit {settings}", str(fine_tune)
+    recorded = next(journal.stored(step, [name]), None)
+    if recorded and holds_pack(out, recorded["pack_id"]):
+        return _report_of(recorded, out)
+    fitted = fit(pack, fine_tune, pack.with_name("fitted.safetensors"), base, **asdict(settings), progress=progress)
+    # First the journal, then the pack: with both, the next run has nothing to do.
+    if not recorded:
+        journal.store(step, name, _record_of(fitted))
+    with new_file(out, force) as file:
+        file.write(fitted.path.read_bytes())
+    return replace(fitted, path=out)
+
+
+def _record_of(report: FitReport) -> dict[str, Any]:
+    """Return a report, but for its path, as the journal holds it; the inverse of `_report_of`."""
+    return {name: value for name, value in asdict(report).items() if name != "path"}
+
+
+def _report_of(record: dict[str, Any], path: Path) -> FitReport:
+    """Return the report of a record; the inverse of `_record_of`."""
+    losses = {name: FitLoss(**record[name]) for name in ("before", "after")}
+    return FitReport(path=path, **(record | losses))
