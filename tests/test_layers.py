@@ -12,20 +12,21 @@ from tests.support import ROOT
 
 PACKAGE = ROOT / "dtscodec"
 
-STORED = {"errors", "files", "quantize", "format", "storage", "checkpoints"}
+STORED = {"errors", "messages", "files", "quantize", "format", "storage", "checkpoints"}
 """What nearly every room above them uses: errors, local files, widths, the format, remote storage, checkpoints."""
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "messages": set(),
     "version": set(),
     "files": {"errors"},
     "quantize": {"errors"},
     "format": {"errors", "files", "quantize"},
-    "storage": {"errors", "version", "files"},
-    "executors": {"errors", "version"},
+    "storage": {"errors", "messages", "version", "files"},
+    "executors": {"errors", "messages", "version"},
     "kernels": {"errors", "format", "quantize"},
     "linalg": {"errors", "format"},
-    "checkpoints": {"errors", "files", "format", "storage"},
+    "checkpoints": {"errors", "messages", "files", "format", "storage"},
     "activations": STORED | {"linalg"},
     "packs": STORED | {"version"},
     "decoding": STORED | {"kernels", "linalg", "packs"},
@@ -46,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 """The rooms, and what each may import beside itself. Rooms that are not named in each other's line are independent."""
 
 ROOMS = list(MAY_IMPORT)
-NO_TORCH = ["errors", "version", "files", "format", "storage", "executors"]
+NO_TORCH = ["errors", "messages", "version", "files", "format", "storage", "executors"]
 
 
 def imports(path: Path) -> set[str]:

@@ -12,6 +12,7 @@ from dtscodec.checkpoints.name_matching import best_rule
 from dtscodec.errors import EncodeError, ModelMismatchError, Remedy
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.tensor_names import base_name
+from dtscodec.messages import listed
 
 MAX_CONVERSION_ERROR = 0.01
 """Relative error above which a dtype is too narrow for a pair."""
@@ -80,7 +81,7 @@ class ExportPlan:
     def check(self, strict: bool) -> None:
         """Raise EncodeError if no change is carried or, with `strict`, if a change is left out."""
         left = self.left_out
-        names = ", ".join(item.name for item in left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
+        names = listed([item.name for item in left], 3)
         if not self.carried:
             raise EncodeError(f"expected a low-rank delta of some layer, got none ({names or 'nothing changed'})")
         if strict and left:

@@ -1,16 +1,14 @@
 """Argument types and groups that several commands share."""
 
 import argparse
+import math
 import re
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
 
 if TYPE_CHECKING:
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 def byte_count(text: str) -> int:
@@ -19,11 +17,13 @@ def byte_count(text: str) -> int:
     >>> byte_count("5GB"), byte_count("1.5 MB")
     (5000000000, 1500000)
     """
-    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)\s*([kKMGT]?)B?", text)
-    size = int(Fraction(match[1]) * 1000 ** _POWERS[match[2].upper()]) if match else 0
-    if not size:
+    try:
+        size = Size.parse(text)
+    except ValueError:
+        size = None
+    if size is None or size.unit != "bytes" or size.amount < 1:
         raise argparse.ArgumentTypeError(f"expected a size such as 5GB or 500MB, got {text!r}")
-    return size
+    return int(size.amount)
 
 
 def rank(text: str) -> Rank | RankShare:
@@ -66,6 +66,17 @@ def step_count(text: str) -> int:
     if not re.fullmatch(r"\d{1,6}", text):
         raise argparse.ArgumentTypeError(f"expected an integer of at least 0, got {text!r}")
     return int(text)
+
+
+def number(text: str) -> float:
+    """Parse a finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
+    return value
 
 
 def rename(text: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dtscodec.cli import arguments, console
 from dtscodec.cli.remedies import spell_option
+from dtscodec.messages import listed
 
 if TYPE_CHECKING:
     from dtscodec.adapters.export_adapter import ExportReport
@@ -102,7 +103,6 @@ def _left_out(items: "Sequence[LeftOut]") -> list[str]:
     for why, group in groups.items():
         shares = [item.share for item in group if item.share is not None]
         share = f"{100 * sum(shares):.2f} %" if shares else "-"
-        more = f" and {len(group) - NAMED} more" if len(group) > NAMED else ""
-        names = ", ".join(item.name for item in group[:NAMED])
-        lines.append(f"left out  {share:>7}  {why}: {names}{more}")
+        names = listed([item.name for item in group], NAMED)
+        lines.append(f"left out  {share:>7}  {why}: {names}")
     return lines

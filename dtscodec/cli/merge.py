@@ -9,6 +9,7 @@ from dtscodec.cli import arguments, console, merge_options
 from dtscodec.cli.names import task_name
 from dtscodec.cli.progress import progress_bar
 from dtscodec.cli.total import total_bytes
+from dtscodec.messages import listed
 
 if TYPE_CHECKING:
     from dtscodec.merging.merge import MergeReport
@@ -92,7 +93,7 @@ def describe(report: "MergeReport", names: Sequence[str]) -> str:
         counts = {"averaged": report.merged + report.averaged, "copied": report.copied}
     parts = [f"{len(found)} {what}" for what, found in counts.items() if found]
     if report.left_out:
-        parts.append(f"left out: {_listed(sorted(report.left_out))}")
+        parts.append(f"left out: {listed(sorted(report.left_out), _NAMED)}")
     if report.without_grams:
         parts.append(f"SVD in place of Gram matrices for {len(report.without_grams)} matrices")
     ratios = [
@@ -101,13 +102,8 @@ def describe(report: "MergeReport", names: Sequence[str]) -> str:
         if found.ratio is not None
     ]
     if ratios:
-        parts.append(f"difference vectors by task vectors: {_listed(ratios)}")
+        parts.append(f"difference vectors by task vectors: {listed(ratios, _NAMED)}")
     tensors = (
         f"{report.method} of {len(names)} fine-tune{'s' * (len(names) > 1)}: {console.size(report.size)}, tensors "
     )
     return tensors + "; ".join(parts)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

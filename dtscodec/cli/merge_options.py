@@ -1,11 +1,11 @@
 """The options of merge methods, for `merge` and `family`: those that the methods declare."""
 
 import argparse
-import math
 from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from dtscodec.cli import arguments
 from dtscodec.merging.methods.method_options import MethodOption, options_of
 from dtscodec.merging.methods.registry import METHODS
 
@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         elif first.choices:
             group.add_argument(f"--{first.name}", choices=first.choices, help=_help(options))
         else:
-            group.add_argument(f"--{first.name}", metavar="X", type=_number, help=_help(options))
+            group.add_argument(f"--{first.name}", metavar="X", type=arguments.number, help=_help(options))
     group.add_argument(
         "--grams",
         metavar="FILE",
@@ -84,13 +84,3 @@ def _defaults(options: list[MethodOption]) -> Iterator[str]:
 
 def _lowered(text: str) -> str:
     return text[0].lower() + text[1:]
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
-    return value

@@ -8,7 +8,8 @@ from typing import Any
 
 from dtscodec.errors import Remedy, SamplesError
 from dtscodec.evaluation.labels import Classes
-from dtscodec.evaluation.transformers_library import import_pillow, truncated
+from dtscodec.evaluation.transformers_library import import_pillow
+from dtscodec.messages import one_line
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
@@ -46,8 +47,7 @@ class Image:
         except MemoryError:
             raise
         except Exception as error:  # Pillow raises errors of any kind.
-            reason = truncated(" ".join(str(error).split()) or type(error).__name__)
-            detail = f"expected a whole image of {', '.join(FORMATS)}, got '{reason}'"
+            detail = f"expected a whole image of {', '.join(FORMATS)}, got '{one_line(error)}'"
             raise SamplesError(f"{self.path}: {detail}", Remedy("save it anew or take it out")) from error
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from dtscodec.errors import BackendError, CheckpointError, DtsError, Remedy
+from dtscodec.messages import one_line
 
 OLDEST = 5
 """The first major version that takes a state dict as `model.py` gives it."""
@@ -23,8 +24,7 @@ def import_transformers() -> Any:
     try:
         import transformers as package
     except ImportError as error:
-        reason = " ".join(str(error).split())
-        raise BackendError(f"transformers: expected the package, got '{reason}'", remedy) from error
+        raise BackendError(f"transformers: expected the package, got '{one_line(error)}'", remedy) from error
     version = package.__version__
     if int(version.partition(".")[0]) < OLDEST:
         raise BackendError(f"transformers: expected version {OLDEST} or newer, got {version}", remedy)
@@ -43,9 +43,8 @@ def import_pillow() -> Any:
         import PIL.Image
         import PIL.ImageOps
     except ImportError as error:
-        reason = " ".join(str(error).split())
         raise BackendError(
-            f"Pillow: expected the package, got '{reason}'", Remedy("pip install 'dtscodec[images]'")
+            f"Pillow: expected the package, got '{one_line(error)}'", Remedy("pip install 'dtscodec[images]'")
         ) from error
     return PIL
 
@@ -85,10 +84,4 @@ def transformers_errors(where: str, expected: str) -> Iterator[None]:
     except Exception as error:  # It raises errors of any kind, with texts of many lines.
         if re.search("out of memory|allocate memory", str(error)):
             raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointError(f"{where}: expected {expected}, got '{truncated(reason)}'") from error
-
-
-def truncated(text: str, length: int = 200) -> str:
-    """The beginning of a text."""
-    return text if len(text) <= length else f"{text[: length - 3]}..."
+        raise CheckpointError(f"{where}: expected {expected}, got '{one_line(error)}'") from error

@@ -6,6 +6,7 @@ from typing import Any
 
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.evaluation.transformers_library import import_transformers, quiet_transformers, transformers_errors
+from dtscodec.messages import listed
 
 
 def read_config(directory: Path) -> Any:
@@ -87,9 +88,4 @@ def _problems(report: Mapping[str, Any]) -> str:
         ("also", sorted(map(repr, report["unexpected_keys"]))),
         ("", sorted(f"{name!r} of {shape}" for name, shape in shapes)),
     ]
-    return ", and ".join(f"{word} {_some(names)}".strip() for word, names in found if names)
-
-
-def _some(names: list[str], count: int = 3) -> str:
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more
+    return ", and ".join(f"{word} {listed(names, 3)}".strip() for word, names in found if names)

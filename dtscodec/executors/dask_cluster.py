@@ -10,6 +10,7 @@ from typing import Any
 
 from dtscodec.errors import BackendError, Remedy
 from dtscodec.executors.versions import build, check_build
+from dtscodec.messages import one_line
 
 CONNECT_WITHIN = 10.0
 """Seconds in which a scheduler must answer."""
@@ -54,9 +55,9 @@ def _distributed() -> Any:
     try:
         import distributed
     except ImportError as error:
-        reason = " ".join(str(error).split())
-        detail = f"expected the package, got '{reason}'"
-        raise BackendError(f"distributed: {detail}", Remedy("pip install 'dtscodec[dask]'")) from error
+        raise BackendError(
+            f"distributed: expected the package, got '{one_line(error)}'", Remedy("pip install 'dtscodec[dask]'")
+        ) from error
     return distributed
 
 
@@ -66,7 +67,7 @@ def _connect(distributed: Any, address: str) -> Any:
         try:
             return distributed.Client(address, timeout=CONNECT_WITHIN, set_as_default=False)
         except Exception as error:  # For an address that is none, errors of any kind.
-            detail = f"expected a Dask scheduler, got '{' '.join(str(error).split())}'"
+            detail = f"expected a Dask scheduler, got '{one_line(error)}'"
             remedy = Remedy("start one by 'dask scheduler', which prints its address")
             raise BackendError(f"{address}: {detail}", remedy) from error
 
@@ -83,7 +84,7 @@ def _check_workers(client: Any, address: str) -> None:
         ) from error
     for worker, found in builds.items():
         if isinstance(found, Exception):
-            detail = f"expected dtscodec {build()['dtscodec']}, got '{' '.join(str(found).split())}'"
+            detail = f"expected dtscodec {build()['dtscodec']}, got '{one_line(found)}'"
             raise BackendError(f"{worker}: {detail}", Remedy("install the client's version on every worker"))
         check_build(worker, found, build())
 

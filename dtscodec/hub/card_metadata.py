@@ -7,6 +7,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from dtscodec.errors import CheckpointError, Remedy
+from dtscodec.messages import one_line
 
 Values = Mapping[str, str | list[str]]
 
@@ -57,9 +58,7 @@ def _parsed(block: str) -> dict[Any, Any] | None:
     except _INVALID as error:
         if not _KEY.search(block):
             return None
-        detail = (
-            f"expected metadata in YAML between its first two lines of ---, got: {' '.join(str(error).split()):.160}"
-        )
+        detail = f"expected metadata in YAML between its first two lines of ---, got: {one_line(error, 160)}"
         raise CheckpointError(f"README.md: {detail}", Remedy("mend them on the Hub, and push again")) from error
     return data if isinstance(data, dict) else {} if data is None else None
 

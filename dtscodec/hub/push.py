@@ -11,6 +11,7 @@ from dtscodec.hub.model_card import card
 from dtscodec.hub.pack_bases import base_of
 from dtscodec.hub.push_target import Target, made
 from dtscodec.hub.repository import CONFIG, README, LocalPack, index_of, is_ours, local_packs, small_files
+from dtscodec.messages import listed
 from dtscodec.storage.errors import write_errors
 from dtscodec.storage.hub_client import hub_api
 from dtscodec.storage.hub_tree import forget
@@ -190,4 +191,4 @@ def _message(packs: list[LocalPack], changes: Mapping[str, object]) -> str:
     tasks = [pack.task for pack in packs if pack.listed.file in changes]
     if not tasks:
         return "Update the index and the page"
-    return f"Packs: {', '.join(tasks[:5])}" + (f" and {len(tasks) - 5} more" if len(tasks) > 5 else "")
+    return f"Packs: {listed(tasks, 5)}"

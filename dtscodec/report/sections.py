@@ -1,5 +1,6 @@
 """The sections of a pack's page: each from facts to markup."""
 
+from dtscodec.messages import listed
 from dtscodec.report.bar_chart import bar, legend
 from dtscodec.report.facts import PARTS, PackFacts, TensorFacts
 from dtscodec.report.formatting import number, percent, size
@@ -172,8 +173,7 @@ def files(facts: PackFacts) -> Markup:
          _amount(file.stored)]
         for file in facts.files
     ]  # fmt: skip
-    gone = f" Only in the base, so not decoded: {', '.join(facts.absent[:20])}" if facts.absent else ""
-    gone += f" and {len(facts.absent) - 20} more." if len(facts.absent) > 20 else "." if gone else ""
+    gone = f" Only in the base, so not decoded: {listed(facts.absent, 20)}." if facts.absent else ""
     if not rows:
         return section("Files", f"No files travel.{gone}")
     head = ["file", "where", "bytes", "stored"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dtscodec.errors import CheckpointError, DtsError, OutputError, PackNotFoundError, Remedy
 from dtscodec.files.output_file import OTHER_OUTPUT
+from dtscodec.messages import one_line
 from dtscodec.storage.hub_errors import explain_hub_error
 from dtscodec.storage.paths import is_remote
 
@@ -47,21 +48,10 @@ def _errors_of(place: Path, kind: type[DtsError], verb: str, remedy: Remedy | No
     except Exception as e:  # Clients of storage end in nearly any exception.
         if not isinstance(e, OSError) and not is_remote(place):
             raise
-        why = reason(e)
+        why = one_line(e)
         explained = explain_hub_error(e) if is_remote(place) else None
         if explained is not None:
             why, remedy = explained[0], remedy or explained[1]
         elif is_remote(place):
             remedy = remedy or next(usual for found, usual in _REMEDIES if isinstance(e, found))
         raise kind(f"{place}: expected to {verb} it, got '{why}'", remedy) from e
-
-
-def reason(error: Exception) -> str:
-    """What an exception says, in one line.
-
-    >>> reason(FileNotFoundError(2, "No such file")), reason(PermissionError("Forbidden")), reason(TimeoutError())
-    ('No such file', 'Forbidden', 'TimeoutError')
-    """
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    line = " ".join(said.split()) or type(error).__name__
-    return line if len(line) <= 200 else line[:197] + "..."

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from dtscodec.errors import BackendError
+from dtscodec.messages import one_line
 from dtscodec.storage.hub_client import hub_api
 from dtscodec.storage.hub_files import HubFiles
 from dtscodec.storage.hub_tree import Sizes, commit_of, snapshot, tree, whole_tree
@@ -150,6 +151,5 @@ def parse_hub_path(name: str) -> HubPath:
         if path and not all(_PART.fullmatch(part) for part in path.split("/")):
             raise ValueError(f"expected a path within the repository, got {path!r:.80}")
     except ValueError as error:
-        said = " ".join(str(error).split())
-        raise BackendError(f"{name}: expected hf://user/repo[@revision][/path], got '{said}'") from error
+        raise BackendError(f"{name}: expected hf://user/repo[@revision][/path], got '{one_line(error)}'") from error
     return HubPath(uri.id, commit_of(uri.id, uri.revision), path)

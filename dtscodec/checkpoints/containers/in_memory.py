@@ -13,6 +13,7 @@ from dtscodec.errors import CheckpointError
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import DType, TensorSpec
 from dtscodec.format.primitives.safetensors_header import check_name
+from dtscodec.messages import listed
 
 if TYPE_CHECKING:
     import torch
@@ -124,8 +125,7 @@ def _memory(tensor: "np.ndarray[Any, Any] | torch.Tensor") -> object:
 def _check_entries(tensors: Mapping[str, Any], location: str) -> None:
     odd = [f"{name!r} ({type(t).__name__})" for name, t in tensors.items() if not is_tensor(t)]
     if odd:
-        more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
-        raise CheckpointError(f"{location}: expected tensors only, got {', '.join(odd[:5])}{more}")
+        raise CheckpointError(f"{location}: expected tensors only, got {listed(odd, 5)}")
     for name in tensors:
         if not isinstance(name, str):
             raise CheckpointError(f"{location}: expected names that are strings, got {name!r}")
