@@ -1,8 +1,9 @@
-"""Packs -> the pack of a task that nobody trained: their weighted sum.
+"""Fusion: packs of several tasks -> the pack of an unseen task, as their weighted sum.
 
 In the order of the data::
 
-    packs -> seen                                     they have one base; the base itself, if something needs it
-    heads or vectors -> similarity -> weights         how much each counts
-    packs, weights -> summed -> fusion -> fuse        a tensor's sum by factors; what to spend bytes on; the pack
+    packs -> source_packs                          checked to be against one base, which is opened only if needed
+    heads or vectors -> similarity -> mixing_weights   the factor on each pack's delta
+    packs, weights -> summed_tensor                each tensor's sum, by factors where its rank is low
+    summed tensors -> fused_pack -> fuse           candidate encodings, the choice among them, the pack
 """

@@ -1,4 +1,4 @@
-"""What an unseen task brings itself: its head, from a checkpoint or a pack that has one."""
+"""The head of the unseen task, from a checkpoint or a pack."""
 
 import hashlib
 import os
@@ -26,15 +26,17 @@ HeadSource: TypeAlias = "Source | Checkpoint | Pack"
 
 
 class Head:
-    """A checkpoint or pack from which tensors are taken that are an unseen task's own.
+    """The tensors that are a task's own, in a checkpoint or pack.
 
-    These are those that the packs hold without the base, and those named as heads are. Its other tensors are left
-    where they are, so a whole model will do.
+    These are the tensors that the source packs store without the base, and those with names of heads. Other tensors are
+    ignored, so that a whole model serves as well.
 
     Parameters
     ----------
     source : path, mapping of tensors, Checkpoint or Pack
+        Where the head is.
     sources : SourcePacks
+        The packs of the fusion.
     stack : ExitStack
         Closes what is opened here.
 
@@ -56,19 +58,19 @@ class Head:
 
     @property
     def location(self) -> str:
-        """Its name, for messages."""
+        """Name of the checkpoint or pack, for messages."""
         opened = self._opened
         return str(opened.path or "pack") if isinstance(opened, Pack) else opened.location
 
     @cached_property
     def specs(self) -> Mapping[str, TensorSpec]:
-        """All its tensors."""
+        """Dtypes and shapes of all tensors of the checkpoint or pack."""
         opened = self._opened
         return {name: opened.spec(name) for name in opened.keys()} if isinstance(opened, Pack) else opened.specs  # noqa: SIM118
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """Names of the tensors that are taken from it."""
+        """Names of the head's tensors."""
         return frozenset(name for name in self.specs if is_head(name) or self._is_own(name))
 
     def _is_own(self, name: str) -> bool:
@@ -77,25 +79,25 @@ class Head:
             return False
         if not self._is_whole:
             return True
-        # Packs may keep exactly what the base has too, and of a whole model that is not to be taken.
+        # Packs may store exactly a tensor that the base has, too, and in a whole model that is no part of the head.
         base = sources.needed_base(f"{name!r} is stored exactly, and may be the base's or a head")
         counterpart = base.specs.get(sources.counterpart(name))
         return counterpart is None or counterpart.shape != self.specs[name].shape
 
     @cached_property
     def _is_whole(self) -> bool:
-        """Whether it holds more than a head: tensors that packs make of the base's."""
+        """Whether the checkpoint holds more than a head: tensors that packs store relative to the base."""
         known = set().union(*self._sources.entries)
         return any(name in known and not is_head(name) and not self._sources.is_own(name) for name in self.specs)
 
     def read(self, name: str) -> StoredTensor:
-        """One of its tensors."""
+        """Read a tensor."""
         if isinstance(self._opened, Pack):
             return self._sources.stored(self._opened, name, f"{name!r} of {self.location} is made of it")
         return StoredTensor(name, self.specs[name], self._opened.read(name))
 
     def paths(self, out: Path) -> Iterator[Path]:
-        """The files that are read, and must not be replaced."""
+        """Yield the files that are read, which must not be replaced."""
         opened = self._opened
         if not isinstance(opened, Pack):
             yield from weight_paths(out, opened)
@@ -103,7 +105,7 @@ class Head:
             yield opened.path
 
     def files(self) -> list[Attachment]:
-        """The small files beside it, names ascending; none of a single file."""
+        """Return the auxiliary files beside it, names ascending; none for a single file."""
         opened = self._opened
         if isinstance(opened, Pack):
             return attachments_of(opened)
@@ -115,7 +117,7 @@ class Head:
 
 
 def is_head(name: str) -> bool:
-    """Whether a tensor is named as heads are."""
+    """Return whether a tensor has the name of a head."""
     return is_exact(name, PAPER_HEADS)
 
 
@@ -124,7 +126,7 @@ def _named(pack: Pack) -> Sequence[NamedFile]:
 
 
 def _as_named(file: Carried, named: set[tuple[str, str]]) -> Attachment:
-    """A file that packs know to lie beside the base is only named."""
+    """Return a file by its name and digest only, if packs know it to be beside the base."""
     digest = hashlib.sha256(file.data).hexdigest()
     return Named(file.name, digest) if (file.name, digest) in named else file
 

@@ -1,4 +1,4 @@
-"""Packs of one base that are to be fused: whether they fit each other, and the base itself if something needs it."""
+"""The source packs of a fusion, checked to be against one base, and that base, opened if it is needed."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -27,7 +27,7 @@ from dtscodec.packs.pack import MAX_TENSOR_BYTES, Pack
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A pack's version of one tensor, and what it is multiplied by."""
+    """One term of a weighted sum: a pack's version of a tensor, and its mixing weight."""
 
     weight: float
     pack: Pack
@@ -35,14 +35,14 @@ class Term:
 
 
 class SourcePacks:
-    """Packs that were made against one base.
+    """Packs against one base.
 
     Parameters
     ----------
     packs : sequence of Pack
         At least one.
     base : path, mapping, Base or None
-        The base, if it is at hand; else it is looked for where `decode` does, once something needs it.
+        The base; None to search it where `decode` does, once it is needed.
     stack : ExitStack
         Closes what is opened here.
 
@@ -51,7 +51,7 @@ class SourcePacks:
     ConfigError
         There is no pack.
     BaseMismatchError
-        They were made against several bases.
+        The packs are against different bases.
     """
 
     def __init__(self, packs: Sequence[Pack], base: "Source | Base | None", stack: ExitStack) -> None:
@@ -64,11 +64,11 @@ class SourcePacks:
 
     @property
     def names(self) -> list[str]:
-        """Names of the tensors that any of them has, ascending."""
+        """Names of the tensors that any pack has, ascending."""
         return sorted(set().union(*self.entries), key=utf8)
 
     def terms(self, name: str, weights: Sequence[float]) -> list[Term]:
-        """The versions of a tensor that count."""
+        """Return the terms of a tensor's sum: one for each pack that has it, unless its weight is zero."""
         return [
             Term(weight, pack, entries[name])
             for weight, pack, entries in zip(weights, self.packs, self.entries, strict=True)
@@ -76,32 +76,43 @@ class SourcePacks:
         ]
 
     def is_in_all(self, name: str) -> bool:
-        """Whether every pack has a tensor of that name."""
+        """Return whether every pack has a tensor of that name."""
         return all(name in entries for entries in self.entries)
 
     def is_own(self, name: str) -> bool:
-        """Whether all packs that have the tensor hold it, or what it is tied to, without the base."""
+        """Return whether all packs that have the tensor store it, or the one it is tied to, without the base."""
         return all(_is_own(entries, name) for entries in self.entries if name in entries)
 
     # Base
 
     @cached_property
     def base(self) -> Base | None:
-        """The base that was given or is found; None if there is none."""
+        """The base that was given or found; None if there is none."""
         found = self._given
         for pack in self.packs:
             found = found if found is not None else find_base(pack)
         return None if found is None else self._stack.enter_context(as_base(found))
 
     def needed_base(self, why: str) -> Base:
-        """The base; an error that says why it is needed if there is none."""
+        """Return the base.
+
+        Parameters
+        ----------
+        why : str
+            Why it is needed, for the message: "expected the base, since ...".
+
+        Raises
+        ------
+        BaseMismatchError
+            There is none.
+        """
         if self.base is None:
             detail = f"expected the base, since {why}, got none"
             raise BaseMismatchError("base-tensor", _place(self.packs[0]), detail, "4.4", Remedy("name it with {base}"))
         return self.base
 
     def counterpart(self, name: str) -> str:
-        """The name that a tensor has in the base."""
+        """Return the name of a tensor in the base."""
         for entries in self.entries:
             for block in entries[name].blocks if name in entries else ():
                 if (rows := block.base) is not None:
@@ -109,18 +120,23 @@ class SourcePacks:
         return base_name(name, self.packs[0].index.prefix)
 
     def base_tensor(self, name: str, why: str) -> StoredTensor:
-        """The base's tensor of that name, checked as far as the packs know it."""
+        """Read a tensor of the base, checked against its leaf if a pack stores that; `why` as for `needed_base`."""
         base = self.needed_base(why)
         data = base.read(name, self.leaves.get(name))
         return StoredTensor(name, base.specs[name], data)
 
     def reference(self, used: Iterable[str]) -> tuple[BaseRef | None, dict[str, bytes]]:
-        """What a pack that uses these base tensors remembers of its base, and the beginnings of their leaves.
+        """Return the base reference of a pack that uses some base tensors, and their leaves as packs store them.
+
+        Parameters
+        ----------
+        used : iterable of str
+            Names of the base tensors.
 
         Raises
         ------
         BaseMismatchError
-            None of the packs uses just these, so that the base must be hashed, and it is missing or another one.
+            No pack uses exactly these, so that the base must be hashed, and it is missing or another one.
         """
         names = sorted(used, key=utf8)
         if not names:
@@ -140,7 +156,7 @@ class SourcePacks:
         return BaseRef(digest, repo, revision), leaves
 
     def paths(self, out: Path) -> Iterator[Path]:
-        """The files that are read, and must not be replaced."""
+        """Yield the files that are read, which must not be replaced."""
         yield from (pack.path for pack in self.packs if pack.path)
         if (base := vars(self).get("base")) is not None:  # Only if it was opened.
             yield from weight_paths(out, base.checkpoint)
@@ -148,19 +164,19 @@ class SourcePacks:
     # Tensors
 
     def stored(self, pack: Pack, name: str, why: str) -> StoredTensor:
-        """A tensor of a fine-tune as its pack decodes it; with the base only if it is made of it."""
+        """Decode a tensor of a pack, with the base if the tensor's blocks use it; `why` as for `needed_base`."""
         needs_base = not all(block.base is None for block in _resolved(pack, name).blocks)
         base = self.needed_base(why) if needs_base else None
         decoded = Decoded(pack, base, torch.device("cpu"), None, True, MAX_TENSOR_BYTES)
         return StoredTensor(name, pack.spec(name), decoded.read(name))
 
     def spec(self, name: str) -> TensorSpec:
-        """Dtype and shape of a tensor in the first pack that has it."""
+        """Return dtype and shape of a tensor in the first pack that has it."""
         return next(entries[name].spec for entries in self.entries if name in entries)
 
 
 def is_based(block: Block) -> bool:
-    """Whether a block is made of the base's rows."""
+    """Return whether a block is relative to rows of the base."""
     return block.base is not None
 
 
@@ -174,10 +190,15 @@ def _resolved(pack: Pack, name: str) -> TensorEntry:
 
 
 def _shared_leaves(packs: Sequence[Pack]) -> dict[str, bytes]:
-    """Beginnings of leaves of all base tensors that packs use.
+    """Return the leaves, as packs store them, of all base tensors that packs use, by name.
 
-    A digest is over the tensors that a pack uses, and one that is stored exactly uses none. So packs of one base may
-    have several; what they both use must be equal.
+    A base digest is over the tensors that a pack uses, and tensors stored exactly use none. So packs against one base
+    may have different digests; leaves of tensors that several packs use must be equal.
+
+    Raises
+    ------
+    BaseMismatchError
+        Leaves differ.
     """
     leaves: dict[str, bytes] = {}
     for pack in packs:
@@ -194,7 +215,7 @@ def _shared_leaves(packs: Sequence[Pack]) -> dict[str, bytes]:
 
 
 def _check_common(packs: Sequence[Pack]) -> None:
-    """Packs whose bases differ altogether have no base tensor in common."""
+    """Refuse packs that have no base tensor in common, such as those of different architectures."""
     used = [(pack, set(pack.index.base_names())) for pack in packs]
     (first, names), *others = [(pack, names) for pack, names in used if names] or [(packs[0], set[str]())]
     for pack, more in others:
@@ -212,7 +233,7 @@ def _check_leaf(base: Base, name: str, leaf: bytes, expected: bytes) -> None:
 
 
 def _base(pack: Pack) -> str:
-    """A pack's base, for messages."""
+    """Return the name of a pack's base, for messages."""
     base = pack.summary.base
     return "none" if base is None else f"{base.repo or 'the base'} {base.digest[:12]}"
 

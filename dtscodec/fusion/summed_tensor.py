@@ -1,4 +1,4 @@
-"""One tensor of several fine-tunes -> the pieces of their weighted sum, as deltas from the base that they share."""
+"""The weighted sum of one tensor's deltas over several packs, as segments to encode."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ from dtscodec.linalg.factored_matrix import Factored, stack_blocks
 from dtscodec.linalg.svd import NEGLIGIBLE
 
 SumSegment: TypeAlias = "Piece | FactoredPart"
-ONE = 1e-6
-"""Weights whose sum is this near to 1 leave what all fine-tunes share as it is."""
+SUM_TOLERANCE = 1e-6
+"""Tolerance on a sum of weights of 1, which leaves a tensor that is equal in all fine-tunes unchanged."""
 
 OWN_HEAD = Remedy("give the unseen task's own with {like}")
 OWN_HEAD_OR_BASE = Remedy(f"{OWN_HEAD.text}, or the base with {{base}} if it has this tensor")
@@ -33,7 +33,18 @@ OWN_HEAD_OR_BASE = Remedy(f"{OWN_HEAD.text}, or the base with {{base}} if it has
 
 @dataclass(frozen=True, slots=True)
 class SummedTensor:
-    """A tensor and its pieces, in the order of its rows; see `Cut`."""
+    """A tensor of the fused fine-tune and its segments, in the order of its rows; see `Cut`.
+
+    Parameters
+    ----------
+    name : str
+    spec : TensorSpec
+        Dtype and shape.
+    pieces : sequence of segments
+        Of consecutive rows.
+    split : int
+        Number of matrices that a tensor of three dimensions is split into.
+    """
 
     name: str
     spec: TensorSpec
@@ -42,21 +53,32 @@ class SummedTensor:
 
 
 def exact_tensor(stored: StoredTensor) -> SummedTensor:
-    """A tensor that is stored as it is."""
+    """Return a tensor that is stored exactly."""
     return SummedTensor(stored.name, stored.spec, [raw_block(stored)])
 
 
 def sum_tensor(sources: SourcePacks, name: str, weights: Sequence[float], config: EncodeConfig) -> SummedTensor:
-    """The weighted sum of a tensor's deltas.
+    """Return the weighted sum of a tensor's deltas.
 
-    Deltas of low rank stay factors, their weights multiplied in, and what a pack leaves as the base has it counts
-    nothing. Exact tensors become deltas from the base. What the base lacks must be the same everywhere; integers are
-    those of the pack that counts most.
+    Deltas of low rank are summed by their factors, and packs in which the tensor is unchanged contribute nothing. Exact
+    tensors become deltas from the base. Tensors that the base lacks must be equal in all packs; integers are those of
+    the pack with the largest weight.
+
+    Parameters
+    ----------
+    sources : SourcePacks
+        The packs.
+    name : str
+        The tensor.
+    weights : sequence of float
+        Mixing weights, one for each pack.
+    config : EncodeConfig
+        Settings of the fused pack.
 
     Raises
     ------
     EncodeError
-        The packs are of several architectures, or each has its own version of what the base lacks.
+        The packs are of different architectures, or differ in a tensor that the base lacks.
     BaseMismatchError
         The base is needed, and is missing or another one.
     """
@@ -67,28 +89,28 @@ def sum_tensor(sources: SourcePacks, name: str, weights: Sequence[float], config
     if spec.dtype not in CODED_DTYPES:  # Counters and the like have no weighted sum.
         return _stored_as_is(sources, name, [max(terms, key=lambda term: abs(term.weight))])
     if sources.is_own(name):
-        return _own(sources, name, spec, terms, config)
-    moving = [term for term in terms if not _is_kept(term)]
-    if not moving:
+        return _sum_exact(sources, name, spec, terms, config)
+    changed = [term for term in terms if not _is_unchanged(term)]
+    if not changed:
         return _as_first(name, spec, terms)
-    if _are_alike(moving):
-        return _by_block(sources, name, spec, moving)
-    return _dense(sources, name, spec, moving, config)
+    if _have_one_layout(changed):
+        return _sum_blocks(name, spec, changed)
+    return _sum_dense_deltas(sources, name, spec, changed, config)
 
 
-def _is_kept(term: Term) -> bool:
-    """Whether a tensor is the base's."""
+def _is_unchanged(term: Term) -> bool:
+    """Return whether a tensor is the base's."""
     return all(map(is_unchanged, term.entry.blocks))
 
 
 def _as_first(name: str, spec: TensorSpec, terms: Sequence[Term]) -> SummedTensor:
-    """A tensor of blocks that take no bytes, as the first pack has it."""
+    """Return a tensor of blocks without streams, as the first pack has it."""
     first = terms[0].entry
     return SummedTensor(name, spec, [CodedBlock(block, Streams()) for block in first.blocks], first.split)
 
 
 def _stored_as_is(sources: SourcePacks, name: str, terms: Sequence[Term]) -> SummedTensor:
-    """A tensor as the first term has it."""
+    """Return a tensor as the first term has it."""
     term = terms[0]
     if all(isinstance(block, Same) for block in term.entry.blocks):
         return _as_first(name, term.entry.spec, terms)
@@ -96,12 +118,12 @@ def _stored_as_is(sources: SourcePacks, name: str, terms: Sequence[Term]) -> Sum
 
 
 def common_spec(sources: SourcePacks, name: str, weights: Sequence[float]) -> TensorSpec:
-    """Shape of a tensor, and the widest of its dtypes.
+    """Return the shape of a tensor, and the widest of its dtypes in the packs.
 
     Raises
     ------
     EncodeError
-        The packs have it in several shapes, or not all of them have it.
+        Its shapes differ, or a pack lacks it.
     """
     terms = sources.terms(name, weights)
     if not sources.is_in_all(name):
@@ -125,8 +147,8 @@ def common_spec(sources: SourcePacks, name: str, weights: Sequence[float]) -> Te
     return TensorSpec(widest({term.entry.spec.dtype for term in terms}), first.shape)
 
 
-def _are_alike(terms: Sequence[Term]) -> bool:
-    """Whether blocks of all terms are of the same rows, coded against the same rows of the base, and of one kind."""
+def _have_one_layout(terms: Sequence[Term]) -> bool:
+    """Return whether blocks of all terms have the same rows, the same rows of the base, and one kind."""
     layouts = [(term.entry.split, [(block.height, block.base) for block in term.entry.blocks]) for term in terms]
     if any(layout != layouts[0] for layout in layouts):
         return False
@@ -139,8 +161,8 @@ def _are_alike(terms: Sequence[Term]) -> bool:
     )
 
 
-def _by_block(sources: SourcePacks, name: str, spec: TensorSpec, terms: Sequence[Term]) -> SummedTensor:
-    """The sum of terms whose blocks are alike, block by block, without the base."""
+def _sum_blocks(name: str, spec: TensorSpec, terms: Sequence[Term]) -> SummedTensor:
+    """Sum terms of one layout block by block; that needs no base."""
     first = terms[0].entry
     coded = [dict(term.pack.factors(name)) for term in terms]
     pieces: list[SumSegment] = []
@@ -151,6 +173,7 @@ def _by_block(sources: SourcePacks, name: str, spec: TensorSpec, terms: Sequence
 
 
 def _sum_block(block: Block, columns: int, parts: Sequence[tuple[float, CodedDelta]], split: int) -> SumSegment:
+    """Sum one block of several terms, each with its weight."""
     base = block.base
     assert base is not None
     same = CodedBlock(Same(block.height, base), Streams())
@@ -162,6 +185,7 @@ def _sum_block(block: Block, columns: int, parts: Sequence[tuple[float, CodedDel
         ]
         moved = Moved.of(sum_dense(deltas), base)
         return same if moved is None else Delta(moved, None, split, is_matrix=False)
+    # Low rank: concatenate the factors, the weights multiplied into the left ones.
     shape = block.height, columns
     factors = [(weight, stack_blocks([(0, block.height, coded)], shape, torch.float64)) for weight, coded in parts]
     joined = Factored(
@@ -173,7 +197,7 @@ def _sum_block(block: Block, columns: int, parts: Sequence[tuple[float, CodedDel
 
 
 def sum_dense(deltas: Sequence[tuple[float, Tensor]]) -> Tensor:
-    """The weighted sum of deltas of one shape: float32, exactly 0 where they cancel but for rounding."""
+    """Return the weighted sum of deltas of one shape: float32, exactly 0 where they cancel up to rounding."""
     total, reach = (torch.zeros(deltas[0][1].shape, dtype=torch.float64) for _ in range(2))
     for weight, delta in deltas:
         total.add_(delta.double(), alpha=weight)
@@ -182,10 +206,10 @@ def sum_dense(deltas: Sequence[tuple[float, Tensor]]) -> Tensor:
     return total.float()
 
 
-def _dense(
+def _sum_dense_deltas(
     sources: SourcePacks, name: str, spec: TensorSpec, terms: Sequence[Term], config: EncodeConfig
 ) -> SummedTensor:
-    """The sum of terms that are not alike: of whole tensors, multiplied out; of exact ones with the base."""
+    """Sum terms of different layouts as whole tensors, multiplied out; exact tensors need the base."""
     counterpart = sources.counterpart(name)
     needs_base = any(not is_based(block) for term in terms for block in term.entry.blocks)
     base = sources.base_tensor(counterpart, f"{name!r} is stored exactly") if needs_base else None
@@ -200,28 +224,29 @@ def _dense(
 
 
 def _delta(sources: SourcePacks, name: str, term: Term, base: StoredTensor | None) -> Tensor:
+    """Return the delta of one term."""
     if base is None or all(map(is_based, term.entry.blocks)):
         return torch.from_numpy(term.pack.delta(name))
     return delta_of(sources.stored(term.pack, name, "it is stored exactly"), base)
 
 
 def _added(name: str, spec: TensorSpec, base: StoredTensor, delta: Tensor) -> StoredTensor:
-    """The tensor that a delta makes of the base's."""
+    """Return base + delta, in the fused fine-tune's dtype."""
     whole = (base.tensor().double() + delta.double()).to(torch_dtype(spec.dtype))
     return StoredTensor(name, spec, tensor_bytes(whole))
 
 
-def _own(
+def _sum_exact(
     sources: SourcePacks, name: str, spec: TensorSpec, terms: Sequence[Term], config: EncodeConfig
 ) -> SummedTensor:
-    """A tensor that packs hold without the base: the same in all, or, if the base has it after all, a sum of deltas."""
+    """Return a tensor that packs store without the base: as it is if all are equal, else summed as deltas."""
     stored = [sources.stored(term.pack, name, "it is made of it") for term in terms]
     is_equal = all(other.spec == stored[0].spec and np.array_equal(other.data, stored[0].data) for other in stored)
-    if is_equal and abs(sum(term.weight for term in terms) - 1) < ONE:
+    if is_equal and abs(sum(term.weight for term in terms) - 1) < SUM_TOLERANCE:
         return _stored_as_is(sources, name, terms)
     counterpart = None if sources.base is None else sources.base.specs.get(sources.counterpart(name))
     if counterpart is not None and counterpart.shape == spec.shape:
-        return _dense(sources, name, spec, terms, config)
+        return _sum_dense_deltas(sources, name, spec, terms, config)
     if is_equal:
         return _stored_as_is(sources, name, terms)
     remedy = OWN_HEAD if sources.base is not None else OWN_HEAD_OR_BASE
