@@ -1,4 +1,4 @@
-"""Which tensors of a base an adapter changes: its module names -> tensors of the fine-tune and their counterparts."""
+"""Modules of an adapter -> tensors of the fine-tune and their counterparts in the base."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from dtscodec.format.tensor_names import base_name, utf8
 
 @dataclass(frozen=True, slots=True)
 class Counterparts:
-    """The fine-tune that an adapter and a base stand for.
+    """The tensors of the fine-tune that an adapter makes of a base.
 
     Parameters
     ----------
     prefix : (str, str)
-        As of `Index`.
-    bases : mapping
-        The base tensor of each of the fine-tune's tensors, names ascending by their UTF-8 bytes; None for new ones.
+        Leading prefixes by which names of fine-tune and base differ, as in `Index`.
+    bases : mapping of str to str or None
+        The counterpart of each of the fine-tune's tensors, None for new ones. Names ascend by their UTF-8 bytes.
     transposed : bool
-        Whether square weights are [in, out], as all those of the same model are.
+        Whether the model holds linear weights as [in, out]. Only of square ones does the shape not tell.
     """
 
     prefix: tuple[str, str]
@@ -31,26 +31,27 @@ class Counterparts:
 
 
 def find_counterparts(adapter: LoraAdapter, base: Specs, renames: Sequence[tuple[str, str]] = ()) -> Counterparts:
-    """Match an adapter to a base: names are equal, or one side has a leading prefix more.
+    """Match an adapter to a base by names, which are equal or differ by one leading prefix.
 
     Parameters
     ----------
     adapter : LoraAdapter
-    base : mapping
-        Names -> specs.
-    renames : sequence of (name, base name)
-        Tensors that the base has under another name, such as a tied head.
+        The adapter.
+    base : mapping of str to TensorSpec
+        Dtypes and shapes of the base's tensors.
+    renames : sequence of (str, str)
+        Names of tensors that differ otherwise: that of the fine-tune and that of the base, as for a tied head.
 
     Raises
     ------
     EncodeError
-        A weight that the adapter changes is not in the base, or of another shape or kind.
+        A weight that the adapter changes is missing in the base, or has another shape, or is not floating-point.
     """
     weights = {f"{module}.weight": pair for module, pair in adapter.pairs.items()}
     prefix, counterparts = _match(weights, adapter, base, renames)
-    ours, theirs = prefix
+    fine_prefix, base_prefix = prefix
     bases: dict[str, str | None] = {
-        ours + name.removeprefix(theirs) if name.startswith(theirs) else name: name for name in base
+        fine_prefix + name.removeprefix(base_prefix) if name.startswith(base_prefix) else name: name for name in base
     }
     bases |= counterparts
     transposed = adapter.settings.fan_in_fan_out
@@ -63,13 +64,13 @@ def find_counterparts(adapter: LoraAdapter, base: Specs, renames: Sequence[tuple
 def _match(
     weights: Mapping[str, LoraPair], adapter: LoraAdapter, base: Specs, renames: Sequence[tuple[str, str]]
 ) -> tuple[Rule, dict[str, str | None]]:
-    """The rule for names, and the counterpart of each tensor that the adapter changes, if there is one."""
-    # Dimensions in order of size, since a layer may hold its weight either way.
+    """Return the naming rule, and the counterpart of each tensor that the adapter changes, if there is one."""
+    # Dimensions are compared in order of size, since a layer may hold its weight as [out, in] or [in, out].
     shapes = {name: _by_size(pair.weight_shape(False)) for name, pair in weights.items()}
     shapes |= {name: _by_size(stored.spec.shape) for name, stored in adapter.whole.items() if name not in shapes}
     renamed = dict(renames)
-    if strange := [name for name in renamed if name not in shapes]:
-        raise EncodeError(f"renaming {strange[0]}: expected a tensor that the adapter changes, got none of that name")
+    if unknown := [name for name in renamed if name not in shapes]:
+        raise EncodeError(f"renaming {unknown[0]}: expected a tensor that the adapter changes, got none of that name")
     plain = {name: shape for name, shape in shapes.items() if name not in renamed}
     rule = best_rule(plain, {name: _by_size(spec.shape) for name, spec in base.items()})
     targets = {name: renamed.get(name, base_name(name, rule)) for name in shapes}
@@ -81,7 +82,7 @@ def _by_size(shape: tuple[int, ...]) -> TensorSpec:
 
 
 def _checked(name: str, pair: LoraPair, counterpart: str | None, base: Specs) -> TensorSpec:
-    """The base tensor that a pair is added to."""
+    """Return dtype and shape of the base tensor that a pair is added to."""
     if counterpart is None:
         detail = "expected a tensor of this name in the base, got none"
         text = "name the base that the adapter was trained on, or, if the tensor has another name there, give {renames}"
@@ -95,6 +96,16 @@ def _checked(name: str, pair: LoraPair, counterpart: str | None, base: Specs) ->
 
 
 def is_transposed(pair: LoraPair, shape: tuple[int, ...], otherwise: bool) -> bool:
-    """Whether a weight is held as [in, out]: as its shape says, or, if it is square, as others of the model are."""
-    plain, turned = pair.weight_shape(False), pair.weight_shape(True)
-    return otherwise if plain == turned else shape == turned
+    """Return whether a weight is held as [in, out].
+
+    Parameters
+    ----------
+    pair : LoraPair
+        The pair that changes it.
+    shape : tuple of int
+        Its shape.
+    otherwise : bool
+        The answer where the shape does not tell, since the weight is square.
+    """
+    plain, transposed = pair.weight_shape(False), pair.weight_shape(True)
+    return otherwise if plain == transposed else shape == transposed

@@ -1,4 +1,4 @@
-"""A LoRA of PEFT on disk: `adapter_config.json` and `adapter_model.safetensors`, read and written."""
+"""Read and write LoRA adapters of PEFT: `adapter_config.json` and `adapter_model.safetensors`."""
 
 import json
 import re
@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from dtscodec.adapters.lora_pair import LoraPair
-from dtscodec.adapters.peft_config import CONFIG_NAME, WAY_OUT, LoraSettings, parse_settings
+from dtscodec.adapters.peft_config import CONFIG_NAME, MERGE_FIRST, LoraSettings, parse_settings
 from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes, tensor_spec
 from dtscodec.checkpoints.write import write_checkpoint
-from dtscodec.errors import CheckpointError
+from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.files.atomic import atomic_directory, check_new_directory
 from dtscodec.files.output_file import output_file
 from dtscodec.format.dtypes import CODED_DTYPES
@@ -28,6 +28,7 @@ from dtscodec.storage.errors import read_errors
 WEIGHTS_NAME = "adapter_model.safetensors"
 OLD_WEIGHTS_NAME = "adapter_model.bin"
 OUR_FILES = frozenset({CONFIG_NAME, WEIGHTS_NAME})
+"""The files that an adapter consists of; nothing else in its directory is ever replaced."""
 
 PREFIX = "base_model.model."
 A, B = "lora_A.weight", "lora_B.weight"
@@ -37,20 +38,21 @@ _PART = re.compile(rf"(.+)\.({re.escape(A)}|{re.escape(B)}|{EMBEDDING_A}|{EMBEDD
 
 @dataclass(frozen=True, slots=True)
 class LoraAdapter:
-    """A LoRA.
+    """A LoRA adapter.
 
     Parameters
     ----------
     settings : LoraSettings
-    pairs : mapping
-        By module, without PEFT's prefix.
-    whole : mapping
-        Tensors that replace the model's (of `modules_to_save`, biases, copies of embeddings), by their names there.
+        Ranks and scales.
+    pairs : mapping of str to LoraPair
+        A and B by module, named without PEFT's prefix.
+    whole : mapping of str to StoredTensor
+        Tensors that replace the model's, by their names there: `modules_to_save`, biases, copies of embeddings.
 
     Raises
     ------
     ValueError
-        A module's pair has another rank than the settings say.
+        The rank of a pair is not the one in the settings.
     """
 
     settings: LoraSettings
@@ -66,10 +68,15 @@ class LoraAdapter:
 def read_adapter(directory: Path) -> LoraAdapter:
     """Read an adapter that PEFT saved; the inverse of `write_adapter`.
 
+    Parameters
+    ----------
+    directory : Path
+        The adapter's directory, local or on the Hub.
+
     Raises
     ------
     CheckpointError
-        It is not there, not sound, or no plain LoRA.
+        The adapter is missing, malformed, or no plain LoRA.
     """
     config = directory / CONFIG_NAME
     with read_errors(config):
@@ -80,15 +87,15 @@ def read_adapter(directory: Path) -> LoraAdapter:
     weights = weights_of(directory)
     with open_checkpoint(weights, WHOLE) as checkpoint:
         try:
-            return LoraAdapter(settings, *_sorted(checkpoint))
+            return LoraAdapter(settings, *_read_tensors(checkpoint, weights))
+        except CheckpointError:
+            raise
         except ValueError as error:
-            if isinstance(error, CheckpointError):
-                raise
             raise CheckpointError(f"{weights}: {error}") from error
 
 
 def weights_of(directory: Path) -> Path:
-    """The file that holds an adapter's tensors.
+    """Return the file that holds an adapter's tensors.
 
     Raises
     ------
@@ -102,21 +109,24 @@ def weights_of(directory: Path) -> Path:
     raise CheckpointError(f"{directory}: expected {WEIGHTS_NAME} or {OLD_WEIGHTS_NAME}, got neither")
 
 
-def _sorted(checkpoint: Checkpoint) -> tuple[dict[str, LoraPair], dict[str, StoredTensor]]:
-    """The tensors as pairs by module, and as what replaces tensors of the model."""
+def _read_tensors(checkpoint: Checkpoint, location: Path) -> tuple[dict[str, LoraPair], dict[str, StoredTensor]]:
+    """Return an adapter's pairs by module, and the tensors that replace the model's by name."""
     parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
     whole = {}
     for key, spec in checkpoint.specs.items():
         if not key.startswith(PREFIX):
-            raise ValueError(f"expected tensors under {PREFIX!r}, got {key!r:.80}; save the adapter with PEFT")
+            problem = f"{location}: expected tensors under {PREFIX!r}, got {key!r:.80}"
+            raise CheckpointError(problem, Remedy("save the adapter with PEFT"))
         name = key.removeprefix(PREFIX)
         if match := _PART.fullmatch(name):
             if spec.dtype not in CODED_DTYPES:
                 raise ValueError(f"{key}: expected F16, BF16, F32 or F64, got {spec}")
             parts[match[1]][match[2]] = tensor_from_bytes(checkpoint.read(key), spec)
         elif "lora_" in name or "trainable_tokens" in name:
-            raise ValueError(f"expected the tensors of a plain LoRA, got {key!r:.80}; {WAY_OUT}")
+            problem = f"{location}: expected the tensors of a plain LoRA, got {key!r:.80}"
+            raise CheckpointError(problem, MERGE_FIRST)
         else:
+            # PEFT names the original tensor of a wrapped layer so.
             name = name.replace(".base_layer.", ".")
             whole[name] = StoredTensor(name, spec, checkpoint.read(key))
     return {module: _pair(module, found) for module, found in parts.items()}, whole
@@ -135,7 +145,17 @@ def _pair(module: str, parts: Mapping[str, Tensor]) -> LoraPair:
 def adapter_tensors(
     pairs: Mapping[str, LoraPair], whole: Mapping[str, Tensor], dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """An adapter's tensors under PEFT's names; pairs in a dtype, what replaces tensors as it is."""
+    """Return an adapter's tensors by PEFT's names.
+
+    Parameters
+    ----------
+    pairs : mapping of str to LoraPair
+        By module. They are converted to `dtype`.
+    whole : mapping of str to Tensor
+        Tensors that replace the model's, by their names there. They keep their dtypes.
+    dtype : torch.dtype
+        Dtype of the pairs.
+    """
     tensors = {PREFIX + name: tensor for name, tensor in whole.items()}
     for module, pair in pairs.items():
         a, b = (EMBEDDING_A, EMBEDDING_B) if pair.is_embedding else (A, B)
@@ -162,18 +182,20 @@ def write_adapter(
     Parameters
     ----------
     out : Path
-        The directory to make.
+        The directory to write.
     document : mapping
-        Its configuration (`dtscodec.adapters.peft_config.settings_document`).
-    tensors : mapping
-        As `adapter_tensors` names them.
-    force, inputs
-        As of `dtscodec.files.atomic.atomic_directory`.
+        The adapter's configuration, made by `settings_document`.
+    tensors : mapping of str to Tensor
+        The adapter's tensors, made by `adapter_tensors`.
+    force : bool
+        Replace a directory that exists, if it holds no files but those of an adapter.
+    inputs : iterable of Path
+        Files that must not be replaced, since they are still read.
 
     Returns
     -------
     int
-        Bytes of the tensors' file.
+        Size in bytes of the file of tensors.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The layers of a model that an adapter may change, found by what they are, not by their names."""
+"""The layers of a model that an adapter can change, found by their classes, not by their names."""
 
 import tempfile
 from collections import defaultdict
@@ -26,22 +26,22 @@ NAME_BASE_OR_MODEL = Remedy(f"name it with {{base}}, or {NAME_MODEL.text}")
 
 @dataclass(frozen=True, slots=True)
 class ModelLayers:
-    """What an adapter has to know of a model.
+    """Layers and tensors of a model, as far as an export needs them.
 
     Parameters
     ----------
     model : str
-        Name of its class.
-    kinds : mapping
-        Layers that a LoRA may change, by module.
+        Name of the model's class.
+    kinds : mapping of str to LayerKind
+        Modules that a LoRA can change.
     modules : frozenset of str
         All modules.
-    leaves : mapping
-        Names of the tensors of each module that holds no other modules.
-    sharing : mapping
-        For each parameter's name the names of all that are the same parameter, itself with them.
-    specs : mapping
-        Shapes of all tensors; dtypes do not matter.
+    leaves : mapping of str to tuple of str
+        For each module without children the names of its tensors.
+    sharing : mapping of str to tuple of str
+        For each tensor all names of the same tensor, its own included.
+    specs : mapping of str to TensorSpec
+        Shapes of all tensors. Their dtypes are meaningless.
     """
 
     model: str
@@ -53,7 +53,7 @@ class ModelLayers:
 
     @classmethod
     def of(cls, model: nn.Module) -> "ModelLayers":
-        """The layers of a model, whose tensors may be on the meta device."""
+        """Collect the layers of a model. Its tensors may be on the meta device."""
         modules = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
         state = model.state_dict(keep_vars=True)
         same: dict[int, list[str]] = defaultdict(list)
@@ -70,10 +70,10 @@ class ModelLayers:
 
 
 def layer_kind(module: nn.Module) -> LayerKind | None:
-    """The kind of a layer that a LoRA may change; None for any other module."""
+    """Return the kind of a layer that a LoRA can change, or None for any other module."""
     if isinstance(module, nn.Linear):
         return "linear"
-    if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # Of transformers, which need not be there.
+    if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # By name, since transformers may not be installed.
         return "transposed"
     if isinstance(module, nn.Embedding):
         return "embedding"
@@ -87,34 +87,35 @@ def _own(name: str, module: nn.Module) -> tuple[str, ...]:
 
 
 def read_model_layers(model: "nn.Module | str | Path | None", pack: Pack, base: Base | None) -> ModelLayers:
-    """The layers of a model that is at hand, or that a configuration describes.
+    """Read the layers of a model, or of one that a configuration describes.
 
     Parameters
     ----------
     model : Module, path or None
-        The model; a directory with its configuration; by default the configuration that travels with the pack.
+        The model, or a directory with its configuration. By default the configuration among the pack's auxiliary files.
     pack : Pack
-    base : Base, optional
-        Beside which the configuration may lie.
+        The pack that is exported.
+    base : Base or None
+        Where the configuration is, if the pack only names it.
 
     Raises
     ------
     CheckpointError
-        There is no configuration, or it describes no model of transformers.
+        There is no configuration, or transformers does not know its model.
     BackendError
-        The package transformers is not there.
+        The package transformers is missing or too old.
     """
     if isinstance(model, nn.Module):
         return ModelLayers.of(model)
     if model is not None:
-        return ModelLayers.of(_built(Path(model)))
+        return ModelLayers.of(_build_without_weights(Path(model)))
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / CONFIG).write_bytes(_configuration(pack, base))
-        return ModelLayers.of(_built(Path(folder)))
+        (Path(folder) / CONFIG).write_bytes(_read_configuration(pack, base))
+        return ModelLayers.of(_build_without_weights(Path(folder)))
 
 
-def _built(directory: Path) -> nn.Module:
-    """The model that a configuration describes, without its weights."""
+def _build_without_weights(directory: Path) -> nn.Module:
+    """Build the model that a configuration describes, its tensors on the meta device."""
     config = read_config(directory)
     kind = model_class_of(config, str(directory / CONFIG), NAME_MODEL)
     with (
@@ -126,8 +127,8 @@ def _built(directory: Path) -> nn.Module:
     return model
 
 
-def _configuration(pack: Pack, base: Base | None) -> bytes:
-    """The configuration that travels with a pack, in it or beside the base."""
+def _read_configuration(pack: Pack, base: Base | None) -> bytes:
+    """Return the configuration among a pack's auxiliary files, which is in the pack or beside the base."""
     entry = next((file for file in pack.index.files if file.name == CONFIG), None)
     if entry is None:
         raise CheckpointError(f"{pack.path or 'pack'}: expected a pack with {CONFIG}, got one without", NAME_MODEL)

@@ -1,4 +1,4 @@
-"""`adapter_config.json`: what of a LoRA's configuration decides its delta, read strictly, and written."""
+"""Read and write `adapter_config.json`. Reading is strict: keys that could change the delta are known or refused."""
 
 import json
 import math
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from dtscodec.errors import CheckpointError
+from dtscodec.errors import CheckpointError, Remedy
 
 VALUE = TypeVar("VALUE")
 
@@ -22,12 +22,13 @@ HARMLESS = frozenset(
         *("loftq_config", "eva_config", "corda_config", "lora_ga_config", "qalora_group_size"),
     }
 )
-"""Keys that are understood here, or that have no part in what a trained adapter computes."""
-PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
-"""Values of `init_lora_weights` that leave the base's weights alone; PiSSA, OLoRA and others change them."""
+"""Keys that are understood here, or that do not affect what a trained adapter computes."""
+PLAIN_INITS = (True, False, None, "gaussian", "eva", "orthogonal")
+"""Values of `init_lora_weights` that keep the base's weights; PiSSA, OLoRA and others change them."""
 OFF: tuple[Any, ...] = (None, False, 0, {}, [], "")
+"""Values that turn any other key off."""
 
-WAY_OUT = "merge it with PEFT (merge_and_unload), save the result, and use dtscodec encode"
+MERGE_FIRST = Remedy("merge it with PEFT (merge_and_unload), save the result, and encode that")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +38,23 @@ class LoraSettings:
     Parameters
     ----------
     rank : int
+        Rank of modules that no `rank_pattern` matches.
     alpha : float
+        Alpha of modules that no `alpha_pattern` matches. The scale is alpha divided by the rank.
     rank_pattern, alpha_pattern : mapping
-        Other values for modules whose names end as a key, a regular expression, says; the first key counts.
+        Values by regular expression, which matches a module's name or the end of it after a dot. The first match
+        counts.
     use_rslora : bool
-        Whether alpha is divided by the root of the rank.
+        Whether alpha is divided by the square root of the rank instead.
     fan_in_fan_out : bool
         Whether layers hold their weights as [in, out], as GPT-2's do.
     base : str, optional
-        The base, as the adapter names it.
+        Name or path of the base in the adapter's configuration.
 
     Raises
     ------
     ValueError
-        A rank below 1, or an alpha that is not finite.
+        A rank below 1, an alpha that is not finite, or a pattern that is no regular expression.
     """
 
     rank: int
@@ -72,11 +76,11 @@ class LoraSettings:
             _compiled(pattern)
 
     def rank_of(self, module: str) -> int:
-        """The rank of a module."""
+        """Return the rank of a module."""
         return _first(self.rank_pattern, module, self.rank)
 
     def scale_of(self, module: str) -> float:
-        """What a module's B A is multiplied by. An alpha is not changed by a pattern for ranks.
+        """Return the scale of a module: the factor on B A.
 
         >>> LoraSettings(8, 16, {"q": 2}).scale_of("layers.0.q"), LoraSettings(4, 8, use_rslora=True).scale_of("v")
         (8.0, 4.0)
@@ -97,12 +101,19 @@ def _compiled(key: str) -> "re.Pattern[str]":
 
 
 def parse_settings(data: bytes, where: str) -> LoraSettings:
-    """Read a configuration; the inverse of `settings_document` for what that can say.
+    """Parse a configuration; the inverse of `settings_document` for the settings that that can express.
+
+    Parameters
+    ----------
+    data : bytes
+        The file's JSON.
+    where : str
+        The file, for messages.
 
     Raises
     ------
     CheckpointError
-        It is no plain LoRA's, or not sound.
+        It is malformed, or not that of a plain LoRA.
     """
     try:
         document = json.loads(data)
@@ -118,6 +129,8 @@ def parse_settings(data: bytes, where: str) -> LoraSettings:
             bool(document.get("fan_in_fan_out")),
             _text(document.get("base_model_name_or_path")),
         )
+    except CheckpointError as error:
+        raise CheckpointError(f"{where}: {error.problem}", error.remedy) from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{where}: {error}") from error
 
@@ -131,9 +144,20 @@ def settings_document(
     modules_to_save: Sequence[str],
     fan_in_fan_out: bool,
 ) -> dict[str, Any]:
-    """A configuration with one rank and a scale of 1 for all modules; the inverse of `parse_settings`.
+    """Return a configuration with one rank and a scale of 1 for all modules; the inverse of `parse_settings`.
 
-    vLLM ignores patterns, and SGLang has one rank and one scale for an adapter: so this is what everybody loads alike.
+    All readers agree on it: vLLM ignores patterns, and SGLang has one rank and one scale for an adapter.
+
+    Parameters
+    ----------
+    rank : int
+        Rank and alpha, so that the scale is 1.
+    base, task_type : str or None
+        PEFT's `base_model_name_or_path` and `task_type`.
+    target_modules, modules_to_save : sequence of str
+        As PEFT has them.
+    fan_in_fan_out : bool
+        Whether layers hold their weights as [in, out].
     """
     return {
         "peft_type": "LORA",
@@ -151,22 +175,23 @@ def settings_document(
 
 
 def _check_plain(document: Mapping[str, Any]) -> None:
-    """Refuse what is not B A added to a weight."""
+    """Raise CheckpointError unless an adapter only adds B A to weights."""
     kind = document.get("peft_type")
     if kind != "LORA":
-        raise ValueError(f"expected an adapter of peft_type 'LORA', got {kind!r:.60}; {WAY_OUT}")
+        raise CheckpointError(f"expected an adapter of peft_type 'LORA', got {kind!r:.60}", MERGE_FIRST)
     start = document.get("init_lora_weights", True)
-    if start not in PLAIN_STARTS:
-        detail = "expected init_lora_weights that leave the base's weights alone"
-        raise ValueError(f"{detail}, got {start!r:.60}; {WAY_OUT}")
+    if start not in PLAIN_INITS:
+        detail = "expected init_lora_weights that keep the base's weights"
+        raise CheckpointError(f"{detail}, got {start!r:.60}", MERGE_FIRST)
     for key, value in document.items():
         if key not in HARMLESS and value not in OFF:
-            raise ValueError(f"expected a plain LoRA, got one with {key!r:.60}: {value!r:.60}; {WAY_OUT}")
+            raise CheckpointError(f"expected a plain LoRA, got one with {key!r:.60}: {value!r:.60}", MERGE_FIRST)
 
 
 def _number(document: Mapping[str, Any], key: str, kind: type) -> Any:
     if key not in document:
-        raise ValueError(f"expected the key {key!r}, got none; is it the configuration that PEFT saved?")
+        problem = f"expected the key {key!r}, got none"
+        raise CheckpointError(problem, Remedy("use the configuration that PEFT saved"))
     return _checked(document[key], key, kind)
 
 
@@ -178,7 +203,7 @@ def _pattern(document: Mapping[str, Any], key: str, kind: type) -> dict[str, Any
 
 
 def _checked(value: object, key: str, kind: type) -> Any:
-    """An integer, or for alphas any number; JSON's true is none."""
+    """Return a value of a kind: an integer, or for alphas any number. JSON's true is no number."""
     if isinstance(value, bool) or not isinstance(value, int if kind is int else int | float):
         raise ValueError(f"expected a number for {key!r}, got {value!r:.60}")
     return kind(value)

@@ -1,4 +1,4 @@
-"""What a pack changes of each tensor, as an adapter sees it: a delta of low rank, or something that it cannot carry."""
+"""The tensors that a pack changes, with their deltas as factors where an adapter could carry them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,15 +20,16 @@ from dtscodec.packs.pack import Pack
 
 @dataclass(frozen=True, slots=True)
 class TensorChange:
-    """One tensor that differs from the base's.
+    """A tensor that differs from the base's.
 
     Parameters
     ----------
     entry : TensorEntry
+        The tensor.
     delta : Factored or None
-        The delta of the whole tensor, seen as a matrix; None if it is not of low rank.
+        Its whole delta as a matrix, float32; None if it is not of low rank.
     square : float or None
-        Squared norm of the delta; None if it is not known, or there is none since the tensor is new.
+        Squared Frobenius norm of the delta; None if it is unknown, or the tensor is new.
     how : str
         How it is stored, in words.
     """
@@ -40,13 +41,14 @@ class TensorChange:
 
 
 def iter_changes(pack: Pack, base: Base | None = None) -> Iterator[TensorChange]:
-    """The tensors that a pack changes, names ascending. Ties are none.
+    """Yield the tensors that a pack changes, names ascending, without those that are tied to others.
 
     Parameters
     ----------
     pack : Pack
+        The pack.
     base : Base, optional
-        With it the delta of tensors that are stored exactly is known.
+        The base. Without it the deltas of tensors that are stored exactly are unknown.
 
     Raises
     ------
@@ -60,7 +62,7 @@ def iter_changes(pack: Pack, base: Base | None = None) -> Iterator[TensorChange]
             delta = _low_rank_delta(pack, entry)
             yield TensorChange(entry, delta, delta.square(), "low rank")
         else:
-            yield _dense(pack, entry, base)
+            yield _other_change(pack, entry, base)
 
 
 def _is_low_rank(block: Block) -> bool:
@@ -74,8 +76,8 @@ def _low_rank_delta(pack: Pack, entry: TensorEntry) -> Factored:
     return stack_blocks(blocks, entry.spec.matrix(entry.split), torch.float32)
 
 
-def _dense(pack: Pack, entry: TensorEntry, base: Base | None) -> TensorChange:
-    """A tensor that is new, stored exactly, or element by element."""
+def _other_change(pack: Pack, entry: TensorEntry, base: Base | None) -> TensorChange:
+    """Return the change of a tensor that is new, stored exactly, or stored element by element."""
     blocks = list(entry.blocks)
     if any(isinstance(block, Raw) for block in blocks):
         found = _exact_square(pack, entry, base)
@@ -88,7 +90,7 @@ def _dense(pack: Pack, entry: TensorEntry, base: Base | None) -> TensorChange:
 
 
 def _exact_square(pack: Pack, entry: TensorEntry, base: Base | None) -> float | None:
-    """Squared norm of the delta of a tensor that is stored exactly as a whole, if the base has its counterpart."""
+    """Return the squared norm of the delta of a tensor that is one exact block, if its counterpart is known."""
     name, block = base_name(entry.name, pack.index.prefix), entry.blocks[0]
     if base is None or not isinstance(block, Raw) or len(entry.blocks) > 1 or name not in base.specs:
         return None

@@ -1,4 +1,4 @@
-"""What vLLM takes of an adapter, as its documentation and source say (`vllm/lora`); vLLM itself is not run here."""
+"""Constraints of vLLM on adapters, reimplemented from its documentation and source (`vllm/lora`)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ _SKIPPED = (".embed_tokens.base_layer.weight", ".lm_head.base_layer.weight")
 
 
 def max_lora_rank(rank: int) -> int | None:
-    """The smallest `max_lora_rank` for an adapter; None if its rank is beyond all of them.
+    """Return vLLM's smallest `max_lora_rank` for a rank, or None if all are too small.
 
     >>> max_lora_rank(5), max_lora_rank(16), max_lora_rank(513)
     (8, 16, None)
@@ -20,35 +20,37 @@ def max_lora_rank(rank: int) -> int | None:
 
 
 def vllm_problems(document: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Why vLLM would refuse an adapter, or compute something else with it; empty if it would not.
+    """Return why vLLM would refuse an adapter or compute something else with it; empty if it would not.
 
-    Whether the layers are such as vLLM changes in this model (linear ones, and embeddings where the model's class lists
-    them) only vLLM knows.
+    Not checked is whether vLLM supports LoRA in these layers of the model: linear ones, and embeddings if the model's
+    class lists them.
 
     Parameters
     ----------
     document : mapping
-        `adapter_config.json`.
-    tensors : mapping
-        Names and shapes.
+        The content of `adapter_config.json`.
+    tensors : mapping of str to tuple of int
+        Shapes of the adapter's tensors.
 
+    Examples
+    --------
     >>> vllm_problems({"r": 8, "modules_to_save": ["classifier"]}, {})
-    ['modules_to_save are not taken']
+    ['modules_to_save are not supported']
     """
     problems = []
     if max_lora_rank(document["r"]) is None:
-        problems.append(f"ranks up to {RANKS[-1]} are taken, not {document['r']}")
+        problems.append(f"ranks above {RANKS[-1]} are not supported, got {document['r']}")
     if document.get("modules_to_save"):
-        problems.append("modules_to_save are not taken")
+        problems.append("modules_to_save are not supported")
     if document.get("use_dora"):
-        problems.append("DoRA is not taken")
+        problems.append("DoRA is not supported")
     if document.get("bias", "none") != "none":
-        problems.append("biases are not taken")
+        problems.append("biases are not supported")
     if document.get("rank_pattern") or document.get("alpha_pattern"):
         problems.append("patterns of ranks and alphas are ignored")
-    strange = [name for name in tensors if not name.endswith((*_TENSORS, *_SKIPPED))]
-    if strange and not document.get("modules_to_save"):
-        problems.append(f"tensors such as {strange[0]} are not taken")
+    unknown = [name for name in tensors if not name.endswith((*_TENSORS, *_SKIPPED))]
+    if unknown and not document.get("modules_to_save"):
+        problems.append(f"tensors such as {unknown[0]} are not supported")
     if any(len(shape) > 2 for name, shape in tensors.items() if name.endswith(_TENSORS)):
-        problems.append("convolutions are not taken")
+        problems.append("convolutions are not supported")
     return problems

@@ -149,7 +149,7 @@ def test_strict_passes_where_modules_are_replaced_whole_and_vllm_is_told(states:
     fine["norm.weight"] = base["norm.weight"] + 0.5
     report = export(base, fine, tmp_path, strict=True, save_modules=True)
     assert (report.saved, report.left_out) == (("norm",), ())
-    assert (report.vllm_rank, report.vllm_problems) == (None, ("modules_to_save are not taken",))
+    assert (report.vllm_rank, report.vllm_problems) == (None, ("modules_to_save are not supported",))
 
 
 def test_only_some_layers_of_a_name_are_named_in_full(states: States, tmp_path: Path) -> None:
