@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check setup vectors clean
+.PHONY: demo test check quick setup vectors clean
 
 demo: setup
 	$(BIN)/python -m benchmarks.demo
@@ -22,6 +22,11 @@ check:
 	$(BIN)/mypy
 	$(BIN)/python spec/vectors/generate.py --check
 	$(BIN)/python -m pytest
+
+# An answer while working: no whole models, servers or commands in processes of their own, and few drawn examples.
+quick:
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -m "not slow" --hypothesis-profile quick
 
 setup: $(READY)
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.common.environment import environment
-from benchmarks.common.process_usage import Taken, watch
+from benchmarks.common.process_usage import Usage, run_measured
 from dtscodec.checkpoints.torch_dtypes import dtype_code, tensor_bytes
 from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.files.range_reader import Bytes
@@ -51,8 +51,8 @@ class Result:
     tensors: int
     largest: int
     pack: int
-    encode: Taken
-    decode: Taken
+    encode: Usage
+    decode: Usage
 
     @property
     def limit(self) -> int:
@@ -62,7 +62,7 @@ class Result:
     @property
     def holds(self) -> bool:
         """Whether both commands stayed within the limit."""
-        return max(self.encode.anonymous, self.decode.anonymous) <= self.limit
+        return max(self.encode.peak_memory, self.decode.peak_memory) <= self.limit
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -142,8 +142,8 @@ def measure(folder: Path, gigabytes: float, dtype: torch.dtype) -> Result:
     """Make the pair in `folder`, encode, decode, and watch both."""
     print(f"writing two checkpoints of {gigabytes:g} GB to {folder}", flush=True)
     specs = write_pair(folder, gigabytes, dtype)
-    encode = watch(["encode", "base", "fine", "-o", PACK], folder)
-    decode = watch(["decode", PACK, "--base", "base", "-o", "decoded"], folder)
+    encode = run_measured(["encode", "base", "fine", "-o", PACK], folder)
+    decode = run_measured(["decode", PACK, "--base", "base", "-o", "decoded"], folder)
     return Result(
         dtype=str(dtype).removeprefix("torch."),
         checkpoint=sum(spec.nbytes for spec in specs.values()),
@@ -165,8 +165,8 @@ def table(result: Result) -> str:
         ("checkpoint, each of two", _megabytes(result.checkpoint), f"{result.tensors} tensors, {result.dtype}"),
         ("largest tensor in fp32", _megabytes(result.largest), ""),
         ("limit", _megabytes(result.limit), f"{FACTOR} x that + {_megabytes(ALLOWANCE)}"),
-        ("peak of encode", _megabytes(result.encode.anonymous), f"{result.encode.seconds:.1f} s"),
-        ("peak of decode", _megabytes(result.decode.anonymous), f"{result.decode.seconds:.1f} s"),
+        ("peak of encode", _megabytes(result.encode.peak_memory), f"{result.encode.seconds:.1f} s"),
+        ("peak of decode", _megabytes(result.decode.peak_memory), f"{result.decode.seconds:.1f} s"),
     ]
     lines = [f"{name:24} {size:>10}  {note}".rstrip() for name, size, note in rows]
     return "\n".join(["", *lines, f"anonymous memory, {state} the limit"])
@@ -176,7 +176,7 @@ def document(result: Result) -> dict[str, Any]:
     """The result as JSON has it, with the circumstances."""
     sizes = {name: getattr(result, name) for name in ("dtype", "checkpoint", "tensors", "largest", "limit", "pack")}
     peaks = {
-        name: {"peak": peak.anonymous, "seconds": round(peak.seconds, 1)}
+        name: {"peak": peak.peak_memory, "seconds": round(peak.seconds, 1)}
         for name, peak in (("encode", result.encode), ("decode", result.decode))
     }
     return {**environment(), **sizes, **peaks}

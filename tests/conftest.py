@@ -11,6 +11,7 @@ from hypothesis import settings
 # A shared machine may stall any example. CI repeats the same examples; elsewhere new ones are tried each time.
 settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
+settings.register_profile("quick", deadline=None, derandomize=True, max_examples=10)  # `make quick` asks for it.
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 

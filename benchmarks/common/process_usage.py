@@ -1,4 +1,4 @@
-"""Run a command of ours and see what it and its workers take. Linux only."""
+"""Run a command and measure the memory and the bytes moved of its processes. Linux only."""
 
 import os
 import subprocess
@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
-"""As this process got it: a Dask cluster that was started here leaves its workers' settings of malloc in ours."""
+"""A copy from the start: a Dask cluster that is started here leaves its workers' settings of malloc in ours."""
 SAMPLE_SECONDS = 0.02
-TELL_SECONDS = 30
+REPORT_SECONDS = 30
 
 
-class Moved(NamedTuple):
-    """Bytes that processes read and wrote by system calls, and those of them that storage had to deliver.
+class BytesMoved(NamedTuple):
+    """Bytes that processes read and wrote by system calls, and how many of them storage had to deliver.
 
     Pipes count; sockets and mapped files, such as the libraries of torch, do not.
     """
@@ -26,23 +26,23 @@ class Moved(NamedTuple):
     fetched: int = 0
 
 
-class Taken(NamedTuple):
-    """What a command took: bytes of anonymous memory at its peak and bytes moved, workers included, and seconds."""
+class Usage(NamedTuple):
+    """Peak of anonymous memory in bytes, seconds, and bytes moved; all processes of a command together."""
 
-    anonymous: int
+    peak_memory: int
     seconds: float
-    moved: Moved = Moved()
+    moved: BytesMoved = BytesMoved()
 
 
-def watch(
+def run_measured(
     arguments: Sequence[str],
     folder: Path,
     *,
     module: str = "dtscodec",
     beside: Sequence[int] = (),
-    tell: Callable[[Taken], None] = lambda taken: None,
-) -> Taken:
-    """Run a module of ours in a folder as a process of its own, looking at it until it ends.
+    report: Callable[[Usage], None] = lambda usage: None,
+) -> Usage:
+    """Run a module in a folder as a process of its own, and sample its usage until it ends.
 
     Parameters
     ----------
@@ -52,49 +52,49 @@ def watch(
         By default the command `dtscodec`.
     beside : sequence of int
         Processes that work for it without being its children: a cluster's workers.
-    tell : callable
-        Told now and then what it has taken so far.
+    report : callable
+        Called every half minute with the usage so far.
     """
     start = time.perf_counter()
     before = _moved(_family(beside))
     process = subprocess.Popen([sys.executable, "-m", module, *arguments], cwd=folder, env=ENVIRONMENT)
-    taken, told = Taken(0, 0.0), 0.0
+    usage, reported = Usage(0, 0.0), 0.0
     try:
         while True:
-            # A process that has ended but was not waited for still has its counts: the last look misses nothing.
+            # A process that has ended but was not waited for still has its counts: the last sample misses nothing.
             last = _has_ended(process.pid)
-            taken = _look([process.pid, *beside], start, before, taken)
+            usage = _sample([process.pid, *beside], start, before, usage)
             if last:
                 break
-            if taken.seconds > told + TELL_SECONDS:
-                told = taken.seconds
-                tell(taken)
+            if usage.seconds > reported + REPORT_SECONDS:
+                reported = usage.seconds
+                report(usage)
             time.sleep(SAMPLE_SECONDS)
     finally:
         process.kill()
         code = process.wait()
     if code != 0:
         raise SystemExit(f"{module} {' '.join(arguments)}: expected exit code 0, got {code}")
-    return taken
+    return usage
 
 
 def _has_ended(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def _look(pids: Sequence[int], start: float, before: Moved, so_far: Taken) -> Taken:
-    """What was taken so far, after another look.
+def _sample(pids: Sequence[int], start: float, before: BytesMoved, so_far: Usage) -> Usage:
+    """Return the usage so far, with another sample.
 
     A process's counts of bytes take in those of each child that has ended, once it was waited for. So the sum over all
     that are alive never falls, but for the moment in which a child goes over to its parent. `tree` names parents first:
-    such a child may be missed by a look, never counted twice, and the largest sum is the whole.
+    such a child may be missed by a sample, never counted twice, and the largest sum is the whole.
     """
     family = _family(pids)
     moved = (now - then for now, then in zip(_moved(family), before, strict=True))
-    return Taken(
-        max(so_far.anonymous, sum(map(anonymous_memory, family))),
+    return Usage(
+        max(so_far.peak_memory, sum(map(anonymous_memory, family))),
         time.perf_counter() - start,
-        Moved(*map(max, so_far.moved, moved)),
+        BytesMoved(*map(max, so_far.moved, moved)),
     )
 
 
@@ -102,12 +102,12 @@ def _family(pids: Sequence[int]) -> list[int]:
     return [member for pid in pids for member in tree(pid)]
 
 
-def _moved(pids: Sequence[int]) -> Moved:
-    return Moved(*map(sum, zip(Moved(), *map(moved_bytes, pids), strict=True)))
+def _moved(pids: Sequence[int]) -> BytesMoved:
+    return BytesMoved(*map(sum, zip(BytesMoved(), *map(moved_bytes, pids), strict=True)))
 
 
 def tree(pid: int) -> list[int]:
-    """A process and all that it started, parents first.
+    """Return a process and all that it started, parents first.
 
     >>> import os
     >>> os.getpid() in tree(os.getpid())
@@ -126,7 +126,7 @@ def _threads(pid: int) -> list[str]:
 
 
 def anonymous_memory(pid: int) -> int:
-    """Bytes of anonymous memory of a process, in RAM or swapped out; 0 once it has ended.
+    """Return the bytes of anonymous memory of a process, in RAM or swapped out; 0 once it has ended.
 
     >>> import os
     >>> anonymous_memory(os.getpid()) > 1_000_000
@@ -136,15 +136,15 @@ def anonymous_memory(pid: int) -> int:
     return sum(1024 * int(fields[key].split()[0]) for key in ("RssAnon", "VmSwap") if key in fields)
 
 
-def moved_bytes(pid: int) -> Moved:
-    """Bytes that a process has moved since it began; none once it was waited for.
+def moved_bytes(pid: int) -> BytesMoved:
+    """Return the bytes that a process has moved since it began; none once it was waited for.
 
     >>> import os
     >>> moved_bytes(os.getpid()).read > 1_000_000
     True
     """
     fields = _fields(Path(f"/proc/{pid}/io"))
-    return Moved(*(int(fields.get(key, 0)) for key in ("rchar", "wchar", "read_bytes")))
+    return BytesMoved(*(int(fields.get(key, 0)) for key in ("rchar", "wchar", "read_bytes")))
 
 
 def _fields(path: Path) -> dict[str, str]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.decode.timing import medians
+from benchmarks.common.timing import median_times
 from dtscodec.format.blocks import Band, BandFactors, LowRank
 from dtscodec.format.streams import Streams
 from dtscodec.kernels.packed import PackedFactors, Store
@@ -37,7 +37,7 @@ def _row(dtype: torch.dtype) -> dict[str, Any]:
             torch.addmm(wide, left, right, out=result)
             out.copy_(result)
 
-    seconds = medians({"ours": lambda: backend.reconstruct(base, factors, out), "floor": floor})
+    seconds = median_times({"ours": lambda: backend.reconstruct(base, factors, out), "floor": floor})
     return {"shape": [SIDE, SIDE], "rank": RANK, "dtype": str(dtype).removeprefix("torch."), "seconds": seconds}
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 import dtscodec
+from benchmarks.common.timing import median_times
 from benchmarks.decode.packs import SIZES, TASKS, base_model, made, many
-from benchmarks.decode.timing import medians
 from dtscodec.format.blocks import LowRank
 
 LENGTH = 64
@@ -38,7 +38,7 @@ def _row(size: str, batch: int, tasks: int) -> dict[str, Any]:
         ways = {"merged": lambda: merged(**inputs), "attached": ours}
         if tasks == 1:
             ways["LoRA"] = lambda: lora(**inputs)
-        seconds = medians(ways)
+        seconds = median_times(ways)
     return {
         "size": size,
         "batch": [batch, LENGTH],

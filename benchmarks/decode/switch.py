@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import load_file
 
 import dtscodec
+from benchmarks.common.timing import median_times
 from benchmarks.decode.floor import Floor
 from benchmarks.decode.packs import PREFIX, SIZES, TASKS, Made, base_model, made
-from benchmarks.decode.timing import medians
 from benchmarks.demo.finetune import base_directory
 from dtscodec.decoding.packed_tensors import LoadedTensor, load_tensors
 from dtscodec.format.blocks import Same
@@ -56,9 +56,9 @@ def _switch_row(size: str) -> dict[str, Any]:
         for step in floors[both("floor")]:
             step()
 
-    seconds = medians(
+    seconds = median_times(
         {"ours": lambda: switcher.activate(TASKS[both("switch")]), "floor": floor, "load the fine-tune": load},
-        repeats=40,
+        turns=40,
     )
     return {"size": size, "seconds": seconds, "pack_bytes": [task.pack.stat().st_size for task in (one, other)]}
 
@@ -98,5 +98,5 @@ def _checkpoint_row(size: str) -> dict[str, Any]:
     def load() -> None:
         dict(load_file(task.directory / "model.safetensors"))
 
-    seconds = medians({"ours": ours, "floor": floor, "load the fine-tune": load})
+    seconds = median_times({"ours": ours, "floor": floor, "load the fine-tune": load})
     return {"size": size, "seconds": seconds, "pack_bytes": task.pack.stat().st_size}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.common.pictures import ACCENT, INK, PAPER, TEXT, dress
+from benchmarks.common.pictures import ACCENT, INK, PAPER, TEXT, save_picture, style_panel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,7 @@ def draw_fidelity(result: Mapping[str, Any], path: Path) -> None:
     figure.legend(
         handles, labels, loc="outside lower center", ncols=4, frameon=False, labelcolor=INK, fontsize=TEXT - 2
     )
-    figure.savefig(path, dpi=160, transparent=True)
+    save_picture(figure, path)
 
 
 def _panel(axes: "Axes", curves: Mapping[str, Sequence[Sequence[float]]], title: str) -> None:
@@ -39,7 +39,7 @@ def _panel(axes: "Axes", curves: Mapping[str, Sequence[Sequence[float]]], title:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks([0.0003, 0.001, 0.003, 0.01, 0.03], ["0.03 %", "0.1 %", "0.3 %", "1 %", "3 %"])
-    dress(axes, title, "bytes on disk, share of the fp32 checkpoint")
+    style_panel(axes, title, "bytes on disk, share of the fp32 checkpoint")
 
 
 def _line(axes: "Axes", points: Sequence[Sequence[float]], label: str, colour: str, mark: str, width: float) -> None:

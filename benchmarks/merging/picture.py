@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.common.pictures import ACCENT, GREEN, INK, PAPER, TEXT, dress
+from benchmarks.common.pictures import ACCENT, GREEN, INK, PAPER, TEXT, save_picture, style_panel
 from benchmarks.merging import bases, calibration, esm, unseen
 from benchmarks.merging.bench import FOUR
 from benchmarks.merging.rows import Rows, rows_of
@@ -23,7 +23,7 @@ def draw_merging(result: Mapping[str, Any], path: Path) -> None:
     _bars(first, _merged(rows), "One model for four tasks", "mean accuracy, alpha searched")
     _bars(second, _fused(rows), "A domain left out", "mean accuracy of four domains")
     _fits(third, rows)
-    figure.savefig(path, dpi=160, transparent=True)
+    save_picture(figure, path)
 
 
 def _bars(axes: "Axes", bars: Sequence[tuple[str, float, str]], title: str, below: str) -> None:
@@ -35,7 +35,7 @@ def _bars(axes: "Axes", bars: Sequence[tuple[str, float, str]], title: str, belo
         )
     if values:
         axes.set_xlim(100 * min(values) - 5, 100 * max(values) + 1)
-    dress(axes, title, f"{below}, %")
+    style_panel(axes, title, f"{below}, %")
     axes.invert_yaxis()
 
 
@@ -84,6 +84,6 @@ def _fits(axes: "Axes", rows: Rows) -> None:
     axes.set_xscale("log")
     axes.set_xticks(counts, [str(n) for n in counts])
     axes.set_ylim(0)
-    dress(axes, f"KL by plain's, {size}", f"calibration texts ({', '.join(tasks)})")
+    style_panel(axes, f"KL by plain's, {size}", f"calibration texts ({', '.join(tasks)})")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, labelcolor=INK, fontsize=TEXT - 1)

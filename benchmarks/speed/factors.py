@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from benchmarks.common.run_log import RunLog
-from benchmarks.common.timing import timed
+from benchmarks.common.timing import least_time
 from benchmarks.speed.matrices import rank_of
 from benchmarks.speed.synthetic_checkpoints import SHAPES, Shape, delta, pool_of_numbers
 from dtscodec.linalg.spectrum import leading_factors
@@ -41,8 +41,8 @@ def matrices_of(shape: Shape) -> dict[tuple[int, int], int]:
 
 def _matrix(pool: Tensor, shape: tuple[int, int], count: int) -> dict[str, Any]:
     matrix, rank = delta(pool, f"factors {shape}", shape), rank_of(shape)
-    _, seconds = timed(lambda: leading_factors(matrix, rank), enough=ENOUGH)
-    _, fixed = timed(lambda: leading_factors(matrix, RANK), enough=ENOUGH)
+    _, seconds = least_time(lambda: leading_factors(matrix, rank), enough=ENOUGH)
+    _, fixed = least_time(lambda: leading_factors(matrix, RANK), enough=ENOUGH)
     return {"shape": list(shape), "count": count, "rank": rank, "seconds": seconds, "seconds_fixed": fixed}
 
 

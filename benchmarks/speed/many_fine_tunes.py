@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common.process_usage import Taken, watch
+from benchmarks.common.process_usage import Usage, run_measured
 from benchmarks.common.run_log import RunLog, free_space
 from benchmarks.speed.models import SIZE
 from benchmarks.speed.synthetic_checkpoints import SHAPES, write_family
@@ -45,8 +45,8 @@ def many_row(count: int, folder: Path, log: RunLog) -> dict[str, Any]:
 
 def _run(mode: str, names: Sequence[str], out: str, folder: Path) -> dict[str, Any]:
     command = ["encode", "base", *names, "-o", out, "--size", SIZE]
-    taken = watch([mode, COUNTS, *command], folder, module="benchmarks.speed.hashing")
-    return {**_counted(json.loads((folder / COUNTS).read_text())), **_taken(taken)}
+    usage = run_measured([mode, COUNTS, *command], folder, module="benchmarks.speed.hashing")
+    return {**_counted(json.loads((folder / COUNTS).read_text())), **_usage_figures(usage)}
 
 
 def _counted(counts: dict[str, Any]) -> dict[str, Any]:
@@ -54,8 +54,8 @@ def _counted(counts: dict[str, Any]) -> dict[str, Any]:
     return {**counts, "coding": coding, "hashing": hashing}
 
 
-def _taken(taken: Taken) -> dict[str, Any]:
-    return {"seconds": round(taken.seconds, 2), "peak": taken.anonymous, **taken.moved._asdict()}
+def _usage_figures(usage: Usage) -> dict[str, Any]:
+    return {"seconds": round(usage.seconds, 2), "peak": usage.peak_memory, **usage.moved._asdict()}
 
 
 def _sizes(folder: Path) -> dict[str, int]:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.common.timing import timed
+from benchmarks.common.timing import least_time
 from benchmarks.speed.synthetic_checkpoints import delta, pool_of_numbers
 from dtscodec.encoding.fitting.coordinate_descent import Refined
 from dtscodec.encoding.presets.recipe import LEAST_ERROR
@@ -37,10 +37,10 @@ def rank_of(shape: tuple[int, int]) -> int:
 def _row(matrix: Tensor) -> dict[str, Any]:
     rows, columns = matrix.shape
     rank = rank_of((rows, columns))
-    exact, full = timed(lambda: _full(matrix, rank), repeats=1)
-    _, published = timed(lambda: _published(matrix, rank), repeats=1)
-    ours, factorized = timed(lambda: leading_factors(matrix, rank))
-    near, refined = timed(lambda: _refined(matrix, ours))
+    exact, full = least_time(lambda: _full(matrix, rank), repeats=1)
+    _, published = least_time(lambda: _published(matrix, rank), repeats=1)
+    ours, factorized = least_time(lambda: leading_factors(matrix, rank))
+    near, refined = least_time(lambda: _refined(matrix, ours))
     return {
         "shape": [rows, columns],
         "rank": rank,

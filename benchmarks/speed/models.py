@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import dtscodec
-from benchmarks.common.process_usage import Taken, watch
+from benchmarks.common.process_usage import Usage, run_measured
 from benchmarks.common.run_log import RunLog, free_space
 from benchmarks.speed.engines import running, title
 from benchmarks.speed.synthetic_checkpoints import SHAPES, write_pair
@@ -36,33 +36,33 @@ def model_rows(name: str, engines: Sequence[str], folder: Path, log: RunLog) -> 
 def _row(name: str, engine: str, folder: Path, size: int, log: RunLog) -> dict[str, Any]:
     label = f"{name} B, {title(engine)}"
 
-    def tell(taken: Taken) -> None:
-        log.say(f"{label}: {progress(taken, size)}")
+    def report(usage: Usage) -> None:
+        log.say(f"{label}: {progress(usage, size)}")
 
     log.say(f"{label}: dtscodec encode base fine --size {SIZE}")
     # A cluster's workers have a folder of their own, so that paths are absolute.
     command = ["encode", str(folder / "base"), str(folder / "fine"), "-o", PACK, "--size", SIZE, "--force"]
     with running(engine) as (arguments, beside):
-        taken = watch([*command, *arguments], folder, beside=beside, tell=tell)
-    log.say(f"{label}: done, {progress(taken, size)}; {free_space(folder)}")
+        usage = run_measured([*command, *arguments], folder, beside=beside, report=report)
+    log.say(f"{label}: done, {progress(usage, size)}; {free_space(folder)}")
     return {
         "engine": engine,
         "parameters": SHAPES[name].parameters(),
         "checkpoint": size,
-        "seconds": round(taken.seconds, 1),
-        "peak": taken.anonymous,
-        **taken.moved._asdict(),
+        "seconds": round(usage.seconds, 1),
+        "peak": usage.peak_memory,
+        **usage.moved._asdict(),
         **identity(folder / PACK),
     }
 
 
-def progress(taken: Taken, size: int) -> str:
+def progress(usage: Usage, size: int) -> str:
     """What an encode of checkpoints of this size has done: it reads each of two in every pass."""
-    read, written, fetched = (count / 1e9 for count in taken.moved)
+    read, written, fetched = (count / 1e9 for count in usage.moved)
     whole = 2 * PASSES * size / 1e9
     return (
-        f"{taken.seconds:.1f} s, read {read:.2f} of about {whole:.2f} GB ({fetched:.2f} from storage), "
-        f"wrote {written:.3f} GB, peak memory {taken.anonymous / 1e9:.2f} GB"
+        f"{usage.seconds:.1f} s, read {read:.2f} of about {whole:.2f} GB ({fetched:.2f} from storage), "
+        f"wrote {written:.3f} GB, peak memory {usage.peak_memory / 1e9:.2f} GB"
     )
 
 

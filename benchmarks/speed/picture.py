@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from benchmarks.common.pictures import ACCENT, GREEN, INK, PAPER, TEXT, dress
+from benchmarks.common.pictures import ACCENT, GREEN, INK, PAPER, TEXT, save_picture, style_panel
 from benchmarks.speed.engines import DASK, title
 from benchmarks.speed.factors import RANK
 from benchmarks.speed.models import SIZE
@@ -34,7 +34,7 @@ def draw_speed(result: Mapping[str, Any], path: Path) -> None:
         axes.set_visible(part in result)
         if part in result:
             panel(axes, result)
-    figure.savefig(path, dpi=160, transparent=True)
+    save_picture(figure, path)
 
 
 def _seconds(axes: "Axes", result: Mapping[str, Any]) -> None:
@@ -69,7 +69,7 @@ def _many(axes: "Axes", result: Mapping[str, Any]) -> None:
     bars = axes.barh(labels, seconds, color=[PAPER, ACCENT], height=0.5)
     axes.bar_label(bars, [f" {value:.0f} s" for value in seconds], color=INK, fontsize=TEXT - 1)
     axes.set_xlim(0, 1.2 * max(seconds))
-    dress(axes, f"{row['fine_tunes']} fine-tunes of {row['parameters'] / 1e9:.1f} B, one worker", "seconds")
+    style_panel(axes, f"{row['fine_tunes']} fine-tunes of {row['parameters'] / 1e9:.1f} B, one worker", "seconds")
     axes.grid(visible=False, axis="y")
     axes.set_axisbelow(True)
 
@@ -101,7 +101,7 @@ def _growing(axes: "Axes", name: str, unit: str, powers: bool = False) -> None:
     axes.set_xticks(list(shown), list(shown.values()))
     axes.yaxis.set_major_locator(LogLocator(subs=_steps(axes.get_ylim())))
     axes.yaxis.set_major_formatter("{x:g}")
-    dress(axes, name, "parameters", unit)
+    style_panel(axes, name, "parameters", unit)
     corner: Literal["lower right", "upper left"] = "lower right" if powers else "upper left"
     legend = axes.legend(loc=corner, frameon=False, labelcolor=INK, fontsize=TEXT - 2)
     if powers:

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 import dtscodec
+from benchmarks.common.timing import median_times
 from benchmarks.decode.floor import Floor
 from benchmarks.decode.report import PARTS, decoding_page
 from benchmarks.decode.switch import changes
-from benchmarks.decode.timing import medians
 from tests.support import ROOT, make_pack
 
 
@@ -39,7 +39,7 @@ def test_the_floor_rebuilds_what_decode_does(tmp_path: Path) -> None:
 
 def test_ways_are_timed_in_turn_after_one_that_does_not_count() -> None:
     calls: list[str] = []
-    found = medians({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=3)
+    found = median_times({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, turns=3)
     assert calls == ["a", "b"] * 4
     assert set(found) == {"a", "b"}
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.common.process_usage import watch
+from benchmarks.common.process_usage import run_measured
 from benchmarks.common.run_log import RunLog
-from benchmarks.common.timing import timed
+from benchmarks.common.timing import least_time
 from benchmarks.speed.engines import engine_name
 from benchmarks.speed.factors import matrices_of, total
 from benchmarks.speed.power_law import exponent, spread
@@ -52,7 +52,7 @@ def test_the_spread_of_equal_values_is_one() -> None:
 
 def test_short_work_is_repeated_until_it_took_long_enough() -> None:
     calls = itertools.count(1)
-    result, seconds = timed(lambda: next(calls), repeats=2, enough=0.02)
+    result, seconds = least_time(lambda: next(calls), repeats=2, enough=0.02)
     assert result == next(calls) - 1 > 2
     assert 0 < seconds < 0.02
 
@@ -123,7 +123,7 @@ def test_bytes_that_children_move_are_counted_once(tmp_path: Path) -> None:
     (tmp_path / "moves.py").write_text(
         "import subprocess\nsubprocess.run('head -c 30000000 /dev/zero | cat > /dev/null', shell=True)\n"
     )
-    moved = watch([], tmp_path, module="moves").moved
+    moved = run_measured([], tmp_path, module="moves").moved
     assert 60_000_000 <= moved.read < 70_000_000
     assert 60_000_000 <= moved.written < 70_000_000
 
