@@ -10,9 +10,8 @@ from dtscodec.calibration.gram_collector import GramCollector
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.errors import CheckpointError
-from dtscodec.evaluation.architecture import read_architecture
+from dtscodec.evaluation.architecture import model_directory, read_architecture
 from dtscodec.evaluation.checkpoint_names import checkpoint_names
-from dtscodec.evaluation.compare_behaviour import model_directory
 from dtscodec.evaluation.prepared_samples import prepare_samples
 from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
 from dtscodec.storage.access import WHOLE

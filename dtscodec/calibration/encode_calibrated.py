@@ -18,8 +18,7 @@ from dtscodec.encoding.encode import encode, holds_pack
 from dtscodec.encoding.journal import Journal, NoJournal
 from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.errors import NothingToFitError
-from dtscodec.evaluation.architecture import read_architecture
-from dtscodec.evaluation.compare_behaviour import model_directory
+from dtscodec.evaluation.architecture import model_directory, read_architecture
 from dtscodec.evaluation.prepared_samples import prepare_samples
 from dtscodec.storage.access import Access
 from dtscodec.storage.paths import as_output_path

@@ -23,9 +23,8 @@ from dtscodec.decoding.decode import decode
 from dtscodec.encoding.config import DISTILLED, STEPS
 from dtscodec.encoding.pack_assembler import PackAssembler
 from dtscodec.encoding.pack_report import PackReport
-from dtscodec.evaluation.architecture import read_architecture
+from dtscodec.evaluation.architecture import model_directory, read_architecture
 from dtscodec.evaluation.checkpoint_names import checkpoint_names
-from dtscodec.evaluation.compare_behaviour import model_directory
 from dtscodec.evaluation.transformers_library import quiet_transformers
 from dtscodec.packs.pack import Pack, PackSource
 from dtscodec.storage.paths import as_output_path

@@ -1,1 +1,1 @@
-"""Behaviour: what a model predicts on samples with a fine-tune's weights, and with those decoded from its pack."""
+"""Evaluation: predictions on samples with a fine-tune's weights, and with those decoded from its pack."""

@@ -1,5 +1,6 @@
-"""A model directory's architecture, and models of it with given weights."""
+"""Model directory -> architecture, tokenizer or image processor; architecture + weights -> model."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dtscodec.checkpoints.checkpoint import Checkpoint
+from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
 from dtscodec.errors import BackendError, CheckpointError, Remedy
 from dtscodec.evaluation.labels import Classes
@@ -28,20 +29,20 @@ NAME_MODEL = Remedy("name one with {model}")
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What a model directory says of its model, weights apart.
+    """The description of a model in its directory: all but the weights.
 
     Parameters
     ----------
     directory : Path
-        Where configuration, and tokenizer or image processor lie.
+        The directory of configuration, and tokenizer or image processor.
     config : transformers.PreTrainedConfig
-        Its configuration.
+        The model's configuration.
     model_class : type of transformers.PreTrainedModel
         The class of the model.
     classes : Classes, optional
-        What it chooses from; None for a causal language model.
+        The classes of a classifier; None for a causal language model.
     sample_kind : {"texts", "images"}
-        What it is given.
+        The kind of samples that the model takes.
     """
 
     directory: Path
@@ -51,39 +52,68 @@ class Architecture:
     sample_kind: SampleKind = "texts"
 
     def build(self, tensors: Mapping[str, Tensor], location: str) -> Any:
-        """A model with these weights, in float32 and without dropout.
+        """Return a model with given weights, in float32 and without dropout.
 
         Parameters
         ----------
         tensors : mapping
-            Under the names that the checkpoint has on disk: renaming, fusing and tying are left to transformers. The
-            model may use their memory.
+            The weights, under the names that the checkpoint has on disk: transformers renames, fuses and ties them.
+            The model may share their memory.
         location : str
-            Where they are from, for messages.
+            Where they come from, for messages.
 
         Raises
         ------
         CheckpointError
-            They are not all the tensors of this model, and no others.
+            Tensors of the model are missing, or there are others.
         """
         remedy = Remedy("name its own model directory with {model}")
         return load_weights(self.model_class, self.config, tensors, location, remedy, dtype=torch.float32)
 
     def load(self, checkpoint: Checkpoint) -> Any:
-        """A model with all tensors of a checkpoint; see `build`."""
+        """Return a model with the weights of a checkpoint; see `build`."""
         tensors = {name: tensor_from_bytes(checkpoint.read(name), spec) for name, spec in checkpoint.specs.items()}
         return self.build(tensors, checkpoint.location)
 
 
-def read_architecture(directory: Path) -> Architecture:
-    """Read the architecture that a model directory describes. Code that lies there is never run.
+def model_directory(model: "str | os.PathLike[str] | None", fine_tune: Source) -> Path:
+    """Return the directory of configuration, and tokenizer or image processor.
+
+    Parameters
+    ----------
+    model : path, optional
+        The directory that the caller has named.
+    fine_tune : path or mapping of tensors
+        The fine-tune, whose own directory is the default.
 
     Raises
     ------
     CheckpointError
-        It is no model directory, or that of a model that is not supported.
+        No directory is named, and the fine-tune is not one.
+    """
+    if model is not None:
+        return Path(model)
+    if isinstance(fine_tune, Mapping) or not Path(fine_tune).is_dir():
+        where = "the mapping" if isinstance(fine_tune, Mapping) else fine_tune
+        detail = "expected a model directory with its config.json, got weights only"
+        raise CheckpointError(f"{where}: {detail}", NAME_MODEL)
+    return Path(fine_tune)
+
+
+def read_architecture(directory: Path) -> Architecture:
+    """Read the architecture from a model directory. Code in it is never run.
+
+    Parameters
+    ----------
+    directory : Path
+        The model directory.
+
+    Raises
+    ------
+    CheckpointError
+        It is not a model directory, or the model is not supported.
     BackendError
-        The package transformers is not there.
+        The package transformers is not installed.
     """
     library = import_transformers()
     if not (directory / "config.json").is_file():
@@ -92,24 +122,24 @@ def read_architecture(directory: Path) -> Architecture:
     where = str(directory / "config.json")
     config = read_config(directory)
     names = config.architectures or ["no name under 'architectures'"]
-    sees = names[0] in _names("IMAGE_CLASSIFICATION")
-    is_classifier = sees or names[0] in _names("SEQUENCE_CLASSIFICATION")
-    kind = getattr(library, names[0], None)
-    if kind is None or not (is_classifier or names[0] in _names("CAUSAL_LM")):
+    takes_images = names[0] in _names("IMAGE_CLASSIFICATION")
+    is_classifier = takes_images or names[0] in _names("SEQUENCE_CLASSIFICATION")
+    model_class = getattr(library, names[0], None)
+    if model_class is None or not (is_classifier or names[0] in _names("CAUSAL_LM")):
         raise CheckpointError(f"{where}: expected {SUPPORTED}, got {names[0]}")
     if getattr(config, "quantization_config", None) is not None:
         raise CheckpointError(f"{where}: expected plain weights, got a quantization_config, which is not supported")
     classes = _classes(config, where) if is_classifier else None
-    return Architecture(directory, config, kind, classes, "images" if sees else "texts")
+    return Architecture(directory, config, model_class, classes, "images" if takes_images else "texts")
 
 
 def load_tokenizer(architecture: Architecture) -> Any:
-    """The tokenizer of a model directory.
+    """Return the tokenizer of a model directory.
 
     Raises
     ------
     CheckpointError
-        There is none, or it cannot be read.
+        There is none, or transformers cannot read it.
     """
     where = str(architecture.directory)
     with quiet_transformers(), transformers_errors(where, "a tokenizer that transformers can read"):
@@ -119,14 +149,14 @@ def load_tokenizer(architecture: Architecture) -> Any:
 
 
 def load_image_processor(architecture: Architecture) -> Any:
-    """The image processor of a model directory: what makes a model's inputs of pictures.
+    """Return the image processor of a model directory, which turns images into inputs of the model.
 
     Raises
     ------
     CheckpointError
-        There is none, or it cannot be read.
+        There is none, or transformers cannot read it.
     BackendError
-        Pillow is not there, or torchvision, which some need.
+        Pillow is not installed, or torchvision, which some image processors need.
     """
     import_pillow()
     where = str(architecture.directory)
@@ -143,19 +173,19 @@ def load_image_processor(architecture: Architecture) -> Any:
 
 
 def max_tokens(model: Any, tokenizer: Any) -> int | None:
-    """How many tokens of a text a model takes: as many as it has positions, and its tokenizer allows."""
+    """Return the largest number of tokens that a model and its tokenizer take; None if neither has a bound."""
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 0
     for name, module in model.named_modules():
-        # RoBERTa and its kin count positions from behind the padding's.
+        # RoBERTa and its descendants number positions from the padding index on.
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             positions -= module.padding_idx + 1
-    # A tokenizer that knows no bound says 10^30.
+    # Tokenizers without a bound have 10^30.
     bounds = [int(bound) for bound in (positions, tokenizer.model_max_length) if 0 < bound < 10**9]
     return min(bounds, default=None)
 
 
 def _names(task: str) -> set[str]:
-    """Names of all classes that transformers has for a task."""
+    """Return the names of all model classes that transformers has for a task."""
     from transformers.models.auto import modeling_auto
 
     entries: Iterable[str | tuple[str, ...]] = getattr(modeling_auto, f"MODEL_FOR_{task}_MAPPING_NAMES").values()
@@ -163,7 +193,7 @@ def _names(task: str) -> set[str]:
 
 
 def _classes(config: Any, where: str) -> Classes:
-    """The classes of a classifier that chooses one of several."""
+    """Return the classes of a classifier, which must predict exactly one of several."""
     problem = getattr(config, "problem_type", None) or "single_label_classification"
     if problem != "single_label_classification" or config.num_labels < 2:
         found = f"{config.num_labels} of {problem}"

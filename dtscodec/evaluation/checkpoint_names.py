@@ -1,9 +1,9 @@
-"""What a checkpoint calls the tensors of a model that transformers has loaded from it.
+"""Names that a checkpoint has for the tensors of a model that transformers has loaded from it.
 
-transformers renames the tensors of some models as it loads them: ``vit.encoder.layer.0.attention.attention.key.weight``
-becomes ``vit.layers.0.attention.k_proj.weight``. Its tables are not meant for others, so it is asked: a model of the
-same names, whose tensors hold nothing but their numbers, is loaded, and shows which of them has come to which place.
-That takes hardly any memory, unless transformers fuses tensors: these are whole ones meanwhile.
+transformers renames the tensors of some models on loading: ``vit.encoder.layer.0.attention.attention.key.weight``
+becomes ``vit.layers.0.attention.k_proj.weight``. Its tables of renamings are internal. So probes are loaded: tensors of
+the same names and shapes, each filled with its own number, which shows where it went. A probe takes the memory of one
+column, unless transformers fuses tensors, which makes whole ones of them.
 """
 
 from collections.abc import Mapping
@@ -17,30 +17,38 @@ from dtscodec.format.dtypes import TensorSpec
 
 
 def checkpoint_names(architecture: Architecture, specs: Mapping[str, TensorSpec], model: Any) -> dict[str, str]:
-    """What a checkpoint calls each tensor of a model. What is made of several, or turned round, has no name.
+    """Return the checkpoint's name of each tensor of a model.
+
+    Tensors that transformers fuses from several, or transposes, have none and are left out.
 
     Parameters
     ----------
     architecture : Architecture
+        The architecture of the model.
     specs : mapping
-        Those of the checkpoint.
+        Specs of the checkpoint's tensors by name.
     model : transformers.PreTrainedModel
-        One that the architecture has built of it.
+        A model that the architecture has built from the checkpoint.
+
+    Returns
+    -------
+    dict
+        Names in the checkpoint by names in the model.
     """
     ours = model.state_dict()
     if specs.keys() <= ours.keys():
         return {name: name for name in specs}
-    markers = {name: _marker(number, spec.shape) for number, (name, spec) in enumerate(specs.items(), start=1)}
-    marked = architecture.build(markers, "the names of the checkpoint").state_dict()
-    names = dict(enumerate(markers, start=1))
-    found = {name: names.get(_number_on(tensor)) for name, tensor in marked.items()}
-    return {name: disk for name, disk in found.items() if disk and torch.equal(markers[disk], marked[name].float())}
+    probes = {name: _probe(number, spec.shape) for number, (name, spec) in enumerate(specs.items(), start=1)}
+    loaded = architecture.build(probes, "the names of the checkpoint").state_dict()
+    names = dict(enumerate(probes, start=1))
+    found = {name: names.get(_number_on(tensor)) for name, tensor in loaded.items()}
+    return {name: disk for name, disk in found.items() if disk and torch.equal(probes[disk], loaded[name].float())}
 
 
-def _marker(number: int, shape: tuple[int, ...]) -> Tensor:
-    """A tensor that holds its number, negated but in the first row, so that it shows if it is turned round.
+def _probe(number: int, shape: tuple[int, ...]) -> Tensor:
+    """Return a probe, which takes the memory of one column; the inverse is `_number_on`.
 
-    It takes the memory of one column.
+    All elements are the negated number, those of the first row the number itself: a transposed probe differs.
     """
     rows = torch.full([*shape[:1], *[1] * (len(shape) - 1)], -float(number))
     rows.view(-1)[:1] = float(number)
@@ -48,5 +56,5 @@ def _marker(number: int, shape: tuple[int, ...]) -> Tensor:
 
 
 def _number_on(tensor: Tensor) -> int:
-    """The inverse of `_marker`; 0 of what is empty."""
+    """Return the number of a probe, the inverse of `_probe`; 0 for an empty tensor."""
     return int(tensor.flatten()[0]) if tensor.numel() else 0

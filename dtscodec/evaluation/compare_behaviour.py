@@ -1,8 +1,8 @@
-"""How close the predictions of a decoded pack come to those of its fine-tune."""
+"""Pack + fine-tune + samples -> agreement, KL, accuracy and perplexity of the decoded model."""
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.decoding.decode import decode
 from dtscodec.errors import CheckpointError, Remedy
-from dtscodec.evaluation.architecture import NAME_MODEL, read_architecture
+from dtscodec.evaluation.architecture import model_directory, read_architecture
 from dtscodec.evaluation.prediction_sums import PredictionSums, compare_predictions
 from dtscodec.evaluation.prepared_samples import prepare_samples
 from dtscodec.evaluation.sample_batch import SampleBatch
@@ -24,11 +24,11 @@ from dtscodec.packs.pack import PackSource
 from dtscodec.storage.access import WHOLE
 
 ROWS = 256
-"""Predictions that are compared at a time: with a large vocabulary each takes megabytes."""
+"""Number of predictions that are compared at a time: with a large vocabulary each takes megabytes."""
 
 
 class FigurePair(NamedTuple):
-    """A figure of the fine-tune, and of what is decoded."""
+    """A figure of the fine-tune, and of the decoded model."""
 
     fine_tune: float
     decoded: float
@@ -36,20 +36,22 @@ class FigurePair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """What a decoded pack predicts, beside its fine-tune.
+    """The predictions of a decoded pack, compared with its fine-tune's.
 
     Parameters
     ----------
-    samples, predictions : int
-        What was tried. A classifier makes one prediction a text or image, a language model one for every token that
-        follows another.
+    samples : int
+        Number of samples.
+    predictions : int
+        Number of predictions: a classifier makes one for each sample, a language model one for each token but the
+        first of a text.
     kl : float
         Mean of KL(fine-tune || decoded) over predictions, in nats.
     agreement : float
-        Share of predictions with the same first choice.
-    accuracy : Both, optional
-        Shares of right answers, of a classifier on labelled samples.
-    perplexity : Both, optional
+        Share of predictions whose most probable choice is the same.
+    accuracy : FigurePair, optional
+        Shares of right predictions of a classifier, if samples are labelled.
+    perplexity : FigurePair, optional
         exp of the mean negative log-likelihood of a token, of a causal language model.
     """
 
@@ -71,37 +73,38 @@ def compare_behaviour(
     batch_size: int = 16,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Behaviour:
-    """Decode a pack, and compare what it predicts on texts or images with what its fine-tune predicts.
+    """Decode a pack, and compare its predictions on samples with those of its fine-tune.
 
-    Both models are in memory at once, and compute in float32 whatever the dtype of the weights, on the CPU, without
-    dropout. Texts are cut to what the model takes, images made so by its image processor. Needs the package
-    transformers, for images Pillow too; nothing is fetched from the Hub, and no code out of a model directory is run.
+    Both models are in memory at once. They run on the CPU in float32, whatever the dtype of the weights, without
+    dropout. Texts are truncated to the model's length; images are resized by its image processor. Needs the package
+    transformers, and Pillow for images. Nothing is fetched from the Hub, and no code in a model directory is run.
 
     Parameters
     ----------
     pack : path, bytes or Pack
+        The pack.
     fine_tune : path or mapping of tensors
-        With the names that it has on disk.
-    base : path, mapping of tensors, or Base
+        The fine-tune, under the names that its checkpoint has on disk.
+    base : path, mapping of tensors, or Base, optional
         As for `dtscodec.decode`.
     samples : path
-        What to try: a file of texts, see `dtscodec.evaluation.texts.read_texts`, or a folder of images, see
-        `dtscodec.evaluation.images.read_images`.
-    model : path
-        The model directory with configuration, and tokenizer or image processor; by default the fine-tune's own.
+        A file of texts (``*.jsonl`` with ``text`` and ``label``, ``*.tsv`` with text, tab and label, or one text per
+        line), or a folder of images, or of folders of images that are named after their labels. Labels are optional.
+    model : path, optional
+        The directory of configuration, and tokenizer or image processor; by default the fine-tune's own.
     batch_size : int
         Samples in a batch.
     progress : callable
-        Told the number of samples of each batch that is done.
+        Called with the number of samples of each batch that is done.
 
     Raises
     ------
     SamplesError
-        The samples cannot be read, or the model takes none such.
+        The samples cannot be read, or are not of the kind that the model takes.
     CheckpointError
-        The model directory is of another kind than supported, or these are not its weights.
+        The model is of a kind that is not supported, or the weights are not this model's.
     BackendError
-        A package that this needs is not there.
+        A package is not installed.
     BaseMismatchError, FormatError
         As for `dtscodec.decode`.
     """
@@ -124,26 +127,9 @@ def compare_behaviour(
     return _figures(sums, len(prepared.samples), is_causal=architecture.classes is None, is_labelled=is_labelled)
 
 
-def model_directory(model: "str | os.PathLike[str] | None", fine_tune: Source) -> Path:
-    """The directory of configuration, and tokenizer or image processor: the one that is named, or the fine-tune's own.
-
-    Raises
-    ------
-    CheckpointError
-        None is named, and the fine-tune is no directory.
-    """
-    if model is not None:
-        return Path(model)
-    if isinstance(fine_tune, Mapping) or not Path(fine_tune).is_dir():
-        where = "the mapping" if isinstance(fine_tune, Mapping) else fine_tune
-        detail = "expected a model directory with its config.json, got weights only"
-        raise CheckpointError(f"{where}: {detail}", NAME_MODEL)
-    return Path(fine_tune)
-
-
 @torch.inference_mode()
 def _compare_batch(fine_tune: Any, decoded: Any, batch: SampleBatch) -> PredictionSums:
-    """Sums over the predictions on one batch."""
+    """Return the sums over the predictions of one batch."""
     sums = PredictionSums()
     if len(batch.places):
         fine_logits, decoded_logits = _logits(fine_tune, batch), _logits(decoded, batch)
@@ -161,9 +147,9 @@ def _logits(model: Any, batch: SampleBatch) -> Tensor:
 
 
 def _figures(sums: PredictionSums, samples: int, is_causal: bool, is_labelled: bool) -> Behaviour:
-    """Means of the sums."""
+    """Return means of the sums."""
     count = sums.predictions
-    # A mean of 700 nats is as good as infinite: no float holds such a perplexity.
+    # exp of a mean of 700 nats overflows float64, or nearly.
     if not all(map(math.isfinite, astuple(sums))) or max(sums.loss, sums.decoded_loss) > 700 * count:
         raise CheckpointError("the predictions: expected finite numbers, got others", Remedy("are the weights finite?"))
     return Behaviour(

@@ -7,21 +7,22 @@ from typing import Any
 import torch
 
 from dtscodec.evaluation.architecture import Architecture
-from dtscodec.evaluation.images import Image
+from dtscodec.evaluation.images import ImageSample
 from dtscodec.evaluation.sample_batch import SampleBatch, label_tensor
 from dtscodec.evaluation.transformers_library import transformers_errors
 
 
 class ImageBatcher:
-    """Makes batches of images.
+    """Turns images into batches by an image processor.
 
     Parameters
     ----------
     architecture : Architecture
+        The architecture of the model.
     processor : transformers.BaseImageProcessor
-        Its image processor.
+        The image processor.
     model : transformers.PreTrainedModel
-        One that the batches are for.
+        The model that the batches are for.
     size : int
         Images in a batch.
     """
@@ -30,20 +31,20 @@ class ImageBatcher:
         self._directory, self._processor, self._size = architecture.directory, processor, size
         self._parameters = signature(model.forward).parameters
 
-    def batches(self, images: Sequence[Image]) -> Iterator[SampleBatch]:
-        """All images, in their order. No more than a batch of them is in memory.
+    def batches(self, images: Sequence[ImageSample]) -> Iterator[SampleBatch]:
+        """Yield batches of all images, in order. At most one batch of them is in memory.
 
         Raises
         ------
         SamplesError
             An image cannot be read.
         CheckpointError
-            The image processor does not take them.
+            The image processor fails, or makes tensors of different shapes.
         """
         for start in range(0, len(images), self._size):
             yield self._batch(images[start : start + self._size])
 
-    def _batch(self, images: Sequence[Image]) -> SampleBatch:
+    def _batch(self, images: Sequence[ImageSample]) -> SampleBatch:
         pictures = [image.open() for image in images]
         with transformers_errors(str(self._directory), "an image processor that makes pictures of one size of these"):
             made = dict(self._processor(pictures, return_tensors="pt"))

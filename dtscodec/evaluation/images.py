@@ -1,4 +1,4 @@
-"""Images to try a model on, with or without labels, out of a folder."""
+"""Folder -> image samples, with or without labels."""
 
 import warnings
 from collections.abc import Iterator
@@ -13,59 +13,67 @@ from dtscodec.messages import one_line
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-"""What Pillow may take a file for, whatever its name."""
-BESIDE = {"readme", "readme.md", "readme.txt", "license", "license.md", "license.txt", "thumbs.db", "desktop.ini"}
-"""Files, in lower case, that are no images and may lie beside them; hidden ones may, too."""
+"""Formats that Pillow may detect, whatever the name of the file."""
+OTHER_FILES = {"readme", "readme.md", "readme.txt", "license", "license.md", "license.txt", "thumbs.db", "desktop.ini"}
+"""Names, in lower case, of files that may lie beside images, and are skipped as hidden files are."""
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
-    """The file of an image, and the number of its class, if it is labelled."""
+class ImageSample:
+    """An image file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    label : int, optional
+        The index of its class, if it is labelled.
+    """
 
     path: Path
     label: int | None = None
 
     def open(self) -> Any:
-        """The picture, a `PIL.Image.Image`: RGB, upright as its EXIF data have it.
+        """Return the `PIL.Image.Image`, in RGB, rotated as its EXIF orientation says.
 
         Raises
         ------
         SamplesError
-            It cannot be read whole, or is so large that Pillow takes it for a decompression bomb.
+            It cannot be read as a whole, or is so large that Pillow suspects a decompression bomb.
         BackendError
-            Pillow is not there.
+            Pillow is not installed.
         """
         library = import_pillow()
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Of metadata and transparency, which no model sees.
+                warnings.simplefilter("ignore")  # About metadata and transparency, which models do not use.
                 warnings.simplefilter("error", library.Image.DecompressionBombWarning)
                 with library.Image.open(self.path, formats=FORMATS) as picture:
-                    if picture.mode[0] in "IF":  # Pillow would cut them off at 255.
+                    if picture.mode[0] in "IF":  # Pillow would clip them at 255.
                         raise ValueError(f"values of more than 8 bits, mode {picture.mode}")
                     return library.ImageOps.exif_transpose(picture).convert("RGB")
         except MemoryError:
             raise
-        except Exception as error:  # Pillow raises errors of any kind.
+        except Exception as error:  # Pillow raises exceptions of any kind.
             detail = f"expected a whole image of {', '.join(FORMATS)}, got '{one_line(error)}'"
             raise SamplesError(f"{self.path}: {detail}", Remedy("save it anew or take it out")) from error
 
 
-def read_images(path: Path, classes: Classes | None = None) -> list[Image]:
-    """Find the images of a folder, by name. None is opened yet.
+def read_images(path: Path, classes: Classes | None = None) -> list[ImageSample]:
+    """Return the images of a folder, sorted by name. They are not opened.
 
     Parameters
     ----------
     path : Path
-        It holds either images, which have no labels, or folders of images, called after their labels, numbers or
-        names. Hidden files are skipped, and what `BESIDE` names; any other file is an error.
+        It holds either images, which have no labels, or folders of images that are named after their labels, indices
+        or names of classes. Hidden files and those in `OTHER_FILES` are skipped; any other file is an error.
     classes : Classes, optional
-        What labels mean. Without it they are left out.
+        The classes that labels name; without it labels are ignored.
 
     Raises
     ------
     SamplesError
-        The folder cannot be read, holds no image, or anything else.
+        The folder cannot be read, holds no image, or holds other files.
 
     Examples
     --------
@@ -82,15 +90,15 @@ def read_images(path: Path, classes: Classes | None = None) -> list[Image]:
     if files and folders:
         detail = "expected images, or folders of them called after their labels, got both"
         raise SamplesError(f"{path}: {detail}: {files[0].name!r} and {folders[0].name!r}", Remedy("label all or none"))
-    images = [Image(file) for file in files]
+    images = [ImageSample(file) for file in files]
     images += [image for folder in folders for image in _of_label(folder, classes)]
     if not images:
         raise SamplesError(f"{path}: expected at least one image, {_endings()}, got none")
     return images
 
 
-def _of_label(folder: Path, classes: Classes | None) -> Iterator[Image]:
-    """The images of a folder that is called after their label."""
+def _of_label(folder: Path, classes: Classes | None) -> Iterator[ImageSample]:
+    """Return the images of a folder that is named after their label."""
     files, folders = _contents(folder)
     if folders or not files:
         found = f"a folder in it, {folders[0].name!r}" if folders else "none"
@@ -99,17 +107,17 @@ def _of_label(folder: Path, classes: Classes | None) -> Iterator[Image]:
         label = None if classes is None else classes.number(classes.label(folder.name))
     except ValueError as error:
         raise SamplesError(f"{folder}: {error}") from error
-    return (Image(file, label) for file in files)
+    return (ImageSample(file, label) for file in files)
 
 
 def _contents(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The images and the folders in a folder, by name."""
+    """Return the images and the folders in a folder, each sorted by name."""
     try:
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise SamplesError(f"{folder}: expected a folder of images, got '{error.strerror}'") from error
     folders = [entry for entry in entries if entry.is_dir()]
-    files = [entry for entry in entries if not entry.is_dir() and entry.name.lower() not in BESIDE]
+    files = [entry for entry in entries if not entry.is_dir() and entry.name.lower() not in OTHER_FILES]
     for file in files:
         if file.suffix.lower() not in ENDINGS or not file.is_file():
             raise SamplesError(

@@ -1,4 +1,4 @@
-"""What samples are labelled with: the classes of a classifier."""
+"""Labels of samples, and the classes of a classifier that they name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,21 +9,26 @@ Label: TypeAlias = int | str
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """The answers that a classifier chooses from.
+    """The classes of a classifier.
 
     Parameters
     ----------
     count : int
-        How many they are.
+        Number of classes.
     names : mapping
-        Numbers by name (``label2id`` of a model's configuration).
+        Indices by name (``label2id`` of the model's configuration).
     """
 
     count: int
     names: Mapping[str, int]
 
     def number(self, label: Label) -> int:
-        """The number of a label.
+        """Return the index of a label's class.
+
+        Raises
+        ------
+        ValueError
+            There is no such class.
 
         >>> Classes(2, {"bad": 0, "good": 1}).number("good")
         1
@@ -35,7 +40,7 @@ class Classes:
         return found
 
     def label(self, word: str) -> Label:
-        """A label that is written as a word. A name wins over a number, as names may consist of digits.
+        """Return the label that a word stands for: a name if there is one, which may consist of digits, else an index.
 
         >>> classes = Classes(3, {"bad": 0, "good": 1, "0": 2})
         >>> classes.label("0"), classes.label("1")

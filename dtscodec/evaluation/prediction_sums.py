@@ -8,7 +8,21 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class PredictionSums:
-    """Sums over predictions: of KL, same choices, right choices and negative log-likelihoods of the right ones."""
+    """Sums over predictions of two models, which can be added.
+
+    Parameters
+    ----------
+    predictions : int
+        Number of predictions.
+    kl : float
+        Sum of KL(fine-tune || decoded), in nats.
+    agreed : int
+        Predictions whose most probable choice is the same.
+    right, decoded_right : int
+        Predictions of the fine-tune, and of the decoded model, whose most probable choice is the target.
+    loss, decoded_loss : float
+        Sums of the negative log-likelihoods of the targets.
+    """
 
     predictions: int = 0
     kl: float = 0.0
@@ -23,14 +37,14 @@ class PredictionSums:
 
 
 def compare_predictions(fine_tune: Tensor, decoded: Tensor, targets: Tensor | None) -> PredictionSums:
-    """Compare predictions in float64.
+    """Compare predictions of two models, in float64.
 
     Parameters
     ----------
     fine_tune, decoded : float [predictions, choices]
-        Logits.
+        Logits of the fine-tune and of the decoded model.
     targets : int64 [predictions], optional
-        The right choices.
+        The right choices, if they are known.
 
     >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
     >>> sums = compare_predictions(logits, logits, torch.tensor([0, 0]))
@@ -49,6 +63,12 @@ def compare_predictions(fine_tune: Tensor, decoded: Tensor, targets: Tensor | No
 
 
 def kl_terms(fine_tune: Tensor, decoded: Tensor) -> Tensor:
-    """What each choice adds to KL(fine-tune || decoded), of log probabilities [predictions, choices]."""
-    # What the fine-tune rules out adds nothing, even where it is ruled out by both.
+    """Return the summand of each choice in KL(fine-tune || decoded): [predictions, choices].
+
+    Parameters
+    ----------
+    fine_tune, decoded : float [predictions, choices]
+        Log-probabilities.
+    """
+    # A choice of probability 0 adds 0, by the limit of p log p; -inf - -inf would give NaN.
     return torch.where(fine_tune.isneginf(), 0.0, fine_tune.exp() * (fine_tune - decoded))

@@ -1,4 +1,4 @@
-"""A model directory and samples -> batches for models of its kind."""
+"""Samples + tokenizer or image processor -> batches for a model."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,25 +8,28 @@ from typing import Any
 from dtscodec.errors import Remedy, SamplesError
 from dtscodec.evaluation.architecture import Architecture, load_image_processor, load_tokenizer
 from dtscodec.evaluation.image_batches import ImageBatcher
-from dtscodec.evaluation.images import Image
+from dtscodec.evaluation.images import ImageSample
 from dtscodec.evaluation.labels import Classes
 from dtscodec.evaluation.sample_batch import SampleBatch
 from dtscodec.evaluation.samples import Samples, read_samples, sample_kind
 from dtscodec.evaluation.text_batches import TextBatcher
-from dtscodec.evaluation.texts import Text
+from dtscodec.evaluation.texts import TextSample
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedSamples:
-    """Samples, with what makes them a model's inputs: all that may be wrong with either is known before models load.
+    """Samples that were read and checked, with the tokenizer or image processor for them.
+
+    Errors of either are raised when this is made, before a model is loaded.
 
     Parameters
     ----------
     architecture : Architecture
-    samples : sequence of Text or Image
-        Of the kind that it takes.
+        The architecture of the models that will run on them.
+    samples : sequence of TextSample or ImageSample
+        Samples of the kind that it takes.
     preparer : transformers.PreTrainedTokenizerBase or transformers.BaseImageProcessor
-        Its tokenizer or image processor.
+        The architecture's tokenizer or image processor.
     """
 
     architecture: Architecture
@@ -34,46 +37,48 @@ class PreparedSamples:
     preparer: Any
 
     def batches(self, model: Any, size: int) -> Iterator[SampleBatch]:
-        """All samples, some at a time, for a model of the architecture.
+        """Yield batches of all samples for a model of the architecture.
 
         Parameters
         ----------
         model : transformers.PreTrainedModel
+            The model.
         size : int
-            Samples in a batch, where they can share one.
+            Samples in a batch; 1 is used for texts that cannot be padded.
 
         Raises
         ------
         SamplesError, CheckpointError
-            A sample is none that tokenizer or image processor can take, or they are not this model's.
+            The tokenizer or image processor cannot process a sample, or is not this model's.
         """
-        images = [sample for sample in self.samples if isinstance(sample, Image)]
+        images = [sample for sample in self.samples if isinstance(sample, ImageSample)]
         if images:
             return ImageBatcher(self.architecture, self.preparer, model, size).batches(images)
-        texts = [sample for sample in self.samples if isinstance(sample, Text)]
+        texts = [sample for sample in self.samples if isinstance(sample, TextSample)]
         return TextBatcher(self.architecture, self.preparer, model, size).batches(texts)
 
 
 def prepare_samples(architecture: Architecture, path: Path, classes: Classes | None = None) -> PreparedSamples:
-    """Read samples that an architecture takes.
+    """Read samples of the kind that an architecture takes, and load its tokenizer or image processor.
 
     Parameters
     ----------
     architecture : Architecture
+        The architecture.
     path : Path
         A file of texts (`dtscodec.evaluation.texts.read_texts`), or a folder of images
         (`dtscodec.evaluation.images.read_images`).
     classes : Classes, optional
-        What labels mean. Without it they are left out.
+        The classes that labels name; without it labels are ignored.
 
     Raises
     ------
     SamplesError
-        They cannot be read, or are of the other kind.
+        The samples cannot be read, or are of the other kind.
     CheckpointError
-        Tokenizer or image processor cannot be read.
+        The tokenizer or image processor cannot be read.
     BackendError
-        A package that they need is not there.
+        A package is not installed.
     """
     found = sample_kind(path)
     if path.exists() and found != architecture.sample_kind:
@@ -85,6 +90,7 @@ def prepare_samples(architecture: Architecture, path: Path, classes: Classes | N
     samples = read_samples(path, classes)
     preparer = load_image_processor(architecture) if found == "images" else load_tokenizer(architecture)
     for sample in samples:
-        if isinstance(sample, Image):
-            sample.open()  # And let go: of many only a batch at a time can stay in memory.
+        if isinstance(sample, ImageSample):
+            # Opened only to check it: of many images only a batch at a time fits in memory.
+            sample.open()
     return PreparedSamples(architecture, samples, preparer)

@@ -10,22 +10,23 @@ from torch import Tensor
 from dtscodec.errors import CheckpointError, SamplesError
 from dtscodec.evaluation.architecture import Architecture, max_tokens
 from dtscodec.evaluation.sample_batch import SampleBatch, label_tensor
-from dtscodec.evaluation.texts import Text
+from dtscodec.evaluation.texts import TextSample
 from dtscodec.evaluation.transformers_library import transformers_errors
 
 
 class TextBatcher:
-    """Makes batches of texts.
+    """Tokenizes texts and pads them to batches.
 
     Parameters
     ----------
     architecture : Architecture
+        The architecture of the model.
     tokenizer : transformers.PreTrainedTokenizerBase
-        Its tokenizer.
+        The tokenizer; padding side and token of that of a language model are set here.
     model : transformers.PreTrainedModel
-        One that the batches are for.
+        The model that the batches are for.
     size : int
-        Texts in a batch, where they can be padded.
+        Texts in a batch; 1 is used where they cannot be padded.
     """
 
     def __init__(self, architecture: Architecture, tokenizer: Any, model: Any, size: int) -> None:
@@ -34,32 +35,32 @@ class TextBatcher:
         self._vocabulary = model.get_input_embeddings().weight.shape[0]
         self._parameters = signature(model.forward).parameters
         if self._is_causal:
-            # What comes later changes nothing before it, so any token will do.
+            # In a causal model padding on the right does not influence the tokens before it, so any token will do.
             tokenizer.padding_side = "right"
             tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         self._size = size if self._can_pad(architecture.config) else 1
 
     def _can_pad(self, config: Any) -> bool:
-        """Whether texts can share a batch: some classifiers find the end of a text by their own padding token."""
+        """Return whether texts can be padded: some classifiers find the last token by their config's padding token."""
         ours = self._tokenizer.pad_token_id
         theirs = getattr(config.get_text_config(), "pad_token_id", None)
         return ours is not None and (self._is_causal or ours == theirs)
 
-    def batches(self, texts: Sequence[Text]) -> Iterator[SampleBatch]:
-        """All texts, the shortest first, so that little of a batch is padding.
+    def batches(self, texts: Sequence[TextSample]) -> Iterator[SampleBatch]:
+        """Yield batches of all texts, sorted by length, so that there is little padding.
 
         Raises
         ------
         SamplesError
-            The tokenizer finds nothing in a text.
+            A text has no tokens.
         CheckpointError
-            It is not this model's tokenizer.
+            The tokenizer is not this model's.
         """
         ordered = sorted(texts, key=lambda text: len(text.text))
         for start in range(0, len(ordered), self._size):
             yield self._batch(ordered[start : start + self._size])
 
-    def _batch(self, texts: Sequence[Text]) -> SampleBatch:
+    def _batch(self, texts: Sequence[TextSample]) -> SampleBatch:
         inputs = self._encode(texts)
         tokens, mask = inputs["input_ids"], inputs["attention_mask"].bool()
         if tokens.numel() and int(tokens.max()) >= self._vocabulary:
@@ -68,7 +69,7 @@ class TextBatcher:
         places, targets = _next_tokens(tokens, mask) if self._is_causal else _labels(texts, mask)
         return SampleBatch(len(texts), {k: v for k, v in inputs.items() if k in self._parameters}, places, targets)
 
-    def _encode(self, texts: Sequence[Text]) -> dict[str, Tensor]:
+    def _encode(self, texts: Sequence[TextSample]) -> dict[str, Tensor]:
         with transformers_errors(str(self._directory), "a tokenizer that takes these texts"):
             encoded = self._tokenizer(
                 [text.text for text in texts],
@@ -82,15 +83,15 @@ class TextBatcher:
 
 
 def _next_tokens(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The positions that a token follows, and the tokens that follow."""
+    """Return the flat indices of tokens that another one follows, and the tokens that follow."""
     follows = torch.zeros_like(mask)
     follows[:, :-1] = mask[:, 1:]
     places = follows.flatten().nonzero().flatten()
     return places, tokens.flatten()[places + 1].long()
 
 
-def _labels(texts: Sequence[Text], mask: Tensor) -> tuple[Tensor, Tensor | None]:
-    """One prediction a text, and the labels if there are any."""
+def _labels(texts: Sequence[TextSample], mask: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the indices of predictions, one for each text, and the labels if there are any."""
     for text, count in zip(texts, mask.sum(dim=1).tolist(), strict=True):
         if not count:
             raise SamplesError(f"{text.where}: expected a text with tokens of this model, got {text.text[:60]!r}")

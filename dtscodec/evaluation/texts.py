@@ -1,4 +1,4 @@
-"""Texts to try a model on, with or without labels, out of a file."""
+"""File -> text samples, with or without labels."""
 
 import json
 from collections.abc import Iterator
@@ -10,29 +10,39 @@ from dtscodec.evaluation.labels import Classes, Label
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """A text, where it stands (for messages), and the number of its class, if it is labelled."""
+class TextSample:
+    """A text.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+    where : str
+        Its file and line, for messages.
+    label : int, optional
+        The index of its class, if it is labelled.
+    """
 
     text: str
     where: str
     label: int | None = None
 
 
-def read_texts(path: Path, classes: Classes | None = None) -> list[Text]:
+def read_texts(path: Path, classes: Classes | None = None) -> list[TextSample]:
     r"""Read a file of texts.
 
     Parameters
     ----------
     path : Path
-        UTF-8. ``*.jsonl``: objects with ``text`` and, if labelled, ``label``, a number or a name. ``*.tsv``: a text,
-        or a text, a tab and its label. Any other: one text a line. Empty lines are skipped.
+        UTF-8. ``*.jsonl``: objects with ``text`` and, if labelled, ``label``, an index or a name. ``*.tsv``: a text,
+        or a text, a tab and its label. Other files: one text per line. Blank lines are skipped.
     classes : Classes, optional
-        What labels mean. Without it they are left out.
+        The classes that labels name; without it labels are ignored.
 
     Raises
     ------
     SamplesError
-        The file cannot be read, holds no text, or a line is none of these. Either all texts have a label or none has.
+        The file cannot be read, or holds no text; a line is malformed; or only some of the texts have a label.
 
     Examples
     --------
@@ -58,14 +68,14 @@ def read_texts(path: Path, classes: Classes | None = None) -> list[Text]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbers and contents of the lines that are not blank."""
+    """Yield numbers and contents of the lines that are not blank."""
     if path.exists() and not path.is_file():
         raise SamplesError(f"{path}: expected a file of texts, got a directory or a device")
     try:
         data = path.read_bytes()
     except OSError as error:
         raise SamplesError(f"{path}: expected a file of texts, got '{error.strerror}'") from error
-    # Of bytes, unlike of str, only the ends of lines split: a text may hold other separators.
+    # bytes.splitlines splits at line ends only; str.splitlines would also split at separators within a text.
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
         try:
             text = line.decode()
@@ -75,12 +85,12 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, text
 
 
-def _read_line(line: str, where: str, suffix: str, classes: Classes | None) -> Text:
+def _read_line(line: str, where: str, suffix: str, classes: Classes | None) -> TextSample:
     try:
         text, label = _parse(line, suffix, classes)
         if not text.strip():
             raise ValueError(f"expected a text, got {text!r}")
-        return Text(text, where, None if label is None or classes is None else classes.number(label))
+        return TextSample(text, where, None if label is None or classes is None else classes.number(label))
     except ValueError as error:
         raise SamplesError(f"{where}: {error}") from error
 

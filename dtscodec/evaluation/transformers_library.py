@@ -1,4 +1,4 @@
-"""The package transformers, and Pillow for it, as we use them: on demand, quiet, and with errors as one line."""
+"""The packages transformers and Pillow: imported on first use, silent, with errors of one line."""
 
 import re
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ from dtscodec.errors import BackendError, CheckpointError, DtsError, Remedy
 from dtscodec.messages import one_line
 
 OLDEST = 5
-"""The first major version that takes a state dict as `model.py` gives it."""
+"""The first major version whose `from_pretrained` takes a state dict as `load_weights` passes it."""
 
 
 def import_transformers() -> Any:
-    """The package, imported on first use.
+    """Return the package transformers, imported on first use.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def import_transformers() -> Any:
 
 
 def import_pillow() -> Any:
-    """The package Pillow (``PIL``), imported on first use.
+    """Return the package Pillow (``PIL``), imported on first use.
 
     Raises
     ------
@@ -51,13 +51,13 @@ def import_pillow() -> Any:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers from printing reports and bars of its own inside the block; restore its settings after it."""
+    """Return a context in which transformers prints no reports and progress bars; it restores the settings."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
 
     log = import_transformers().utils.logging
     level, has_bars, are_hub_bars_off = log.get_verbosity(), log.is_progress_bar_enabled(), are_progress_bars_disabled()
     log.set_verbosity_error()
-    log.disable_progress_bar()  # Those of huggingface_hub with them.
+    log.disable_progress_bar()  # This disables those of huggingface_hub, too.
     try:
         yield
     finally:
@@ -70,18 +70,28 @@ def quiet_transformers() -> Iterator[None]:
 
 @contextmanager
 def transformers_errors(where: str, expected: str) -> Iterator[None]:
-    """Turn whatever transformers raises inside the block into one line. Nothing else may be called in it.
+    """Return a context that turns errors of transformers into a `CheckpointError` of one line.
+
+    Only transformers may be called in it, since any exception is converted, but for those of dtscodec and those about
+    memory.
+
+    Parameters
+    ----------
+    where : str
+        The file, directory or model concerned.
+    expected : str
+        What was expected there.
 
     Raises
     ------
     CheckpointError
-        For any error but want of memory, which is told elsewhere.
+        In place of the exception.
     """
     try:
         yield
     except (DtsError, MemoryError):
         raise
-    except Exception as error:  # It raises errors of any kind, with texts of many lines.
+    except Exception as error:  # transformers raises exceptions of any kind, with texts of many lines.
         if re.search("out of memory|allocate memory", str(error)):
             raise
         raise CheckpointError(f"{where}: expected {expected}, got '{one_line(error)}'") from error

@@ -1,4 +1,4 @@
-"""Weights under the names of a checkpoint -> a model of transformers."""
+"""Weights under the names of a checkpoint -> model of transformers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,14 +10,19 @@ from dtscodec.messages import listed
 
 
 def read_config(directory: Path) -> Any:
-    """The configuration in a model directory. Code that lies there is never run.
+    """Return the configuration in a model directory. Code in it is never run.
+
+    Parameters
+    ----------
+    directory : Path
+        The model directory.
 
     Raises
     ------
     CheckpointError
-        transformers does not know it.
+        transformers cannot read it.
     BackendError
-        The package transformers is not there.
+        The package transformers is not installed.
     """
     library = import_transformers()
     with (
@@ -28,60 +33,73 @@ def read_config(directory: Path) -> Any:
 
 
 def model_class_of(config: Any, location: str, remedy: Remedy) -> Any:
-    """The class of transformers that a configuration names.
-
-    Raises
-    ------
-    CheckpointError
-        It names none, or one that transformers does not have.
-    """
-    kind = getattr(import_transformers(), (config.architectures or [""])[0], None)
-    if kind is None:
-        detail = f"expected a class of transformers under 'architectures', got {config.architectures}"
-        raise CheckpointError(f"{location}: {detail}", remedy)
-    return kind
-
-
-def load_weights(kind: Any, config: Any, state: Mapping[str, Any], location: str, remedy: Remedy, **how: Any) -> Any:
-    """A model with these weights.
+    """Return the model class that a configuration names.
 
     Parameters
     ----------
-    kind : type of transformers.PreTrainedModel
     config : transformers.PreTrainedConfig
-    state : mapping
-        Tensors, or what can be sliced like them, under the names that the checkpoint has on disk: renaming, fusing and
-        tying are left to transformers. The model may use their memory.
+        The configuration.
     location : str
-        Where they are from, for messages.
+        Where it comes from, for messages.
     remedy : Remedy
-        What to do if they do not fit.
-    **how
-        As for `from_pretrained` of transformers.
+        The remedy if there is no such class.
 
     Raises
     ------
     CheckpointError
-        They are not all the tensors of this model, and no others.
+        It names no class, or one that transformers does not have.
     """
-    with quiet_transformers(), transformers_errors(location, f"weights of a {kind.__name__}"):
-        model, report = kind.from_pretrained(
+    model_class = getattr(import_transformers(), (config.architectures or [""])[0], None)
+    if model_class is None:
+        detail = f"expected a class of transformers under 'architectures', got {config.architectures}"
+        raise CheckpointError(f"{location}: {detail}", remedy)
+    return model_class
+
+
+def load_weights(
+    model_class: Any, config: Any, state: Mapping[str, Any], location: str, remedy: Remedy, **options: Any
+) -> Any:
+    """Return a model with given weights.
+
+    Parameters
+    ----------
+    model_class : type of transformers.PreTrainedModel
+        The class of the model.
+    config : transformers.PreTrainedConfig
+        Its configuration.
+    state : mapping
+        Tensors, or objects that can be sliced like them, under the names that the checkpoint has on disk: transformers
+        renames, fuses and ties them. The model may share their memory.
+    location : str
+        Where they come from, for messages.
+    remedy : Remedy
+        The remedy if they do not fit the model.
+    **options
+        Further arguments of `from_pretrained` of transformers.
+
+    Raises
+    ------
+    CheckpointError
+        Tensors of the model are missing, or there are others.
+    """
+    with quiet_transformers(), transformers_errors(location, f"weights of a {model_class.__name__}"):
+        model, report = model_class.from_pretrained(
             None,
             config=config,
             state_dict=dict(state),
             local_files_only=True,
-            ignore_mismatched_sizes=True,  # They are reported instead.
+            ignore_mismatched_sizes=True,  # The loading report has them.
             output_loading_info=True,
-            **how,
+            **options,
         )
     problems = _problems(report)
     if problems:
-        raise CheckpointError(f"{location}: expected the tensors of a {kind.__name__}, got {problems}", remedy)
+        raise CheckpointError(f"{location}: expected the tensors of a {model_class.__name__}, got {problems}", remedy)
     return model
 
 
 def _problems(report: Mapping[str, Any]) -> str:
-    """What a loading report objects to; empty if it does not."""
+    """Return the problems in a loading report in words; empty if there are none."""
     shapes = [(name, f"{list(got)} instead of {list(want)}") for name, got, want in report["mismatched_keys"]]
     found = [
         ("no", sorted(map(repr, report["missing_keys"]))),

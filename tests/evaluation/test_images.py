@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Pillow
 
 from dtscodec.errors import SamplesError
-from dtscodec.evaluation.images import Image, read_images
+from dtscodec.evaluation.images import ImageSample, read_images
 from dtscodec.evaluation.labels import Classes
 from tests.evaluation.pictures import picture
 
@@ -90,7 +90,7 @@ def test_pictures_stand_upright(tmp_path: Path) -> None:
     turned = Pillow.Exif()
     turned[0x0112] = 6  # Orientation: to be turned by 90 degrees.
     picture(0, 20, 30).save(tmp_path / "a.jpg", exif=turned)
-    assert Image(tmp_path / "a.jpg").open().size == (20, 30)
+    assert ImageSample(tmp_path / "a.jpg").open().size == (20, 30)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
@@ -98,7 +98,7 @@ def test_pictures_of_any_mode_become_rgb(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
     options: dict[str, Any] = {"transparency": bytes(range(256))} if mode == "P" else {}
     picture(0).convert(mode).save(path, **options)
-    assert Image(path).open().mode == "RGB"
+    assert ImageSample(path).open().mode == "RGB"
 
 
 def cut(path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_file_that_is_no_whole_image_is_named(tmp_path: Path, name: str) -> No
     write, words = BAD_FILES[name]
     write(tmp_path / "a.png")
     with pytest.raises(SamplesError, match=words) as caught:
-        Image(tmp_path / "a.png").open()
+        ImageSample(tmp_path / "a.png").open()
     assert str(caught.value).startswith(f"{tmp_path / 'a.png'}: expected a whole image of PNG, JPEG, WEBP, BMP, got '")
 
 
@@ -134,4 +134,4 @@ def test_a_picture_that_may_be_a_bomb_is_refused(tmp_path: Path, monkeypatch: py
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(SamplesError, match=r"a\.png: .*2000 pixels.* exceeds limit"):
-            Image(tmp_path / "a.png").open()
+            ImageSample(tmp_path / "a.png").open()
