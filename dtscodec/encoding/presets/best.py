@@ -16,7 +16,7 @@ from dtscodec.encoding.segments.changed import Moved
 from dtscodec.encoding.segments.planned import Part, measure_lowrank, measure_values
 from dtscodec.encoding.segments.segment import CodedBlock, Cut, Delta, New, raw_block
 from dtscodec.errors import assert_never
-from dtscodec.format.blocks import Coded, LowRank, Raw, Same, Values
+from dtscodec.format.blocks import Coded, LowRank, Raw, Same, Tie, Values
 from dtscodec.format.streams import Streams, round_numbers
 from dtscodec.linalg.essential_subspace import essential_factors
 from dtscodec.linalg.norms import squared_norm
@@ -116,18 +116,24 @@ def plan_best(cut: Cut, choices: Sequence[Choice], config: EncodeConfig) -> list
 def _plan(piece: Delta | New, choice: Choice, config: EncodeConfig) -> Part:
     block, moved = choice.block, piece.moved
     energy = moved.signal_square if isinstance(piece, Delta) else 0.0
-    if block.is_coded:
-        rows = len(moved.values) if block.rows is None else block.rows
-        within = moved.largest_rows(rows)
-        left = max(0.0, energy - within.signal_square) if isinstance(piece, Delta) else 0.0
-        return BestPart(within, block, config.recipe, left, config.device)
-    if isinstance(block, Same):
-        return CodedBlock(block, Streams(), energy, energy)
-    assert piece.stored is not None
-    exact = raw_block(piece.stored, piece.split)
-    if isinstance(block, Raw) and block.planes is None:
-        exact = CodedBlock(block, Streams(raw=piece.stored.data.tobytes()))
-    return CodedBlock(exact.block, exact.streams, energy, 0.0)
+    match block:
+        case Values() | LowRank():
+            rows = len(moved.values) if block.rows is None else block.rows
+            within = moved.largest_rows(rows)
+            left = max(0.0, energy - within.signal_square) if isinstance(piece, Delta) else 0.0
+            return BestPart(within, block, config.recipe, left, config.device)
+        case Same():
+            return CodedBlock(block, Streams(), energy, energy)
+        case Raw():
+            assert piece.stored is not None
+            exact = raw_block(piece.stored, piece.split)
+            if block.planes is None:
+                exact = CodedBlock(block, Streams(raw=piece.stored.data.tobytes()))
+            return CodedBlock(exact.block, exact.streams, energy, 0.0)
+        case Tie():
+            raise TypeError("expected a block of its own, got a tie")
+        case _:
+            assert_never(block)
 
 
 def rounded(numbers: np.ndarray) -> np.ndarray:

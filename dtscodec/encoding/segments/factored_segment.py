@@ -126,11 +126,12 @@ class FactoredPart:
 
     def plan(self, block: Block, recipe: Recipe) -> "CodedBlock | FactoredPlan":
         """Give it the block that has been chosen for it, one of its options."""
-        if not isinstance(block, LowRank):
+        if isinstance(block, LowRank):
+            rows = len(self.u) if block.rows is None else block.rows
+            return FactoredPlan(self.largest_rows(rows), block, recipe, self.square)
+        if isinstance(block, Same):
             return CodedBlock(block, Streams(), self.square, self.square)
-        return FactoredPlan(
-            self.largest_rows(len(self.u) if block.rows is None else block.rows), block, recipe, self.square
-        )
+        raise TypeError(f"expected one of the options of a factored delta, got {block.kind}")
 
     def code(self, block: LowRank, recipe: Recipe) -> CodedBlock:
         """Code its leading components, as many as the block has, at the widths of its bands.
