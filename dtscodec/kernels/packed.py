@@ -69,7 +69,7 @@ class Store:
         packed = bytearray().join(streams.bands)
         self._used_codes += len(packed)
         self._used_numbers += len(streams.numbers)
-        self.codes[codes : self._used_codes] = torch.frombuffer(packed, dtype=torch.uint8)
+        self.codes[codes : self._used_codes] = torch.from_numpy(np.frombuffer(packed, np.uint8))
         self.numbers[numbers : self._used_numbers] = torch.from_numpy(streams.numbers.copy())
         return codes, numbers
 

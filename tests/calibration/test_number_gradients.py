@@ -8,18 +8,14 @@ import torch
 import dtscodec
 from dtscodec.calibration.number_gradients import add_number_gradients
 from dtscodec.decoding.packed_tensors import load_tensors
-from dtscodec.kernels.packed import Packed, PackedFactors
-from dtscodec.kernels.unpack import unpack_factors, unpack_values
+from dtscodec.kernels.packed import Packed
+from dtscodec.kernels.unpack import unpack_delta
 
 
 def delta_of(packed: Packed) -> torch.Tensor:
     """The block's delta, zero where nothing is coded, by what decoding does."""
     whole = torch.zeros(packed.block.height, packed.columns)
-    if isinstance(packed, PackedFactors):
-        left, right = unpack_factors(packed)
-        whole[packed.where()] = left.T @ right
-    else:
-        whole[packed.where()] = unpack_values(packed)
+    whole[packed.where()] = unpack_delta(packed, torch.float32)
     return whole
 
 
