@@ -33,7 +33,7 @@ def base_folder(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("kind", [*KINDS, "memory"])
-def test_every_tensor_comes_back_and_the_model_works(
+def test_every_tensor_is_restored_and_the_model_runs(
     kind: str, preset: str, pair: Pair, base_folder: Path, tmp_path: Path
 ) -> None:
     fine: Source = KINDS[kind](pair.fine, tmp_path / "fine") if kind in KINDS else pair.fine.state_dict()

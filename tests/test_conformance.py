@@ -69,7 +69,7 @@ def reason_of(decode: Callable[[Path], None], folder: Path) -> str:
 
 
 @pytest.mark.parametrize("folder", VALID, ids=lambda folder: folder.name)
-def test_valid_packs_decode_to_what_is_expected(folder: Path) -> None:
+def test_valid_packs_decode_to_the_expected_tensors(folder: Path) -> None:
     expected = spec_decoder.read_safetensors((folder / "expected.safetensors").read_bytes())
     reference = spec_decoder.Pack((folder / "pack.safetensors").read_bytes())
     base = base_of(folder)
@@ -107,7 +107,7 @@ def test_single_tensors_without_torch_are_those_of_valid_packs(folder: Path) -> 
 
 
 @pytest.mark.parametrize("folder", VALID, ids=lambda folder: folder.name)
-def test_files_of_valid_packs_come_back(folder: Path) -> None:
+def test_auxiliary_files_of_valid_packs_are_restored(folder: Path) -> None:
     _, files = spec_decoder.decode(
         (folder / "pack.safetensors").read_bytes(), spec_tensors(base) if (base := base_of(folder)) else {}
     )

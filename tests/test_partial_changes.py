@@ -77,7 +77,9 @@ def test_of_a_grown_vocabulary_only_the_new_rows_are_raw(
         assert torch.equal(trip.decoded[alias], trip.decoded[embedding])
 
 
-def test_a_vocabulary_that_grew_and_did_not_move_is_same_and_raw(round_trip: Trips, tmp_path: Path) -> None:
+def test_a_grown_but_otherwise_unchanged_vocabulary_is_stored_as_same_and_raw_rows(
+    round_trip: Trips, tmp_path: Path
+) -> None:
     base = models.llama()
     fine = models.llama()
     fine.load_state_dict(base.state_dict())
@@ -117,7 +119,7 @@ def test_a_sparsely_touched_embedding_costs_little_and_keeps_its_other_rows(roun
     ],
 )
 @pytest.mark.parametrize("moved", [True, False])
-def test_names_that_only_memory_has_are_tied_to_the_one_that_the_base_has(
+def test_names_that_exist_only_in_memory_are_tied_to_the_name_in_the_base(
     name: str, tied: list[str], to: str, moved: bool, round_trip: Trips, tmp_path: Path
 ) -> None:
     pair = models.make_pair(name)
@@ -127,7 +129,7 @@ def test_names_that_only_memory_has_are_tied_to_the_one_that_the_base_has(
     assert all(trip.kinds(alias) == ["tie"] for alias in tied)
 
 
-def test_what_is_kept_exactly_is_not_tied_to_what_is_coded(round_trip: Trips, tmp_path: Path) -> None:
+def test_an_exactly_stored_tensor_is_not_tied_to_a_coded_one(round_trip: Trips, tmp_path: Path) -> None:
     base = {"a": random(64, 64), "b": random(64, 64), "c": random(64, 64)}
     moved = base["a"] + 0.01 * random(64, 64)
     trip = round_trip(base, {"a": moved, "b": moved, "c": moved}, tmp_path, raw=("b",))
@@ -140,7 +142,7 @@ def test_what_is_kept_exactly_is_not_tied_to_what_is_coded(round_trip: Trips, tm
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_fine_tune_of_half_precision_differs_from_its_base_only_where_it_moved(
+def test_a_half_precision_fine_tune_is_coded_only_in_its_changed_rows(
     dtype: torch.dtype, round_trip: Trips, tmp_path: Path
 ) -> None:
     pair = models.make_pair("llama")
@@ -157,7 +159,7 @@ def test_a_fine_tune_of_half_precision_differs_from_its_base_only_where_it_moved
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_rows_that_only_rounding_moved_are_not_coded(dtype: torch.dtype, round_trip: Trips, tmp_path: Path) -> None:
+def test_rows_that_only_rounding_changed_are_not_coded(dtype: torch.dtype, round_trip: Trips, tmp_path: Path) -> None:
     base = {"w": random(128, 64)}
     fine = {"w": base["w"].to(dtype)}
     fine["w"][7] *= 1.5
@@ -189,7 +191,7 @@ def mixtral() -> Pair:
 
 
 @pytest.mark.parametrize("part", ["gate_up_proj", "down_proj"])
-def test_of_fused_experts_only_the_one_that_changed_costs_anything(
+def test_only_the_changed_one_of_fused_experts_takes_bytes(
     part: str, mixtral: Pair, round_trip: Trips, tmp_path: Path
 ) -> None:
     name = f"model.layers.0.mlp.experts.{part}"

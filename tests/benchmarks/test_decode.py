@@ -37,7 +37,7 @@ def test_the_floor_rebuilds_what_decode_does(tmp_path: Path) -> None:
                 assert torch.allclose(out[name], tensor, atol=1e-5), name
 
 
-def test_ways_are_timed_in_turn_after_one_that_does_not_count() -> None:
+def test_ways_are_timed_in_turn_after_a_warm_up() -> None:
     calls: list[str] = []
     found = median_times({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, turns=3)
     assert calls == ["a", "b"] * 4

@@ -49,7 +49,7 @@ def test_zero_matrices_and_none_at_all_have_no_error() -> None:
 
 
 @pytest.mark.parametrize("bits", [-1, math.nan])
-def test_a_number_of_bits_that_is_none_is_refused(bits: float) -> None:
+def test_impossible_numbers_of_bits_are_refused(bits: float) -> None:
     with pytest.raises(ValueError, match="bits"):
         bound(SPECTRA, bits)
 

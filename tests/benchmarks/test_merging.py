@@ -29,7 +29,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MergingBench:
     return made
 
 
-def test_another_alpha_multiplies_the_move_from_the_pre_trained_base(bench: MergingBench) -> None:
+def test_alpha_scales_the_merged_task_vector(bench: MergingBench) -> None:
     merged = {"w": 2 * torch.ones(4), "ids": torch.arange(3)}
     assert at_alpha(bench, merged, TSV_M, 1.5)["w"].tolist() == [3.0] * 4
     assert at_alpha(bench, merged, ARITHMETIC, 0.6)["w"].tolist() == [4.0] * 4
@@ -49,7 +49,7 @@ def test_models_have_their_own_heads(bench: MergingBench) -> None:
     assert model["classifier.bias"].tolist() == [1.0] * 2
 
 
-def test_a_log_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_a_log_resumes_where_it_stopped(tmp_path: Path) -> None:
     row = Row("bases", "average", "default", "movie", {"accuracy": 0.5})
     RowLog(tmp_path / "rows.jsonl").put(row)
     again = RowLog(tmp_path / "rows.jsonl")
@@ -85,7 +85,7 @@ def test_promises_say_whether_they_hold(lost: float, words: str) -> None:
     assert size.endswith("holds (1.050 bases).")
 
 
-def test_nothing_measured_promises_nothing() -> None:
+def test_an_empty_result_makes_no_promises() -> None:
     assert promises(Rows([])) == []
     assert merging_page({}).startswith("# Merging")
 

@@ -93,7 +93,7 @@ def test_every_setting_decodes_every_matrix_to_float32_of_its_shape(
             assert decoded.isfinite().all(), setting
 
 
-def test_what_leaves_embeddings_decodes_them_to_zero_and_takes_fewer_bytes(
+def test_settings_without_embeddings_decode_them_to_zero_and_take_fewer_bytes(
     results: list[tuple[Setting, Coded]], twelfth: Matrices
 ) -> None:
     sizes = {(setting.peer, setting.label): coded.size for setting, coded in results}
@@ -136,7 +136,7 @@ def test_more_bytes_leave_less_error_in_every_sweep(results: list[tuple[Setting,
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: f"{setting.peer}-{setting.label}")
-def test_a_matrix_that_did_not_change_costs_a_byte_and_stays(setting: Setting) -> None:
+def test_an_unchanged_matrix_takes_one_byte_and_stays(setting: Setting) -> None:
     some, none = Matrices({"w": delta_of(40, 30)}), Matrices({"w": delta_of(40, 30), "zero": torch.zeros(20, 30)})
     without, coded = setting.code(some, 0), setting.code(none, 0)
     assert not coded.deltas["zero"].any()
@@ -165,7 +165,7 @@ def test_matrices_of_any_size_can_be_coded(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("shape", [(60, 40), (40, 60), (50, 50), (500, 8)])
-def test_the_svd_gives_the_matrix_back_with_orthonormal_vectors(shape: tuple[int, int]) -> None:
+def test_the_svd_reproduces_the_matrix_with_orthonormal_vectors(shape: tuple[int, int]) -> None:
     matrix = delta_of(*shape)
     u, s, v = thin_svd(matrix)
     identity = torch.eye(min(shape))
@@ -346,14 +346,14 @@ def test_thirds_by_deviation_get_more_as_much_and_less_sparsity_and_the_target_h
     assert [rates[f"w{scale}"] for scale in range(1, 7)] == pytest.approx([0.98] * 2 + [0.97] * 2 + [0.96] * 2)
 
 
-def test_a_large_table_moves_only_the_sparsity_of_the_densest_third() -> None:
+def test_a_large_embedding_changes_only_the_sparsity_of_the_densest_third() -> None:
     deltas = Matrices({"small": delta_of(10, 10), "table": 2 * delta_of(100, 10), "other": 3 * delta_of(20, 10)})
     rates = sparsities(deltas, 0.9)
     assert rates["small"] > 0.9 > rates["table"] == rates["other"]
     assert sum(rates[name] * delta.numel() for name, delta in deltas.items()) / 1300 == pytest.approx(0.9)
 
 
-def test_what_ultradelta_keeps_is_the_rounded_value_enlarged_and_costs_four_bits_and_its_position() -> None:
+def test_ultradelta_retains_rounded_enlarged_values_of_four_bits_and_a_position_each() -> None:
     deltas = one(96, 64)
     true = deltas["w"].numpy().astype(np.float64)
     coded = code_sparse_values(deltas, 0.9, 0)

@@ -50,7 +50,7 @@ def test_the_spread_of_equal_values_is_one() -> None:
     assert spread([0.2, 0.2]) == 1
 
 
-def test_short_work_is_repeated_until_it_took_long_enough() -> None:
+def test_short_work_is_repeated_until_it_has_taken_long_enough() -> None:
     calls = itertools.count(1)
     result, seconds = least_time(lambda: next(calls), repeats=2, enough=0.02)
     assert result == next(calls) - 1 > 2
@@ -70,7 +70,7 @@ def test_totals_weigh_by_the_count() -> None:
     assert found == {"parameters": 24, "work": 120, "seconds": 4.0, "seconds_fixed": 8.0}
 
 
-def test_a_run_replaces_its_part_and_models_their_own() -> None:
+def test_a_run_replaces_only_its_own_parts_and_models() -> None:
     first = merged({}, {"models": {"7": model_run(7e9, {"1": (1, "a")})}, "many": {"old": True}})
     both = merged(first, {"models": {"0.5": model_run(5e8, {"1": (2, "b")})}})
     assert list(both["models"]) == ["0.5", "7"]
@@ -78,7 +78,7 @@ def test_a_run_replaces_its_part_and_models_their_own() -> None:
     assert [row["seconds"] for row in engine_rows(both, "1")] == [2, 1]
 
 
-def test_the_tables_say_what_grows_and_whether_packs_are_alike() -> None:
+def test_tables_show_exponents_of_growth_and_whether_packs_are_identical() -> None:
     models = {
         "0.5": model_run(5e8, {"1": (100, "a"), "2": (60, "a")}),
         "1": model_run(1e9, {"1": (200, "a"), "dask": (120, "b")}, date="2026-01-01"),
@@ -92,7 +92,7 @@ def test_the_tables_say_what_grows_and_whether_packs_are_alike() -> None:
 
 
 @pytest.mark.parametrize("name", ["0", "-1", "ray"])
-def test_what_is_no_engine_is_refused(name: str) -> None:
+def test_unknown_engines_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"expected|invalid"):
         engine_name(name)
 
