@@ -3,13 +3,13 @@
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.encode import encode
+from dtscodec.encoding.encode_all import encode_all
 from dtscodec.encoding.journal import Journal
 from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.errors import ConfigError, OutputError, Remedy
@@ -18,9 +18,8 @@ from dtscodec.merging.family_base import BASE_NAME, figures_of, key_of_base, mak
 from dtscodec.merging.merge import MergeReport
 from dtscodec.merging.methods.method import MergeMethod, ProgressCallback
 from dtscodec.merging.methods.registry import make_method
-from dtscodec.packs.directory import list_pack, open_folder, pack_path
+from dtscodec.packs.directory import open_folder, pack_path
 from dtscodec.packs.directory_index import INDEX_NAME, read_folder
-from dtscodec.storage.access import WHOLE
 from dtscodec.storage.paths import as_path, is_remote
 from dtscodec.storage.upload import check_new
 
@@ -224,21 +223,14 @@ class _Family:
         progress: ProgressCallback,
     ) -> dict[str, EncodeReport]:
         """Write the packs, list them in the directory's index, and return their reports."""
-        reports = {}
-        with Base(self.base, WHOLE) as base:
-            for task, path in self.packs.items():
-                reports[task] = report = encode(
-                    base,
-                    self.fine_tunes[task],
-                    path,
-                    self.config,
-                    task=task,
-                    force=self.force,
-                    progress=progress,
-                    executor=executor,
-                    journal=self.journal,
-                )
-                list_pack(
-                    self.directory, task, path, report.pack_bytes, report.pack_id, self.base, figures.get(task, {})
-                )
-        return reports
+        return encode_all(
+            self.base,
+            self.fine_tunes,
+            self.directory,
+            self.config,
+            force=self.force,
+            executor=executor,
+            journal=self.journal,
+            progress=lambda task, total: nullcontext(progress),
+            figures=figures,
+        )

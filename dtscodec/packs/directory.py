@@ -99,13 +99,14 @@ def list_pack(
     path: Path,
     size: int,
     pack_id: str,
-    base: str | os.PathLike[str],
+    base: str | os.PathLike[str] | None,
     figures: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
     """Enter a pack into the index of a directory, and the base, if it lies within."""
     folder = read_folder(directory) or Folder({})
     listed = ListedPack(path.relative_to(directory).as_posix(), size, pack_id, dict(figures))
-    write_folder(directory, Folder(folder.packs | {task: listed}, _within(directory, as_path(base)) or folder.base))
+    within = None if base is None else _within(directory, as_path(base))
+    write_folder(directory, Folder(folder.packs | {task: listed}, within or folder.base))
 
 
 def _within(directory: Path, place: Path) -> str | None:

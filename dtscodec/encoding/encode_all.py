@@ -1,0 +1,152 @@
+"""Several fine-tunes of one base -> a directory of packs with its index."""
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol, TypeAlias
+
+from dtscodec.checkpoints.base import Base
+from dtscodec.checkpoints.checkpoint import Checkpoint, Source
+from dtscodec.checkpoints.open_inputs import as_base, as_checkpoint
+from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.encode import Progress, encode, passes
+from dtscodec.encoding.journal import Journal
+from dtscodec.encoding.pack_report import EncodeReport
+from dtscodec.packs.directory import list_pack, open_folder, pack_path
+from dtscodec.storage.access import Access
+from dtscodec.storage.paths import as_output_path
+from dtscodec.storage.staging import staging_folder_for
+from dtscodec.storage.upload import check_new
+
+ProgressOf: TypeAlias = Callable[[str, int], AbstractContextManager[Progress]]
+"""Returns, for a task and the bytes that its passes read, a context manager that yields the callback for bytes."""
+
+NO_FIGURES: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+
+
+class Encode(Protocol):
+    """A function that writes the pack of one fine-tune, such as `encode`."""
+
+    def __call__(
+        self,
+        base: Base,
+        fine_tune: Checkpoint,
+        out: Path,
+        config: EncodeConfig,
+        *,
+        task: str,
+        force: bool,
+        progress: Progress,
+        executor: Executor | None,
+        journal: Journal | None,
+    ) -> EncodeReport:
+        """Write the pack; see `encode`."""
+
+
+def no_progress(task: str, total: int) -> AbstractContextManager[Progress]:
+    """Return a progress callback that does nothing, in a context manager."""
+    return nullcontext(lambda size: None)
+
+
+def encode_all(
+    base: "Source | Base",
+    fine_tunes: "Mapping[str, Source | Checkpoint]",
+    directory: str | os.PathLike[str],
+    config: EncodeConfig | None = None,
+    *,
+    force: bool = False,
+    executor: Executor | None = None,
+    journal: Journal | None = None,
+    progress: ProgressOf = no_progress,
+    on_pack: Callable[[str, EncodeReport], None] = lambda task, report: None,
+    figures: Mapping[str, Mapping[str, float]] = NO_FIGURES,
+    encode_one: Encode = encode,
+) -> dict[str, EncodeReport]:
+    """Write packs of several fine-tunes into a directory, and list them in its index. The base is hashed once.
+
+    A pack that is complete is listed at once, and stays if a later one fails.
+
+    Parameters
+    ----------
+    base : path, mapping of tensors, or Base
+        The base checkpoint.
+    fine_tunes : mapping of str to paths, mappings of tensors, or Checkpoints
+        The fine-tunes, by task.
+    directory : path
+        Local or remote; made if it does not exist. It gets ``packs/<task>.safetensors`` and ``dtscodec.json``. Packs of
+        other tasks that it holds stay listed.
+    config : EncodeConfig, optional
+        Settings, as for `encode`.
+    force : bool
+        Replace packs that exist.
+    executor : concurrent.futures.Executor, optional
+        As for `encode`.
+    journal : Journal, optional
+        As for `encode`: the same call resumes, and does not encode packs again that are complete.
+    progress : callable
+        Called with each task and the bytes that its passes read; returns a context manager that yields the callable to
+        call with bytes.
+    on_pack : callable
+        Called with the task and the report of each pack that is complete.
+    figures : mapping of str to mapping of str to float
+        Distances from the base for the index, by task.
+    encode_one : callable
+        Writes one pack, in place of `encode`.
+
+    Returns
+    -------
+    dict of str to EncodeReport
+        By task.
+
+    Raises
+    ------
+    DtsError
+        As for `encode`. `OutputError` comes before any work, if a pack exists.
+
+    Examples
+    --------
+    >>> import tempfile, torch, dtscodec
+    >>> base = {"w": torch.zeros(64, 64)}
+    >>> fine_tunes = {"one": {"w": torch.ones(64, 64)}, "two": {"w": -torch.ones(64, 64)}}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     reports = dtscodec.encode_all(base, fine_tunes, folder)
+    ...     [report.path.name for report in reports.values()]
+    ['one.safetensors', 'two.safetensors']
+    """
+    config = config or EncodeConfig()
+    target = as_output_path(directory)
+    packs = {task: pack_path(target, task) for task in fine_tunes}
+    if journal is None or not journal.was_found:
+        for path in packs.values():
+            check_new(path, force)
+    reports = {}
+    with (
+        open_folder(target),
+        staging_folder_for(target, base) as staging,
+        as_base(base, Access(staging, whole=True)) as opened,
+    ):
+        for task, path in packs.items():
+            with (
+                staging_folder_for(path, fine_tunes[task]) as fine_staging,
+                as_checkpoint(fine_tunes[task], Access(fine_staging, whole=True)) as fine,
+                progress(task, passes(config) * sum(spec.nbytes for spec in fine.specs.values())) as count,
+            ):
+                report = encode_one(
+                    opened,
+                    fine,
+                    path,
+                    config,
+                    task=task,
+                    force=force,
+                    progress=count,
+                    executor=executor,
+                    journal=journal,
+                )
+            base_path = None if opened.checkpoint.directory is None else opened.location
+            list_pack(target, task, path, report.pack_bytes, report.pack_id, base_path, figures.get(task, {}))
+            reports[task] = report
+            on_pack(task, report)
+    return reports
