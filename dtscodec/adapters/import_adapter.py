@@ -1,4 +1,4 @@
-"""An adapter of PEFT and its base -> pack, without a single matrix multiplied out."""
+"""LoRA adapter of PEFT and its base -> pack. The adapter's factors are never multiplied out."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +30,7 @@ from dtscodec.storage.paths import as_output_path, as_path, is_remote
 from dtscodec.version import __version__
 
 BITS: Bits = 16
-"""By default singular vectors are kept in half precision, as adapters are."""
+"""Default width of singular vectors: half precision, as adapters have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,32 +66,38 @@ def import_adapter(
     force: bool = False,
     progress: Callable[[int], None] = lambda size: None,
 ) -> ImportReport:
-    """Write the pack that turns a base into the fine-tune that an adapter of PEFT makes of it.
+    """Write the pack of the fine-tune that a LoRA adapter of PEFT makes of its base; see `export_adapter`.
 
-    That is what `merge_and_unload` of PEFT gives: where a model ties its head to an embedding that the adapter changes,
-    the head changes with it.
+    The fine-tune is what `merge_and_unload` of PEFT gives. Where the model ties its head to an embedding that the
+    adapter changes, the head changes with it.
 
     Parameters
     ----------
     adapter : path
-        The directory of the adapter, here or on the Hub.
+        The adapter's directory, local or on the Hub.
     base : path, mapping of tensors, or Base
-        The base that it was trained on.
+        The base that the adapter was trained on.
     out : path
-        The pack, here or in remote storage; its directory must exist.
-    bits : int
-        An element of a singular vector.
-    renames : sequence of (name, base name)
-        Tensors that the base has under another name, such as a tied head: ``("lm_head.weight",
-        "model.embed_tokens.weight")``.
+        The pack to write, local or remote. Its directory must exist.
+    bits : {2, 4, 8, 16}
+        Width of the elements of singular vectors.
+    renames : sequence of (str, str)
+        Names of tensors that the base has under another name, and the name there, such as a tied head:
+        ``("lm_head.weight", "model.embed_tokens.weight")``.
     task : str, optional
-        A short name, stored in the pack.
+        The task, stored in the pack.
     files : bool
-        Whether the base's configuration and the adapter's tokenizer travel in the pack, if both are directories.
+        Whether the pack gets auxiliary files: the base's configuration and the adapter's tokenizer. Both must be
+        directories.
     force : bool
         Replace a file that exists.
     progress : callable
-        Told the bytes of each tensor that is done.
+        Called with the bytes of each tensor that is done.
+
+    Returns
+    -------
+    ImportReport
+        Sizes and errors of the pack.
 
     Raises
     ------
@@ -100,9 +106,9 @@ def import_adapter(
     ConfigError
         There is no such width.
     EncodeError
-        The adapter does not fit the base, or cannot be coded.
+        The adapter does not match the base, or cannot be encoded.
     OutputError
-        The pack cannot be written, or exists.
+        The pack exists or cannot be written.
     """
     start = time.perf_counter()
     if bits not in ALL_BITS:
@@ -129,17 +135,19 @@ def import_adapter(
 
 
 class _Importer:
-    """Codes the fine-tune's tensors one by one, and keeps account of base leaves."""
+    """Encodes the fine-tune's tensors one by one, and collects the leaves of the base tensors that they use."""
 
-    def __init__(self, adapter: LoraAdapter, base: Base, targets: Counterparts, bits: Bits, task: str | None) -> None:
-        self._adapter, self._base, self._targets, self._bits, self._task = adapter, base, targets, bits, task
+    def __init__(
+        self, adapter: LoraAdapter, base: Base, counterparts: Counterparts, bits: Bits, task: str | None
+    ) -> None:
+        self._adapter, self._base, self._counterparts, self._bits, self._task = adapter, base, counterparts, bits, task
         self._leaves: dict[str, bytes] = {}
         self.exact: list[str] = []
 
     def tensors(self) -> Iterator[EncodedTensor]:
         """Yield the fine-tune's tensors, names ascending."""
-        for name, counterpart in self._targets.bases.items():
-            yield self._encoded(name, counterpart)
+        for name, counterpart in self._counterparts.bases.items():
+            yield self._encode(name, counterpart)
 
     def files(self, directory: Path) -> list[Attachment]:
         """Return the base's auxiliary files, replaced by those beside the adapter, such as a tokenizer."""
@@ -159,37 +167,37 @@ class _Importer:
         encoder = f"dtscodec {__version__} import=peft bits={self._bits}"
         summary = Summary(tensors=0, base=reference, task=self._task, encoder=encoder)
         metadata = self._base.checkpoint.metadata
-        return PackMetadata(summary, self._targets.prefix, metadata=metadata, files=files), leaves
+        return PackMetadata(summary, self._counterparts.prefix, metadata=metadata, files=files), leaves
 
-    def _encoded(self, name: str, counterpart: str | None) -> EncodedTensor:
+    def _encode(self, name: str, counterpart: str | None) -> EncodedTensor:
         whole, module = self._adapter.whole.get(name), name.removesuffix(".weight")
         pair = self._adapter.pairs.get(module) if name.endswith(".weight") else None
         if whole is not None and not self._is_base(whole, counterpart):
             if pair is not None:
-                detail = "expected the base's own weight beside its LoRA, got another"
-                raise EncodeError(f"{name}: {detail}", Remedy("name the base that the adapter was trained on"))
-            return self._raw(whole)
+                problem = f"{name}: expected the base's weight beside its LoRA, got another"
+                raise EncodeError(problem, Remedy("name the base that the adapter was trained on"))
+            return self._encode_exactly(whole)
         assert counterpart is not None
         self._leaves[counterpart] = self._base.leaf(counterpart)
         spec = self._base.specs[counterpart]
         if pair is None:
             return encode_same(name, spec, counterpart)
-        transposed = is_transposed(pair, spec.shape, self._targets.transposed)
+        transposed = is_transposed(pair, spec.shape, self._counterparts.transposed)
         delta = pair.to_delta(self._adapter.settings.scale_of(module), transposed)
         try:
             coded = code_factored(delta, BaseRows(counterpart, 0), self._bits)
         except EncodeError as error:
-            raise EncodeError(f"{name}: {error}") from error
+            raise EncodeError(f"{name}: {error.problem}", error.remedy) from error
         squares = Squares(coded.delta_square, coded.error_square)
         return EncodedTensor(TensorEntry(name, spec, (coded.block,)), [coded.streams], squares)
 
     def _is_base(self, whole: StoredTensor, counterpart: str | None) -> bool:
-        """Whether what is to replace a tensor of the base is that tensor."""
+        """Return whether a tensor that replaces the base's is equal to it."""
         if counterpart is None:
             return False
         spec = self._base.specs[counterpart]
         return is_same(whole, StoredTensor(counterpart, spec, self._base.read(counterpart)))
 
-    def _raw(self, whole: StoredTensor) -> EncodedTensor:
+    def _encode_exactly(self, whole: StoredTensor) -> EncodedTensor:
         self.exact.append(whole.name)
         return encode_exactly(whole)

@@ -1,4 +1,4 @@
-"""``dtscodec export``: pack -> adapter of PEFT."""
+"""``dtscodec export``: pack -> LoRA adapter of PEFT."""
 
 import argparse
 from collections import defaultdict
@@ -15,37 +15,39 @@ if TYPE_CHECKING:
     from dtscodec.adapters.export_plan import LeftOut
 
 DTYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32"}
-NAMED = 3
-"""Tensors that a line names."""
+MAX_NAMES = 3
+"""Number of tensors that a line names."""
 
 
 def add_to(commands: "arguments.Subparsers") -> None:
     """Add the command."""
     parser = commands.add_parser(
         "export",
-        help="write a pack as a LoRA adapter for PEFT, vLLM and SGLang",
-        description="Write what a pack changes as a LoRA adapter: one rank and a scale of 1 for all layers. Norms, "
-        "biases, new heads and what is stored exactly or element by element cannot be carried; what is left out is "
-        "listed, with its share of the difference. Needs pip install 'dtscodec[transformers]'.",
-        epilog="An adapter holds factors in half precision, and is some ten times larger than its pack. The model that "
-        "is to use it is known by its configuration, which travels with packs made from model directories.",
+        help="convert a pack to a LoRA adapter for PEFT, vLLM and SGLang",
+        description="Write the delta of a pack as a LoRA adapter, with one rank and a scale of 1 for all layers. "
+        "Norms, biases, new heads and tensors stored exactly or element by element cannot be expressed as a LoRA; they "
+        "are listed with their share of the delta. Needs pip install 'dtscodec[transformers]'.",
+        epilog="An adapter holds factors in half precision and is about ten times larger than its pack. The model that "
+        "uses it is found by its configuration, which packs made from model directories include.",
     )
     parser.add_argument("pack", metavar="PACK")
     parser.add_argument("--to", choices=["peft"], required=True, help="kind of adapter")
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the directory to write")
     arguments.add_base(parser)
+    parser.add_argument("--model", metavar="DIR", help="directory with the configuration of the model that uses it")
     parser.add_argument(
-        "--model", metavar="DIR", help="directory with the configuration of the model that is to use it"
+        "--rank", type=arguments.count, metavar="N", help="adapter rank (default: smallest for all components)"
     )
-    parser.add_argument("--rank", type=arguments.count, metavar="N", help="of the adapter (default: what holds all)")
-    parser.add_argument("--dtype", choices=DTYPES, default="f16", help="of the factors (default: f16)")
-    parser.add_argument("--base-name", metavar="NAME", help="what the adapter calls its base (default: as recorded)")
+    parser.add_argument("--dtype", choices=DTYPES, default="f16", help="dtype of the factors (default: f16)")
+    parser.add_argument(
+        "--base-name", metavar="NAME", help="name of the base in the adapter (default: the recorded one)"
+    )
     parser.add_argument(
         "--modules-to-save",
         action="store_true",
-        help="replace modules that a LoRA cannot change whole, such as new heads (PEFT only)",
+        help="store modules that a LoRA cannot change, such as new heads, as a whole (PEFT only)",
     )
-    parser.add_argument("--strict", action="store_true", help="refuse to leave out anything")
+    parser.add_argument("--strict", action="store_true", help="fail if any change would be left out")
     arguments.add_json(parser)
     arguments.add_force(parser)
     parser.set_defaults(run=run)
@@ -94,7 +96,7 @@ def _summary(report: "ExportReport") -> str:
 
 
 def _left_out(items: "Sequence[LeftOut]") -> list[str]:
-    """A line for each reason, the largest share first."""
+    """Return a line for each reason why tensors are left out, the largest share first."""
     groups: dict[str, list[LeftOut]] = defaultdict(list)
     for item in items:
         remedy = f" ({item.remedy.spelled(spell_option)})" if item.remedy else ""
@@ -103,6 +105,6 @@ def _left_out(items: "Sequence[LeftOut]") -> list[str]:
     for why, group in groups.items():
         shares = [item.share for item in group if item.share is not None]
         share = f"{100 * sum(shares):.2f} %" if shares else "-"
-        names = listed([item.name for item in group], NAMED)
+        names = listed([item.name for item in group], MAX_NAMES)
         lines.append(f"left out  {share:>7}  {why}: {names}")
     return lines

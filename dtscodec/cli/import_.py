@@ -1,4 +1,4 @@
-"""``dtscodec import``: adapter of PEFT -> pack."""
+"""``dtscodec import``: LoRA adapter of PEFT -> pack."""
 
 import argparse
 from dataclasses import asdict
@@ -13,17 +13,17 @@ def add_to(commands: "arguments.Subparsers") -> None:
     """Add the command."""
     parser = commands.add_parser(
         "import",
-        help="make a pack of a LoRA adapter that PEFT saved",
-        description="Make the pack of a base with a LoRA adapter merged into it, without multiplying the adapter's "
-        "factors out. Ranks and scales by pattern, rsLoRA, embeddings, convolutions, biases and modules_to_save "
-        "are understood; DoRA and other kinds of adapter are refused.",
-        epilog="For a pack of a given size merge the adapter with PEFT and use dtscodec encode --size.",
+        help="convert a LoRA adapter of PEFT to a pack",
+        description="Write the pack of a base with a LoRA adapter merged into it. The adapter's factors are encoded "
+        "directly. Rank and alpha patterns, rsLoRA, embeddings, convolutions, biases and modules_to_save are "
+        "supported; DoRA and other kinds of adapter are refused.",
+        epilog="For a pack of a given size, merge the adapter with PEFT and use dtscodec encode --size.",
     )
-    parser.add_argument("adapter", metavar="ADAPTER", help="directory with adapter_config.json, here or on the Hub")
+    parser.add_argument("adapter", metavar="ADAPTER", help="directory with adapter_config.json, local or on the Hub")
     arguments.add_base(parser, required=True)
     parser.add_argument("-o", "--output", metavar="PACK", help="default: ./NAME.dts.safetensors")
     parser.add_argument(
-        "--bits", type=int, choices=ALL_BITS, default=16, help="an element of a singular vector (default: 16)"
+        "--bits", type=int, choices=ALL_BITS, default=16, help="width of the elements of singular vectors (default: 16)"
     )
     parser.add_argument(
         "--map",

@@ -81,7 +81,7 @@ def test_products_equal_the_decoded_deltas_within_the_dtype(states: States, dtyp
     assert {t.dtype for t in load_file(report.path / "adapter_model.safetensors").values()} == {dtype}
 
 
-def test_a_smaller_rank_keeps_the_strongest_and_tells_what_is_lost(states: States, tmp_path: Path) -> None:
+def test_a_smaller_rank_keeps_the_strongest_components_and_reports_the_loss(states: States, tmp_path: Path) -> None:
     report = export(*states, tmp_path, rank=1, dtype=torch.float32)
     lost = whole = 0.0
     with dtscodec.open(tmp_path / "pack") as pack:
@@ -144,7 +144,7 @@ def test_strict_refuses_and_writes_nothing(states: States, tmp_path: Path) -> No
     assert not (tmp_path / "adapter").exists()
 
 
-def test_strict_passes_where_modules_are_replaced_whole_and_vllm_is_told(states: States, tmp_path: Path) -> None:
+def test_strict_passes_where_modules_are_saved_and_vllm_problems_are_reported(states: States, tmp_path: Path) -> None:
     base, fine = states
     fine["norm.weight"] = base["norm.weight"] + 0.5
     report = export(base, fine, tmp_path, strict=True, save_modules=True)
@@ -261,7 +261,7 @@ def test_a_plain_adapter_has_no_problem() -> None:
         ({}, {"base_model.model.c.lora_A.weight": (16, 8, 3, 3)}, "convolutions"),
     ],
 )
-def test_what_vllm_refuses_or_ignores_is_told(document: Any, tensors: Any, word: str) -> None:
+def test_constraints_of_vllm_are_reported(document: Any, tensors: Any, word: str) -> None:
     (problem,) = vllm_problems(PLAIN | document, TENSORS | tensors)
     assert word in problem
 

@@ -117,7 +117,7 @@ def test_grouped_convolutions_are_refused(tmp_path: Path) -> None:
     assert "grouped" in refusal(trained, DtsError)
 
 
-def test_square_weights_of_gpt2_are_turned_as_the_others_even_if_the_flag_is_wrong(tmp_path: Path) -> None:
+def test_square_weights_of_gpt2_are_transposed_like_the_others_even_if_the_flag_is_wrong(tmp_path: Path) -> None:
     trained = train("gpt2", tmp_path)
     trained.change_config(fan_in_fan_out=False)  # As PEFT leaves it if it came upon a linear layer last.
     check_is_merged(trained)
@@ -184,7 +184,7 @@ def test_no_matrix_is_multiplied_out(tmp_path: Path) -> None:
     assert coded.error_square < 1e-6 * coded.delta_square
 
 
-def test_tokenizer_files_beside_the_adapter_travel_and_the_bases_are_named(tmp_path: Path) -> None:
+def test_the_adapters_tokenizer_is_carried_and_the_bases_files_are_named(tmp_path: Path) -> None:
     trained = train("bert", tmp_path)
     (trained.path / "tokenizer.json").write_text("{}")
     with dtscodec.decode(trained.imported().path, trained.base_path) as decoded:
@@ -240,7 +240,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Trained]:
         ("something_new", {"on": True}),
     ],
 )
-def test_what_is_no_plain_lora_is_refused_by_name(
+def test_adapters_other_than_plain_lora_are_refused_by_name(
     key: str, value: object, bert: Callable[[Path], Trained], tmp_path: Path
 ) -> None:
     trained = bert(tmp_path)
@@ -282,7 +282,7 @@ QUERY = "base_model.model.bert.encoder.layer.0.attention.self.query"
         ),
     ],
 )
-def test_unsound_tensors_are_refused(
+def test_malformed_tensors_are_refused(
     change: Callable[[dict[str, Tensor]], object], word: str, bert: Callable[[Path], Trained], tmp_path: Path
 ) -> None:
     trained = bert(tmp_path)

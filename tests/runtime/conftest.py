@@ -7,14 +7,14 @@ from tests.runtime.helpers import Tasks, make_tasks
 
 
 @pytest.fixture(scope="session", params=ARCHITECTURES)
-def switched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tasks:
+def switchable(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tasks:
     """Every architecture with two tasks."""
     return make_tasks(request.param, tmp_path_factory.mktemp(request.param))
 
 
 @pytest.fixture(scope="session", params=[name for name in ARCHITECTURES])
-def beside(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tasks:
-    """Every architecture with two tasks that change only what can have a path beside it."""
+def attachable(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tasks:
+    """Every architecture with two tasks that change only layers that can have a side branch."""
     return make_tasks(request.param, tmp_path_factory.mktemp(request.param), attachable=True)
 
 

@@ -48,7 +48,7 @@ class Tasks:
 
 
 def make_tasks(name: str, folder: Path, attachable: bool = False, **settings: Any) -> Tasks:
-    """Two fine-tunes of an architecture; if `attachable`, of what can have a path beside it only."""
+    """Two fine-tunes of an architecture; if `attachable`, of layers that can have a side branch only."""
     pair = models.make_pair(name)
     model = copy.deepcopy(pair.fine)
     model.load_state_dict(models.start_from(pair.base, pair.fine))
@@ -67,14 +67,14 @@ def make_tasks(name: str, folder: Path, attachable: bool = False, **settings: An
 
 
 def perturb_layers(model: nn.Module, seed: int) -> None:
-    """Move the parameters of every layer that may have a path."""
+    """Change the parameters of every layer that can have a side branch."""
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in dict.fromkeys(attachable(model)):
+        for parameter in dict.fromkeys(attachable_parameters(model)):
             parameter.data += models.delta_like(parameter, random)
 
 
-def attachable(model: Any) -> Iterator[nn.Parameter]:
+def attachable_parameters(model: Any) -> Iterator[nn.Parameter]:
     for name, module in model.named_modules():
         if branch_class(module) is not None and not any(part in name for part in SHARED):
             yield from module.parameters(recurse=False)

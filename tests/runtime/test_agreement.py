@@ -92,7 +92,7 @@ def test_any_task_after_any_other_is_as_if_it_came_first(data: Any, seed: int) -
 
 @given(fine_tunes(), st.sampled_from(SETTINGS))
 @settings(deadline=None, max_examples=60)
-def test_the_side_path_of_a_weight_is_within_the_bound(
+def test_the_side_branch_of_a_weight_is_within_the_bound(
     pair: tuple[Any, dict[str, torch.Tensor]], how: dict[str, Any]
 ) -> None:
     model, fine = pair

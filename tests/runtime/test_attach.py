@@ -1,4 +1,4 @@
-"""Packs beside a model: each row of a mixed batch equals the output of its own decoded checkpoint."""
+"""Packs attached to a model: each row of a mixed batch equals the output of its own decoded checkpoint."""
 
 import copy
 import os
@@ -38,26 +38,26 @@ MIXES: list[Any] = [
 
 
 @pytest.mark.parametrize("mix", MIXES, ids=str)
-def test_each_row_is_the_output_of_its_own_decoded_checkpoint(beside: Tasks, mix: Any) -> None:
-    inputs = repeated(beside.inputs, 2)
-    with torch.no_grad(), dtscodec.attach(beside.model.eval(), beside.packs) as attached:
+def test_each_row_is_the_output_of_its_own_decoded_checkpoint(attachable: Tasks, mix: Any) -> None:
+    inputs = repeated(attachable.inputs, 2)
+    with torch.no_grad(), dtscodec.attach(attachable.model.eval(), attachable.packs) as attached:
         with attached.serve(mix):
-            ours = beside.model(**inputs).logits
+            ours = attachable.model(**inputs).logits
         for row, task in enumerate([mix] * 4 if isinstance(mix, str) else mix):
-            true = beside.model_of(task).eval()(**inputs).logits[row]
+            true = attachable.model_of(task).eval()(**inputs).logits[row]
             assert close(ours[row], true), row
 
 
-def test_outside_of_serve_the_model_is_the_base(beside: Tasks) -> None:
-    model = beside.model.eval()
+def test_outside_of_serve_the_model_is_the_base(attachable: Tasks) -> None:
+    model = attachable.model.eval()
     with torch.no_grad():
-        before = model(**beside.inputs).logits
-        with dtscodec.attach(model, beside.packs) as attached:
-            assert torch.equal(model(**beside.inputs).logits, before)
+        before = model(**attachable.inputs).logits
+        with dtscodec.attach(model, attachable.packs) as attached:
+            assert torch.equal(model(**attachable.inputs).logits, before)
             with attached.serve("one"):
-                assert not torch.equal(model(**beside.inputs).logits, before)
-            assert torch.equal(model(**beside.inputs).logits, before)
-        assert torch.equal(model(**beside.inputs).logits, before)
+                assert not torch.equal(model(**attachable.inputs).logits, before)
+            assert torch.equal(model(**attachable.inputs).logits, before)
+        assert torch.equal(model(**attachable.inputs).logits, before)
     assert not any(module._forward_hooks for module in model.modules())
 
 
@@ -209,13 +209,13 @@ def test_a_compiled_layer_serves(tmp_path: Path) -> None:
         assert close(torch.compile(model, backend="eager")(x), own(x))
 
 
-def test_a_path_runs_also_where_torch_has_not_said_yet_that_it_wants_keywords(beside: Tasks) -> None:
-    with dtscodec.attach(beside.model.eval(), beside.packs) as attached, torch.no_grad(), attached.serve("one"):
-        true = beside.model(**beside.inputs).logits
+def test_a_branch_runs_before_torch_passes_keyword_arguments_to_its_hook(attachable: Tasks) -> None:
+    with dtscodec.attach(attachable.model.eval(), attachable.packs) as attached, torch.no_grad(), attached.serve("one"):
+        true = attachable.model(**attachable.inputs).logits
         module, branch = next(iter(attached._branches.by_layer.items()))
         assert attached._branches._hook(module, (), torch.ones(1)).equal(torch.ones(1))
         assert branch.module is module
-        assert torch.equal(beside.model(**beside.inputs).logits, true)
+        assert torch.equal(attachable.model(**attachable.inputs).logits, true)
 
 
 def test_a_task_may_be_added_while_a_batch_is_served(tmp_path: Path) -> None:
@@ -225,12 +225,12 @@ def test_a_task_may_be_added_while_a_batch_is_served(tmp_path: Path) -> None:
     assert not any(module._forward_hooks for module in tasks.model.modules())
 
 
-def test_a_copy_of_the_model_is_the_base_and_cannot_serve(beside: Tasks) -> None:
-    with torch.no_grad(), dtscodec.attach(beside.model.eval(), beside.packs) as attached:
-        copied = copy.deepcopy(beside.model)
-        assert torch.equal(copied(**beside.inputs).logits, beside.model(**beside.inputs).logits)
+def test_a_copy_of_the_model_is_the_base_and_cannot_serve(attachable: Tasks) -> None:
+    with torch.no_grad(), dtscodec.attach(attachable.model.eval(), attachable.packs) as attached:
+        copied = copy.deepcopy(attachable.model)
+        assert torch.equal(copied(**attachable.inputs).logits, attachable.model(**attachable.inputs).logits)
         with attached.serve("one"), pytest.raises(ModelMismatchError, match="got a copy of it"):
-            copied(**beside.inputs)
+            copied(**attachable.inputs)
 
 
 def test_a_base_that_was_opened_for_it_is_closed_with_it(tmp_path: Path) -> None:
@@ -313,34 +313,34 @@ class Scaled(nn.Embedding):
         "padding",
     ],
 )
-def test_what_cannot_have_a_path_is_refused_by_name(make: Any, name: str, tmp_path: Path) -> None:
+def test_a_layer_that_cannot_have_a_side_branch_is_refused_by_name(make: Any, name: str, tmp_path: Path) -> None:
     refused(make(), tmp_path, name)
 
 
-def test_a_layer_whose_rows_are_not_the_requests_is_an_error(beside: Tasks) -> None:
-    inputs = repeated(beside.inputs, 2)
-    with dtscodec.attach(beside.model.eval(), beside.packs) as attached, torch.no_grad():
+def test_a_layer_whose_rows_are_not_the_requests_is_an_error(attachable: Tasks) -> None:
+    inputs = repeated(attachable.inputs, 2)
+    with dtscodec.attach(attachable.model.eval(), attachable.packs) as attached, torch.no_grad():
         with attached.serve(["one", "two", "one"]), pytest.raises(ModelMismatchError, match="of 3 requests"):
-            beside.model(**inputs)
+            attachable.model(**inputs)
         with attached.serve(["one", "two", None, "one"]):  # The model is still usable.
-            beside.model(**inputs)
+            attachable.model(**inputs)
 
 
-def test_tasks_have_names_of_their_own_and_unknown_ones_are_errors(beside: Tasks) -> None:
-    with dtscodec.attach(beside.model, {"one": beside.packs["one"]}) as attached:
+def test_tasks_have_names_of_their_own_and_unknown_ones_are_errors(attachable: Tasks) -> None:
+    with dtscodec.attach(attachable.model, {"one": attachable.packs["one"]}) as attached:
         for act in (
             lambda: attached.remove("three"),
-            lambda: attached.add("one", beside.packs["two"]),
+            lambda: attached.add("one", attachable.packs["two"]),
             lambda: attached.serve("three").__enter__(),
             lambda: attached.serve(["one", "three"]).__enter__(),
         ):
             with pytest.raises(TaskError, match="expected"):
                 act()
-        attached.add("two", beside.packs["two"])
+        attached.add("two", attachable.packs["two"])
         attached.remove("one")
         assert attached.tasks == ("two",)
     with pytest.raises(ModelMismatchError, match="attach them again"):
-        attached.add("one", beside.packs["one"])
+        attached.add("one", attachable.packs["one"])
 
 
 def test_packs_come_and_go_while_the_model_serves(tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ def test_packs_come_and_go_while_the_model_serves(tmp_path: Path) -> None:
     assert not failures
 
 
-def test_gradients_flow_through_the_path(tmp_path: Path) -> None:
+def test_gradients_flow_through_a_side_branch(tmp_path: Path) -> None:
     tasks = make_tasks("bert", tmp_path, attachable=True)
     hidden = torch.randn(2, 5, 64)
     layer, own = (

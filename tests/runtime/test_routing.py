@@ -204,7 +204,7 @@ def test_of_equal_prototypes_the_first_tasks_is_taken(tasks: Tasks) -> None:
             assert {chosen for chosen in routing.tasks.values()} == {(order[0],) * ROWS}
 
 
-def test_tasks_that_are_named_go_first_and_outside_the_model_is_the_base(tasks: Tasks) -> None:
+def test_named_tasks_take_precedence_and_outside_the_model_is_the_base(tasks: Tasks) -> None:
     model, inputs = tasks.model, tasks.inputs
     with torch.no_grad(), dtscodec.attach(model, tasks.packs) as attached:
         router = attached.route(random_prototypes(model, "one", "two"))
@@ -226,7 +226,7 @@ def test_tasks_that_are_named_go_first_and_outside_the_model_is_the_base(tasks: 
         attached.routing(router).__enter__()
 
 
-def test_files_of_calibrate_route_texts_to_their_own_fine_tune(small_bert: Tasks, tmp_path: Path) -> None:
+def test_collected_gram_files_route_texts_to_their_own_fine_tune(small_bert: Tasks, tmp_path: Path) -> None:
     """The tasks' texts have words of their own; the fine-tunes have the base's embeddings, as routed models do."""
     random = torch.Generator().manual_seed(8)
     words = {"one": (3, 70), "two": (90, 160)}

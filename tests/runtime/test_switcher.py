@@ -31,34 +31,34 @@ def expected(tasks: Tasks, task: str) -> dict[str, torch.Tensor]:
     return tasks.model_of(task).state_dict()  # type: ignore[no-any-return]
 
 
-def test_a_task_is_what_decode_gives_bit_for_bit_and_the_base_comes_back(switched: Tasks) -> None:
-    before = switched.state()
-    switcher = dtscodec.Switcher(switched.model, packs=switched.packs)
+def test_a_task_is_what_decode_gives_bit_for_bit_and_the_base_comes_back(switchable: Tasks) -> None:
+    before = switchable.state()
+    switcher = dtscodec.Switcher(switchable.model, packs=switchable.packs)
     for task in ("one", "two", "two", "one"):
         switcher.activate(task)
         assert switcher.active == task
-        assert same_state(switched.model.state_dict(), expected(switched, task))
+        assert same_state(switchable.model.state_dict(), expected(switchable, task))
     switcher.deactivate()
     assert switcher.active is None
-    assert same_state(switched.model.state_dict(), before)
+    assert same_state(switchable.model.state_dict(), before)
 
 
-def test_apply_is_what_decode_gives_bit_for_bit(switched: Tasks) -> None:
-    model = copy.deepcopy(switched.model)
-    dtscodec.apply_(model, switched.packs["one"])
-    assert same_state(model.state_dict(), expected(switched, "one"))
+def test_apply_is_what_decode_gives_bit_for_bit(switchable: Tasks) -> None:
+    model = copy.deepcopy(switchable.model)
+    dtscodec.apply_(model, switchable.packs["one"])
+    assert same_state(model.state_dict(), expected(switchable, "one"))
 
 
-def test_outputs_are_those_of_the_decoded_checkpoint(switched: Tasks) -> None:
-    model = copy.deepcopy(switched.model).eval()
-    dtscodec.Switcher(model, packs=switched.packs).activate("two")
+def test_outputs_are_those_of_the_decoded_checkpoint(switchable: Tasks) -> None:
+    model = copy.deepcopy(switchable.model).eval()
+    dtscodec.Switcher(model, packs=switchable.packs).activate("two")
     with torch.no_grad():
-        ours = model(**switched.inputs).logits
-        assert torch.equal(ours, switched.model_of("two").eval()(**switched.inputs).logits)
+        ours = model(**switchable.inputs).logits
+        assert torch.equal(ours, switchable.model_of("two").eval()(**switchable.inputs).logits)
 
 
-def test_parameters_stay_the_same_objects_so_optimizers_and_ties_hold(switched: Tasks) -> None:
-    model = copy.deepcopy(switched.model)
+def test_parameters_stay_the_same_objects_so_optimizers_and_ties_hold(switchable: Tasks) -> None:
+    model = copy.deepcopy(switchable.model)
 
     def seen() -> dict[str, object]:
         named = model.named_parameters(remove_duplicate=False)
@@ -66,7 +66,7 @@ def test_parameters_stay_the_same_objects_so_optimizers_and_ties_hold(switched: 
 
     before = seen()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    switcher = dtscodec.Switcher(model, packs=switched.packs)
+    switcher = dtscodec.Switcher(model, packs=switchable.packs)
     switcher.activate("one")
     assert seen() == before
     name, parameter = next(iter(model.named_parameters()))
@@ -164,7 +164,7 @@ def test_tied_weights_are_written_once(tmp_path: Path) -> None:
     assert model.head.weight is model.embed.weight
 
 
-def test_what_the_fine_tune_untied_cannot_be_put_into_a_tied_model(tmp_path: Path) -> None:
+def test_weights_that_the_fine_tune_untied_are_refused_by_a_tied_model(tmp_path: Path) -> None:
     model: Any = nn.ModuleDict({"a": nn.Linear(64, 64, bias=False), "b": nn.Linear(64, 64, bias=False)})
     model["b"].weight = model["a"].weight
     base = {"a.weight": model["a"].weight.detach().clone(), "b.weight": model["a"].weight.detach().clone()}
@@ -374,7 +374,7 @@ def test_tensors_that_the_model_replaced_are_noticed(bert: Tasks) -> None:
     assert same_state(bert.model.state_dict(), before)
 
 
-def test_memory_is_told_for_each_pack(bert: Tasks) -> None:
+def test_memory_is_reported_for_each_pack(bert: Tasks) -> None:
     switcher = dtscodec.Switcher(bert.model, packs=bert.packs)
     for task, size in switcher.memory().items():
         assert 0.5 < size / bert.packs[task].stat().st_size < 1.5
