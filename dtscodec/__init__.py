@@ -35,6 +35,7 @@ _MODULES = {
     "compare": "dtscodec.decoding.compare",
     "compare_behaviour": "dtscodec.evaluation.compare_behaviour",
     "decode": "dtscodec.decoding.decode",
+    "directory_info": "dtscodec.packs.pack_info",
     "encode": "dtscodec.encoding.encode",
     "encode_all": "dtscodec.encoding.encode_all",
     "encode_calibrated": "dtscodec.calibration.encode_calibrated",
@@ -44,10 +45,13 @@ _MODULES = {
     "from_pretrained": "dtscodec.runtime.pretrained",
     "fuse": "dtscodec.fusion.fuse",
     "import_adapter": "dtscodec.adapters.import_adapter",
+    "info": "dtscodec.packs.pack_info",
     "merge": "dtscodec.merging.merge",
     "open": "dtscodec.packs.pack",
     "push": "dtscodec.hub.push",
     "save_grams": "dtscodec.activations.gram_file",
+    "verify": "dtscodec.decoding.verify",
+    "write_report": "dtscodec.report.write_report",
 }
 """Module that defines each public name. A new name is added here, in `__init__.pyi`, and in `tests/test_layers.py`."""
 

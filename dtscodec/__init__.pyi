@@ -13,6 +13,7 @@ from dtscodec.decoding.compare import Comparison as Comparison
 from dtscodec.decoding.compare import compare as compare
 from dtscodec.decoding.decode import decode as decode
 from dtscodec.decoding.decoded import Decoded as Decoded
+from dtscodec.decoding.verify import verify as verify
 from dtscodec.encoding.config import Best as Best
 from dtscodec.encoding.config import EncodeConfig as EncodeConfig
 from dtscodec.encoding.config import Paper as Paper
@@ -32,6 +33,9 @@ from dtscodec.hub.push import push as push
 from dtscodec.merging.family import encode_family as encode_family
 from dtscodec.merging.merge import merge as merge
 from dtscodec.packs.pack import Pack as Pack
+from dtscodec.packs.pack_info import directory_info as directory_info
+from dtscodec.packs.pack_info import info as info
+from dtscodec.report.write_report import write_report as write_report
 from dtscodec.runtime.apply import apply_ as apply_
 from dtscodec.runtime.attach import attach as attach
 from dtscodec.runtime.pretrained import from_pretrained as from_pretrained

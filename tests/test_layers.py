@@ -158,6 +158,7 @@ PUBLIC = [
     "compare",
     "compare_behaviour",
     "decode",
+    "directory_info",
     "encode",
     "encode_all",
     "encode_calibrated",
@@ -167,10 +168,13 @@ PUBLIC = [
     "from_pretrained",
     "fuse",
     "import_adapter",
+    "info",
     "merge",
     "open",
     "push",
     "save_grams",
+    "verify",
+    "write_report",
 ]
 
 

@@ -1,15 +1,15 @@
 """``dtscodec info``: what a pack, or a directory of packs, holds. Imports no torch."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtscodec.cli import arguments, console, info_directory
 
 if TYPE_CHECKING:
     from dtscodec.packs.byte_counts import TensorSize
-    from dtscodec.packs.pack import Pack
+    from dtscodec.packs.pack_info import PackInfo
 
 
 def add_to(commands: "arguments.Subparsers") -> None:
@@ -27,50 +27,44 @@ def add_to(commands: "arguments.Subparsers") -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from dtscodec.packs.byte_counts import tensor_sizes
-    from dtscodec.packs.pack import Pack
+    from dtscodec.packs.pack_info import directory_info, info
 
-    if folder := info_directory.folder_at(options.pack):
-        info_directory.show_folder(Path(options.pack), folder, options.json)
+    if info_directory.is_directory_of_packs(options.pack):
+        info_directory.show(directory_info(options.pack), options.json)
         return
-    with Pack(options.pack) as pack:
-        tensors = tensor_sizes(pack)
-        facts = describe(pack, tensors)
+    held = info(options.pack)
+    facts = _facts(held)
     if options.json:
-        facts["tensors"] = [_tensor_facts(tensor) for tensor in tensors] if options.tensors else len(tensors)
+        facts["tensors"] = [_tensor_facts(tensor) for tensor in held.tensors] if options.tensors else len(held.tensors)
         console.facts(facts)
         return
-    console.lines(*_text(facts), *(["", *_tensor_table(tensors)] if options.tensors else []))
+    console.lines(*_text(facts), *(["", *_tensor_table(held.tensors)] if options.tensors else []))
 
 
-def describe(pack: "Pack", tensors: list["TensorSize"]) -> dict[str, Any]:
-    """Everything but the single tensors, as JSON holds it."""
-    from dtscodec.packs.byte_counts import bitmap_bytes, kind_totals, overhead
-
-    specs = [entry.spec for entry in pack.index.tensors]
-    base = pack.summary.base
+def _facts(held: "PackInfo") -> dict[str, Any]:
+    """Return everything but the single tensors, as JSON holds it."""
     return {
-        "path": str(pack.path),
-        "id": pack.id,
-        "task": pack.summary.task,
-        "encoder": pack.summary.encoder,
-        "size": pack.size,
-        "parameters": sum(spec.elements for spec in specs),
-        "fine_tune_size": sum(spec.nbytes for spec in specs),
-        "base": None if base is None else asdict(base),
+        "path": held.path,
+        "id": held.pack_id,
+        "task": held.task,
+        "encoder": held.encoder,
+        "size": held.size,
+        "parameters": held.parameters,
+        "fine_tune_size": held.fine_tune_size,
+        "base": None if held.base is None else asdict(held.base),
         "kinds": {
             kind: {"tensors": count, "parameters": parameters, "size": size}
-            for kind, (count, parameters, size) in kind_totals(tensors).items()
+            for kind, (count, parameters, size) in held.kinds.items()
         },
-        "files": [asdict(entry) for entry in pack.index.files],
-        "bitmaps": bitmap_bytes(pack),
-        "overhead": overhead(pack, tensors),
-        "arenas": pack.reader.arena_bytes(),
-        "prefix": list(pack.index.prefix),
-        "absent": list(pack.index.absent),
-        "without_base": [tensor.name for tensor in tensors if tensor.without_base],
-        "metadata": dict(pack.index.metadata),
-        "tensors": len(specs),
+        "files": [asdict(entry) for entry in held.files],
+        "bitmaps": held.bitmaps,
+        "overhead": held.overhead,
+        "arenas": dict(held.arenas),
+        "prefix": list(held.prefix),
+        "absent": list(held.absent),
+        "without_base": list(held.without_base),
+        "metadata": dict(held.metadata),
+        "tensors": len(held.tensors),
     }
 
 
@@ -118,14 +112,14 @@ def _text(facts: dict[str, Any]) -> list[str]:
     rows.append(["all", str(facts["tensors"]), f"{facts['parameters']:,}", f"{size:,}", "100.00 %"])
     lines += console.table(["kind", "count", "parameters", "bytes", "share"], rows)
     for file in facts["files"]:
-        kept = f"carried, {file['stored']:,} of {file['size']:,} bytes" if "stored" in file else "as beside the base"
-        lines.append(f"file        {file['name']}: {kept}")
+        where = f"carried, {file['stored']:,} of {file['size']:,} bytes" if "stored" in file else "as beside the base"
+        lines.append(f"file        {file['name']}: {where}")
     lines += [f"new         {name}: not in the base; coded, not exact" for name in facts["without_base"]]
     lines += [f"only in the base, so not decoded: {name}" for name in facts["absent"]]
     return lines
 
 
-def _tensor_table(tensors: list["TensorSize"]) -> list[str]:
+def _tensor_table(tensors: "Sequence[TensorSize]") -> list[str]:
     rows = []
     for tensor in tensors:
         shape = "x".join(map(str, tensor.spec.shape)) or "scalar"

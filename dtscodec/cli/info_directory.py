@@ -1,5 +1,6 @@
 """``dtscodec info DIR``: the tasks of a directory, their base, and how far they are from candidates for it."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,50 +8,31 @@ from dtscodec.cli import console
 from dtscodec.storage.paths import is_remote
 
 if TYPE_CHECKING:
-    from dtscodec.packs.directory_index import Folder
+    from dtscodec.packs.pack_info import DirectoryInfo
 
 
-def folder_at(name: str) -> "Folder | None":
-    """The index of a local directory of packs, if it is one."""
+def is_directory_of_packs(name: str) -> bool:
+    """Return whether a name is that of a local directory with an index of packs."""
     from dtscodec.packs.directory_index import read_folder
 
-    return read_folder(Path(name)) if not is_remote(name) and Path(name).is_dir() else None
+    return not is_remote(name) and Path(name).is_dir() and read_folder(Path(name)) is not None
 
 
-def show_folder(directory: Path, folder: "Folder", as_json: bool) -> None:
+def show(held: "DirectoryInfo", as_json: bool) -> None:
     """Print what a directory holds."""
-    facts = describe(directory, folder)
+    facts = {
+        "path": str(held.path),
+        "base": None if held.base is None else asdict(held.base),
+        "packs": {
+            task: {"file": pack.file, "size": pack.size, "id": pack.id, "figures": dict(pack.figures)}
+            for task, pack in held.packs.items()
+        },
+        "size": held.size,
+    }
     if as_json:
         console.facts(facts)
     else:
         console.lines(*_text(facts))
-
-
-def describe(directory: Path, folder: "Folder") -> dict[str, Any]:
-    """All of it, as JSON holds it."""
-    packs = {
-        task: {"file": pack.file, "size": pack.size, "id": pack.id, "figures": dict(pack.figures)}
-        for task, pack in sorted(folder.packs.items())
-    }
-    base = None if folder.base is None else _base(directory, folder.base)
-    return {"path": str(directory), "base": base, "packs": packs, "size": sum(pack["size"] for pack in packs.values())}
-
-
-def _base(directory: Path, name: str) -> dict[str, Any]:
-    """What can be told of the base without fetching it."""
-    from dtscodec.checkpoints.base import MADE_BY
-    from dtscodec.checkpoints.open import open_checkpoint
-
-    if name.startswith("hf://") or not (directory / name).exists():
-        return {"name": name, "stored": None, "size": None, "made_by": None}
-    with open_checkpoint(directory / name) as base:
-        files = [base.directory / file for file in base.weight_files] if base.directory else []
-        return {
-            "name": name,
-            "stored": sum(file.stat().st_size for file in files),
-            "size": sum(spec.nbytes for spec in base.specs.values()),
-            "made_by": base.metadata.get(MADE_BY),
-        }
 
 
 def _text(facts: dict[str, Any]) -> list[str]:

@@ -10,8 +10,6 @@ from dtscodec.cli.progress import progress_bar
 if TYPE_CHECKING:
     from dtscodec.report.facts import FolderFacts, PackFacts
 
-ENDINGS = (".html", ".png")
-
 
 def add_to(commands: "arguments.Subparsers") -> None:
     """Add the command."""
@@ -34,48 +32,31 @@ def add_to(commands: "arguments.Subparsers") -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from dtscodec.storage.paths import as_output_path, is_remote
-    from dtscodec.storage.upload import new_file
+    from dtscodec.report.write_report import ENDINGS, gather_facts, write_report
 
     if options.output is None and not options.json:
         options.misused("expected -o OUT, or --json, got neither")
-    if options.output is None:
-        _print(options, _gather(options))
-        return
-    if Path(options.output).suffix not in ENDINGS:
+    if options.output is not None and Path(options.output).suffix not in ENDINGS:
         options.misused(f"-o: expected a name that ends in {' or '.join(ENDINGS)}, got {options.output!r}")
-    inputs = [] if is_remote(options.pack) else [Path(options.pack)]
-    with new_file(as_output_path(options.output), options.force, inputs) as file:
-        facts = _gather(options)
-        file.write(_written(facts, options.output))
+    if Path(options.pack).is_dir() and (options.fine_tune or options.base):
+        options.misused("--fine-tune and --base are for one pack, got a directory")
+    with progress_bar("report", _compared_bytes(options)) as progress:
+        inputs = {"fine_tune": options.fine_tune, "base": options.base, "progress": progress}
+        if options.output is None:
+            facts = gather_facts(options.pack, **inputs)
+        else:
+            facts = write_report(options.pack, options.output, force=options.force, **inputs)
     _print(options, facts)
 
 
-def _gather(options: argparse.Namespace) -> "PackFacts | FolderFacts":
-    from dtscodec.report.gather import gather, gather_folder
-
-    if Path(options.pack).is_dir():
-        if options.fine_tune or options.base:
-            options.misused("--fine-tune and --base are for one pack, got a directory")
-        return gather_folder(Path(options.pack))
-    with progress_bar("report", _work(options)) as progress:
-        return gather(options.pack, options.fine_tune, options.base, progress=progress)
-
-
-def _work(options: argparse.Namespace) -> int:
-    """Bytes that are compared; without a fine-tune there is nothing to wait for."""
+def _compared_bytes(options: argparse.Namespace) -> int:
+    """Return the bytes of the tensors that are compared; none without a fine-tune."""
     from dtscodec.packs.pack import Pack
 
+    if not options.fine_tune:
+        return 0
     with Pack(options.pack) as pack:
-        return sum(entry.spec.nbytes for entry in pack.index.tensors) if options.fine_tune else 0
-
-
-def _written(facts: "PackFacts | FolderFacts", output: str) -> bytes:
-    from dtscodec.report.browser import picture
-    from dtscodec.report.page import page
-
-    text = page(facts)
-    return picture(text) if output.endswith(".png") else text.encode("utf-8")
+        return sum(entry.spec.nbytes for entry in pack.index.tensors)
 
 
 def _print(options: argparse.Namespace, facts: "PackFacts | FolderFacts") -> None:

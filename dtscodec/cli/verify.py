@@ -1,13 +1,9 @@
-"""``dtscodec verify``: whether a pack is whole, and whether this is its base."""
+"""``dtscodec verify``: check every byte of a pack, and its base."""
 
 import argparse
-from typing import TYPE_CHECKING
 
 from dtscodec.cli import arguments, console
 from dtscodec.cli.progress import progress_bar
-
-if TYPE_CHECKING:
-    from dtscodec.packs.pack import Pack
 
 
 def add_to(commands: "arguments.Subparsers") -> None:
@@ -25,30 +21,22 @@ def add_to(commands: "arguments.Subparsers") -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
+    from dtscodec.decoding.verify import verify
     from dtscodec.packs.pack import Pack
 
     with Pack(options.pack, whole=True) as pack, progress_bar("verify", pack.size) as progress:
-        for count in pack.reader.check_all():
-            progress(count)
-        if options.base:
-            check_base(pack, options.base)
-        facts = {
-            "path": str(pack.path),
-            "id": pack.id,
-            "size": pack.size,
-            "tensors": len(pack.keys()),
-            "base_checked": bool(options.base and pack.summary.base),
-        }
+        report = verify(pack, options.base, progress=progress)
     if options.json:
-        console.facts(facts)
+        console.facts(
+            {
+                "path": report.path,
+                "id": report.pack_id,
+                "size": report.size,
+                "tensors": report.tensors,
+                "base_checked": report.is_base_checked,
+            }
+        )
         return
-    base = ", base checked" if facts["base_checked"] else ""
-    console.lines(f"{pack.path}: ok, {console.size(pack.size)}, {facts['tensors']} tensors{base}, id {pack.id}")
-
-
-def check_base(pack: "Pack", source: str) -> None:
-    """Check every base tensor that a pack uses, then the whole."""
-    from dtscodec.decoding.decode import decode
-
-    with decode(pack, source, whole=True) as decoded:
-        decoded.check_base_tensors()
+    base = ", base checked" if report.is_base_checked else ""
+    size = console.size(report.size)
+    console.lines(f"{report.path}: ok, {size}, {report.tensors} tensors{base}, id {report.pack_id}")

@@ -33,8 +33,8 @@ def test_only_base_tensors_that_are_used_matter(cli: Cli) -> None:
 
 
 def test_the_system_may_read_in_pieces(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    pread = os.pread
-    monkeypatch.setattr(os, "pread", lambda file, length, offset: pread(file, min(length, 100), offset))
+    preadv = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda file, buffers, offset: preadv(file, [buffers[0][:100]], offset))
     cli("verify", PACK)
 
 

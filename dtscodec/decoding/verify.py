@@ -1,0 +1,80 @@
+"""Checking a pack, and its base, without decoding."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dtscodec.packs.pack import PackSource, as_pack
+
+if TYPE_CHECKING:
+    from dtscodec.checkpoints.base import Base
+    from dtscodec.checkpoints.checkpoint import Source
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """A pack that was checked.
+
+    Parameters
+    ----------
+    path : str
+        The file; ``"pack"`` for one in memory.
+    pack_id : str
+        64 hex digits.
+    size : int
+        Bytes on disk.
+    tensors : int
+        Tensors of the fine-tune.
+    is_base_checked : bool
+        Whether the base tensors that the pack uses were checked, too.
+    """
+
+    path: str
+    pack_id: str
+    size: int
+    tensors: int
+    is_base_checked: bool
+
+
+def verify(
+    pack: PackSource,
+    base: "Source | Base | None" = None,
+    *,
+    progress: Callable[[int], None] = lambda size: None,
+) -> VerifyReport:
+    """Check every byte of a pack and, with a base, every base tensor that it uses.
+
+    Parameters
+    ----------
+    pack : path, bytes or Pack
+    base : path, mapping of tensors, or Base, optional
+        Without it only the pack is checked, which needs no torch.
+    progress : callable
+        Called with the number of bytes of the pack that were checked since the last call.
+
+    Returns
+    -------
+    VerifyReport
+
+    Raises
+    ------
+    FormatError
+        The pack is damaged or unsound (spec section 8, rules D1 to D3).
+    BaseMismatchError
+        The base is another than the pack was made against (rules R1, R2, H2 and H3).
+    """
+    with as_pack(pack, whole=True) as opened:
+        for count in opened.reader.check_all():
+            progress(count)
+        if base is not None:
+            from dtscodec.decoding.decode import decode  # Imports torch.
+
+            with decode(opened, base, whole=True) as decoded:
+                decoded.check_base_tensors()
+        return VerifyReport(
+            path=str(opened.path or "pack"),
+            pack_id=opened.id,
+            size=opened.size,
+            tensors=len(opened.keys()),
+            is_base_checked=base is not None and opened.summary.base is not None,
+        )

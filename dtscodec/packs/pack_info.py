@@ -1,0 +1,186 @@
+"""What packs and directories of packs hold, as values: identity, sizes by kind and tensor, files. Needs no torch."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dtscodec.checkpoints.base import MADE_BY
+from dtscodec.checkpoints.open import open_checkpoint
+from dtscodec.errors import CheckpointError
+from dtscodec.format.index import FileEntry
+from dtscodec.format.summary import BaseRef
+from dtscodec.packs.byte_counts import TensorSize, bitmap_bytes, kind_totals, overhead, tensor_sizes
+from dtscodec.packs.directory_index import INDEX_NAME, ListedPack, read_folder
+from dtscodec.packs.pack import PackSource, as_pack
+
+
+@dataclass(frozen=True, slots=True)
+class PackInfo:
+    """What a pack holds, and where its bytes go.
+
+    Parameters
+    ----------
+    path : str
+        The file; ``"pack"`` for one in memory.
+    pack_id : str
+        64 hex digits.
+    task, encoder : str, optional
+        From the summary.
+    base : BaseRef, optional
+        Digest of the base and, if it is on the Hub, its repository; None if the pack needs no base.
+    size : int
+        Bytes on disk.
+    parameters, fine_tune_size : int
+        Elements and bytes of all tensors of the fine-tune.
+    kinds : mapping of str to tuple of int
+        For each kind of block that occurs: tensors, their parameters, bytes. A tensor of several kinds counts as
+        ``mixed``.
+    tensors : tuple of TensorSize
+        Names ascending.
+    files : tuple of FileEntry
+        Auxiliary files.
+    bitmaps, overhead : int
+        Bytes that belong to no tensor: which rows and columns are coded; header, digests, index and padding.
+    arenas : mapping of str to int
+        Bytes by arena.
+    prefix : tuple of str
+        How names of the fine-tune begin, and how those of the base do.
+    absent : tuple of str
+        Tensors that only the base has.
+    metadata : mapping of str to str
+        The fine-tune's own.
+    """
+
+    path: str
+    pack_id: str
+    task: str | None
+    encoder: str | None
+    base: BaseRef | None
+    size: int
+    parameters: int
+    fine_tune_size: int
+    kinds: Mapping[str, tuple[int, int, int]]
+    tensors: tuple[TensorSize, ...]
+    files: tuple[FileEntry, ...]
+    bitmaps: int
+    overhead: int
+    arenas: Mapping[str, int]
+    prefix: tuple[str, str]
+    absent: tuple[str, ...]
+    metadata: Mapping[str, str]
+
+    @property
+    def without_base(self) -> tuple[str, ...]:
+        """Names of tensors that the base lacks and that are coded, not exact."""
+        return tuple(tensor.name for tensor in self.tensors if tensor.without_base)
+
+
+def info(source: PackSource) -> PackInfo:
+    """Return what a pack holds. Only its head is read.
+
+    Parameters
+    ----------
+    source : path, bytes or Pack
+
+    Raises
+    ------
+    DtsError
+        The file cannot be opened.
+    FormatError
+        It is no sound pack.
+    """
+    with as_pack(source) as pack:
+        tensors = tensor_sizes(pack)
+        specs = [entry.spec for entry in pack.index.tensors]
+        return PackInfo(
+            path=str(pack.path or "pack"),
+            pack_id=pack.id,
+            task=pack.summary.task,
+            encoder=pack.summary.encoder,
+            base=pack.summary.base,
+            size=pack.size,
+            parameters=sum(spec.elements for spec in specs),
+            fine_tune_size=sum(spec.nbytes for spec in specs),
+            kinds=kind_totals(tensors),
+            tensors=tuple(tensors),
+            files=pack.index.files,
+            bitmaps=bitmap_bytes(pack),
+            overhead=overhead(pack, tensors),
+            arenas=pack.reader.arena_bytes(),
+            prefix=pack.index.prefix,
+            absent=pack.index.absent,
+            metadata=pack.index.metadata,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBase:
+    """The base in a directory of packs.
+
+    Parameters
+    ----------
+    name : str
+        As the index names it: a path in the directory, or a repository of the Hub.
+    stored, size : int, optional
+        Bytes of its files and of its tensors; None if it is elsewhere.
+    made_by : str, optional
+        Method and options that it was merged with.
+    """
+
+    name: str
+    stored: int | None = None
+    size: int | None = None
+    made_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryInfo:
+    """What a directory of packs holds.
+
+    Parameters
+    ----------
+    path : Path
+    base : StoredBase, optional
+        None if the index names none.
+    packs : mapping of str to ListedPack
+        By task, ascending.
+    """
+
+    path: Path
+    base: StoredBase | None
+    packs: Mapping[str, ListedPack]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all packs."""
+        return sum(pack.size for pack in self.packs.values())
+
+
+def directory_info(directory: str | os.PathLike[str]) -> DirectoryInfo:
+    """Return what a local directory of packs holds. Nothing is downloaded.
+
+    Parameters
+    ----------
+    directory : path
+
+    Raises
+    ------
+    CheckpointError
+        It has no index of packs, or an unsound one.
+    """
+    path = Path(directory)
+    folder = read_folder(path)
+    if folder is None:
+        raise CheckpointError(f"{path}: expected a directory with {INDEX_NAME}, got one without")
+    base = None if folder.base is None else _stored_base(path, folder.base)
+    return DirectoryInfo(path, base, dict(sorted(folder.packs.items())))
+
+
+def _stored_base(directory: Path, name: str) -> StoredBase:
+    if name.startswith("hf://") or not (directory / name).exists():
+        return StoredBase(name)
+    with open_checkpoint(directory / name) as base:
+        files = [base.directory / file for file in base.weight_files] if base.directory else []
+        stored, size = (sum(file.stat().st_size for file in files), sum(spec.nbytes for spec in base.specs.values()))
+        return StoredBase(name, stored, size, base.metadata.get(MADE_BY))

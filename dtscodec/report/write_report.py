@@ -1,0 +1,103 @@
+"""Writing a report about a pack, or a directory of packs: one HTML page, or a picture of it."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtscodec.errors import ConfigError
+from dtscodec.packs.pack import Pack, PackSource
+from dtscodec.report.browser import picture
+from dtscodec.report.facts import FolderFacts, PackFacts
+from dtscodec.report.gather import gather, gather_folder
+from dtscodec.report.page import page
+from dtscodec.storage.paths import as_output_path, is_remote
+from dtscodec.storage.upload import new_file
+
+if TYPE_CHECKING:
+    from dtscodec.checkpoints.base import Base
+    from dtscodec.checkpoints.checkpoint import Source
+
+ENDINGS = (".html", ".png")
+
+
+def write_report(
+    source: PackSource,
+    out: str | os.PathLike[str],
+    *,
+    fine_tune: "Source | None" = None,
+    base: "Source | Base | None" = None,
+    force: bool = False,
+    progress: Callable[[int], None] = lambda size: None,
+) -> PackFacts | FolderFacts:
+    """Write one page about a pack, or a directory of packs, that needs no network and runs no script.
+
+    Parameters
+    ----------
+    source : path, bytes or Pack
+        A pack, or a local directory of packs.
+    out : path
+        The page (``.html``), or a picture of it (``.png``), which needs a Chromium.
+    fine_tune, base, progress
+        As for `gather_facts`.
+    force : bool
+        Replace a file that exists.
+
+    Returns
+    -------
+    PackFacts or FolderFacts
+        What the page shows.
+
+    Raises
+    ------
+    ConfigError
+        The output has another ending, or a fine-tune or base is given with a directory.
+    OutputError
+        The output exists, or cannot be written.
+    BackendError
+        A picture is asked for, and there is no browser.
+    DtsError
+        As for `gather_facts`.
+    """
+    if Path(out).suffix not in ENDINGS:
+        raise ConfigError(f"out: expected a name that ends in {' or '.join(ENDINGS)}, got {os.fspath(out)!r}")
+    inputs = [] if isinstance(source, (bytes, Pack)) or is_remote(source) else [Path(source)]
+    with new_file(as_output_path(out), force, inputs) as file:
+        facts = gather_facts(source, fine_tune=fine_tune, base=base, progress=progress)
+        text = page(facts)
+        file.write(picture(text) if Path(out).suffix == ".png" else text.encode("utf-8"))
+    return facts
+
+
+def gather_facts(
+    source: PackSource,
+    *,
+    fine_tune: "Source | None" = None,
+    base: "Source | Base | None" = None,
+    progress: Callable[[int], None] = lambda size: None,
+) -> PackFacts | FolderFacts:
+    """Return what a report shows.
+
+    Parameters
+    ----------
+    source : path, bytes or Pack
+        A pack, or a local directory of packs.
+    fine_tune : path or mapping of tensors, optional
+        To measure errors of a pack; needs torch.
+    base : path, mapping of tensors, or Base, optional
+        Reveals which exact tensors are new. Needed with `fine_tune`, unless an index beside the pack names it.
+    progress : callable
+        Called with the bytes of each tensor that is compared.
+
+    Raises
+    ------
+    ConfigError
+        A fine-tune or base is given with a directory.
+    DtsError
+        As for `gather` and `gather_folder`.
+    """
+    if isinstance(source, (bytes, Pack)) or is_remote(source) or not Path(source).is_dir():
+        return gather(source, fine_tune, base, progress=progress)
+    if fine_tune is not None or base is not None:
+        raise ConfigError(f"{source}: expected one pack where a fine-tune or a base is given, got a directory")
+    return gather_folder(Path(source))
