@@ -67,7 +67,7 @@ def test_a_model_directory_of_another_kind_is_refused_in_one_line(
 
 def test_the_directory_says_which_weights_are_wrong(classifier: Made, directory: Path, texts: Path) -> None:
     change_config(directory, num_hidden_layers=3)
-    with pytest.raises(CheckpointError, match=f"^{classifier.fine}/model.safetensors: .*--model"):
+    with pytest.raises(CheckpointError, match=f"^{classifier.fine}/model.safetensors: .*`model`"):
         classifier.compare(texts, model=directory)
 
 
