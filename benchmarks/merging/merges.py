@@ -10,7 +10,7 @@ from torch import Tensor
 
 import dtscodec
 from benchmarks.merging.bench import FOUR, HEAD, MergingBench, State
-from dtscodec.activations.gram_file import Grams
+from dtscodec.activations.gram_file import GramFile
 from dtscodec.calibration.collect import collect
 from dtscodec.merging.alpha_search import AlphaSearch, golden_section
 from dtscodec.merging.methods.average import Average
@@ -106,7 +106,7 @@ def _scaled(bench: MergingBench, tensors: State, merge: Merge) -> set[str]:
         return set(tensors)
     if not merge.grams:
         return {name for name, tensor in tensors.items() if tensor.ndim == 2}
-    with Grams(grams(bench, FOUR[0], GRAM_TEXTS, 0)) as known:
+    with GramFile(grams(bench, FOUR[0], GRAM_TEXTS, 0)) as known:
         return {name for name in tensors if name in known}
 
 

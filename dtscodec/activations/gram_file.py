@@ -89,7 +89,7 @@ class GramSet:
         return GramSet(grams, same, frozenset(new for old, new in names.items() if old in self.input_first))
 
 
-class Grams:
+class GramFile:
     """A file of Gram matrices, read one at a time. A context manager.
 
     Parameters
@@ -189,7 +189,7 @@ class Grams:
         """Close the file."""
         self._file.close()
 
-    def __enter__(self) -> "Grams":
+    def __enter__(self) -> "GramFile":
         return self
 
     def __exit__(
@@ -199,7 +199,7 @@ class Grams:
 
 
 def save_grams(out: Path, found: GramSet, force: bool = False) -> None:
-    """Write a file of Gram matrices, in float32; `Grams` is the inverse.
+    """Write a file of Gram matrices, in float32; `GramFile` is the inverse.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from typing_extensions import assert_never
 
-from dtscodec.activations.gram_file import Grams
+from dtscodec.activations.gram_file import GramFile
 from dtscodec.checkpoints.auxiliary_files import Attachment, collect_files
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
@@ -187,7 +187,7 @@ def _journal_key(base: Base, fine: Checkpoint, match: NameMatch, config: EncodeC
     """Return a digest of everything that results depend on."""
     grams: bytes | None = None
     if isinstance(config.preset, Best) and config.preset.grams is not None:
-        with Grams(config.preset.grams) as opened:
+        with GramFile(config.preset.grams) as opened:
             grams = opened.digest()
         # Gram matrices count by their content: they may be collected again into a file of another name.
         config = replace(config, preset=replace(config.preset, grams=None))

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from dtscodec.activations.gram_file import Grams
+from dtscodec.activations.gram_file import GramFile
 from dtscodec.activations.metric import Metric
 from dtscodec.checkpoints.base import Base, KnownLeaf
 from dtscodec.checkpoints.checkpoint import Checkpoint
@@ -83,7 +83,7 @@ class Inputs:
         preset = self.config.preset
         if isinstance(preset, Paper) or preset.grams is None:
             return None
-        with Grams(preset.grams) as grams:
+        with GramFile(preset.grams) as grams:
             gram = grams.read(name)
         return None if gram is None else Metric.of(gram, preset.damping)
 

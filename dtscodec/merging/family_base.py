@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from dtscodec.activations.gram_file import Grams
+from dtscodec.activations.gram_file import GramFile
 from dtscodec.checkpoints.base import MADE_OF
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.open import open_checkpoint
@@ -57,7 +57,7 @@ def make_base(
         The base that they started from.
     raw : sequence of str
         Patterns of names of tensors to leave out.
-    grams : sequence of paths, mappings or Grams
+    grams : sequence of paths, mappings or GramFile
         Gram matrices of the layers' inputs, one per fine-tune.
     plain : bool
         Store a plain checkpoint, not a pack of exact tensors.
@@ -131,7 +131,7 @@ def key_of_base(
         staging = stack.enter_context(staging_folder_for(out, pretrained, *fine_tunes.values()))
         sources = [*fine_tunes.values(), *([] if pretrained is None else [pretrained])]
         opened = [stack.enter_context(open_checkpoint(source, Access(staging))) for source in sources]
-        digests = [stack.enter_context(Grams(source)).digest() for source in grams]
+        digests = [stack.enter_context(GramFile(source)).digest() for source in grams]
         settings = method.describe(), list(fine_tunes), pretrained is None, list(raw), digests, plain
         return key_of(opened, *settings)
 

@@ -89,7 +89,7 @@ def merge(
         The base that they started from; every method but `average` needs it.
     raw : sequence of str
         Patterns of names of tensors to leave out. Tensors of different shapes are left out anyway.
-    grams : sequence of paths, mappings or Grams
+    grams : sequence of paths, mappings or GramFile
         Gram matrices of the layers' inputs (`dtscodec collect`), one per fine-tune; used by `esm`.
     search : AlphaSearch, optional
         Searches alpha by a score.

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor
 
-from dtscodec.activations.gram_file import Gram, Grams
+from dtscodec.activations.gram_file import Gram, GramFile
 from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.name_matching import match_names
 from dtscodec.checkpoints.stored_tensor import StoredTensor, is_finite
@@ -30,7 +30,7 @@ class MergeInputs:
         The base that they started from.
     raw : sequence of str
         Patterns of names of tensors to leave out.
-    grams : sequence of Grams
+    grams : sequence of GramFile
         Gram matrices of the layers' inputs: one file per fine-tune, or none at all.
 
     Attributes
@@ -63,7 +63,7 @@ class MergeInputs:
         fine_tunes: Sequence[Checkpoint],
         base: Checkpoint | None = None,
         raw: Sequence[str] = (),
-        grams: Sequence[Grams] = (),
+        grams: Sequence[GramFile] = (),
     ) -> None:
         if grams and len(grams) != len(fine_tunes):
             raise ConfigError(f"expected Gram matrices for each of {len(fine_tunes)} fine-tunes, got {len(grams)}")

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from dtscodec.activations.gram_file import Grams
+from dtscodec.activations.gram_file import GramFile
 from dtscodec.checkpoints.base import MADE_BY, Base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.open_inputs import as_base, as_checkpoint, weight_paths
@@ -30,7 +30,7 @@ from dtscodec.storage.paths import work_folder
 from dtscodec.storage.staging import staging_folder_for
 
 FineTune: TypeAlias = "Source | Checkpoint"
-GramSource: TypeAlias = "Source | Grams"
+GramSource: TypeAlias = "Source | GramFile"
 
 
 @contextmanager
@@ -76,8 +76,8 @@ def _check(method: MergeMethod, count: int, has_base: bool, has_grams: bool) -> 
         )
 
 
-def _as_grams(source: GramSource) -> "AbstractContextManager[Grams]":
-    return nullcontext(source) if isinstance(source, Grams) else Grams(source)
+def _as_grams(source: GramSource) -> "AbstractContextManager[GramFile]":
+    return nullcontext(source) if isinstance(source, GramFile) else GramFile(source)
 
 
 class Merger:

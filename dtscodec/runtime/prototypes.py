@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dtscodec.activations.gram_file import Grams
+from dtscodec.activations.gram_file import GramFile
 from dtscodec.checkpoints.name_matching import best_rule
 from dtscodec.errors import EncodeError, ModelMismatchError, Remedy
 from dtscodec.format.dtypes import TensorSpec
@@ -55,7 +55,7 @@ def stack_prototypes(given: Mapping[str, Prototypes], widths: Mapping[str, int])
 def _means(source: Prototypes) -> dict[str, Tensor]:
     if isinstance(source, Mapping):
         return {name: tensor.detach().cpu().double() for name, tensor in source.items()}
-    with Grams(source) as grams:
+    with GramFile(source) as grams:
         return grams.means()
 
 

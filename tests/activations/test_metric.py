@@ -6,13 +6,11 @@ import pytest
 import torch
 
 import dtscodec
-from dtscodec.activations.gram_file import Gram, Grams, GramSet, save_grams
+from dtscodec.activations.gram_file import Gram, GramSet, save_grams
 from dtscodec.activations.metric import Metric
-from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.encoding.fitting.coordinate_descent import Sight
 from dtscodec.encoding.targets import Size
-from dtscodec.errors import CheckpointError, ConfigError, EncodeError
-from dtscodec.format.dtypes import TensorSpec
+from dtscodec.errors import ConfigError, EncodeError
 from dtscodec.linalg.essential_subspace import essential_factors
 from dtscodec.linalg.spectrum import Factors
 from tests.support import make_pack
@@ -147,54 +145,3 @@ def test_the_paper_preset_and_odd_dampings_are_refused() -> None:
     for damping in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="damping"):
             dtscodec.Best(damping=damping)
-
-
-# The file
-
-
-def test_what_is_saved_comes_back_by_every_name(tmp_path: Path) -> None:
-    path, gram = tmp_path / "grams.safetensors", gram_of(inputs())
-    save_grams(path, GramSet({"a": gram}, {"b": "a"}, frozenset(["b"])))
-    with Grams(path) as grams:
-        for name, input_first in (("a", False), ("b", True)):
-            found = grams.read(name)
-            assert name in grams
-            assert found is not None
-            assert found.mean is not None
-            assert (found.rows, found.input_first) == (ROWS, input_first)
-            torch.testing.assert_close(found.moment, gram.moment, rtol=1e-6, atol=1e-6)
-            torch.testing.assert_close(found.mean, inputs().mean(0), rtol=1e-6, atol=1e-6)
-        assert grams.read("c") is None
-
-
-@pytest.mark.parametrize(
-    "tensors",
-    [
-        {"a": torch.zeros(3, 4)},
-        {"a": torch.zeros(3, 3, dtype=torch.int32)},
-        {"a": torch.zeros(3)},
-        {"a#mean": torch.zeros(3, 3)},
-    ],
-)
-def test_a_file_of_other_things_is_refused(tensors: dict[str, torch.Tensor]) -> None:
-    with pytest.raises(CheckpointError, match=r"'a"):
-        Grams(tensors)
-
-
-def test_gram_matrices_that_are_not_finite_are_refused() -> None:
-    with pytest.raises(CheckpointError, match="finite"):
-        Grams({"a": torch.full((3, 3), float("nan"))}).read("a")
-
-
-def test_renaming_keeps_what_layers_share() -> None:
-    gram = Gram(torch.eye(2, dtype=torch.float64))
-    given = GramSet({"q": gram, "o": gram}, {"k": "q"}, frozenset(["k", "o"]))
-    found = given.renamed({"k": "x.k", "o": "x.o", "none": "x.none"})
-    assert (set(found.grams), dict(found.same), found.input_first) == ({"x.k", "x.o"}, {}, frozenset(["x.k", "x.o"]))
-    assert given.renamed({"q": "q", "k": "k", "o": "o"}) == given
-
-
-def test_specs_of_the_file_are_float32(tmp_path: Path) -> None:
-    save_grams(tmp_path / "g.safetensors", GramSet({"a": gram_of(inputs())}))
-    with open_checkpoint(tmp_path / "g.safetensors") as file:
-        assert file.specs["a"] == TensorSpec("F32", (IN, IN))

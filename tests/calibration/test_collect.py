@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from dtscodec.activations.gram_file import Grams
+from dtscodec.activations.gram_file import GramFile
 from dtscodec.calibration.collect import collect
 from dtscodec.calibration.gram_collector import GramCollector, collect_grams
 from dtscodec.errors import CheckpointError, OutputError
@@ -68,7 +68,7 @@ def test_names_are_those_of_the_checkpoint(
     assert sum(told) == len(TEXTS)
     query = next(name for name in [*found.grams, *found.same] if "0" in name and ("query" in name or "q_proj" in name))
     key = query.replace("query", "key").replace("q_proj", "k_proj")
-    with Grams(out) as grams:
+    with GramFile(out) as grams:
         one, other = grams.read(query), grams.read(key)
         assert one is not None
         assert other is not None

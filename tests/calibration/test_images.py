@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import dtscodec
-from dtscodec.activations.gram_file import Grams
+from dtscodec.activations.gram_file import GramFile
 from dtscodec.calibration.collect import collect
 from dtscodec.calibration.fit import fit
 from tests.evaluation.helpers import Made
@@ -39,7 +39,7 @@ def test_gram_matrices_are_those_of_what_hooks_see(
     with torch.no_grad():
         model(plain_inputs(name, images))
     collect(made.fine, tmp_path / "grams.safetensors", samples=images, batch_size=3)
-    with Grams(tmp_path / "grams.safetensors") as grams:
+    with GramFile(tmp_path / "grams.safetensors") as grams:
         for layer, weight in PLACES[name].items():
             found, x = grams.read(weight), seen[layer]
             assert found is not None

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 import dtscodec
-from dtscodec.activations.gram_file import Grams
+from dtscodec.activations.gram_file import GramFile
 from dtscodec.calibration.encode_calibrated import encode_calibrated
 from dtscodec.calibration.fit_loss import FitLoss
 from dtscodec.cli.progress import progress_bar
@@ -134,7 +134,7 @@ def test_collect_writes_what_the_activation_metric_takes(cli: Cli, small: Made, 
     assert out.startswith("7 texts: ")
     dtscodec.collect(small.fine, "same.safetensors", samples=texts)
     assert Path("grams.safetensors").read_bytes() == Path("same.safetensors").read_bytes()
-    with Grams("grams.safetensors") as grams, dtscodec.decode(small.pack, small.base) as decoded:
+    with GramFile("grams.safetensors") as grams, dtscodec.decode(small.pack, small.base) as decoded:
         name = next(name for name in decoded if name in grams)
         gram = grams.read(name)
         assert gram is not None

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import dtscodec
-from dtscodec.activations.gram_file import Grams, save_grams
+from dtscodec.activations.gram_file import GramFile, save_grams
 from dtscodec.calibration.gram_collector import collect_grams
 from dtscodec.errors import CheckpointError, ConfigError, ModelMismatchError, TaskError
 from dtscodec.runtime.branches.factory import branch_class
@@ -254,7 +254,7 @@ def test_collected_gram_files_route_texts_to_their_own_fine_tune(small_bert: Tas
 
 def test_a_file_may_have_means_only(tmp_path: Path) -> None:
     save_file({"a.weight#mean": torch.ones(3)}, tmp_path / "means", {"same": '{"b.weight": "a.weight"}'})
-    with Grams(tmp_path / "means") as grams:
+    with GramFile(tmp_path / "means") as grams:
         assert list(grams.means()) == ["a.weight", "b.weight"]
         assert all(mean.tolist() == [1, 1, 1] for mean in grams.means().values())
         assert grams.read("a.weight") is None
