@@ -16,6 +16,8 @@ from tests import models
 from tests.models import ARCHITECTURES, Pair, State
 from tests.support import make_pack
 
+pytestmark = pytest.mark.slow
+
 PRESETS: dict[str, dict[str, Any]] = {"paper": {"preset": dtscodec.Paper()}, "best": {"target": Size.parse("30%")}}
 KINDS = {"directory": models.save, "sharded": models.save_sharded, "bin": models.save_bin}
 """Ways to save a fine-tune; besides there is the state dict in memory."""

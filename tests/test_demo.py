@@ -10,6 +10,8 @@ from benchmarks.demo.__main__ import CACHE, run
 from benchmarks.demo.finetune import Settings
 from tests.support import check_against_spec
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = Settings(n_train=96, epochs=1)
 
 

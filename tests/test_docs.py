@@ -62,6 +62,7 @@ def folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "here"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", [page for page in documents.guides() if page.python()], ids=named)
 def test_examples_run_in_order_and_word_for_word(folder: Path, document: Document) -> None:
     names: dict[str, object] = {

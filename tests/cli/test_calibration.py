@@ -19,6 +19,8 @@ from tests.cli.helpers import Cli, load, snapshot
 from tests.cli.test_interrupts import signalling
 from tests.evaluation.helpers import Made, broken, make, write_texts
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Made:

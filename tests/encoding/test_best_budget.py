@@ -42,6 +42,8 @@ from tests.encoding.fine_tunes import (
 )
 from tests.support import make_pack
 
+pytestmark = pytest.mark.slow
+
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 QUICK = Recipe(rounds=0)
 """What is chosen does not depend on refits."""

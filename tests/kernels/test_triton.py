@@ -45,6 +45,7 @@ def run(*command: str, **variables: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_interpreted_kernels_pass_the_tests_of_all_backends() -> None:
     tests = ("-m", "pytest", "-o", "addopts=", "tests/kernels/test_backends.py", "-k", "triton-interpreted")
     summary = run(*tests, TRITON_INTERPRET="1").splitlines()[-1]
@@ -59,6 +60,7 @@ def kernels() -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+@pytest.mark.slow
 def test_no_kernel_spills_registers(kernels: list[dict[str, Any]]) -> None:
     assert {kernel["architecture"] for kernel in kernels} == set(INSTRUCTIONS)
     assert not [kernel for kernel in kernels if kernel["spilled"]]

@@ -187,6 +187,7 @@ def test_a_pack_fills_its_size_and_is_as_near_as_by_exact_factors(monkeypatch: p
     assert found.file != exact.file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [0.5, 0.8])
 def test_an_error_that_is_asked_for_is_kept_and_takes_hardly_more_bytes(
     error: float, monkeypatch: pytest.MonkeyPatch
