@@ -61,7 +61,7 @@ def add_to(commands: "arguments.Subparsers") -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from dtscodec.packs.directory import open_folder
+    from dtscodec.packs.directory import open_pack_directory
     from dtscodec.storage.upload import check_new
 
     if options.calibration:
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
     for out in () if part.exists() else outputs.values():
         check_new(out, options.force)
     with (
-        open_folder(directory) if directory else nullcontext(),
+        open_pack_directory(directory) if directory else nullcontext(),
         open_journal(part, options.no_resume) as journal,
     ):
         _encode_all(options, fine_tunes, outputs, directory, journal)

@@ -40,13 +40,13 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from dtscodec.encoding.encode import passes
     from dtscodec.merging.family import check_directory, encode_family
-    from dtscodec.packs.directory import open_folder
+    from dtscodec.packs.directory import open_pack_directory
 
     fine_tunes, directory = name_fine_tunes(options.fine_tunes), Path(options.output)
     method, config = merge_options.make_method(options), encode_options.config_of(options)
     check_directory(options.output)
     with (
-        open_folder(directory),
+        open_pack_directory(directory),
         open_journal(journal_path(directory, is_directory=True), options.no_resume) as journal,
         encode_options.open_executor(options) as executor,
         progress_bar("family", (method.reads + passes(config)) * total_bytes(fine_tunes.values())) as progress,

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 def is_directory_of_packs(name: str) -> bool:
     """Return whether a name is that of a local directory with an index of packs."""
-    from dtscodec.packs.directory_index import read_folder
+    from dtscodec.packs.directory_index import read_directory_index
 
-    return not is_remote(name) and Path(name).is_dir() and read_folder(Path(name)) is not None
+    return not is_remote(name) and Path(name).is_dir() and read_directory_index(Path(name)) is not None
 
 
 def show(held: "DirectoryInfo", as_json: bool) -> None:

@@ -22,7 +22,7 @@ from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.index import CarriedFile, TensorEntry
 from dtscodec.kernels.select import backend_for
-from dtscodec.packs.base_check import check_fit
+from dtscodec.packs.base_check import check_base_rows
 from dtscodec.packs.pack import Pack, check_size
 from dtscodec.storage.paths import as_path, is_remote
 
@@ -117,7 +117,7 @@ class Decoded(Mapping[str, Tensor]):
             return
         base = self._needed_base()
         for block in entry.blocks:
-            check_fit(entry, block, base.specs, base.location)
+            check_base_rows(entry, block, base.specs, base.location)
 
     def _needed_base(self) -> Base:
         if self.base is None:

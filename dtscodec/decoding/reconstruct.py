@@ -24,7 +24,7 @@ ReadBase: TypeAlias = Callable[[str], tuple[TensorSpec, Tensor]]
 def reconstruct(
     tensor: LoadedTensor, read_base: ReadBase, backend: Backend, out: Tensor, holds_base: bool = False
 ) -> None:
-    """Rebuild one tensor that is no tie and whose blocks fit the base (see `dtscodec.packs.base_check.check_fit`).
+    """Rebuild one tensor that is no tie and whose blocks fit the base; see `check_base_rows`.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def _write_sum(base: Tensor, packed: Packed, out: Tensor) -> None:
 
 
 def _rows(base: BaseRows, height: int, columns: int, read_base: ReadBase) -> tuple[TensorSpec, Tensor]:
-    """Spec of a base tensor and the bytes of some of its rows, which `check_fit` has found there."""
+    """Spec of a base tensor and the bytes of some of its rows, which `check_base_rows` has found there."""
     spec, data = read_base(base.name)
     return spec, _part(data, row_span(spec, columns, base.first, height))
 

@@ -15,7 +15,7 @@ from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.encode import Progress, encode, passes
 from dtscodec.encoding.journal import Journal
 from dtscodec.encoding.pack_report import EncodeReport
-from dtscodec.packs.directory import list_pack, open_folder, pack_path
+from dtscodec.packs.directory import list_pack, open_pack_directory, pack_path
 from dtscodec.storage.access import Access
 from dtscodec.storage.paths import as_output_path
 from dtscodec.storage.staging import staging_folder_for
@@ -124,7 +124,7 @@ def encode_all(
             check_new(path, force)
     reports = {}
     with (
-        open_folder(target),
+        open_pack_directory(target),
         staging_folder_for(target, base) as staging,
         as_base(base, Access(staging, whole=True)) as opened,
     ):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.hub.card_metadata import Values, with_metadata
-from dtscodec.packs.directory_index import Folder, ListedPack
+from dtscodec.packs.directory_index import DirectoryIndex, ListedPack
 
 BEGIN, END = "<!-- dtscodec: written by `dtscodec push`, between these lines -->", "<!-- dtscodec: end -->"
 
@@ -20,18 +20,18 @@ _HEADS = {
 _SHARES = ("agreement", "accuracy", "accuracy_fine_tune")
 
 
-def card(repo: str, folder: Folder, before: bytes | None = None, known: Folder | None = None) -> bytes:
+def card(repo: str, folder: DirectoryIndex, before: bytes | None = None, known: DirectoryIndex | None = None) -> bytes:
     """The README of a repository.
 
     Parameters
     ----------
     repo : str
         `user/name`.
-    folder : Folder
+    folder : DirectoryIndex
         What the repository will hold.
     before : bytes, optional
         The README that is there; what is not ours in it stays.
-    known : Folder, optional
+    known : DirectoryIndex, optional
         What the repository holds.
 
     Raises
@@ -57,7 +57,7 @@ def _text(page: bytes) -> str:
         ) from error
 
 
-def _metadata(repo: str, folder: Folder) -> Values:
+def _metadata(repo: str, folder: DirectoryIndex) -> Values:
     """What the Hub reads. A pack needs its base to run, as an adapter does."""
     data: dict[str, str | list[str]] = {"library_name": "dtscodec"}
     base = (
@@ -78,7 +78,7 @@ def _replaced(text: str, part: str, line_end: str) -> str:
     return before + part + rest.partition(END)[2]
 
 
-def _part(repo: str, folder: Folder) -> str:
+def _part(repo: str, folder: DirectoryIndex) -> str:
     tasks = sorted(folder.packs)
     first = tasks[0]
     base = folder.base or "BASE"

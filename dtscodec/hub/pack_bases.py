@@ -5,12 +5,12 @@ from typing import cast
 
 from dtscodec.errors import ConfigError, Remedy
 from dtscodec.hub.repository import LocalPack
-from dtscodec.packs.directory_index import Folder
+from dtscodec.packs.directory_index import DirectoryIndex
 from dtscodec.storage.errors import read_errors
 from dtscodec.storage.hub_path import HubPath, parse_hub_path
 
 
-def base_of(packs: list[LocalPack], named: str | None, known: Folder | None) -> str | None:
+def base_of(packs: list[LocalPack], named: str | None, known: DirectoryIndex | None) -> str | None:
     """The base that the index is to name, at a commit, after the base of each pack was looked at.
 
     Parameters
@@ -18,7 +18,7 @@ def base_of(packs: list[LocalPack], named: str | None, known: Folder | None) -> 
     packs : list of LocalPack
     named : str, optional
         The Hub's name of the base of all packs. By default each remembers its own, or has that of the index.
-    known : Folder, optional
+    known : DirectoryIndex, optional
         The index as it is.
 
     Raises
@@ -40,7 +40,7 @@ def base_of(packs: list[LocalPack], named: str | None, known: Folder | None) -> 
     return _shared_base(str(places[names[serves.task]]), packs, known, is_needed=serves.base is None)
 
 
-def _name_of_base(pack: LocalPack, named: str | None, known: Folder | None) -> str:
+def _name_of_base(pack: LocalPack, named: str | None, known: DirectoryIndex | None) -> str:
     name = named or pack.base or (known.base if known else None)
     if name is None:
         detail = "expected packs that remember their base on the Hub, got one that does not"
@@ -48,7 +48,7 @@ def _name_of_base(pack: LocalPack, named: str | None, known: Folder | None) -> s
     return name
 
 
-def _shared_base(base: str, packs: list[LocalPack], known: Folder | None, is_needed: bool) -> str:
+def _shared_base(base: str, packs: list[LocalPack], known: DirectoryIndex | None, is_needed: bool) -> str:
     """The base of these packs, or of others that stay: theirs, unless these need the index to name their own."""
     others = known is not None and known.packs.keys() - {pack.task for pack in packs}
     if known is None or not others or known.base in (None, base):
@@ -62,7 +62,7 @@ def _shared_base(base: str, packs: list[LocalPack], known: Folder | None, is_nee
 def _checked_place(base: str, packs: list[LocalPack]) -> HubPath:
     """Where a base lies; it has the tensors that packs need, or BaseMismatchError. Content is checked at use."""
     from dtscodec.checkpoints.open import open_checkpoint
-    from dtscodec.packs.base_check import check_fit
+    from dtscodec.packs.base_check import check_base_rows
     from dtscodec.packs.pack import Pack
 
     with read_errors(cast(Path, base)):
@@ -72,5 +72,5 @@ def _checked_place(base: str, packs: list[LocalPack]) -> HubPath:
             with Pack(local.path) as pack:
                 for entry in pack.index.tensors:
                     for block in entry.blocks:
-                        check_fit(entry, block, checkpoint.specs, checkpoint.location)
+                        check_base_rows(entry, block, checkpoint.specs, checkpoint.location)
     return place

@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from dtscodec.hub.repository import INDEX
-from dtscodec.packs.directory_index import Folder, parse_folder
+from dtscodec.packs.directory_index import DirectoryIndex, parse_directory_index
 from dtscodec.storage.hub_client import WAIT_SECONDS, hub_api
 from dtscodec.storage.hub_path import HubPath
 
@@ -68,10 +68,10 @@ class Target:
             return set()
         return {entry.path for entry in hub_api().get_paths_info(self.repo, paths, revision=self.commit)}
 
-    def folder(self) -> Folder | None:
+    def folder(self) -> DirectoryIndex | None:
         """Its index."""
         data = self.file(INDEX)
-        return None if data is None else parse_folder(data, f"hf://{self.repo}/{INDEX}")
+        return None if data is None else parse_directory_index(data, f"hf://{self.repo}/{INDEX}")
 
 
 @contextmanager

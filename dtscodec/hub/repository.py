@@ -11,7 +11,7 @@ from typing import Any
 
 from dtscodec.errors import CheckpointError, ConfigError, Remedy
 from dtscodec.packs.directory import pack_path, remembered_base
-from dtscodec.packs.directory_index import Folder, ListedPack, folder_text, read_folder
+from dtscodec.packs.directory_index import DirectoryIndex, ListedPack, directory_index_text, read_directory_index
 from dtscodec.packs.pack import Pack
 from dtscodec.storage.errors import pack_errors
 
@@ -72,7 +72,7 @@ def local_packs(source: Path, figures: Mapping[str, Mapping[str, float]]) -> lis
         A pack is missing or damaged.
     """
     if source.is_dir():
-        folder = read_folder(source)
+        folder = read_directory_index(source)
         if folder is None or not folder.packs:
             raise CheckpointError(f"{source}: expected a directory of packs with {INDEX}, or a pack, got neither")
         packs = [_checked(source / listed.file, task) for task, listed in sorted(folder.packs.items())]
@@ -100,7 +100,7 @@ def read_figures(path: Path) -> dict[str, float]:
         raise CheckpointError(f"{path}: expected the report of 'dtscodec compare' as JSON, got '{error}'") from error
 
 
-def index_of(known: Folder | None, packs: list[LocalPack], base: str | None) -> Folder:
+def index_of(known: DirectoryIndex | None, packs: list[LocalPack], base: str | None) -> DirectoryIndex:
     """The index of a repository after packs were added; those of the same task are replaced."""
     listed = dict(known.packs) if known else {}
     for pack in packs:
@@ -108,15 +108,15 @@ def index_of(known: Folder | None, packs: list[LocalPack], base: str | None) -> 
         same = before is not None and before.id == pack.listed.id
         figures = {**(before.figures if before and same else {}), **pack.listed.figures}
         listed[pack.task] = ListedPack(pack.listed.file, pack.listed.size, pack.listed.id, figures)
-    return Folder(listed, base or (known.base if known else None))
+    return DirectoryIndex(listed, base or (known.base if known else None))
 
 
-def small_files(folder: Folder) -> dict[str, bytes]:
+def small_files(folder: DirectoryIndex) -> dict[str, bytes]:
     """The index, and a configuration: the Hub counts downloads of that."""
     config: dict[str, Any] = {"library_name": "dtscodec", "packs": sorted(folder.packs)}
     if folder.base:
         config["base_model"] = folder.base
-    return {INDEX: folder_text(folder).encode(), CONFIG: (json.dumps(config, indent=2) + "\n").encode()}
+    return {INDEX: directory_index_text(folder).encode(), CONFIG: (json.dumps(config, indent=2) + "\n").encode()}
 
 
 def is_ours(config: bytes | None) -> bool:

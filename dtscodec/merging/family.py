@@ -18,8 +18,8 @@ from dtscodec.merging.family_base import BASE_NAME, figures_of, key_of_base, mak
 from dtscodec.merging.merge import MergeReport
 from dtscodec.merging.methods.method import MergeMethod, ProgressCallback
 from dtscodec.merging.methods.registry import make_method
-from dtscodec.packs.directory import open_folder, pack_path
-from dtscodec.packs.directory_index import INDEX_NAME, read_folder
+from dtscodec.packs.directory import open_pack_directory, pack_path
+from dtscodec.packs.directory_index import INDEX_NAME, read_directory_index
 from dtscodec.storage.paths import as_path, is_remote
 from dtscodec.storage.upload import check_new
 
@@ -121,7 +121,7 @@ def encode_family(
     family = _Family(fine_tunes, as_path(out), chosen, base, config, grams, plain_base, force, journal)
     family.check_new()
     with (
-        open_folder(family.directory),
+        open_pack_directory(family.directory),
         directory_rollback(
             family.directory,
             is_resumed=journal is not None and journal.was_found,
@@ -168,7 +168,7 @@ class _Family:
         if self.journal is None or not self.journal.was_found:
             for path in self.packs.values():
                 check_new(path, self.force)
-        index = read_folder(self.directory)
+        index = read_directory_index(self.directory)
         if others := sorted(index.packs.keys() - self.fine_tunes.keys()) if index else []:
             raise OutputError(
                 f"{self.directory}: expected no packs of another base, got {others[0]!r}",

@@ -8,7 +8,7 @@ from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.index import TensorEntry
 
 
-def check_fit(entry: TensorEntry, block: Block, specs: Mapping[str, TensorSpec], location: str) -> None:
+def check_base_rows(entry: TensorEntry, block: Block, specs: Mapping[str, TensorSpec], location: str) -> None:
     """Raise BaseMismatchError unless the base has the rows that a block is made from (rules R1 and R2).
 
     Parameters

@@ -10,7 +10,7 @@ from dtscodec.errors import OutputError
 from dtscodec.files.output_file import OTHER_OUTPUT, output_errors
 from dtscodec.format.index import NamedFile
 from dtscodec.format.summary import BaseRef
-from dtscodec.packs.directory_index import Folder, ListedPack, read_folder, write_folder
+from dtscodec.packs.directory_index import DirectoryIndex, ListedPack, read_directory_index, write_directory_index
 from dtscodec.packs.pack import Pack
 from dtscodec.storage.hub_path import HubPath
 from dtscodec.storage.paths import as_path, is_remote
@@ -35,7 +35,7 @@ def find_base(pack: Pack) -> str | None:
         return None
     named = None
     for directory in _around(pack):
-        folder = read_folder(directory)
+        folder = read_directory_index(directory)
         if folder is not None and folder.base is not None:
             if not folder.base.startswith("hf://"):
                 return str(directory / folder.base)
@@ -65,7 +65,7 @@ def pack_path(directory: Path, task: str) -> Path:
 
 
 @contextmanager
-def open_folder(directory: Path) -> Iterator[None]:
+def open_pack_directory(directory: Path) -> Iterator[None]:
     """A directory that packs can be added to; what was made for it and stays empty is removed again.
 
     Raises
@@ -75,7 +75,7 @@ def open_folder(directory: Path) -> Iterator[None]:
     OutputError
         It cannot be made.
     """
-    read_folder(directory)
+    read_directory_index(directory)
     made: list[Path] = []
     try:
         # Object stores have no directories, and asked for one would make its bucket.
@@ -103,10 +103,10 @@ def list_pack(
     figures: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
     """Enter a pack into the index of a directory, and the base, if it lies within."""
-    folder = read_folder(directory) or Folder({})
+    folder = read_directory_index(directory) or DirectoryIndex({})
     listed = ListedPack(path.relative_to(directory).as_posix(), size, pack_id, dict(figures))
     within = None if base is None else _within(directory, as_path(base))
-    write_folder(directory, Folder(folder.packs | {task: listed}, within or folder.base))
+    write_directory_index(directory, DirectoryIndex(folder.packs | {task: listed}, within or folder.base))
 
 
 def _within(directory: Path, place: Path) -> str | None:

@@ -36,7 +36,7 @@ class ListedPack:
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class DirectoryIndex:
     """What `dtscodec.json` says.
 
     Parameters
@@ -57,14 +57,14 @@ class Folder:
                 raise ValueError(f"expected paths within the directory, got {path!r:.80}")
 
 
-def write_folder(directory: Path, folder: Folder) -> None:
-    """Write `dtscodec.json`; the inverse of `read_folder`."""
+def write_directory_index(directory: Path, folder: DirectoryIndex) -> None:
+    """Write `dtscodec.json`; the inverse of `read_directory_index`."""
     with new_file(directory / INDEX_NAME, force=True) as file:
-        file.write(folder_text(folder).encode())
+        file.write(directory_index_text(folder).encode())
 
 
-def folder_text(folder: Folder) -> str:
-    """The text of `dtscodec.json`; the inverse of `parse_folder`."""
+def directory_index_text(folder: DirectoryIndex) -> str:
+    """The text of `dtscodec.json`; the inverse of `parse_directory_index`."""
     document: dict[str, Any] = {
         "version": 1,
         "packs": {task: _listing(pack) for task, pack in sorted(folder.packs.items())},
@@ -74,8 +74,8 @@ def folder_text(folder: Folder) -> str:
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def read_folder(directory: Path) -> Folder | None:
-    """Read `dtscodec.json`; None if there is none. The inverse of `write_folder`.
+def read_directory_index(directory: Path) -> DirectoryIndex | None:
+    """Read `dtscodec.json`; None if there is none. The inverse of `write_directory_index`.
 
     Raises
     ------
@@ -87,11 +87,11 @@ def read_folder(directory: Path) -> Folder | None:
         if not path.is_file():
             return None
         data = path.read_bytes()
-    return parse_folder(data, str(path))
+    return parse_directory_index(data, str(path))
 
 
-def parse_folder(data: bytes, where: str) -> Folder:
-    """Parse `dtscodec.json`; the inverse of `folder_text`.
+def parse_directory_index(data: bytes, where: str) -> DirectoryIndex:
+    """Parse `dtscodec.json`; the inverse of `directory_index_text`.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def parse_folder(data: bytes, where: str) -> Folder:
         if fields.take("version", int) != 1:
             raise ValueError("expected version 1")
         packs = {task: _listed(item) for task, item in fields.take("packs", dict).items()}
-        return Folder(packs, fields.take("base", str, None))
+        return DirectoryIndex(packs, fields.take("base", str, None))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{where}: expected an index of packs, got a file with: {error}") from error
 
@@ -121,7 +121,7 @@ def _listing(pack: ListedPack) -> dict[str, Any]:
     return listing | ({"figures": dict(pack.figures)} if pack.figures else {})
 
 
-def pack_place(source: str | os.PathLike[str]) -> Path:
+def locate_pack(source: str | os.PathLike[str]) -> Path:
     """Where a pack lies. In a repository of the Hub it may be named by its path, or by its task; a path wins.
 
     Raises
@@ -135,7 +135,7 @@ def pack_place(source: str | os.PathLike[str]) -> Path:
         place = as_path(source)
         if not isinstance(place, HubPath) or place.is_file():
             return place
-        packs = (read_folder(cast(Path, place.top)) or Folder({})).packs
+        packs = (read_directory_index(cast(Path, place.top)) or DirectoryIndex({})).packs
     if not place.path and len(packs) == 1:
         return cast(Path, place.top / next(iter(packs.values())).file)
     if place.path in packs:

@@ -21,8 +21,8 @@ from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import Index
 from dtscodec.format.reader import PackReader
 from dtscodec.format.summary import Summary
-from dtscodec.packs.base_check import check_fit
-from dtscodec.packs.directory_index import pack_place
+from dtscodec.packs.base_check import check_base_rows
+from dtscodec.packs.directory_index import locate_pack
 from dtscodec.packs.numpy_decoder import plain_tensor
 from dtscodec.storage.access import Access
 from dtscodec.storage.open_file import open_file
@@ -58,7 +58,7 @@ class Pack:
             self.path: Path | None = None
             self.reader = PackReader(MemoryFile(source), "pack")
             return
-        self.path = pack_place(source)
+        self.path = locate_pack(source)
         try:
             file = open_file(self.path, Access(whole=whole), is_pack=True)
         except PackNotFoundError:
@@ -201,7 +201,7 @@ class Pack:
             return plain_tensor(entry, self.reader.contents(entry.name), self._no_base)
         with as_base(base) as opened:
             for block in entry.blocks:
-                check_fit(entry, block, opened.specs, opened.location)
+                check_base_rows(entry, block, opened.specs, opened.location)
             read = cache(lambda name: (opened.specs[name], opened.read(name, self.reader.leaves[name])))
             return plain_tensor(entry, self.reader.contents(entry.name), read)
 

@@ -11,7 +11,7 @@ from dtscodec.errors import CheckpointError
 from dtscodec.format.index import FileEntry
 from dtscodec.format.summary import BaseRef
 from dtscodec.packs.byte_counts import TensorSize, bitmap_bytes, kind_totals, overhead, tensor_sizes
-from dtscodec.packs.directory_index import INDEX_NAME, ListedPack, read_folder
+from dtscodec.packs.directory_index import INDEX_NAME, ListedPack, read_directory_index
 from dtscodec.packs.pack import PackSource, as_pack
 
 
@@ -170,7 +170,7 @@ def directory_info(directory: str | os.PathLike[str]) -> DirectoryInfo:
         It has no index of packs, or an unsound one.
     """
     path = Path(directory)
-    folder = read_folder(path)
+    folder = read_directory_index(path)
     if folder is None:
         raise CheckpointError(f"{path}: expected a directory with {INDEX_NAME}, got one without")
     base = None if folder.base is None else _stored_base(path, folder.base)

@@ -15,7 +15,7 @@ from dtscodec.format.blocks.coded_delta import Floats
 from dtscodec.format.index import CarriedFile
 from dtscodec.packs.byte_counts import TensorSize, bitmap_bytes, kind_totals, overhead, tensor_sizes
 from dtscodec.packs.directory import find_base
-from dtscodec.packs.directory_index import INDEX_NAME, read_folder
+from dtscodec.packs.directory_index import INDEX_NAME, read_directory_index
 from dtscodec.packs.pack import Pack, PackSource, as_pack
 from dtscodec.report.facts import (
     PARTS,
@@ -81,7 +81,7 @@ def gather_folder(directory: Path) -> FolderFacts:
     CheckpointError
         It has no index of packs.
     """
-    folder = read_folder(directory)
+    folder = read_directory_index(directory)
     if folder is None:
         raise CheckpointError(f"{directory}: expected a pack, or a directory with {INDEX_NAME}, got neither")
     packs = {task: gather(directory / listed.file) for task, listed in sorted(folder.packs.items())}

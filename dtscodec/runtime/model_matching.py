@@ -10,7 +10,7 @@ from dtscodec.format.blocks import is_unchanged
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.tensor_names import base_name
-from dtscodec.packs.base_check import check_fit
+from dtscodec.packs.base_check import check_base_rows
 from dtscodec.packs.pack import Pack
 from dtscodec.runtime.slots import Slot
 
@@ -58,7 +58,7 @@ def match_model(
     specs = base_specs if base_specs is not None else {name: slot.spec for name, slot in bases.items() if slot}
     for entry in pack.index.tensors:
         for block in entry.blocks:
-            check_fit(entry, block, specs, "the model" if base_specs is None else "the base")
+            check_base_rows(entry, block, specs, "the model" if base_specs is None else "the base")
     changed: dict[Slot, list[TensorEntry]] = defaultdict(list)
     unchanged: dict[Slot, list[TensorEntry]] = defaultdict(list)
     for entry in pack.index.tensors:

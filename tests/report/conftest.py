@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import dtscodec
-from dtscodec.packs.directory_index import Folder, ListedPack, write_folder
+from dtscodec.packs.directory_index import DirectoryIndex, ListedPack, write_directory_index
 from dtscodec.packs.pack import Pack
 from tests.support import make_pack
 
@@ -68,5 +68,5 @@ def folder(base: Tensors, fine: Tensors, tmp_path_factory: pytest.TempPathFactor
         report = make_pack(base, fine, root / name, target=dtscodec.Rank(rank))
         with Pack(report.path) as made:
             listed[task] = ListedPack(name, made.size, made.id)
-    write_folder(root, Folder(listed))
+    write_directory_index(root, DirectoryIndex(listed))
     return root
