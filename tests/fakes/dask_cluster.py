@@ -15,7 +15,7 @@ from distributed import Client
 from tests.support import ROOT
 
 BEGIN = "import sys, distributed.cli.dask_{0}; {1}; sys.exit(distributed.cli.dask_{0}.main())"
-OLD_VERSION = "import dtscodec; dtscodec.__version__ = '0.0.1'"
+OLD_VERSION = "import dtscodec.executors.versions as versions; versions.__version__ = '0.0.1'"
 NO_SECOND_CHANCE = "import dask; dask.config.set({'distributed.scheduler.allowed-failures': 0})"
 WITHOUT_US = "sys.modules['dtscodec'] = None"
 QUIET = ["--host", "127.0.0.1", "--no-dashboard"]

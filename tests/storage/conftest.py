@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 from dtscodec.storage.paths import as_path, storage
 from tests.cli.helpers import Cli
-from tests.storage.helpers import Server, base_model, fine_model, save_sharded
+from tests.fakes.s3_server import LoopbackS3
+from tests.storage.helpers import base_model, fine_model, save_sharded
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +29,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def started(models: Path) -> Iterator[Server]:
+def started(models: Path) -> Iterator[LoopbackS3]:
     """The server, with the models in a bucket of theirs."""
     settings = {
         "AWS_ACCESS_KEY_ID": "key",
@@ -37,7 +38,7 @@ def started(models: Path) -> Iterator[Server]:
         "AWS_MAX_ATTEMPTS": "1",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-    with Server().running() as server, pytest.MonkeyPatch.context() as patch:
+    with LoopbackS3().running() as server, pytest.MonkeyPatch.context() as patch:
         for key, value in {**settings, "AWS_ENDPOINT_URL": server.url}.items():
             patch.setenv(key, value)
         s3fs.S3FileSystem.clear_instance_cache()  # Whoever asked before knew no credentials.
@@ -48,14 +49,14 @@ def started(models: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def server(started: Server) -> Iterator[Server]:
+def server(started: LoopbackS3) -> Iterator[LoopbackS3]:
     started.reset()
     yield started
     started.reset()
 
 
 @pytest.fixture
-def bucket(server: Server) -> Iterator[str]:
+def bucket(server: LoopbackS3) -> Iterator[str]:
     """An empty bucket of one's own."""
     files, _ = storage(as_path("s3://own"))
     files.mkdir("own")

@@ -14,14 +14,15 @@ from safetensors.torch import save_file
 from dtscodec.storage import upload
 from dtscodec.storage.paths import as_path, storage
 from tests.cli.helpers import Cli
-from tests.storage.helpers import Environ, Server, objects, put
+from tests.fakes.s3_server import Environ, LoopbackS3
+from tests.storage.helpers import objects, put
 
 COMMAND = ["encode", "s3://models/base", "s3://models/movie", "-o"]
 UPLOADS = ("POST", "PUT")
 
 
 @pytest.fixture
-def anew(server: Server) -> Iterator[None]:
+def anew(server: LoopbackS3) -> Iterator[None]:
     """File systems remember credentials and address for the life of the process; not so here."""
     kind = type(storage(as_path("s3://models"))[0])
     kind.clear_instance_cache()
@@ -47,7 +48,7 @@ def interrupt() -> None:
 @pytest.mark.parametrize(
     "source", ["s3://no-such-bucket/model", "s3://models/no-such-model", "s3://models/no.safetensors"]
 )
-def test_a_model_that_is_missing(cli: Cli, server: Server, source: str) -> None:
+def test_a_model_that_is_missing(cli: Cli, server: LoopbackS3, source: str) -> None:
     for pair in (source, "s3://models/movie"), ("s3://models/base", source):
         line = cli.fails("encode", *pair, "-o", "out")
         assert line == f"{source}: expected a checkpoint, got nothing of that name"
@@ -58,7 +59,7 @@ def test_a_shard_that_is_missing(cli: Cli, bucket: str) -> None:
     assert cli.fails("encode", bucket, "s3://models/movie", "-o", "out").startswith(f"{bucket}/a.safetensors: ")
 
 
-def test_wrong_credentials(cli: Cli, server: Server) -> None:
+def test_wrong_credentials(cli: Cli, server: LoopbackS3) -> None:
     server.hook = lambda environ: 403
     line = cli.fails(*COMMAND, "out")
     assert line.startswith("s3://models/base: ")
@@ -108,7 +109,7 @@ def replace(client: Any, data: bytes) -> None:
 
 @pytest.mark.parametrize("change", [remove, cut_off, replace])
 def test_a_model_that_changes_while_it_is_read(
-    cli: Cli, models: Path, server: Server, bucket: str, change: Callable[[Any, bytes], None]
+    cli: Cli, models: Path, server: LoopbackS3, bucket: str, change: Callable[[Any, bytes], None]
 ) -> None:
     url, data = f"{bucket}/tweets.safetensors", (models / "tweets.safetensors").read_bytes()
     put(url, data)
@@ -127,7 +128,7 @@ def test_a_model_that_changes_while_it_is_read(
     assert ("replaced meanwhile" in line) == (change is not remove)
 
 
-def test_an_output_that_exists_is_refused_before_any_work(cli: Cli, server: Server, bucket: str) -> None:
+def test_an_output_that_exists_is_refused_before_any_work(cli: Cli, server: LoopbackS3, bucket: str) -> None:
     put(f"{bucket}/out", b"mine")
     server.reset()
     line = cli.fails(*COMMAND, f"{bucket}/out")
@@ -161,14 +162,16 @@ def test_an_output_that_is_the_input_is_refused(cli: Cli, models: Path, bucket: 
 
 
 @pytest.mark.parametrize("out", ["s3://no-such-bucket/out", "s3://no-such-bucket/out/", "s3://no-such-bucket"])
-def test_an_output_in_no_bucket_is_refused_before_any_work(cli: Cli, server: Server, out: str) -> None:
+def test_an_output_in_no_bucket_is_refused_before_any_work(cli: Cli, server: LoopbackS3, out: str) -> None:
     line = cli.fails(*COMMAND, out)
     assert "expected the bucket s3://no-such-bucket/, got none" in line
     assert not any("GET /models" in request for request in server.requests)
 
 
 @pytest.mark.parametrize("at", [1, 2, 4, 5])
-def test_an_upload_that_fails_leaves_nothing(cli: Cli, server: Server, bucket: str, pieces: list[str], at: int) -> None:
+def test_an_upload_that_fails_leaves_nothing(
+    cli: Cli, server: LoopbackS3, bucket: str, pieces: list[str], at: int
+) -> None:
     seen: list[str] = []
 
     def failing(environ: Environ) -> int | None:
@@ -184,7 +187,7 @@ def test_an_upload_that_fails_leaves_nothing(cli: Cli, server: Server, bucket: s
 
 @pytest.mark.parametrize("at", [1, 2, 4])
 def test_ctrl_c_during_an_upload_leaves_nothing(
-    cli: Cli, server: Server, bucket: str, pieces: list[str], at: int
+    cli: Cli, server: LoopbackS3, bucket: str, pieces: list[str], at: int
 ) -> None:
     seen: list[str] = []
 
@@ -201,7 +204,7 @@ def test_ctrl_c_during_an_upload_leaves_nothing(
 
 
 @pytest.mark.parametrize("at", [3, 6, 9])
-def test_ctrl_c_while_tensors_are_fetched_leaves_nothing(cli: Cli, server: Server, bucket: str, at: int) -> None:
+def test_ctrl_c_while_tensors_are_fetched_leaves_nothing(cli: Cli, server: LoopbackS3, bucket: str, at: int) -> None:
     seen: list[str] = []
 
     def interrupting(environ: Environ) -> None:

@@ -9,7 +9,8 @@ import pytest
 import dtscodec
 from dtscodec import EncodeConfig
 from tests.cli.helpers import Cli, snapshot
-from tests.storage.helpers import Server, objects, put
+from tests.fakes.s3_server import LoopbackS3
+from tests.storage.helpers import objects, put
 
 PAIRS = [("base", "movie"), ("base/model.safetensors.index.json", "tweets.safetensors")]
 
@@ -34,7 +35,7 @@ def test_a_pack_of_remote_models_is_that_of_local_ones(
     assert sorted(snapshot(Path())) == ["local", "remote", "temp"]
 
 
-def test_one_side_may_be_remote_and_the_other_local(cli: Cli, models: Path, server: Server) -> None:
+def test_one_side_may_be_remote_and_the_other_local(cli: Cli, models: Path, server: LoopbackS3) -> None:
     packs = []
     for base, fine in (("s3://models", models), (models, "s3://models"), (models, models)):
         cli("encode", f"{base}/base", f"{fine}/movie", "-o", "out", "--force")
@@ -44,7 +45,7 @@ def test_one_side_may_be_remote_and_the_other_local(cli: Cli, models: Path, serv
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_several_fine_tunes_fetch_base_and_all_once(
-    cli: Cli, models: Path, server: Server, bucket: str, workers: str
+    cli: Cli, models: Path, server: LoopbackS3, bucket: str, workers: str
 ) -> None:
     cli("encode", f"{models}/base", f"{models}/movie", f"{models}/tweets.safetensors", "-o", "local")
     server.reset()
@@ -67,7 +68,7 @@ def test_a_remote_directory_keeps_the_packs_it_lists_and_names_a_base_within(
 
 @pytest.mark.parametrize("preset", [dtscodec.Best(), dtscodec.Paper()])
 def test_an_encode_transfers_each_tensor_once(
-    models: Path, work: Path, server: Server, preset: dtscodec.Best | dtscodec.Paper
+    models: Path, work: Path, server: LoopbackS3, preset: dtscodec.Best | dtscodec.Paper
 ) -> None:
     config = EncodeConfig(preset=preset)
     dtscodec.encode("s3://models/base", "s3://models/movie", work / "out", config)
@@ -83,7 +84,7 @@ def test_a_report_names_the_remote_pack(work: Path, bucket: str) -> None:
     assert report.pack_bytes == len(objects(bucket)["movie"])
 
 
-def test_a_pack_is_decoded_against_a_remote_base(cli: Cli, models: Path, server: Server) -> None:
+def test_a_pack_is_decoded_against_a_remote_base(cli: Cli, models: Path, server: LoopbackS3) -> None:
     cli("encode", f"{models}/base", f"{models}/movie", "-o", "pack", "--rank", "2")
     server.reset()
     cli("decode", "pack", "--base", "s3://models/base", "-o", "remote")
@@ -92,7 +93,7 @@ def test_a_pack_is_decoded_against_a_remote_base(cli: Cli, models: Path, server:
     assert server.sent <= 1.05 * weight_bytes(models, "base")
 
 
-def test_a_remote_pack_is_read_by_range_and_decoded(cli: Cli, models: Path, bucket: str, server: Server) -> None:
+def test_a_remote_pack_is_read_by_range_and_decoded(cli: Cli, models: Path, bucket: str, server: LoopbackS3) -> None:
     cli("encode", f"{models}/base", f"{models}/movie", "-o", "pack", "--raw", "*", "--no-files")
     cli("encode", f"{models}/base", f"{models}/movie", "-o", f"{bucket}/pack", "--raw", "*", "--no-files")
     cli("decode", "pack", "--base", f"{models}/base", "-o", "local")

@@ -16,7 +16,8 @@ from dtscodec.errors import CheckpointError, OutputError
 from dtscodec.storage import remote_file
 from dtscodec.storage.access import Access
 from dtscodec.storage.staging import staging_folder, staging_folder_for
-from tests.storage.helpers import Server, base_model, put
+from tests.fakes.s3_server import LoopbackS3
+from tests.storage.helpers import base_model, put
 
 URL, NAME = "s3://models/tweets.safetensors", "layer.1.weight"
 SIZE = 2**20
@@ -33,14 +34,14 @@ def expected(models: Path, name: str = NAME) -> bytes:
         return checkpoint.read(name).tobytes()
 
 
-def test_without_a_folder_each_read_transfers(models: Path, server: Server) -> None:
+def test_without_a_folder_each_read_transfers(models: Path, server: LoopbackS3) -> None:
     with open_checkpoint(URL) as checkpoint:
         server.reset()
         assert checkpoint.read(NAME).tobytes() == checkpoint.read(NAME).tobytes() == expected(models)
     assert server.sent == 2 * SIZE
 
 
-def test_a_folder_makes_it_once_for_all_who_share_it(models: Path, server: Server, folder: Path) -> None:
+def test_a_folder_makes_it_once_for_all_who_share_it(models: Path, server: LoopbackS3, folder: Path) -> None:
     with open_checkpoint(URL, Access(folder)) as one, open_checkpoint(URL, Access(folder)) as other:
         server.reset()
         assert one.read(NAME).tobytes() == one.read(NAME).tobytes() == other.read(NAME).tobytes() == expected(models)
@@ -52,7 +53,7 @@ def read_in_a_process(folder: Path) -> bytes:
         return checkpoint.read(NAME).tobytes()
 
 
-def test_threads_and_processes_at_the_same_time_transfer_once(models: Path, server: Server, folder: Path) -> None:
+def test_threads_and_processes_at_the_same_time_transfer_once(models: Path, server: LoopbackS3, folder: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(2) as processes, ThreadPoolExecutor(4) as threads:
         server.hook = lambda environ: time.sleep(0.05)
         pending = processes.map_async(read_in_a_process, [folder] * 4)
@@ -62,7 +63,7 @@ def test_threads_and_processes_at_the_same_time_transfer_once(models: Path, serv
 
 
 def test_long_ranges_come_in_pieces(
-    models: Path, server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+    models: Path, server: LoopbackS3, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote_file, "_PIECE_BYTES", 300_000)
     for staging in (None, folder):
@@ -72,7 +73,7 @@ def test_long_ranges_come_in_pieces(
         assert sum(request.startswith("GET") for request in server.requests) == 4
 
 
-def test_a_damaged_file_in_the_folder_is_fetched_again(models: Path, server: Server, folder: Path) -> None:
+def test_a_damaged_file_in_the_folder_is_fetched_again(models: Path, server: LoopbackS3, folder: Path) -> None:
     with open_checkpoint(URL, Access(folder)) as checkpoint:
         checkpoint.read(NAME)
         for kept in folder.iterdir():
@@ -80,13 +81,13 @@ def test_a_damaged_file_in_the_folder_is_fetched_again(models: Path, server: Ser
         assert checkpoint.read(NAME).tobytes() == expected(models)
 
 
-def test_a_machine_without_the_folder_reads_directly(models: Path, server: Server, tmp_path: Path) -> None:
+def test_a_machine_without_the_folder_reads_directly(models: Path, server: LoopbackS3, tmp_path: Path) -> None:
     with open_checkpoint(URL, Access(tmp_path / "elsewhere")) as checkpoint:
         assert checkpoint.read(NAME).tobytes() == expected(models)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_is_told(server: Server, small_disk: Path) -> None:
+def test_a_full_disk_is_told(server: LoopbackS3, small_disk: Path) -> None:
     with open_checkpoint(URL, Access(small_disk)) as checkpoint, pytest.raises(OutputError, match="No space left"):
         checkpoint.read(NAME)
 
@@ -110,7 +111,7 @@ def test_another_content_has_another_signature(models: Path, bucket: str) -> Non
     assert len(signatures) == 2
 
 
-def test_a_remote_base_is_hashed_once(server: Server) -> None:
+def test_a_remote_base_is_hashed_once(server: LoopbackS3) -> None:
     for _ in range(2):
         server.reset()
         with Base("s3://models/base") as base:
@@ -121,7 +122,7 @@ def test_a_remote_base_is_hashed_once(server: Server) -> None:
 # Prefetching
 
 
-def settled(checkpoint: Checkpoint, server: Server) -> None:
+def settled(checkpoint: Checkpoint, server: LoopbackS3) -> None:
     """Wait for what goes on in the background."""
     deadline = time.monotonic() + 10
     while server.sent < SIZE:
@@ -130,7 +131,7 @@ def settled(checkpoint: Checkpoint, server: Server) -> None:
 
 
 @pytest.mark.parametrize("url", [URL, "s3://models/movie"])
-def test_what_was_prefetched_is_not_transferred_again(models: Path, server: Server, folder: Path, url: str) -> None:
+def test_what_was_prefetched_is_not_transferred_again(models: Path, server: LoopbackS3, folder: Path, url: str) -> None:
     with open_checkpoint(url, Access(folder)) as checkpoint:
         server.reset()
         checkpoint.prefetch(NAME)
@@ -141,14 +142,14 @@ def test_what_was_prefetched_is_not_transferred_again(models: Path, server: Serv
     assert server.sent == SIZE
 
 
-def test_without_a_folder_nothing_is_prefetched(server: Server) -> None:
+def test_without_a_folder_nothing_is_prefetched(server: LoopbackS3) -> None:
     with open_checkpoint(URL) as checkpoint:
         server.reset()
         checkpoint.prefetch(NAME)
     assert server.requests == []
 
 
-def test_a_failure_to_prefetch_is_told_by_the_read(server: Server, folder: Path) -> None:
+def test_a_failure_to_prefetch_is_told_by_the_read(server: LoopbackS3, folder: Path) -> None:
     with open_checkpoint(URL, Access(folder)) as checkpoint:
         server.hook = lambda environ: 403
         checkpoint.prefetch(NAME)
@@ -156,7 +157,7 @@ def test_a_failure_to_prefetch_is_told_by_the_read(server: Server, folder: Path)
             checkpoint.read(NAME)
 
 
-def test_closing_ends_prefetching(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_ends_prefetching(server: LoopbackS3, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_file, "_AHEAD", 1)
     with open_checkpoint(URL, Access(folder)) as checkpoint:
         server.hook = lambda environ: time.sleep(0.2)
