@@ -1,9 +1,9 @@
-"""What the inputs of a model's layers are like: second moments and means, in a file.
+"""Files of Gram matrices: second moments and means of the inputs of a model's layers.
 
-The file is safetensors. Under the name of a weight it has the mean of x x^T over that layer's inputs x, [d_in, d_in];
-where they are known, under ``NAME#mean`` the mean of x, [d_in]. In the metadata, each as JSON: ``same``, weights that
-see the inputs of another (later name -> that name); ``rows``, of how many inputs each was taken; ``input_first``, the
-weights that are [d_in, d_out], as GPT-2 has them.
+The file is safetensors. Under the name of a weight it has the Gram matrix, the mean of x x^T over that layer's inputs
+x, [d_in, d_in], and under ``NAME#mean`` the mean of x, [d_in], which is optional. The metadata has, each as JSON:
+``same``, weights that share the inputs of another (name -> the other name); ``rows``, numbers of inputs by name;
+``input_first``, names of weights that are [d_in, d_out], as GPT-2's are.
 """
 
 import hashlib
@@ -26,12 +26,12 @@ from dtscodec.errors import CheckpointError
 from dtscodec.format.dtypes import TensorSpec
 
 MEAN = "#mean"
-"""What follows a weight's name in that of its inputs' mean."""
+"""Suffix of a weight's name in the name of its inputs' mean."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gram:
-    """What the inputs of a linear layer are like.
+    """The second moment and the mean of a linear layer's inputs.
 
     Parameters
     ----------
@@ -40,9 +40,9 @@ class Gram:
     mean : float64 [d_in], optional
         Mean of x.
     rows : int
-        Of how many inputs; 0 if that is not known.
+        Number of inputs; 0 if it is not known.
     input_first : bool
-        Whether the weight is [d_in, d_out].
+        Whether the layer's weight is [d_in, d_out].
     """
 
     moment: Tensor
@@ -51,9 +51,13 @@ class Gram:
     input_first: bool = False
 
     def damped(self, damping: float) -> Tensor:
-        """The moment, and on its diagonal a share of its mean diagonal: float64 [d_in, d_in].
+        """Return the moment plus a multiple of the identity: float64 [d_in, d_in].
 
-        At 0 outputs are all that counts, far above 1 all elements of a weight count alike.
+        Parameters
+        ----------
+        damping : float
+            The multiple, relative to the mean of the moment's diagonal. At 0 only layer outputs count; far above 1 all
+            elements of a weight count alike.
         """
         size = len(self.moment)
         return self.moment + damping * self.moment.trace() / size * torch.eye(size, dtype=torch.float64)
@@ -66,11 +70,11 @@ class GramSet:
     Parameters
     ----------
     grams : mapping
-        By weight.
+        Gram matrices by the name of the weight.
     same : mapping
-        Weights that see the inputs of another: name -> the name in `grams`.
+        Weights that share the inputs of another: name -> the name in `grams`.
     input_first : frozenset
-        The weights that are [d_in, d_out].
+        Names of the weights that are [d_in, d_out].
     """
 
     grams: Mapping[str, Gram]
@@ -78,7 +82,15 @@ class GramSet:
     input_first: frozenset[str] = frozenset()
 
     def renamed(self, names: Mapping[str, str]) -> "GramSet":
-        """The same by other names; what has none is left out, unless another one that has shares its inputs."""
+        """Return the Gram matrices under other names.
+
+        Weights that are not renamed are left out; a Gram matrix stays as long as one weight that shares it is renamed.
+
+        Parameters
+        ----------
+        names : mapping
+            New names by old ones.
+        """
         heads: dict[str, str] = {}
         same: dict[str, str] = {}
         for name, new in names.items():
@@ -90,17 +102,17 @@ class GramSet:
 
 
 class GramFile:
-    """A file of Gram matrices, read one at a time. A context manager.
+    """A file of Gram matrices, which are read one at a time; a context manager. `save_grams` writes such files.
 
     Parameters
     ----------
     source : path or mapping of tensors
-        See the module; `save_grams` writes such files, and other programs may.
+        The file, or its tensors.
 
     Raises
     ------
     CheckpointError
-        It cannot be read, or its entries are no such matrices.
+        It cannot be read, or has other tensors than Gram matrices and means.
     """
 
     def __init__(self, source: Source) -> None:
@@ -116,7 +128,7 @@ class GramFile:
 
     @property
     def location(self) -> str:
-        """Its name, for messages."""
+        """The name of the file, for messages."""
         return self._file.location
 
     def _json(self, key: str, kind: type[Any]) -> Any:
@@ -137,7 +149,7 @@ class GramFile:
             raise CheckpointError(f"{self.location}: {name!r}: expected {wanted} of F32 or F64, got {spec}")
 
     def digest(self) -> bytes:
-        """The 32 bytes that stand for all that is in it, wherever the file lies; reads all of it.
+        """Return a SHA-256 over the content, which does not depend on the path. Reads the whole file.
 
         Raises
         ------
@@ -145,39 +157,44 @@ class GramFile:
             The file was changed or cannot be read.
         """
         leaves = {name: leaf(spec, self._file.read(name)) for name, spec in self._file.specs.items()}
-        told = json.dumps(dict(self._file.metadata), sort_keys=True)
-        return hashlib.sha256(base_digest(leaves) + told.encode()).digest()
+        metadata = json.dumps(dict(self._file.metadata), sort_keys=True)
+        return hashlib.sha256(base_digest(leaves) + metadata.encode()).digest()
 
     def __contains__(self, name: str) -> bool:
         return self._same.get(name, name) in self._file.specs
 
     def read(self, name: str) -> Gram | None:
-        """What is known of the inputs of a weight; None if nothing is.
+        """Return the Gram matrix of a weight's inputs; None if the file has none.
+
+        Parameters
+        ----------
+        name : str
+            The name of the weight.
 
         Raises
         ------
         CheckpointError
-            The file was changed, or holds NaN or infinity there.
+            The file was changed, or the Gram matrix has NaN or infinity.
         """
-        held = self._same.get(name, name)
-        if held not in self._file.specs:
+        stored = self._same.get(name, name)
+        if stored not in self._file.specs:
             return None
-        return Gram(self._tensor(held), self._mean(held), int(self._rows.get(held, 0)), name in self._input_first)
+        return Gram(self._tensor(stored), self._mean(stored), int(self._rows.get(stored, 0)), name in self._input_first)
 
     def means(self) -> dict[str, Tensor]:
-        """The means that are known of the inputs of weights, by weight: float64 [d_in]. A file may have no others.
+        """Return all means of inputs by weight: float64 [d_in]. A file may have means without Gram matrices.
 
         Raises
         ------
         CheckpointError
-            The file was changed, or holds NaN or infinity there.
+            The file was changed, or the Gram matrix has NaN or infinity.
         """
         names = [name.removesuffix(MEAN) for name in self._file.specs if name.endswith(MEAN)]
         found = {name: mean for name in names if (mean := self._mean(name)) is not None}
-        return found | {name: found[held] for name, held in self._same.items() if held in found}
+        return found | {name: found[stored] for name, stored in self._same.items() if stored in found}
 
-    def _mean(self, held: str) -> Tensor | None:
-        return self._tensor(held + MEAN) if held + MEAN in self._file.specs else None
+    def _mean(self, name: str) -> Tensor | None:
+        return self._tensor(name + MEAN) if name + MEAN in self._file.specs else None
 
     def _tensor(self, name: str) -> Tensor:
         tensor = tensor_from_bytes(self._file.read(name), self._file.specs[name]).double()
@@ -198,28 +215,29 @@ class GramFile:
         self.close()
 
 
-def save_grams(out: Path, found: GramSet, force: bool = False) -> None:
-    """Write a file of Gram matrices, in float32; `GramFile` is the inverse.
+def save_grams(out: Path, grams: GramSet, force: bool = False) -> None:
+    """Write a file of Gram matrices, in float32. `GramFile` reads it.
 
     Parameters
     ----------
     out : Path
-        ``*.safetensors``.
-    found : GramSet
+        The file, ``*.safetensors``.
+    grams : GramSet
+        The Gram matrices, as `dtscodec.collect_grams` returns them.
     force : bool
-        Replace what exists.
+        Replace a file that exists.
 
     Raises
     ------
     OutputError
         It exists, or cannot be written.
     """
-    tensors = {name: gram.moment for name, gram in found.grams.items()}
-    tensors |= {name + MEAN: gram.mean for name, gram in found.grams.items() if gram.mean is not None}
+    tensors = {name: gram.moment for name, gram in grams.grams.items()}
+    tensors |= {name + MEAN: gram.mean for name, gram in grams.grams.items() if gram.mean is not None}
     specs = {name: TensorSpec("F32", tuple(tensor.shape)) for name, tensor in sorted(tensors.items())}
     metadata = {
-        "same": json.dumps(dict(sorted(found.same.items()))),
-        "rows": json.dumps({name: gram.rows for name, gram in sorted(found.grams.items())}),
-        "input_first": json.dumps(sorted(found.input_first)),
+        "same": json.dumps(dict(sorted(grams.same.items()))),
+        "rows": json.dumps({name: gram.rows for name, gram in sorted(grams.grams.items())}),
+        "input_first": json.dumps(sorted(grams.input_first)),
     }
     write_checkpoint(out, specs, lambda name: tensor_bytes(tensors[name].float()), metadata=metadata, force=force)

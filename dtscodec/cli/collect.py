@@ -1,4 +1,4 @@
-"""``dtscodec collect``: model + texts or images -> Gram matrices of its layers' inputs."""
+"""``dtscodec collect``: model + samples -> Gram matrices of its layers' inputs."""
 
 import argparse
 from pathlib import Path
@@ -22,9 +22,9 @@ def add_to(commands: "arguments.Subparsers") -> None:
     parser.add_argument("samples", metavar="SAMPLES", help="texts or images to run it on")
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the file to write, *.safetensors")
     parser.add_argument(
-        "--model", metavar="DIR", help="directory of its configuration and tokenizer or the like (default: FT)"
+        "--model", metavar="DIR", help="directory of configuration, and tokenizer or image processor (default: FT)"
     )
-    parser.add_argument("--device", default="cpu", help="where the model runs, such as cuda (default: cpu)")
+    parser.add_argument("--device", default="cpu", help="device that the model runs on, e.g. cuda (default: cpu)")
     arguments.add_force(parser)
     parser.set_defaults(run=run)
 

@@ -20,7 +20,7 @@ def add_to(commands: "arguments.Subparsers") -> None:
         "compare",
         help="measure how close a pack is to its fine-tune",
         description="Decode a pack and compare it with its fine-tune: relative error and cosine of the deltas, the "
-        "decoded delta's norm by the true one's, bits per parameter, bytes. The total is over coded tensors. With "
+        "ratio of the deltas' norms, bits per parameter, bytes. The total is over coded tensors. With "
         "--samples also its predictions: KL from fine-tune to decoded in nats, share of equal first choices, and "
         "accuracy on labelled samples or perplexity. For sequence and image classification and causal language models.",
         epilog='SAMPLES is a file of texts, UTF-8: *.jsonl with {"text": ..., "label": ...}, *.tsv with text, tab, '
@@ -33,7 +33,7 @@ def add_to(commands: "arguments.Subparsers") -> None:
     arguments.add_base(parser)
     parser.add_argument("--samples", metavar="SAMPLES", help="texts or images to compare predictions on")
     parser.add_argument(
-        "--model", metavar="DIR", help="directory of its configuration and tokenizer or the like (default: FT)"
+        "--model", metavar="DIR", help="directory of configuration, and tokenizer or image processor (default: FT)"
     )
     parser.add_argument("--batch-size", type=arguments.count, metavar="N", help="samples in a batch (default: 16)")
     arguments.add_json(parser)
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     if not options.samples and (options.model or options.batch_size):
         options.misused("--model and --batch-size need --samples")
     with dtscodec.open(options.pack) as pack:
-        # Samples and model directories may be wrong in many ways: that is told before the longer work.
+        # First, since errors in samples and model directories should be reported before the longer work.
         behaviour = _behaviour(pack, options) if options.samples else None
         total = sum(entry.spec.nbytes for entry in pack.index.tensors)
         with progress_bar("compare", total) as progress:
@@ -81,7 +81,7 @@ def _behaviour_facts(behaviour: "Behaviour") -> dict[str, Any]:
 
 
 def _behaviour_line(behaviour: "Behaviour", samples: str) -> str:
-    """The figures in words.
+    """Return the figures as a line of text.
 
     >>> from dtscodec.evaluation.compare_behaviour import Behaviour
     >>> print(_behaviour_line(Behaviour(1500, 1500, 0.00391, 0.969), "texts.txt"))
@@ -90,13 +90,13 @@ def _behaviour_line(behaviour: "Behaviour", samples: str) -> str:
     from dtscodec.evaluation.samples import sample_kind
 
     tokens = f", {behaviour.predictions:,} tokens" if behaviour.perplexity else ""
-    tried = f"{behaviour.samples:,} {sample_kind(samples)}{tokens}"
+    count = f"{behaviour.samples:,} {sample_kind(samples)}{tokens}"
     figures = [f"KL {behaviour.kl:.2g}", f"agrees {100 * behaviour.agreement:.1f} %"]
     if behaviour.accuracy:
         figures.append("accuracy " + " -> ".join(f"{100 * share:.1f} %" for share in behaviour.accuracy))
     if behaviour.perplexity:
         figures.append("perplexity " + " -> ".join(f"{value:.4g}" for value in behaviour.perplexity))
-    return f"behaviour   {tried}: {', '.join(figures)}"
+    return f"behaviour   {count}: {', '.join(figures)}"
 
 
 def _figures(closeness: "Closeness | None") -> dict[str, float | None]:

@@ -48,9 +48,9 @@ def add_to(commands: "arguments.Subparsers") -> None:
         help="before the fit, correct biases so that each layer's mean output matches the fine-tune's",
     )
     parser.add_argument(
-        "--model", metavar="DIR", help="directory of its configuration and tokenizer or the like (default: FT)"
+        "--model", metavar="DIR", help="directory of configuration, and tokenizer or image processor (default: FT)"
     )
-    parser.add_argument("--device", default="cpu", help="where the models run, such as cuda (default: cpu)")
+    parser.add_argument("--device", default="cpu", help="device that the models run on, e.g. cuda (default: cpu)")
     arguments.add_force(parser)
     arguments.add_json(parser)
     parser.set_defaults(run=run, misused=parser.error)
