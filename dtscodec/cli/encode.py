@@ -24,8 +24,8 @@ EPILOG = """\
 One fine-tune gives ./NAME.dts.safetensors, or the file that -o names. Several, or a directory after -o, give
 DIR/packs/NAME.safetensors and DIR/dtscodec.json. NAME is the file's or directory's, or what NAME=PATH says.
 
-Finished tensors are kept in OUT.part (DIR/dtscodec.part) until all is done: if it is cut off, the same command
-goes on from there.
+Results are stored in OUT.part (DIR/dtscodec.part) until all is done: if a run is interrupted, the same
+command resumes it.
 """
 
 

@@ -1,4 +1,4 @@
-"""The options of encoders that `encode` and `family` share, and what they mean."""
+"""Encoder options that `encode` and `family` share, and the config and executor that they ask for."""
 
 import argparse
 from contextlib import AbstractContextManager, nullcontext
@@ -19,35 +19,38 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "--preset",
         choices=["best", "paper"],
         default="best",
-        help="the encoder: the one that serves behaviour best (default), or DTS as published",
+        help="encoder: best (default), which preserves behaviour best, or paper, DTS as published",
     )
     target = parser.add_mutually_exclusive_group()
     target.add_argument(
         "--size",
         dest="target",
         type=arguments.pack_size,
-        help="largest pack file: share of the fine-tune (0.5%%), bytes (2MB), bits a parameter (default: 0.08bpp)",
+        help="largest pack file: share of the fine-tune (0.5%%), bytes (2MB) or bits per parameter (default: 0.08bpp)",
     )
     target.add_argument(
-        "--rank", dest="target", type=arguments.rank, help="share of min(m, n), or an integer rank, for every matrix"
+        "--rank",
+        dest="target",
+        type=arguments.rank,
+        help="rank of every matrix: a number of components (16), or a share of the full rank (0.1)",
     )
     target.add_argument(
         "--error",
         dest="target",
         type=arguments.error,
-        help="the smallest pack whose delta has at most this relative error (0.6)",
+        help="smallest pack with at most this relative error of the delta (0.6)",
     )
     parser.add_argument(
         "--levels",
         choices=["matrix", "vector"],
-        help="of the preset paper: level tables per factor, or per singular vector",
+        help="of the preset paper: one code book per factor matrix (default), or per singular vector",
     )
     parser.add_argument(
         "--raw",
         metavar="GLOB",
         action="append",
         default=[],
-        help="tensors to keep exactly (the preset paper: besides classifier* and score*); repeatable",
+        help="tensors to store exactly (paper: beside classifier* and score*); repeatable",
     )
     workers = parser.add_mutually_exclusive_group()
     workers.add_argument(
@@ -55,16 +58,16 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=arguments.count,
         default=1,
-        help="processes that decompose and code tensors, of one thread each; the pack is the same (default: 1)",
+        help="single-threaded processes that encode tensors; packs are identical for any number (default: 1)",
     )
     workers.add_argument(
         "--dask",
         metavar="ADDRESS",
-        help="scheduler of a Dask cluster whose workers do that, and find the checkpoints at the same paths",
+        help="scheduler of a Dask cluster whose workers encode tensors, and have the checkpoints at the same paths",
     )
-    parser.add_argument("--device", default="cpu", help="what multiplies large matrices, such as cuda (default: cpu)")
+    parser.add_argument("--device", default="cpu", help="device for large matrix products, such as cuda (default: cpu)")
     parser.add_argument(
-        "--no-resume", action="store_true", help="forget the finished tensors of an encode that was cut off (OUT.part)"
+        "--no-resume", action="store_true", help="start afresh: discard the results of an interrupted run"
     )
     parser.add_argument("--no-files", action="store_true", help="leave out configuration and tokenizer files")
     arguments.add_force(parser)

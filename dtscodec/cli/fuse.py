@@ -1,4 +1,4 @@
-"""``dtscodec fuse``: packs of several tasks -> the pack of one that was not trained."""
+"""``dtscodec fuse``: packs of several tasks -> the pack of an unseen task."""
 
 import argparse
 from dataclasses import asdict
@@ -16,27 +16,27 @@ def add_to(commands: "arguments.Subparsers") -> None:
     """Add the command."""
     parser = commands.add_parser(
         "fuse",
-        help="make a pack for an unseen task out of packs of others",
-        description="Add up what packs of one base change, each by its weight, and write the sum as a pack. A weight "
-        "is the cosine of the task's vector to that of the unseen task, as a share of all; negative ones count 0. "
-        "Vectors are heads, or what --vectors has; or weights are told with --weights. A head that --like names "
-        "becomes the pack's, exactly.",
-        epilog="The base is needed only if a pack stores exactly what the base has too, if packs use different tensors "
-        "of it, or if heads that are compared are differences from it; else it is looked for as decode does.",
+        help="make the pack of an unseen task from packs of other tasks",
+        description="Write the weighted sum of the deltas of packs against one base as a pack. A weight is the cosine "
+        "of the task's vector to that of the unseen task, divided by the sum of all; negative cosines count as 0. "
+        "Vectors are heads, or given with --vectors; weights may also be given with --weights. The head of --like is "
+        "stored exactly in the pack.",
+        epilog="The base is needed only if a pack stores exactly a tensor that the base has, if packs use different "
+        "tensors of it, or if heads that are compared are deltas; without --base it is searched as decode does.",
     )
     parser.add_argument("packs", metavar="PACK", nargs="+")
     parser.add_argument(
         "--like",
         metavar="HEAD",
-        help="the unseen task: a checkpoint, pack or file with its head; with --vectors a name there, or a file of one "
-        "vector",
+        help="the unseen task: a checkpoint, pack or file with its head; with --vectors a name among them, or a file "
+        "of one vector",
     )
-    parser.add_argument("--weights", type=_weights, metavar="W,W,...", help="one for each pack, taken as they are")
+    parser.add_argument("--weights", type=_weights, metavar="W,W,...", help="one for each pack, used as they are")
+    parser.add_argument("--vectors", metavar="FILE", help="safetensors: a vector for each task, or one per class")
+    parser.add_argument("--head", help="checkpoint, pack or file with the unseen task's head, if it is not --like")
     parser.add_argument(
-        "--vectors", metavar="FILE", help="safetensors: for each task a vector, or one of each of its classes"
+        "--minus", metavar="HEAD", help="initial head, subtracted from all heads before they are compared"
     )
-    parser.add_argument("--head", help="checkpoint, pack or file with the unseen task's head, if not --like's")
-    parser.add_argument("--minus", metavar="HEAD", help="initial head that is subtracted from heads before comparing")
     parser.add_argument("--plain-sum", action="store_true", help="let negative cosines count, as the authors of DTS do")
     arguments.add_base(parser)
     parser.add_argument("-o", "--output", metavar="PACK", required=True, help="the pack to write")
@@ -45,10 +45,10 @@ def add_to(commands: "arguments.Subparsers") -> None:
         "--size",
         dest="target",
         type=arguments.pack_size,
-        help="largest pack file: 0.5%%, 2MB or 0.08bpp (default: 0.08bpp beside what is exact)",
+        help="largest pack file: 0.5%%, 2MB or 0.08bpp (default: 0.08bpp beside tensors stored exactly)",
     )
     target.add_argument(
-        "--error", dest="target", type=arguments.error, help="the smallest pack with at most this relative error (0.6)"
+        "--error", dest="target", type=arguments.error, help="smallest pack with at most this relative error (0.6)"
     )
     parser.add_argument("--no-files", action="store_true", help="leave out configuration and tokenizer files")
     arguments.add_json(parser)
@@ -57,7 +57,7 @@ def add_to(commands: "arguments.Subparsers") -> None:
 
 
 def _weights(text: str) -> list[float]:
-    """Numbers with commas between them.
+    """Parse numbers separated by commas.
 
     >>> _weights("0.5,0.3,-0.2")
     [0.5, 0.3, -0.2]
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
         )
     if report.similarities and are_indistinct(report.similarities):
         console.note(
-            "all tasks are about equally like it; of heads trained from one initial head, subtract it (--minus)"
+            "all tasks are about equally similar; if heads were trained from one initial head, subtract it (--minus)"
         )
     if options.json:
         console.facts(asdict(report) | {"path": str(report.path)})
@@ -113,7 +113,7 @@ def _table(report: "FuseReport") -> list[str]:
 
 
 def _summary(name: str, report: "FuseReport") -> str:
-    """One line for the pack."""
+    """Return one line about the pack."""
     head = f", head of {len(report.head)} tensors exact" if report.head else ""
     left = f", {100 * report.left_out:.1f} % of the sum left out" if report.left_out else ""
     error = f"relative error {report.relative_error:.2g}"

@@ -24,19 +24,23 @@ def add_to(commands: "arguments.Subparsers") -> None:
         "merge",
         help="merge fine-tunes into one checkpoint",
         description="Merge fine-tunes of one architecture into one plain checkpoint.",
-        epilog="Tensors of different shapes (heads) are left out, those of integers are the first fine-tune's. For "
-        "packs against such a base see family.",
+        epilog="Tensors of different shapes (heads) are left out; tensors of integers are the first fine-tune's. For "
+        "packs against a merged base see family.",
     )
     merge_options.add_method(parser)
     parser.add_argument("fine_tunes", metavar="FT", nargs="+", help="a fine-tune: file, index or directory")
-    parser.add_argument("--base", help="what they are fine-tunes of; every method but average needs it")
+    parser.add_argument("--base", help="the base that they started from; every method but average needs it")
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the checkpoint to write")
     parser.add_argument(
-        "--raw", metavar="GLOB", action="append", default=[], help="tensors to leave out as well; repeatable"
+        "--raw", metavar="GLOB", action="append", default=[], help="further tensors to leave out; repeatable"
     )
-    parser.add_argument("--device", default="cpu", help="where matrices are decomposed, such as cuda (default: cpu)")
+    parser.add_argument("--device", default="cpu", help="device that decomposes matrices, such as cuda (default: cpu)")
     parser.add_argument(
-        "--shard-size", type=arguments.byte_count, metavar="SIZE", default="5GB", help="largest file (default: 5GB)"
+        "--shard-size",
+        type=arguments.byte_count,
+        metavar="SIZE",
+        default="5GB",
+        help="largest file of tensors (default: 5GB)",
     )
     parser.add_argument("--no-files", action="store_true", help="write weights only")
     arguments.add_json(parser)
@@ -78,7 +82,7 @@ def _names(paths: Sequence[str]) -> list[str]:
 
 
 def facts(report: "MergeReport", names: Sequence[str]) -> dict[str, Any]:
-    """What was done, as JSON holds it."""
+    """Return the report of a merge for JSON."""
     distances = [
         {"fine_tune": name, **asdict(found), "ratio": found.ratio}
         for name, found in zip(names, report.distances, strict=True)
@@ -87,7 +91,7 @@ def facts(report: "MergeReport", names: Sequence[str]) -> dict[str, Any]:
 
 
 def describe(report: "MergeReport", names: Sequence[str]) -> str:
-    """What was done, in one line."""
+    """Return one line about a merge."""
     counts = {"merged": report.merged, "averaged, since the base lacks them": report.averaged, "copied": report.copied}
     if report.method == "average":
         counts = {"averaged": report.merged + report.averaged, "copied": report.copied}
@@ -102,7 +106,7 @@ def describe(report: "MergeReport", names: Sequence[str]) -> str:
         if found.ratio is not None
     ]
     if ratios:
-        parts.append(f"difference vectors by task vectors: {listed(ratios, _NAMED)}")
+        parts.append(f"distances relative to task vectors: {listed(ratios, _NAMED)}")
     tensors = (
         f"{report.method} of {len(names)} fine-tune{'s' * (len(names) > 1)}: {console.size(report.size)}, tensors "
     )

@@ -12,7 +12,7 @@ _GENERIC = re.compile(r"(model|pytorch_model)([-.].*)?")
 
 
 def task_name(path: str) -> str:
-    """The name of a fine-tune: its file's without ending, or the directory's for a file named as any model's.
+    """Return the task of a fine-tune: its file's name without extension, or its directory's if that is generic.
 
     >>> task_name("runs/movie/model.safetensors"), task_name("movie.safetensors"), task_name("runs/movie/")
     ('movie', 'movie', 'movie')

@@ -34,11 +34,11 @@ def open_journal(part: Path, fresh: bool) -> Iterator["Journal"]:
     except (KeyboardInterrupt, Exception) as error:
         if not part.exists() or isinstance(error, JournalMismatchError):
             raise
-        way_on = (
-            f"finished tensors are kept in {part}: the same command goes on from there if its inputs stay the same, "
+        how_to_resume = (
+            f"results are stored in {part}: the same command resumes the run if its inputs are unchanged, "
             "--no-resume starts afresh"
         )
         if not isinstance(error, (KeyboardInterrupt, CheckpointError, OutputError, BackendError)):
-            console.note(way_on)
+            console.note(how_to_resume)
             raise
-        raise type(error)("; ".join([*filter(None, [message(error)]), way_on])) from error
+        raise type(error)("; ".join([*filter(None, [message(error)]), how_to_resume])) from error

@@ -92,7 +92,7 @@ class FusionEncoder:
         survey = Survey(self._config, [self._spec(name) for name in self.names])
         for name in self.names:
             summed = self._sum(name)
-            options = [_options(piece, self._config, survey) for piece in summed.pieces]
+            options = [_options(segment, self._config, survey) for segment in summed.segments]
             survey.add(name, summed.spec, summed.split, options)
             progress(summed.spec.nbytes)
         # Fails now, before the longer work, if the base is needed for it.
@@ -123,7 +123,8 @@ class FusionEncoder:
     def _encode(self, name: str, choices: Sequence[Choice]) -> EncodedTensor:
         summed = self._sum(name)
         parts = [
-            _part(summed, piece, choice, self._config) for piece, choice in zip(summed.pieces, choices, strict=True)
+            _part(summed, segment, choice, self._config)
+            for segment, choice in zip(summed.segments, choices, strict=True)
         ]
         return encode_segments(name, summed.spec, summed.split, parts)
 

@@ -40,15 +40,15 @@ class SummedTensor:
     name : str
     spec : TensorSpec
         Dtype and shape.
-    pieces : sequence of segments
-        Of consecutive rows.
+    segments : sequence of segments
+        Segments of consecutive rows.
     split : int
         Number of matrices that a tensor of three dimensions is split into.
     """
 
     name: str
     spec: TensorSpec
-    pieces: Sequence[SumSegment]
+    segments: Sequence[SumSegment]
     split: int = 1
 
 
@@ -165,11 +165,11 @@ def _sum_blocks(name: str, spec: TensorSpec, terms: Sequence[Term]) -> SummedTen
     """Sum terms of one layout block by block; that needs no base."""
     first = terms[0].entry
     coded = [dict(term.pack.factors(name)) for term in terms]
-    pieces: list[SumSegment] = []
+    segments: list[SumSegment] = []
     for row, block in first.placed():
         parts = [(term.weight, deltas[row]) for term, deltas in zip(terms, coded, strict=True) if row in deltas]
-        pieces.append(_sum_block(block, first.columns, parts, first.split))
-    return SummedTensor(name, spec, pieces, first.split)
+        segments.append(_sum_block(block, first.columns, parts, first.split))
+    return SummedTensor(name, spec, segments, first.split)
 
 
 def _sum_block(block: Block, columns: int, parts: Sequence[tuple[float, CodedDelta]], split: int) -> SumSegment:
@@ -219,8 +219,8 @@ def _sum_dense_deltas(
         )
     total = sum_dense([(term.weight, _delta(sources, name, term, base)) for term in terms])
     stored = None if base is None else _added(name, spec, base, total)
-    pieces, split = cut_delta(total, stored, counterpart, config, is_rounded=False)
-    return SummedTensor(name, spec, pieces, split)
+    segments, split = cut_delta(total, stored, counterpart, config, is_rounded=False)
+    return SummedTensor(name, spec, segments, split)
 
 
 def _delta(sources: SourcePacks, name: str, term: Term, base: StoredTensor | None) -> Tensor:

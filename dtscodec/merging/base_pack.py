@@ -1,4 +1,4 @@
-"""A base as a pack of exact tensors: the same tensors in fewer bytes, and the same content digest (spec section 14)."""
+"""A base as a pack of exact tensors: fewer bytes, and the same base digest (spec section 14)."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -25,26 +25,26 @@ def write_base_pack(
     force: bool = False,
     inputs: Iterable[Path] = (),
 ) -> PackReport:
-    """Write a base as a pack; `open_checkpoint` is the inverse: it reads back the same specs and bytes.
+    """Write a base as a pack. The inverse is `open_checkpoint`, which reads the same specs and bytes.
 
     Parameters
     ----------
     out : Path
         A local file.
     specs : mapping
-        Every tensor.
+        Dtypes and shapes of all tensors.
     read : callable
-        Gives the bytes of a tensor: uint8 [nbytes]. Called once for each that is no tie.
+        Returns the bytes of a tensor, uint8 [nbytes]; called once for each that is not tied.
     metadata : mapping
-        The checkpoint's own.
+        The checkpoint's metadata.
     ties : mapping
-        Name -> name of the tensor of equal spec and bytes.
+        Tied tensors: name -> name of the tensor of equal spec and bytes.
     made_by : str
-        How the base was made, for the summary.
+        Merge method and options, for the summary.
     force : bool
-        Replace what exists.
+        Replace a file that exists.
     inputs : iterable of Path
-        What is read meanwhile and must not be replaced.
+        Files that are read, which must not be replaced.
 
     Raises
     ------

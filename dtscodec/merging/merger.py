@@ -62,7 +62,7 @@ def open_merger(
 
 
 def _check(method: MergeMethod, count: int, has_base: bool, has_grams: bool) -> None:
-    """Raise unless a method can merge so many fine-tunes with what is given."""
+    """Refuse a number of fine-tunes, or inputs, that a method cannot merge."""
     least = method.min_fine_tunes
     if count < least:
         raise MergeError(f"{method.name}: expected at least {least} fine-tune{'s' * (least > 1)}, got {count}")
@@ -198,8 +198,8 @@ class Merger:
 
     def _merge_vectors(self, vectors: TaskVectors) -> Tensor:
         assert self._combine is not None
-        moved = [delta.to(self._device) for delta in vectors.deltas]
-        return self._combine(TaskVectors(vectors.name, moved, vectors.noise_edges)).cpu()
+        deltas = [delta.to(self._device) for delta in vectors.deltas]
+        return self._combine(TaskVectors(vectors.name, deltas, vectors.noise_edges)).cpu()
 
     # Report
 

@@ -27,10 +27,10 @@ CODED = ("--rank", "0.1")
 FINE_TUNES = ("movie", "tweets")
 
 
-def kept_in(part: str | Path) -> str:
+def how_to_resume(part: str | Path) -> str:
     """What an encode that failed says of its finished tensors."""
-    way_on = "the same command goes on from there if its inputs stay the same, --no-resume starts afresh"
-    return f"finished tensors are kept in {part}: {way_on}"
+    remedy = "the same command resumes the run if its inputs are unchanged, --no-resume starts afresh"
+    return f"results are stored in {part}: {remedy}"
 
 
 class Cli:
@@ -63,12 +63,12 @@ class Cli:
         before = snapshot(self._root)
         code, out, err = self.run(*arguments)
         assert (code, out) == (1, "")
-        way_on = f"; {kept_in(part)}\n"
+        ending = f"; {how_to_resume(part)}\n"
         assert err.startswith("dtscodec: ")
-        assert err.endswith(way_on) == Path(part).exists(), err
+        assert err.endswith(ending) == Path(part).exists(), err
         Path(part).unlink(missing_ok=True)
         assert snapshot(self._root) == before
-        return err.removeprefix("dtscodec: ").removesuffix(way_on).rstrip("\n")
+        return err.removeprefix("dtscodec: ").removesuffix(ending).rstrip("\n")
 
     def fails(self, *arguments: str) -> str:
         """Run a command that must fail with one line and leave all files as they are; return the line."""

@@ -129,7 +129,7 @@ def test_an_encode_that_was_cut_off_goes_on_with_the_base_that_it_made(
         patch.setattr("dtscodec.encoding.tensor_task.encode_segments", interrupt_after(12))
         code, _, err = three.run(*command)
     assert code == 1
-    assert "the same command goes on from there" in err
+    assert "the same command resumes the run" in err
     base = Path("dir/base.safetensors")
     before = base.stat().st_mtime_ns
     code, _, err = three.run(*command)

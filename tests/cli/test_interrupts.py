@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from dtscodec.cli.progress import progress_bar
 from dtscodec.encoding.journal import Journal
-from tests.cli.helpers import PACK, Cli, kept_in, snapshot
+from tests.cli.helpers import PACK, Cli, how_to_resume, snapshot
 
 LINE = "interrupted; no partial output is left"
 ENCODES = [
@@ -76,7 +76,7 @@ def test_an_encode_that_is_interrupted_keeps_what_is_finished_and_goes_on(
         patch.setattr("dtscodec.cli.encode.progress_bar", signalling(number, at))
         code, out, err = cli.run(*command)
     assert (code, out) == (1, "")
-    assert err == f"dtscodec: interrupted; {kept_in(part)}\n"
+    assert err == f"dtscodec: interrupted; {how_to_resume(part)}\n"
     left = {name: content for name, content in snapshot(Path()).items() if content is not None and name != part}
     assert left == {name: content for name, content in before.items() if content is not None}
     code, out, err = cli.run(*command)
@@ -104,7 +104,11 @@ def test_packs_that_are_done_stay(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("dtscodec.cli.encode.progress_bar", signalling)
     code, out, err = cli.run("encode", "base", "movie", "tweets", "-o", "out")
-    assert (code, out.split(":")[0], err) == (1, "movie", f"dtscodec: interrupted; {kept_in('out/dtscodec.part')}\n")
+    assert (code, out.split(":")[0], err) == (
+        1,
+        "movie",
+        f"dtscodec: interrupted; {how_to_resume('out/dtscodec.part')}\n",
+    )
     assert sorted(snapshot(Path("out"))) == ["dtscodec.json", "dtscodec.part", "packs", "packs/movie.safetensors"]
     cli("verify", "out/packs/movie.safetensors", "--base", "base")
 
@@ -212,7 +216,7 @@ def interrupted(command: list[str], number: int, when: Callable[["subprocess.Pop
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
     parts = [path for path in Path().glob("*.part")]
-    expected = f"interrupted; {kept_in(parts[0].name)}" if parts else LINE
+    expected = f"interrupted; {how_to_resume(parts[0].name)}" if parts else LINE
     assert (process.returncode, err) == (1, f"dtscodec: {expected}\n")
     for part in parts:
         part.unlink()

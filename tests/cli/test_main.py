@@ -140,8 +140,8 @@ def test_memory_that_runs_out(cli: Cli, monkeypatch: pytest.MonkeyPatch, error: 
 
     monkeypatch.setattr("dtscodec.encoding.tensor_task.encode_segments", fail)
     code, _, err = cli.run("encode", "base", "movie", "-o", "out")
-    way_on, line = err.splitlines()
-    assert (code, way_on.split(":")[1]) == (1, " finished tensors are kept in out.part")
+    remedy, line = err.splitlines()
+    assert (code, remedy.split(":")[1]) == (1, " results are stored in out.part")
     assert line.startswith("dtscodec: out of memory: expected")
 
 

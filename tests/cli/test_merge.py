@@ -44,7 +44,7 @@ def test_one_line_says_what_was_merged_and_what_was_not(cli: Cli, work: Path) ->
     assert out.count("\n") == 1
     assert out.startswith("ties alpha=1.0 keep=0.2 combine=mean of 2 fine-tunes: ")
     assert (
-        "tensors 6 merged; 1 copied; left out: classifier.weight; difference vectors by task vectors: movie 0." in out
+        "tensors 6 merged; 1 copied; left out: classifier.weight; distances relative to task vectors: movie 0." in out
     )
 
 

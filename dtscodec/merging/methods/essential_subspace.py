@@ -1,4 +1,4 @@
-"""Essential subspace decomposition (arXiv 2602.20208): the directions of a layer's outputs that a move shifts most."""
+"""Essential subspace decomposition of task vectors (arXiv 2602.20208)."""
 
 from torch import Tensor
 
@@ -8,26 +8,26 @@ from dtscodec.linalg.svd import Triplets, triplets
 
 
 def essential(delta: Tensor, gram: Gram | None, damping: float = 0.0, edge: float = 0.0) -> Triplets:
-    """The orthonormal basis E of a move by the outputs that it shifts, and the coordinates E^T delta in it.
+    """Return the essential subspace of a task vector: an orthonormal basis E, and the coordinates E^T delta in it.
 
-    ``E[:, :k] @ E[:, :k].T @ delta`` is, among all matrices of rank k, the nearest to the move in what it does to
-    the inputs. With inputs of no direction (X = I), and for strong damping, it is the SVD.
+    Among all matrices of rank k, ``E[:, :k] @ E[:, :k].T @ delta`` changes the layer's outputs most like delta does.
+    For isotropic inputs (X = I), and for strong damping, it is the truncated SVD.
 
     Parameters
     ----------
     delta : float [m, n]
-        The move of a linear layer's weight.
+        Task vector of a linear layer's weight.
     gram : Gram or None
-        Of the layer's inputs, [n, n]; without it the SVD.
+        Of the layer's inputs, [n, n]; without it the SVD is used.
     damping : float
         See `Gram.damped`.
     edge : float
-        Singular values of the move up to this one are noise, where there is no `gram`.
+        Noise edge, used without a `gram`: smaller singular values are noise.
 
     Returns
     -------
     Triplets
-        u : the basis E; s : root mean square of the outputs' shift along each direction, descending; v : E^T delta,
+        u : the basis E; s : root mean square of the outputs' change along each direction, descending; v : E^T delta,
         whose rows are neither unit nor orthogonal.
     """
     if gram is None:
