@@ -14,7 +14,7 @@ from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.open_inputs import as_base, weight_paths
 from dtscodec.checkpoints.stored_tensor import StoredTensor
-from dtscodec.encoding.budget.candidates import NUMBERS
+from dtscodec.encoding.budget.candidate import NUMBERS
 from dtscodec.encoding.delta import is_same
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, encode_exactly, encode_same
 from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata, reference_to

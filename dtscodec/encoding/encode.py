@@ -15,7 +15,7 @@ from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.name_matching import NameMatch, match_names
 from dtscodec.checkpoints.open_inputs import as_base, as_checkpoint, weight_paths
-from dtscodec.encoding.budget.candidates import NUMBERS, Choice
+from dtscodec.encoding.budget.candidate import NUMBERS, Candidate
 from dtscodec.encoding.budget.error_target import smallest_for
 from dtscodec.encoding.config import Best, EncodeConfig, Paper
 from dtscodec.encoding.exact_tensors import check_patterns
@@ -34,7 +34,7 @@ from dtscodec.storage.staging import staging_folder_for
 from dtscodec.version import __version__
 
 Progress: TypeAlias = Callable[[int], None]
-Choices: TypeAlias = Mapping[str, Sequence[Choice]]
+Choices: TypeAlias = Mapping[str, Sequence[Candidate]]
 """The candidate encoding that is chosen for each segment of each tensor."""
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from dtscodec.checkpoints.base import Base, KnownLeaf
 from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.name_matching import NameMatch
-from dtscodec.encoding.budget.candidates import Choice
+from dtscodec.encoding.budget.candidate import Candidate
 from dtscodec.encoding.budget.survey import Survey
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, encode_same, encode_tie
@@ -83,17 +83,17 @@ class TensorPasses:
             progress(self._fine.specs[name].nbytes)
         return survey
 
-    def relative_error(self, choices: Mapping[str, Sequence[Choice]]) -> float:
+    def relative_error(self, choices: Mapping[str, Sequence[Candidate]]) -> float:
         """Return the relative error that these encodings lead to. Encodes all tensors to find it."""
         results = self._results(measure_tensor, lambda name: (choices[name],))
         return sum((squares for _, squares in results), Squares()).relative_error
 
-    def encode(self, choices: Mapping[str, Sequence[Choice]] | None) -> Iterator[EncodedTensor]:
+    def encode(self, choices: Mapping[str, Sequence[Candidate]] | None) -> Iterator[EncodedTensor]:
         """Yield all tensors, encoded.
 
         Parameters
         ----------
-        choices : mapping of str to sequence of Choice, or None
+        choices : mapping of str to sequence of Candidate, or None
             By tensor, one for each segment; None for the preset `paper`.
 
         Raises

@@ -22,7 +22,10 @@ from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.content_digest import leaf
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.stored_tensor import StoredTensor
-from dtscodec.encoding.budget.candidates import Choice, Demand, Listed, Matrix, Options, Spectrum, options_of
+from dtscodec.encoding.budget.candidate import Candidate, CandidateList, Candidates
+from dtscodec.encoding.budget.candidates import candidates_of
+from dtscodec.encoding.budget.component_spectrum import ComponentSpectrum, SpectrumRequest
+from dtscodec.encoding.budget.matrix_candidates import MatrixCandidates
 from dtscodec.encoding.config import EncodeConfig, Paper
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, encode_segments
 from dtscodec.encoding.presets.best import plan_best
@@ -161,7 +164,7 @@ class TensorSurvey:
     identity : Identity
     split : int
         See `TensorEntry`.
-    options : tuple of Options
+    options : tuple of Candidates
         By segment.
     problem : EncodeError or None
         Why the tensor cannot be encoded; to be ignored if it is tied to another one.
@@ -169,7 +172,7 @@ class TensorSurvey:
 
     identity: Identity
     split: int = 1
-    options: tuple[Options, ...] = ()
+    options: tuple[Candidates, ...] = ()
     problem: EncodeError | None = None
 
 
@@ -190,13 +193,13 @@ _ARRAY_PARTS = np.empty(1).__reduce_ex__(5)[0], np.ndarray, np.dtype
 
 RESULT_PARTS = _places(
     *(TensorSurvey, TensorResult, Identity, Squares, EncodedTensor, TensorEntry, TensorSpec, EncodeError),
-    *(Listed, Matrix, Spectrum, Choice, Recipe),
+    *(CandidateList, MatrixCandidates, ComponentSpectrum, Candidate, Recipe),
     *(LowRank, Values, Raw, Same, Tie, Band, BaseRows, Streams, *_ARRAY_PARTS),
 )
 """The classes that results consist of, by module and name: a journal unpickles no others."""
 
 
-def survey_tensor(inputs: Inputs, name: str, known: KnownLeaf | None, demand: Demand) -> TensorSurvey:
+def survey_tensor(inputs: Inputs, name: str, known: KnownLeaf | None, demand: SpectrumRequest) -> TensorSurvey:
     """Return the candidate encodings of a tensor's segments.
 
     Parameters
@@ -205,25 +208,27 @@ def survey_tensor(inputs: Inputs, name: str, known: KnownLeaf | None, demand: De
     name : str
     known : KnownLeaf or None
         Leaf of its counterpart, if that has been hashed before.
-    demand : Demand
+    demand : SpectrumRequest
         How many singular values to compute.
     """
     with one_thread():
         identity, cut = _cut(inputs, name, known)
         if isinstance(cut, EncodeError):
             return TensorSurvey(identity, problem=cut)
-        options = tuple(options_of(segment, inputs.config, demand) for segment in cut.pieces)
+        options = tuple(candidates_of(segment, inputs.config, demand) for segment in cut.pieces)
         return TensorSurvey(identity, cut.split, options)
 
 
-def encode_tensor(inputs: Inputs, name: str, known: KnownLeaf | None, choices: Sequence[Choice] | None) -> TensorResult:
+def encode_tensor(
+    inputs: Inputs, name: str, known: KnownLeaf | None, choices: Sequence[Candidate] | None
+) -> TensorResult:
     """Encode a tensor.
 
     Parameters
     ----------
     inputs, name, known
         As for `survey_tensor`.
-    choices : sequence of Choice or None
+    choices : sequence of Candidate or None
         The encoding that was chosen for each segment; None for the preset `paper`.
     """
     with one_thread():
@@ -247,7 +252,7 @@ def encode_tensor(inputs: Inputs, name: str, known: KnownLeaf | None, choices: S
             return TensorResult(identity, problem=error)
 
 
-def measure_tensor(inputs: Inputs, name: str, known: KnownLeaf | None, choices: Sequence[Choice]) -> Squares:
+def measure_tensor(inputs: Inputs, name: str, known: KnownLeaf | None, choices: Sequence[Candidate]) -> Squares:
     """Return the squared norms of what encoding a tensor would lose.
 
     What coordinate descent leaves is known only by running it, so the tensor is encoded. Its streams are dropped: the

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.encoding.budget.candidates import NUMBERS
+from dtscodec.encoding.budget.candidate import NUMBERS
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.pack_assembler import PackAssembler
 from dtscodec.encoding.pack_report import EncodeReport

@@ -6,7 +6,8 @@ from typing import TypeAlias
 
 from dtscodec.checkpoints.auxiliary_files import Attachment
 from dtscodec.encoding.budget.allocate import DEAREST, at_price, total_cost
-from dtscodec.encoding.budget.candidates import Choice, Options, options_of
+from dtscodec.encoding.budget.candidate import Candidate, Candidates
+from dtscodec.encoding.budget.candidates import candidates_of
 from dtscodec.encoding.budget.error_target import smallest_for
 from dtscodec.encoding.budget.survey import Survey
 from dtscodec.encoding.config import DEFAULT_SIZE, EncodeConfig
@@ -29,7 +30,7 @@ from dtscodec.packs.attachments import attachments_of
 from dtscodec.version import __version__
 
 Progress = Callable[[int], None]
-Chosen: TypeAlias = Mapping[str, Sequence[Choice]]
+Chosen: TypeAlias = Mapping[str, Sequence[Candidate]]
 """The chosen encoding of each segment, by tensor."""
 
 
@@ -120,7 +121,7 @@ class FusionEncoder:
         """Return the relative error of chosen encodings, by encoding all tensors."""
         return sum((self._encode(name, chosen[name]).squares for name in self.names), Squares()).relative_error
 
-    def _encode(self, name: str, choices: Sequence[Choice]) -> EncodedTensor:
+    def _encode(self, name: str, choices: Sequence[Candidate]) -> EncodedTensor:
         summed = self._sum(name)
         parts = [
             _part(summed, segment, choice, self._config)
@@ -141,11 +142,11 @@ class FusionEncoder:
         return PackMetadata(self._summary, index.prefix, index.absent, index.metadata, self._files)
 
 
-def _options(piece: SumSegment, config: EncodeConfig, survey: Survey) -> Options:
-    return piece.options(config) if isinstance(piece, FactoredPart) else options_of(piece, config, survey.demand)
+def _options(piece: SumSegment, config: EncodeConfig, survey: Survey) -> Candidates:
+    return piece.options(config) if isinstance(piece, FactoredPart) else candidates_of(piece, config, survey.demand)
 
 
-def _part(summed: SummedTensor, piece: SumSegment, choice: Choice, config: EncodeConfig) -> Part:
+def _part(summed: SummedTensor, piece: SumSegment, choice: Candidate, config: EncodeConfig) -> Part:
     if isinstance(piece, FactoredPart):
         return piece.plan(choice.block, config.recipe)
     return plan_best(Cut(summed.name, summed.spec, [piece], summed.split), [choice], config)[0]

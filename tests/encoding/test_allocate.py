@@ -18,17 +18,17 @@ from dtscodec.encoding.budget.allocate import (
     at_price,
     total_cost,
 )
-from dtscodec.encoding.budget.candidates import Choice, Listed
+from dtscodec.encoding.budget.candidate import Candidate, CandidateList
 from dtscodec.format.blocks import Raw
 
 many = settings(deadline=None, max_examples=60)
 
-Pieces = dict[Key, Listed]
+Pieces = dict[Key, CandidateList]
 
 
-def listed(ways: list[tuple[int, float]]) -> Listed:
+def listed(ways: list[tuple[int, float]]) -> CandidateList:
     """Options of these costs and worths, costs ascending."""
-    return Listed(tuple(Choice(Raw(1), cost, worth, worth) for cost, worth in sorted(ways)), 0.0)
+    return CandidateList(tuple(Candidate(Raw(1), cost, worth, worth) for cost, worth in sorted(ways)), 0.0)
 
 
 @st.composite
@@ -44,8 +44,8 @@ def pieces(draw: st.DrawFn, most: int = 8, ways: int = 5) -> Pieces:
 def with_shared(each: int, shared: int) -> Measure:
     """A file with a header, and index bytes for each piece that is not at its cheapest."""
 
-    def size_of(choices: Mapping[Key, Choice]) -> int:
-        return total_cost(choices) + shared + sum(each for choice in choices.values() if choice.worth > 0)
+    def size_of(choices: Mapping[Key, Candidate]) -> int:
+        return total_cost(choices) + shared + sum(each for choice in choices.values() if choice.benefit > 0)
 
     return size_of
 
@@ -55,15 +55,15 @@ flat = st.builds(with_shared, st.just(0), st.integers(0, 1000))
 
 
 def worth(choices: Choices) -> float:
-    return sum(choice.worth for choice in choices.values())
+    return sum(choice.benefit for choice in choices.values())
 
 
 def largest_worth(options: Pieces) -> float:
-    return max(choice.worth for option in options.values() for choice in option.choices)
+    return max(choice.benefit for option in options.values() for choice in option.candidates)
 
 
 def smallest(options: Pieces, size_of: Measure) -> int:
-    return size_of({key: option.choices[0] for key, option in options.items()})
+    return size_of({key: option.candidates[0] for key, option in options.items()})
 
 
 @many
@@ -73,7 +73,7 @@ def test_the_budget_is_never_exceeded(options: Pieces, size_of: Measure, extra: 
     chosen = allocate(options, budget, size_of)
     assert size_of(chosen) <= budget
     assert list(chosen) == list(options)
-    assert all(chosen[key] in option.choices for key, option in options.items())
+    assert all(chosen[key] in option.candidates for key, option in options.items())
 
 
 @many
@@ -93,7 +93,7 @@ def test_a_budget_below_the_cheapest_choices_raises_with_the_smallest_that_does(
 def test_an_ample_budget_buys_the_most_of_every_piece(options: Pieces, size_of: Measure) -> None:
     chosen = allocate(options, 10**6, size_of)
     for key, option in options.items():
-        assert chosen[key].worth == max(choice.worth for choice in option.choices)
+        assert chosen[key].benefit == max(choice.benefit for choice in option.candidates)
 
 
 @many
@@ -111,7 +111,7 @@ def test_a_larger_budget_never_lowers_the_worth_by_more_than_that_of_one_option(
 def test_the_worth_is_within_one_option_of_the_best_there_is(options: Pieces, size_of: Measure, extra: int) -> None:
     budget = smallest(options, size_of) + extra
     keys = list(options)
-    every = (dict(zip(keys, chosen, strict=True)) for chosen in product(*(options[key].choices for key in keys)))
+    every = (dict(zip(keys, chosen, strict=True)) for chosen in product(*(options[key].candidates for key in keys)))
     best = max(worth(choices) for choices in every if size_of(choices) <= budget)
     found = worth(allocate(options, budget, size_of))
     assert best - largest_worth(options) * (1 + 1e-9) <= found <= best * (1 + 1e-9)
@@ -123,7 +123,7 @@ def test_nothing_better_that_still_fits_is_left_unbought(options: Pieces, size_o
     budget = smallest(options, size_of) + extra
     chosen = allocate(options, budget, size_of)
     for key, option in options.items():
-        for choice in option.better(chosen[key]):
+        for choice in option.upgrades(chosen[key]):
             assert size_of(chosen | {key: choice}) > budget
 
 
@@ -153,8 +153,8 @@ def test_a_higher_price_never_buys_more_worth(options: Pieces, price: int, more:
 def test_the_dearest_price_buys_the_cheapest_choices_and_the_cheapest_the_most_worth(options: Pieces) -> None:
     dear, cheap = at_price(options, DEAREST), at_price(options, CHEAPEST)
     for key, option in options.items():
-        assert dear[key].cost == min(choice.cost for choice in option.choices)
-        assert cheap[key].worth == max(choice.worth for choice in option.choices)
+        assert dear[key].cost == min(choice.cost for choice in option.candidates)
+        assert cheap[key].benefit == max(choice.benefit for choice in option.candidates)
 
 
 @many
@@ -162,9 +162,9 @@ def test_the_dearest_price_buys_the_cheapest_choices_and_the_cheapest_the_most_w
 def test_no_choices_of_the_same_bytes_are_worth_more_than_those_at_a_price(options: Pieces, price: float) -> None:
     chosen = at_price(options, price)
     for key, option in options.items():
-        for other in option.choices:
+        for other in option.candidates:
             if other.cost <= chosen[key].cost:
-                assert other.worth <= chosen[key].worth * (1 + 1e-9) + price * 1e-9
+                assert other.benefit <= chosen[key].benefit * (1 + 1e-9) + price * 1e-9
 
 
 @many
@@ -183,5 +183,5 @@ def test_steps_of_one_price_are_bought_before_what_is_worth_less(
 ) -> None:
     options = {("t", i): listed([(10 * step, 20.0 * step) for step in range(steps + 1)]) for i in range(count)}
     options["u", 0] = listed([(0, 0.0), (cost, 1 / 16)])
-    first = sum(choice.worth for key, choice in allocate(options, budget, total_cost).items() if key[0] == "t")
+    first = sum(choice.benefit for key, choice in allocate(options, budget, total_cost).items() if key[0] == "t")
     assert first == 20.0 * min(budget // 10, count * steps)

@@ -19,7 +19,7 @@ import dtscodec
 from dtscodec import Best, EncodeConfig, MaxError, Paper, Rank, RankShare, Size, __version__
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.stored_tensor import StoredTensor
-from dtscodec.encoding.budget.candidates import options_of
+from dtscodec.encoding.budget.candidates import candidates_of
 from dtscodec.encoding.budget.survey import Survey
 from dtscodec.encoding.pack_assembler import PackMetadata
 from dtscodec.encoding.presets.recipe import LEAST_ERROR, Recipe
@@ -126,7 +126,7 @@ def test_the_size_that_is_planned_is_that_of_the_file(count: int, dtype: torch.d
             ours = StoredTensor(name, spec, fine.read(name))
             theirs = StoredTensor(name, base.specs[name], base.read(name)) if name in base.specs else None
             cut = cut_same(ours, theirs) or cut_tensor(ours, theirs, config)
-            survey.add(name, spec, cut.split, [options_of(piece, config, survey.demand) for piece in cut.pieces])
+            survey.add(name, spec, cut.split, [candidates_of(piece, config, survey.demand) for piece in cut.pieces])
     summary = Summary(0, base=BaseRef("0" * 64), encoder=f"dtscodec {__version__} {config.describe()}")
     metadata = PackMetadata(summary)
     choices = survey.choose(metadata, survey.budget(metadata))

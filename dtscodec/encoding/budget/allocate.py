@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from dtscodec.encoding.budget.candidates import Choice, Options
+from dtscodec.encoding.budget.candidate import Candidate, Candidates
 
 Key: TypeAlias = tuple[str, int]
 """A piece: its tensor's name, and its place in it."""
-Choices: TypeAlias = dict[Key, Choice]
-Measure: TypeAlias = Callable[[Mapping[Key, Choice]], int]
+Choices: TypeAlias = dict[Key, Candidate]
+Measure: TypeAlias = Callable[[Mapping[Key, Candidate]], int]
 """Size of the pack file for some choices, in bytes."""
 
 HALVINGS = 80
@@ -33,13 +33,13 @@ class TooSmallError(Exception):
     smallest: int
 
 
-def at_price(options: Mapping[Key, Options], price: float) -> Choices:
+def at_price(options: Mapping[Key, Candidates], price: float) -> Choices:
     """Every piece's best choice at a price: squared norm for a byte."""
     return {key: option.best(price) for key, option in options.items()}
 
 
 def at_last_price(
-    options: Mapping[Key, Options], begin: float, end: float, holds: Callable[[Choices], bool]
+    options: Mapping[Key, Candidates], begin: float, end: float, holds: Callable[[Choices], bool]
 ) -> Choices:
     """The choices at the price nearest to `end` at which something holds that holds at `begin`: by bisection."""
     chosen = at_price(options, begin)
@@ -53,7 +53,7 @@ def at_last_price(
     return chosen
 
 
-def allocate(options: Mapping[Key, Options], budget: int, size_of: Measure) -> Choices:
+def allocate(options: Mapping[Key, Candidates], budget: int, size_of: Measure) -> Choices:
     """The choices of most worth in a file of at most `budget` bytes.
 
     Parameters
@@ -85,7 +85,7 @@ def allocate(options: Mapping[Key, Options], budget: int, size_of: Measure) -> C
     return _fill(options, chosen, budget, size_of)
 
 
-def _spend(options: Mapping[Key, Options], payload: int) -> Choices:
+def _spend(options: Mapping[Key, Candidates], payload: int) -> Choices:
     """The best choices whose costs add up to at most so many bytes."""
     everything = at_price(options, CHEAPEST)
     if total_cost(everything) <= payload:
@@ -93,7 +93,7 @@ def _spend(options: Mapping[Key, Options], payload: int) -> Choices:
     return at_last_price(options, DEAREST, CHEAPEST, lambda trial: total_cost(trial) <= payload)
 
 
-def _fill(options: Mapping[Key, Options], chosen: Choices, budget: int, size_of: Measure) -> Choices:
+def _fill(options: Mapping[Key, Candidates], chosen: Choices, budget: int, size_of: Measure) -> Choices:
     """Buy what still fits, until nothing does."""
     left = budget - size_of(chosen)
     while left > 0:
@@ -109,16 +109,16 @@ def _fill(options: Mapping[Key, Options], chosen: Choices, budget: int, size_of:
     return chosen
 
 
-def _buy(options: Mapping[Key, Options], chosen: Choices, left: int) -> Choices:
+def _buy(options: Mapping[Key, Candidates], chosen: Choices, left: int) -> Choices:
     """Better choices for at most so many bytes more, the most worth for a byte first."""
     trial = dict(chosen)
-    offers: list[tuple[float, int, Key, Choice, Choice]] = []
+    offers: list[tuple[float, int, Key, Candidate, Candidate]] = []
     count = itertools.count()
 
     def offer(key: Key) -> None:
         held = trial[key]
-        for choice in options[key].better(held):
-            extra, gained = choice.cost - held.cost, choice.worth - held.worth
+        for choice in options[key].upgrades(held):
+            extra, gained = choice.cost - held.cost, choice.benefit - held.benefit
             if 0 < extra <= left and gained > 0:
                 heapq.heappush(offers, (-gained / extra, next(count), key, held, choice))
 
@@ -133,6 +133,6 @@ def _buy(options: Mapping[Key, Options], chosen: Choices, left: int) -> Choices:
     return trial
 
 
-def total_cost(choices: Mapping[Key, Choice]) -> int:
+def total_cost(choices: Mapping[Key, Candidate]) -> int:
     """Bytes of all choices, without what they share."""
     return sum(choice.cost for choice in choices.values())

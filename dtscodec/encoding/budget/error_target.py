@@ -50,5 +50,5 @@ def _foretold(survey: Survey, error: float) -> Choices:
 
 def _expected(survey: Survey, choices: Choices) -> float:
     whole = survey.energy()
-    left = whole - sum(choice.removed for key, choice in choices.items() if survey.options[key].energy)
+    left = whole - sum(choice.removed_energy for key, choice in choices.items() if survey.options[key].energy)
     return (max(0.0, left) / whole) ** 0.5 if whole else 0.0

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing_extensions import assert_never
 
 from dtscodec.encoding.budget.allocate import DEAREST, Choices, Key, TooSmallError, allocate, at_price, total_cost
-from dtscodec.encoding.budget.candidates import NUMBERS, Choice, Demand, Listed, Options
+from dtscodec.encoding.budget.candidate import NUMBERS, Candidate, CandidateList, Candidates
+from dtscodec.encoding.budget.component_spectrum import SpectrumRequest
 from dtscodec.encoding.config import DEFAULT_SIZE, EncodeConfig
 from dtscodec.encoding.pack_assembler import LEAF_BYTES, PackMetadata
 from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
@@ -33,10 +34,10 @@ class Survey:
 
     config: EncodeConfig
     specs: Sequence[TensorSpec]
-    options: dict[Key, Options] = field(default_factory=dict)
+    options: dict[Key, Candidates] = field(default_factory=dict)
     _tensors: list[tuple[str, TensorSpec, int, int]] = field(default_factory=list)
 
-    def add(self, name: str, spec: TensorSpec, split: int, options: Sequence[Options]) -> None:
+    def add(self, name: str, spec: TensorSpec, split: int, options: Sequence[Candidates]) -> None:
         """Add a tensor: what each of its pieces may become."""
         self._tensors.append((name, spec, split, len(options)))
         self.options.update(((name, place), option) for place, option in enumerate(options))
@@ -44,10 +45,13 @@ class Survey:
     def add_settled(self, entry: TensorEntry) -> None:
         """Add a tensor whose blocks take no bytes and are not to be chosen."""
         self.add(
-            entry.name, entry.spec, entry.split, [Listed((Choice(block, 0, 0.0, 0.0),), 0.0) for block in entry.blocks]
+            entry.name,
+            entry.spec,
+            entry.split,
+            [CandidateList((Candidate(block, 0, 0.0, 0.0),), 0.0) for block in entry.blocks],
         )
 
-    def by_tensor(self, choices: Mapping[Key, Choice]) -> dict[str, tuple[Choice, ...]]:
+    def by_tensor(self, choices: Mapping[Key, Candidate]) -> dict[str, tuple[Candidate, ...]]:
         """Choices by tensor."""
         return {name: tuple(choices[name, place] for place in range(count)) for name, _, _, count in self._tensors}
 
@@ -69,11 +73,11 @@ class Survey:
         """The only choices, where a rank is given."""
         return at_price(self.options, 0.0)
 
-    def size(self, choices: Mapping[Key, Choice], metadata: PackMetadata) -> int:
+    def size(self, choices: Mapping[Key, Candidate], metadata: PackMetadata) -> int:
         """Return the exact size of the pack file in bytes, before anything of it is quantized."""
         return self._size(choices, metadata.index(()), metadata.summary)
 
-    def _size(self, choices: Mapping[Key, Choice], empty: Index, summary: Summary) -> int:
+    def _size(self, choices: Mapping[Key, Candidate], empty: Index, summary: Summary) -> int:
         """Return the size of a pack, given its index without tensors, which takes long to make."""
         entries = tuple(
             TensorEntry(name, spec, tuple(choices[name, place].block for place in range(count)), split)
@@ -94,7 +98,7 @@ class Survey:
         asked = self._asked()
         if isinstance(self.config.target, Size):
             return asked
-        whole = {key: option.wanted or option.best(DEAREST) for key, option in self.options.items()}
+        whole = {key: option.preferred or option.best(DEAREST) for key, option in self.options.items()}
         return max(asked, self.size(whole, metadata))
 
     def _asked(self) -> int:
@@ -106,13 +110,13 @@ class Survey:
         return sum(spec.elements for spec in self.specs)
 
     @property
-    def demand(self) -> Demand:
+    def demand(self) -> SpectrumRequest:
         """How much of each spectrum options must know."""
         match self.config.target:
             case MaxError(error=error):
-                return Demand(0.0, 1 - (KNOWN_ERROR * error) ** 2)
+                return SpectrumRequest(0.0, 1 - (KNOWN_ERROR * error) ** 2)
             case Size() | Rank() | RankShare() | None:
-                return Demand(self._asked() / max(1, self._parameters()), 0.0)
+                return SpectrumRequest(self._asked() / max(1, self._parameters()), 0.0)
             case _:
                 assert_never(self.config.target)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dtscodec.encoding.budget.candidates import NUMBERS, Choice
+from dtscodec.encoding.budget.candidate import NUMBERS, Candidate
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.fitting.coordinate_descent import Refined, Sight
 from dtscodec.encoding.presets.recipe import Recipe
@@ -105,7 +105,7 @@ class BestPart:
         return measure_values(block, self.moved, codes, rounded(scales * np.float32(unit)))
 
 
-def plan_best(cut: Cut, choices: Sequence[Choice], config: EncodeConfig) -> list[Part]:
+def plan_best(cut: Cut, choices: Sequence[Candidate], config: EncodeConfig) -> list[Part]:
     """Give every piece of a tensor the block that has been chosen for it."""
     return [
         piece if isinstance(piece, CodedBlock) else _plan(piece, choice, config)
@@ -113,7 +113,7 @@ def plan_best(cut: Cut, choices: Sequence[Choice], config: EncodeConfig) -> list
     ]
 
 
-def _plan(piece: Delta | New, choice: Choice, config: EncodeConfig) -> Part:
+def _plan(piece: Delta | New, choice: Candidate, config: EncodeConfig) -> Part:
     block, moved = choice.block, piece.moved
     energy = moved.signal_square if isinstance(piece, Delta) else 0.0
     match block:

@@ -53,7 +53,7 @@ class Recipe:
         if self.levels != FOUR and not self.fitted_levels:
             raise ValueError(f"{self.levels} levels: only four have a published rule, others must be fitted")
 
-    def worth(self, bits: Bits | None, vectors: int = 2) -> float:
+    def benefit(self, bits: Bits | None, vectors: int = 2) -> float:
         """Return the share of energy that coding counts as removing, from a component or from a single vector.
 
         Parameters
@@ -65,7 +65,7 @@ class Recipe:
 
         Examples
         --------
-        >>> [round(Recipe().worth(bits), 4) for bits in Recipe().widths]
+        >>> [round(Recipe().benefit(bits), 4) for bits in Recipe().widths]
         [0.78, 0.8102, 0.813, 0.813]
         """
         least = width_of(self.widths[0]).retained_energy ** (vectors / 2)

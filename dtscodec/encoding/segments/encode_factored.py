@@ -3,7 +3,7 @@
 The inverse is `dtscodec.format.blocks.LowRankContent.delta`.
 """
 
-from dtscodec.encoding.budget.candidates import HALF_FACTORS
+from dtscodec.encoding.budget.component_spectrum import HALF_FACTORS
 from dtscodec.encoding.presets.recipe import BEST, LEAST_ERROR
 from dtscodec.encoding.segments.factored_segment import FactoredPart
 from dtscodec.encoding.segments.segment import CodedBlock

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dtscodec.encoding.budget.candidates import HALF_FACTORS, ROW_SHARES, TALL, Choice, Matrix, Options, Spectrum
+from dtscodec.encoding.budget.candidate import Candidate, Candidates
+from dtscodec.encoding.budget.component_spectrum import HALF_FACTORS, ComponentSpectrum
+from dtscodec.encoding.budget.matrix_candidates import MatrixCandidates, row_counts
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.fitting.coordinate_descent import Refined
 from dtscodec.encoding.presets.best import rounded, rounded_tensor
@@ -111,18 +113,17 @@ class FactoredPart:
         found = factored_triplets(Factored(left[within], self.v))
         return replace(self, u=found.u, s=found.s, v=found.v, rows=rows)
 
-    def options(self, config: EncodeConfig) -> Options:
+    def options(self, config: EncodeConfig) -> Candidates:
         """The ways to store it: none of it, or components of all rows, or of a tall one's that moved most."""
         rows, columns = self.shape
-        shares = ROW_SHARES if config.recipe.row_subsets and rows >= TALL * columns else ROW_SHARES[:1]
-        counts = sorted({max(columns, int(rows * share)) for share in shares}, reverse=True)
+        counts = row_counts(rows, columns, config.recipe)
         spectra = tuple(self.largest_rows(count)._spectrum(config.recipe) for count in counts)
-        return Matrix(spectra, (Choice(Same(self.height, self.base), 0, 0.0, 0.0),), self.square)
+        return MatrixCandidates(spectra, (Candidate(Same(self.height, self.base), 0, 0.0, 0.0),), self.square)
 
-    def _spectrum(self, recipe: Recipe) -> Spectrum:
+    def _spectrum(self, recipe: Recipe) -> ComponentSpectrum:
         if not HALF_FACTORS[0] <= self.size <= HALF_FACTORS[1]:
             recipe = recipe.without_floats()
-        return Spectrum(self.subset, self.shape, self.s.square().numpy(), self.bitmaps, recipe)
+        return ComponentSpectrum(self.subset, self.shape, self.s.square().numpy(), self.bitmaps, recipe)
 
     def plan(self, block: Block, recipe: Recipe) -> "CodedBlock | FactoredPlan":
         """Give it the block that has been chosen for it, one of its options."""

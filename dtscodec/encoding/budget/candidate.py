@@ -1,0 +1,101 @@
+"""Candidate encodings: one way to store a segment, with its cost and its benefit; what `allocate` chooses from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from dtscodec.format.blocks import Block, Coded
+from dtscodec.format.streams import NUMBER_DTYPES
+
+NUMBERS = "BF16"
+"""Dtype of norms, levels and scales: fine enough, since scales are fitted after levels are rounded."""
+NUMBER = NUMBER_DTYPES[NUMBERS]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to store a segment.
+
+    Parameters
+    ----------
+    block : Block
+    cost : int
+        Bytes of its streams, bitmaps before compression.
+    benefit : float
+        Squared norm of the delta that it removes, weighted as the recipe says.
+    removed_energy : float
+        Squared norm that it removes, as far as it is known before coding.
+    bitmaps : bytes
+        Bitmaps of coded rows and columns.
+    """
+
+    block: Block
+    cost: int
+    benefit: float
+    removed_energy: float
+    bitmaps: bytes = b""
+
+
+def coded_bytes(block: Coded, columns: int, bitmaps: bytes) -> int:
+    """Return the bytes of a coded block's streams, bitmaps before compression.
+
+    Parameters
+    ----------
+    block : LowRank or Values
+    columns : int
+        Of its tensor.
+    bitmaps : bytes
+    """
+    return sum(block.band_bytes(columns)) + NUMBER * block.number_count(columns) + len(bitmaps)
+
+
+class Candidates(Protocol):
+    """All candidate encodings of one segment."""
+
+    @property
+    def energy(self) -> float:
+        """Squared norm of the delta without rounding noise; 0 for what has no counterpart in the base."""
+
+    def best(self, multiplier: float) -> Candidate:
+        """Return the candidate of the largest benefit minus multiplier times cost.
+
+        Parameters
+        ----------
+        multiplier : float
+            The Lagrange multiplier: benefit per byte.
+        """
+
+    @property
+    def preferred(self) -> Candidate | None:
+        """The candidate that a default size makes room for: all of a delta of low rank, new tensors in 8 bits."""
+
+    def upgrades(self, candidate: Candidate) -> Iterator[Candidate]:
+        """Yield candidates of more benefit that cost a few bytes more than this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateList:
+    """Candidates that can be listed.
+
+    Parameters
+    ----------
+    candidates : tuple of Candidate
+        At least one; costs ascending.
+    energy : float
+        See `Candidates`.
+    """
+
+    candidates: tuple[Candidate, ...]
+    energy: float
+
+    def best(self, multiplier: float) -> Candidate:
+        """See `Candidates`."""
+        return max(self.candidates, key=lambda candidate: candidate.benefit - multiplier * candidate.cost)
+
+    @property
+    def preferred(self) -> None:
+        """See `Candidates`."""
+
+    def upgrades(self, candidate: Candidate) -> Iterator[Candidate]:
+        """See `Candidates`."""
+        return (other for other in self.candidates if other.cost > candidate.cost and other.benefit > candidate.benefit)
