@@ -17,7 +17,7 @@ from benchmarks.merging.packs import pack
 from benchmarks.merging.rows import Row
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.targets import Size
-from dtscodec.runtime.attach import Attached
+from dtscodec.runtime.attached import Attached
 
 PART = "routing"
 SIZES = ("0.25%", "0.5%")

@@ -49,6 +49,7 @@ def find_counterparts(adapter: LoraAdapter, base: Specs, renames: Sequence[tuple
     """
     weights = {f"{module}.weight": pair for module, pair in adapter.pairs.items()}
     prefix, counterparts = _match(weights, adapter, base, renames)
+    # The fine-tune has every tensor of the base, under its own prefix, and those that the adapter adds.
     fine_prefix, base_prefix = prefix
     bases: dict[str, str | None] = {
         fine_prefix + name.removeprefix(base_prefix) if name.startswith(base_prefix) else name: name for name in base

@@ -139,13 +139,16 @@ def export_adapter(
         inputs = [opened.path] if opened.path else []
         inputs += weight_paths(out, its_base.checkpoint) if its_base else ()
         check_new_adapter(out, force, inputs)
+        # Plan: which module carries each change.
         layers = read_model_layers(model, opened, its_base)
         plan = plan_export(opened.index.tensors, list(iter_changes(opened, its_base)), layers, save_modules)
         plan.check(strict)
+        # Factor the deltas at one rank.
         chosen = rank or max_lora_rank(plan.largest_rank) or plan.largest_rank
         pairs, lost = plan.pairs(chosen, dtype)
         recorded = opened.summary.base.repo if opened.summary.base else None
         document = _document(plan, pairs, chosen, base_name_or_path or recorded)
+        # Write, and check the result by vLLM's constraints.
         saved = {name: decoded[pack_name] for name, pack_name in plan.saved_tensors.items()}
         tensors = adapter_tensors(pairs, saved, dtype)
         size = write_adapter(out, document, tensors, force=force, inputs=inputs)

@@ -16,7 +16,7 @@ from dtscodec.messages import listed
 
 MAX_CONVERSION_ERROR = 0.01
 """Relative error above which a dtype is too narrow for a pair."""
-NAME_MODEL = Remedy("name the fine-tune's model ({model})")
+NAME_FINE_TUNE = Remedy("name the fine-tune's model ({model})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def plan_export(
     pack_names = {base_name(entry.name, rule): entry.name for entry in entries}
     if not pack_names.keys() & layers.specs.keys():
         problem = f"expected the pack's tensors, such as {entries[0].name!r}, got none of these names"
-        raise ModelMismatchError(f"{layers.model}: {problem}", NAME_MODEL)
+        raise ModelMismatchError(f"{layers.model}: {problem}", NAME_FINE_TUNE)
     ties = {base_name(entry.name, rule): entry.tied_to for entry in entries if entry.tied_to is not None}
     carried: dict[str, TensorChange] = {}
     dropped: dict[str, _Dropped] = {}
@@ -190,7 +190,7 @@ def _obstacle(name: str, change: TensorChange, modules: Sequence[str], layers: M
     """Return why a LoRA of the given modules cannot carry a change, or None if it can."""
     if name not in layers.specs or layers.specs[name].shape != change.entry.spec.shape:
         why = f"no such tensor in {layers.model}, the model that uses the adapter"
-        return _Dropped(why, change.square, NAME_MODEL)
+        return _Dropped(why, change.square, NAME_FINE_TUNE)
     if change.delta is None:
         return _Dropped(change.how, change.square)
     if not name.endswith(".weight") or not all(module in layers.kinds for module in modules):

@@ -172,6 +172,7 @@ class _Importer:
     def _encode(self, name: str, counterpart: str | None) -> EncodedTensor:
         whole, module = self._adapter.whole.get(name), name.removesuffix(".weight")
         pair = self._adapter.pairs.get(module) if name.endswith(".weight") else None
+        # A tensor of the adapter replaces the base's, unless PEFT saved a copy of the base's.
         if whole is not None and not self._is_base(whole, counterpart):
             if pair is not None:
                 problem = f"{name}: expected the base's weight beside its LoRA, got another"
@@ -182,6 +183,7 @@ class _Importer:
         spec = self._base.specs[counterpart]
         if pair is None:
             return encode_same(name, spec, counterpart)
+        # The delta stays a product of factors: scale * B A, quantized to components.
         transposed = is_transposed(pair, spec.shape, self._counterparts.transposed)
         delta = pair.to_delta(self._adapter.settings.scale_of(module), transposed)
         try:

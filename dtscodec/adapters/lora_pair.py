@@ -112,7 +112,9 @@ class LoraPair:
         k = min(rank, len(s))
         root = s[:k].sqrt()
         a, b = torch.zeros(rank, v.shape[1], dtype=torch.float64), torch.zeros(u.shape[0], rank, dtype=torch.float64)
+        # Balance: A and B share each singular value evenly.
         a[:k], b[:, :k] = root[:, None] * v[:k], u[:, :k] * root
+        # B is a 1 x 1 convolution on the output of A.
         if kind == "convolution":
             a, b = a.view(rank, *shape[1:]), b.view(*b.shape, *[1] * (len(shape) - 2))
         return cls(a, b, kind == "embedding")

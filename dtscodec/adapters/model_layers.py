@@ -20,8 +20,8 @@ from dtscodec.format.index import CarriedFile
 from dtscodec.packs.pack import Pack
 
 CONFIG = "config.json"
-NAME_MODEL = Remedy("name a directory with the configuration of the model that uses the adapter ({model})")
-NAME_BASE_OR_MODEL = Remedy(f"name it with {{base}}, or {NAME_MODEL.text}")
+NAME_CONFIGURATION = Remedy("name a directory with the configuration of the model that uses the adapter ({model})")
+NAME_BASE_OR_MODEL = Remedy(f"name it with {{base}}, or {NAME_CONFIGURATION.text}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class ModelLayers:
             same[id(tensor)].append(name)
         return cls(
             type(model).__name__,
-            {name: kind for name, module in modules.items() if (kind := layer_kind(module))},
+            {name: kind for name, module in modules.items() if (kind := lora_layer_kind(module))},
             frozenset(modules),
             {name: _own(name, module) for name, module in modules.items() if not [*module.children()]},
             {name: tuple(same[id(tensor)]) for name, tensor in state.items()},
@@ -69,7 +69,7 @@ class ModelLayers:
         )
 
 
-def layer_kind(module: nn.Module) -> LayerKind | None:
+def lora_layer_kind(module: nn.Module) -> LayerKind | None:
     """Return the kind of a layer that a LoRA can change, or None for any other module."""
     if isinstance(module, nn.Linear):
         return "linear"
@@ -117,7 +117,7 @@ def read_model_layers(model: "nn.Module | str | Path | None", pack: Pack, base: 
 def _build_without_weights(directory: Path) -> nn.Module:
     """Build the model that a configuration describes, its tensors on the meta device."""
     config = read_config(directory)
-    kind = model_class_of(config, str(directory / CONFIG), NAME_MODEL)
+    kind = model_class_of(config, str(directory / CONFIG), NAME_CONFIGURATION)
     with (
         quiet_transformers(),
         torch.device("meta"),
@@ -131,7 +131,9 @@ def _read_configuration(pack: Pack, base: Base | None) -> bytes:
     """Return the configuration among a pack's auxiliary files, which is in the pack or beside the base."""
     entry = next((file for file in pack.index.files if file.name == CONFIG), None)
     if entry is None:
-        raise CheckpointError(f"{pack.path or 'pack'}: expected a pack with {CONFIG}, got one without", NAME_MODEL)
+        raise CheckpointError(
+            f"{pack.path or 'pack'}: expected a pack with {CONFIG}, got one without", NAME_CONFIGURATION
+        )
     if isinstance(entry, CarriedFile):
         return pack.reader.file(entry)
     if base is None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dtscodec.adapters.export_adapter import ExportReport
     from dtscodec.adapters.export_plan import LeftOut
 
-DTYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32"}
+FACTOR_DTYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32"}
 MAX_NAMES = 3
 """Number of tensors that a line names."""
 
@@ -38,7 +38,7 @@ def add_to(commands: "arguments.Subparsers") -> None:
     parser.add_argument(
         "--rank", type=arguments.count, metavar="N", help="adapter rank (default: smallest for all components)"
     )
-    parser.add_argument("--dtype", choices=DTYPES, default="f16", help="dtype of the factors (default: f16)")
+    parser.add_argument("--dtype", choices=FACTOR_DTYPES, default="f16", help="dtype of the factors (default: f16)")
     parser.add_argument(
         "--base-name", metavar="NAME", help="name of the base in the adapter (default: the recorded one)"
     )
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
         options.base,
         model=options.model,
         rank=options.rank,
-        dtype=getattr(torch, DTYPES[options.dtype]),
+        dtype=getattr(torch, FACTOR_DTYPES[options.dtype]),
         base_name_or_path=options.base_name,
         save_modules=options.modules_to_save,
         strict=options.strict,

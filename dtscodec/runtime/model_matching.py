@@ -61,6 +61,7 @@ def match_model(
             check_base_rows(entry, block, specs, "the model" if base_specs is None else "the base")
     changed: dict[Slot, list[TensorEntry]] = defaultdict(list)
     unchanged: dict[Slot, list[TensorEntry]] = defaultdict(list)
+    # Sort the fine-tune's tensors into slots: those that change the slot and those that leave it as the base has it.
     for entry in pack.index.tensors:
         source = pack.reader.entry(entry.tied_to) if entry.tied_to is not None else entry
         slot = slots.get(names[entry.name])

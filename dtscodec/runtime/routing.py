@@ -18,7 +18,7 @@ from dtscodec.runtime.resident_pack import ResidentPack
 Scope: TypeAlias = Literal["layer", "sample"]
 """Whether each layer chooses for itself, or the first layer that routes chooses for all that follow."""
 
-BASE = RequestBatch((), None)
+BASE_ONLY = RequestBatch((), None)
 """All requests get the base."""
 
 
@@ -66,10 +66,12 @@ class LayerRouter:
                 f"{self.name}: expected {rows}, got an input of {list(x.shape)}",
                 Remedy("give a row of the mask for each of the model (beams are rows), or none"),
             )
+        # Sum over tokens, padding excluded. The sum has the mean's direction, which is all that a cosine needs.
         tokens = x.detach()[:, None].flatten(1, -2).to(wide_dtype(x.dtype))
         if mask is not None and mask.shape == x.shape[:-1]:
             tokens = tokens.masked_fill(~mask.to(x.device)[:, :, None], 0)
-        total = tokens.sum(1)  # Its direction is the mean's, which is all that a cosine needs.
+        total = tokens.sum(1)
+        # Cosines up to the norm of the row's mean, which does not change their order.
         cosines = (total[:, None] * self.prototypes.to(total)).sum(-1)
         chosen: list[int] = cosines.argmax(1).tolist()
         return chosen
@@ -148,7 +150,7 @@ class Routing:
         if self._chosen is not None:
             return self._chosen
         if module not in self._router.layer_routers:
-            return BASE
+            return BASE_ONLY
         batch = self._choose(self._router.layer_routers[module], x)
         if self._router.scope == "sample":
             self._chosen = batch
@@ -156,7 +158,7 @@ class Routing:
 
     def outputs(self, output: Tensor) -> list[Tensor]:
         """Split a model's output by row, as `RequestBatch.outputs` does, by the widths of the heads that were used."""
-        return (self._heads or self._chosen or BASE).outputs(output)
+        return (self._heads or self._chosen or BASE_ONLY).outputs(output)
 
     def _choose(self, layer: LayerRouter, x: Tensor) -> RequestBatch:
         names = tuple(self._router.tasks)
@@ -186,11 +188,13 @@ def make_router(
     scope : {"layer", "sample"}
         As of `Router`.
     """
+    # All names of tied layers are kept: prototypes may use any of them.
     linear = {
         f"{name}.weight" if name else "weight": branch
         for name, module in model.named_modules(remove_duplicate=False)
         if isinstance(branch := branches.get(module), LinearBranch)
     }
+    # A layer that some task replaces cannot route, since its output would not be the base's plus a delta.
     heads = {branch.module for branch in linear.values() if not all(map(is_additive, _weights(branch, tasks)))}
     # Candidates: linear layers that some task changes and none replaces.
     routable = {

@@ -65,6 +65,7 @@ class RunningBase:
             The model does not hold the values of `source`.
         """
         remedy = OTHER_BASE if self.source else OTHER_WEIGHTS
+        # Each tensor by its leaf (H2), which names the tensor that differs; then all together by the digest (H3).
         leaves = {name: self._leaf(name, slot) for name, slot in bases.items()}
         for name, found in leaves.items():
             expected = pack.reader.leaves[name]
@@ -75,6 +76,7 @@ class RunningBase:
         if reference is not None and (whole := base_digest(leaves)).hex() != reference.digest:
             detail = f"expected the digest {reference.digest}, got {whole.hex()}"
             raise BaseMismatchError("base-digest", self.location, detail, "7", remedy)
+        # The checkpoint is the right base; the model must hold it too.
         for name, slot in bases.items():
             if slot is not None:
                 self._check_model(name, slot)

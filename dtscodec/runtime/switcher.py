@@ -17,8 +17,8 @@ from dtscodec.runtime.slots import Slot
 from dtscodec.runtime.task_registry import TaskRegistry
 from dtscodec.runtime.write_slot import writable, write_slot
 
-BASE = ResidentPack({}, {})
-"""Changes nothing."""
+NO_TASK = ResidentPack({}, {})
+"""The base: a task that changes nothing."""
 
 
 class Switcher:
@@ -152,7 +152,7 @@ class Switcher:
             Tensors of the model were replaced since the switcher was made.
         """
         with self._registry.lock:
-            self._switch(BASE)
+            self._switch(NO_TASK)
             self._active = None
 
     def close(self) -> None:
@@ -171,23 +171,24 @@ class Switcher:
 
     def _switch(self, new: ResidentPack) -> None:
         """Bring the model from the active task to another one, or back if that fails."""
-        old = BASE if self._active is None else self._registry[self._active]
+        old = NO_TASK if self._active is None else self._registry[self._active]
         slots = {**old.changes, **new.changes}
         with writable(slots):
             try:
                 for slot in slots:
                     self._switch_slot(slot, old, new)
-            except BaseException:
+            except BaseException:  # KeyboardInterrupt too: the model must never hold a mixture.
                 for slot in slots:
                     self._write(slot, old, holds_base=False)
                 raise
 
     def _switch_slot(self, slot: Slot, old: ResidentPack, new: ResidentPack) -> None:
         """Bring a slot from one task to another. Where both code some rows only, no other rows are written."""
+        # Rows that the tasks write; None where that is the whole tensor, or where a task does not change it.
         to_write = new.coded_rows(slot) if slot in new.changes else None
         written = old.coded_rows(slot) if slot in old.changes else None
         if slot in new.changes and (to_write is None or (slot in old.changes and written is None)):
-            self._write(slot, new, holds_base=False)
+            self._write(slot, new, holds_base=False)  # Overwrites everything, so nothing need be restored.
             return
         if slot in old.changes:
             self._restore(slot, written, to_write)
@@ -219,6 +220,7 @@ class Switcher:
         if written is None:
             tensor.copy_(original)
             return
+        # Restore the difference of the two sets of rows.
         rows = written.long()
         if to_write is not None:
             is_restored = torch.zeros(len(tensor), dtype=torch.bool, device=tensor.device)

@@ -10,7 +10,7 @@ import transformers as hf
 from torch import nn
 
 import dtscodec
-from dtscodec.adapters.model_layers import layer_kind
+from dtscodec.adapters.model_layers import lora_layer_kind
 from dtscodec.encoding.config import SMALLEST_SIDE
 from tests import models
 from tests.adapters.helpers import TARGETS, Trained, distance, train, with_adapter
@@ -74,7 +74,7 @@ def layers_moved(base: Any) -> Any:
     """A copy in which every layer that a LoRA may change has a delta of a low rank; heads of two classes stay."""
     fine = copy.deepcopy(base)
     random = torch.Generator().manual_seed(3)
-    layers = [module for module in fine.modules() if layer_kind(module)]
+    layers = [module for module in fine.modules() if lora_layer_kind(module)]
     moved = {id(module.weight): module for module in layers if min(module.weight.flatten(1).shape) >= SMALLEST_SIDE}
     with torch.no_grad():
         for module in moved.values():

@@ -110,6 +110,7 @@ class SideBranch(ABC):
         wide = wide_dtype(own.dtype)
         if not is_additive(change.entry):
             return self.rebuild(resident, change).to(wide) - own.to(wide)
+        # One block of values that covers the tensor is the delta itself; else add up the blocks.
         height, columns = change.entry.spec.matrix(change.entry.split)
         payload = change.blocks[0].payload
         if isinstance(payload, Packed) and payload.is_whole and len(change.blocks) == 1:

@@ -19,12 +19,14 @@ class EmbeddingBranch(SideBranch):
 
     def forward(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
         """Add the looked-up rows of each task's delta."""
+        # Ids without a dimension of requests are looked up once for all of them.
         if batch.size is not None and x.dim() == 1:
             self._check_unused(x, batch)
             return out
         if batch.size is not None and batch.size > 1 and x.shape[0] == 1:  # Positions, the same for all requests.
             x, out = x.expand(batch.size, *x.shape[1:]), out.expand(batch.size, *out.shape[1:]).clone()
         ids, flat = x.reshape(-1), out.reshape(-1, out.shape[-1])
+        # Factors are gathered in one call; tensors without factors are looked up whole.
         shares = []
         for group, change, rows in self.changes("weight", batch, x.shape):
             if (factors := single_factors(change)) is not None:

@@ -43,8 +43,10 @@ class LinearBranch(SideBranch):
         """Add each task's contribution; a task with a layer of its own gets that layer's output instead."""
         leading = x.shape[:-1]
         flat_x, flat = x.reshape(-1, x.shape[-1]), out.reshape(-1, out.shape[-1])
+        # Low-rank deltas first, then biases; whole layers last, since they replace their rows.
         self._add_factors(flat_x, flat, batch, leading)
         for group, change, rows in self.changes("bias", batch, leading):
+            # The bias of a head of another width belongs to its whole layer, below.
             if change.entry.spec.shape == self.slots["bias"].shape:
                 flat[rows] += self.delta("bias", group.resident, change)
         own = {}
@@ -68,7 +70,7 @@ class LinearBranch(SideBranch):
                     if isinstance(block.payload, PackedFactors):
                         part = block.row, block.row + block.block.height
                         shares[part].append(Share(block.payload, rows, self.transposed))
-            elif is_additive(change.entry):
+            elif is_additive(change.entry):  # Elements, not factors: form the delta.
                 delta = self.delta("weight", group.resident, change)
                 out[rows] += x[rows].to(delta.dtype) @ (delta if self.transposed else delta.T)
         for part, found in shares.items():
