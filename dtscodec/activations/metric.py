@@ -1,7 +1,7 @@
-"""What of a delta a layer's inputs see: the metric in which its outputs, not its weights, are kept.
+"""The activation metric: the norm in which a delta counts by how much it changes a layer's outputs.
 
-The squared change of a layer's outputs over inputs X is ``||X D^T||^2 = ||D R||^2`` with ``R R^T = X^T X``. The best
-matrix of a low rank in it is made by `dtscodec.linalg.essential_subspace`.
+The squared change of a layer's outputs over inputs X is ``||X D^T||^2 = ||D R||^2`` with ``R R^T = X^T X``.
+`dtscodec.linalg.essential_subspace` finds the best approximation of low rank in it.
 """
 
 from dataclasses import dataclass, replace
@@ -15,13 +15,14 @@ from dtscodec.linalg.essential_subspace import symmetric_root
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """How inputs see the columns of a matrix, or its rows where the weight is [d_in, d_out].
+    """The metric of a layer's inputs on its weight.
 
     Parameters
     ----------
     root : float32 [d_in, any]
-        R, scaled so that on average a direction counts 1.
+        R, scaled so that the mean squared norm of its rows is 1.
     on_rows : bool
+        Whether inputs belong to the rows of the matrix, whose weight is [d_in, d_out], rather than to its columns.
     """
 
     root: Tensor
@@ -29,7 +30,15 @@ class Metric:
 
     @classmethod
     def of(cls, gram: Gram, damping: float) -> "Metric | None":
-        """The metric of a layer's inputs; None if all of them were zero."""
+        """Return the metric of a Gram matrix; None if all inputs were zero.
+
+        Parameters
+        ----------
+        gram : Gram
+            The Gram matrix of the layer's inputs.
+        damping : float
+            See `Gram.damped`.
+        """
         moment = gram.damped(damping)
         mean = float(moment.trace()) / max(1, len(moment))
         if not mean > 0:
@@ -37,24 +46,24 @@ class Metric:
         return cls(symmetric_root(moment / mean).float(), gram.input_first)
 
     def check(self, rows: int, columns: int) -> None:
-        """Raise EncodeError unless a matrix of that size has such inputs."""
+        """Raise EncodeError unless a matrix of this size has as many inputs as the metric."""
         wanted = rows if self.on_rows else columns
         if len(self.root) != wanted:
             detail = f"expected a Gram matrix of {wanted} inputs, as the weight has, got one of {len(self.root)}"
-            raise EncodeError(f"{detail}", Remedy("calibrate with this model"))
+            raise EncodeError(detail, Remedy("collect Gram matrices with this model"))
 
     def subset(self, rows: Tensor, columns: Tensor) -> "Metric":
-        """The same for some rows and columns of the matrix: bool masks."""
+        """Return the metric for a subset of rows and columns of the matrix, given as bool masks."""
         return replace(self, root=self.root[rows if self.on_rows else columns])
 
     def matrix(self, delta: Tensor) -> Tensor:
-        """A matrix, float32 [m, n], as the inputs see it: of the same norm if they see all directions alike."""
+        """Return a matrix, float32 [m, n], multiplied by R: its Frobenius norm is the norm in the metric."""
         return self.root.T @ delta if self.on_rows else delta @ self.root
 
     def left(self, vectors: Tensor) -> Tensor:
-        """Left vectors, float32 [r, m], as the inputs see them."""
+        """Return left vectors, float32 [r, m], multiplied by R if it acts on rows."""
         return vectors @ self.root if self.on_rows else vectors
 
     def right(self, vectors: Tensor) -> Tensor:
-        """Right vectors, float32 [r, n], as the inputs see them."""
+        """Return right vectors, float32 [r, n], multiplied by R if it acts on columns."""
         return vectors if self.on_rows else vectors @ self.root

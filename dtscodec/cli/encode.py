@@ -1,6 +1,7 @@
 """``dtscodec encode``: checkpoint -> pack."""
 
 import argparse
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from dtscodec.cli.fit import kl_change
 from dtscodec.cli.names import name_fine_tunes
 from dtscodec.cli.progress import progress_bar
 from dtscodec.cli.resume import journal_path, open_journal
+from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.storage.access import Access
 from dtscodec.storage.errors import write_errors
 from dtscodec.storage.paths import as_output_path
@@ -64,9 +66,9 @@ def run(options: argparse.Namespace) -> None:
     from dtscodec.packs.directory import open_pack_directory
     from dtscodec.storage.upload import check_new
 
-    if options.calibration:
-        _check_samples(options.calibration)
     fine_tunes = name_fine_tunes(options.fine_tunes)
+    if options.calibration:
+        _check_calibration(options.calibration, fine_tunes.values())
     directory = _directory(options.output, len(fine_tunes))
     outputs = _outputs(list(fine_tunes), options.output, directory)
     part = journal_path(directory or next(iter(outputs.values())), is_directory=directory is not None)
@@ -79,11 +81,15 @@ def run(options: argparse.Namespace) -> None:
         _encode_all(options, fine_tunes, outputs, directory, journal)
 
 
-def _check_samples(path: str) -> None:
-    """Raise SamplesError now if samples cannot be read, rather than after longer work."""
+def _check_calibration(samples: str, fine_tunes: Iterable[str]) -> None:
+    """Raise SamplesError or CheckpointError before longer work if packs cannot be fitted."""
     from dtscodec.evaluation.samples import read_samples
 
-    read_samples(Path(path))
+    read_samples(Path(samples))
+    for path in fine_tunes:
+        if not Path(path).is_dir():
+            remedy = Remedy("encode it without --calibration, then run dtscodec fit with --model")
+            raise CheckpointError(f"{path}: expected a model directory to fit packs to, got weights only", remedy)
 
 
 def _encode_all(

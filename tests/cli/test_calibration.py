@@ -144,6 +144,13 @@ def test_collect_writes_what_the_activation_metric_takes(cli: Cli, small: Made, 
         assert torch.allclose(gram.moment, gram.moment.T)
 
 
+def test_weights_alone_are_for_fit_which_takes_a_model_directory(cli: Cli, small: Made, texts: str) -> None:
+    weights = str(small.fine / "model.safetensors")
+    line = cli.fails("encode", str(small.base), weights, "-o", "out", "--calibration", texts)
+    assert line.startswith(f"{weights}: expected a model directory")
+    assert "dtscodec fit with --model" in line
+
+
 @pytest.mark.parametrize("option", ["--steps", "--esd", "--model"])
 def test_details_of_the_fit_are_options_of_fit_only(cli: Cli, small: Made, texts: str, option: str) -> None:
     given = "encode", str(small.base), str(small.fine), "--calibration", texts
