@@ -118,9 +118,7 @@ def test_duplicates_take_next_to_nothing(cli: Cli, work: Path) -> None:
     assert facts["kinds"]["same"]["tensors"] == facts["tensors"]
 
 
-def test_an_encode_that_was_cut_off_goes_on_with_the_base_that_it_made(
-    three: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_run_is_resumed_with_the_base_that_it_made(three: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     command = ["family", "average", *TASKS, "-o", "dir", *CODED]
     three(*command)
     whole = {path.name: path.read_bytes() for path in Path("dir").rglob("*") if path.is_file()}
@@ -167,7 +165,7 @@ def test_a_directory_that_is_to_be_replaced_comes_back_if_that_fails(three: Cli,
     three("verify", f"dir/packs/{TASKS[0]}.safetensors", "--base", "dir/base.safetensors")
 
 
-def test_what_a_run_that_was_cut_off_replaces_comes_back_if_the_next_fails(
+def test_what_an_interrupted_run_replaced_comes_back_if_the_next_fails(
     three: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     three("family", "average", *TASKS, "-o", "dir", *CODED)
@@ -181,9 +179,7 @@ def test_what_a_run_that_was_cut_off_replaces_comes_back_if_the_next_fails(
     assert {path: path.read_bytes() for path in Path("dir").rglob("*") if path.is_file()} == before
 
 
-def test_a_base_that_was_merged_from_other_inputs_is_not_gone_on_with(
-    three: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_base_merged_from_other_inputs_is_not_resumed(three: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     command = ["family", "ties", *TASKS, "-o", "dir", *CODED, "--base"]
     with monkeypatch.context() as patch:
         patch.setattr("dtscodec.encoding.tensor_task.encode_segments", interrupt_after(12))

@@ -382,7 +382,7 @@ def test_weights_must_be_one_for_each_pack_and_finite(weights: list[float], tmp_
         dtscodec.fuse(packs, tmp_path / "out", weights=weights)
 
 
-def test_something_must_tell_the_weights(tmp_path: Path) -> None:
+def test_weights_or_the_unseen_task_must_be_given(tmp_path: Path) -> None:
     packs = packs_of(tmp_path, [body(fine_state(seed)) for seed in (1, 2)])
     with pytest.raises(ConfigError, match="`like`"):
         dtscodec.fuse(packs, tmp_path / "out")

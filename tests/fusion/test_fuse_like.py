@@ -102,7 +102,7 @@ def rows(*angles: float) -> Tensor:
     return head
 
 
-def test_weights_come_from_heads_and_the_head_is_kept_exactly(tmp_path: Path) -> None:
+def test_weights_come_from_heads_and_the_head_is_stored_exactly(tmp_path: Path) -> None:
     packs = packs_of(tmp_path, fines_with(rows(0, 0), rows(math.pi / 2, math.pi / 2), rows(math.pi, math.pi)))
     like = {"classifier.weight": rows(math.pi / 3, math.pi / 3), "classifier.bias": torch.zeros(2)}
     report = fuse(tmp_path, packs, like=like, target=AMPLE)
@@ -243,7 +243,7 @@ def test_a_head_may_come_with_vectors(tmp_path: Path) -> None:
         ({"0": unit(1, 0), "1": unit(1, 0)}, {"weights": [0.5, 0.5]}, "both"),
     ],
 )
-def test_vectors_that_tell_nothing_are_refused(
+def test_vectors_that_give_no_weights_are_refused(
     vectors: State, options: dict[str, Any], match: str, tmp_path: Path
 ) -> None:
     packs = packs_of(tmp_path, [body(fine_state(seed)) for seed in (1, 2)])

@@ -10,7 +10,7 @@ Array: TypeAlias = Any
 Model: TypeAlias = dict[str, Array]
 
 
-def moves(base: Model, tasks: list[Model]) -> list[Model]:
+def task_vectors(base: Model, tasks: list[Model]) -> list[Model]:
     return [{name: task[name] - base[name] for name in base} for task in tasks]
 
 
@@ -19,11 +19,11 @@ def average(tasks: list[Model]) -> Model:
 
 
 def task_arithmetic(base: Model, tasks: list[Model], alpha: float) -> Model:
-    return {name: base[name] + alpha * sum(move[name] for move in moves(base, tasks)) for name in base}
+    return {name: base[name] + alpha * sum(vector[name] for vector in task_vectors(base, tasks)) for name in base}
 
 
 def ties(base: Model, tasks: list[Model], alpha: float, keep: float, combine: str) -> Model:
-    flat = np.stack([np.concatenate([move[name].ravel() for name in base]) for move in moves(base, tasks)])
+    flat = np.stack([np.concatenate([vector[name].ravel() for name in base]) for vector in task_vectors(base, tasks)])
     count = flat.shape[1]
     if keep < 1:
         least = np.sort(np.abs(flat), axis=1)[:, count - int(keep * count) - 1][:, None]
@@ -44,7 +44,7 @@ def ties(base: Model, tasks: list[Model], alpha: float, keep: float, combine: st
 def by_matrix(base: Model, tasks: list[Model], alpha: float, fuse: Callable[[list[Array]], Array]) -> Model:
     result = {}
     for name, values in base.items():
-        deltas = [move[name] for move in moves(base, tasks)]
+        deltas = [vector[name] for vector in task_vectors(base, tasks)]
         result[name] = values + alpha * (fuse(deltas) if values.ndim == 2 else np.mean(deltas, axis=0))
     return result
 

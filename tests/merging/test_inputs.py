@@ -125,7 +125,7 @@ def test_fine_tunes_of_different_architectures_are_refused(tmp_path: Path) -> No
         merge(tmp_path, task_states(2), "ties", other)
 
 
-def test_one_fine_tune_has_no_average_but_moves(tmp_path: Path) -> None:
+def test_one_fine_tune_has_no_average_but_a_task_vector(tmp_path: Path) -> None:
     with pytest.raises(MergeError, match="at least 2 fine-tunes, got 1"):
         merge(tmp_path, [task_state(0)])
     with pytest.raises(MergeError, match="at least 1 fine-tune, got 0"):
@@ -174,7 +174,7 @@ def test_gram_matrices_must_fit(tmp_path: Path) -> None:
         merge(tmp_path, task_states(2), "esm", base_state(), grams=[path, path])
 
 
-def test_layers_of_whose_inputs_nothing_is_known_are_told(tmp_path: Path) -> None:
+def test_the_report_lists_matrices_without_gram_matrices(tmp_path: Path) -> None:
     path = tmp_path / "grams.safetensors"
     save_grams(path, GramSet({"layer.0.up.weight": Gram(torch.eye(12, dtype=torch.float64))}))
     report = merge(tmp_path, task_states(2), Esm(), base_state(), grams=[path, path])
@@ -241,7 +241,7 @@ def test_distances_are_those_of_what_was_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_progress_is_told_of_every_reading(tmp_path: Path, method: str) -> None:
+def test_progress_counts_every_read_of_the_fine_tunes(tmp_path: Path, method: str) -> None:
     seen: list[int] = []
     states = task_states(2)
     merge(tmp_path, states, method, base_state(), progress=seen.append)

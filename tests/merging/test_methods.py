@@ -96,7 +96,7 @@ def test_esm(tmp_path: Path, with_inputs: bool, with_layers: bool, switches: dic
     method = Esm(alpha=0.5, damping=0.0, layer_scaling=with_layers, **switches)
     ours = merged(states, method, tmp_path, base, grams=files)
     known = {KEYWORDS.get(name, name): value for name, value in switches.items() if name != "alpha_everywhere"}
-    moves = naive.moves(wide(base), [wide(state) for state in states])
+    moves = naive.task_vectors(wide(base), [wide(state) for state in states])
     fused: naive.Model = {
         name: naive.esm([move[name] for move in moves], inputs.get(name), **known)
         for name, value in base.items()
@@ -145,7 +145,7 @@ def test_one_task_that_did_not_move_takes_nothing_from_finite_numbers(tmp_path: 
 
 
 @pytest.mark.parametrize("method", WITH_BASE)
-def test_opposite_moves_of_all_that_is_summed_give_the_base(tmp_path: Path, method: str) -> None:
+def test_opposite_task_vectors_sum_to_the_base(tmp_path: Path, method: str) -> None:
     base = {name: value.mul(2**8).round() / 2**8 for name, value in base_state().items()}
     move = {name: normal(5, *value.shape).mul(2**8).round() / 2**8 for name, value in base.items()}
     there, back = ({name: value + sign * move[name] for name, value in base.items()} for sign in (1, -1))
