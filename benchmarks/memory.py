@@ -61,7 +61,7 @@ class Result:
 
     @property
     def holds(self) -> bool:
-        """Whether both commands stayed within the limit."""
+        """Return whether both commands stayed within the limit."""
         return max(self.encode.peak_memory, self.decode.peak_memory) <= self.limit
 
 
@@ -159,7 +159,7 @@ def measure(folder: Path, gigabytes: float, dtype: torch.dtype) -> Result:
 
 
 def table(result: Result) -> str:
-    """What was measured, for a terminal of 80 columns."""
+    """Return the measured figures as text for a terminal of 80 columns."""
     state = "within" if result.holds else "ABOVE"
     rows = [
         ("checkpoint, each of two", _megabytes(result.checkpoint), f"{result.tensors} tensors, {result.dtype}"),

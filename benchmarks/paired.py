@@ -31,7 +31,7 @@ LIMIT = 1.03
 
 
 class Comparison(NamedTuple):
-    """What the pairs of one piece of work say.
+    """Figures of all pairs of one piece of work.
 
     Parameters
     ----------

@@ -175,7 +175,7 @@ def perturb(model: Any, seed: int) -> None:
 
 
 def delta_like(tensor: Tensor, random: torch.Generator, rank: int = 2) -> Tensor:
-    """What training does: something of low rank and, everywhere, a little noise."""
+    """A delta like that of training: something of low rank and, everywhere, a little noise."""
     scale = 0.3 * float(tensor.std()) if tensor.numel() > 1 and tensor.std() > 0 else 0.05
     noise = torch.randn(tensor.shape, generator=random)
     if tensor.ndim < 2:
@@ -217,7 +217,7 @@ def read_all(source: Any) -> State:
 
 
 def outputs(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
-    """What a model computes, as one tensor."""
+    """A model's logits."""
     with torch.inference_mode():
         logits: Tensor = model(**inputs).logits
     return logits

@@ -1,4 +1,4 @@
-"""What several tests share: making packs that the spec's decoder has checked."""
+"""Helpers of several tests: making packs that the spec's decoder has checked."""
 
 import sys
 from pathlib import Path

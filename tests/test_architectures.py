@@ -90,7 +90,7 @@ def check_delta(name: str, true: torch.Tensor, decoded: torch.Tensor) -> None:
 
 
 def check_ties(model: Any, decoded: State) -> None:
-    """What the model holds once comes back equal under all its names."""
+    """A tensor that the model holds once is restored equal under all its names."""
     first: dict[int, str] = {}
     for name, tensor in model.state_dict().items():
         original = first.setdefault(tensor.data_ptr(), name)

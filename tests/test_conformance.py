@@ -46,7 +46,7 @@ def decode_ours(folder: Path) -> None:
 
 
 def verify(folder: Path) -> None:
-    """What `dtscodec verify --base` does: check every byte and stream, and the base, without decoding."""
+    """As `dtscodec verify --base`: check every byte and stream, and the base, without decoding."""
     with dtscodec.open(folder / "pack.safetensors") as pack:
         for _ in pack.reader.check_all():
             pass

@@ -1,4 +1,4 @@
-"""What the documents show holds: their Python runs word for word, their commands parse, their links lead somewhere."""
+"""The documents are true: their Python runs word for word, their commands parse, their links lead somewhere."""
 
 import argparse
 import re

@@ -1,4 +1,4 @@
-"""What did not change in a real model costs nothing and comes back bit for bit: rows, columns, experts, q and k."""
+"""Unchanged parts of a real model take no bytes and are restored bit for bit: rows, columns, experts, q and k."""
 
 from collections.abc import Callable
 from functools import partial

@@ -20,7 +20,7 @@ Predict: TypeAlias = Callable[[Mapping[str, Tensor]], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a model's predictions on some texts are worth.
+    """Figures of a model's predictions on some texts.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a run says as it goes, on the screen and in a file that can be shown to anyone: no paths, no host."""
+"""Log of a run, on the screen and in a file that can be published: no paths, no host name."""
 
 import shutil
 import time
@@ -31,5 +31,5 @@ class RunLog:
 
 
 def free_space(folder: Path) -> str:
-    """How much room the disk of a folder has."""
+    """Return the free space on the disk of a folder, as text."""
     return f"{shutil.disk_usage(folder).free / 1e9:.0f} GB of disk free"

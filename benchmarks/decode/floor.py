@@ -28,7 +28,7 @@ class Floor:
     out: Mapping[str, Tensor]
 
     def steps(self, new: Mapping[str, LoadedTensor], old: Sequence[str] = ()) -> list[Step]:
-        """What the new task changes is computed; what only the old one changed is copied from the base."""
+        """Return a step per tensor: compute what the new task changes, copy what only the old one changed."""
         copies: list[Step] = [partial(self.out[name].copy_, self.base[name]) for name in old if name not in new]
         return copies + [step for name, tensor in new.items() for step in self._of(name, tensor)]
 

@@ -17,6 +17,6 @@ RUNS: dict[str, Callable[[], list[dict[str, Any]]]] = {
 
 
 def run(part: str, threads: int) -> list[dict[str, Any]]:
-    """Measure one part, on so many threads of torch."""
+    """Measure one part, with torch on `threads` threads."""
     torch.set_num_threads(threads)
     return RUNS[part]()

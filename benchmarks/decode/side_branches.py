@@ -50,7 +50,7 @@ def _row(size: str, batch: int, tasks: int) -> dict[str, Any]:
 
 
 def _operations(packs: Iterable[Any]) -> float:
-    """What the operations of the linear layers' factors add to those of their weights, on the mean of the tasks."""
+    """Return the operations of the linear layers' factors as a share of those of their weights, mean over tasks."""
     added = whole = 0
     for path in packs:
         with dtscodec.open(path) as pack:

@@ -19,7 +19,7 @@ BASE = "base"
 
 
 class Names(NamedTuple):
-    """What the commands are given, relative to the folder they run in."""
+    """Arguments of the commands, relative to the folder they run in."""
 
     finetune: str
     pack: str

@@ -1,4 +1,4 @@
-"""What a model predicts on texts, and how close its predictions come to another model's."""
+"""Predictions of a model on texts, and their distance from another model's."""
 
 from collections.abc import Sequence
 from pathlib import Path

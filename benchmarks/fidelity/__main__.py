@@ -54,7 +54,7 @@ def _tasks() -> list[Task]:
 
 
 def _result(cache: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """What ``result.json`` holds."""
+    """Return the content of ``result.json``."""
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
         runs = [pool.submit(measure, task, cache, folder, options.texts) for task in _tasks()]
         points = [point for run in runs for point in run.result()]

@@ -1,4 +1,4 @@
-"""What each ingredient of `best` is worth: the same sizes with one of them taken out, as real files; and code books
+"""Effect of each ingredient of `best`: the same sizes with one of them taken out, as real files; and code books
 that the format lacks, counted.
 """
 

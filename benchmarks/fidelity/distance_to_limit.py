@@ -1,4 +1,4 @@
-"""How far `best` is from the limit of coded factors: squared error alone, so without its gain."""
+"""Distance of `best` from the limit of coded factors, by squared error alone, so without its gain."""
 
 from collections.abc import Sequence
 from pathlib import Path

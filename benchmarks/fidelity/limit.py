@@ -1,4 +1,4 @@
-"""How small the squared error of a delta can get if so many bits are spent on its singular vectors: water-filling.
+"""Lower bound of a delta's squared error for a number of bits spent on its singular vectors: water-filling.
 
 The model. An m x n delta is a sum of components s_i u_i v_i'. The scales s_i are known and free; nothing is known of
 the directions, so U and V are uniform among matrices of orthonormal columns. With the earlier ones known, u_i has m -

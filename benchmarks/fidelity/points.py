@@ -11,7 +11,7 @@ from benchmarks.common.judge import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What one method did at one setting.
+    """Figures of one method at one setting.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class Point:
     error
         Relative Frobenius error of the delta.
     texts, accuracy, agreement, kl
-        Behaviour on so many texts.
+        Behaviour on that number of texts.
     agrees
         Bitmap of the texts with the fine-tune's answer, as hex.
     seconds
@@ -71,7 +71,7 @@ class PointLog:
         return point.method, point.setting, point.seed, point.texts
 
     def has(self, method: str, setting: str, seed: int, texts: int) -> bool:
-        """Whether a point is there already."""
+        """Return whether a point has been measured."""
         return (method, setting, seed, texts) in self._known
 
     def add(self, point: Point) -> None:

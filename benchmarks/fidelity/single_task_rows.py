@@ -1,4 +1,4 @@
-"""What is measured on one fine-tune only: the merged LoRA, a small pack's container, and the real packages."""
+"""Measurements on one fine-tune only: the merged LoRA, a small pack's container, and the real packages."""
 
 import tempfile
 from pathlib import Path
@@ -56,7 +56,7 @@ def _span(values: Any) -> str:
 
 
 def container_row(bench: FineTuneBench) -> dict[str, Any]:
-    """What of a small pack belongs to no tensor."""
+    """Return the bytes of a small pack that belong to no tensor."""
     path = bench.encode(EncodeConfig(target=Size.parse(SMALL)))
     with dtscodec.open(path) as pack:
         sizes = tensor_sizes(pack)

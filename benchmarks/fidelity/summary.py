@@ -96,7 +96,7 @@ def _line(of_task: Mapping[str, Sequence[Point]], tasks: Sequence[str]) -> Itera
 
 
 def promises(points: Sequence[Point], texts: int) -> dict[str, Any]:
-    """What `best` keeps against `paper` and BitDelta, on all test texts of every task."""
+    """Return figures of `best` beside `paper` and BitDelta, on all test texts of every task."""
     at = {(p.task, p.method, p.setting): p for p in points if p.texts == texts and not p.task_seed}
     tasks = sorted({task for task, *_ in at if (task, "best", "0.1%") in at and (task, PAPER[0], PAPER[1]) in at})
     two = [task for task in TWO_CLASSES if task in tasks]

@@ -60,7 +60,7 @@ class FineTuneBench:
         self.log = PointLog(folder / f"{name}.jsonl")
 
     def file(self, method: str, setting: str, config: EncodeConfig, *, few: bool = False) -> None:
-        """Encode to a real file, decode it, and judge the model on the first few texts, and on all unless told not."""
+        """Encode to a real file, decode it, and judge the model on the first few texts; on all, too, unless `few`."""
         counts = (FEW,) if few else (self.texts, FEW)
         if self.log.has(method, setting, 0, counts[0]):
             return
@@ -98,7 +98,7 @@ class FineTuneBench:
         seconds: float,
         counts: tuple[int, ...],
     ) -> None:
-        """Judge a model on the first so many texts, for each of the counts."""
+        """Judge a model on the first texts, for each of the counts."""
         error, share = self.weights.error(state), size / self.weights.nbytes()
         fixed = (self.task.name, self.task.seed, method, setting, seed, size, share, error)
         for count in counts:

@@ -15,7 +15,7 @@ TWO_CLASSES = tuple(data.FILES)
 FULL = data.TASKS
 LORA = "tweets-lora"
 PREFIX = "bert."
-"""What names in a fine-tune begin with, and those in the base do not."""
+"""Prefix of names in a fine-tune that those in the base lack."""
 
 
 @dataclass(frozen=True, slots=True)

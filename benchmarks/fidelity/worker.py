@@ -1,4 +1,4 @@
-"""What a process of its own does: everything on one fine-tune."""
+"""Work of one process: all measurements on one fine-tune."""
 
 from pathlib import Path
 from typing import Any

@@ -54,7 +54,7 @@ def _packed(bench: MergingBench, task: str, name: str, place: Path) -> tuple[Sta
 
 
 def ends(bench: MergingBench, part: str, tasks: Sequence[str]) -> None:
-    """What merging is between: the pre-trained encoder with each head, and each fine-tune."""
+    """Judge the two ends of the scale: the pre-trained encoder with each head, and each fine-tune."""
     for task in tasks:
         bench.row(part, "pre-trained", DEFAULT, task, partial(_alone, bench, task, bench.encoder))
         bench.row(part, "fine-tune", DEFAULT, task, partial(_alone, bench, task, bench.fine(task)))

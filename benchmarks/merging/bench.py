@@ -34,7 +34,7 @@ State = Mapping[str, Tensor]
 
 
 class MergingBench:
-    """What all parts need.
+    """Fine-tunes, texts, judges and the log, for all parts.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ def pack(bench: MergingBench, task: str, name: str, base: Path, size: str, confi
 
 
 def decoded(path: Path, base: Path) -> tuple[State, dict[str, float]]:
-    """What a pack decodes to, and its bytes."""
+    """Return the decoded tensors of a pack, and its bytes."""
     with dtscodec.decode(path, base) as state:
         return dict(state), {"bytes": path.stat().st_size}
 

@@ -1,4 +1,4 @@
-"""What was to hold, and whether it does."""
+"""The claims that the benchmark checks, and whether they hold."""
 
 from collections.abc import Iterator
 

@@ -60,7 +60,7 @@ def _judge(bench: MergingBench, base: Path, size: str, task: str) -> None:
 
 
 def _predict(bench: MergingBench, model: Any, attached: Attached, way: str, task: str) -> Predict:
-    """How a model is run in one of the ways.
+    """Return a function that runs a model in one of the ways.
 
     The head is the task's own in all of them: whose texts these are is not known, but what is asked of them is.
     """

@@ -10,7 +10,7 @@ from benchmarks.common.json_lines import append_record, read_records
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one thing did on one task.
+    """Figures of one method on one task.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What no two rows share."""
+        """The fields that identify a row."""
         return self.part, self.name, self.setting, self.task
 
 
@@ -51,7 +51,7 @@ class Rows:
         return iter(self._rows.values())
 
     def has(self, part: str, name: str, setting: str, *tasks: str) -> bool:
-        """Whether there are rows for all these tasks."""
+        """Return whether there are rows for all these tasks."""
         return all((part, name, setting, task) in self._rows for task in tasks)
 
     def figures(self, part: str, name: str, setting: str, task: str) -> dict[str, float]:

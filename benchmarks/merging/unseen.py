@@ -26,7 +26,7 @@ TEXTS = 64
 ARITHMETIC = 0.3
 """Alpha of task arithmetic, its authors' value."""
 SCALED = {1.0: "equal", **{scale: f"equal, adding up to {scale:g}" for scale in (1.5, 2.0, 3.0)}}
-"""What equal weights add up to, and what that is called; at 3 each of three packs counts whole."""
+"""Sums of equal weights, and their names; at 3 each of three packs counts whole."""
 LENT = "equal, adding up to what serves the seen tasks"
 SHARPNESS = 20.0
 """Of a softmax over cosines."""
@@ -35,7 +35,7 @@ BASE, PLAIN = "pre-trained", "average"
 
 
 def run(bench: MergingBench) -> None:
-    """What fusion is held against, and every way to weigh."""
+    """Judge the baselines of fusion, and every way to choose mixing weights."""
     for task in FOUR:
         seen = [other for other in FOUR if other != task]
         _others(bench, task, seen)
@@ -83,7 +83,7 @@ def _fused(
 
 
 def _initial_head(bench: MergingBench) -> dict[str, Tensor]:
-    """What all heads were trained from."""
+    """Return the head that all heads were trained from."""
     state = initial_model(bench.base, 2).state_dict()
     return {name: tensor for name, tensor in state.items() if name.startswith(HEAD)}
 

@@ -1,4 +1,4 @@
-"""What runs an encode: so many processes of the command's own, or a Dask cluster of this machine."""
+"""Engines that run an encode: processes of the command's own, or a Dask cluster on this machine."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,11 +7,11 @@ from typing import NamedTuple
 DASK = "dask"
 DASK_WORKERS = 2
 MALLOC = {"distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**25}
-"""What README asks of a worker's environment."""
+"""Setting that the documents recommend for a worker's environment."""
 
 
 class Engine(NamedTuple):
-    """What to add to the command, and which processes work for it without being its children."""
+    """Arguments to add to the command, and processes that work for it without being its children."""
 
     arguments: list[str]
     beside: list[int]

@@ -14,7 +14,7 @@ from benchmarks.speed.synthetic_checkpoints import SHAPES, write_pair
 SIZE = "0.5%"
 PACK = "fine.dts.safetensors"
 PASSES = 2
-"""How often an encode reads both checkpoints."""
+"""Number of times that an encode reads both checkpoints."""
 
 
 def model_rows(name: str, engines: Sequence[str], folder: Path, log: RunLog) -> list[dict[str, Any]]:
@@ -57,7 +57,7 @@ def _row(name: str, engine: str, folder: Path, size: int, log: RunLog) -> dict[s
 
 
 def progress(usage: Usage, size: int) -> str:
-    """What an encode of checkpoints of this size has done: it reads each of two in every pass."""
+    """Return the progress of an encode of two checkpoints of this size as text; each pass reads both."""
     read, written, fetched = (count / 1e9 for count in usage.moved)
     whole = 2 * PASSES * size / 1e9
     return (

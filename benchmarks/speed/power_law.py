@@ -1,4 +1,4 @@
-"""How figures grow with the size of a model: the exponent of a power law, and how far ratios spread."""
+"""Growth of figures with the size of a model: the exponent of a power law, and how far ratios spread."""
 
 from collections.abc import Sequence
 

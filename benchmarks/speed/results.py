@@ -5,7 +5,7 @@ from typing import Any
 
 
 def merged(known: Mapping[str, Any], fresh: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known after a run.
+    """Return the results that are known after a run.
 
     Parameters
     ----------

@@ -106,7 +106,7 @@ def pool_of_numbers() -> Tensor:
 
 
 def delta(pool: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:
-    """What training added: a leading part of falling singular values, and noise everywhere."""
+    """Return a delta like training's: a leading part of falling singular values, and noise everywhere."""
     noise = normal(pool, f"noise {name}", shape)
     if len(shape) == 1:
         return noise * DELTA

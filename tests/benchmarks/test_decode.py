@@ -1,4 +1,4 @@
-"""What decoding is measured against computes the same, and the page tells what was measured."""
+"""The reference that decoding is timed against computes the same; the page shows the recorded figures."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the merging benchmark computes beside the library, and the page that tells it."""
+"""Computations of the merging benchmark outside the library, and its page."""
 
 import json
 from collections.abc import Iterator

@@ -25,7 +25,7 @@ def settings() -> list[Setting]:
 
 
 def sign_residual(delta: Tensor) -> Tensor:
-    """What signs and one scale leave of a matrix."""
+    """Return the residual of a matrix after its signs times one scale."""
     return delta - code_by_matrix("", delta)[0]
 
 

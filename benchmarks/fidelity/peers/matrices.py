@@ -54,7 +54,7 @@ class Matrices(Mapping[str, Tensor]):
 
 
 def is_embedding(name: str) -> bool:
-    """Whether a matrix is a table of embeddings (of words, positions, segments), by its name."""
+    """Return whether a matrix is a table of embeddings (of words, positions, segments), by its name."""
     return "embed" in name
 
 

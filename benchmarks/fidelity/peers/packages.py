@@ -26,7 +26,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """What a package made: bytes on disk, and a restored checkpoint, or None if that is equal to the fine-tune."""
+    """Output of a package: bytes on disk, and a restored checkpoint, or None if that is equal to the fine-tune."""
 
     size: int
     restored: Path | None

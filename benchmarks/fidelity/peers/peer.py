@@ -1,4 +1,4 @@
-"""What a peer is: a function from the matrices of a delta to decoded ones and a size, and a sweep of settings."""
+"""A peer: a function from the matrices of a delta to decoded ones and a size, and a sweep of settings."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ COUNT = 4  # bytes for how many elements are kept, which the code of their posit
 
 @dataclass(frozen=True, slots=True)
 class Coded:
-    """What a peer makes of all matrices.
+    """All matrices as a peer codes them.
 
     Parameters
     ----------
