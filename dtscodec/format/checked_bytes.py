@@ -1,4 +1,4 @@
-"""The bytes of a pack behind its header: each digest block is checked before any byte of it is used (rules D2, D3)."""
+"""Bytes of a pack after its header: each digest block is verified before any byte of it is used (rules D2, D3)."""
 
 from collections.abc import Iterator
 from hashlib import sha256
@@ -11,7 +11,7 @@ _REPLACE_PACK = Remedy("copy or download the pack again")
 
 
 class CheckedBytes:
-    """Header and digests of a pack, read when made, and the rest by range.
+    """Verified access to a pack: header and digests are read on construction, the rest by range.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class CheckedBytes:
 
     @property
     def size(self) -> int:
-        """Length of the file."""
+        """Length of the file in bytes."""
         return self._source.size
 
     def close(self) -> None:
@@ -43,14 +43,19 @@ class CheckedBytes:
         self._source.close()
 
     def read(self, begin: int, end: int) -> bytes:
-        """Bytes of a range of the file, behind the digests.
+        """Read a range of the file after the digests, and verify the digest blocks that it touches.
+
+        Parameters
+        ----------
+        begin, end : int
+            Offsets in the file.
 
         Raises
         ------
         ChecksumError
             A digest block that the range touches is damaged (rule D3).
         TruncatedError
-            The file was cut short meanwhile.
+            The file has been truncated since it was opened.
         """
         if begin == end:
             return b""
@@ -65,7 +70,7 @@ class CheckedBytes:
         return data[begin - start : end - start]
 
     def check_all(self) -> Iterator[int]:
-        """Check every digest block, seen before or not; yields bytes checked."""
+        """Verify every digest block, again if need be; yield the number of bytes of each."""
         block = self.header.summary.block
         for number in range(len(self._rows)):
             begin = self._origin + number * block
@@ -74,7 +79,7 @@ class CheckedBytes:
             yield len(data)
 
     def _read_digests(self) -> tuple[bytes, list[bytes]]:
-        """The pack id and the other rows (rule D2)."""
+        """Return the pack id and the other rows (rule D2)."""
         data = self._read_source(self.header.arenas["digests"].begin, self._origin)
         own, *rows = (data[i : i + DIGEST_BYTES] for i in range(0, len(data), DIGEST_BYTES))
         if pack_id(self.header.data, rows) != own:
@@ -89,7 +94,7 @@ class CheckedBytes:
         return data
 
     def _check(self, number: int, data: bytes) -> None:
-        """Rule D3."""
+        """Verify one digest block (rule D3)."""
         if sha256(data).digest() != self._rows[number]:
             begin = self._origin + number * self.header.summary.block
             detail = f"bytes {begin} to {begin + len(data)} differ from what was written: damaged"

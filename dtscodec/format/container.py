@@ -15,19 +15,28 @@ from dtscodec.format.summary import MAX_BLOCK, MIN_BLOCK, Summary, parse_summary
 ARENAS: Final = ("digests", "base", "index", "rows", "numbers", "codes", "raw")
 ALIGNED: Final = frozenset({"numbers", "codes", "raw"})
 ALIGNMENT: Final = 32
-"""Of the header's end and of the aligned arenas. A digest takes as much, so their number never changes the padding."""
+"""Bytes to which the header's end and some arenas are aligned. A digest has that length, so the number of digests does
+not affect padding."""
 
 DIGEST_BYTES: Final = 32
 MAX_HEADER: Final = 2**16 - 8
 MAX_DIGESTS: Final = 4096
-"""The smallest digest block that needs no more rows than this is chosen."""
+"""Most digest rows; the smallest digest block that needs no more is chosen."""
 
 _ITEM: Final = {"U8": 1} | NUMBER_DTYPES
 
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """One tensor of the file: where its bytes lie, counted from the beginning of the file."""
+    """One tensor of the file.
+
+    Parameters
+    ----------
+    dtype : str
+    shape : tuple of int
+    begin, end : int
+        Its bytes, as offsets from the beginning of the file.
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -37,7 +46,16 @@ class Arena:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the beginning of a pack says; `data` holds its bytes."""
+    """The parsed header of a pack.
+
+    Parameters
+    ----------
+    data : bytes
+        Length and header as they are in the file.
+    summary : Summary
+    arenas : mapping
+        By name, in file order.
+    """
 
     data: bytes
     summary: Summary
@@ -45,7 +63,7 @@ class Header:
 
     @property
     def digest_count(self) -> int:
-        """Digest blocks of the file."""
+        """Number of digest blocks of the file."""
         return self.arenas["digests"].shape[0] - 1
 
 
@@ -53,7 +71,7 @@ class Header:
 
 
 def padding_before(name: str, offset: int) -> int:
-    """Zeros that extend the arena before `name`, so that it may begin at or after `offset`."""
+    """Return how many zeros must follow `offset` so that the arena `name` is aligned."""
     return -offset % ALIGNMENT if name in ALIGNED else 0
 
 
@@ -83,7 +101,7 @@ def plan_arenas(
 
 
 def digest_block_size(data_bytes: int) -> int:
-    """The size of a digest block for that much data (spec section 9)."""
+    """Return the size of a digest block for that many bytes of data (spec section 9)."""
     block = MIN_BLOCK
     while block < MAX_BLOCK and data_bytes > MAX_DIGESTS * block:
         block *= 2
@@ -91,7 +109,7 @@ def digest_block_size(data_bytes: int) -> int:
 
 
 def header_bytes(summary: Summary, arenas: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
-    """Length and header of a file; the inverse of `parse_header`."""
+    """Return length and header of a file; the inverse of `parse_header`."""
     document: dict[str, Json] = {"__metadata__": {"dtscodec": summary_text(summary)}}
     offset = 0
     for name, (dtype, shape) in arenas.items():
@@ -106,7 +124,7 @@ def header_bytes(summary: Summary, arenas: Mapping[str, tuple[str, tuple[int, ..
 
 
 def form_bytes(dtype: str, shape: tuple[int, ...]) -> int:
-    """Bytes of an arena of that dtype and shape."""
+    """Return the bytes of an arena of that dtype and shape."""
     size = _ITEM[dtype]
     for extent in shape:
         size *= extent
@@ -114,7 +132,13 @@ def form_bytes(dtype: str, shape: tuple[int, ...]) -> int:
 
 
 class BlockHasher:
-    """SHA-256 of each digest block of the bytes that pass through, in order."""
+    """Computes the SHA-256 of each digest block of a stream of bytes.
+
+    Parameters
+    ----------
+    block : int
+        Size of a digest block in bytes.
+    """
 
     def __init__(self, block: int) -> None:
         self._block = block
@@ -123,7 +147,7 @@ class BlockHasher:
         self._rows: list[bytes] = []
 
     def update(self, data: bytes | memoryview) -> None:
-        """Take the next bytes."""
+        """Add the next bytes."""
         view = memoryview(data)
         while len(view):
             piece, view = view[: self._left], view[self._left :]
@@ -137,14 +161,20 @@ class BlockHasher:
         self._hash, self._left = sha256(), self._block
 
     def digests(self, header: bytes) -> bytes:
-        """The arena `digests`: the pack id, then a row per block."""
+        """Return the arena `digests`: the pack id, then a row per block.
+
+        Parameters
+        ----------
+        header : bytes
+            Length and header of the file.
+        """
         if self._left < self._block:
             self._close()
         return pack_id(header, self._rows) + b"".join(self._rows)
 
 
 def pack_id(header: bytes, rows: Iterable[bytes]) -> bytes:
-    """SHA-256 of header and digest rows (spec section 3.4)."""
+    """Return the pack id: SHA-256 of header and digest rows (spec section 3.4)."""
     return sha256(header + b"".join(rows)).digest()
 
 
@@ -190,7 +220,7 @@ def parse_header(begin: bytes, size: int, where: str) -> Header:
 
 
 def _parse_json(padded: bytes) -> tuple[str, dict[str, Arena]]:
-    """Rules C3 and C4: the summary's text and the arenas in file order."""
+    """Return the summary's text and the arenas in file order (rules C3 and C4)."""
     text = padded.rstrip(b" ")
     if len(padded) - len(text) >= ALIGNMENT:
         raise ValueError(f"expected fewer than {ALIGNMENT} spaces after the header")
@@ -219,7 +249,7 @@ def _shifted(arena: Arena, by: int) -> Arena:
 
 
 def _check_arenas(header: Header, size: int, where: str) -> None:
-    """Rules C1, C5, C6, C8 and D1."""
+    """Check order, alignment, sizes and digests of the arenas (rules C1, C5, C6, C8 and D1)."""
 
     def refuse(detail: str) -> NoReturn:
         raise FormatError("layout", where, detail, "3.2")
@@ -253,7 +283,7 @@ def _check_arenas(header: Header, size: int, where: str) -> None:
 
 
 def _fits(name: str, arena: Arena) -> bool:
-    """Whether dtype, shape and length are those of the arena's row of the table, and it is not empty."""
+    """Return whether an arena has the dtype, shape and length of its row of the spec's table, and is not empty."""
     dtypes = ("F32", "BF16") if name == "numbers" else ("U8",)
     if (
         arena.dtype not in dtypes

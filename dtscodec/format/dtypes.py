@@ -46,7 +46,7 @@ MAX_NAME_BYTES = 1024
 
 
 def bits_of(dtype: DType) -> int:
-    """Bits an element takes.
+    """Return the bits of an element.
 
     >>> bits_of("BF16"), bits_of("F4")
     (16, 4)
@@ -55,7 +55,7 @@ def bits_of(dtype: DType) -> int:
 
 
 def plane_count(dtype: DType) -> int:
-    """Byte planes of an element: its whole bytes, at least one (spec section 5.4)."""
+    """Return the byte planes of an element: its whole bytes, at least one (spec section 5.4)."""
     return max(1, _BITS[dtype] // 8)
 
 
@@ -97,7 +97,7 @@ class TensorSpec:
         return self.elements * bits_of(self.dtype) // 8
 
     def matrix(self, split: int = 1) -> tuple[int, int]:
-        """Rows and columns of the tensor seen as a matrix (spec section 4.2).
+        """Return rows and columns of the tensor as a matrix: the first `split` dimensions are rows (spec section 4.2).
 
         >>> TensorSpec("F32", (8, 4, 3)).matrix(2), TensorSpec("F32", (5,)).matrix(), TensorSpec("F32", ()).matrix()
         ((32, 3), (5, 1), (1, 1))

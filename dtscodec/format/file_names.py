@@ -1,15 +1,15 @@
-"""The small files that may travel with a fine-tune: their names (spec section 4.5, F1) and how many (section 10)."""
+"""Auxiliary files of a fine-tune: permitted names (spec section 4.5, F1) and limits (section 10)."""
 
 MAX_FILES = 2**16
 MAX_FILE_BYTES = 2**30
-"""Of one file, and of all together."""
+"""Largest size of one file, and of all files together, in bytes."""
 
 ENDINGS = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".vocab", ".spm")
-"""What a name must end in: configuration and tokenizers, never code."""
+"""Permitted suffixes: configuration and tokenizers, never code."""
 
 
 def valid_file_name(name: str) -> bool:
-    r"""Whether a file of this name may be carried (spec section 4.5, F1).
+    r"""Return whether a file of this name may be carried (spec section 4.5, F1).
 
     >>> valid_file_name("1_Pooling/config.json"), valid_file_name("../config.json"), valid_file_name("run.py")
     (True, False, False)
@@ -20,7 +20,7 @@ def valid_file_name(name: str) -> bool:
 
 
 def _valid_component(part: str) -> bool:
-    """One component: not empty, no leading dot, no backslash, colon, control character or lone surrogate."""
+    """Return whether a component is valid: no leading dot, backslash, colon, control character or lone surrogate."""
     return (
         bool(part)
         and not part.startswith(".")

@@ -1,4 +1,4 @@
-"""The pack document as values: tensors, their blocks and the files that travel with them (spec section 4)."""
+"""The index of a pack: tensors, their blocks, and auxiliary files (spec section 4)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,16 @@ from dtscodec.format.tensor_names import utf8
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """One tensor of the fine-tune and the blocks that it is cut into.
+    """One tensor of the fine-tune and its blocks.
+
+    Parameters
+    ----------
+    name : str
+    spec : TensorSpec
+    blocks : tuple of Block
+        In the order of their rows.
+    split : int
+        Leading dimensions that count as rows where the tensor is seen as a matrix.
 
     Raises
     ------
@@ -45,7 +54,7 @@ class TensorEntry:
 
     @property
     def columns(self) -> int:
-        """Columns of the tensor seen as a matrix."""
+        """Columns of the tensor, seen as a matrix."""
         return self.spec.matrix(self.split)[1]
 
     @property
@@ -54,7 +63,7 @@ class TensorEntry:
         return self.blocks[0].tied_to
 
     def placed(self) -> Iterator[tuple[int, Block]]:
-        """Blocks with the first row of each."""
+        """Yield the first row and the block, for each block."""
         row = 0
         for block in self.blocks:
             yield row, block
@@ -63,7 +72,16 @@ class TensorEntry:
 
 @dataclass(frozen=True, slots=True)
 class CarriedFile:
-    """A file that the pack holds: `stored` bytes of the arena `raw`, a zstd frame unless equal to `size`."""
+    """An auxiliary file inside the pack.
+
+    Parameters
+    ----------
+    name : str
+    size : int
+        Length of the file in bytes.
+    stored : int
+        Bytes in the arena `raw`: a zstd frame unless equal to `size`.
+    """
 
     name: str
     size: int
@@ -72,7 +90,7 @@ class CarriedFile:
 
 @dataclass(frozen=True, slots=True)
 class NamedFile:
-    """A file that lies beside the base: name and SHA-256 (hex)."""
+    """An auxiliary file that lies beside the base: its name and SHA-256 (hex)."""
 
     name: str
     digest: str
@@ -83,7 +101,21 @@ FileEntry: TypeAlias = CarriedFile | NamedFile
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Everything about a pack but its streams."""
+    """The index of a pack.
+
+    Parameters
+    ----------
+    tensors : tuple of TensorEntry
+        Names ascending.
+    prefix : tuple of str
+        See `dtscodec.format.tensor_names.base_name`.
+    absent : tuple of str
+        Base tensors that the fine-tune does not have.
+    metadata : mapping
+        The safetensors metadata of the fine-tune.
+    files : tuple of FileEntry
+        Names ascending.
+    """
 
     tensors: tuple[TensorEntry, ...]
     prefix: tuple[str, str] = ("", "")
@@ -92,6 +124,6 @@ class Index:
     files: tuple[FileEntry, ...] = ()
 
     def base_names(self) -> list[str]:
-        """Names of the base tensors that some block uses, ascending by UTF-8 bytes."""
+        """Return the names of the base tensors that some block uses, ascending by UTF-8 bytes."""
         used = {base.name for entry in self.tensors for block in entry.blocks if (base := block.base)}
         return sorted(used, key=utf8)

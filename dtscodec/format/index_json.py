@@ -1,4 +1,4 @@
-"""The index <-> canonical JSON (spec section 4). Each reading function stands beside the one it inverts."""
+"""Index <-> canonical JSON (spec section 4)."""
 
 import sys
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ MAX_BLOCKS = 2**22
 
 
 def index_text(index: Index) -> bytes:
-    """Canonical JSON of an index; the inverse of `parse_index`."""
+    """Return the canonical JSON of an index; the inverse of `parse_index`."""
     document: dict[str, Json] = {"tensors": [_tensor_json(entry, index.prefix) for entry in index.tensors]}
     if index.prefix[0] != index.prefix[1]:
         document["prefix"] = list(index.prefix)
@@ -64,7 +64,7 @@ def parse_index(text: bytes, where: str) -> Index:
 
 @contextmanager
 def _located(where: str) -> Iterator[None]:
-    """Turn a ValueError of a check into a FormatError that says where, and let a FormatError say so too."""
+    """Turn a ValueError of a check into a FormatError with a location, and add the location to a FormatError."""
     try:
         yield
     except FormatError as error:
@@ -129,7 +129,7 @@ def _parse_tensor(fields: Fields, name: str, prefix: tuple[str, str]) -> TensorE
     return TensorEntry(name, spec, tuple(blocks), split)
 
 
-# Packs of one base say the same of their tensors: a hundred of them in memory share it.
+# Packs of one base have the same specs and base rows: a hundred of them in memory share these.
 _spec = lru_cache(4096)(TensorSpec)
 _base_rows = lru_cache(4096)(BaseRows)
 
@@ -162,7 +162,7 @@ def _parse_metadata(fields: Fields) -> dict[str, str]:
 
 
 def _check_ties(index: Index) -> None:
-    """Rule B4."""
+    """Check that each tie names a tensor of equal dtype and shape that is no tie (rule B4)."""
     entries = {entry.name: entry for entry in index.tensors}
     for entry in index.tensors:
         if entry.tied_to is None:

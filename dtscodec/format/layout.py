@@ -1,4 +1,4 @@
-"""Where each block's streams lie in the arenas: follows from order and shapes alone (spec section 5)."""
+"""Positions of streams in the arenas; they follow from the index alone (spec section 5)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from typing import TypeAlias
 from dtscodec.format.index import CarriedFile, Index
 
 Span: TypeAlias = tuple[int, int]
-"""Begin and end: bytes, or numbers in the arena `numbers`."""
+"""Begin and end, in bytes, or in numbers in the arena `numbers`."""
 
 
 @dataclass(slots=True)
 class Place:
-    """The spans of one block."""
+    """The spans of one block in the arenas of their names; `bands` are in the arena `codes`."""
 
     rows: Span
     numbers: Span
@@ -43,7 +43,7 @@ class _Cursor:
 
 
 def lay_out(index: Index) -> Layout:
-    """Compute the spans of everything in a pack.
+    """Compute the spans of all blocks and carried files of a pack.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def lay_out(index: Index) -> Layout:
 
 
 def _place_bands(coded: Sequence[tuple[Place, tuple[int, ...]]]) -> int:
-    """Give out spans band by band over all blocks; return their total length."""
+    """Assign the spans of all first bands, then of all second ones, and so on; return their total length."""
     codes = _Cursor()
     for band in count():
         waiting = [(place, lengths) for place, lengths in coded if len(lengths) > band]

@@ -1,4 +1,4 @@
-"""Reading a pack lazily: header and index first, streams on demand, each digest block checked before use."""
+"""Lazy reading of a pack: header and index first, streams on demand, each digest block verified before use."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -22,7 +22,7 @@ MAX_ROWS = 2**27
 
 
 class PackReader:
-    """A pack in a source of bytes. Reads and checks header, pack id and index when made; the rest when asked.
+    """Reads a pack. Header, pack id and index are read and checked on construction, the rest on demand.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class PackReader:
         return self._bytes.id.hex()
 
     def entry(self, name: str) -> TensorEntry:
-        """The tensor of that name; KeyError if there is none."""
+        """Return the tensor of that name; KeyError if there is none."""
         return self._entries[name]
 
     def _arena(self, name: str) -> Arena:
@@ -78,7 +78,7 @@ class PackReader:
     # Index, rows, numbers
 
     def _read_frame(self, name: str, limit: int) -> bytes:
-        """The content of an arena that is one zstd frame (rules I1, W2 and, for its padding, C7)."""
+        """Return the content of an arena that is one zstd frame (rules I1, W2 and, for its padding, C7)."""
         arena = self._arena(name)
         data = self._bytes.read(arena.begin, arena.end)
         try:
@@ -105,7 +105,7 @@ class PackReader:
             raise FormatError("index", f"{self._where}: index", str(error), "5.4") from error
 
     def _check_lengths(self) -> dict[str, int]:
-        """Rules C7 and H1, as far as lengths go; where the content of some arenas ends."""
+        """Check lengths (rules C7 and H1); return the content length of arenas that may have padding."""
         layout = self._layout
         lengths = {"numbers": layout.numbers * self.number_bytes, "codes": layout.codes, "raw": layout.raw}
         for name, length in lengths.items():
@@ -119,12 +119,12 @@ class PackReader:
         return lengths
 
     def check_padding(self) -> None:
-        """Check the zeros behind the content of arenas (rule C7); of a pack that is far this is left to the caller.
+        """Check that only zeros follow the content of arenas (rule C7); for remote packs this is left to the caller.
 
         Raises
         ------
         FormatError
-            There is something else.
+            Padding is not zero.
         """
         for name, length in self._ends.items():
             self._check_zeros(name, length)
@@ -138,7 +138,7 @@ class PackReader:
             raise FormatError("padding", f"{self._where}: {name}", "expected zeros after the content", "3.2")
 
     def _check_arena_length(self, name: str, length: int) -> None:
-        """Rule C7: content, then as many bytes as the next arena's alignment needs."""
+        """Check that an arena holds its content and the padding that aligns the next arena (rule C7)."""
         arena = self._arena(name)
         names = [*self._arenas, ""]
         following = names[names.index(name) + 1] if name in names else ""
@@ -151,12 +151,12 @@ class PackReader:
 
     @property
     def numbers_dtype(self) -> str:
-        """How numbers are stored: F32 or BF16."""
+        """Dtype in which numbers are stored: F32 or BF16."""
         return self._arena("numbers").dtype if "numbers" in self._arenas else "F32"
 
     @property
     def number_bytes(self) -> int:
-        """Bytes that a number takes: 4 or 2."""
+        """Bytes per number: 4 or 2."""
         return NUMBER_DTYPES[self.numbers_dtype]
 
     @cached_property
@@ -170,7 +170,7 @@ class PackReader:
 
     @cached_property
     def _numbers(self) -> NDArray[np.float32]:
-        """Rule N1."""
+        """All numbers of the pack, finite (rule N1)."""
         arena = self._arena("numbers")
         numbers = numbers_from_bytes(self._bytes.read(arena.begin, arena.end), arena.dtype)
         if not np.isfinite(numbers).all():
@@ -179,7 +179,7 @@ class PackReader:
 
     @cached_property
     def leaves(self) -> dict[str, bytes]:
-        """For each base tensor used the first bytes of its leaf (spec section 7)."""
+        """The first bytes of the leaf of each base tensor that is used (spec section 7)."""
         arena = self._arena("base")
         data = self._bytes.read(arena.begin, arena.end)
         width = arena.shape[-1]
@@ -233,16 +233,16 @@ class PackReader:
         )
 
     def place(self, name: str) -> list[Place]:
-        """Where the streams of a tensor's blocks lie in the arenas."""
+        """Return the spans of a tensor's blocks in the arenas."""
         return self._layout.places[name]
 
     def arena_bytes(self) -> dict[str, int]:
-        """Length of each arena of the file, and of the header."""
+        """Return the length of the header and of each arena, in bytes."""
         lengths = {name: arena.end - arena.begin for name, arena in self._arenas.items()}
         return {"header": len(self._bytes.header.data)} | lengths
 
     def file(self, entry: CarriedFile) -> bytes:
-        """The content of a carried file.
+        """Return the content of a carried file.
 
         Raises
         ------
@@ -266,7 +266,7 @@ class PackReader:
         return content
 
     def check_all(self) -> Iterator[int]:
-        """Check every digest block, then every stream; yields bytes checked."""
+        """Check every digest block, then every stream; yield the number of bytes of each digest block."""
         yield from self._bytes.check_all()
         self.check_padding()
         for entry in self.index.tensors:

@@ -1,4 +1,4 @@
-"""The bytes that belong to one block, and the numbers in them (spec section 5)."""
+"""Streams of one block, and the storage of numbers (spec section 5)."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NUMBER_DTYPES = {"F32": 4, "BF16": 2}
-"""Dtypes of the arena `numbers` and their bytes."""
+"""Dtypes of the arena `numbers`, and bytes per number."""
 
 
 NO_NUMBERS: NDArray[np.float32] = np.empty(0, np.float32)
@@ -36,18 +36,18 @@ class StreamSizes(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """What one block stores.
+    """The data of one block.
 
     Parameters
     ----------
     bitmaps : bytes
-        Bitmap of coded rows, then of coded columns, each if the block has one.
+        Bitmap of the coded rows, then of the coded columns, if there are any.
     numbers : float32 [count]
-        Norm, levels and scales, in the order of the block's kind.
+        Norm, levels and scales, in the order that the block's kind defines.
     bands : tuple of bytes
         Packed codes, band by band.
     raw : bytes
-        Exact bytes, perhaps as planes.
+        Exact bytes, as they are or as planes.
     """
 
     bitmaps: bytes = b""
@@ -57,12 +57,12 @@ class Streams:
 
     @property
     def sizes(self) -> StreamSizes:
-        """Their lengths."""
+        """Lengths of the streams."""
         return StreamSizes(len(self.bitmaps), len(self.numbers), tuple(map(len, self.bands)), len(self.raw))
 
 
 def numbers_to_bytes(numbers: NDArray[np.float32], dtype: str) -> bytes:
-    """Store numbers as F32, or rounded to BF16; the inverse of `numbers_from_bytes` for numbers of that dtype."""
+    """Return numbers as bytes of F32 or BF16, rounded to nearest even; the inverse of `numbers_from_bytes`."""
     if dtype == "F32":
         return numbers.astype("<f4", copy=False).tobytes()
     bits = numbers.astype("<f4", copy=False).view("<u4").astype(np.uint64)
@@ -70,15 +70,17 @@ def numbers_to_bytes(numbers: NDArray[np.float32], dtype: str) -> bytes:
 
 
 def numbers_from_bytes(data: bytes, dtype: str) -> NDArray[np.float32]:
-    """Read numbers of either dtype as float32; the inverse of `numbers_to_bytes`."""
+    """Return numbers of a dtype, F32 or BF16, as float32; the inverse of `numbers_to_bytes`."""
     if dtype == "F32":
         return np.frombuffer(data, "<f4").astype(np.float32, copy=False)
     return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
 
 
 def round_numbers(numbers: NDArray[np.float32], dtype: str) -> NDArray[np.float32]:
-    """Numbers as they come back from a pack that stores them so.
+    """Round numbers to the dtype in which a pack stores them.
 
+    Examples
+    --------
     >>> round_numbers(np.array([1.001], np.float32), "BF16").tolist()
     [1.0]
     """

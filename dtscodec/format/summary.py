@@ -10,7 +10,7 @@ from dtscodec.format.primitives.json_fields import Fields
 
 VERSION = 1
 FEATURES: frozenset[str] = frozenset()
-"""Features of version 1 that this reader knows: none are published."""
+"""Optional features of version 1 that this reader supports: none is published."""
 
 MIN_BLOCK, MAX_BLOCK = 2**16, 2**24
 
@@ -21,14 +21,14 @@ _NEWER = Remedy("a newer dtscodec may read it")
 
 @dataclass(frozen=True, slots=True)
 class BaseRef:
-    """Which base a pack needs.
+    """The base that a pack needs.
 
     Parameters
     ----------
     digest : str
         Content digest over the base tensors used (spec section 7), 64 hex digits.
     repo, revision : str or None
-        Where it can be had: Hub repository and commit.
+        Hub repository and commit of the base, if known.
     """
 
     digest: str
@@ -43,7 +43,23 @@ class BaseRef:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a pack says of itself before its index is read."""
+    """The summary of a pack, readable without its index.
+
+    Parameters
+    ----------
+    tensors : int
+        Number of tensors.
+    block : int
+        Size of a digest block in bytes, a power of two.
+    base : BaseRef, optional
+        None if no tensor uses a base.
+    task : str, optional
+        Short name of the fine-tune.
+    encoder : str, optional
+        Program that wrote the pack, and its settings.
+    optional : tuple of str
+        Features that a reader may ignore, ascending.
+    """
 
     tensors: int
     block: int = MIN_BLOCK
@@ -68,7 +84,7 @@ def _check_texts(*texts: str | None) -> None:
 
 
 def summary_text(summary: Summary) -> str:
-    """Canonical text of a summary; the inverse of `parse_summary`."""
+    """Return the canonical text of a summary; the inverse of `parse_summary`."""
     document: dict[str, Json] = {"version": VERSION, "tensors": summary.tensors, "block": summary.block}
     if summary.optional:
         document["optional"] = list(summary.optional)

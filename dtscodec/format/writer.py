@@ -1,4 +1,4 @@
-"""Writing a pack: streams are collected as tensors come, the file is put together at the end (spec section 3)."""
+"""Writing of a pack: streams are collected tensor by tensor, the file is assembled at the end (spec section 3)."""
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ from dtscodec.format.summary import Summary
 from dtscodec.format.tensor_names import utf8
 
 LARGE_FILE = 2**20
-"""Carried files beyond this are compressed less hard."""
+"""Carried files beyond this many bytes are compressed at a lower level."""
 
 Content: TypeAlias = "Sequence[bytes | Spool]"
 
@@ -39,7 +39,7 @@ class PackWriter:
     numbers : {"F32", "BF16"}
         How norms, levels and scales are stored.
     folder : Path, optional
-        Where long streams wait.
+        For temporary files of long streams; by default that of the system.
 
     Examples
     --------
@@ -83,7 +83,7 @@ class PackWriter:
         ValueError
             A name out of order, or streams that do not fit their blocks.
         OutputError
-            No space is left where long streams wait.
+            No space is left for temporary files.
         """
         self._check_order(self._entries, entry.name)
         for block, stream in zip(entry.blocks, streams, strict=True):
@@ -105,14 +105,14 @@ class PackWriter:
             raise ValueError(f"expected names ascending, got {name} after {entries[-1].name}")
 
     def carry_file(self, name: str, data: bytes) -> None:
-        """Add a file that the pack holds, names ascending."""
+        """Add an auxiliary file that the pack carries, names ascending."""
         self._check_order(self._files, name)
         stored = _file_bytes(data)
         self._attached.write(stored)
         self._files.append(CarriedFile(name, len(data), len(stored)))
 
     def name_file(self, name: str, digest: str) -> None:
-        """Add a file that lies beside the base, names ascending."""
+        """Add an auxiliary file that lies beside the base, names ascending."""
         self._check_order(self._files, name)
         self._files.append(NamedFile(name, digest))
 
@@ -135,7 +135,7 @@ class PackWriter:
         summary : Summary
             Its `tensors` and `block` are set here.
         leaves : mapping
-            For each base tensor used the first 4 to 32 bytes of its leaf.
+            The first 4 to 32 bytes of the leaf of each base tensor that is used.
         prefix, absent, metadata
             See `Index`.
         """
@@ -174,22 +174,22 @@ Arenas: TypeAlias = dict[str, tuple[str, tuple[int, ...]]]
 def plan_file(
     summary: Summary, lengths: Mapping[str, int], tensors: int, leaves: int, numbers: str
 ) -> tuple[bytes, Arenas]:
-    """Header and arenas of a file whose arenas have contents of these lengths in bytes, in file order; none is 0."""
+    """Return header and arenas of a file, from the content length of each arena in bytes, in file order; none is 0."""
     summary = replace(summary, tensors=tensors, block=digest_block_size(sum(lengths.values())))
     arenas = plan_arenas({name: _form(name, lengths[name], leaves, numbers) for name in lengths}, summary.block)
     return header_bytes(summary, arenas), arenas
 
 
 def planned_size(index: Index, summary: Summary, bitmaps: bytes, leaf_bytes: int, numbers: str) -> int:
-    """Bytes that `PackWriter.write` makes of a pack of this index, before anything of it is coded.
+    """Return the size in bytes of a pack of this index, before anything is coded.
 
     Parameters
     ----------
     index : Index
     summary : Summary
-        Its `tensors` and `block` do not matter.
+        Its `tensors` and `block` are ignored.
     bitmaps : bytes
-        Of all blocks.
+        Bitmaps of all blocks, in order.
     leaf_bytes : int
         Length of a base tensor's leaf in the pack.
     numbers : {"F32", "BF16"}
@@ -210,17 +210,17 @@ def planned_size(index: Index, summary: Summary, bitmaps: bytes, leaf_bytes: int
 
 
 def carried_entry(name: str, data: bytes) -> CarriedFile:
-    """The index's entry of a file that `PackWriter.carry_file` adds."""
+    """Return the index entry of a file that `PackWriter.carry_file` would add."""
     return CarriedFile(name, len(data), len(_file_bytes(data)))
 
 
 def _file_bytes(data: bytes) -> bytes:
-    """A carried file as it is stored: a frame where that is shorter."""
+    """Return a carried file as it is stored: a zstd frame if that is shorter."""
     return min(compress(data, RAW_LEVEL if len(data) > LARGE_FILE else INDEX_LEVEL), data, key=len)
 
 
 def _form(name: str, length: int, leaves: int, numbers: str) -> tuple[str, tuple[int, ...]]:
-    """Dtype and shape of an arena of that many bytes."""
+    """Return dtype and shape of an arena of that many bytes."""
     if name == "numbers":
         return numbers, (length // NUMBER_DTYPES[numbers],)
     return "U8", (leaves, length // leaves) if name == "base" else (length,)

@@ -1,7 +1,7 @@
 """Raw bytes <-> byte planes (spec section 5.4).
 
-The bytes of like significance of many weights are more alike than the bytes of one weight: split into planes,
-sign and exponent compress well, and what does not compress is stored as it is.
+Bytes of equal significance resemble each other more than the bytes of one weight do: the plane of signs and exponents
+compresses well. Planes that do not compress are stored as they are.
 """
 
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from dtscodec.format.primitives.zstd_frames import RAW_LEVEL, compress, compress
 CHUNK_BYTES = 2**20
 SAMPLE_BYTES = 2**15
 LISTED_BYTES = 8
-"""About what the index takes for the length of a plane."""
+"""Approximate bytes of the index per plane length."""
 
 
 def plane_number(size: int, planes: int) -> int:
-    """How many planes `size` bytes have, over all chunks."""
+    """Return the number of planes of `size` bytes, over all chunks."""
     return -(-size // CHUNK_BYTES) * planes
 
 
 def plane_sizes(size: int, planes: int) -> list[int]:
-    """Plain length of each plane of each chunk of `size` bytes, in storage order.
+    """Return the uncompressed length of each plane of each chunk of `size` bytes, in storage order.
 
     >>> plane_sizes(2**20 + 6, 2), plane_number(2**20 + 6, 2)
     ([524288, 524288, 3, 3], 4)
@@ -33,7 +33,7 @@ def plane_sizes(size: int, planes: int) -> list[int]:
 
 
 def split_planes(data: NDArray[np.uint8], planes: int) -> tuple[bytes, tuple[int, ...] | None]:
-    """Store bytes as planes where that is shorter, their lengths in the index counted; the inverse of `join_planes`.
+    """Store bytes as planes if that is shorter, including their lengths in the index; the inverse of `join_planes`.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def split_planes(data: NDArray[np.uint8], planes: int) -> tuple[bytes, tuple[int
 
 
 def _frame(plain: bytes) -> bytes:
-    """A plane compressed by repetitions or by frequencies: what is shorter for its beginning."""
+    """Compress a plane by repetitions or by frequencies, whichever is shorter for its beginning."""
     sample = plain[:SAMPLE_BYTES]
     if len(compress(sample, RAW_LEVEL)) < len(compress_by_frequency(sample)):
         return compress(plain, RAW_LEVEL)
@@ -69,7 +69,18 @@ def _frame(plain: bytes) -> bytes:
 
 
 def join_planes(stored: bytes, lengths: Sequence[int], size: int, planes: int) -> NDArray[np.uint8]:
-    """Bring back `size` bytes; the inverse of `split_planes`.
+    """Restore bytes from planes; the inverse of `split_planes`.
+
+    Parameters
+    ----------
+    stored : bytes
+        All planes, in storage order.
+    lengths : sequence of int
+        Stored length of each plane in bytes.
+    size : int
+        Number of bytes to restore.
+    planes : int
+        Bytes of an element.
 
     Raises
     ------

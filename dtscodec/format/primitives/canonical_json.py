@@ -4,7 +4,7 @@ import json
 from typing import TypeAlias
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | None"
-"""What canonical JSON can hold; of the booleans only `True`."""
+"""Values of canonical JSON; `True` is the only boolean."""
 
 MAX_DEPTH = 8
 MAX_INTEGER = 2**53 - 1
@@ -28,12 +28,12 @@ def dumps(document: Json) -> bytes:
 
 
 def loads(text: bytes) -> Json:
-    """Parse a text and insist that it is canonical; the inverse of `dumps`.
+    """Parse a canonical text; the inverse of `dumps`.
 
     Raises
     ------
     ValueError
-        The text is no JSON, or not the canonical text of what it says.
+        The text is not JSON, or not the canonical text of its document.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Reading typed fields out of a JSON object, strictly: nothing missing, nothing of another type, nothing left over."""
+"""Strict reading of a JSON object: no field missing, none of another type, none left over."""
 
 from typing import NoReturn, TypeVar
 
@@ -10,19 +10,19 @@ _REQUIRED = object()
 
 
 class Fields:
-    """The fields of one JSON object, taken one by one.
+    """The fields of one JSON object, removed as they are read.
 
     Parameters
     ----------
     document : Json
-        What should be an object.
+        Expected to be an object.
     where : str
         Its place, for messages.
 
     Raises
     ------
     ValueError
-        The document is no object; later, a field is missing or of another type.
+        The document is no object. The methods raise it for a field that is missing or of another type.
     """
 
     def __init__(self, document: Json, where: str) -> None:
@@ -32,7 +32,7 @@ class Fields:
         self._where = where
 
     def take(self, key: str, kind: type[T], default: object = _REQUIRED) -> T:
-        """Take the field `key`, which must be of type `kind`; `default` if it is not there."""
+        """Return the field `key`, which must be of type `kind`; `default` if it is absent."""
         if key not in self._left:
             if default is _REQUIRED:
                 raise ValueError(f"expected the key {key!r} in {self._where}")
@@ -43,7 +43,7 @@ class Fields:
         return value
 
     def take_list(self, key: str, kind: type[T], default: object = _REQUIRED) -> list[T]:
-        """Take a list of items of one type."""
+        """Return a field that is a list of items of one type; `default` if it is absent."""
         items = self.take(key, list, default)
         for item in items:
             if not isinstance(item, kind) or (kind is int and isinstance(item, bool)):
@@ -51,29 +51,29 @@ class Fields:
         return items
 
     def take_flag(self, key: str, value: str) -> bool:
-        """Take a field that is either absent or has one value; return whether it is there."""
+        """Return whether a field is present; it may have one value only."""
         given = self.take(key, str, None)
         if given not in (None, value):
             raise ValueError(f"expected {value!r} for {key!r}, got {given!r}")
         return given is not None
 
     def take_any(self, key: str) -> Json:
-        """Take a field of any type; None if it is not there."""
+        """Return a field of any type; None if it is absent."""
         return self._left.pop(key, None)
 
     def __contains__(self, key: str) -> bool:
         return key in self._left
 
     def unknown(self, what: str, section: str) -> NoReturn:
-        """Refuse something that version 1 does not know."""
+        """Raise UnsupportedError for something that version 1 does not define."""
         raise UnsupportedError("unknown", self._where, f"expected what version 1 knows, got {what}", section)
 
     def end(self) -> None:
-        """Refuse what is left over, as malformed."""
+        """Raise ValueError if fields are left over."""
         if self._left:
             raise ValueError(f"expected no key {min(self._left)!r:.60} in {self._where}")
 
     def done(self, section: str) -> None:
-        """Refuse what is left over, as unknown (rules S2 and I3)."""
+        """Raise UnsupportedError if fields are left over (rules S2 and I3)."""
         if self._left:
             self.unknown(f"the key {min(self._left)!r:.60}", section)

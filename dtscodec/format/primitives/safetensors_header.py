@@ -1,4 +1,4 @@
-"""Headers of safetensors files that hold checkpoints: reading with every check, and writing.
+"""Headers of safetensors files that hold checkpoints: validated reading, and writing.
 
 Packs are safetensors files too, but have a stricter reader of their own. Layout: an unsigned 64-bit
 little-endian length N, N bytes of JSON, the tensors' bytes. After the safetensors project's ``tensor.rs``.
@@ -18,7 +18,7 @@ HEADER_LIMIT = 100_000_000
 
 
 class Entry(NamedTuple):
-    """One tensor of a file: its spec, and where its bytes are, counted from the end of the header."""
+    """One tensor of a file: its spec, and the offsets of its bytes from the end of the header."""
 
     spec: TensorSpec
     begin: int
@@ -27,7 +27,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SafetensorsHeader:
-    """What a header says: its metadata, its tensors as listed, and the file offset of the first byte of data."""
+    """A parsed header: metadata, tensors in the order listed, and the file offset of the first byte of data."""
 
     metadata: dict[str, str]
     tensors: dict[str, Entry]
@@ -40,7 +40,7 @@ def read_header(file: BinaryIO, where: str, *, limit: int = HEADER_LIMIT) -> Saf
     Parameters
     ----------
     file : BinaryIO
-        A seekable file. Only its header is read, and only after its claimed length was checked.
+        A seekable file. Only its header is read, after its claimed length has been checked.
     where : str
         The file's name, for messages.
     limit : int
@@ -54,7 +54,7 @@ def read_header(file: BinaryIO, where: str, *, limit: int = HEADER_LIMIT) -> Saf
     Raises
     ------
     CheckpointError
-        Whatever is not as it should be, with what was expected and what was found.
+        The header is not valid.
 
     >>> head = header_bytes({"format": "pt"}, {"w": TensorSpec("F32", (2, 3))})
     >>> header = read_header(io.BytesIO(head + bytes(24)), "demo")
@@ -82,10 +82,9 @@ def read_header(file: BinaryIO, where: str, *, limit: int = HEADER_LIMIT) -> Saf
 
 
 def header_bytes(metadata: Mapping[str, str], specs: Mapping[str, TensorSpec]) -> bytes:
-    """Length and header of a file that holds these tensors one after the other, in this order.
+    """Return length and header of a file that holds these tensors one after the other, in this order.
 
-    The inverse of `read_header`: reading what this returns, followed by as many bytes as the tensors take, gives
-    back metadata and specs. The header is padded with spaces to a multiple of 8 bytes.
+    The inverse of `read_header`. The header is padded with spaces to a multiple of 8 bytes.
     """
     document: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
@@ -103,7 +102,7 @@ def parse_object(data: bytes, where: str) -> dict[str, Any]:
     Raises
     ------
     CheckpointError
-        The bytes are something else.
+        The bytes are not such an object.
     """
     try:
         document = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
@@ -115,12 +114,12 @@ def parse_object(data: bytes, where: str) -> dict[str, Any]:
 
 
 def check_name(name: str, where: str) -> None:
-    """Refuse names that no tensor may have: not 1 to 1,024 bytes of UTF-8, or ``__metadata__``.
+    """Check that a name has 1 to 1,024 bytes of UTF-8 and is not ``__metadata__``.
 
     Raises
     ------
     CheckpointError
-        As said.
+        The name is not valid.
     """
     size = len(name.encode(errors="surrogatepass"))
     if not 1 <= size <= MAX_NAME_BYTES or name == "__metadata__":
@@ -169,7 +168,7 @@ def _is_integers(value: object) -> bool:
 
 
 def _check_offsets(tensors: Mapping[str, Entry], size: int, where: str) -> None:
-    """Tensors follow one another without gaps, and the last one ends with the file's `size` bytes of data."""
+    """Check that tensors follow one another without gaps, and end with the file's `size` bytes of data."""
     at = 0
     for name, entry in sorted(tensors.items(), key=lambda item: item[1][1:]):
         if entry.begin != at:

@@ -9,7 +9,7 @@ MAX_WINDOW = 2**27
 _BY_FREQUENCY = zstandard.ZstdCompressionParameters(
     strategy=zstandard.STRATEGY_FAST, min_match=7, hash_log=6, chain_log=6, search_log=1, write_content_size=True
 )
-"""As good as no search for repetitions, so that only Huffman's code is left."""
+"""Practically no search for repetitions, so that only entropy coding (Huffman) remains."""
 
 
 def compress(data: bytes | memoryview, level: int) -> bytes:
@@ -18,11 +18,11 @@ def compress(data: bytes | memoryview, level: int) -> bytes:
 
 
 def compress_by_frequency(data: bytes) -> bytes:
-    """The same by how often each byte occurs, and hardly by what is repeated; decompressed like any frame.
+    """Compress by the frequency of bytes, with practically no search for repetitions; the inverse is `decompress`.
 
-    Signs and exponents of weights are like that: what levels find repeated in them are chance matches of a few bytes,
-    which take more than they save. Of float weights level 9 leaves a sixth more of that plane than this, which is
-    within a thousandth of its entropy.
+    Suited to signs and exponents of weights, where repetitions are chance matches of a few bytes that cost more than
+    they save. On that plane of float weights, level 9 is a sixth larger than this, which is within a thousandth of the
+    plane's entropy.
     """
     return zstandard.ZstdCompressor(compression_params=_BY_FREQUENCY).compress(data)
 
@@ -33,7 +33,7 @@ def decompress(data: bytes, limit: int) -> tuple[bytes, int]:
     Parameters
     ----------
     data : bytes
-        One frame, then anything.
+        A frame; bytes after it are ignored.
     limit : int
         Largest content size that is accepted, in bytes; checked before anything is allocated.
 
@@ -48,7 +48,7 @@ def decompress(data: bytes, limit: int) -> tuple[bytes, int]:
     OverflowError
         The frame says that its content is larger than `limit`.
     ValueError
-        No frame, a damaged one, one without content size or one whose content is not as long as it says.
+        There is no frame, or it is damaged, does not state its content size, or states a wrong one.
     """
     try:
         parameters = zstandard.get_frame_parameters(data)
@@ -72,7 +72,7 @@ def decompress(data: bytes, limit: int) -> tuple[bytes, int]:
 
 
 def _frame_length(data: bytes, has_checksum: bool) -> int:
-    """Length of the frame, found by walking its block headers (RFC 8878, section 3.1.1.2)."""
+    """Return the length of the frame, found by walking its block headers (RFC 8878, section 3.1.1.2)."""
     position = zstandard.frame_header_size(data)
     last = False
     while not last:
