@@ -82,7 +82,7 @@ def collect_files(fine_dir: Path | None, base_dir: Path | None, skip: frozenset[
     base_dir : Path or None
         The base's.
     skip : frozenset of str
-        Names not to look at: those of weights.
+        Names to leave out: those of weight files.
 
     Returns
     -------

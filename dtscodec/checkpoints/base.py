@@ -25,7 +25,7 @@ KnownLeaf = tuple[Signature | None, bytes]
 """A leaf, and the signature of the content that it was taken of."""
 
 _RECENT_NS = 1_000_000_000
-"""A file changed so lately may change again within the resolution of its time stamp; its leaves are not kept."""
+"""A file changed so lately may change again within the resolution of its time stamp; its leaves are not cached."""
 
 _leaves: dict[Signature, bytes] = {}
 """Leaves of files, for the life of the process."""
@@ -60,7 +60,7 @@ class Base:
         self._leaves: dict[str, KnownLeaf] = {}
 
     def reference(self, digest: bytes) -> BaseRef:
-        """What a pack remembers of it: the digest over what is used, and the Hub's repository whose model it is."""
+        """Return what a pack records of the base: its digest and, if it is on the Hub, repository and commit."""
         directory = self.checkpoint.directory
         if not isinstance(directory, HubPath) or directory.path or not is_model_of(self.checkpoint, directory):
             return BaseRef(digest.hex())
@@ -68,7 +68,7 @@ class Base:
 
     @property
     def made_by(self) -> str | None:
-        """The method and options that it was merged by, if it was and says so in a line."""
+        """Method and options of the merge that made it; None for other bases."""
         text = self.checkpoint.metadata.get(MADE_BY, "")
         return text if 0 < len(text) <= MAX_MADE_BY and text.isprintable() else None
 
@@ -163,7 +163,7 @@ class Base:
         data = self.checkpoint.read(name)
         if (found := self._known(name, before)) is None or self.checkpoint.signature(name) != before:
             found = leaf(self.specs[name], data)
-            self._keep(name, before, found)
+            self._store(name, before, found)
         return data, found
 
     def known_leaf(self, name: str) -> KnownLeaf | None:
@@ -173,17 +173,17 @@ class Base:
         return None if found is None else (signature, found)
 
     def learn_leaf(self, name: str, known: KnownLeaf) -> None:
-        """Remember what `known_leaf` said in another process; it counts only while the file is the same."""
+        """Store a leaf that `known_leaf` returned in another process; it counts only while the file is the same."""
         self._leaves[name] = known
 
     def _known(self, name: str, signature: Signature | None) -> bytes | None:
-        kept, found = self._leaves.get(name, (None, b""))
-        if found and kept == signature:
+        known, found = self._leaves.get(name, (None, b""))
+        if found and known == signature:
             return found
         return _leaves.get(signature) if signature is not None else None
 
-    def _keep(self, name: str, before: Signature | None, found: bytes) -> None:
-        """Remember a leaf, if the file stayed as it was while it was read."""
+    def _store(self, name: str, before: Signature | None, found: bytes) -> None:
+        """Store a leaf, if the file stayed as it was while it was read."""
         if self.checkpoint.signature(name) != before:
             return
         self._leaves[name] = (before, found)

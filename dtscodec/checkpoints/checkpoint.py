@@ -1,4 +1,4 @@
-"""What a checkpoint is to the rest of the package: named tensors that are read one at a time."""
+"""The protocol of a checkpoint: named tensors that are read one at a time."""
 
 import os
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, torch.Tensor]"
-"""What users name a checkpoint by: a path, or tensors in memory (torch's or numpy's)."""
+"""How users name a checkpoint: a path, or tensors in memory (torch's or numpy's)."""
 
 SELF = TypeVar("SELF")
 
@@ -72,7 +72,7 @@ class Checkpoint(Protocol):
         """Identity of the content, as the file is now; None where content may change unseen."""
 
     def close(self) -> None:
-        """Let go of files and memory."""
+        """Close files and free memory."""
 
     def __enter__(self: SELF) -> SELF: ...
 

@@ -23,7 +23,7 @@ WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-"""Where a model directory keeps its weights, in order of preference."""
+"""Weight files of a model directory, in order of preference."""
 
 TORCH_ENDINGS = (".bin", ".pt", ".pth")
 
@@ -35,7 +35,7 @@ def open_checkpoint(source: Source, access: Access = BY_RANGE) -> Checkpoint:
     ----------
     source : path or mapping
         A `.safetensors` file, plain or a pack that needs no base; a `.bin`, `.pt` or `.pth` file of `torch.save`; an
-        index (`*.index.json`); a model directory; or tensors in memory. Files of other names are told by their first
+        index (`*.index.json`); a model directory; or tensors in memory. Other files are recognized by their first
         bytes. `hf://user/repo[@revision]` is a repository of the Hub, and names with a scheme that fsspec knows, as
         `s3://bucket/model`, are those of safetensors files in remote storage.
     access : Access
@@ -49,9 +49,9 @@ def open_checkpoint(source: Source, access: Access = BY_RANGE) -> Checkpoint:
     Raises
     ------
     CheckpointError
-        Nothing of the kind is there, or it is unsound.
+        There is no checkpoint of that name, or it is unsound.
     BackendError
-        A package for its storage is not there.
+        A package for its storage is not installed.
 
     >>> import numpy as np
     >>> with open_checkpoint({"w": np.zeros((2, 3), np.float32)}) as checkpoint:
@@ -110,11 +110,11 @@ def _weights_in(directory: Path) -> Path:
     if len(found) == 1:
         return found[0]
     got = f"{len(found)} such files" if found else "none of them"
-    looked = ", ".join(WEIGHTS)
-    raise CheckpointError(f"{directory}: expected {looked} or exactly one *.safetensors, got {got}")
+    usual = ", ".join(WEIGHTS)
+    raise CheckpointError(f"{directory}: expected {usual} or exactly one *.safetensors, got {got}")
 
 
 def _candidates(directory: Path) -> list[Path]:
-    """What a model directory may be opened by: a file of the usual name alone, or all safetensors files."""
+    """Return the candidates for the weights of a model directory: a file of a usual name, or all safetensors files."""
     usual = next((directory / name for name in WEIGHTS if (directory / name).is_file()), None)
     return [usual] if usual else sorted(directory.glob("*.safetensors"))

@@ -65,16 +65,16 @@ def write_checkpoint(
     force : bool
         Replace what exists.
     inputs : iterable of Path
-        What is read meanwhile and must not be replaced.
+        Files that are read meanwhile and must not be replaced.
     progress : callable
         Told the size of each tensor written.
     finish : callable
-        Called when all tensors are written and nothing is visible yet. What it raises leaves no output.
+        Called when all tensors are written and nothing is visible yet. If it raises, no output is left.
 
     Raises
     ------
     OutputError
-        The output exists, or cannot be written. Where that can be told, before any tensor is read.
+        The output exists, or cannot be written. Where possible this is raised before any tensor is read.
     ValueError
         Arguments that contradict each other.
     """

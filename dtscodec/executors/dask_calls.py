@@ -19,13 +19,13 @@ from dtscodec.executors.versions import Build, build, check_build
 RESULT = TypeVar("RESULT")
 
 LOOK_AFTER = 1.0
-"""Seconds of waiting for a result, after which the cluster is looked at, and again each time."""
+"""Seconds of waiting for a result, after which the state of the cluster is checked, and again each time."""
 
 ANSWER_WITHIN = 30.0
 """Seconds that the scheduler may take to answer, and that there may be no worker: one that was killed may come back."""
 
 ARRIVE_WITHIN = 600.0
-"""Seconds that a result which is there may take to arrive."""
+"""Seconds that a finished result may take to arrive."""
 
 
 def is_of_dask(executor: Executor | None) -> bool:
@@ -50,7 +50,7 @@ class ClusterCall(Generic[RESULT]):
         future.add_done_callback(lambda _: self._done.set())
 
     def result(self) -> RESULT:
-        """What the function returned, or raised.
+        """Return the function's result, or raise its exception.
 
         Raises
         ------
@@ -98,12 +98,12 @@ class ClusterCalls:
     Parameters
     ----------
     executor : distributed.cfexecutor.ClientExecutor
-        Its own futures tell neither of a lost connection nor of a result that is lost on its way.
+        Its own futures report neither a lost connection nor a result that is lost on its way.
     """
 
     def __init__(self, executor: Any) -> None:
         self._client = executor._client
-        self._options = {**executor._kwargs, "pure": False}  # As Dask says it: not to be told apart by arguments.
+        self._options = {**executor._kwargs, "pure": False}  # Equal arguments are separate calls.
         self._build = build()
 
     def submit(self, function: Callable[..., RESULT], *arguments: Any) -> ClusterCall[RESULT]:
@@ -160,7 +160,7 @@ def _address(client: Any) -> str:
 
 
 def _lost(client: Any, error: BaseException) -> BackendError:
-    """What Dask says, in our words, and a remedy."""
+    """Return Dask's failure as an error with a remedy."""
     reason, remedy = f"the connection to the scheduler was lost ({type(error).__name__})", "see that it runs"
     if type(error).__name__ == "KilledWorker":
         reason, remedy = "workers died of the same tensor one after the other", "give them more memory"

@@ -19,10 +19,10 @@ WORKERS_WITHIN = 10.0
 """Seconds in which a scheduler must have a worker."""
 
 VERSIONS_WITHIN = 60.0
-"""Seconds in which all workers must tell their versions; for that they import torch, perhaps from a slow disk."""
+"""Seconds within which all workers must report their versions; for that they import torch, perhaps from a slow disk."""
 
 TALKATIVE = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application", "asyncio")
-"""Loggers that Dask gives levels of their own, or that tell of its lost connections."""
+"""Loggers that Dask gives levels of their own, or that report its lost connections."""
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def cluster(address: str) -> Iterator[Executor]:
             _check_workers(client, address)
             yield client.get_executor(pure=False)
         finally:
-            with suppress(Exception):  # What could not be closed tidily is closed all the same.
+            with suppress(Exception):  # It is closed in any case.
                 client.close(timeout=CONNECT_WITHIN)
 
 
@@ -63,7 +63,7 @@ def _distributed() -> Any:
 
 def _connect(distributed: Any, address: str) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # What versions must be equal, and whose, is checked below.
+        warnings.simplefilter("ignore")  # Versions are checked below.
         try:
             return distributed.Client(address, timeout=CONNECT_WITHIN, set_as_default=False)
         except Exception as error:  # For an address that is none, errors of any kind.

@@ -1,4 +1,4 @@
-"""What a pack's bytes depend on beside its inputs: the versions of the packages that compute it."""
+"""Versions of the packages that compute a pack: its bytes depend on them."""
 
 from dtscodec.errors import BackendError, Remedy
 from dtscodec.version import __version__
@@ -8,7 +8,7 @@ Build = dict[str, str]
 
 
 def build() -> Build:
-    """What this process computes with; imports torch."""
+    """Return the versions that this process computes with; imports torch."""
     import numpy
     import torch
 

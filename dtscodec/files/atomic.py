@@ -63,7 +63,7 @@ def atomic_file(path: str | os.PathLike[str], force: bool = False, inputs: Itera
         with output_errors(path):
             _publish_file(temporary, path, force)
     finally:
-        with contextlib.suppress(OSError):  # It is not there, or could not even be made.
+        with contextlib.suppress(OSError):  # It does not exist, or could not even be made.
             temporary.unlink()
 
 

@@ -1,4 +1,4 @@
-"""Files that are written: made anew, durable once closed, whose errors are one line that says what to do."""
+"""New files that are durable once closed, and whose errors are one line with a remedy."""
 
 import contextlib
 import errno

@@ -20,7 +20,7 @@ SEAL_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record of a file: one byte that tells its kind, where its content lies, and its seal."""
+    """A record of a file: one byte for its kind, the range of its content, and its seal."""
 
     kind: bytes
     begin: int
@@ -36,7 +36,7 @@ class RecordFile:
     path : Path
         Made if there is none.
     magic : bytes
-        What such a file begins with.
+        First bytes of such a file.
 
     Raises
     ------

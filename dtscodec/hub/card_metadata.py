@@ -12,7 +12,7 @@ from dtscodec.messages import one_line
 Values = Mapping[str, str | list[str]]
 
 _BLOCK = re.compile(r"([\s\ufeff]*---(?:\r\n|\r|\n))([\S\s]*?)((?:\r\n|\r|\n)---[ \t]*(?:\r\n|\n|$))")
-"""What the Hub takes for metadata at the head of a page."""
+"""The Hub's rule for metadata at the head of a page."""
 _KEY = re.compile(r"^[\w-]+[ \t]*:", re.MULTILINE)
 _LINE_END = re.compile(r"\r|\n|\Z")
 _INVALID = (yaml.YAMLError, ValueError, LookupError, RecursionError)
@@ -27,7 +27,7 @@ def with_metadata(page: str, ours: Values, was: Values, line_end: str) -> str:
     ours : mapping
         Texts for keys that the page lacks, and lists whose entries are added to those of the page.
     was : mapping
-        What we wrote there before: such texts are ours to change.
+        Values that earlier pushes wrote: only these may be changed.
     line_end : str
         Of the lines that are added.
 
@@ -52,7 +52,7 @@ def _split(page: str, line_end: str) -> tuple[str, str, str]:
 
 
 def _parsed(block: str) -> dict[Any, Any] | None:
-    """What metadata say; None of text."""
+    """Return parsed metadata; None for text."""
     try:
         data = yaml.safe_load(block + "\n")
     except _INVALID as error:
@@ -76,7 +76,7 @@ def _changes(data: Mapping[Any, Any], ours: Values, was: Values) -> dict[str, An
         elif there in (None, was.get(key)) and there != value:
             changes[key] = value
     if data.get("base_model") not in (None, was.get("base_model"), ours.get("base_model")):
-        changes.pop("base_model_relation", None)  # It would tell of the owner's base.
+        changes.pop("base_model_relation", None)  # It would describe the owner's base.
     return changes
 
 

@@ -1,4 +1,4 @@
-"""The page of a repository: metadata that the Hub reads, a part that tells of the packs, and what its owner wrote."""
+"""The page of a repository: metadata for the Hub, a section about the packs, and the owner's own text."""
 
 import re
 import shlex
@@ -28,16 +28,16 @@ def card(repo: str, folder: DirectoryIndex, before: bytes | None = None, known: 
     repo : str
         `user/name`.
     folder : DirectoryIndex
-        What the repository will hold.
+        Index of the repository after the push.
     before : bytes, optional
-        The README that is there; what is not ours in it stays.
+        The present README; the owner's text in it stays.
     known : DirectoryIndex, optional
         What the repository holds.
 
     Raises
     ------
     CheckpointError
-        We cannot tell what in it is ours.
+        Our part of it cannot be found.
     """
     text = _text(before) if before else f"# {repo.partition('/')[2]}\n"
     found = re.search(r"\r?\n", text)
@@ -58,7 +58,7 @@ def _text(page: bytes) -> str:
 
 
 def _metadata(repo: str, folder: DirectoryIndex) -> Values:
-    """What the Hub reads. A pack needs its base to run, as an adapter does."""
+    """Return metadata for the Hub. A pack needs its base to run, as an adapter does."""
     data: dict[str, str | list[str]] = {"library_name": "dtscodec"}
     base = (
         folder.base.removeprefix("hf://").partition("@")[0] if folder.base and folder.base.startswith("hf://") else repo

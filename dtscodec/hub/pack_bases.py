@@ -11,7 +11,7 @@ from dtscodec.storage.hub_path import HubPath, parse_hub_path
 
 
 def base_of(packs: list[LocalPack], named: str | None, known: DirectoryIndex | None) -> str | None:
-    """The base that the index is to name, at a commit, after the base of each pack was looked at.
+    """The base that the index is to name, at a commit, after the base of each pack was checked.
 
     Parameters
     ----------

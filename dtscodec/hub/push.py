@@ -19,7 +19,7 @@ from dtscodec.storage.hub_tree import forget
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """What a push changes, or changed.
+    """The changes of a push, planned or done.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class Push:
     files : dict
         Paths in the repository and the sizes of what is new there.
     unchanged : tuple of str
-        Tasks whose packs are there already.
+        Tasks whose packs are in the repository already.
     url : str or None
         Of the commit; None if nothing was, or is to be, committed.
     branch : str or None
@@ -53,20 +53,20 @@ def push(
     dry_run: bool = False,
     progress: Callable[[int], None] = lambda size: None,
 ) -> Push:
-    """Put packs into a repository of the Hub: one commit, or none if all is there already.
+    """Push packs to a repository of the Hub: one commit, or none if nothing changed.
 
     Parameters
     ----------
     source : path
         A directory of packs as `dtscodec.encode` writes it, or one pack.
     repo : str
-        `user/name`. It is made if it is not there. Packs of other tasks that it holds stay.
+        `user/name`. It is created if it does not exist. Packs of other tasks that it holds stay.
     base : str, optional
         The Hub's name of the base, `hf://user/repo[@revision]`, for packs that do not remember it.
     figures : mapping, optional
         By task, numbers about its quality for the page (see `dtscodec.hub.repository.read_figures`).
     revision : str, optional
-        The branch; by default the main one. It is made of that if it is not there.
+        The branch; by default the main one. It is created from that if it does not exist.
     private : bool
         Whether a repository that is made is private.
     message : str, optional
@@ -94,7 +94,7 @@ def push(
         progress(pack.listed.size)
     where = cast(Path, f"hf://{repo}" + (f"@{revision}" if revision else ""))
     with write_errors(where):
-        there = Target.look(repo, revision)
+        there = Target.read(repo, revision)
         changes = _changes(there, packs, base)
         url = None
         if not dry_run and (changes or not there.has_branch):
@@ -127,7 +127,7 @@ def _check_name(repo: str) -> None:
 
 
 def _changes(there: Target, packs: list[LocalPack], base: str | None) -> dict[str, bytes | LocalPack]:
-    """What differs from what is there."""
+    """Return the files that differ from those in the repository."""
     known = there.folder()
     folder = index_of(known, packs, base_of(packs, base, known))
     before = known.packs if known else {}

@@ -1,4 +1,4 @@
-"""The repository that a push goes to: what is there, what is made for the push, and taken back if it fails."""
+"""The repository that a push goes to: its state, and what is created for the push and deleted if that fails."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,14 +10,14 @@ from dtscodec.storage.hub_client import WAIT_SECONDS, hub_api
 from dtscodec.storage.hub_path import HubPath
 
 _OF_THE_HUB = {".gitattributes"}
-"""What a repository has from the start."""
+"""Files that a new repository has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """A branch of a repository as it is: its commit, and small files.
 
-    A branch that is not there yet is what it will be made of, the main one.
+    For a branch that does not exist yet it is the state of the main one.
 
     Parameters
     ----------
@@ -26,9 +26,9 @@ class Target:
     branch : str or None
         None for the main one.
     commit : str or None
-        None of a repository that is not there.
+        None for a repository that does not exist.
     has_branch : bool
-        Whether the branch is there.
+        Whether the branch exists.
     """
 
     repo: str
@@ -37,7 +37,7 @@ class Target:
     has_branch: bool = True
 
     @classmethod
-    def look(cls, repo: str, branch: str | None) -> "Target":
+    def read(cls, repo: str, branch: str | None) -> "Target":
         """Ask the Hub, where there may be no such repository."""
         from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -63,7 +63,7 @@ class Target:
         return place.read_bytes() if place and place.is_file() else None
 
     def present(self, paths: list[str]) -> set[str]:
-        """Which of these files are there."""
+        """Return which of these files exist."""
         if self.commit is None:
             return set()
         return {entry.path for entry in hub_api().get_paths_info(self.repo, paths, revision=self.commit)}
@@ -76,7 +76,7 @@ class Target:
 
 @contextmanager
 def made(there: Target, private: bool) -> Iterator[Target]:
-    """A target whose repository and branch are there, and made if they are not: somebody else may be faster.
+    """A target whose repository and branch exist, created if needed; another process may create them first.
 
     If the push then fails, what we made is removed again, unless something has come into it.
     """
@@ -93,7 +93,7 @@ def made(there: Target, private: bool) -> Iterator[Target]:
             there = replace(there, has_branch=True) if has_made_branch else Target.find(there.repo, there.branch)
         yield there
     except BaseException:
-        with suppress(Exception):  # The failure that led here is the one to tell.
+        with suppress(Exception):  # The failure that led here is the one to report.
             _take_back(there, has_made_repo, has_made_branch)
         raise
 

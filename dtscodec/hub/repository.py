@@ -21,7 +21,7 @@ _NAME_BYTES = 200
 
 README, INDEX, CONFIG = "README.md", "dtscodec.json", "config.json"
 FIGURES = ("relative_error", "kl", "agreement", "accuracy", "accuracy_fine_tune")
-"""What a page tells of a pack, if it is known: from the report of `dtscodec compare` as JSON."""
+"""Figures about a pack on the page, if known: from the report of `dtscodec compare` as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def local_packs(source: Path, figures: Mapping[str, Mapping[str, float]]) -> lis
     CheckpointError
         It is no directory of packs.
     ConfigError
-        Figures of a task that is not there.
+        Figures are given for a task that has no pack.
     PackNotFoundError, FormatError
         A pack is missing or damaged.
     """

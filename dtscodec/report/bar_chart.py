@@ -31,6 +31,6 @@ def bar(parts: Mapping[str, int], whole: int, width: float, height: float = 12) 
 
 
 def legend(entries: Sequence[tuple[str, str]]) -> Markup:
-    """What colours mean: pairs of a part's name and a description."""
+    """Return the legend of colours: pairs of a part's name and a description."""
     items = [element("span", element("i", Markup(""), class_=f"k{name}"), described) for name, described in entries]
     return element("p", join(items), class_="legend")

@@ -83,7 +83,7 @@ class Browser:
         self._stop()
 
     def call(self, method: str, **parameters: Any) -> Message:
-        """Call a method of the protocol, and return its result. What happens meanwhile goes to `events`."""
+        """Call a method of the protocol, and return its result. Events meanwhile go to `events`."""
         self._calls += 1
         message: Message = {"id": self._calls, "method": method, "params": parameters}
         if self._session:
@@ -98,7 +98,7 @@ class Browser:
         return result
 
     def show(self, url: str) -> None:
-        """Load a page, and wait until it is there."""
+        """Load a page, and wait until it is loaded."""
         self.events.clear()
         self.call("Page.navigate", url=url)
         until = time.monotonic() + _SECONDS

@@ -17,9 +17,9 @@ def folder_sections(facts: FolderFacts) -> list[Markup]:
     packs = list(facts.packs.items())
     pictured = [_pack(number, task, pack) for number, (task, pack) in enumerate(packs[:MAX_PICTURED], 1)]
     total, whole = (sum(getattr(pack, kind) for _, pack in packs) for kind in ("size", "fine_tune_size"))
-    told = f"{len(packs):,} packs, {size(total)} of {size(whole)} ({percent(total, whole)})"
+    summary = f"{len(packs):,} packs, {size(total)} of {size(whole)} ({percent(total, whole)})"
     over = element("p", "dtscodec packs", class_="over")
-    return [element("header", over, element("h1", facts.name), element("p", told)), _overview(packs), *pictured]
+    return [element("header", over, element("h1", facts.name), element("p", summary)), _overview(packs), *pictured]
 
 
 def _overview(packs: list[tuple[str, PackFacts]]) -> Markup:
@@ -51,8 +51,8 @@ def _kinds(pack: PackFacts) -> dict[str, int]:
 
 def _pack(place: int, task: str, pack: PackFacts) -> Markup:
     places = grid(pack.tensors)
-    told = f"{size(pack.size)}, {pack.bits:.3f} bits a parameter, id {pack.id[:16]}"
-    parts = [element("h2", task), element("p", told, class_="note")]
+    summary = f"{size(pack.size)}, {pack.bits:.3f} bits a parameter, id {pack.id[:16]}"
+    parts = [element("h2", task), element("p", summary, class_="note")]
     if places.layers or places.others:
         parts.append(element("div", heat_maps(places, measures(places, False)), class_="wide"))
     return element("section", *parts, id=f"pack-{place}")

@@ -1,4 +1,4 @@
-"""What a report tells of a pack, as values: gathered once, then shown as a page or as JSON."""
+"""Facts about a pack, as values: gathered once, then shown as a page or as JSON."""
 
 from dataclasses import asdict, dataclass
 from math import isfinite, sqrt
@@ -7,7 +7,7 @@ from typing import Any
 from dtscodec.format.summary import BaseRef
 
 PARTS = ("2", "4", "8", "16", "numbers", "exact")
-"""What bytes of a tensor are: codes of a width, norms with scales and levels, exact bytes."""
+"""Parts of a tensor's bytes: codes of a width, norms with scales and levels, exact bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class TensorFacts:
     depth : int or None
         Number of its layer.
     module : str
-        What it is within a layer.
+        Its name within a layer.
     elements, size : int
         Its elements, and the bytes that the pack spends on them.
     ranks : tuple of int
@@ -107,7 +107,7 @@ class PackFacts:
     name : str
         Of its file.
     id, task, encoder, base
-        What it says of itself.
+        From the summary.
     size, parameters, fine_tune_size : int
         Bytes of the file; elements and bytes of the tensors that it stands for.
     kinds : tuple of KindFacts

@@ -46,5 +46,5 @@ def shorten(text: str, most: int) -> str:
     >>> shorten("bert.embeddings.word_embeddings", 20)
     'bert.embe…embeddings'
     """
-    kept = most // 2
-    return text if len(text) <= most else f"{text[: most - kept - 1]}…{text[-kept:]}"
+    tail = most // 2
+    return text if len(text) <= most else f"{text[: most - tail - 1]}…{text[-tail:]}"

@@ -43,7 +43,7 @@ def gather(
     *,
     progress: Callable[[int], None] = lambda size: None,
 ) -> PackFacts:
-    """Gather what a report tells of a pack.
+    """Gather the facts about a pack.
 
     Parameters
     ----------
@@ -51,9 +51,9 @@ def gather(
     fine_tune : path or mapping of tensors, optional
         To measure errors.
     base : path, mapping of tensors, or Base, optional
-        Tells which exact tensors are new. Needed with `fine_tune`, unless an index beside the pack names it.
+        Reveals which exact tensors are new. Needed with `fine_tune`, unless an index beside the pack names it.
     progress : callable
-        Told the bytes of each tensor that is compared.
+        Called with the bytes of each tensor that is compared.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def gather(
 
 
 def gather_folder(directory: Path) -> FolderFacts:
-    """Gather what a report tells of a directory of packs.
+    """Gather the facts about a directory of packs.
 
     Raises
     ------

@@ -26,7 +26,7 @@ _MOST, _TEXT = 34, 26
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What a map shows: its name, the end of its scale, a group's value, and how figures are written."""
+    """A measure that a map shows: its name, the end of its scale, a group's value, and how figures are written."""
 
     title: str
     most: float

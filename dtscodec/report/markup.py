@@ -34,12 +34,12 @@ def element(tag: str, *children: str, **attributes: "str | float | None") -> Mar
     >>> element("rect", x=1.50, stroke_width=2)
     '<rect x="1.5" stroke-width="2"/>'
     """
-    told = "".join(
+    written = "".join(
         f' {name.rstrip("_").replace("_", "-")}="{text(_value(value))}"'
         for name, value in attributes.items()
         if value is not None
     )
-    return Markup(f"<{tag}{told}>{join(children)}</{tag}>" if children else f"<{tag}{told}/>")
+    return Markup(f"<{tag}{written}>{join(children)}</{tag}>" if children else f"<{tag}{written}/>")
 
 
 def _value(value: "str | float") -> str:

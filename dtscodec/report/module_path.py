@@ -16,7 +16,7 @@ class Place:
     depth : int or None
         The number of its layer, the first number in its name; None outside of layers.
     module : str
-        What it is within each layer; outside of layers its name.
+        Its name within each layer; outside of layers its full name.
     """
 
     depth: int | None
@@ -26,8 +26,8 @@ class Place:
 def places(names: Iterable[str]) -> dict[str, Place]:
     """Where each tensor of a model is.
 
-    Further numbers (experts, say) become ``*``: what differs in them only is one module. Modules are told from each
-    other by what comes before the layer's number only if there are several such stacks, as in an encoder and decoder.
+    Further numbers (experts, say) become ``*``: what differs in them only is one module. The text before the
+    layer's number distinguishes modules only if there are several such stacks, as in an encoder and decoder.
 
     >>> places(["bert.layer.3.attention.query.weight", "pooler.weight"]).values()
     dict_values([Place(depth=3, module='attention.query'), Place(depth=None, module='pooler')])
@@ -43,7 +43,7 @@ def places(names: Iterable[str]) -> dict[str, Place]:
 
 
 def _parse(name: str) -> tuple[str, int | None, str]:
-    """What comes before the layer's number, the number, and what comes after."""
+    """Return the text before the layer's number, the number, and the text after it."""
     parts = name.split(".")
     numbers = [position for position, part in enumerate(parts[:-1]) if _NUMBER.fullmatch(part)]
     if not numbers:

@@ -1,4 +1,4 @@
-"""Why a tensor is kept exactly or coded without a base, as far as the pack tells, and its base if that is given."""
+"""Why a tensor is stored exactly or coded without a base, as far as the pack, and its base if given, reveal."""
 
 from collections.abc import Container
 
@@ -31,7 +31,7 @@ def reason(pack: Pack, entry: TensorEntry, base_names: Container[str] | None) ->
     if not entry.spec.shape:
         return f"{some}exact: a single number"
     if base_names is None:
-        return f"{some}exact: new, no smaller if coded, or asked for"
+        return f"{some}exact: new, no smaller if coded, or on request"
     if base_name(entry.name, pack.index.prefix) not in base_names:
         return f"{some}exact: new, not in the base"
-    return f"{some}exact: no smaller if coded, or asked for"
+    return f"{some}exact: no smaller if coded, or on request"

@@ -37,31 +37,31 @@ def section(title: str, note: str, *content: str) -> Markup:
 
 
 def figures(facts: PackFacts) -> Markup:
-    """What matters most, large."""
-    told = [
+    """Return the most important figures, in large type."""
+    entries = [
         (size(facts.size), f"on disk; the fine-tune takes {size(facts.fine_tune_size)}"),
         (percent(facts.size, facts.fine_tune_size), "of the fine-tune"),
         (f"{facts.bits:.3f}", f"bits a parameter, of {_count(facts.parameters)}"),
     ]
     if facts.closeness is not None:
-        told.append((number(facts.closeness.error), f"relative error; cosine {number(facts.closeness.cosine)}"))
+        entries.append((number(facts.closeness.error), f"relative error; cosine {number(facts.closeness.cosine)}"))
     else:
-        told.append((f"{len(facts.tensors):,}", "tensors"))
-    return element("div", *(element("div", element("b", large), element("span", small)) for large, small in told),
+        entries.append((f"{len(facts.tensors):,}", "tensors"))
+    return element("div", *(element("div", element("b", large), element("span", small)) for large, small in entries),
                    class_="figures")  # fmt: skip
 
 
 def identity(facts: PackFacts) -> Markup:
-    """What the pack says of itself."""
+    """Return identity and summary of the pack."""
     base = facts.base
     place = " at ".join(part for part in (base.repo, base.revision) if part) if base else ""
-    told = {
+    entries = {
         "pack id": facts.id,
         "base": f"{place} {base.digest}".strip() if base else "none is needed",
         "encoder": facts.encoder or "-",
         "file": facts.name,
     }
-    return element("dl", *(join([element("dt", name), element("dd", value)]) for name, value in told.items()))
+    return element("dl", *(join([element("dt", name), element("dd", value)]) for name, value in entries.items()))
 
 
 def kinds(facts: PackFacts) -> Markup:
@@ -100,9 +100,9 @@ def widths(facts: PackFacts) -> Markup:
     rows = [_module_row(name, group, largest, compared) for name, group in chosen.items()]
     head = ["module", "bytes by width", "bytes", "bits/param", "mean rank", *(["error"] if compared else [])]
     totals = Group(facts.tensors).parts
-    told = [(part, f"{_PARTS[part]}: {size(count)}") for part, count in totals.items() if count]
+    entries = [(part, f"{_PARTS[part]}: {size(count)}") for part, count in totals.items() if count]
     note = "All layers together; what takes no bytes is not listed."
-    return section("Bits by module", note, legend(told), table("Bytes by module", head, rows, left=2))
+    return section("Bits by module", note, legend(entries), table("Bytes by module", head, rows, left=2))
 
 
 def _module_row(name: str, group: Group, largest: int, compared: bool) -> list[str]:
@@ -112,7 +112,7 @@ def _module_row(name: str, group: Group, largest: int, compared: bool) -> list[s
 
 
 def measures(places: Grid, with_error: bool) -> list[Measure]:
-    """What heat maps show, each on a scale of its own."""
+    """Return the measures of heat maps, each with a scale of its own."""
     # What is outside of layers (a new head, say) may be far beyond all layers, and would make them look alike.
     groups = [group for row in places.layers.values() for group in row.values()] or [*places.others.values()]
     rank = max((group.rank or 0 for group in groups), default=0)
@@ -155,12 +155,12 @@ def spectrum(facts: PackFacts) -> Markup:
 
 
 def reasons(facts: PackFacts) -> Markup:
-    """What is not stored as a difference, and why."""
-    told = [tensor for tensor in facts.tensors if tensor.reason]
-    if not told:
+    """Return the tensors that are not stored as a delta, and why."""
+    entries = [tensor for tensor in facts.tensors if tensor.reason]
+    if not entries:
         return section("Exact or new", "Nothing: every tensor is stored as a difference from the base, or equals it.")
-    rows = [[t.name, t.reason or "", _shape(t), t.dtype, f"{t.size:,}"] for t in told[:MAX_REASONS]]
-    hidden = len(told) - len(rows)
+    rows = [[t.name, t.reason or "", _shape(t), t.dtype, f"{t.size:,}"] for t in entries[:MAX_REASONS]]
+    hidden = len(entries) - len(rows)
     note = "What is not a difference from the base, and why." + (f" {hidden} more are listed below." if hidden else "")
     head = ["tensor", "why", "shape", "dtype", "bytes"]
     return section("Exact or new", note, table("Tensors that are no differences", head, rows, left=2))

@@ -24,7 +24,7 @@ _ROW = _HEIGHT + 88
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """What all panels have in common: the longest line, and logarithms of the least and largest value."""
+    """The axes that all panels share: the longest line, and logarithms of the least and largest value."""
 
     longest: int
     low: float

@@ -1,1 +1,1 @@
-"""Files in remote storage: paths, ranges that are fetched once, and uploads. Knows no torch."""
+"""Files in remote storage: paths, ranges that are transferred once, and uploads. Knows no torch."""

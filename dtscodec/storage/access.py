@@ -12,7 +12,7 @@ class Access:
     ----------
     staging : Path, optional
         A folder for ranges of remote files (`dtscodec.storage.staging`), so that each is transferred once; without it
-        each read transfers anew.
+        every read is a transfer.
     whole : bool
         Whether all of a file will be read: files of the Hub then go through its client's cache. Else only what is
         read is transferred.

@@ -10,7 +10,7 @@ from functools import cache, wraps
 from typing import Any
 
 NAME = "dtscodec"
-"""How we tell the Hub who we are."""
+"""User agent for the Hub."""
 
 WAIT_SECONDS = 30.0
 """How long we wait for an answer of the Hub; the client itself would for ever."""
@@ -22,11 +22,11 @@ _WITHOUT_TIMEOUT = ("get_paths_info", "create_repo", "create_branch", "create_co
 """Methods of the client that take none."""
 
 _TRIES_AGAIN = 2
-"""After an answer that says that the Hub is busy."""
+"""Seconds to wait after an answer that the Hub is busy."""
 
 
 def hub_api() -> Any:
-    """The client, which says who we are and waits for each answer no longer than we do."""
+    """Return the client, with our user agent and timeout."""
     from huggingface_hub import HfApi
 
     from dtscodec.version import __version__
@@ -40,12 +40,12 @@ def hub_api() -> Any:
 
 
 def ask(url: str, **more: Any) -> Any:
-    """What the Hub answers to a GET, waited for with a timeout; `more` is for the client's `http_backoff`.
+    """Return the Hub's answer to a GET, with a timeout; `more` is for the client's `http_backoff`.
 
     Raises
     ------
     Exception
-        What the client raises; see `dtscodec.storage.hub_errors`.
+        Errors of the client; see `dtscodec.storage.hub_errors`.
     """
     from huggingface_hub import hf_raise_for_status
     from huggingface_hub.utils import build_hf_headers, http_backoff  # type: ignore[attr-defined]
@@ -59,7 +59,7 @@ def ask(url: str, **more: Any) -> Any:
 
 
 def ask_api(path: str) -> list[Any]:
-    """What the Hub's API says of models, all pages of it; a Hub that cannot be reached is not tried again."""
+    """Return all pages of an answer of the Hub's API about models. A Hub that was out of reach is not asked again."""
     url, pages = f"{hub_api().endpoint}/api/models/{path}", []
     while url:
         response = ask(url, max_retries=_TRIES_AGAIN, retry_on_exceptions=())
@@ -81,7 +81,7 @@ def is_silence(error: Exception) -> bool:
 def _set_up() -> None:
     """Let all requests of a command end, and the client's log of each try, with addresses that may be signed, be still.
 
-    What matters of it is in our own line. A factory is kept, where a client is made anew after it lost its connection.
+    Our own line says what matters. The factory is stored where a client is made again after it lost its connection.
     """
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils._http import default_client_factory

@@ -47,14 +47,14 @@ def _is_offline() -> bool:
     return constants.HF_HUB_OFFLINE
 
 
-def _line(said: object) -> str:
-    return " ".join(str(said).split())[:120]
+def _line(text: object) -> str:
+    return " ".join(str(text).split())[:120]
 
 
 def _of_status(error: Any) -> tuple[str, Remedy]:
     status = getattr(error.response, "status_code", 0)
-    said = _line(error.server_message or "")
-    reason = f"status {status}" + (f" ({said})" if said else "")
+    message = _line(error.server_message or "")
+    reason = f"status {status}" + (f" ({message})" if message else "")
     if status in (401, 403):
         return reason, Remedy(f"this token may not do that: {LOG_IN}")
     return reason, Remedy("try again" if status in (408, 409, 412, 429) or status >= 500 else "check the name")

@@ -1,4 +1,4 @@
-"""Files of the Hugging Face Hub as places: `hf://user/repo[@revision][/path]`, by range or through the client's cache.
+"""Paths of the Hugging Face Hub: `hf://user/repo[@revision][/path]`, by range or through the client's cache.
 
 A revision is resolved once, to a commit; what lies at a commit never changes.
 """
@@ -70,7 +70,7 @@ class HubPath:
 
     @property
     def fs(self) -> HubFiles:
-        """What fsspec's file systems do, as far as it is used."""
+        """Its file system, with the methods of fsspec's that this package uses."""
         return HubFiles(self.repo, self.commit)
 
     @property
@@ -81,31 +81,31 @@ class HubPath:
     def relative_to(self, other: "HubPath") -> PurePosixPath:
         """Its path below a directory of the same commit; ValueError if it lies elsewhere."""
         if (self.repo, self.commit) != (other.repo, other.commit):
-            raise ValueError(f"expected a place in {other}, got {self}")
+            raise ValueError(f"expected a path in {other}, got {self}")
         return PurePosixPath(self.path).relative_to(other.path)
 
     def exists(self) -> bool:
-        """Whether there is such a file or directory."""
+        """Return whether there is such a file or directory."""
         return self.is_dir() or self.is_file()
 
     def is_file(self) -> bool:
-        """Whether there is such a file."""
+        """Return whether there is such a file."""
         return bool(self.path) and (self.cached() is not None or self._around().get(self.name) is not None)
 
     def is_dir(self) -> bool:
-        """Whether there is such a directory."""
+        """Return whether there is such a directory."""
         return not self.path or (self.cached() is None and self._around().get(self.name, 0) is None)
 
     def iterdir(self) -> Iterator["HubPath"]:
         """Its files and directories. With HF_HUB_OFFLINE those in the cache; else a Hub that is silent is an error."""
         from huggingface_hub import is_offline_mode
 
-        look = tree if is_offline_mode() else whole_tree  # Files would be left out without a word.
-        return iter(self / name for name in sorted(look(self.repo, self.commit, self.path)))
+        list_files = tree if is_offline_mode() else whole_tree  # Files would be left out silently.
+        return iter(self / name for name in sorted(list_files(self.repo, self.commit, self.path)))
 
     def glob(self, pattern: str) -> Iterator["HubPath"]:
         """Its files and directories of such names."""
-        return (place for place in self.iterdir() if fnmatchcase(place.name, pattern))
+        return (path for path in self.iterdir() if fnmatchcase(path.name, pattern))
 
     def stat(self) -> SimpleNamespace:
         """Its size."""
@@ -117,28 +117,28 @@ class HubPath:
         return self.local().read_bytes()
 
     def cached(self) -> Path | None:
-        """The file in the client's cache, if it is there."""
+        """Return the file in the client's cache, or None."""
         found = snapshot(self.repo, self.commit) / self.path
         return found if found.is_file() else None
 
     def local(self) -> Path:
-        """The file in the client's cache, fetched if it is not there; a fetch that was cut off goes on."""
+        """Return the file in the client's cache, downloaded if needed; a download that was cut off is resumed."""
         return self.cached() or Path(hub_api().hf_hub_download(self.repo, self.path, revision=self.commit))
 
     def _around(self) -> Sizes:
-        """What lies where it lies."""
+        """Return the sizes of its siblings."""
         return tree(self.repo, self.commit, self.parent.path)
 
 
 def parse_hub_path(name: str) -> HubPath:
-    """The place that a name such as `hf://user/repo@branch/file` stands for.
+    """Return the path that a name such as `hf://user/repo@branch/file` stands for.
 
     Raises
     ------
     BackendError
         It is not the name of a model repository.
     Exception
-        What the client raises; see `dtscodec.storage.errors`.
+        Errors of the client; see `dtscodec.storage.errors`.
     """
     from huggingface_hub.utils import parse_hf_uri, validate_repo_id  # type: ignore[attr-defined]
 

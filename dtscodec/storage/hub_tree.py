@@ -1,6 +1,6 @@
-"""What lies where in a repository of the Hub: as the Hub says, or if it does not answer, as its client's cache has it.
+"""Files and directories of a repository, as the Hub lists them or, without an answer, as its client's cache has them.
 
-What lies at a commit never changes. What the Hub said is kept in the life of a process; that it did not answer is not.
+The files at a commit never change, so answers are cached for the life of the process; failures are not.
 """
 
 import re
@@ -13,7 +13,7 @@ from urllib.parse import quote
 from dtscodec.storage.hub_client import ask_api, hub_api, is_silence
 
 Sizes = Mapping[str, int | None]
-"""What lies in a directory, by name: of files their sizes, of directories None."""
+"""Entries of a directory by name: of files their sizes, of directories None."""
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -25,7 +25,7 @@ def commit_of(repo: str, revision: str | None) -> str:
     if revision and _COMMIT.fullmatch(revision):
         return revision
     try:
-        return _said_commit(hub_api().endpoint, get_token(), repo, revision)
+        return _commit_at_hub(hub_api().endpoint, get_token(), repo, revision)
     except Exception as error:
         if not is_silence(error) or (seen := _seen_commit(repo, revision)) is None:
             raise
@@ -33,7 +33,7 @@ def commit_of(repo: str, revision: str | None) -> str:
 
 
 def tree(repo: str, commit: str, path: str) -> Sizes:
-    """What lies in a directory; if the Hub does not answer, what of it is in the cache, where the commit is."""
+    """Return the entries of a directory; if the Hub does not answer, those in the cache, if the commit is there."""
     try:
         return whole_tree(repo, commit, path)
     except Exception as error:
@@ -47,7 +47,7 @@ def tree(repo: str, commit: str, path: str) -> Sizes:
 
 @lru_cache(256)
 def whole_tree(repo: str, commit: str, path: str) -> Sizes:
-    """What the Hub says lies in a directory; nothing if there is no such directory."""
+    """Return the entries of a directory as the Hub lists them; none if there is no such directory."""
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
     try:
@@ -59,21 +59,21 @@ def whole_tree(repo: str, commit: str, path: str) -> Sizes:
 
 
 def snapshot(repo: str, commit: str) -> Path:
-    """Where the client's cache keeps a commit."""
+    """Return the folder of a commit in the client's cache."""
     return _cache(repo) / "snapshots" / commit
 
 
 def forget() -> None:
-    """Forget what the Hub said, so that branches are looked up again."""
-    _said_commit.cache_clear()
+    """Forget all answers, so that branches are resolved again."""
+    _commit_at_hub.cache_clear()
     whole_tree.cache_clear()
 
 
 @lru_cache(256)
-def _said_commit(endpoint: str, token: str | None, repo: str, revision: str | None) -> str:
-    """What the Hub says to who asks; entered into the cache, as the client does, for when it does not answer."""
-    (said,) = ask_api(repo + (f"/revision/{quote(revision, safe='')}" if revision else ""))
-    commit: str = said["sha"]
+def _commit_at_hub(endpoint: str, token: str | None, repo: str, revision: str | None) -> str:
+    """Return the commit of a revision as the Hub has it; stored in the cache for later, as the client does."""
+    (answer,) = ask_api(repo + (f"/revision/{quote(revision, safe='')}" if revision else ""))
+    commit: str = answer["sha"]
     ref = _ref(repo, revision)
     with suppress(OSError):  # It may be one that is only read.
         ref.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def _said_commit(endpoint: str, token: str | None, repo: str, revision: str | No
 
 
 def _seen_commit(repo: str, revision: str | None) -> str | None:
-    """What the cache says."""
+    """Return the commit that the cache has, if any."""
     with suppress(OSError, UnicodeDecodeError):
         found = _COMMIT.fullmatch(_ref(repo, revision).read_text().strip())
         return found and found[0]

@@ -14,7 +14,7 @@ _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
 
 def as_path(name: str | os.PathLike[str]) -> Path:
-    """The path that a name stands for.
+    """Return the path that a name stands for.
 
     Parameters
     ----------
@@ -24,14 +24,14 @@ def as_path(name: str | os.PathLike[str]) -> Path:
     Returns
     -------
     Path
-        Of remote places a `UPath`, of the Hub's a `HubPath`, which have the methods of `Path` that this package uses.
+        Remote paths are `UPath`s, those of the Hub `HubPath`s, which have the methods of `Path` that this package uses.
 
     Raises
     ------
     BackendError
-        The scheme, or a package for it, is not there.
+        The scheme is unknown, or a package for it is not installed.
     Exception
-        What the client of the Hub raises; see `dtscodec.storage.errors`.
+        Errors of the Hub's client; see `dtscodec.storage.errors`.
 
     >>> as_path("file:///models/base").as_posix()
     '/models/base'
@@ -47,7 +47,7 @@ def as_path(name: str | os.PathLike[str]) -> Path:
 
 
 def as_output_path(name: str | os.PathLike[str]) -> Path:
-    """The path of something to write.
+    """Return the path of an output.
 
     Raises
     ------
@@ -58,30 +58,30 @@ def as_output_path(name: str | os.PathLike[str]) -> Path:
     """
     if _scheme(name) == "hf":
         raise OutputError(
-            f"{name}: expected a place to write to, got the Hub", Remedy("write here, then use dtscodec push")
+            f"{name}: expected a path to write to, got the Hub", Remedy("write here, then use dtscodec push")
         )
     return as_path(name)
 
 
-def is_remote(place: object) -> bool:
-    """Whether a path, or the name of one, is one in remote storage.
+def is_remote(path: object) -> bool:
+    """Return whether a path, or the name of one, is in remote storage.
 
     >>> is_remote("s3://bucket/model"), is_remote("file:///model"), is_remote(Path("model")), is_remote({})
     (True, False, False, False)
     """
-    if isinstance(place, str):
-        return _scheme(place) not in (None, "file")
-    return _is_path(place) and not isinstance(place, Path)
+    if isinstance(path, str):
+        return _scheme(path) not in (None, "file")
+    return _is_path(path) and not isinstance(path, Path)
 
 
-def storage(place: Path) -> tuple[Any, str]:
-    """The fsspec file system of a remote place, and what the place is called there."""
-    remote: Any = place
+def storage(path: Path) -> tuple[Any, str]:
+    """Return the fsspec file system of a remote path, and the path within it."""
+    remote: Any = path
     return remote.fs, remote.path
 
 
 def work_folder(out: Path) -> Path:
-    """Where temporary files for an output belong: beside it, or if that is not here, where the system has them."""
+    """Return the folder for temporary files of an output: beside it or, if that is remote, the system's."""
     return Path(tempfile.gettempdir()) if is_remote(out) or not out.parent.is_dir() else out.parent
 
 
@@ -98,7 +98,7 @@ def _remote(name: str, scheme: str) -> Path:
     try:
         from upath import UPath
 
-        # A cache would keep what was once seen of a directory for the life of the process.
+        # A cache would hold the listing of a directory for the life of the process.
         path = cast(Path, UPath(name, use_listings_cache=False))
         storage(path)  # Imports the package for the scheme.
     except ImportError as e:

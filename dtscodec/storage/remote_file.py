@@ -1,4 +1,4 @@
-"""Reading pieces of a file in remote storage, each transferred once where there is a folder to keep it in."""
+"""Reading a file in remote storage by range; with a staging folder each range is transferred once."""
 
 import hashlib
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.files.range_reader import Bytes
 from dtscodec.storage.errors import pack_errors, read_errors
 from dtscodec.storage.paths import storage
-from dtscodec.storage.staging import keep
+from dtscodec.storage.staging import stage_range
 
 HEAD_BYTES = 2**18
 """Bytes of a pack that are read at first, in one request: of most packs header, digests and index."""
 
 RemoteSignature = tuple[str, str, int, int]
-"""Name, the storage's mark of the content, size; and 0, since no clock of ours says when it changed."""
+"""Name, the storage's mark of the content (such as an ETag), size; and 0, since clocks there are not ours."""
 
 _MARKS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "created")
-"""What kinds of storage tell of a file that changes with its content, best first."""
+"""Fields of a file's description that change with its content, most reliable first."""
 
 _PIECE_BYTES = 2**25
 _AHEAD = 4
@@ -37,7 +37,7 @@ class RemoteFile:
     path : Path
         A remote path.
     staging : Path, optional
-        The folder where ranges are kept; on machines that do not have it, they are read directly.
+        The folder for ranges; on machines that do not have it, they are read directly.
 
     is_pack : bool
         Whether it is read as a pack. The digests of a pack reveal if it was replaced meanwhile, so the storage is not
@@ -77,16 +77,16 @@ class RemoteFile:
         CheckpointError, PackNotFoundError
             It was replaced since it was opened, or cannot be read; of packs the latter.
         OutputError
-            There is no room to keep what was read.
+            The staging folder has no room.
         """
         size = max(0, min(size, self.size - offset))
         if offset + size <= len(self._head):
             return self._head[offset : offset + size]
         if size and self._staging:
-            kept = np.fromfile(self._keep(self._staging, offset, size), np.uint8)
-            if kept.size != size:
-                raise self._other(size, kept.size)
-            return kept
+            staged = np.fromfile(self._stage(self._staging, offset, size), np.uint8)
+            if staged.size != size:
+                raise self._other(size, staged.size)
+            return staged
         result, done = np.empty(size, np.uint8), 0
         for piece in self._pieces(offset, size):
             result[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
@@ -96,10 +96,10 @@ class RemoteFile:
     def prefetch(self, offset: int, size: int) -> None:
         """Begin to transfer a range into the folder; where that fails, `read` will say so."""
         if size and self._staging:
-            self._background.submit(self._keep, self._staging, offset, size)
+            self._background.submit(self._stage, self._staging, offset, size)
 
     def signature(self) -> RemoteSignature:
-        """What changes when the content does, as the file was when it was opened: no other one is ever read."""
+        """Return what changes with the content, as the file was when it was opened: no other one is ever read."""
         return self._signature
 
     def close(self) -> None:
@@ -107,9 +107,9 @@ class RemoteFile:
         self._closed = True
         self._background.shutdown(cancel_futures=True)
 
-    def _keep(self, folder: Path, offset: int, size: int) -> Path:
+    def _stage(self, folder: Path, offset: int, size: int) -> Path:
         name = hashlib.sha256(repr((*self._signature, offset, size)).encode()).hexdigest()
-        return keep(folder, name, size, self._pieces(offset, size))
+        return stage_range(folder, name, size, self._pieces(offset, size))
 
     def _pieces(self, offset: int, size: int) -> Iterator[bytes]:
         """A range, piece by piece; the last one comes only if the file was the same all the time."""

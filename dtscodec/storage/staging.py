@@ -1,7 +1,7 @@
-"""Ranges of remote files, kept in a local folder while an output is made, so that each is transferred once.
+"""Ranges of remote files in a local folder while an output is made, so that each is transferred once.
 
-The folder is shared with worker processes. It goes when the work ends. What a killed process left is removed by the
-next one that works in the same place: an owner holds a lock, so what can be locked has none.
+The folder is shared with worker processes. It is deleted when the work ends. Folders of killed processes are deleted
+by the next process that works in the same directory: an owner holds a lock, so what can be locked has no owner.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ _OWNER = "owner.lock"
 
 
 def staging_folder_for(out: Path, *sources: object) -> AbstractContextManager[Path | None]:
-    """A folder for what is fetched of some sources while an output is made; None if none of them is a remote name.
+    """Open a folder for ranges of these sources while an output is made; None if none of them is remote.
 
     Raises
     ------
@@ -32,18 +32,18 @@ def staging_folder_for(out: Path, *sources: object) -> AbstractContextManager[Pa
 
 
 @contextmanager
-def staging_folder(place: Path) -> Iterator[Path]:
-    """A folder in `place` that is there within the ``with``; removes those that have no owner any more."""
-    _sweep(place)
+def staging_folder(directory: Path) -> Iterator[Path]:
+    """Make a folder in a directory for the life of the context; delete those whose owner is gone."""
+    _sweep(directory)
     stem = f".dtscodec-{secrets.token_hex(8)}"
-    folder, hidden = place / f"{stem}.staging", place / f"{stem}.tmp"
+    folder, hidden = directory / f"{stem}.staging", directory / f"{stem}.tmp"
     try:
-        with output_errors(place):
+        with output_errors(directory):
             hidden.mkdir(mode=0o700)  # Checkpoints may be secret.
             lock = (hidden / _OWNER).open("wb")
         with lock, _locked(lock.fileno()):
-            with output_errors(place):
-                hidden.rename(folder)  # Nobody sees it without its lock.
+            with output_errors(directory):
+                hidden.rename(folder)  # Never visible without its lock.
             yield folder
     finally:
         with contextlib.suppress(OSError):
@@ -51,8 +51,8 @@ def staging_folder(place: Path) -> Iterator[Path]:
         shutil.rmtree(hidden, ignore_errors=True)
 
 
-def keep(folder: Path, name: str, size: int, pieces: Iterable[bytes]) -> Path:
-    """The file of a range.
+def stage_range(folder: Path, name: str, size: int, pieces: Iterable[bytes]) -> Path:
+    """Return the file of a range, and write it first unless another thread or process has.
 
     Parameters
     ----------
@@ -79,8 +79,8 @@ def keep(folder: Path, name: str, size: int, pieces: Iterable[bytes]) -> Path:
     return path
 
 
-def _sweep(place: Path) -> None:
-    for folder in place.glob(".dtscodec-*.staging"):
+def _sweep(directory: Path) -> None:
+    for folder in directory.glob(".dtscodec-*.staging"):
         with contextlib.suppress(OSError), (folder / _OWNER).open("r+b") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)

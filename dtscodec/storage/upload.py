@@ -26,7 +26,7 @@ def new_file(path: Path, force: bool = False, inputs: Iterable[Path] = ()) -> Ab
 
 
 def check_new(path: Path, force: bool = False) -> None:
-    """Refuse an output that exists; of remote ones also what can be told without writing.
+    """Refuse an output that exists; a remote one also if its bucket is missing.
 
     Raises
     ------
@@ -83,11 +83,11 @@ def _has_bucket(path: Path) -> bool:
     try:
         return path.parents[-1].exists()
     except PermissionError:
-        return True  # Who may write may not be allowed to look.
+        return True  # A right to write need not include one to list.
 
 
 def _upload(file: BinaryIO, path: Path, force: bool) -> None:
-    """Upload a file. An interrupt waits for the piece that is on its way, so that the storage is told to forget all."""
+    """Upload a file. An interrupt waits for the piece that is on its way, so that the upload can be aborted."""
     stop = Event()
     with ThreadPoolExecutor(1) as thread:
         try:

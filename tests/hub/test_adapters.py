@@ -74,7 +74,7 @@ def test_the_hub_is_no_output_of_import_export_and_report(cli: Cli, there: Loopb
     output = "hf://me/out/page.html"
     for command in (["import", "lora/adapter", "--base", "lora/base"], ["report", "pack"]):
         assert cli.fails(*command, "-o", output) == (
-            f"{output}: expected a place to write to, got the Hub; write here, then use dtscodec push"
+            f"{output}: expected a path to write to, got the Hub; write here, then use dtscodec push"
         )
     line = cli.fails("export", "pack", "--to", "peft", "--base", "lora/base", "-o", output)
     assert line.startswith(f"{output}: expected a local path")

@@ -113,7 +113,7 @@ def is_tensor(value: object) -> bool:
 
 
 def _memory(tensor: "np.ndarray[Any, Any] | torch.Tensor") -> object:
-    """What two tensors share if they are the same memory seen the same way; None for empty ones."""
+    """Return a key that is equal for views of the same memory in the same way; None for empty tensors."""
     if isinstance(tensor, np.ndarray):
         return (tensor.ctypes.data, tensor.shape, tensor.strides, tensor.dtype.str) if tensor.size else None
     if not tensor.numel():

@@ -104,5 +104,5 @@ def _check_places(weight_map: Mapping[str, str], shards: "Mapping[str, Checkpoin
     for shard, checkpoint in shards.items():
         for name in checkpoint.specs:
             if (listed := weight_map.get(name)) != shard:
-                place = f"listed for {listed}" if listed else "not listed"
-                raise CheckpointError(f"{where}: expected {name!r} of {shard} to be listed so, got it {place}")
+                found = f"listed for {listed}" if listed else "not listed"
+                raise CheckpointError(f"{where}: expected {name!r} of {shard} to be listed so, got it {found}")

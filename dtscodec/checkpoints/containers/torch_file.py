@@ -16,7 +16,7 @@ from dtscodec.storage.errors import read_errors
 from dtscodec.storage.hub_path import HubPath
 
 _WRAPPERS = ("state_dict", "model")
-"""Keys under which training scripts keep the tensors."""
+"""Keys under which training scripts store the tensors."""
 
 _CONVERT = Remedy("convert it to safetensors where you trust it")
 
@@ -79,7 +79,7 @@ class TorchCheckpoint:
         return (*self._file.signature(), name)
 
     def close(self) -> None:
-        """Close the file and let go of the map."""
+        """Close the file and unmap it."""
         self._file.close()
         self._tensors.close()
 
@@ -101,7 +101,7 @@ def _local(path: Path) -> Path:
 
 
 def _load(path: Path, where: str) -> object:
-    """What the file holds; its tensors are mapped where they can be."""
+    """Return the content of the file; its tensors are mapped where possible."""
     import torch
 
     mapped = _is_plain_zip(path)
@@ -125,7 +125,7 @@ def _is_plain_zip(path: Path) -> bool:
 
 
 def _first_line(error: Exception, *marks: str) -> str:
-    """The line of a message that tells most, shortened."""
+    """Return the first informative line of a message, shortened."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     line = next((line for mark in marks for line in lines if mark in line), lines[0]).strip()
     return repr(line if len(line) <= 160 else line[:157] + "...")
