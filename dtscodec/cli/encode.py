@@ -2,9 +2,8 @@
 
 import argparse
 from collections.abc import Iterable
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dtscodec.cli import arguments, console, encode_options
 from dtscodec.cli.fit import kl_change
@@ -17,10 +16,9 @@ from dtscodec.storage.errors import write_errors
 from dtscodec.storage.paths import as_output_path
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from dtscodec import Base, EncodeConfig, EncodeReport
-    from dtscodec.encoding.journal import Journal
+    from dtscodec.calibration.fit import FitReport
+    from dtscodec.checkpoints.checkpoint import Checkpoint
 
 EPILOG = """\
 One fine-tune gives ./NAME.dts.safetensors, or the file that -o names. Several, or a directory after -o, give
@@ -63,22 +61,16 @@ def add_to(commands: "arguments.Subparsers") -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from dtscodec.packs.directory import open_pack_directory
-    from dtscodec.storage.upload import check_new
-
     fine_tunes = name_fine_tunes(options.fine_tunes)
     if options.calibration:
         _check_calibration(options.calibration, fine_tunes.values())
     directory = _directory(options.output, len(fine_tunes))
-    outputs = _outputs(list(fine_tunes), options.output, directory)
-    part = journal_path(directory or next(iter(outputs.values())), is_directory=directory is not None)
-    for out in () if part.exists() else outputs.values():
-        check_new(out, options.force)
-    with (
-        open_pack_directory(directory) if directory else nullcontext(),
-        open_journal(part, options.no_resume) as journal,
-    ):
-        _encode_all(options, fine_tunes, outputs, directory, journal)
+    config = encode_options.config_of(options, tuple(options.map))
+    if directory is None:
+        ((task, path),) = fine_tunes.items()
+        _encode_file(options, task, path, as_output_path(options.output or f"{task}.dts.safetensors"), config)
+    else:
+        _encode_directory(options, fine_tunes, directory, config)
 
 
 def _check_calibration(samples: str, fine_tunes: Iterable[str]) -> None:
@@ -92,64 +84,113 @@ def _check_calibration(samples: str, fine_tunes: Iterable[str]) -> None:
             raise CheckpointError(f"{path}: expected a model directory to fit packs to, got weights only", remedy)
 
 
-def _encode_all(
-    options: argparse.Namespace,
-    fine_tunes: dict[str, str],
-    outputs: dict[str, Path],
-    directory: Path | None,
-    journal: "Journal",
-) -> None:
+def _encode_file(options: argparse.Namespace, task: str, path: str, out: Path, config: "EncodeConfig") -> None:
+    """Write the pack of one fine-tune."""
     from dtscodec import Base
-    from dtscodec.packs.directory import list_pack
+    from dtscodec.checkpoints.open import open_checkpoint
+    from dtscodec.encoding.encode import passes
     from dtscodec.storage.staging import staging_folder_for
+    from dtscodec.storage.upload import check_new
 
-    config = encode_options.config_of(options, tuple(options.map))
-    out = next(iter(outputs.values()))
+    part = journal_path(out, is_directory=False)
+    if not part.exists():
+        check_new(out, options.force)
+    encoder = _Encoder(options, {task: path})
     with (
-        staging_folder_for(out, options.base) as staging,
+        open_journal(part, options.no_resume) as journal,
+        staging_folder_for(out, options.base, path) as staging,
         Base(options.base, Access(staging, whole=True)) as base,
         encode_options.open_executor(options) as executor,
+        open_checkpoint(path, Access(staging, whole=True)) as fine,
+        progress_bar(task, passes(config) * sum(spec.nbytes for spec in fine.specs.values())) as progress,
     ):
-        for name, path in fine_tunes.items():
-            report = _encode_one(base, name, path, outputs[name], config, options, executor, journal)
-            if directory:
-                list_pack(directory, name, report.path, report.pack_bytes, report.pack_id, options.base)
+        report = encoder(
+            base,
+            fine,
+            out,
+            config,
+            task=task,
+            force=options.force,
+            progress=progress,
+            executor=executor,
+            journal=journal,
+        )
+    encoder.print_report(task, report)
 
 
-def _encode_one(
-    base: "Base",
-    name: str,
-    path: str,
-    out: Path,
-    config: "EncodeConfig",
-    options: argparse.Namespace,
-    executor: "Executor | None",
-    journal: "Journal",
-) -> "EncodeReport":
-    from dtscodec import encode, encode_calibrated
-    from dtscodec.checkpoints.open import open_checkpoint
-    from dtscodec.encoding.config import STEPS
-    from dtscodec.encoding.encode import passes
-    from dtscodec.evaluation.samples import sample_kind
-    from dtscodec.storage.staging import staging_folder_for
+def _encode_directory(
+    options: argparse.Namespace, fine_tunes: dict[str, str], directory: Path, config: "EncodeConfig"
+) -> None:
+    """Write packs of several fine-tunes into a directory."""
+    from dtscodec import encode_all
+    from dtscodec.packs.directory import open_pack_directory, pack_path
+    from dtscodec.storage.upload import check_new
 
-    fit = ""
-    with staging_folder_for(out, path) as staging, open_checkpoint(path, Access(staging, whole=True)) as checkpoint:
-        total = passes(config) * sum(spec.nbytes for spec in checkpoint.specs.values())
-        with progress_bar(name, total) as progress:
-            run = {"task": name, "force": options.force, "progress": progress, "executor": executor, "journal": journal}
-            if not options.calibration:
-                report = encode(base, checkpoint, out, config, **run)
-            else:
-                with progress_bar("fit", STEPS, unit=" steps") as fit_progress:
-                    samples = {"samples": options.calibration, "device": options.device, "fit_progress": fit_progress}
-                    report, fitted = encode_calibrated(base, path, out, config, **samples, **run)
-                fit = ", nothing to fit"
-                if fitted:
-                    count = f"{fitted.samples} {sample_kind(options.calibration)}"
-                    fit = f" before the fit to {count}, {kl_change(fitted, 'see dtscodec fit --steps')}"
-    console.lines(describe(name, report, fit))
-    return report
+    part = journal_path(directory, is_directory=True)
+    for task in () if part.exists() else fine_tunes:
+        check_new(pack_path(directory, task), options.force)
+    encoder = _Encoder(options, fine_tunes)
+    with (
+        open_pack_directory(directory),
+        open_journal(part, options.no_resume) as journal,
+        encode_options.open_executor(options) as executor,
+    ):
+        encode_all(
+            options.base,
+            fine_tunes,
+            directory,
+            config,
+            force=options.force,
+            executor=executor,
+            journal=journal,
+            progress=progress_bar,
+            on_pack=encoder.print_report,
+            encode_one=encoder,
+        )
+
+
+class _Encoder:
+    """Encodes one fine-tune at a time, calibrated if samples are given, and prints a line about each pack."""
+
+    def __init__(self, options: argparse.Namespace, fine_tunes: dict[str, str]) -> None:
+        self._samples, self._device, self._paths = options.calibration, options.device, fine_tunes
+        self._fits: dict[str, str] = {}
+
+    def __call__(
+        self, base: "Base", fine_tune: "Checkpoint", out: Path, config: "EncodeConfig", *, task: str, **run: Any
+    ) -> "EncodeReport":
+        """Write a pack; see `dtscodec.encode`."""
+        from dtscodec import encode, encode_calibrated
+        from dtscodec.encoding.config import STEPS
+
+        if not self._samples:
+            return encode(base, fine_tune, out, config, task=task, **run)
+        with progress_bar("fit", STEPS, unit=" steps") as fit_progress:
+            report, fitted = encode_calibrated(
+                base,
+                self._paths[task],
+                out,
+                config,
+                samples=self._samples,
+                device=self._device,
+                fit_progress=fit_progress,
+                task=task,
+                **run,
+            )
+        self._fits[task] = self._describe_fit(fitted)
+        return report
+
+    def _describe_fit(self, fitted: "FitReport | None") -> str:
+        from dtscodec.evaluation.samples import sample_kind
+
+        if fitted is None:
+            return ", nothing to fit"
+        count = f"{fitted.samples} {sample_kind(self._samples)}"
+        return f" before the fit to {count}, {kl_change(fitted, 'see dtscodec fit --steps')}"
+
+    def print_report(self, task: str, report: "EncodeReport") -> None:
+        """Print a line about a pack."""
+        console.lines(describe(task, report, self._fits.get(task, "")))
 
 
 def describe(task: str, report: "EncodeReport", fit: str = "") -> str:
@@ -170,15 +211,7 @@ def describe(task: str, report: "EncodeReport", fit: str = "") -> str:
 
 
 def _directory(output: str | None, count: int) -> Path | None:
-    """The directory of packs that is asked for; None if it is a single pack."""
-    place = as_output_path(output or ".")
-    with write_errors(place):
-        return place if count > 1 or (output and (output.endswith("/") or place.is_dir())) else None
-
-
-def _outputs(names: list[str], output: str | None, directory: Path | None) -> dict[str, Path]:
-    from dtscodec.packs.directory import pack_path
-
-    if directory:
-        return {name: pack_path(directory, name) for name in names}
-    return {names[0]: as_output_path(output or f"{names[0]}.dts.safetensors")}
+    """Return the directory of packs that is to be written; None for a single pack."""
+    path = as_output_path(output or ".")
+    with write_errors(path):
+        return path if count > 1 or (output and (output.endswith("/") or path.is_dir())) else None

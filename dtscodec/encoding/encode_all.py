@@ -145,8 +145,15 @@ def encode_all(
                     executor=executor,
                     journal=journal,
                 )
-            base_path = None if opened.checkpoint.directory is None else opened.location
-            list_pack(target, task, path, report.pack_bytes, report.pack_id, base_path, figures.get(task, {}))
+            entry = report.pack_bytes, report.pack_id, _path_of(base)
+            list_pack(target, task, path, *entry, figures.get(task, {}))
             reports[task] = report
             on_pack(task, report)
     return reports
+
+
+def _path_of(base: "Source | Base") -> str | os.PathLike[str] | None:
+    """Return the path of a base for the index of its directory; None if its tensors are in memory."""
+    if isinstance(base, Base):
+        return None if base.checkpoint.directory is None else base.location
+    return base if isinstance(base, (str, os.PathLike)) else None
