@@ -12,7 +12,7 @@ from dtscodec.format.dtypes import TensorSpec
 from tests.activations.test_metric import IN, ROWS, gram_of, inputs
 
 
-def test_what_is_saved_comes_back_by_every_name(tmp_path: Path) -> None:
+def test_gram_matrices_are_read_back_by_every_name(tmp_path: Path) -> None:
     path, gram = tmp_path / "grams.safetensors", gram_of(inputs())
     save_grams(path, GramSet({"a": gram}, {"b": "a"}, frozenset(["b"])))
     with GramFile(path) as grams:
@@ -36,7 +36,7 @@ def test_what_is_saved_comes_back_by_every_name(tmp_path: Path) -> None:
         {"a#mean": torch.zeros(3, 3)},
     ],
 )
-def test_a_file_of_other_things_is_refused(tensors: dict[str, torch.Tensor]) -> None:
+def test_a_file_of_other_tensors_is_refused(tensors: dict[str, torch.Tensor]) -> None:
     with pytest.raises(CheckpointError, match=r"'a"):
         GramFile(tensors)
 
@@ -46,7 +46,7 @@ def test_gram_matrices_that_are_not_finite_are_refused() -> None:
         GramFile({"a": torch.full((3, 3), float("nan"))}).read("a")
 
 
-def test_renaming_keeps_what_layers_share() -> None:
+def test_renaming_retains_shared_inputs() -> None:
     gram = Gram(torch.eye(2, dtype=torch.float64))
     given = GramSet({"q": gram, "o": gram}, {"k": "q"}, frozenset(["k", "o"]))
     found = given.renamed({"k": "x.k", "o": "x.o", "none": "x.none"})

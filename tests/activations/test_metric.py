@@ -1,4 +1,4 @@
-"""What a layer's inputs see of a delta, and the low-rank matrix that is best for its outputs."""
+"""The activation metric, and the low-rank matrix that is best for a layer's outputs."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def product(factors: Factors) -> torch.Tensor:
     return (factors.u * factors.s) @ factors.v
 
 
-def test_what_is_left_of_the_outputs_is_the_discarded_energy() -> None:
+def test_the_remaining_error_of_outputs_is_the_discarded_energy() -> None:
     x, d = inputs(), delta()
     found = product(essential(d, metric_of(x), RANK)[0]).double()
     left = (x @ (d.double() - found).T).square().sum()
@@ -119,7 +119,7 @@ def test_the_layers_outputs_come_closer_at_the_same_size(tmp_path: Path) -> None
     assert errors[False] < 0.6 * errors[True]
 
 
-def test_rows_and_columns_that_did_not_move_stay_out(tmp_path: Path) -> None:
+def test_unchanged_rows_and_columns_are_not_coded(tmp_path: Path) -> None:
     x, d = inputs(), delta()
     d[::3], d[:, ::5] = 0, 0
     save_grams(tmp_path / "grams.safetensors", GramSet({"w.weight": gram_of(x)}))

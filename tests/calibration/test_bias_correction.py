@@ -1,4 +1,4 @@
-"""Bias correction: mean outputs become the fine-tune's, layer after layer, and nothing but biases moves."""
+"""Bias correction: mean outputs become the fine-tune's, layer by layer, and only biases change."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,7 +52,7 @@ def corrected(classifier: Made, texts: Path, tmp_path: Path) -> Path:
     return out
 
 
-def test_only_biases_move(classifier: Made, corrected: Path) -> None:
+def test_only_biases_change(classifier: Made, corrected: Path) -> None:
     plain = corrected.with_name("pack")
     with dtscodec.decode(plain, classifier.base) as old, dtscodec.decode(corrected, classifier.base) as new:
         moved = {name for name in old if not torch.equal(old[name], new[name])}

@@ -1,4 +1,4 @@
-"""Gram matrices of layers' inputs: what is counted, once, under which name."""
+"""Gram matrices of layer inputs: without padding, shared ones once, under the checkpoint's names."""
 
 import re
 from pathlib import Path
@@ -75,7 +75,7 @@ def test_names_are_those_of_the_checkpoint(
         assert torch.equal(one.moment, other.moment)
 
 
-def test_what_exists_is_kept_and_bare_weights_need_a_model(classifier: Made, texts: Path, tmp_path: Path) -> None:
+def test_an_existing_output_stays_and_weights_alone_need_a_model(classifier: Made, texts: Path, tmp_path: Path) -> None:
     out = tmp_path / "grams.safetensors"
     out.write_text("mine")
     with pytest.raises(OutputError):
@@ -85,7 +85,7 @@ def test_what_exists_is_kept_and_bare_weights_need_a_model(classifier: Made, tex
     assert out.read_text() == "mine"
 
 
-def test_the_first_layer_that_is_given_nan_or_infinity_is_named_and_nothing_written(
+def test_the_first_layer_with_inputs_of_nan_or_infinity_is_named_and_nothing_written(
     language_model: Made, texts: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "grams.safetensors"

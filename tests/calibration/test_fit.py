@@ -1,4 +1,4 @@
-"""Levels and scales fitted to behaviour: the codes stay, behaviour comes closer, and nothing else changes."""
+"""Fits: the decoded model's outputs come closer to the fine-tune's, and only numbers and elements change."""
 
 import math
 import re
@@ -100,7 +100,7 @@ def test_a_pack_without_coded_tensors_is_refused(classifier: Made, texts: Path, 
     assert not (tmp_path / "out").exists()
 
 
-def test_what_exists_is_kept(classifier: Made, texts: Path, tmp_path: Path) -> None:
+def test_an_existing_output_stays(classifier: Made, texts: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.write_text("mine")
     with pytest.raises(OutputError):
@@ -108,7 +108,7 @@ def test_what_exists_is_kept(classifier: Made, texts: Path, tmp_path: Path) -> N
     assert out.read_text() == "mine"
 
 
-def test_bad_texts_and_bare_weights_are_refused(classifier: Made, texts: Path, tmp_path: Path) -> None:
+def test_bad_samples_and_weights_alone_are_refused(classifier: Made, texts: Path, tmp_path: Path) -> None:
     with pytest.raises(SamplesError):
         fitted(classifier, tmp_path / "none.txt", tmp_path / "out")
     with pytest.raises(CheckpointError, match="`model`"):

@@ -1,4 +1,4 @@
-"""Calibration on images: inputs of layers as plain hooks see them, and packs that come closer on them."""
+"""Calibration on images: Gram matrices against plain hooks, and packs that come closer by a fit."""
 
 from pathlib import Path
 from typing import Any

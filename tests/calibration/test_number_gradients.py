@@ -1,4 +1,4 @@
-"""What a weight's gradient becomes for the numbers that it is decoded from."""
+"""Gradients of levels and scales against finite differences."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def base_and_fine(kind: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.T
         ("widths", {"target": dtscodec.MaxError(0.05)}),
     ],
 )
-def test_each_number_gets_the_slope_of_the_loss(kind: str, settings: dict[str, object], tmp_path: Path) -> None:
+def test_each_number_has_the_derivative_of_the_loss(kind: str, settings: dict[str, object], tmp_path: Path) -> None:
     base, fine = base_and_fine(kind)
     out = tmp_path / "pack"
     dtscodec.encode(base, fine, out, dtscodec.EncodeConfig(**settings))  # type: ignore[arg-type]

@@ -70,7 +70,7 @@ def test_several_fine_tunes_are_fitted_and_listed(cli: Cli, small: Made, texts: 
 
 
 @pytest.mark.usefixtures("few_steps")
-def test_a_pack_without_coded_tensors_is_written_unfitted_and_the_others_go_on(
+def test_a_pack_without_coded_tensors_is_written_unfitted_and_the_others_are_fitted(
     cli: Cli, small: Made, texts: str
 ) -> None:
     shutil.copytree(small.fine, "moved")
@@ -96,23 +96,23 @@ def test_exact_tensors_leave_nothing_to_fit(cli: Cli, small: Made, texts: str) -
 
 
 @pytest.mark.usefixtures("few_steps")
-def test_several_fine_tunes_go_on_behind_those_that_are_fitted(
+def test_an_interrupted_encode_of_several_resumes_after_those_that_are_fitted(
     cli: Cli, small: Made, texts: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fine_tunes = [f"one={small.fine}", f"two={small.fine}"]
     command = ["encode", str(small.base), *fine_tunes, *SMALL, "--calibration", texts, "-o"]
     cli(*command, "undisturbed")
-    cut_off(cli, monkeypatch, *command, "out", task="two")
+    interrupt(cli, monkeypatch, *command, "out", task="two")
     one = Path("out/packs/one.safetensors").stat()
     with monkeypatch.context() as patch:
         set_steps(patch, 3)
         assert "other inputs or settings" in cli.run(*command, "out")[2]
-    goes_on(cli, *command, "out")
+    resume(cli, *command, "out")
     assert Path("out/packs/one.safetensors").stat().st_mtime_ns == one.st_mtime_ns
     assert snapshot(Path("out")) == snapshot(Path("undisturbed"))
 
 
-def cut_off(cli: Cli, monkeypatch: pytest.MonkeyPatch, *command: str, task: str = "t") -> None:
+def interrupt(cli: Cli, monkeypatch: pytest.MonkeyPatch, *command: str, task: str = "t") -> None:
     """Interrupt an encode at the ninth tensor of a fine-tune."""
 
     def bar(label: str, total: int, unit: str = "B") -> contextlib.AbstractContextManager[Callable[[int], None]]:
@@ -124,8 +124,8 @@ def cut_off(cli: Cli, monkeypatch: pytest.MonkeyPatch, *command: str, task: str 
     assert (code, "interrupted" in err) == (1, True)
 
 
-def goes_on(cli: Cli, *command: str) -> int:
-    """Run the same command again; how many results were kept."""
+def resume(cli: Cli, *command: str) -> int:
+    """Run the same command again; return how many results the journal had."""
     code, _, err = cli.run(*command)
     assert code == 0, err
     return int(err.split("dtscodec: ")[1].split()[0])
@@ -157,7 +157,7 @@ def test_details_of_the_fit_are_options_of_fit_only(cli: Cli, small: Made, texts
     assert "unrecognized arguments" in cli.misused(*given, option, "1")
 
 
-def test_what_is_no_calibration_is_one_line(cli: Cli, small: Made, texts: str) -> None:
+def test_bad_samples_are_one_line(cli: Cli, small: Made, texts: str) -> None:
     def fails(data: str) -> str:
         return cli.fails("encode", str(small.base), str(small.fine), "-o", "out", "--calibration", data)
 

@@ -87,13 +87,13 @@ def test_wrong_usage(cli: Cli, classifier: Made, wrong: list[str]) -> None:
         ('{"text": "w1", "label": 2}\n', "texts.jsonl: line 1: expected a label from 0 to 1, or a name such as 'LABEL"),
     ],
 )
-def test_texts_that_are_bad_are_told_in_one_line(cli: Cli, classifier: Made, content: str | None, start: str) -> None:
+def test_bad_texts_are_reported_in_one_line(cli: Cli, classifier: Made, content: str | None, start: str) -> None:
     if content is not None:
         Path("texts.jsonl").write_text(content)
     assert cli.fails(*command(classifier, "--samples", "texts.jsonl")).startswith(start)
 
 
-def test_a_model_directory_of_another_model_is_told_in_one_line(
+def test_a_model_directory_of_another_model_is_reported_in_one_line(
     cli: Cli, classifier: Made, language_model: Made, labelled: str
 ) -> None:
     line = cli.fails(*command(classifier, "--samples", labelled, "--model", str(language_model.fine)))

@@ -47,7 +47,7 @@ def test_collect_counts_images(cli: Cli, vit: Made, images: str) -> None:
     assert Path("grams.safetensors").read_bytes() == Path("same.safetensors").read_bytes()
 
 
-def test_what_the_model_does_not_take_is_told_before_the_encode(
+def test_unsuitable_samples_are_reported_before_the_encode(
     cli: Cli, vit: Made, classifier: Made, images: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(made: Made, data: str) -> str:

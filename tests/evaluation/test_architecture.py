@@ -1,4 +1,4 @@
-"""Which model directories and weights are taken, and what is said of the others."""
+"""Model directories and weights that are supported, and the errors for others."""
 
 import json
 import shutil

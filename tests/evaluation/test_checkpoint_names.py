@@ -1,4 +1,4 @@
-"""What a checkpoint calls a model's tensors, found by loading, against what the tensors hold."""
+"""Names of a model's tensors in its checkpoint, against their contents."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def test_every_tensor_has_the_name_under_which_the_checkpoint_holds_it(tmp_path:
     assert all(torch.equal(state[ours], disk[theirs]) for ours, theirs in names.items())
 
 
-def test_what_is_made_of_several_tensors_has_no_name(tmp_path: Path) -> None:
+def test_a_tensor_fused_from_several_has_no_name(tmp_path: Path) -> None:
     pair = make_pair("mixtral")
     architecture = read_architecture(save(pair.fine, tmp_path / "fine"))
     with open_checkpoint(tmp_path / "fine", WHOLE) as checkpoint:

@@ -107,7 +107,7 @@ def test_a_classifier_with_another_padding_token_than_its_tokenizer_gets_one_tex
     assert alone.kl == pytest.approx(classifier.compare(labelled).kl, rel=1e-4)
 
 
-def test_progress_is_told_in_texts(language_model: Made, texts: Path) -> None:
+def test_progress_counts_samples(language_model: Made, texts: Path) -> None:
     told: list[int] = []
     language_model.compare(texts, batch_size=3, progress=told.append)
     assert told == [3, 3, 1]
@@ -132,7 +132,7 @@ def test_a_text_of_one_token_predicts_nothing(language_model: Made, tmp_path: Pa
         assert (behaviour.samples, behaviour.predictions) == (3, 2)
 
 
-def test_weights_that_are_not_finite_are_told(tmp_path: Path, texts: Path) -> None:
+def test_weights_that_are_not_finite_are_reported(tmp_path: Path, texts: Path) -> None:
     made = make("llama", tmp_path)
     tensors = load_file(made.fine / "model.safetensors")
     tensors["model.norm.weight"][0] = math.nan

@@ -1,4 +1,4 @@
-"""Image classifiers: figures against their definitions, one image at a time, and what is said before models load."""
+"""Image classifiers: figures against their definitions, one image at a time, and errors before models load."""
 
 import json
 import shutil
@@ -57,7 +57,7 @@ def test_texts_are_not_for_image_classifiers_nor_images_for_models_of_texts(
         classifier.compare(images)
 
 
-def test_a_broken_image_is_told_before_models_load(vit: Made, images: Path) -> None:
+def test_a_broken_image_is_reported_before_models_load(vit: Made, images: Path) -> None:
     (images / "1" / "z.png").write_text("no image")
     with pytest.raises(SamplesError, match=r"z\.png: expected a whole image"):
         dtscodec.compare_behaviour(vit.pack, {}, vit.base, samples=images, model=vit.fine)
@@ -83,7 +83,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_an_image_processor_that_does_not_serve_is_told_in_one_line(
+def test_an_unsuitable_image_processor_is_reported_in_one_line(
     vit: Made, directory: Path, images: Path, name: str
 ) -> None:
     spoil, words = CHANGES[name]

@@ -1,4 +1,4 @@
-"""Which files of a folder are images, how they are labelled, and what is said of the others."""
+"""Folders of images: files, labels, and errors for other files."""
 
 import warnings
 from collections.abc import Callable
@@ -74,7 +74,7 @@ def test_a_folder_with_anything_else_is_refused_and_names_it(tmp_path: Path, nam
     assert str(caught.value).startswith(str(tmp_path))
 
 
-def test_what_is_no_folder_is_an_error(tmp_path: Path) -> None:
+def test_anything_but_a_folder_is_an_error(tmp_path: Path) -> None:
     for path in (tmp_path / "missing", put(tmp_path, "a.png") / "a.png"):
         with pytest.raises(SamplesError, match="expected a folder of images, got '"):
             read_images(path)

@@ -99,7 +99,7 @@ def test_a_file_without_texts_is_an_error(tmp_path: Path, name: str) -> None:
         read(tmp_path, name, "\n \n")
 
 
-def test_what_is_no_file_is_an_error(tmp_path: Path) -> None:
+def test_anything_but_a_file_is_an_error(tmp_path: Path) -> None:
     for path in (tmp_path / "missing", tmp_path):
         with pytest.raises(SamplesError, match="expected a file of texts, got "):
             read_texts(path)
