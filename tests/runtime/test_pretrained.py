@@ -68,7 +68,7 @@ def test_another_base_is_refused(bert: Path) -> None:
 def test_a_pack_without_configuration_needs_one(bert: Path) -> None:
     state = models.read_all(bert / "fine")
     make_pack(bert / "base", state, bert / "bare", target=dtscodec.RankShare(0.2))
-    with pytest.raises(CheckpointError, match="give config="):
+    with pytest.raises(CheckpointError, match="give `config`"):
         dtscodec.from_pretrained(bert / "base", bert / "bare")
     config = copy.deepcopy(models.make_pair("bert").fine.config)
     config.architectures = ["BertForSequenceClassification"]
@@ -79,8 +79,8 @@ def test_a_pack_without_configuration_needs_one(bert: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"architectures": ["NoSuchModel"]}, "give model_class="),
-        ({"architectures": ["BertModel"]}, r"got also .*; give model_class="),
+        ({"architectures": ["NoSuchModel"]}, "give `model_class`"),
+        ({"architectures": ["BertModel"]}, r"got also .*; give `model_class`, or `config`"),
         ({"hidden_size": 32}, "expected .*BertForSequenceClassification"),
     ],
     ids=["unknown class", "another class", "other shapes"],
