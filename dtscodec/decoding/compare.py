@@ -1,4 +1,4 @@
-"""How close a decoded pack is to the fine-tune it stands for, tensor by tensor and in all."""
+"""Comparison of a decoded pack with its fine-tune, by tensor and in total."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from dtscodec.storage.access import WHOLE
 
 @dataclass(frozen=True, slots=True)
 class Closeness:
-    """How close a decoded delta is to the true one.
+    """Squared norms that compare a decoded delta with the true one.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Closeness:
 
     @property
     def relative_error(self) -> float | None:
-        """Norm of the difference by norm of the true delta; None without a delta."""
+        """Norm of the difference divided by the norm of the true delta; None if that is zero."""
         return sqrt(self.error_square / self.delta_square) if self.delta_square else None
 
     @property
@@ -63,13 +63,13 @@ class Closeness:
 
     @property
     def norm_ratio(self) -> float | None:
-        """Norm of the decoded delta by norm of the true one; None without a delta."""
+        """Norm of the decoded delta divided by the norm of the true one; None if that is zero."""
         return sqrt(self.decoded_square / self.delta_square) if self.delta_square else None
 
 
 @dataclass(frozen=True, slots=True)
 class TensorComparison:
-    """One tensor: what it takes, whether it is exact, and, if it is coded, how close it is.
+    """Comparison of one tensor.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class TensorComparison:
     exact : bool
     closeness : Closeness, optional
     counted : Closeness
-        What of it counts in the total: all but rows that are coded without a base.
+        Its part in the total: all blocks but those that are coded without a base.
     """
 
     size: TensorSize
@@ -87,21 +87,21 @@ class TensorComparison:
 
     @property
     def bits_per_parameter(self) -> float:
-        """Bits of the pack for each element of the tensor."""
+        """Bits of the pack per element of the tensor."""
         return 8 * self.size.size / max(1, self.size.spec.elements)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A whole pack against its fine-tune.
+    """Comparison of a pack with its fine-tune.
 
     Parameters
     ----------
     tensors : tuple of TensorComparison
         Names ascending.
     total : Closeness
-        Over all coded deltas, and tensors that should be exact but differ; exact ones would only flatter it, and so
-        would new ones, which are large and no deltas.
+        Over all coded deltas, and tensors that should be exact but differ. Exact tensors and new ones, which are large
+        and no deltas, would make it look better, and are left out.
     pack_bytes, fine_bytes, parameters : int
         Size of the pack file; bytes and elements of the fine-tune's tensors.
     """
@@ -114,7 +114,7 @@ class Comparison:
 
     @property
     def bits_per_parameter(self) -> float:
-        """Bits of the file for each element of the fine-tune, everything counted."""
+        """Bits of the whole file per element of the fine-tune."""
         return 8 * self.pack_bytes / max(1, self.parameters)
 
 
@@ -137,12 +137,12 @@ def compare(
     base : path, mapping of tensors, or Base
         As for `dtscodec.decode`.
     progress : callable
-        Told the bytes of each tensor that is done.
+        Called with the number of bytes of each tensor that has been compared.
 
     Raises
     ------
     CheckpointError
-        The fine-tune has not the tensors of the pack.
+        The fine-tune does not have the tensors of the pack.
     BaseMismatchError, FormatError
         As for `dtscodec.decode`.
     """
@@ -198,13 +198,13 @@ def measure(true: Tensor, decoded: Tensor) -> Closeness:
 
 
 def _matrix(data: Bytes, entry: TensorEntry) -> Tensor:
-    """A tensor as the matrix that its blocks cut: float32, or float64 for F64."""
+    """Return a tensor as the matrix that its blocks divide: float32, or float64 for F64."""
     wide = torch.float64 if entry.spec.dtype == "F64" else torch.float32
     return tensor_from_bytes(data, entry.spec).to(wide).reshape(entry.spec.matrix(entry.split))
 
 
 def _base_rows(decoded: Decoded, entry: TensorEntry, base: BaseRows | None, height: int) -> Tensor:
-    """The rows that a block's delta is counted from: the base's, rounded to the tensor's dtype; zero without a base."""
+    """Return the rows that a block's delta is relative to: the base's in the tensor's dtype; zero without a base."""
     if base is None or decoded.base is None:
         return torch.zeros((), device="cpu")
     spec = decoded.base.specs[base.name]

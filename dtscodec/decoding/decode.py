@@ -24,18 +24,20 @@ def decode(
     max_tensor_bytes: int = MAX_TENSOR_BYTES,
     whole: bool = False,
 ) -> "Decoded":
-    """Open the fine-tune that a pack stands for.
+    """Open a fine-tune from a pack and its base.
+
+    Tensors are decoded one by one, on access.
 
     Parameters
     ----------
     pack : path, bytes or Pack
     base : path, mapping of tensors, or Base
-        The base. Without it the index beside the pack is asked, then the base that the pack remembers (see
-        `dtscodec.packs.directory`).
+        The base. By default it is looked up in the index beside the pack and in the pack itself (see
+        `dtscodec.packs.directory.find_base`).
     device : str or torch.device
-        Where tensors are rebuilt, and stay.
+        Device on which tensors are reconstructed, and stay.
     dtype : torch.dtype, optional
-        For tensors of F16, BF16, F32 and F64; by default each has the fine-tune's own.
+        Dtype of decoded tensors of F16, BF16, F32 and F64; by default each has the fine-tune's own.
     check : bool
         Whether base tensors are checked against the pack. Without it a wrong base gives wrong weights.
     max_tensor_bytes : int
@@ -47,14 +49,14 @@ def decode(
     Returns
     -------
     Decoded
-        A lazy mapping; nothing but names is read yet. Close it, or use it as a context manager.
+        A lazy mapping; only the index has been read. Close it, or use it as a context manager.
 
     Raises
     ------
     FormatError
-        The pack is not sound.
+        The pack is not valid.
     BaseMismatchError
-        No base is at hand.
+        The pack needs a base, and none is found.
     CheckpointError
         The base cannot be read.
     BackendError

@@ -1,4 +1,4 @@
-"""The fine-tune that a pack and its base stand for: a lazy mapping of tensors, and a plain checkpoint."""
+"""A decoded fine-tune: a lazy mapping of tensors, which can be saved as a plain checkpoint."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +28,7 @@ from dtscodec.storage.paths import as_path, is_remote
 
 
 class Decoded(Mapping[str, Tensor]):
-    """A fine-tune, made by `decode`: each access decodes one tensor. A context manager."""
+    """A fine-tune, as `decode` returns it: each access decodes one tensor. A context manager."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Decoded(Mapping[str, Tensor]):
     # Mapping
 
     def __getitem__(self, name: str) -> Tensor:
-        """Decode one tensor, on the device asked for.
+        """Decode one tensor, on the device passed to `decode`.
 
         Raises
         ------
@@ -71,14 +71,14 @@ class Decoded(Mapping[str, Tensor]):
         return len(self.pack.index.tensors)
 
     def spec(self, name: str) -> TensorSpec:
-        """Dtype and shape of a tensor as it is decoded."""
+        """Return dtype and shape of a tensor as it is decoded."""
         spec = self.pack.spec(name)
         if self._dtype is None or spec.dtype not in CODED_DTYPES:
             return spec
         return TensorSpec(dtype_code(self._dtype), spec.shape)
 
     def read(self, name: str) -> Bytes:
-        """The bytes of a decoded tensor, of whatever dtype: uint8 [nbytes]."""
+        """Return the bytes of a decoded tensor of any dtype: uint8 [nbytes]."""
         return tensor_bytes(self._bytes(name))
 
     def _bytes(self, name: str) -> Tensor:
@@ -98,9 +98,9 @@ class Decoded(Mapping[str, Tensor]):
     # Base
 
     def read_base(self, name: str) -> tuple[TensorSpec, Tensor]:
-        """Spec and bytes, uint8 [nbytes], of a base tensor, checked (rule H2).
+        """Return spec and checked bytes, uint8 [nbytes], of a base tensor (rule H2).
 
-        The last one that is read completes the whole base's check (H3).
+        Once all base tensors have been read, the digest of the base is checked (rule H3).
         """
         expected = self.pack.reader.leaves[name] if self._check else None
         base = self._needed_base()
@@ -112,7 +112,7 @@ class Decoded(Mapping[str, Tensor]):
         return base.specs[name], data
 
     def _check_fit(self, entry: TensorEntry) -> None:
-        """Raise an error if base tensors that this tensor is made from are not there or do not fit."""
+        """Raise BaseMismatchError unless the base has the rows that a tensor is made from."""
         if not any(block.base for block in entry.blocks):
             return
         base = self._needed_base()
@@ -127,7 +127,7 @@ class Decoded(Mapping[str, Tensor]):
         return self.base
 
     def check_base_tensors(self) -> None:
-        """Check every base tensor that the pack uses, then the whole (rules R1, R2, H2 and H3).
+        """Check every base tensor that the pack uses, then the base's digest (rules R1, R2, H2 and H3).
 
         Raises
         ------
@@ -211,7 +211,7 @@ class Decoded(Mapping[str, Tensor]):
         )
 
     def files(self) -> dict[str, bytes]:
-        """The files that travel with the fine-tune: names and contents.
+        """Return the auxiliary files: names and contents.
 
         Raises
         ------
@@ -230,11 +230,11 @@ class Decoded(Mapping[str, Tensor]):
     # Closing
 
     def keep_open(self, stack: ExitStack) -> None:
-        """Take over what is to be closed with this."""
+        """Take over a stack that is closed with this object."""
         self._stack = stack
 
     def close(self) -> None:
-        """Close the pack and the base, as far as they were opened for this."""
+        """Close the pack and the base unless the caller opened them."""
         self._stack.close()
 
     def __enter__(self) -> "Decoded":

@@ -1,4 +1,4 @@
-"""Tensors of a pack in memory, still packed, on a device: what weights are rebuilt from, once or often."""
+"""Tensors of a pack in memory, still packed, on a device; weights are reconstructed from them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from dtscodec.format.reader import PackReader
 from dtscodec.kernels.packed import Packed, Store
 
 Payload: TypeAlias = Packed | Tensor | None
-"""What a block stores: factors, values, exact bytes (uint8), or nothing."""
+"""The data of a block on a device: packed codes, exact bytes (uint8), or nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedBlock:
-    """A block, the first row of it, and what it stores."""
+    """A block with its first row and its data."""
 
     row: int
     block: Block
@@ -39,7 +39,7 @@ class LoadedTensor:
 
 
 def load_tensors(reader: PackReader, names: Iterable[str], device: torch.device) -> dict[str, LoadedTensor]:
-    """Read tensors of a pack, check them, and put them on a device, their codes in one store.
+    """Read and check tensors of a pack, and load them to a device, their codes into one store.
 
     Raises
     ------
@@ -74,5 +74,5 @@ def _load(content: Content, store: Store) -> Payload:
 
 
 def as_tensor(data: Bytes) -> Tensor:
-    """Bytes as a tensor over the same memory."""
+    """Return a uint8 tensor that shares the memory of some bytes."""
     return tensor_from_bytes(data, TensorSpec("U8", (len(data),)))

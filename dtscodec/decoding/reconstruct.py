@@ -18,25 +18,24 @@ from dtscodec.kernels.reference import wide_dtype
 from dtscodec.kernels.unpack import unpack_delta
 
 ReadBase: TypeAlias = Callable[[str], tuple[TensorSpec, Tensor]]
-"""Gives the spec of a base tensor and its checked bytes: uint8 [nbytes], on the device."""
+"""Returns the spec of a base tensor and its checked bytes: uint8 [nbytes], on the device."""
 
 
 def reconstruct(
     tensor: LoadedTensor, read_base: ReadBase, backend: Backend, out: Tensor, holds_base: bool = False
 ) -> None:
-    """Rebuild one tensor that is no tie and whose blocks fit the base; see `check_base_rows`.
+    """Reconstruct one tensor that is no tie and whose blocks fit the base; see `check_base_rows`.
 
     Parameters
     ----------
     tensor : LoadedTensor
     read_base : callable
     backend : Backend
-        Of the device where all lie.
+        Backend of the device on which all tensors lie.
     out : uint8 [nbytes]
-        Where the tensor's bytes go.
+        Output: the tensor's bytes.
     holds_base : bool
-        Whether the base is there already, own rows in the tensor's dtype, so that only what is coded need be
-        written.
+        Whether `out` already holds the base's rows in the tensor's dtype, so that only coded elements must be written.
     """
     entry = tensor.entry
     if entry.tied_to is not None:
@@ -52,7 +51,7 @@ def reconstruct(
 
 
 def row_span(spec: TensorSpec, columns: int, first: int, height: int) -> slice:
-    """Where the bytes of some rows of a tensor lie; rows of four and six bits may fill bytes only together."""
+    """Return the span of the bytes of some rows; rows of 4- and 6-bit dtypes may fill whole bytes only together."""
     bits = columns * bits_of(spec.dtype)
     return slice(first * bits // 8, (first + height) * bits // 8)
 
@@ -79,7 +78,7 @@ def _write_coded(
     backend: Backend,
     only_coded: bool,
 ) -> None:
-    """Write W = B + delta into the bytes of a block's rows; what is not coded is the base, converted."""
+    """Write W = B + delta into the bytes of a block's rows; elements that are not coded are the base's, converted."""
     shape = (loaded.block.height, entry.columns)
     dtype = torch_dtype(entry.spec.dtype)
     out = part.view(dtype).view(shape)
@@ -109,7 +108,7 @@ def _write_sum(base: Tensor, packed: Packed, out: Tensor) -> None:
 
 
 def _rows(base: BaseRows, height: int, columns: int, read_base: ReadBase) -> tuple[TensorSpec, Tensor]:
-    """Spec of a base tensor and the bytes of some of its rows, which `check_base_rows` has found there."""
+    """Return the spec of a base tensor and the bytes of some of its rows, which exist: see `check_base_rows`."""
     spec, data = read_base(base.name)
     return spec, _part(data, row_span(spec, columns, base.first, height))
 

@@ -1,4 +1,4 @@
-"""What a backend does with packed factors."""
+"""The interface of backends: arithmetic on packed factors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,15 @@ Rows: TypeAlias = "slice | Tensor"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Share:
-    """The rows of a batch that belong to one task, and its factors; transposed if D is to be read as D^T."""
+    """The rows of a batch that belong to one task, and that task's factors.
+
+    Parameters
+    ----------
+    factors : PackedFactors
+    rows : slice or int64 [count]
+    transposed : bool
+        Whether D is used as D^T.
+    """
 
     factors: PackedFactors
     rows: Rows
@@ -24,8 +32,8 @@ class Share:
 class Backend(Protocol):
     """Arithmetic on packed factors: delta D = (u s) v^T of a block of m rows and n columns.
 
-    All accumulate in float32 (float64 where the result is float64) and round once to the dtype of the result. Rows and
-    columns that are not coded have a delta of zero.
+    All backends accumulate in float32 (float64 if the result is float64), and round once to the result's dtype. Rows
+    and columns that are not coded have a delta of zero.
     """
 
     def reconstruct(self, base: Tensor, factors: PackedFactors, out: Tensor, only_coded: bool = False) -> None:
@@ -34,8 +42,8 @@ class Backend(Protocol):
         Parameters
         ----------
         base : float [m, n]
-            Of any strides, and any of the dtypes float16, bfloat16, float32 and float64. Where nothing is coded the
-            result is the base, converted: exactly the base's bits if dtypes are equal.
+            Of any strides; float16, bfloat16, float32 or float64. Elements that are not coded are the base's,
+            converted: exactly its bits if dtypes are equal.
         factors : PackedFactors
         out : float [m, n]
             Of any strides. It may be `base` itself, but not overlap it otherwise.

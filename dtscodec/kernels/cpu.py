@@ -1,4 +1,4 @@
-"""The backend for processors: the reference's arithmetic, in pieces that stay in a core's cache."""
+"""The CPU backend: the reference's arithmetic, in chunks that stay in a core's cache."""
 
 import threading
 
@@ -10,17 +10,18 @@ from dtscodec.kernels.reference import Reference, as_summand, full_precision, wi
 from dtscodec.kernels.unpack import unpack_factors
 
 PIECE = 2**19
-"""Elements of a product that each thread adds to the base before they leave its cache: 2 MiB of float32."""
+"""Elements of a product per thread and chunk, so that they are added to the base before they leave the cache: 2 MiB of
+float32."""
 
 ROWS = 2**17
-"""The same where single rows are read and written, and the product is one of three pieces in the cache."""
+"""The same if single rows are read and written, so that three buffers of that size share the cache."""
 
 
 class Cpu(Reference):
     """See `dtscodec.kernels.backend.Backend`."""
 
     def reconstruct(self, base: Tensor, factors: PackedFactors, out: Tensor, only_coded: bool = False) -> None:
-        """Write W = base + D, some rows at a time.
+        """Write W = base + D, a chunk of rows at a time.
 
         Never by `addmm`: for some shapes it adds the products to the base one by one, which rounds more often than
         level B allows.
@@ -58,15 +59,15 @@ def _add_to_rows(base: Tensor, left: Tensor, right: Tensor, rows: Tensor, out: T
         out.index_copy_(0, some, product.add_(base.index_select(0, some)).to(out.dtype))
 
 
-_kept = threading.local()
+_reused = threading.local()
 
 
 def _scratch(count: int, dtype: torch.dtype) -> Tensor:
-    """Memory for the products of this thread: fresh memory costs more than a small product, a fault for each page."""
+    """Return memory for the products of this thread. Fresh memory costs a fault per page, more than a small product."""
     if dtype != torch.float32 or count > PIECE * torch.get_num_threads():
         return torch.empty(count, dtype=dtype)
-    if len(getattr(_kept, "memory", ())) < count:
+    if len(getattr(_reused, "memory", ())) < count:
         with torch.inference_mode(False):  # Else it could not be written outside of it.
-            _kept.memory = torch.empty(PIECE * torch.get_num_threads())
-    memory: Tensor = _kept.memory[:count]
+            _reused.memory = torch.empty(PIECE * torch.get_num_threads())
+    memory: Tensor = _reused.memory[:count]
     return memory

@@ -25,12 +25,12 @@ from dtscodec.quantize.packing import PackedVectors
 
 
 class Store:
-    """The packed codes and the numbers of many blocks: two tensors, since each tensor takes memory of its own.
+    """The packed codes and the numbers of many blocks, in two tensors: each tensor has an overhead of its own.
 
     Parameters
     ----------
     blocks : iterable of (block, columns)
-        What it will hold: coded blocks, and the columns of their tensors.
+        The coded blocks that it will hold, and the columns of their tensors.
     device : torch.device
 
     Attributes
@@ -49,22 +49,22 @@ class Store:
 
     @property
     def device(self) -> torch.device:
-        """Where the store lies."""
+        """The device of the store."""
         return self.codes.device
 
     def factors(self, content: LowRankContent) -> "PackedFactors":
-        """Take in a `lowrank` block."""
+        """Add a `lowrank` block."""
         return PackedFactors(self, content.block, content.columns, *self._indices(content), *self._put(content.streams))
 
     def values(self, content: ValuesContent) -> "PackedValues":
-        """Take in a `values` block."""
+        """Add a `values` block."""
         return PackedValues(self, content.block, content.columns, *self._indices(content), *self._put(content.streams))
 
     def _indices(self, content: CodedContent) -> tuple[Tensor | None, Tensor | None]:
         return _index(content.rows, self.device), _index(content.cols, self.device)
 
     def _put(self, streams: Streams) -> tuple[int, int]:
-        """Copy the streams of the next block; where they begin."""
+        """Copy the streams of the next block; return where its codes and its numbers begin."""
         codes, numbers = self._used_codes, self._used_numbers
         packed = bytearray().join(streams.bands)
         self._used_codes += len(packed)
@@ -76,7 +76,7 @@ class Store:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedBlock:
-    """What packed blocks share: where they lie in their store, and which elements of the block they change.
+    """The part that packed blocks of all kinds share: their place in the store, and their coded rows and columns.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ Packed: TypeAlias = PackedFactors | PackedValues
 
 
 def _index(mask: Mask | None, device: torch.device) -> Tensor | None:
-    """Positions of a mask's flags, in as few bytes as hold them."""
+    """Return the positions of a mask's flags, in the smallest integers that hold them."""
     if mask is None:
         return None
     found: NDArray[np.generic] = np.flatnonzero(mask).astype(np.int16 if len(mask) <= 2**15 else np.int32)

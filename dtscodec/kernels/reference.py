@@ -1,4 +1,4 @@
-"""The reference backend: plain torch, on any device. Factors become dense for as long as a call takes."""
+"""The reference backend: plain torch, on any device. Factors are dequantized for the duration of a call."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -51,17 +51,17 @@ class Reference:
 
 
 def wide_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What the arithmetic runs in for results of a dtype."""
+    """Return the dtype of the arithmetic for results of a dtype."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def as_summand(base: Tensor, out: Tensor) -> Tensor:
-    """The base as it enters the sum: float64 reaches other dtypes by way of float32 (spec section 6.1)."""
+    """Return the base as a summand: float64 is converted to other dtypes by way of float32 (spec section 6.1)."""
     return base.float() if base.dtype == torch.float64 != out.dtype else base
 
 
 def add_rows(y: Tensor, rows: "slice | Tensor", delta: Tensor, columns: Tensor | None) -> None:
-    """Add a delta to some rows of y, and if only some of the columns have one, to those."""
+    """Add a delta to some rows of y, and to some columns if `columns` is given."""
     if columns is not None:
         delta = y.new_zeros(len(delta), y.shape[1], dtype=delta.dtype).index_copy_(1, columns.long(), delta)
     if isinstance(rows, slice):
@@ -71,7 +71,7 @@ def add_rows(y: Tensor, rows: "slice | Tensor", delta: Tensor, columns: Tensor |
 
 
 def coded_positions(ids: Tensor, factors: PackedFactors) -> tuple[Tensor, Tensor]:
-    """Where rows are among the coded ones, and whether they are there at all (if not, the position is any)."""
+    """Return the positions of rows among the coded ones, and whether each is coded (else its position is arbitrary)."""
     if factors.rows is None:
         return ids, torch.ones_like(ids, dtype=torch.bool)
     rows = factors.rows.long()
@@ -81,7 +81,7 @@ def coded_positions(ids: Tensor, factors: PackedFactors) -> tuple[Tensor, Tensor
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Products of float32 matrices in float32: what level B asks for, whatever the application has set."""
+    """Multiply float32 matrices in full precision within this context (level B), whatever the application has set."""
     get, put = _precision(device)
     precision = get()
     if precision in ("highest", "ieee", "none") and not torch.is_autocast_enabled(device.type):
@@ -96,7 +96,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 def _precision(device: torch.device) -> tuple[Callable[[], str], Callable[[str], None]]:
-    """How to ask for the precision of products, and to set it: torch has two ways, which exclude each other."""
+    """Return a getter and a setter of the precision of products: torch has two mutually exclusive interfaces."""
     try:
         torch.get_float32_matmul_precision()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Which backend serves a device."""
+"""Choice of the backend for a device."""
 
 import functools
 
@@ -8,7 +8,7 @@ from dtscodec.kernels.backend import Backend
 
 
 def backend_for(device: torch.device) -> Backend:
-    """The fastest backend that is here for a device."""
+    """Return the fastest backend that is available for a device."""
     return _backend(device)
 
 
@@ -28,7 +28,7 @@ def _backend(device: torch.device) -> Backend:
 
 
 def _triton_serves(device: torch.device) -> bool:
-    """Whether our Triton kernels run: on NVIDIA's Ampere and newer, by a Triton that has the precision they need."""
+    """Return whether the Triton kernels run: on NVIDIA Ampere and newer, with a Triton of the needed precision."""
     if torch.version.hip is not None or torch.cuda.get_device_capability(device) < (8, 0):
         return False
     try:

@@ -1,6 +1,6 @@
-"""Packed codes -> values, as torch tensors, on the device of their store (spec sections 5.3, 6.4 and 6.5).
+"""Packed codes -> delta, as torch tensors on the device of their store (spec sections 5.3, 6.4 and 6.5).
 
-Where a store's numbers require gradients, so do the results: they are functions of levels and scales.
+If a store's numbers require gradients, so do the results, which are functions of levels and scales.
 """
 
 import numpy as np
@@ -39,7 +39,7 @@ def unpack_delta(packed: Packed, dtype: torch.dtype) -> Tensor:
 
 
 def unpack_factors(factors: PackedFactors, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """The factors of a block as dense matrices; their product `left.T @ right` is the delta.
+    """Return the factors of a block as dense matrices; their product `left.T @ right` is the delta.
 
     Parameters
     ----------
@@ -61,12 +61,12 @@ def unpack_factors(factors: PackedFactors, dtype: torch.dtype = torch.float32) -
 
 
 def unpack_left_rows(factors: PackedFactors, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """As `unpack_factors`, of some of the coded rows: int64 [k] -> left [r, k], right [r, n]."""
+    """Return the factors of some of the coded rows: int64 [k] -> left [r, k], right [r, n]; see `unpack_factors`."""
     return _unpack(factors, rows, dtype)
 
 
 def _unpack(factors: PackedFactors, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """By shifts, which every device has."""
+    """Unpack by shifts, which every device has."""
     columns = torch.arange(factors.coded_shape[1], device=rows.device)
     lefts, rights = [], []
     for band in factors.band_places():
@@ -79,7 +79,7 @@ def _unpack(factors: PackedFactors, rows: Tensor, dtype: torch.dtype) -> tuple[T
 
 
 def _packed(factors: PackedFactors, band: BandPlace, at: int, levels_at: int) -> tuple[Tensor, Tensor]:
-    """Vectors of u or v of a band, still packed: uint8 [rank, bytes]; and their level tables [tables, levels]."""
+    """Return the packed vectors of u or v of a band, uint8 [rank, bytes], and their level tables [tables, levels]."""
     count = width_of(band.bits).stored_levels
     tables = (band.rank if factors.block.per_vector else 1) if count else 0
     levels = factors.store.numbers[levels_at : levels_at + count * tables].view(tables, count)
@@ -88,7 +88,7 @@ def _packed(factors: PackedFactors, band: BandPlace, at: int, levels_at: int) ->
 
 
 def unpack_values(values: PackedValues) -> Tensor:
-    """The delta of a `values` block: float32 [coded rows, coded columns], the same bits on every device (level A)."""
+    """Return the delta of a `values` block: float32 [coded rows, coded columns], bit-equal on all devices (level A)."""
     rows, cols = values.coded_shape
     if _by_bytes(values.store):
         return torch.from_numpy(scaled_values(*values.view(), (rows, cols)))
@@ -102,12 +102,12 @@ def unpack_values(values: PackedValues) -> Tensor:
 
 
 def _by_bytes(store: Store) -> bool:
-    """Whether numpy can look up all codes of a byte at once; torch must, where gradients go back to the numbers."""
+    """Return whether numpy may look up all codes of a byte at once; if numbers require gradients, torch must."""
     return store.device.type == "cpu" and not store.numbers.requires_grad
 
 
 def _values_at(packed: Tensor, levels: Tensor, bits: Bits, elements: Tensor) -> Tensor:
-    """The values of some elements of packed vectors: float32 [k, elements]."""
+    """Return the values of some elements of packed vectors: float32 [k, elements]."""
     match bits:
         case 8:
             return packed.view(torch.int8)[:, elements].float()

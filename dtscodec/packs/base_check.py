@@ -1,4 +1,4 @@
-"""Whether a base has what the blocks of a pack are made from (spec section 4.4)."""
+"""Check that a base has the rows that a pack's blocks are made from (spec section 4.4)."""
 
 from collections.abc import Mapping
 

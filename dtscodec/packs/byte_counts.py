@@ -1,4 +1,4 @@
-"""Where the bytes of a pack go: per tensor, per kind of block, per arena. Needs no torch."""
+"""Bytes of a pack by tensor, by kind of block, and by arena. Needs no torch."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from dtscodec.packs.pack import Pack
 
 @dataclass(frozen=True, slots=True)
 class TensorSize:
-    """What one tensor takes in a pack.
+    """The size of one tensor in a pack.
 
     Parameters
     ----------
@@ -21,13 +21,13 @@ class TensorSize:
     kind : str
         Its kinds of block, joined by ``+``.
     size : int
-        Bytes of its codes, numbers and raw data. What tensors share (index, bitmaps, digests) is not in it.
+        Bytes of its codes, numbers and raw data, without what tensors share (index, bitmaps, digests).
     ranks : tuple of int
         Components of each low-rank block.
     bits : tuple of int
         Widths that occur.
     without_base : bool
-        Whether some of it is coded against zeros, as what the base lacks may be.
+        Whether a block is coded against zeros, as blocks without counterpart may be.
     """
 
     name: str
@@ -40,23 +40,23 @@ class TensorSize:
 
 
 def tensor_sizes(pack: Pack) -> list[TensorSize]:
-    """What each tensor of a pack takes, names ascending."""
+    """Return the size of each tensor of a pack, names ascending."""
     return [_tensor_size(pack, entry) for entry in pack.index.tensors]
 
 
 def bitmap_bytes(pack: Pack) -> int:
-    """Bytes that say which rows and columns are coded, of all tensors together."""
+    """Return the bytes of the compressed bitmaps of all tensors."""
     return pack.reader.arena_bytes().get("rows", 0)
 
 
 def overhead(pack: Pack, sizes: Iterable[TensorSize]) -> int:
-    """Bytes of the file that belong to no tensor or carried file: header, digests, index, padding."""
+    """Return the bytes of header, digests, index and padding, which belong to no tensor or carried file."""
     carried = sum(file.stored for file in pack.index.files if isinstance(file, CarriedFile))
     return pack.size - carried - bitmap_bytes(pack) - sum(tensor.size for tensor in sizes)
 
 
 def kind_totals(sizes: Iterable[TensorSize]) -> dict[str, tuple[int, int, int]]:
-    """For each kind that occurs: tensors, their parameters, bytes. A tensor of several kinds counts as ``mixed``."""
+    """Return (tensors, parameters, bytes) for each kind that occurs; a tensor of several kinds counts as ``mixed``."""
     totals: dict[str, Counter[str]] = {}
     for tensor in sizes:
         kind = "mixed" if "+" in tensor.kind else tensor.kind

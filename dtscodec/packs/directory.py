@@ -19,11 +19,10 @@ PACKS = "packs"
 
 
 def find_base(pack: Pack) -> str | None:
-    """The base that lies beside a pack, or that it remembers, or that the index beside it names on the Hub.
+    """Return the base of a pack, as a path or Hub name; None if none is found, or none is needed.
 
-    The index is that of its directory or the one above, or of its repository.
-
-    None if there is none, or if the pack needs none: no tensor and no file is the base's.
+    Looked up in this order: a base inside the directory of the pack's index, the base that the pack records, the Hub
+    name in the index. The index is that of the pack's directory, of its parent, or of its repository.
 
     Raises
     ------
@@ -44,14 +43,14 @@ def find_base(pack: Pack) -> str | None:
 
 
 def remembered_base(reference: BaseRef | None) -> str | None:
-    """The name on the Hub of the base that a pack remembers, at its commit if it remembers that, too."""
+    """Return the Hub name of the base that a pack records, with its commit if recorded."""
     if reference is None or reference.repo is None:
         return None
     return f"hf://{reference.repo}" + (f"@{reference.revision}" if reference.revision else "")
 
 
 def _around(pack: Pack) -> tuple[Path, ...]:
-    """Where the index that lists a pack may be: its directory, the one above, and on the Hub the repository's top."""
+    """Return where a pack's index may be: its directory, the parent, and on the Hub the top of the repository."""
     if pack.path is None:
         return ()
     beside = pack.path.parent if is_remote(pack.path) else Path(os.path.abspath(pack.path)).parent
@@ -60,25 +59,25 @@ def _around(pack: Pack) -> tuple[Path, ...]:
 
 
 def pack_path(directory: Path, task: str) -> Path:
-    """Where the pack of a task lies."""
+    """Return the path of the pack of a task."""
     return directory / PACKS / f"{task}.safetensors"
 
 
 @contextmanager
 def open_pack_directory(directory: Path) -> Iterator[None]:
-    """A directory that packs can be added to; what was made for it and stays empty is removed again.
+    """Create a directory for packs, as a context; directories that it created and that stay empty are removed at exit.
 
     Raises
     ------
     CheckpointError
         It has an index that cannot be read.
     OutputError
-        It cannot be made.
+        It cannot be created.
     """
     read_directory_index(directory)
     made: list[Path] = []
     try:
-        # Object stores have no directories, and asked for one would make its bucket.
+        # Object stores have no directories; creating one there would create a bucket.
         for path in () if is_remote(directory) else (directory, directory / PACKS):
             if not path.is_dir():
                 if path.exists():
@@ -102,7 +101,7 @@ def list_pack(
     base: str | os.PathLike[str] | None,
     figures: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
-    """Enter a pack into the index of a directory, and the base, if it lies within."""
+    """Add a pack to the index of a directory, and the base if it lies inside."""
     folder = read_directory_index(directory) or DirectoryIndex({})
     listed = ListedPack(path.relative_to(directory).as_posix(), size, pack_id, dict(figures))
     within = None if base is None else _within(directory, as_path(base))
@@ -110,7 +109,7 @@ def list_pack(
 
 
 def _within(directory: Path, place: Path) -> str | None:
-    """The path of what lies in a directory, relative to it; None of what lies elsewhere."""
+    """Return a path relative to a directory; None if it lies outside."""
     if isinstance(place, HubPath) or is_remote(place) != is_remote(directory):
         return None
     place, directory = place.resolve(), directory.resolve()

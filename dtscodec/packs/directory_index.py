@@ -1,4 +1,4 @@
-"""The index of a directory of packs: `dtscodec.json` (spec section 14), and packs by the names that it has for them."""
+"""The index of a directory of packs, `dtscodec.json` (spec section 14), and lookup of packs by path or task."""
 
 import json
 import os
@@ -37,7 +37,7 @@ class ListedPack:
 
 @dataclass(frozen=True, slots=True)
 class DirectoryIndex:
-    """What `dtscodec.json` says.
+    """The content of `dtscodec.json`.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def write_directory_index(directory: Path, folder: DirectoryIndex) -> None:
 
 
 def directory_index_text(folder: DirectoryIndex) -> str:
-    """The text of `dtscodec.json`; the inverse of `parse_directory_index`."""
+    """Return the text of `dtscodec.json`; the inverse of `parse_directory_index`."""
     document: dict[str, Any] = {
         "version": 1,
         "packs": {task: _listing(pack) for task, pack in sorted(folder.packs.items())},
@@ -75,12 +75,12 @@ def directory_index_text(folder: DirectoryIndex) -> str:
 
 
 def read_directory_index(directory: Path) -> DirectoryIndex | None:
-    """Read `dtscodec.json`; None if there is none. The inverse of `write_directory_index`.
+    """Read `dtscodec.json`, or return None if there is none; the inverse of `write_directory_index`.
 
     Raises
     ------
     CheckpointError
-        It is not what it should be.
+        It is not a valid index.
     """
     path = directory / INDEX_NAME
     with read_errors(path):
@@ -96,7 +96,7 @@ def parse_directory_index(data: bytes, where: str) -> DirectoryIndex:
     Raises
     ------
     CheckpointError
-        It is not what it should be.
+        It is not a valid index.
     """
     try:
         fields = Fields(json.loads(data), INDEX_NAME)
@@ -122,7 +122,7 @@ def _listing(pack: ListedPack) -> dict[str, Any]:
 
 
 def locate_pack(source: str | os.PathLike[str]) -> Path:
-    """Where a pack lies. In a repository of the Hub it may be named by its path, or by its task; a path wins.
+    """Return the path of a pack. In a Hub repository it is named by its path or its task; a path takes precedence.
 
     Raises
     ------

@@ -15,17 +15,24 @@ Array: TypeAlias = NDArray[np.generic]
 Floats: TypeAlias = NDArray[np.floating]
 Bytes: TypeAlias = NDArray[np.uint8]
 ReadBase: TypeAlias = Callable[[str], tuple[TensorSpec, Bytes]]
-"""Gives the spec of a base tensor and its checked bytes."""
+"""Returns the spec of a base tensor and its checked bytes."""
 
 NUMPY_DTYPES: dict[DType, str] = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8",
     "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8", "C64": "<c8",
 }  # fmt: skip
-"""numpy's name of each dtype that it has."""
+"""numpy's names of the dtypes that it has."""
 
 
 def plain_tensor(entry: TensorEntry, contents: Iterable[tuple[int, Block, Content]], read_base: ReadBase) -> Array:
-    """Rebuild one tensor that is no tie and whose blocks fit the base; BF16 comes as float32.
+    """Reconstruct one tensor that is no tie and whose blocks fit the base; BF16 is returned as float32.
+
+    Parameters
+    ----------
+    entry : TensorEntry
+    contents : iterable of (first row, Block, Content)
+        See `dtscodec.format.reader.PackReader.contents`.
+    read_base : callable
 
     Raises
     ------
@@ -51,7 +58,7 @@ def plain_tensor(entry: TensorEntry, contents: Iterable[tuple[int, Block, Conten
 
 
 def _exact(entry: TensorEntry, contents: Iterable[tuple[int, Block, Content]], read_base: ReadBase) -> Array:
-    """A tensor of a dtype that is never coded."""
+    """Reconstruct a tensor of a dtype that is never coded."""
     spec = entry.spec
     if spec.dtype not in NUMPY_DTYPES:
         raise ValueError(f"{entry.name}: expected a dtype that numpy has, got {spec.dtype}; use dtscodec.decode")
@@ -67,7 +74,7 @@ def _exact(entry: TensorEntry, contents: Iterable[tuple[int, Block, Content]], r
 
 
 def _add(part: Floats, entry: TensorEntry, content: CodedContent, read_base: ReadBase) -> None:
-    """Write W = B + delta where a block is coded; B is not rounded before."""
+    """Write W = B + delta where a block is coded; B is not rounded before the addition."""
     block, coded = content.block, content.delta(np.float64 if entry.spec.dtype == "F64" else np.float32)
     where = coded.where(*part.shape)
     delta = coded.dense()
@@ -84,14 +91,14 @@ def _base_rows(entry: TensorEntry, base: BaseRows, height: int, read_base: ReadB
 
 
 def _floats(data: Bytes, dtype: DType) -> Floats:
-    """Bytes of F16, BF16, F32 or F64 as numbers; BF16 as float32."""
+    """Return bytes of F16, BF16, F32 or F64 as numbers; BF16 as float32."""
     if dtype == "BF16":
         return numbers_from_bytes(data.tobytes(), "BF16")
     return np.ascontiguousarray(data).view(NUMPY_DTYPES[dtype])
 
 
 def _rounded(values: Floats, dtype: DType) -> Floats:
-    """Numbers that a dtype holds, nearest even, in the dtype that they came in."""
+    """Round numbers to a dtype, nearest even, and return them in their own dtype."""
     if dtype == "F16":
         return values.astype(np.float16).astype(values.dtype)
     if dtype == "BF16":

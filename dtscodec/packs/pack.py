@@ -1,4 +1,4 @@
-"""A pack as users hold it: names, specs and deltas, one tensor at a time. Needs no torch."""
+"""Public access to a pack: names, specs and deltas, one tensor at a time. Needs no torch."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -43,14 +43,14 @@ class Pack:
         The pack: a file, here or in remote storage (`s3://...`), or on the Hub: `hf://user/repo[@revision]/path`, or a
         task of the repository's index in place of the path.
     whole : bool
-        Whether all of it will be read, so that a file of the Hub is best fetched through the client's cache.
+        Whether all of it will be read: a file of the Hub is then downloaded through the client's cache.
 
     Raises
     ------
     DtsError
         The file cannot be opened.
     FormatError
-        It is no sound pack.
+        It is not a valid pack.
     """
 
     def __init__(self, source: "str | os.PathLike[str] | bytes", *, whole: bool = False) -> None:
@@ -73,17 +73,17 @@ class Pack:
 
     @property
     def summary(self) -> Summary:
-        """What the pack says of itself: base, task, encoder."""
+        """The pack's summary: base, task, encoder."""
         return self.reader.summary
 
     @property
     def index(self) -> Index:
-        """Its tensors and their blocks, and its files."""
+        """The pack's index: tensors, their blocks, auxiliary files."""
         return self.reader.index
 
     @property
     def id(self) -> str:
-        """SHA-256 over all of it, 64 hex digits (spec section 3.4)."""
+        """The pack id: SHA-256 over the whole pack, 64 hex digits (spec section 3.4)."""
         return self.reader.id
 
     @property
@@ -92,15 +92,15 @@ class Pack:
         return self.reader.size
 
     def keys(self) -> tuple[str, ...]:
-        """Names of the fine-tune's tensors, ascending."""
+        """Return the names of the fine-tune's tensors, ascending."""
         return tuple(entry.name for entry in self.index.tensors)
 
     def spec(self, name: str) -> TensorSpec:
-        """Dtype and shape of a tensor; KeyError if there is none of that name."""
+        """Return dtype and shape of a tensor; KeyError if there is none of that name."""
         return self.reader.entry(name).spec
 
     def delta(self, name: str, max_tensor_bytes: int = MAX_TENSOR_BYTES) -> NDArray[np.float32]:
-        """What the pack adds to the base's tensor, read alone by byte range.
+        """Return the decoded delta of one tensor. Only the byte ranges of that tensor are read.
 
         Parameters
         ----------
@@ -134,7 +134,7 @@ class Pack:
         return whole.reshape(entry.spec.shape)
 
     def factors(self, name: str, max_tensor_bytes: int = MAX_TENSOR_BYTES) -> "list[tuple[int, CodedDelta]]":
-        """The coded blocks of a tensor, dequantized but not multiplied, read alone by byte range.
+        """Return the coded blocks of one tensor, dequantized but not multiplied. Only their byte ranges are read.
 
         Parameters
         ----------
@@ -166,14 +166,14 @@ class Pack:
     def tensor(
         self, name: str, base: "Source | Base | None" = None, max_tensor_bytes: int = MAX_TENSOR_BYTES
     ) -> NDArray[np.generic]:
-        """One tensor of the fine-tune as a numpy array, rebuilt without torch.
+        """Return one tensor of the fine-tune as a numpy array, reconstructed without torch.
 
         Parameters
         ----------
         name : str
             The tensor.
         base : path, mapping of numpy arrays, or Base
-            The base; what is used of it is checked.
+            The base; the tensors that are read are checked.
         max_tensor_bytes : int
             Largest tensor; a hostile pack may claim any size.
 
@@ -230,5 +230,5 @@ PackSource: TypeAlias = "str | os.PathLike[str] | bytes | Pack"
 
 
 def as_pack(source: PackSource, whole: bool = False) -> AbstractContextManager[Pack]:
-    """A context in which a pack is open. One that was open already stays its owner's to close."""
+    """Open a pack as a context; one that is open already is not closed at exit."""
     return nullcontext(source) if isinstance(source, Pack) else Pack(source, whole=whole)

@@ -1,6 +1,6 @@
 """y += ((x v) s) u^T for rows of many tasks, straight from packed codes, and y += (rows of u s) v^T: Triton kernels.
 
-Each takes two steps: `project` or `pick` writes what lies between the factors, `hidden`, float32 [rows, rank], and
+Each takes two steps: `project` or `pick` writes the product with one factor, `hidden`, float32 [rows, rank], and
 `expand` multiplies it with the other factor. A launch serves all shares of a batch. Rows are grouped by share and cut
 into tiles, each with a record: place of the share in the table, first row, number of rows. `rows` says which rows of x
 and y these are.
@@ -36,7 +36,7 @@ def project(
 ):  # fmt: skip
     """Write hidden [parts, rows, rank] = (x v) s for the rows of a tile, summed over one part of the columns.
 
-    The grid is tiles x parts x blocks of components: a batch of one row has work for many programs only so.
+    The grid is tiles x parts x blocks of components, so that even a batch of one row has work for many programs.
     """
     share, b, live_row = _rows_of_tile(table, tiles, BLOCK_B)
     x += tl.load(rows + b, mask=live_row, other=0)[:, None] * x_row
@@ -136,7 +136,7 @@ def _expand_band(
 
 @triton.jit
 def _rows_of_tile(table, tiles, BLOCK_B: tl.constexpr):
-    """The share of this program's tile, its rows in the order of the launch, and which of them are there."""
+    """Return the share of this program's tile, its rows in the order of the launch, and which of them exist."""
     record = tiles + tl.program_id(0) * TILE
     within = tl.arange(0, BLOCK_B)
     return table + tl.load(record), tl.load(record + 1) + within, within < tl.load(record + 2)

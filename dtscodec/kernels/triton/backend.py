@@ -49,7 +49,7 @@ Blackwell's tensor memory has room for the six products of a tile of 64 columns,
 """
 
 PROGRAMS = 512
-"""What `project` is cut into at least, by parts of the columns, to fill a GPU."""
+"""Fewest programs of `project`, divided by parts of the columns, that fill a GPU."""
 PART = 128
 """The fewest columns of a part."""
 
@@ -57,8 +57,8 @@ PART = 128
 class Triton(Reference):
     """See `dtscodec.kernels.backend.Backend`.
 
-    Left to the reference: float64, but for a base that is converted, blocks of more than 2^21 rows or columns, factors
-    read as transposed, and what gradients are asked for.
+    The reference serves float64 (except as a base that is converted), blocks of more than 2^21 rows or columns,
+    transposed factors, and tensors that require gradients.
     """
 
     def reconstruct(self, base: Tensor, factors: PackedFactors, out: Tensor, only_coded: bool = False) -> None:
@@ -131,19 +131,19 @@ def _expand(hidden: Tensor, batch: Batch, shares: Sequence[PackedFactors], side:
 
 
 def _served(tensors: Iterable[Tensor], shares: Iterable[PackedFactors]) -> bool:
-    """Whether the kernels do this."""
+    """Return whether the kernels support these tensors and factors."""
     return all(tensor.dtype in FLOATS for tensor in tensors) and all(
         max(factors.block.height, factors.columns) <= LARGEST for factors in shares
     )
 
 
 def _is_recorded(*tensors: Tensor) -> bool:
-    """Whether gradients may be asked for, which the kernels do not have."""
+    """Return whether gradients may be required, which the kernels do not support."""
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def registers(widths: Sequence[int], *, whole: bool) -> int:
-    """The limit for `reconstruct`: one that lets two blocks of threads run at a time, where it does without spills."""
+    """Return the limit of registers for `reconstruct`: for two blocks of threads at a time if that causes no spills."""
     return 128 if whole and tuple(widths) == (2,) else 255
 
 
@@ -153,12 +153,12 @@ def _current(device: torch.device) -> AbstractContextManager[object]:
 
 
 def _index_type(*subsets: Tensor | None) -> "tl.dtype | None":
-    """The type of the index of rows or columns: the same for all shares, as it depends on the shape of the block."""
+    """Return the type of the index of rows or columns: equal for all shares, as it follows from the block's shape."""
     types = {subset.dtype for subset in subsets if subset is not None}
     return {torch.int16: tl.int16, torch.int32: tl.int32}[types.pop()] if types else None
 
 
 def _positions(ids: Tensor, factors: PackedFactors) -> Tensor:
-    """Where rows are among the coded ones; -1 for those that are not."""
+    """Return the positions of rows among the coded ones; -1 for rows that are not coded."""
     at, coded = coded_positions(ids, factors)
     return torch.where(coded, at, -1)

@@ -1,4 +1,4 @@
-"""How Triton kernels take a batch: its rows in the order of their shares, cut into tiles."""
+"""Batches for Triton kernels: rows in the order of their shares, divided into tiles."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dtscodec.kernels.backend import Rows, Share
 from dtscodec.kernels.triton.table import Table, on_device, table_of
 
 SMALL_TILE, LARGE_TILE = 16, 64
-"""Rows of a tile: as few as a tensor core takes, or enough to unpack codes seldom."""
+"""Rows of a tile: the fewest that a tensor core takes, or enough to amortize unpacking of codes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""Packed codes -> values inside Triton kernels (spec section 5.3), and the table that says where they lie.
+"""Packed codes -> values inside Triton kernels (spec section 5.3), and the table of their places.
 
 A table is int64, made by `dtscodec.kernels.triton.table`. It holds a record per share:
 
@@ -31,7 +31,7 @@ V = tl.constexpr(1)
 
 @triton.jit
 def components(band, begin, BLOCK_K: tl.constexpr):
-    """Some components of a band, those beyond the last being the last again, and which of them count."""
+    """Return some components of a band, the last one repeated beyond the end, and which of them are valid."""
     rank = tl.load(band + RANK).to(tl.int32)
     k = begin + tl.arange(0, BLOCK_K)
     return tl.minimum(k, rank - 1), k < rank
@@ -39,7 +39,7 @@ def components(band, begin, BLOCK_K: tl.constexpr):
 
 @triton.jit
 def scales(band, k, live, BITS: tl.constexpr):
-    """The scales of components: float32 [k]; zero where they do not count, so that whatever they hold adds nothing."""
+    """Return the scales of components: float32 [k]; zero for invalid ones, so that these add nothing."""
     if BITS == 16:
         return live.to(tl.float32)
     else:
@@ -48,10 +48,10 @@ def scales(band, k, live, BITS: tl.constexpr):
 
 @triton.jit
 def tile(band, k, first, count, BITS: tl.constexpr, SIDE: tl.constexpr, BLOCK: tl.constexpr):
-    """The values of the elements from `first` on, a multiple of BLOCK, of vectors of u or v: float32 [k, BLOCK].
+    """Return the values of elements from `first` on, a multiple of BLOCK, of vectors of u or v: float32 [k, BLOCK].
 
-    Reads words, not bytes: vectors begin and end at multiples of 16 bytes, and a word serves up to 16 elements. What
-    lies beyond the last element is finite, and no more than that.
+    Reads words, not bytes: vectors begin and end at multiples of 16 bytes, and a word serves up to 16 elements. Values
+    beyond the last element are finite, but arbitrary.
     """
     PER_WORD: tl.constexpr = 32 // BITS
     word = first // PER_WORD + tl.arange(0, BLOCK // PER_WORD)
@@ -63,7 +63,7 @@ def tile(band, k, first, count, BITS: tl.constexpr, SIDE: tl.constexpr, BLOCK: t
 
 @triton.jit
 def elements(band, k, at, live, BITS: tl.constexpr, SIDE: tl.constexpr):
-    """The values of elements at any places of vectors of u or v: int64 [b] -> float32 [b, k]."""
+    """Return the values of elements at any places of vectors of u or v: int64 [b] -> float32 [b, k]."""
     PER_WORD: tl.constexpr = 32 // BITS
     vectors = _address(band + CODES + SIDE, tl.int32) + k[None, :] * tl.load(band + STEP)
     packed = tl.load(vectors + (at // PER_WORD)[:, None], mask=live[:, None], other=0)
@@ -73,9 +73,9 @@ def elements(band, k, at, live, BITS: tl.constexpr, SIDE: tl.constexpr):
 
 @triton.jit
 def positions(share, i, SIDE: tl.constexpr, INDEX_TYPE: tl.constexpr):
-    """Where coded rows (U) or columns (V) lie in their block; INDEX_TYPE is None if no share has a subset of them.
+    """Return the places of coded rows (U) or columns (V) in their block; INDEX_TYPE is None if no share has a subset.
 
-    Without a subset they are the very integers that came in, so that the compiler sees that neighbours are neighbours.
+    Without a subset these are the integers passed in, so that the compiler sees that neighbours are contiguous.
     """
     if INDEX_TYPE is None:
         return i
@@ -88,7 +88,7 @@ def positions(share, i, SIDE: tl.constexpr, INDEX_TYPE: tl.constexpr):
 
 @triton.jit
 def _values(band, k, codes, BITS: tl.constexpr, SIDE: tl.constexpr):
-    """The values of codes, each in the low bits of its word; k broadcasts to them."""
+    """Return the values of codes, each in the low bits of its word; k broadcasts to them."""
     if BITS == 16:
         return codes.to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32)
     elif BITS == 8:
@@ -100,5 +100,5 @@ def _values(band, k, codes, BITS: tl.constexpr, SIDE: tl.constexpr):
 
 @triton.jit
 def _address(field, TYPE: tl.constexpr):
-    """A field of the table as a pointer."""
+    """Return a field of the table as a pointer."""
     return tl.load(field).to(tl.pointer_type(TYPE))

@@ -1,4 +1,4 @@
-"""W = B + (u s) v^T in one Triton kernel: packed codes in, weights out, nothing dense in between."""
+"""W = B + (u s) v^T in one Triton kernel, from packed codes to weights, without dense factors in memory."""
 
 import triton
 import triton.language as tl
@@ -15,8 +15,8 @@ def reconstruct(
 ):  # fmt: skip
     """Write one tile of the coded rows and columns of W: float32 until it is rounded, once, to the dtype of `out`.
 
-    The table holds one share. Its numbers of rows and columns come as arguments, too: only so can the compiler know
-    that they are multiples of 16, and move many elements at a time. The other integers are strides.
+    The table holds one share. Its numbers of rows and columns are arguments, too, since only then does the
+    compiler know that they are multiples of 16, and vectorizes loads and stores. The other integers are strides.
     """
     first_row, first_column = tl.program_id(0) * BLOCK_M, tl.program_id(1) * BLOCK_N
     delta = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)

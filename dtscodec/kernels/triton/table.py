@@ -1,4 +1,4 @@
-"""What Triton kernels are told of packed factors: one table of integers for all shares of a launch."""
+"""The table of integers that describes the packed factors of all shares of a launch to Triton kernels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from dtscodec.quantize.widths import Bits, width_of
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Where the bands of some factors lie; its fields are described in `dtscodec.kernels.triton.codes`.
+    """Places of the bands of some factors; the fields are described in `dtscodec.kernels.triton.codes`.
 
     Parameters
     ----------
     fields : list of int
     shares : tuple of int
-        Places of the records of the shares.
+        Places of the records of the shares in the table.
     widths : tuple of int
         Bits of all bands, ascending.
     rank : int
@@ -34,7 +34,7 @@ class Table:
 
 
 def table_of(shares: Sequence[PackedFactors]) -> Table:
-    """Write the table of some factors, all on one device."""
+    """Return the table of some factors, all on one device."""
     widths = tuple(sorted({band.bits for factors in shares for band in factors.block.bands}))
     record = 4 + len(widths) + 1
     first_band = record * len(shares)
@@ -67,7 +67,7 @@ def _band(factors: PackedFactors, band: BandPlace, component: int) -> list[int]:
 
 @cache
 def _fixed_levels(bits: Bits, device: torch.device) -> Tensor:
-    """The levels that the format prescribes for a width, on a device for good."""
+    """Return the levels that the format prescribes for a width, cached on a device."""
     levels = width_of(bits).fixed_levels
     assert levels is not None
     return torch.from_numpy(levels).to(device)
@@ -78,5 +78,5 @@ def _address(index: Tensor | None) -> int:
 
 
 def on_device(fields: list[int], device: torch.device) -> Tensor:
-    """Integers where kernels read them."""
+    """Copy integers to the device, where kernels read them."""
     return torch.tensor(fields, dtype=torch.int64).to(device, non_blocking=True)
