@@ -9,7 +9,7 @@ from typing import cast
 from dtscodec.adapters.counterparts import Counterparts, find_counterparts, is_transposed
 from dtscodec.adapters.lora_file import OUR_FILES, LoraAdapter, read_adapter, weights_of
 from dtscodec.adapters.peft_config import CONFIG_NAME
-from dtscodec.checkpoints.auxiliary_files import Attachment, collect_files
+from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, collect_files
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.open_inputs import as_base, weight_paths
@@ -149,7 +149,7 @@ class _Importer:
         for name, counterpart in self._counterparts.bases.items():
             yield self._encode(name, counterpart)
 
-    def files(self, directory: Path) -> list[Attachment]:
+    def files(self, directory: Path) -> list[AuxiliaryFile]:
         """Return the base's auxiliary files, replaced by those beside the adapter, such as a tokenizer."""
         checkpoint = self._base.checkpoint
         if not checkpoint.is_directory:
@@ -161,7 +161,7 @@ class _Importer:
         ]
         return [file for _, file in sorted({file.name: file for file in found}.items())]
 
-    def metadata(self, files: Sequence[Attachment]) -> tuple[PackMetadata, dict[str, bytes]]:
+    def metadata(self, files: Sequence[AuxiliaryFile]) -> tuple[PackMetadata, dict[str, bytes]]:
         """Return what the pack holds beside its tensors, and the leaves of the base; after all tensors."""
         reference, leaves = reference_to(self._base, self._leaves)
         encoder = f"dtscodec {__version__} import=peft bits={self._bits}"

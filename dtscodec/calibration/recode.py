@@ -13,8 +13,8 @@ from dtscodec.errors import EncodeError
 from dtscodec.format.blocks import Block, Coded
 from dtscodec.format.streams import Streams, round_numbers
 from dtscodec.linalg.factored_matrix import delta_square
-from dtscodec.packs.attachments import attachments_of
 from dtscodec.packs.pack import Pack
+from dtscodec.packs.pack_files import auxiliary_files_of
 
 Floats = NDArray[np.float32]
 
@@ -48,7 +48,7 @@ def recode(
             blocks = [stored for _, _, stored in pack.reader.blocks(entry.name)]
         assembler.add(EncodedTensor(entry, blocks, Squares()))
     index, summary = pack.index, replace(pack.summary, encoder=encoder or pack.summary.encoder)
-    metadata = PackMetadata(summary, index.prefix, index.absent, index.metadata, attachments_of(pack))
+    metadata = PackMetadata(summary, index.prefix, index.absent, index.metadata, auxiliary_files_of(pack))
     return assembler.finish(metadata, pack.reader.leaves).extended(PackReport)
 
 

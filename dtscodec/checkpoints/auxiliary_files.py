@@ -66,10 +66,10 @@ class Named:
         writer.name_file(self.name, self.digest)
 
 
-Attachment = Carried | Named
+AuxiliaryFile = Carried | Named
 
 
-def collect_files(fine_dir: Path | None, base_dir: Path | None, skip: frozenset[str]) -> list[Attachment]:
+def collect_files(fine_dir: Path | None, base_dir: Path | None, skip: frozenset[str]) -> list[AuxiliaryFile]:
     """Choose the files that travel; `restore_files` is the inverse.
 
     A file whose content equals that of the base's file of the same name is named only. JSON is compared as parsed,
@@ -99,10 +99,10 @@ def collect_files(fine_dir: Path | None, base_dir: Path | None, skip: frozenset[
     names = sorted(name for name in _candidates(fine_dir) if name not in skip)
     if len(names) > MAX_FILES:
         raise CheckpointError(f"{fine_dir}: expected at most {MAX_FILES} small files, got {len(names)}")
-    return [_attach(name, fine_dir, base_dir) for name in names]
+    return [_auxiliary_file(name, fine_dir, base_dir) for name in names]
 
 
-def restore_files(attachments: Iterable[Attachment], base_dir: Path | None) -> dict[str, bytes]:
+def restore_files(files: Iterable[AuxiliaryFile], base_dir: Path | None) -> dict[str, bytes]:
     """The files' names and contents; the inverse of `collect_files`.
 
     Raises
@@ -110,7 +110,7 @@ def restore_files(attachments: Iterable[Attachment], base_dir: Path | None) -> d
     CheckpointError
         A named file is missing beside the base, or has other content.
     """
-    return {file.name: file.data if isinstance(file, Carried) else _read_named(file, base_dir) for file in attachments}
+    return {file.name: file.data if isinstance(file, Carried) else _read_named(file, base_dir) for file in files}
 
 
 def _candidates(directory: Path) -> list[str]:
@@ -121,7 +121,7 @@ def _candidates(directory: Path) -> list[str]:
     return [name for name in names if valid_file_name(name) and not _LEFTOVERS.fullmatch(name.split("/")[-1])]
 
 
-def _attach(name: str, fine_dir: Path, base_dir: Path | None) -> Attachment:
+def _auxiliary_file(name: str, fine_dir: Path, base_dir: Path | None) -> AuxiliaryFile:
     data = _read(fine_dir / name)
     if base_dir is not None and _is_file(base_dir / name):
         other = _read(base_dir / name)

@@ -9,7 +9,7 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from dtscodec.checkpoints.auxiliary_files import Attachment, Carried, Named, restore_files
+from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, Carried, Named, restore_files
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.open_inputs import weight_paths
 from dtscodec.checkpoints.stored_tensor import convert_dtype
@@ -218,7 +218,7 @@ class Decoded(Mapping[str, Tensor]):
         CheckpointError
             A file that should lie beside the base is not there, or is another.
         """
-        attached: list[Attachment] = []
+        attached: list[AuxiliaryFile] = []
         for entry in self.pack.index.files:
             if isinstance(entry, CarriedFile):
                 attached.append(Carried(entry.name, self.pack.reader.file(entry)))

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from typing_extensions import assert_never
 
 from dtscodec.activations.gram_file import GramFile
-from dtscodec.checkpoints.auxiliary_files import Attachment, collect_files
+from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, collect_files
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.name_matching import NameMatch, match_names
@@ -176,7 +176,7 @@ def _metadata(base: Base, fine: Checkpoint, match: NameMatch, config: EncodeConf
     return PackMetadata(summary, match.prefix, match.absent, fine.metadata, _auxiliary_files(base, fine, config))
 
 
-def _auxiliary_files(base: Base, fine: Checkpoint, config: EncodeConfig) -> list[Attachment]:
+def _auxiliary_files(base: Base, fine: Checkpoint, config: EncodeConfig) -> list[AuxiliaryFile]:
     """Return the auxiliary files of a fine-tune that is a directory."""
     if not (config.files and fine.is_directory):
         return []

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 
-from dtscodec.checkpoints.auxiliary_files import Attachment
+from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.content_digest import base_digest
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares
@@ -33,7 +33,7 @@ class PackMetadata:
         `PackWriter` sets its number of tensors.
     prefix, absent, metadata
         See `Index`.
-    files : sequence of Attachment
+    files : sequence of AuxiliaryFile
         Auxiliary files, names ascending.
     """
 
@@ -41,7 +41,7 @@ class PackMetadata:
     prefix: tuple[str, str] = ("", "")
     absent: Sequence[str] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
-    files: Sequence[Attachment] = ()
+    files: Sequence[AuxiliaryFile] = ()
 
     def index(self, tensors: Sequence[TensorEntry]) -> Index:
         """Return the index of a pack of some tensors. Compresses the auxiliary files, to know their stored sizes."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from dtscodec.checkpoints.auxiliary_files import Attachment
+from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile
 from dtscodec.encoding.budget.allocate import DEAREST, at_price, total_cost
 from dtscodec.encoding.budget.candidate import Candidate, Candidates
 from dtscodec.encoding.budget.candidates import candidates_of
@@ -26,7 +26,7 @@ from dtscodec.format.tensor_names import utf8
 from dtscodec.fusion.heads import Head, is_head
 from dtscodec.fusion.source_packs import SourcePacks
 from dtscodec.fusion.summed_tensor import SummedTensor, SumSegment, common_spec, exact_tensor, sum_tensor
-from dtscodec.packs.attachments import attachments_of
+from dtscodec.packs.pack_files import auxiliary_files_of
 from dtscodec.version import __version__
 
 Progress = Callable[[int], None]
@@ -65,10 +65,10 @@ class FusionEncoder:
         self._sources, self._weights, self._head, self._config = sources, weights, head, config
         self.head_names = tuple(sorted(head.names, key=utf8)) if head else ()
         self.names = sorted({name for name in sources.names if self._is_fused(name)} | {*self.head_names}, key=utf8)
-        self._files: list[Attachment] = []
+        self._files: list[AuxiliaryFile] = []
         if files:
             heaviest = max(range(len(sources.packs)), key=lambda i: abs(self._weights[i]))
-            self._files = (head.files() if head else []) or attachments_of(sources.packs[heaviest])
+            self._files = (head.files() if head else []) or auxiliary_files_of(sources.packs[heaviest])
         encoder = f"dtscodec {__version__} fuse weights={','.join(f'{weight:.4g}' for weight in self._weights)}"
         self._summary = Summary(task=task, encoder=encoder, tensors=0)
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
-from dtscodec.checkpoints.auxiliary_files import Attachment, Carried, Named, collect_files
+from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, Carried, Named, collect_files
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.containers.exact_pack import is_pack
 from dtscodec.checkpoints.open import open_checkpoint
@@ -19,8 +19,8 @@ from dtscodec.errors import ConfigError, FormatError, PackNotFoundError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import NamedFile
 from dtscodec.fusion.source_packs import SourcePacks
-from dtscodec.packs.attachments import attachments_of
 from dtscodec.packs.pack import Pack
+from dtscodec.packs.pack_files import auxiliary_files_of
 
 HeadSource: TypeAlias = "Source | Checkpoint | Pack"
 
@@ -104,11 +104,11 @@ class Head:
         elif opened.path:
             yield opened.path
 
-    def files(self) -> list[Attachment]:
+    def files(self) -> list[AuxiliaryFile]:
         """Return the auxiliary files beside it, names ascending; none for a single file."""
         opened = self._opened
         if isinstance(opened, Pack):
-            return attachments_of(opened)
+            return auxiliary_files_of(opened)
         if not opened.is_directory:
             return []
         named = {(file.name, file.digest) for pack in self._sources.packs for file in _named(pack)}
@@ -125,7 +125,7 @@ def _named(pack: Pack) -> Sequence[NamedFile]:
     return [file for file in pack.index.files if isinstance(file, NamedFile)]
 
 
-def _as_named(file: Carried, named: set[tuple[str, str]]) -> Attachment:
+def _as_named(file: Carried, named: set[tuple[str, str]]) -> AuxiliaryFile:
     """Return a file by its name and digest only, if packs know it to be beside the base."""
     digest = hashlib.sha256(file.data).hexdigest()
     return Named(file.name, digest) if (file.name, digest) in named else file

@@ -139,7 +139,7 @@ def test_directory_that_is_missing_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../x.json", "run.py"])
-def test_attachments_have_allowed_names(name: str) -> None:
+def test_auxiliary_files_have_allowed_names(name: str) -> None:
     with pytest.raises(ValueError, match="F1"):
         Carried(name, b"")
     with pytest.raises(ValueError, match="F1"):
