@@ -143,7 +143,7 @@ class FusionEncoder:
 
 
 def _options(piece: SumSegment, config: EncodeConfig, survey: Survey) -> Candidates:
-    return piece.options(config) if isinstance(piece, FactoredPart) else candidates_of(piece, config, survey.demand)
+    return piece.candidates(config) if isinstance(piece, FactoredPart) else candidates_of(piece, config, survey.demand)
 
 
 def _part(summed: SummedTensor, piece: SumSegment, choice: Candidate, config: EncodeConfig) -> Part:

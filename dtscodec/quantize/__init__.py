@@ -1,1 +1,1 @@
-"""Numbers <-> codes of 2, 4, 8 or 16 bits: each quantizer beside its inverse; coordinate descent on factors."""
+"""Numbers <-> codes <-> packed bytes: widths, quantizers beside their inverses, packing."""

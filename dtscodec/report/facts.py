@@ -5,8 +5,12 @@ from math import isfinite, sqrt
 from typing import Any
 
 from dtscodec.format.summary import BaseRef
+from dtscodec.quantize.widths import ALL_BITS
 
-PARTS = ("2", "4", "8", "16", "numbers", "exact")
+CODE_PARTS = tuple(str(bits) for bits in ALL_BITS)
+"""Codes, by their width."""
+
+PARTS = (*CODE_PARTS, "numbers", "exact")
 """Parts of a tensor's bytes: codes of a width, norms with scales and levels, exact bytes."""
 
 

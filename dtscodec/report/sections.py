@@ -2,7 +2,7 @@
 
 from dtscodec.messages import listed
 from dtscodec.report.bar_chart import bar, legend
-from dtscodec.report.facts import PARTS, PackFacts, TensorFacts
+from dtscodec.report.facts import CODE_PARTS, PackFacts, TensorFacts
 from dtscodec.report.formatting import number, percent, size
 from dtscodec.report.heat_map import MAX_ROWS, Measure, heat_maps
 from dtscodec.report.markup import Markup, element, join, table
@@ -20,7 +20,7 @@ KINDS = {
     "bitmaps": "which rows and columns are coded",
     "overhead": "index, digests, padding",
 }
-_PARTS = {bits: f"{bits}-bit codes" for bits in PARTS[:4]} | {
+_PARTS = {bits: f"{bits}-bit codes" for bits in CODE_PARTS} | {
     "numbers": "scales, levels, norms",
     "exact": "exact bytes",
 }
@@ -190,7 +190,7 @@ def tensors(facts: PackFacts) -> Markup:
 
 
 def _row(tensor: TensorFacts, compared: bool) -> list[str]:
-    widths = ", ".join(part for part in PARTS[:4] if part in tensor.parts)
+    widths = ", ".join(part for part in CODE_PARTS if part in tensor.parts)
     error = ["exact" if tensor.exact else number(tensor.error)] if compared else []
     rank = "-" if tensor.rank is None else f"{tensor.rank:.1f}".removesuffix(".0")
     return [

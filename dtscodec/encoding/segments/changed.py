@@ -2,19 +2,19 @@
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from dtscodec.activations.metric import Metric
-from dtscodec.format.blocks import BaseRows, Mask, join_masks
+from dtscodec.encoding.segments.coded_subset import CodedSubset, largest
+from dtscodec.format.blocks import BaseRows, Mask
 from dtscodec.linalg.chunks import cache_sized
 from dtscodec.linalg.norms import squared_norm
 from dtscodec.linalg.rounding_noise import Noise
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(CodedSubset):
     """The part of a delta that is coded, and where it lies.
 
     Parameters
@@ -77,13 +77,9 @@ class Moved:
         """Only so many of the coded rows: those that moved most, the first ones on ties."""
         if count >= len(self.values):
             return self
-        order = (-self.row_energies()).argsort(stable=True)[:count]
-        within = np.zeros(len(self.values), np.bool_)
-        within[order.numpy()] = True
-        rows = np.zeros(self.height, np.bool_)
-        rows[np.flatnonzero(self.rows)[within] if self.rows is not None else within] = True
+        within = largest(self.row_energies(), count)
         smaller = replace(self, rows=None, cols=None)._cut(within, None)
-        return replace(smaller, rows=rows, cols=self.cols)
+        return replace(smaller, rows=self.rows_among(within), cols=self.cols)
 
     def row_energies(self) -> Tensor:
         """Squared norm of each coded row: float64."""
@@ -91,16 +87,6 @@ class Moved:
         for part in cache_sized(*self.values.shape):
             norms[part] = torch.linalg.vector_norm(self.values[part], dim=1, dtype=torch.float64)
         return norms.square()
-
-    @property
-    def subset(self) -> tuple[int, BaseRows | None, int | None, int | None]:
-        """Height, base, coded rows and columns, as blocks have them."""
-        return self.height, self.base, _count(self.rows), _count(self.cols)
-
-    @property
-    def bitmaps(self) -> bytes:
-        """The bitmaps of its rows and columns."""
-        return join_masks(self.rows, self.cols)
 
     @property
     def largest(self) -> float:
@@ -128,7 +114,3 @@ def _moved(delta: Tensor, across: int) -> Mask | None:
     """Which rows (across = 1) or columns (across = 0) hold an element that is not 0; None for all of them."""
     mask: Mask = (delta != 0).any(dim=across).numpy()
     return None if mask.all() else mask
-
-
-def _count(mask: Mask | None) -> int | None:
-    return None if mask is None else int(mask.sum())

@@ -18,9 +18,10 @@ from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.fitting.coordinate_descent import Refined
 from dtscodec.encoding.presets.best import rounded, rounded_tensor
 from dtscodec.encoding.presets.recipe import Recipe
+from dtscodec.encoding.segments.coded_subset import CodedSubset, largest
 from dtscodec.encoding.segments.segment import CodedBlock
 from dtscodec.errors import EncodeError
-from dtscodec.format.blocks import MAX_COMPONENTS, BandFactors, BaseRows, Block, LowRank, Mask, Same, join_masks
+from dtscodec.format.blocks import MAX_COMPONENTS, BandFactors, BaseRows, Block, LowRank, Mask, Same
 from dtscodec.format.blocks.band import scaled_factors
 from dtscodec.format.streams import Streams
 from dtscodec.linalg.factored_matrix import Factored
@@ -29,7 +30,7 @@ from dtscodec.linalg.svd import canonical_signs, factored_triplets
 
 
 @dataclass(frozen=True, slots=True)
-class FactoredPart:
+class FactoredPart(CodedSubset):
     """The rows and columns of a factored delta that are not zero; see `dtscodec.encoding.segments.changed.Moved`.
 
     Parameters
@@ -90,31 +91,17 @@ class FactoredPart:
         """Root mean square of a matrix of this largest singular value alone."""
         return float(self.s[0]) / math.sqrt(math.prod(self.shape))
 
-    @property
-    def subset(self) -> tuple[int, BaseRows, int | None, int | None]:
-        """Height, base, coded rows and columns, as blocks have them."""
-        rows, cols = (None if mask is None else int(mask.sum()) for mask in (self.rows, self.cols))
-        return self.height, self.base, rows, cols
-
-    @property
-    def bitmaps(self) -> bytes:
-        """The bitmaps of its rows and columns."""
-        return join_masks(self.rows, self.cols)
-
     def largest_rows(self, count: int) -> "FactoredPart":
         """Only so many of the coded rows: those that moved most, the first ones on ties."""
         if count >= len(self.u):
             return self
         left = self.u * self.s
-        within = torch.zeros(len(left), dtype=torch.bool)
-        within[(-left.square().sum(1)).argsort(stable=True)[:count]] = True
-        rows = np.zeros(self.height, np.bool_)
-        rows[np.flatnonzero(self.rows)[within.numpy()] if self.rows is not None else within.numpy()] = True
-        found = factored_triplets(Factored(left[within], self.v))
-        return replace(self, u=found.u, s=found.s, v=found.v, rows=rows)
+        within = largest(left.square().sum(1), count)
+        found = factored_triplets(Factored(left[torch.from_numpy(within)], self.v))
+        return replace(self, u=found.u, s=found.s, v=found.v, rows=self.rows_among(within))
 
-    def options(self, config: EncodeConfig) -> Candidates:
-        """The ways to store it: none of it, or components of all rows, or of a tall one's that moved most."""
+    def candidates(self, config: EncodeConfig) -> Candidates:
+        """Return the candidate encodings: none of it, or components of all rows, or of the most changed ones."""
         rows, columns = self.shape
         counts = row_counts(rows, columns, config.recipe)
         spectra = tuple(self.largest_rows(count)._spectrum(config.recipe) for count in counts)
