@@ -8,7 +8,7 @@ import torch
 import dtscodec
 from dtscodec.activations.gram_file import Gram, GramSet, save_grams
 from dtscodec.activations.metric import Metric
-from dtscodec.encoding.fitting.coordinate_descent import Sight
+from dtscodec.encoding.fitting.weighted_delta import WeightedDelta
 from dtscodec.encoding.targets import Size
 from dtscodec.errors import ConfigError, EncodeError
 from dtscodec.linalg.essential_subspace import essential_factors
@@ -18,8 +18,8 @@ from tests.support import make_pack
 ROWS, OUT, IN, RANK = 400, 48, 40, 6
 
 
-def essential(delta: torch.Tensor, metric: Metric, rank: int) -> tuple[Factors, Sight]:
-    sight = Sight.through(metric, delta, rank, "cpu")
+def essential(delta: torch.Tensor, metric: Metric, rank: int) -> tuple[Factors, WeightedDelta]:
+    sight = WeightedDelta.through(metric, delta, rank, "cpu")
     return essential_factors(delta, sight.factors, rank, metric.on_rows), sight
 
 

@@ -1,1 +1,1 @@
-"""Fitting low-rank factors: coordinate descent on quantized vectors, essential subspaces."""
+"""Fitting quantized low-rank factors to a delta: coordinate descent, under an activation metric or none."""

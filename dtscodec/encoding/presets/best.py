@@ -10,7 +10,8 @@ from torch import Tensor
 
 from dtscodec.encoding.budget.candidate import NUMBERS, Candidate
 from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.fitting.coordinate_descent import Refined, Sight
+from dtscodec.encoding.fitting.coordinate_descent import Refined
+from dtscodec.encoding.fitting.weighted_delta import WeightedDelta
 from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.changed import Moved
 from dtscodec.encoding.segments.planned import Part, measure_lowrank, measure_values
@@ -81,11 +82,11 @@ class BestPart:
         values, unit = self._scaled()
         widths = [band.bits for band in block.bands for _ in range(band.rank)]
         if moved.metric is None:
-            factors, sight = leading_factors(values, block.rank, self.device), None
+            factors, weighted = leading_factors(values, block.rank, self.device), None
         else:
-            sight = Sight.through(moved.metric, values, block.rank, self.device)
-            factors = essential_factors(values.to(self.device), sight.factors, block.rank, moved.metric.on_rows)
-        refined = Refined(values.to(self.device), factors, widths, recipe, sight)
+            weighted = WeightedDelta.through(moved.metric, values, block.rank, self.device)
+            factors = essential_factors(values.to(self.device), weighted.factors, block.rank, moved.metric.on_rows)
+        refined = Refined(values.to(self.device), factors, widths, recipe, weighted)
         scales = refined.solve_scales(rounded_tensor)
         scales *= refined.gain(scales, moved.noise.edge / unit if moved.noise else 0.0)
         bands = [band.rounded(rounded) for band in refined.bands(scales * unit)]
