@@ -59,7 +59,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("zip_format", [True, False])
-def test_code_is_never_run_and_the_way_out_is_safetensors(
+def test_code_is_never_run_and_the_remedy_is_safetensors(
     tmp_path: Path, zip_format: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

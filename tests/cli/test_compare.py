@@ -78,7 +78,7 @@ def test_what_is_stored_exactly_is_exact(cli: Cli) -> None:
     assert text.splitlines()[-1].split()[:4] == ["all", "-", "-", "-"]
 
 
-def test_what_should_be_exact_but_is_not_is_told(cli: Cli) -> None:
+def test_a_tensor_that_should_be_exact_but_is_not_is_reported(cli: Cli) -> None:
     fine = fine_tensors(11)
     fine["frozen.weight"] += 1
     save_file(fine, "other.safetensors")

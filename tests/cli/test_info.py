@@ -88,7 +88,7 @@ def test_text_lists_every_tensor(cli: Cli, facts: dict[str, Any]) -> None:
     }
 
 
-def test_without_tensors_only_their_number_is_told(cli: Cli, facts: dict[str, Any]) -> None:
+def test_without_tensors_only_their_number_is_reported(cli: Cli, facts: dict[str, Any]) -> None:
     brief = cli.json("info", PACK)
     assert brief == facts | {"tensors": len(facts["tensors"])}
 
@@ -105,7 +105,7 @@ def test_files_are_listed(cli: Cli) -> None:
     assert "file        vocab.txt: as beside the base\n" in text
 
 
-def test_prefix_and_metadata_are_told(cli: Cli) -> None:
+def test_prefix_and_metadata_are_reported(cli: Cli) -> None:
     save_file({f"bert.{name}": tensor for name, tensor in fine_tensors(11).items()}, "a.safetensors", {"format": "pt"})
     cli("encode", "base", "a.safetensors")
     facts = cli.json("info", "a.dts.safetensors")

@@ -303,7 +303,7 @@ def test_a_task_whose_name_is_no_text_is_not_pushed(cli: Cli, hub: LoopbackHub) 
 
 
 @pytest.mark.parametrize("repo", ["me/pa--cks", "me/.packs", "me/p cks", "me/packs.git", f"me/{'x' * 200}"])
-def test_a_name_that_no_repository_can_have_is_told_as_such(cli: Cli, hub: LoopbackHub, repo: str) -> None:
+def test_a_name_that_no_repository_can_have_is_an_error_as_such(cli: Cli, hub: LoopbackHub, repo: str) -> None:
     cli("encode", "hf://me/base", "movie", "-o", "packs/")
     hub.requests.clear()
     line = cli.fails("push", "packs", repo)
@@ -416,7 +416,7 @@ def test_what_is_not_there_is_one_line(
         assert reason in line
 
 
-def test_a_name_that_no_repository_can_have_is_told(cli: Cli, pushed: LoopbackHub) -> None:
+def test_a_name_that_no_repository_can_have_is_an_error(cli: Cli, pushed: LoopbackHub) -> None:
     for name in ("me/a--b", "me/-bad-"):
         assert "expected user/name as the Hub takes it" in cli.fails("push", "packs", name)
 
@@ -456,7 +456,7 @@ def test_an_error_that_passes_is_not_noticed(cli: Cli, pushed: LoopbackHub, monk
     cli("decode", "hf://me/packs/movie", "-o", "out")
 
 
-def test_offline_what_is_in_the_cache_does_and_what_is_not_is_told(
+def test_offline_cached_files_work_and_others_are_an_error(
     cli: Cli, pushed: LoopbackHub, hub_environment: dict[str, str]
 ) -> None:
     def command(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:

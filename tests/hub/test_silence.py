@@ -64,7 +64,7 @@ def test_what_is_in_the_cache_does(cli: Cli, pushed: LoopbackHub, silence: Silen
     assert Path("pack").exists()
 
 
-def test_what_is_not_in_the_cache_is_told(cli: Cli, pushed: LoopbackHub, silence: Silence) -> None:
+def test_a_file_that_is_not_cached_is_an_error(cli: Cli, pushed: LoopbackHub, silence: Silence) -> None:
     commit = pushed.history("me/packs")[0].sha
     silence()
     for name in ("me/packs", f"me/packs@{commit}"):

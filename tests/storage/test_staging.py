@@ -87,7 +87,7 @@ def test_a_machine_without_the_folder_reads_directly(models: Path, server: Loopb
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_is_told(server: LoopbackS3, small_disk: Path) -> None:
+def test_a_full_disk_is_an_output_error(server: LoopbackS3, small_disk: Path) -> None:
     with open_checkpoint(URL, Access(small_disk)) as checkpoint, pytest.raises(OutputError, match="No space left"):
         checkpoint.read(NAME)
 
