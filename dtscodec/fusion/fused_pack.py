@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile
-from dtscodec.encoding.budget.allocate import DEAREST, at_price, total_cost
+from dtscodec.encoding.budget.allocate import LAMBDA_MAX, at_multiplier, total_cost
 from dtscodec.encoding.budget.candidate import Candidate, Candidates
 from dtscodec.encoding.budget.candidates import candidates_of
 from dtscodec.encoding.budget.error_target import smallest_for
@@ -97,7 +97,9 @@ class FusionEncoder:
             survey.add(name, summed.spec, summed.split, options)
             progress(summed.spec.nbytes)
         # Fails now, before the longer work, if the base is needed for it.
-        base, _ = self._sources.reference(_used(choice.block for choice in at_price(survey.options, DEAREST).values()))
+        base, _ = self._sources.reference(
+            _used(choice.block for choice in at_multiplier(survey.options, LAMBDA_MAX).values())
+        )
         self._summary = replace(self._summary, base=base)
         return survey
 
@@ -158,7 +160,7 @@ def _default_budget(survey: Survey, metadata: PackMetadata) -> int:
     Unlike the default of an encode it does not grow for deltas of low rank: the rank of a sum is the sum of the ranks,
     and most of it is error that encoding left in the source packs.
     """
-    least = at_price(survey.options, DEAREST)
+    least = at_multiplier(survey.options, LAMBDA_MAX)
     asked = DEFAULT_SIZE.in_bytes(0, sum(spec.elements for spec in survey.specs))
     return max(asked + total_cost(least), survey.size(least, metadata))
 

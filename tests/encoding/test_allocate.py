@@ -8,14 +8,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dtscodec.encoding.budget.allocate import (
-    CHEAPEST,
-    DEAREST,
+    LAMBDA_MAX,
+    LAMBDA_MIN,
     Choices,
     Key,
     Measure,
     TooSmallError,
     allocate,
-    at_price,
+    at_multiplier,
     total_cost,
 )
 from dtscodec.encoding.budget.candidate import Candidate, CandidateList
@@ -138,20 +138,20 @@ def test_the_same_pieces_get_the_same_choices(options: Pieces, size_of: Measure,
 @given(pieces(), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_a_higher_price_never_costs_more_bytes(options: Pieces, price: int, more: int) -> None:
     cheap, dear = price / 8, (price + more) / 8
-    assert total_cost(at_price(options, dear)) <= total_cost(at_price(options, cheap))
+    assert total_cost(at_multiplier(options, dear)) <= total_cost(at_multiplier(options, cheap))
 
 
 @many
 @given(pieces(), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_a_higher_price_never_buys_more_worth(options: Pieces, price: int, more: int) -> None:
     cheap, dear = price / 8, (price + more) / 8
-    assert worth(at_price(options, dear)) <= worth(at_price(options, cheap)) * (1 + 1e-12)
+    assert worth(at_multiplier(options, dear)) <= worth(at_multiplier(options, cheap)) * (1 + 1e-12)
 
 
 @many
 @given(pieces())
 def test_the_dearest_price_buys_the_cheapest_choices_and_the_cheapest_the_most_worth(options: Pieces) -> None:
-    dear, cheap = at_price(options, DEAREST), at_price(options, CHEAPEST)
+    dear, cheap = at_multiplier(options, LAMBDA_MAX), at_multiplier(options, LAMBDA_MIN)
     for key, option in options.items():
         assert dear[key].cost == min(choice.cost for choice in option.candidates)
         assert cheap[key].benefit == max(choice.benefit for choice in option.candidates)
@@ -160,7 +160,7 @@ def test_the_dearest_price_buys_the_cheapest_choices_and_the_cheapest_the_most_w
 @many
 @given(pieces(), st.floats(1e-3, 1e4))
 def test_no_choices_of_the_same_bytes_are_worth_more_than_those_at_a_price(options: Pieces, price: float) -> None:
-    chosen = at_price(options, price)
+    chosen = at_multiplier(options, price)
     for key, option in options.items():
         for other in option.candidates:
             if other.cost <= chosen[key].cost:

@@ -1,8 +1,8 @@
-"""One budget for a whole checkpoint: which of all pieces' options are paid for.
+"""One budget of bytes for a whole checkpoint, shared among the candidate encodings of all segments.
 
-Every piece takes the option of the largest worth minus price times bytes, at one price for all: what Lagrange's
-multiplier does for bit allocation (Y. Shoham and A. Gersho, 1988). The price is found by bisection; what is left of the
-budget then buys single components, the most worth for their bytes first.
+Every segment takes the candidate that maximizes benefit - lambda * cost, with one Lagrange multiplier lambda for all
+segments, as in bit allocation (Y. Shoham and A. Gersho, 1988). Lambda is found by bisection. The rest of the budget is
+then spent on single components, in descending order of benefit per byte.
 """
 
 import heapq
@@ -14,62 +14,63 @@ from typing import TypeAlias
 from dtscodec.encoding.budget.candidate import Candidate, Candidates
 
 Key: TypeAlias = tuple[str, int]
-"""A piece: its tensor's name, and its place in it."""
+"""A segment: the name of its tensor, and its place in it."""
 Choices: TypeAlias = dict[Key, Candidate]
 Measure: TypeAlias = Callable[[Mapping[Key, Candidate]], int]
-"""Size of the pack file for some choices, in bytes."""
+"""Returns the size of the pack file for some choices, in bytes."""
 
 HALVINGS = 80
-DEAREST = 1e200
-CHEAPEST = 1e-200
-"""Prices beyond any that squares of float32 numbers and bytes can ask for."""
+LAMBDA_MAX = 1e200
+LAMBDA_MIN = 1e-200
+"""Multipliers beyond any quotient of a squared norm of float32 numbers and a number of bytes."""
 ATTEMPTS = 12
 
 
 @dataclass(frozen=True, slots=True)
 class TooSmallError(Exception):
-    """Not even the cheapest choices fit a budget."""
+    """Not even the cheapest candidates fit into a budget."""
 
     smallest: int
 
 
-def at_price(options: Mapping[Key, Candidates], price: float) -> Choices:
-    """Every piece's best choice at a price: squared norm for a byte."""
-    return {key: option.best(price) for key, option in options.items()}
+def at_multiplier(options: Mapping[Key, Candidates], multiplier: float) -> Choices:
+    """Return each segment's best candidate at a Lagrange multiplier, in squared norm per byte."""
+    return {key: option.best(multiplier) for key, option in options.items()}
 
 
-def at_last_price(
+def at_last_multiplier(
     options: Mapping[Key, Candidates], begin: float, end: float, holds: Callable[[Choices], bool]
 ) -> Choices:
-    """The choices at the price nearest to `end` at which something holds that holds at `begin`: by bisection."""
-    chosen = at_price(options, begin)
+    """Return the choices at the multiplier nearest to `end` at which a condition holds that holds at `begin`."""
+    chosen = at_multiplier(options, begin)
     for _ in range(HALVINGS):
-        price = begin**0.5 * end**0.5
-        trial = at_price(options, price)
+        multiplier = begin**0.5 * end**0.5  # Bisect the logarithm: multipliers span 400 orders of magnitude.
+        trial = at_multiplier(options, multiplier)
         if holds(trial):
-            chosen, begin = trial, price
+            chosen, begin = trial, multiplier
         else:
-            end = price
+            end = multiplier
     return chosen
 
 
 def allocate(options: Mapping[Key, Candidates], budget: int, size_of: Measure) -> Choices:
-    """The choices of most worth in a file of at most `budget` bytes.
+    """Return the choices of the largest benefit in a file of at most `budget` bytes.
 
     Parameters
     ----------
     options : mapping
+        Candidate encodings of each segment.
     budget : int
         Bytes.
     size_of : callable
-        Exact size of the file. Costs leave out what is shared, such as index and checksums.
+        Returns the exact size of the file. Costs do not include what segments share, such as index and checksums.
 
     Raises
     ------
     TooSmallError
-        The cheapest choices take more.
+        The cheapest candidates take more.
     """
-    chosen = at_price(options, DEAREST)
+    chosen = at_multiplier(options, LAMBDA_MAX)
     smallest = size_of(chosen)
     if smallest > budget:
         raise TooSmallError(smallest)
@@ -86,15 +87,15 @@ def allocate(options: Mapping[Key, Candidates], budget: int, size_of: Measure) -
 
 
 def _spend(options: Mapping[Key, Candidates], payload: int) -> Choices:
-    """The best choices whose costs add up to at most so many bytes."""
-    everything = at_price(options, CHEAPEST)
+    """Return the best choices whose costs add up to at most `payload` bytes."""
+    everything = at_multiplier(options, LAMBDA_MIN)
     if total_cost(everything) <= payload:
         return everything
-    return at_last_price(options, DEAREST, CHEAPEST, lambda trial: total_cost(trial) <= payload)
+    return at_last_multiplier(options, LAMBDA_MAX, LAMBDA_MIN, lambda trial: total_cost(trial) <= payload)
 
 
 def _fill(options: Mapping[Key, Candidates], chosen: Choices, budget: int, size_of: Measure) -> Choices:
-    """Buy what still fits, until nothing does."""
+    """Spend the rest of the budget, until nothing more fits."""
     left = budget - size_of(chosen)
     while left > 0:
         trial = _buy(options, chosen, left)
@@ -110,7 +111,7 @@ def _fill(options: Mapping[Key, Candidates], chosen: Choices, budget: int, size_
 
 
 def _buy(options: Mapping[Key, Candidates], chosen: Choices, left: int) -> Choices:
-    """Better choices for at most so many bytes more, the most worth for a byte first."""
+    """Return better choices for at most `left` more bytes, found greedily by benefit per byte."""
     trial = dict(chosen)
     offers: list[tuple[float, int, Key, Candidate, Candidate]] = []
     count = itertools.count()
@@ -134,5 +135,5 @@ def _buy(options: Mapping[Key, Candidates], chosen: Choices, left: int) -> Choic
 
 
 def total_cost(choices: Mapping[Key, Candidate]) -> int:
-    """Bytes of all choices, without what they share."""
+    """Return the bytes of all choices, without what they share."""
     return sum(choice.cost for choice in choices.values())

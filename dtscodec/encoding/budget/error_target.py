@@ -1,20 +1,28 @@
-"""The smallest pack whose error is at most a given one."""
+"""The smallest pack whose relative error is at most a given one."""
 
 from collections.abc import Callable
 
-from dtscodec.encoding.budget.allocate import CHEAPEST, DEAREST, Choices, at_last_price, at_price, total_cost
+from dtscodec.encoding.budget.allocate import (
+    LAMBDA_MAX,
+    LAMBDA_MIN,
+    Choices,
+    at_last_multiplier,
+    at_multiplier,
+    total_cost,
+)
 from dtscodec.encoding.budget.survey import Survey
 
 CLOSE = 0.985
-"""An error that is at least this share of the one asked for is close enough to it."""
+"""The search ends at an error that is at least this share of the target."""
 ATTEMPTS = 8
 
 
 def smallest_for(error: float, survey: Survey, error_of: Callable[[Choices], float]) -> Choices:
-    """The cheapest choices found whose error is at most a given one.
+    """Return the cheapest choices found whose relative error is at most a given one.
 
-    What choices lead to is known only when all is coded, but is near what singular values foretell. So a foretold error
-    is aimed at, what came of it is measured, and the aim moved in proportion.
+    The error of some choices is known only after all tensors are encoded, but is close to what singular values predict.
+    So choices are made for a predicted error, the actual error is measured, and the prediction is corrected in
+    proportion.
 
     Parameters
     ----------
@@ -22,12 +30,12 @@ def smallest_for(error: float, survey: Survey, error_of: Callable[[Choices], flo
         Relative Frobenius error.
     survey : Survey
     error_of : callable
-        Codes all tensors and measures.
+        Returns the actual error of some choices, by encoding all tensors.
     """
-    found = at_price(survey.options, CHEAPEST)
+    found = at_multiplier(survey.options, LAMBDA_MIN)
     low, high, aim = 0.0, 1.0, error
     for _ in range(ATTEMPTS):
-        trial = _foretold(survey, aim)
+        trial = _choices_for(survey, aim)
         got = error_of(trial)
         if got <= error:
             low = aim
@@ -43,12 +51,15 @@ def smallest_for(error: float, survey: Survey, error_of: Callable[[Choices], flo
     return found
 
 
-def _foretold(survey: Survey, error: float) -> Choices:
-    """The cheapest choices that are foretold an error of at most so much."""
-    return at_last_price(survey.options, CHEAPEST, DEAREST, lambda trial: _expected(survey, trial) <= error)
+def _choices_for(survey: Survey, error: float) -> Choices:
+    """Return the cheapest choices whose predicted error is at most `error`."""
+    return at_last_multiplier(
+        survey.options, LAMBDA_MIN, LAMBDA_MAX, lambda trial: _predicted_error(survey, trial) <= error
+    )
 
 
-def _expected(survey: Survey, choices: Choices) -> float:
+def _predicted_error(survey: Survey, choices: Choices) -> float:
+    """Return the relative error that the candidates' own figures predict, before anything is encoded."""
     whole = survey.energy()
     left = whole - sum(choice.removed_energy for key, choice in choices.items() if survey.options[key].energy)
     return (max(0.0, left) / whole) ** 0.5 if whole else 0.0

@@ -1,11 +1,19 @@
-"""First look at a whole checkpoint for `best`: every piece's options, and the file's size for any choice of them."""
+"""The survey of a whole checkpoint: candidate encodings of all segments, and the size of the pack for any choice."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from typing_extensions import assert_never
 
-from dtscodec.encoding.budget.allocate import DEAREST, Choices, Key, TooSmallError, allocate, at_price, total_cost
+from dtscodec.encoding.budget.allocate import (
+    LAMBDA_MAX,
+    Choices,
+    Key,
+    TooSmallError,
+    allocate,
+    at_multiplier,
+    total_cost,
+)
 from dtscodec.encoding.budget.candidate import NUMBERS, Candidate, CandidateList, Candidates
 from dtscodec.encoding.budget.component_spectrum import SpectrumRequest
 from dtscodec.encoding.config import DEFAULT_SIZE, EncodeConfig
@@ -18,18 +26,18 @@ from dtscodec.format.summary import Summary
 from dtscodec.format.writer import planned_size
 
 KNOWN_ERROR = 0.5
-"""Of the error that is asked for: single matrices may have to be closer than all together."""
+"""Share of the target error up to which spectra are computed: single matrices may have to be closer than the whole."""
 
 
 @dataclass(slots=True)
 class Survey:
-    """Every tensor's pieces and their options, in the order of names.
+    """Candidate encodings of all segments, in the order of the tensors' names.
 
     Parameters
     ----------
     config : EncodeConfig
     specs : sequence of TensorSpec
-        Of the fine-tune's tensors.
+        Specs of the fine-tune's tensors.
     """
 
     config: EncodeConfig
@@ -38,12 +46,12 @@ class Survey:
     _tensors: list[tuple[str, TensorSpec, int, int]] = field(default_factory=list)
 
     def add(self, name: str, spec: TensorSpec, split: int, options: Sequence[Candidates]) -> None:
-        """Add a tensor: what each of its pieces may become."""
+        """Add a tensor, with the candidate encodings of each of its segments."""
         self._tensors.append((name, spec, split, len(options)))
         self.options.update(((name, place), option) for place, option in enumerate(options))
 
     def add_settled(self, entry: TensorEntry) -> None:
-        """Add a tensor whose blocks take no bytes and are not to be chosen."""
+        """Add a tensor whose blocks are settled and take no bytes."""
         self.add(
             entry.name,
             entry.spec,
@@ -52,16 +60,16 @@ class Survey:
         )
 
     def by_tensor(self, choices: Mapping[Key, Candidate]) -> dict[str, tuple[Candidate, ...]]:
-        """Choices by tensor."""
+        """Return choices grouped by tensor; one for each segment."""
         return {name: tuple(choices[name, place] for place in range(count)) for name, _, _, count in self._tensors}
 
     def choose(self, metadata: PackMetadata, budget: int) -> Choices:
-        """The best choices for a file of at most so many bytes.
+        """Return the best choices for a file of at most `budget` bytes.
 
         Raises
         ------
         EncodeError
-            What must be in the pack alone takes more.
+            What the pack must hold in any case takes more.
         """
         empty = metadata.index(())
         try:
@@ -70,8 +78,8 @@ class Survey:
             raise EncodeError(self._too_small(budget, error.smallest), Remedy("ask for a larger {size}")) from error
 
     def choose_any(self) -> Choices:
-        """The only choices, where a rank is given."""
-        return at_price(self.options, 0.0)
+        """Return the only candidate of each segment, where the target is a rank."""
+        return at_multiplier(self.options, 0.0)
 
     def size(self, choices: Mapping[Key, Candidate], metadata: PackMetadata) -> int:
         """Return the exact size of the pack file in bytes, before anything of it is quantized."""
@@ -90,19 +98,19 @@ class Survey:
         )
 
     def budget(self, metadata: PackMetadata) -> int:
-        """Bytes of the file that the config asks for.
+        """Return the largest size of the file, in bytes.
 
-        The default gives way to what must be in the pack, to new matrices in 8 bits, and to deltas of exactly a low
-        rank, such as a merged LoRA's.
+        The default grows where the pack must hold more, for new matrices in 8 bits, and for deltas of low rank, such as
+        a merged LoRA's.
         """
         asked = self._asked()
         if isinstance(self.config.target, Size):
             return asked
-        whole = {key: option.preferred or option.best(DEAREST) for key, option in self.options.items()}
+        whole = {key: option.preferred or option.best(LAMBDA_MAX) for key, option in self.options.items()}
         return max(asked, self.size(whole, metadata))
 
     def _asked(self) -> int:
-        """Bytes of the file that the config names, or the default."""
+        """Return the target size in bytes, or the default."""
         size = self.config.target if isinstance(self.config.target, Size) else DEFAULT_SIZE
         return size.in_bytes(sum(spec.nbytes for spec in self.specs), self._parameters())
 
@@ -111,7 +119,7 @@ class Survey:
 
     @property
     def demand(self) -> SpectrumRequest:
-        """How much of each spectrum options must know."""
+        """How many singular values candidates must be based on."""
         match self.config.target:
             case MaxError(error=error):
                 return SpectrumRequest(0.0, 1 - (KNOWN_ERROR * error) ** 2)
@@ -121,12 +129,12 @@ class Survey:
                 assert_never(self.config.target)
 
     def energy(self) -> float:
-        """Squared norm of the whole delta, without rounding noise."""
+        """Return the squared norm of the whole delta, without rounding noise."""
         return sum(option.energy for option in self.options.values())
 
     def _too_small(self, budget: int, smallest: int) -> str:
-        """What to say if the budget does not hold what it must."""
-        least = at_price(self.options, DEAREST)
+        """Return the message for a budget that does not hold what the pack must hold."""
+        least = at_multiplier(self.options, LAMBDA_MAX)
         costs = sorted(((choice.cost, name) for (name, _), choice in least.items() if choice.cost), reverse=True)
         takers = ", ".join(f"{name} {cost:,}" for cost, name in costs[:3])
         rest = smallest - total_cost(least)
