@@ -10,6 +10,8 @@ import dtscodec
 from dtscodec.encoding.targets import Size
 from tests.cli.helpers import PACK, Cli, load, snapshot
 
+pytestmark = pytest.mark.slow
+
 
 def fine_bytes() -> int:
     return sum(tensor.nbytes for tensor in load("movie/model.safetensors").values())

@@ -15,6 +15,8 @@ from tests.cli.helpers import CODED, PACK, Cli, snapshot
 from tests.cli.test_interrupts import interrupted, long_encode
 from tests.fakes.dask_cluster import DaskCluster, is_busy, until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:

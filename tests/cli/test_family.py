@@ -17,6 +17,8 @@ from dtscodec.merging.methods.registry import METHODS
 from dtscodec.merging.methods.ties import Ties
 from tests.cli.helpers import CODED, Cli, base_tensors, fine_tensors, load, write_model
 
+pytestmark = pytest.mark.slow
+
 TASKS = ("movie", "tweets", "news")
 
 

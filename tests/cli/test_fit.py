@@ -10,6 +10,8 @@ from tests.cli.helpers import Cli
 from tests.evaluation.helpers import Made, make, write_texts
 from tests.support import check_against_spec
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Made:

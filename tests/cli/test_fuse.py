@@ -13,6 +13,8 @@ from tests import models
 from tests.cli.helpers import Cli, load
 from tests.support import check_against_spec
 
+pytestmark = pytest.mark.slow
+
 TASKS = ("movie", "tweets", "news")
 TELLING = ("--base", "bert/base")
 

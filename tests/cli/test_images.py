@@ -10,6 +10,8 @@ from tests.cli.helpers import Cli
 from tests.evaluation.helpers import Made, make
 from tests.evaluation.pictures import make_seeing, write_images
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--size", "12kB")
 
 

@@ -18,6 +18,8 @@ from dtscodec.cli.progress import progress_bar
 from dtscodec.encoding.journal import Journal
 from tests.cli.helpers import PACK, Cli, how_to_resume, snapshot
 
+pytestmark = pytest.mark.slow
+
 LINE = "interrupted; no partial output is left"
 ENCODES = [
     (["-o", "out"], "out.part", "out"),
