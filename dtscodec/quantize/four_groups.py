@@ -2,7 +2,8 @@
 
 Source: "Decomposition, Thresholding, Scaling", arXiv 2512.01461, equations 5 to 7, as its authors' code computes
 them: a group's level is its root mean square, so that the norm of what is quantized does not change. Here the
-codes take the two bits that four groups need. The inverse is `dtscodec.quantize.scalar.dequantize`.
+codes take the two bits that four groups need. The inverse is
+`dtscodec.quantize.scalar.dequantize`.
 """
 
 import numpy as np

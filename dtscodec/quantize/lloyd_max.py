@@ -1,4 +1,4 @@
-"""Levels that fit what they stand for: the Lloyd-Max quantizer (S. Lloyd, 1957 and 1982; J. Max, 1960).
+"""Levels of least squared error: the Lloyd-Max quantizer (S. Lloyd, 1957 and 1982; J. Max, 1960).
 
 DTS splits at the median of each sign and takes root mean squares. Thresholds half way between levels, and levels that
 are the means of their cells, have the smallest squared error that as many levels can have.
@@ -9,13 +9,13 @@ from torch import Tensor
 
 ROUNDS = 60
 CLOSE = 1e-6
-"""Levels that move less than this, by the spread of the values, are at rest."""
+"""Change of levels, relative to the spread of the values, below which iteration stops."""
 ONE_SIDED = 0.5
 """Values whose mean is more than this, by the root mean square, lie mostly on one side of zero."""
 
 
 def fit_levels(values: Tensor, count: int = 4) -> Tensor:
-    """Levels of least squared error for some values.
+    """Return the levels of least squared error for some values.
 
     Parameters
     ----------
@@ -46,14 +46,16 @@ def fit_levels(values: Tensor, count: int = 4) -> Tensor:
 
 
 def _descend(ordered: Tensor, centre: Tensor, spread: Tensor, count: int) -> Tensor:
-    """Levels that rest, from those of a normal variable on."""
+    """Lloyd's iteration to a fixed point, from the levels of a normal variable."""
     sums = torch.cat([ordered.new_zeros(1), ordered.cumsum(0)])
     quantiles = (torch.arange(count, dtype=torch.float64) + 0.5) / count
     levels = centre + torch.special.ndtri(quantiles) * 1.2 * spread
     for _ in range(ROUNDS):
+        # Cells: thresholds half way between levels.
         cuts = torch.searchsorted(ordered, (levels[1:] + levels[:-1]) / 2, right=True)
         ends = torch.cat([cuts.new_zeros(1), cuts, cuts.new_tensor([len(ordered)])])
         counts = ends.diff()
+        # Levels: means of their cells; an empty cell keeps its level.
         means = sums[ends].diff() / counts.clamp(min=1)
         fitted = torch.where(counts > 0, means, levels).sort().values
         if (fitted - levels).abs().max() <= CLOSE * spread:
@@ -67,7 +69,7 @@ def _square_error(values: Tensor, levels: Tensor) -> float:
 
 
 def nearest(values: Tensor, levels: Tensor) -> Tensor:
-    """For each value the index of the level nearest to it: int64, of the same shape.
+    """Return for each value the index of its nearest level: int64, of the same shape. The inverse is ``levels[codes]``.
 
     >>> nearest(torch.tensor([-5.0, 0.1, 0.9]), torch.tensor([-1.0, 0.0, 1.0])).tolist()
     [0, 1, 2]
