@@ -136,7 +136,7 @@ def test_a_damaged_index_is_found_before_any_work(cli: Cli) -> None:
 def test_packs_made_before_a_failure_stay(cli: Cli) -> None:
     code, out, err = cli.run("encode", "base", "movie", "missing", "-o", "made")
     assert (code, out.split(":")[0]) == (1, "movie")
-    assert err.startswith("dtscodec: missing: expected a checkpoint, got nothing of that name; finished tensors")
+    assert err.startswith("dtscodec: missing: expected a checkpoint, got nothing of that name; results are stored in")
     assert list(json.loads(Path("made/dtscodec.json").read_text())["packs"]) == ["movie"]
     cli("verify", "made/packs/movie.safetensors", "--base", "base")
 
