@@ -169,7 +169,7 @@ def test_finished_tensors_of_another_fine_tune_are_refused(cli: Cli, monkeypatch
 def test_a_file_of_that_name_that_is_something_else_is_left_alone(cli: Cli) -> None:
     Path("out.part").write_text("mine")
     for more in ([], ["--no-resume"]):
-        assert "expected finished tensors" in cli.fails("encode", "base", "movie", "-o", "out", *more)
+        assert "expected a journal of an earlier encode" in cli.fails("encode", "base", "movie", "-o", "out", *more)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip"])
