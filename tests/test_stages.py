@@ -12,12 +12,12 @@ from dtscodec.checkpoints.content_digest import base_digest, leaf
 from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes
 from dtscodec.format.blocks import BaseRows, parse_block
+from dtscodec.format.blocks.coded import pack_bitmap, unpack_bitmap
 from dtscodec.format.container import BlockHasher
 from dtscodec.format.dtypes import TensorSpec, plane_count
 from dtscodec.format.primitives import canonical_json as canonical
-from dtscodec.format.primitives.bitmaps import pack_bitmap, unpack_bitmap
 from dtscodec.format.primitives.byte_planes import join_planes
-from dtscodec.format.primitives.json_fields import Fields
+from dtscodec.format.primitives.canonical_json import Fields
 from dtscodec.format.streams import Streams
 from dtscodec.quantize.packing import PackedVectors, pack_codes, unpack_codes
 from dtscodec.quantize.scalar import dequantize

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dtscodec.decoding.packed_tensors import LoadedTensor
+from dtscodec.decoding.reconstruct import LoadedTensor
 from dtscodec.kernels.packed import PackedFactors, PackedValues
 from dtscodec.kernels.unpack import unpack_factors, unpack_values
 

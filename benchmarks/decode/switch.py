@@ -10,7 +10,7 @@ from benchmarks.common.timing import median_times
 from benchmarks.decode.floor import Floor
 from benchmarks.decode.packs import PREFIX, SIZES, TASKS, Made, base_model, made
 from benchmarks.demo.finetune import base_directory
-from dtscodec.decoding.packed_tensors import LoadedTensor, load_tensors
+from dtscodec.decoding.reconstruct import LoadedTensor, load_tensors
 from dtscodec.format.blocks import Same
 
 

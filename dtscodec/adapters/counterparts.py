@@ -8,7 +8,7 @@ from dtscodec.adapters.lora_pair import LoraPair
 from dtscodec.checkpoints.name_matching import Rule, Specs, best_rule
 from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
-from dtscodec.format.tensor_names import base_name, utf8
+from dtscodec.format.names import base_name, utf8
 
 
 @dataclass(frozen=True, slots=True)

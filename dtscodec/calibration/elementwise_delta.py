@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.checkpoints.torch_dtypes import torch_dtype
-from dtscodec.decoding.packed_tensors import LoadedTensor
+from dtscodec.decoding.reconstruct import LoadedTensor
 from dtscodec.encoding.presets.best import rounded
 from dtscodec.format.blocks import Values
 from dtscodec.format.blocks.values import scaled_values

@@ -12,7 +12,7 @@ from dtscodec.calibration.elementwise_delta import ElementwiseDelta
 from dtscodec.calibration.number_gradients import add_number_gradients
 from dtscodec.calibration.recode import ordered
 from dtscodec.decoding.decoded import Decoded
-from dtscodec.decoding.packed_tensors import LoadedTensor, load_tensors
+from dtscodec.decoding.reconstruct import LoadedTensor, load_tensors
 from dtscodec.errors import NothingToFitError, Remedy
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.streams import Streams

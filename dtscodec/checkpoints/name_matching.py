@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from dtscodec.errors import BaseMismatchError, EncodeError, Remedy
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.tensor_names import base_name
+from dtscodec.format.names import base_name
 
 Rule = tuple[str, str]
 """[a, b]: where a name starts with a, its name in the base is b followed by the rest."""

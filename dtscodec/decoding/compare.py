@@ -19,7 +19,7 @@ from dtscodec.files.range_reader import Bytes
 from dtscodec.format.blocks import BaseRows
 from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.format.index import TensorEntry
-from dtscodec.linalg.norms import squared_norm
+from dtscodec.linalg.chunks import squared_norm
 from dtscodec.packs.byte_counts import TensorSize, tensor_sizes
 from dtscodec.packs.pack import Pack, PackSource
 from dtscodec.storage.access import WHOLE

@@ -15,8 +15,7 @@ from dtscodec.checkpoints.open_inputs import weight_paths
 from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import dtype_code, tensor_bytes, torch_dtype, torch_form
 from dtscodec.checkpoints.write import SHARD_BYTES, is_single_file, write_checkpoint
-from dtscodec.decoding.packed_tensors import as_tensor, load_tensors
-from dtscodec.decoding.reconstruct import reconstruct
+from dtscodec.decoding.reconstruct import as_tensor, load_tensors, reconstruct
 from dtscodec.errors import NAME_BASE, BaseMismatchError, OutputError, Remedy
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec

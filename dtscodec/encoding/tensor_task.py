@@ -37,7 +37,7 @@ from dtscodec.format.blocks import Band, BaseRows, LowRank, Raw, Same, Tie, Valu
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.streams import Streams
-from dtscodec.linalg.threads import one_thread
+from dtscodec.linalg.devices import one_thread
 from dtscodec.storage.access import Access
 
 Place: TypeAlias = "tuple[str, Path | None]"

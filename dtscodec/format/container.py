@@ -7,8 +7,7 @@ from typing import Final, NoReturn
 
 from dtscodec.errors import FormatError, TruncatedError, UnsupportedError
 from dtscodec.format.primitives import canonical_json as canonical
-from dtscodec.format.primitives.canonical_json import Json
-from dtscodec.format.primitives.json_fields import Fields
+from dtscodec.format.primitives.canonical_json import Fields, Json
 from dtscodec.format.streams import NUMBER_DTYPES
 from dtscodec.format.summary import MAX_BLOCK, MIN_BLOCK, Summary, parse_summary, summary_text
 

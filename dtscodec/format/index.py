@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from dtscodec.format.blocks import Block
 from dtscodec.format.dtypes import TensorSpec, bits_of
-from dtscodec.format.tensor_names import utf8
+from dtscodec.format.names import utf8
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Index:
     tensors : tuple of TensorEntry
         Names ascending.
     prefix : tuple of str
-        See `dtscodec.format.tensor_names.base_name`.
+        See `dtscodec.format.names.base_name`.
     absent : tuple of str
         Base tensors that the fine-tune does not have.
     metadata : mapping

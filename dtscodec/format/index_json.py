@@ -9,12 +9,10 @@ from pathlib import PurePosixPath
 from dtscodec.errors import FormatError
 from dtscodec.format.blocks import BaseRows, Block, parse_block
 from dtscodec.format.dtypes import MAX_DIMENSIONS, MAX_ELEMENTS, MAX_NAME_BYTES, TensorSpec
-from dtscodec.format.file_names import MAX_FILE_BYTES, MAX_FILES, valid_file_name
 from dtscodec.format.index import CarriedFile, FileEntry, Index, NamedFile, TensorEntry
+from dtscodec.format.names import MAX_FILE_BYTES, MAX_FILES, base_name, check_names, utf8, valid_file_name
 from dtscodec.format.primitives import canonical_json as canonical
-from dtscodec.format.primitives.canonical_json import Json
-from dtscodec.format.primitives.json_fields import Fields
-from dtscodec.format.tensor_names import base_name, check_names, utf8
+from dtscodec.format.primitives.canonical_json import Fields, Json
 
 MAX_TENSORS = 2**20
 MAX_BLOCKS = 2**22

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from dtscodec.errors import FormatError, Remedy, UnsupportedError
 from dtscodec.format.primitives import canonical_json as canonical
-from dtscodec.format.primitives.canonical_json import Json
-from dtscodec.format.primitives.json_fields import Fields
+from dtscodec.format.primitives.canonical_json import Fields, Json
 
 VERSION = 1
 FEATURES: frozenset[str] = frozenset()

@@ -20,10 +20,10 @@ from dtscodec.format.container import (
 from dtscodec.format.index import CarriedFile, FileEntry, Index, NamedFile, TensorEntry
 from dtscodec.format.index_json import index_text, parse_index
 from dtscodec.format.layout import lay_out
+from dtscodec.format.names import utf8
 from dtscodec.format.primitives.zstd_frames import INDEX_LEVEL, RAW_LEVEL, compress
 from dtscodec.format.streams import NUMBER_DTYPES, Streams, numbers_to_bytes
 from dtscodec.format.summary import Summary
-from dtscodec.format.tensor_names import utf8
 
 LARGE_FILE = 2**20
 """Carried files beyond this many bytes are compressed at a lower level."""

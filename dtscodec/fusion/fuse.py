@@ -19,7 +19,7 @@ from dtscodec.fusion.fused_pack import FusionEncoder, Progress
 from dtscodec.fusion.heads import Head, HeadSource
 from dtscodec.fusion.mixing_weights import Vectors, find_weights
 from dtscodec.fusion.source_packs import SourcePacks
-from dtscodec.linalg.threads import one_thread
+from dtscodec.linalg.devices import one_thread
 from dtscodec.packs.pack import PackSource, as_pack
 from dtscodec.storage.paths import as_output_path
 from dtscodec.storage.upload import check_new

@@ -21,8 +21,8 @@ from dtscodec.encoding.segments.segment import Cut
 from dtscodec.encoding.targets import MaxError, Size
 from dtscodec.format.blocks import Block
 from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.names import utf8
 from dtscodec.format.summary import Summary
-from dtscodec.format.tensor_names import utf8
 from dtscodec.fusion.heads import Head, is_head
 from dtscodec.fusion.source_packs import SourcePacks
 from dtscodec.fusion.summed_tensor import SummedTensor, SumSegment, common_spec, exact_tensor, sum_tensor

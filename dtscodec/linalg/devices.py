@@ -1,4 +1,9 @@
-"""Where matrices are multiplied: here, or on an accelerator."""
+"""Where torch computes: on which device, and on how many threads."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -34,3 +39,36 @@ def product(left: Tensor, right: Tensor | Factored) -> Tensor:
         return product(product(left, right.left), right.right)
     device = left.device if right.device.type == "cpu" else right.device
     return (left.to(device) @ right.to(device)).cpu()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread: its SVD and sums give other last bits on each number of threads.
+
+    A pack must not depend on how many cores made it. The setting is the process's, so the last of all threads that are
+    in here puts it back.
+    """
+    with _threads.lock:
+        if not _threads.inside:
+            _threads.before = torch.get_num_threads()
+        _threads.inside += 1
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _threads.lock:
+            _threads.inside -= 1
+            if not _threads.inside:
+                torch.set_num_threads(_threads.before)
+
+
+@dataclass(slots=True)
+class _Threads:
+    """How many threads are inside `one_thread`, and torch's setting before."""
+
+    lock: threading.Lock
+    inside: int = 0
+    before: int = 1
+
+
+_threads = _Threads(threading.Lock())

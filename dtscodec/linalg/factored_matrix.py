@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.format.blocks import CodedDelta
-from dtscodec.linalg.norms import squared_norm
+from dtscodec.linalg.chunks import squared_norm
 
 
 @dataclass(frozen=True, slots=True)

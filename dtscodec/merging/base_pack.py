@@ -9,8 +9,8 @@ from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata
 from dtscodec.encoding.pack_report import PackReport
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.names import utf8
 from dtscodec.format.summary import Summary
-from dtscodec.format.tensor_names import utf8
 from dtscodec.version import __version__
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from dtscodec.errors import CheckpointError, PackNotFoundError
-from dtscodec.format.primitives.canonical_json import Json
-from dtscodec.format.primitives.json_fields import Fields
+from dtscodec.format.primitives.canonical_json import Fields, Json
 from dtscodec.storage.errors import pack_errors, read_errors
 from dtscodec.storage.hub_path import HubPath
 from dtscodec.storage.paths import as_path

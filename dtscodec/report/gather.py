@@ -11,7 +11,7 @@ from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.open_inputs import as_base
 from dtscodec.errors import CheckpointError
-from dtscodec.format.blocks.coded_delta import Floats
+from dtscodec.format.blocks.coded import Floats
 from dtscodec.format.index import CarriedFile
 from dtscodec.packs.byte_counts import TensorSize, bitmap_bytes, kind_totals, overhead, tensor_sizes
 from dtscodec.packs.directory import find_base

@@ -5,7 +5,7 @@ from collections.abc import Container
 from dtscodec.format.blocks import Raw
 from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.format.index import TensorEntry
-from dtscodec.format.tensor_names import base_name
+from dtscodec.format.names import base_name
 from dtscodec.packs.pack import Pack
 
 

@@ -12,7 +12,7 @@ from dtscodec.activations.gram_file import GramFile
 from dtscodec.checkpoints.name_matching import best_rule
 from dtscodec.errors import EncodeError, ModelMismatchError, Remedy
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.tensor_names import base_name
+from dtscodec.format.names import base_name
 
 Prototypes: TypeAlias = "str | os.PathLike[str] | Mapping[str, Tensor]"
 """Prototypes of one task: a file of Gram matrices, which has the means too, collected with the fine-tune; or tensors of

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dtscodec.decoding.packed_tensors import LoadedTensor, load_tensors
+from dtscodec.decoding.reconstruct import LoadedTensor, load_tensors
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.packed import Packed

@@ -12,7 +12,7 @@ from dtscodec.checkpoints.content_digest import base_digest, leaf
 from dtscodec.checkpoints.open_inputs import as_base
 from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes
-from dtscodec.decoding.packed_tensors import as_tensor
+from dtscodec.decoding.reconstruct import as_tensor
 from dtscodec.errors import BaseMismatchError, ModelMismatchError, Remedy
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.packs.pack import Pack

@@ -7,8 +7,7 @@ import torch
 
 from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import torch_form
-from dtscodec.decoding.packed_tensors import LoadedTensor
-from dtscodec.decoding.reconstruct import ReadBase, reconstruct
+from dtscodec.decoding.reconstruct import LoadedTensor, ReadBase, reconstruct
 from dtscodec.kernels.select import backend_for
 from dtscodec.runtime.running_base import bytes_of
 from dtscodec.runtime.slots import Slot

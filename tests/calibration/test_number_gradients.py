@@ -7,7 +7,7 @@ import torch
 
 import dtscodec
 from dtscodec.calibration.number_gradients import add_number_gradients
-from dtscodec.decoding.packed_tensors import load_tensors
+from dtscodec.decoding.reconstruct import load_tensors
 from dtscodec.kernels.packed import Packed
 from dtscodec.kernels.unpack import unpack_delta
 

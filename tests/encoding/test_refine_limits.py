@@ -10,8 +10,8 @@ from torch import Tensor
 from dtscodec.encoding.fitting.coordinate_descent import Refined
 from dtscodec.encoding.presets.recipe import LEAST_ERROR, Recipe
 from dtscodec.format.streams import round_numbers
+from dtscodec.linalg.devices import one_thread
 from dtscodec.linalg.spectrum import leading_factors, singular_values
-from dtscodec.linalg.threads import one_thread
 from dtscodec.quantize.lloyd_max import fit_levels
 from dtscodec.quantize.widths import ALL_BITS, Bits
 from tests.encoding.fine_tunes import power_law

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtscodec.format.primitives.bitmaps import pack_bitmap, unpack_bitmap
+from dtscodec.format.blocks.coded import pack_bitmap, unpack_bitmap
 from dtscodec.quantize.packing import pack_codes, padding_is_zero, unpack_codes, vector_bytes
 from dtscodec.quantize.widths import ALL_BITS, Bits
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dtscodec.linalg import spectrum as factorize
+from dtscodec.linalg.devices import one_thread
 from dtscodec.linalg.spectrum import gram, leading_factors, singular_values
 from dtscodec.linalg.svd import canonical_signs, truncated_svd
-from dtscodec.linalg.threads import one_thread
 
 some = settings(deadline=None, max_examples=50)
 

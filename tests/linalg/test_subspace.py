@@ -11,9 +11,8 @@ from torch import Tensor
 
 import dtscodec
 from dtscodec.linalg import spectrum as factorize
-from dtscodec.linalg.norms import squared_norm
-from dtscodec.linalg.spectrum import leading_factors, singular_values
-from dtscodec.linalg.spectrum_tail import completed
+from dtscodec.linalg.chunks import squared_norm
+from dtscodec.linalg.spectrum import completed, leading_factors, singular_values
 from dtscodec.linalg.subspace_iteration import leading_triplets, orthonormal
 from tests.encoding.fine_tunes import Packed, Pair, low_rank, normal, power_law
 

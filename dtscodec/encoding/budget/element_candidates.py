@@ -8,7 +8,7 @@ from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.changed import Moved
 from dtscodec.encoding.segments.segment import CodedBlock, Delta, New, raw_block
 from dtscodec.format.blocks import Raw, Values
-from dtscodec.linalg.norms import squared_norm
+from dtscodec.linalg.chunks import squared_norm
 from dtscodec.quantize.widths import ALL_BITS, width_of
 
 HALF_VALUES = (2.0**-17, 2.0**15)

@@ -11,7 +11,7 @@ from dtscodec.encoding.budget.matrix_candidates import MatrixCandidates
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.segments.segment import New
 from dtscodec.format.blocks import Values
-from dtscodec.linalg.norms import squared_norm
+from dtscodec.linalg.chunks import squared_norm
 
 NEW_MATRIX_SIDE = 64
 """Smaller side from which on new matrices may be coded by components, if nothing better fits the budget."""

@@ -19,8 +19,8 @@ from dtscodec.encoding.segments.segment import CodedBlock, Cut, Delta, New, raw_
 from dtscodec.errors import assert_never
 from dtscodec.format.blocks import Coded, LowRank, Raw, Same, Tie, Values
 from dtscodec.format.streams import Streams, round_numbers
+from dtscodec.linalg.chunks import squared_norm
 from dtscodec.linalg.essential_subspace import essential_factors
-from dtscodec.linalg.norms import squared_norm
 from dtscodec.linalg.spectrum import leading_factors
 from dtscodec.quantize.scalar import dequantize, quantize_elements
 

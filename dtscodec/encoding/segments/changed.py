@@ -8,8 +8,7 @@ from torch import Tensor
 from dtscodec.activations.metric import Metric
 from dtscodec.encoding.segments.coded_subset import CodedSubset, largest
 from dtscodec.format.blocks import BaseRows, Mask
-from dtscodec.linalg.chunks import cache_sized
-from dtscodec.linalg.norms import squared_norm
+from dtscodec.linalg.chunks import cache_sized, squared_norm
 from dtscodec.linalg.rounding_noise import Noise
 
 

@@ -10,8 +10,8 @@ from dtscodec.encoding.segments.segment import CodedBlock
 from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.blocks import Band, BaseRows, LowRank, Same
 from dtscodec.format.streams import Streams
+from dtscodec.linalg.devices import one_thread
 from dtscodec.linalg.factored_matrix import Factored
-from dtscodec.linalg.threads import one_thread
 from dtscodec.quantize.widths import Bits, width_of
 
 

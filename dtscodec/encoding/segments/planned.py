@@ -15,7 +15,7 @@ from dtscodec.format.blocks import BandFactors, Coded, LowRank, Values
 from dtscodec.format.blocks.band import scaled_factors
 from dtscodec.format.blocks.values import scaled_values
 from dtscodec.format.streams import Streams
-from dtscodec.linalg.norms import squared_norm
+from dtscodec.linalg.chunks import squared_norm
 from dtscodec.quantize.scalar import Rounding, Vectors
 
 

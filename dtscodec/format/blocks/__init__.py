@@ -20,15 +20,14 @@ from numpy.typing import NDArray
 from dtscodec.errors import assert_never
 from dtscodec.format.blocks.band import Band, BandFactors, BandPlace
 from dtscodec.format.blocks.base_rows import BaseRows
-from dtscodec.format.blocks.coded_delta import CodedDelta
+from dtscodec.format.blocks.coded import CodedDelta, Mask, join_masks
 from dtscodec.format.blocks.lowrank import MAX_COMPONENTS, LowRank, LowRankContent
 from dtscodec.format.blocks.raw import Raw
 from dtscodec.format.blocks.same import Same
-from dtscodec.format.blocks.subset import Mask, join_masks
 from dtscodec.format.blocks.tie import Tie
 from dtscodec.format.blocks.values import Values, ValuesContent
 from dtscodec.format.dtypes import DType
-from dtscodec.format.primitives.json_fields import Fields
+from dtscodec.format.primitives.canonical_json import Fields
 from dtscodec.format.streams import Streams
 
 __all__ = [

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dtscodec.format.blocks.coded_delta import Floats
-from dtscodec.format.primitives.canonical_json import Json
-from dtscodec.format.primitives.json_fields import Fields
+from dtscodec.format.blocks.coded import Floats
+from dtscodec.format.primitives.canonical_json import Fields, Json
 from dtscodec.quantize.packing import PackedVectors
 from dtscodec.quantize.scalar import Rounding, Vectors, dequantize
 from dtscodec.quantize.widths import Bits, Width, as_bits, width_of

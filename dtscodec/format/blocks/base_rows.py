@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from dtscodec.format.primitives.canonical_json import Json
-from dtscodec.format.primitives.json_fields import Fields
-from dtscodec.format.tensor_names import check_names
+from dtscodec.format.names import check_names
+from dtscodec.format.primitives.canonical_json import Fields, Json
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,17 @@ from numpy.typing import NDArray
 from dtscodec.errors import FormatError
 from dtscodec.format.blocks.band import Band, BandFactors, BandPlace, scaled_factors
 from dtscodec.format.blocks.base_rows import BaseRows
-from dtscodec.format.blocks.coded_delta import CodedDelta
-from dtscodec.format.blocks.subset import Mask, SubsetBlock, parse_subset, split_masks, subset_json
-from dtscodec.format.blocks.vector_checks import check_vectors
+from dtscodec.format.blocks.coded import (
+    CodedDelta,
+    Mask,
+    SubsetBlock,
+    check_vectors,
+    parse_subset,
+    split_masks,
+    subset_json,
+)
 from dtscodec.format.dtypes import DType
-from dtscodec.format.primitives.canonical_json import Json
-from dtscodec.format.primitives.json_fields import Fields
+from dtscodec.format.primitives.canonical_json import Fields, Json
 from dtscodec.format.streams import Streams, StreamSizes
 from dtscodec.quantize.packing import vector_bytes
 from dtscodec.quantize.widths import Bits

@@ -10,8 +10,7 @@ from dtscodec.errors import FormatError
 from dtscodec.format.blocks.base_rows import BaseRows
 from dtscodec.format.dtypes import DType, TensorSpec, bits_of, plane_count
 from dtscodec.format.primitives.byte_planes import join_planes, plane_number, plane_sizes, split_planes
-from dtscodec.format.primitives.canonical_json import Json
-from dtscodec.format.primitives.json_fields import Fields
+from dtscodec.format.primitives.canonical_json import Fields, Json
 from dtscodec.format.streams import Streams, StreamSizes
 
 

@@ -5,8 +5,7 @@ from typing import ClassVar, Literal
 
 from dtscodec.format.blocks.base_rows import BaseRows
 from dtscodec.format.dtypes import DType, TensorSpec
-from dtscodec.format.primitives.canonical_json import Json
-from dtscodec.format.primitives.json_fields import Fields
+from dtscodec.format.primitives.canonical_json import Fields, Json
 from dtscodec.format.streams import StreamSizes
 
 

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dtscodec.checkpoints.torch_dtypes import torch_form
-from dtscodec.decoding.packed_tensors import LoadedBlock, LoadedTensor
-from dtscodec.decoding.reconstruct import reconstruct
+from dtscodec.decoding.reconstruct import LoadedBlock, LoadedTensor, reconstruct
 from dtscodec.errors import ModelMismatchError
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.index import TensorEntry

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dtscodec.decoding.packed_tensors import LoadedTensor
+from dtscodec.decoding.reconstruct import LoadedTensor
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.reference import wide_dtype
 from dtscodec.kernels.unpack import unpack_factors

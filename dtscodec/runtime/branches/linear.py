@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import functional as F
 
-from dtscodec.decoding.packed_tensors import LoadedTensor
+from dtscodec.decoding.reconstruct import LoadedTensor
 from dtscodec.errors import ModelMismatchError
 from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.format.index import TensorEntry

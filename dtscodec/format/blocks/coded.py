@@ -1,4 +1,4 @@
-"""Coded rows and columns: what the coded kinds share, their JSON, and their bitmaps (spec sections 4.3 and 5.1)."""
+"""The parts that coded kinds share: coded rows and columns, checks of vectors, and the delta (spec sections 4.3, 5)."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -9,10 +9,31 @@ from numpy.typing import NDArray
 from dtscodec.errors import FormatError
 from dtscodec.format.blocks.base_rows import BaseRows, base_json, parse_base
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
-from dtscodec.format.primitives.bitmaps import pack_bitmap, unpack_bitmap
-from dtscodec.format.primitives.canonical_json import Json
-from dtscodec.format.primitives.json_fields import Fields
+from dtscodec.format.primitives.canonical_json import Fields, Json
 from dtscodec.format.streams import Streams
+from dtscodec.quantize.packing import PackedVectors, padding_is_zero, unpack_codes
+from dtscodec.quantize.scalar import Vectors
+from dtscodec.quantize.widths import width_of
+
+
+def pack_bitmap(mask: NDArray[np.bool_]) -> bytes:
+    """Pack a mask of n flags into ceil(n / 8) bytes, low bit first; the inverse of `unpack_bitmap`."""
+    return np.packbits(mask, bitorder="little").tobytes()
+
+
+def unpack_bitmap(data: bytes, count: int) -> NDArray[np.bool_]:
+    """Unpack a bitmap of `count` flags; the inverse of `pack_bitmap`.
+
+    Raises
+    ------
+    ValueError
+        Padding bits are set.
+    """
+    flags = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little").view(np.bool_)
+    if flags[count:].any():
+        raise ValueError("expected padding bits of zero")
+    return flags[:count]
+
 
 Mask: TypeAlias = NDArray[np.bool_]
 """Flags of rows or columns: True where they are coded."""
@@ -95,3 +116,66 @@ def split_masks(block: SubsetBlock, columns: int, streams: Streams) -> tuple[Mas
             begin = end
         masks.append(mask)
     return masks[0], masks[1]
+
+
+def check_vectors(given: Vectors) -> PackedVectors:
+    """Return vectors, in packed form, that are valid.
+
+    Raises
+    ------
+    FormatError
+        Levels do not ascend (rule N2), padding is not zero (rule E1), or a floating-point code is not finite
+        (rule E2).
+    """
+    vectors = given.pack()
+    if (np.diff(vectors.levels, axis=1) < 0).any():
+        raise FormatError("numbers", "levels", "expected levels that ascend", "5.2")
+    if not padding_is_zero(vectors.packed, vectors.count, vectors.bits):
+        raise FormatError("padding", "codes", "expected padding bits of zero", "5.3")
+    if width_of(vectors.bits).is_float:
+        codes = unpack_codes(np.ascontiguousarray(vectors.packed), vectors.count, vectors.bits)
+        if not np.isfinite(codes.astype(np.float32)).all():
+            raise FormatError("numbers", "codes", f"expected finite {vectors.bits}-bit codes", "5.3")
+    return vectors
+
+
+Floats: TypeAlias = NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True)
+class CodedDelta:
+    """What a coded block adds to its base.
+
+    Parameters
+    ----------
+    rows, cols : bool mask or None
+        Coded rows and columns; None for all.
+    left : float [coded rows, r]
+        U S of a low-rank block; the delta itself [coded rows, coded columns] without `right`.
+    right : float [r, coded columns] or None
+        V^T of a low-rank block; None for other kinds.
+    """
+
+    rows: Mask | None
+    cols: Mask | None
+    left: Floats
+    right: Floats | None
+
+    def dense(self) -> Floats:
+        """Return the delta of the coded rows and columns."""
+        with np.errstate(over="ignore", invalid="ignore"):  # A pack may hold numbers whose product overflows.
+            return self.left if self.right is None else self.left @ self.right
+
+    def place(self, height: int, columns: int) -> Floats:
+        """Return the delta of all rows and columns of the block, zero where nothing is coded."""
+        if self.rows is None and self.cols is None:
+            return self.dense()
+        whole = np.zeros((height, columns), self.left.dtype)
+        whole[self.where(height, columns)] = self.dense()
+        return whole
+
+    def where(self, height: int, columns: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return the index of the coded rows and columns of a [height, columns] array."""
+        rows = np.arange(height) if self.rows is None else np.flatnonzero(self.rows)
+        cols = np.arange(columns) if self.cols is None else np.flatnonzero(self.cols)
+        return np.ix_(rows, cols)  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Names of tensors: their order, their limits, and the name of a tensor's counterpart in the base."""
+"""Names of tensors and of auxiliary files: their order, limits and validity (spec sections 4.1, 4.4, 4.5)."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -39,3 +39,31 @@ def check_names(names: Sequence[str]) -> None:
     for first, second in pairwise(keys):
         if first >= second:
             raise ValueError(f"expected names unique and ascending, got {second!r:.60} after {first!r:.60}")
+
+
+MAX_FILES = 2**16
+MAX_FILE_BYTES = 2**30
+"""Largest size of one file, and of all files together, in bytes."""
+
+ENDINGS = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".vocab", ".spm")
+"""Permitted suffixes: configuration and tokenizers, never code."""
+
+
+def valid_file_name(name: str) -> bool:
+    r"""Return whether a file of this name may be carried (spec section 4.5, F1).
+
+    >>> valid_file_name("1_Pooling/config.json"), valid_file_name("../config.json"), valid_file_name("run.py")
+    (True, False, False)
+    """
+    if not name.endswith(ENDINGS) or name.endswith(".index.json"):
+        return False
+    return all(map(_valid_component, name.split("/")))
+
+
+def _valid_component(part: str) -> bool:
+    """Return whether a component is valid: no leading dot, backslash, colon, control character or lone surrogate."""
+    return (
+        bool(part)
+        and not part.startswith(".")
+        and not any(c in "\\:" or c < " " or "\ud800" <= c <= "\udfff" for c in part)
+    )
