@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from dtscodec.cli import arguments, console
-from dtscodec.cli.progress import progress_bar
+from dtscodec.cli.console import progress_bar
 from dtscodec.storage.paths import as_output_path
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtscodec.cli import arguments, console
-from dtscodec.cli.progress import progress_bar
+from dtscodec.cli.console import progress_bar
 
 if TYPE_CHECKING:
     from dtscodec import Comparison, Pack

@@ -1,15 +1,27 @@
-"""What commands print: lines, JSON, figures and tables."""
+"""Output of commands: lines, JSON, tables and progress bars."""
 
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from dtscodec.errors import OutputError
 from dtscodec.report.formatting import number, percent, printable, size
 
-__all__ = ["facts", "lines", "note", "number", "percent", "printable", "size", "table"]
+__all__ = [
+    "facts",
+    "lines",
+    "note",
+    "number",
+    "percent",
+    "printable",
+    "progress_bar",
+    "size",
+    "table",
+    "total_bytes",
+]
 
 
 def lines(*texts: str) -> None:
@@ -54,3 +66,42 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> 
         ]
         lines.append("  ".join(cells).rstrip())
     return lines
+
+
+@contextmanager
+def progress_bar(label: str, total: int, unit: str = "B") -> Iterator[Callable[[int], None]]:
+    """A bar with bytes or other units, rate and time left; quiet where standard error is no terminal.
+
+    Parameters
+    ----------
+    label : str
+        What is being done.
+    total : int
+        Units in all.
+    unit : str
+        What is counted.
+
+    Yields
+    ------
+    callable
+        To be told the units done since the last call.
+    """
+    if not (sys.stderr and sys.stderr.isatty()):
+        yield lambda count: None
+        return
+    from huggingface_hub.utils.tqdm import tqdm
+
+    scale = unit == "B"
+    with tqdm(desc=label, total=total, unit=unit, unit_scale=scale, leave=False, file=sys.stderr) as bar:  # type: ignore[no-untyped-call]
+        yield lambda count: bar.update(count) and None
+
+
+def total_bytes(paths: Iterable[str]) -> int:
+    """Bytes of the tensors of some checkpoints."""
+    from dtscodec.checkpoints.open import open_checkpoint
+
+    total = 0
+    for path in paths:
+        with open_checkpoint(path) as checkpoint:
+            total += sum(spec.nbytes for spec in checkpoint.specs.values())
+    return total

@@ -4,7 +4,7 @@ import argparse
 import time
 
 from dtscodec.cli import arguments, console
-from dtscodec.cli.progress import progress_bar
+from dtscodec.cli.console import progress_bar
 
 DTYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64"}
 

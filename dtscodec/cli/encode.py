@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtscodec.cli import arguments, console, encode_options
+from dtscodec.cli.console import progress_bar
 from dtscodec.cli.fit import kl_change
 from dtscodec.cli.names import name_fine_tunes
-from dtscodec.cli.progress import progress_bar
 from dtscodec.cli.resume import journal_path, open_journal
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.storage.access import Access

@@ -4,10 +4,9 @@ import argparse
 from pathlib import Path
 
 from dtscodec.cli import arguments, console, encode, encode_options, merge, merge_options
+from dtscodec.cli.console import progress_bar, total_bytes
 from dtscodec.cli.names import name_fine_tunes
-from dtscodec.cli.progress import progress_bar
 from dtscodec.cli.resume import journal_path, open_journal
-from dtscodec.cli.total import total_bytes
 
 EPILOG = """\
 DIR gets base.safetensors, which decode finds, packs/NAME.safetensors for every fine-tune, and dtscodec.json, which

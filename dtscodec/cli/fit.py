@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtscodec.cli import arguments, console
+from dtscodec.cli.console import progress_bar
 from dtscodec.cli.names import task_name
-from dtscodec.cli.progress import progress_bar
 from dtscodec.encoding.config import STEPS
 
 if TYPE_CHECKING:

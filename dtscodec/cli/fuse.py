@@ -5,8 +5,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from dtscodec.cli import arguments, console
+from dtscodec.cli.console import progress_bar
 from dtscodec.cli.names import task_name
-from dtscodec.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from dtscodec.fusion.fuse import FuseReport

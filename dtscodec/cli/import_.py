@@ -4,8 +4,8 @@ import argparse
 from dataclasses import asdict
 
 from dtscodec.cli import arguments, console
+from dtscodec.cli.console import progress_bar
 from dtscodec.cli.names import task_name
-from dtscodec.cli.progress import progress_bar
 from dtscodec.quantize.widths import ALL_BITS
 
 

@@ -6,9 +6,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dtscodec.cli import arguments, console, merge_options
+from dtscodec.cli.console import progress_bar, total_bytes
 from dtscodec.cli.names import task_name
-from dtscodec.cli.progress import progress_bar
-from dtscodec.cli.total import total_bytes
 from dtscodec.messages import listed
 
 if TYPE_CHECKING:

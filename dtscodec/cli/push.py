@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dtscodec.cli import arguments, console
-from dtscodec.cli.progress import progress_bar
+from dtscodec.cli.console import progress_bar
 
 
 def add_to(commands: "arguments.Subparsers") -> None:

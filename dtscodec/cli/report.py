@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtscodec.cli import arguments, console
-from dtscodec.cli.progress import progress_bar
+from dtscodec.cli.console import progress_bar
 
 if TYPE_CHECKING:
     from dtscodec.report.facts import FolderFacts, PackFacts

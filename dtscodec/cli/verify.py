@@ -3,7 +3,7 @@
 import argparse
 
 from dtscodec.cli import arguments, console
-from dtscodec.cli.progress import progress_bar
+from dtscodec.cli.console import progress_bar
 
 
 def add_to(commands: "arguments.Subparsers") -> None:

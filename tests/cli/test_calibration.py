@@ -14,7 +14,7 @@ import dtscodec
 from dtscodec.activations.gram_file import GramFile
 from dtscodec.calibration.encode_calibrated import encode_calibrated
 from dtscodec.calibration.fit_loss import FitLoss
-from dtscodec.cli.progress import progress_bar
+from dtscodec.cli.console import progress_bar
 from tests.cli.helpers import Cli, load, snapshot
 from tests.cli.test_interrupts import signalling
 from tests.evaluation.helpers import Made, broken, make, write_texts

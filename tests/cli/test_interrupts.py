@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dtscodec.cli.progress import progress_bar
+from dtscodec.cli.console import progress_bar
 from dtscodec.encoding.journal import Journal
 from tests.cli.helpers import PACK, Cli, how_to_resume, snapshot
 
