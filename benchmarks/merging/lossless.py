@@ -21,7 +21,7 @@ from benchmarks.merging.merges import AVERAGE, merged
 from benchmarks.merging.rows import Row
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.format.primitives.zstd_frames import RAW_LEVEL, compress, decompress
-from dtscodec.merging.base_pack import write_base_pack
+from dtscodec.merging.family_base import write_base_pack
 
 PART, REPEATS = "lossless", 3
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -6,8 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from dtscodec.cli import arguments
-from dtscodec.merging.methods.method_options import MethodOption, options_of
-from dtscodec.merging.methods.registry import METHODS
+from dtscodec.merging.methods.registry import METHODS, MethodOption, options_of
 
 if TYPE_CHECKING:
     from dtscodec.merging.methods.method import MergeMethod

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from dtscodec.encoding.segments.segment import SMALLEST_MATRIX
-from dtscodec.merging.elementwise import mean_task_vector
-from dtscodec.merging.task_vectors import TaskVectors
+from dtscodec.linalg.svd import triplets
+from dtscodec.merging.task_vectors import TaskVectors, mean_task_vector
 
 CombineMatrices: TypeAlias = Callable[[list[Tensor], list[float]], Tensor]
 """Task vectors of one matrix, float32 [m, n], and the noise edge of each -> the merged one, [m, n]."""
@@ -62,3 +63,35 @@ def components_per_task(side: int, tasks: int) -> int:
     (96, 1)
     """
     return max(1, side // tasks)
+
+
+@dataclass(frozen=True, slots=True)
+class Polar:
+    """The polar factor of a matrix, and the mean of its singular values.
+
+    Parameters
+    ----------
+    factor : float64 [m, n]
+        U V^T: orthonormal columns if the matrix has full column rank, orthonormal rows if full row rank.
+    mean : float
+        Of the matrix's singular values; 0 if there are none.
+    """
+
+    factor: Tensor
+    mean: float
+
+
+def polar(matrix: Tensor) -> Polar:
+    """Return the polar factor X (X^T X)^(-1/2): the nearest matrix whose singular values are all one.
+
+    Directions that are zero to working precision stay zero, since the factor is not unique in them.
+
+    Parameters
+    ----------
+    matrix : float [m, n]
+
+    >>> polar(torch.tensor([[0.0, 3.0], [2.0, 0.0]])).factor.round().tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+    """
+    found = triplets(matrix)
+    return Polar(found.u @ found.v, float(found.s.mean()) if len(found) else 0.0)

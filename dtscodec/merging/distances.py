@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.linalg.chunks import cache_sized
-from dtscodec.merging.elementwise import mean_tensors
+from dtscodec.merging.task_vectors import mean_tensors
 
 
 @dataclass(frozen=True, slots=True)

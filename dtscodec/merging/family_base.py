@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,9 +10,16 @@ from dtscodec.activations.gram_file import GramFile
 from dtscodec.checkpoints.base import MADE_OF
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.open import open_checkpoint
+from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.checkpoints.write import write_checkpoint
+from dtscodec.encoding.encoded_tensor import encode_exactly, encode_tie
 from dtscodec.encoding.journal import key_of
-from dtscodec.merging.base_pack import write_base_pack
+from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata
+from dtscodec.encoding.pack_report import PackReport
+from dtscodec.files.range_reader import Bytes
+from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.summary import Summary
+from dtscodec.format.names import utf8
 from dtscodec.merging.distances import Distances
 from dtscodec.merging.merge import MergeReport, auxiliary_files_of, report_of
 from dtscodec.merging.merger import GramSource, Merger, open_merger
@@ -21,6 +28,7 @@ from dtscodec.packs.directory_index import DISTANCES
 from dtscodec.storage.access import Access
 from dtscodec.storage.staging import staging_folder_for
 from dtscodec.storage.upload import check_new, new_file
+from dtscodec.version import __version__
 
 BASE_NAME = "base.safetensors"
 """The base's name in its directory."""
@@ -143,3 +151,51 @@ def figures_of(distances: Sequence[Distances], names: Sequence[str]) -> dict[str
         values = (found.merged, found.average, found.pretrained)
         result[name] = {key: value for key, value in zip(DISTANCES, values, strict=True) if value is not None}
     return result
+
+
+def write_base_pack(
+    out: Path,
+    specs: Mapping[str, TensorSpec],
+    read: Callable[[str], Bytes],
+    *,
+    metadata: Mapping[str, str],
+    ties: Mapping[str, str],
+    made_by: str,
+    force: bool = False,
+    inputs: Iterable[Path] = (),
+) -> PackReport:
+    """Write a base as a pack. The inverse is `open_checkpoint`, which reads the same specs and bytes.
+
+    Parameters
+    ----------
+    out : Path
+        A local file.
+    specs : mapping
+        Dtypes and shapes of all tensors.
+    read : callable
+        Returns the bytes of a tensor, uint8 [nbytes]; called once for each that is not tied.
+    metadata : mapping
+        The checkpoint's metadata.
+    ties : mapping
+        Tied tensors: name -> name of the tensor of equal spec and bytes.
+    made_by : str
+        Merge method and options, for the summary.
+    force : bool
+        Replace a file that exists.
+    inputs : iterable of Path
+        Files that are read, which must not be replaced.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written, or exists.
+    """
+    with PackAssembler(out, force=force, inputs=inputs) as assembler:
+        for name in sorted(specs, key=utf8):
+            spec = specs[name]
+            if name in ties:
+                assembler.add(encode_tie(name, spec, ties[name]))
+            else:
+                assembler.add(encode_exactly(StoredTensor(name, spec, read(name))))
+        summary = Summary(tensors=len(specs), encoder=f"dtscodec {__version__} base: {made_by}")
+        return assembler.finish(PackMetadata(summary, metadata=metadata)).extended(PackReport)

@@ -19,12 +19,11 @@ from dtscodec.files.range_reader import Bytes
 from dtscodec.linalg.devices import usable_device
 from dtscodec.merging.alpha_search import AlphaSearch, golden_section
 from dtscodec.merging.distances import Distances, DistanceTotals
-from dtscodec.merging.elementwise import map_chunks, mean_tensors
 from dtscodec.merging.merge_inputs import MergeInputs
 from dtscodec.merging.methods.method import MergeMethod, ProgressCallback
 from dtscodec.merging.methods.registry import make_method
 from dtscodec.merging.task_vector_store import TaskVectorStore, open_store
-from dtscodec.merging.task_vectors import TaskVectors
+from dtscodec.merging.task_vectors import TaskVectors, map_chunks, mean_tensors
 from dtscodec.storage.access import Access
 from dtscodec.storage.paths import work_folder
 from dtscodec.storage.staging import staging_folder_for

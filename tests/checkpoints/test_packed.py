@@ -12,7 +12,7 @@ from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.containers.exact_pack import PackedCheckpoint
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.errors import CheckpointError
-from dtscodec.merging.base_pack import write_base_pack
+from dtscodec.merging.family_base import write_base_pack
 from tests.support import check_against_spec
 
 State = dict[str, torch.Tensor]

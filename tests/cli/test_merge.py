@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from dtscodec.activations.gram_file import Gram, GramSet, save_grams
-from dtscodec.merging.methods.method_options import options_of
-from dtscodec.merging.methods.registry import METHODS, make_method
+from dtscodec.merging.methods.registry import METHODS, make_method, options_of
 from tests.cli.helpers import Cli, base_tensors, fine_tensors, load, write_model
 
 CHANGED = ["decoder.weight", "embeddings.weight", "encoder.bias", "encoder.weight", "frozen.weight", "half.weight"]

@@ -14,8 +14,8 @@ from dtscodec.activations.gram_file import Gram
 from dtscodec.errors import ConfigError
 from dtscodec.linalg.svd import triplets
 from dtscodec.merging.alpha_search import AlphaSearch, golden_section
-from dtscodec.merging.methods.essential_subspace import essential
-from dtscodec.merging.methods.polar import polar
+from dtscodec.merging.by_matrix import polar
+from dtscodec.merging.methods.esm import essential
 from dtscodec.merging.methods.task_arithmetic import TaskArithmetic
 from dtscodec.merging.methods.threshold import Threshold
 from tests.merging.models import base_state, merged, normal, task_states, wide

@@ -10,8 +10,7 @@ from torch import Tensor
 from dtscodec.linalg.svd import triplets
 from dtscodec.merging.by_matrix import combine_by_matrix
 from dtscodec.merging.merge_inputs import MergeInputs
-from dtscodec.merging.methods.method import Combine, MergeMethod, ProgressCallback
-from dtscodec.merging.methods.option_checks import check_number
+from dtscodec.merging.methods.method import Combine, MergeMethod, ProgressCallback, check_number
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,7 @@ from dtscodec.linalg.svd import triplets
 from dtscodec.merging.by_matrix import combine_by_matrix
 from dtscodec.merging.merge_inputs import MergeInputs
 from dtscodec.merging.methods.iso_c import edge_of_sum, sum_matrices
-from dtscodec.merging.methods.method import Combine, MergeMethod, ProgressCallback
-from dtscodec.merging.methods.option_checks import check_number, check_share
+from dtscodec.merging.methods.method import Combine, MergeMethod, ProgressCallback, check_number, check_share
 from dtscodec.merging.methods.tsv_m import decorrelate
 
 

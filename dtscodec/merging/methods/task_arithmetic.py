@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dtscodec.merging.elementwise import sum_task_vectors
 from dtscodec.merging.merge_inputs import MergeInputs
-from dtscodec.merging.methods.method import Combine, MergeMethod, ProgressCallback
-from dtscodec.merging.methods.option_checks import check_number
+from dtscodec.merging.methods.method import Combine, MergeMethod, ProgressCallback, check_number
+from dtscodec.merging.task_vectors import sum_task_vectors
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,17 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from dtscodec.merging.elementwise import map_chunks, sum_tensors
 from dtscodec.merging.merge_inputs import MergeInputs
-from dtscodec.merging.methods.method import Combine, MergeMethod, ProgressCallback
-from dtscodec.merging.methods.option_checks import check_number, check_share, check_word
+from dtscodec.merging.methods.method import (
+    Combine,
+    MergeMethod,
+    ProgressCallback,
+    check_number,
+    check_share,
+    check_word,
+)
 from dtscodec.merging.methods.threshold import Threshold
-from dtscodec.merging.task_vectors import TaskVectors
+from dtscodec.merging.task_vectors import TaskVectors, map_chunks, sum_tensors
 
 
 @dataclass(frozen=True, slots=True)

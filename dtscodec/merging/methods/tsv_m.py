@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 
 from dtscodec.linalg.svd import Triplets, triplets
-from dtscodec.merging.by_matrix import combine_by_matrix, components_per_task
+from dtscodec.merging.by_matrix import combine_by_matrix, components_per_task, polar
 from dtscodec.merging.merge_inputs import MergeInputs
-from dtscodec.merging.methods.method import Combine, MergeMethod, ProgressCallback
-from dtscodec.merging.methods.option_checks import check_number
-from dtscodec.merging.methods.polar import polar
+from dtscodec.merging.methods.method import Combine, MergeMethod, ProgressCallback, check_number
 
 
 @dataclass(frozen=True, slots=True)
