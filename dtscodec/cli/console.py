@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from dtscodec.errors import OutputError
-from dtscodec.report.formatting import number, percent, printable, size
+from dtscodec.messages import number, percent, printable, size
 
 __all__ = [
     "facts",

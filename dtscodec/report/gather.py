@@ -11,8 +11,11 @@ from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.open_inputs import as_base
 from dtscodec.errors import CheckpointError
+from dtscodec.format.blocks import Raw
 from dtscodec.format.blocks.coded import Floats
-from dtscodec.format.index import CarriedFile
+from dtscodec.format.dtypes import CODED_DTYPES
+from dtscodec.format.index import CarriedFile, TensorEntry
+from dtscodec.format.names import base_name
 from dtscodec.packs.byte_counts import TensorSize, bitmap_bytes, kind_totals, overhead, tensor_sizes
 from dtscodec.packs.directory import find_base
 from dtscodec.packs.directory_index import INDEX_NAME, read_directory_index
@@ -27,8 +30,7 @@ from dtscodec.report.facts import (
     TensorFacts,
     finite,
 )
-from dtscodec.report.module_path import Place, places
-from dtscodec.report.reasons import reason
+from dtscodec.report.module_grid import Place, places
 
 if TYPE_CHECKING:
     from dtscodec.decoding.compare import Comparison, TensorComparison
@@ -195,3 +197,31 @@ def component_norms(left: Floats, right: Floats) -> tuple[float, ...]:
     norms = np.linalg.norm(left.astype(np.float64), axis=0) * np.linalg.norm(right.astype(np.float64), axis=1)
     norms = np.nan_to_num(norms, nan=_LARGEST, posinf=_LARGEST).clip(max=_LARGEST)
     return tuple(sorted((float(f"{norm:.4g}") for norm in norms), reverse=True))
+
+
+def reason(pack: Pack, entry: TensorEntry, base_names: Container[str] | None) -> str | None:
+    """Why a tensor, or a part of it, is stored otherwise than as a difference; None if it is not.
+
+    Parameters
+    ----------
+    pack : Pack
+    entry : TensorEntry
+        One of its tensors.
+    base_names : container of str, optional
+        Names of the base's tensors; without them nobody knows which exact tensors are new.
+    """
+    if any(block.is_coded and block.base is None for block in entry.blocks):
+        return "new: not in the base, so coded by itself"
+    raw = [block for block in entry.blocks if isinstance(block, Raw)]
+    if not raw:
+        return None
+    some = "" if len(raw) == len(entry.blocks) else "some rows "
+    if entry.spec.dtype not in CODED_DTYPES:
+        return f"{some}exact: {entry.spec.dtype} is never coded"
+    if not entry.spec.shape:
+        return f"{some}exact: a single number"
+    if base_names is None:
+        return f"{some}exact: new, no smaller if coded, or on request"
+    if base_name(entry.name, pack.index.prefix) not in base_names:
+        return f"{some}exact: new, not in the base"
+    return f"{some}exact: no smaller if coded, or on request"

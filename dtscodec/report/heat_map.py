@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dtscodec.report.formatting import shorten
+from dtscodec.messages import shorten
 from dtscodec.report.markup import Markup, element, join
 from dtscodec.report.module_grid import Grid, Group
 

@@ -1,11 +1,9 @@
 """The sections of a pack's page: each from facts to markup."""
 
-from dtscodec.messages import listed
-from dtscodec.report.bar_chart import bar, legend
+from dtscodec.messages import listed, number, percent, size
 from dtscodec.report.facts import CODE_PARTS, PackFacts, TensorFacts
-from dtscodec.report.formatting import number, percent, size
 from dtscodec.report.heat_map import MAX_ROWS, Measure, heat_maps
-from dtscodec.report.markup import Markup, element, join, table
+from dtscodec.report.markup import Markup, bar, element, join, legend, table
 from dtscodec.report.module_grid import Grid, Group, by_module, grid
 from dtscodec.report.spectrum_plot import STEPS, spectra
 

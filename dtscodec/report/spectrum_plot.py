@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from dtscodec.messages import shorten
 from dtscodec.report.facts import TensorFacts
-from dtscodec.report.formatting import shorten
 from dtscodec.report.heat_map import LONGEST
 from dtscodec.report.markup import Markup, element, join
 from dtscodec.report.module_grid import by_module

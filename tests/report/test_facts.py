@@ -15,8 +15,7 @@ from dtscodec.errors import CheckpointError
 from dtscodec.packs.byte_counts import tensor_sizes
 from dtscodec.report.facts import PackFacts, document, relative
 from dtscodec.report.gather import component_norms, gather, gather_folder
-from dtscodec.report.module_grid import MAX_COLUMNS, Group, grid
-from dtscodec.report.module_path import places
+from dtscodec.report.module_grid import MAX_COLUMNS, Group, grid, places
 from tests.report.conftest import LAYERS, Tensors
 from tests.support import make_pack
 
