@@ -18,8 +18,8 @@ from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata
 from dtscodec.encoding.pack_report import PackReport
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.summary import Summary
 from dtscodec.format.names import utf8
+from dtscodec.format.summary import Summary
 from dtscodec.merging.distances import Distances
 from dtscodec.merging.merge import MergeReport, auxiliary_files_of, report_of
 from dtscodec.merging.merger import GramSource, Merger, open_merger
