@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from dtscodec.calibration.gram_collector import unpadded_rows
 from dtscodec.calibration.student import Student
 from dtscodec.evaluation.sample_batch import SampleBatch
-from dtscodec.runtime.branches.factory import branch_class
 from dtscodec.runtime.branches.linear import Conv1DBranch, LinearBranch
 from dtscodec.runtime.branches.norm import LayerNormBranch
+from dtscodec.runtime.side_branches import branch_class
 
 KINDS = LinearBranch, Conv1DBranch, LayerNormBranch
 """Kinds of layers whose output is a sum of the bias and of what does not depend on it."""

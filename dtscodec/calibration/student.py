@@ -19,8 +19,7 @@ from dtscodec.format.streams import Streams
 from dtscodec.kernels.packed import Packed
 from dtscodec.packs.pack import Pack
 from dtscodec.runtime.model_matching import match_model
-from dtscodec.runtime.slots import Slot, slots_of
-from dtscodec.runtime.write_slot import writable, write_slot
+from dtscodec.runtime.slots import Slot, slots_of, writable, write_slot
 
 
 class Student:

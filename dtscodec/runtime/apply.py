@@ -11,8 +11,7 @@ from dtscodec.format.dtypes import TensorSpec
 from dtscodec.packs.pack import PackSource, as_pack
 from dtscodec.runtime.resident_pack import ResidentPack, load_resident
 from dtscodec.runtime.running_base import RunningBase, open_running_base
-from dtscodec.runtime.slots import Slot, slots_of
-from dtscodec.runtime.write_slot import writable, write_slot
+from dtscodec.runtime.slots import Slot, slots_of, writable, write_slot
 
 
 def apply_(model: nn.Module, pack: PackSource, base: "Source | Base | None" = None) -> None:

@@ -16,7 +16,7 @@ from dtscodec.decoding.reconstruct import as_tensor
 from dtscodec.errors import BaseMismatchError, ModelMismatchError, Remedy
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.packs.pack import Pack
-from dtscodec.runtime.slots import Slot
+from dtscodec.runtime.slots import Slot, bytes_of
 from dtscodec.storage.access import WHOLE
 
 OTHER_BASE = Remedy("name the base that the pack was made against")
@@ -183,8 +183,3 @@ def open_running_base(base: "Source | Base | None") -> Iterator[RunningBase]:
         return
     with as_base(base, WHOLE) as opened:
         yield RunningBase(opened)
-
-
-def bytes_of(tensor: Tensor) -> Tensor:
-    """Return the bytes of a tensor in C order: uint8 [nbytes], a view if it is contiguous."""
-    return tensor.contiguous().view(-1).view(torch.uint8)

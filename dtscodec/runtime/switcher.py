@@ -12,10 +12,8 @@ from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.errors import Remedy, TaskError
 from dtscodec.packs.pack import PackSource
 from dtscodec.runtime.resident_pack import ResidentPack
-from dtscodec.runtime.running_base import bytes_of
-from dtscodec.runtime.slots import Slot
+from dtscodec.runtime.slots import Slot, bytes_of, writable, write_slot
 from dtscodec.runtime.task_registry import TaskRegistry
-from dtscodec.runtime.write_slot import writable, write_slot
 
 NO_TASK = ResidentPack({}, {})
 """The base: a task that changes nothing."""
