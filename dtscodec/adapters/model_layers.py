@@ -13,8 +13,12 @@ from dtscodec.adapters.lora_pair import LayerKind
 from dtscodec.checkpoints.auxiliary_files import Named, restore_files
 from dtscodec.checkpoints.base import Base
 from dtscodec.errors import CheckpointError, Remedy
-from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
-from dtscodec.evaluation.weight_loading import model_class_of, read_config
+from dtscodec.evaluation.transformers_library import (
+    model_class_of,
+    quiet_transformers,
+    read_config,
+    transformers_errors,
+)
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import CarriedFile
 from dtscodec.packs.pack import Pack

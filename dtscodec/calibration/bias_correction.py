@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dtscodec.calibration.gram_collector import unpadded_rows
 from dtscodec.calibration.student import Student
-from dtscodec.evaluation.sample_batch import SampleBatch
+from dtscodec.evaluation.sample_batches import SampleBatch
 from dtscodec.runtime.branches.linear import Conv1DBranch, LinearBranch
 from dtscodec.runtime.branches.norm import LayerNormBranch
 from dtscodec.runtime.side_branches import branch_class

@@ -12,7 +12,7 @@ from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.errors import CheckpointError
 from dtscodec.evaluation.architecture import model_directory, read_architecture
 from dtscodec.evaluation.checkpoint_names import checkpoint_names
-from dtscodec.evaluation.prepared_samples import prepare_samples
+from dtscodec.evaluation.samples import prepare_samples
 from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
 from dtscodec.storage.access import WHOLE
 from dtscodec.storage.paths import as_output_path

@@ -19,7 +19,7 @@ from dtscodec.encoding.journal import Journal, NoJournal
 from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.errors import NothingToFitError
 from dtscodec.evaluation.architecture import model_directory, read_architecture
-from dtscodec.evaluation.prepared_samples import prepare_samples
+from dtscodec.evaluation.samples import prepare_samples
 from dtscodec.storage.access import Access
 from dtscodec.storage.paths import as_output_path
 from dtscodec.storage.staging import staging_folder_for

@@ -12,8 +12,8 @@ from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.evaluation.architecture import Architecture
-from dtscodec.evaluation.prepared_samples import prepare_samples
-from dtscodec.evaluation.sample_batch import SampleBatch
+from dtscodec.evaluation.sample_batches import SampleBatch
+from dtscodec.evaluation.samples import prepare_samples
 from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
 from dtscodec.storage.access import WHOLE
 

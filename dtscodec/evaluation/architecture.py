@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,16 +13,18 @@ from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
 from dtscodec.errors import BackendError, CheckpointError, Remedy
 from dtscodec.evaluation.labels import Classes
-from dtscodec.evaluation.samples import SampleKind
 from dtscodec.evaluation.transformers_library import (
     import_pillow,
     import_transformers,
+    load_weights,
     quiet_transformers,
+    read_config,
     transformers_errors,
 )
-from dtscodec.evaluation.weight_loading import load_weights, read_config
 
 SUPPORTED = "a model for sequence or image classification, or a causal language model"
+
+SampleKind: TypeAlias = Literal["texts", "images"]
 
 NAME_MODEL = Remedy("name one with {model}")
 

@@ -17,8 +17,8 @@ from dtscodec.decoding.decode import decode
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.evaluation.architecture import model_directory, read_architecture
 from dtscodec.evaluation.prediction_sums import PredictionSums, compare_predictions
-from dtscodec.evaluation.prepared_samples import prepare_samples
-from dtscodec.evaluation.sample_batch import SampleBatch
+from dtscodec.evaluation.sample_batches import SampleBatch
+from dtscodec.evaluation.samples import prepare_samples
 from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
 from dtscodec.packs.pack import PackSource
 from dtscodec.storage.access import WHOLE

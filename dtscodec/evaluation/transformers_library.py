@@ -1,12 +1,13 @@
-"""The packages transformers and Pillow: imported on first use, silent, with errors of one line."""
+"""Calls of transformers: configuration, model class, weights. Imported on first use, quiet, errors of one line."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from dtscodec.errors import BackendError, CheckpointError, DtsError, Remedy
-from dtscodec.messages import one_line
+from dtscodec.messages import listed, one_line
 
 OLDEST = 5
 """The first major version whose `from_pretrained` takes a state dict as `load_weights` passes it."""
@@ -95,3 +96,103 @@ def transformers_errors(where: str, expected: str) -> Iterator[None]:
         if re.search("out of memory|allocate memory", str(error)):
             raise
         raise CheckpointError(f"{where}: expected {expected}, got '{one_line(error)}'") from error
+
+
+def read_config(directory: Path) -> Any:
+    """Return the configuration in a model directory. Code in it is never run.
+
+    Parameters
+    ----------
+    directory : Path
+        The model directory.
+
+    Raises
+    ------
+    CheckpointError
+        transformers cannot read it.
+    BackendError
+        The package transformers is not installed.
+    """
+    library = import_transformers()
+    with (
+        quiet_transformers(),
+        transformers_errors(str(directory / "config.json"), "a configuration that transformers knows"),
+    ):
+        return library.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+
+
+def model_class_of(config: Any, location: str, remedy: Remedy) -> Any:
+    """Return the model class that a configuration names.
+
+    Parameters
+    ----------
+    config : transformers.PreTrainedConfig
+        The configuration.
+    location : str
+        Where it comes from, for messages.
+    remedy : Remedy
+        The remedy if there is no such class.
+
+    Raises
+    ------
+    CheckpointError
+        It names no class, or one that transformers does not have.
+    """
+    model_class = getattr(import_transformers(), (config.architectures or [""])[0], None)
+    if model_class is None:
+        detail = f"expected a class of transformers under 'architectures', got {config.architectures}"
+        raise CheckpointError(f"{location}: {detail}", remedy)
+    return model_class
+
+
+def load_weights(
+    model_class: Any, config: Any, state: Mapping[str, Any], location: str, remedy: Remedy, **options: Any
+) -> Any:
+    """Return a model with given weights.
+
+    Parameters
+    ----------
+    model_class : type of transformers.PreTrainedModel
+        The class of the model.
+    config : transformers.PreTrainedConfig
+        Its configuration.
+    state : mapping
+        Tensors, or objects that can be sliced like them, under the names that the checkpoint has on disk: transformers
+        renames, fuses and ties them. The model may share their memory.
+    location : str
+        Where they come from, for messages.
+    remedy : Remedy
+        The remedy if they do not fit the model.
+    **options
+        Further arguments of `from_pretrained` of transformers.
+
+    Raises
+    ------
+    CheckpointError
+        Tensors of the model are missing, or there are others.
+    """
+    with quiet_transformers(), transformers_errors(location, f"weights of a {model_class.__name__}"):
+        model, report = model_class.from_pretrained(
+            None,
+            config=config,
+            state_dict=dict(state),
+            local_files_only=True,
+            ignore_mismatched_sizes=True,  # The loading report has them.
+            output_loading_info=True,
+            **options,
+        )
+    problems = _problems(report)
+    if problems:
+        raise CheckpointError(f"{location}: expected the tensors of a {model_class.__name__}, got {problems}", remedy)
+    return model
+
+
+def _problems(report: Mapping[str, Any]) -> str:
+    """Return the problems in a loading report in words; empty if there are none."""
+    shapes = [(name, f"{list(got)} instead of {list(want)}") for name, got, want in report["mismatched_keys"]]
+    found = [
+        ("no", sorted(map(repr, report["missing_keys"]))),
+        ("also", sorted(map(repr, report["unexpected_keys"]))),
+        ("", sorted(f"{name!r} of {shape}" for name, shape in shapes)),
+    ]
+    return ", and ".join(f"{word} {listed(names, 3)}".strip() for word, names in found if names)

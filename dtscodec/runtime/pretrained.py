@@ -13,8 +13,7 @@ from dtscodec.checkpoints.torch_dtypes import torch_form
 from dtscodec.decoding.decode import decode
 from dtscodec.decoding.decoded import Decoded
 from dtscodec.errors import CheckpointError, Remedy
-from dtscodec.evaluation.transformers_library import import_transformers
-from dtscodec.evaluation.weight_loading import load_weights, model_class_of, read_config
+from dtscodec.evaluation.transformers_library import import_transformers, load_weights, model_class_of, read_config
 from dtscodec.packs.pack import PackSource
 
 CONFIGURATIONS = ("config.json", "generation_config.json")

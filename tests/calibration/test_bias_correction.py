@@ -12,8 +12,8 @@ import dtscodec
 from dtscodec.calibration.bias_correction import biased_layers, mean_outputs
 from dtscodec.calibration.fit import fit
 from dtscodec.evaluation.architecture import read_architecture
-from dtscodec.evaluation.prepared_samples import prepare_samples
-from dtscodec.evaluation.sample_batch import SampleBatch
+from dtscodec.evaluation.sample_batches import SampleBatch
+from dtscodec.evaluation.samples import prepare_samples
 from tests.evaluation.helpers import Made
 
 

@@ -16,7 +16,7 @@ from dtscodec.calibration.fit import FitReport, fit
 from dtscodec.calibration.fit_loss import FitLoss
 from dtscodec.calibration.teacher import teacher_output
 from dtscodec.errors import CheckpointError, NothingToFitError, OutputError, SamplesError
-from dtscodec.evaluation.sample_batch import SampleBatch
+from dtscodec.evaluation.sample_batches import SampleBatch
 from dtscodec.format.blocks import LowRank, Values
 from tests.evaluation.helpers import Made, broken
 from tests.support import check_against_spec

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Pillow
 
 from dtscodec.errors import SamplesError
-from dtscodec.evaluation.images import ImageSample, read_images
+from dtscodec.evaluation.image_samples import ImageSample, read_images
 from dtscodec.evaluation.labels import Classes
 from tests.evaluation.pictures import picture
 

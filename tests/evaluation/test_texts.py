@@ -5,7 +5,7 @@ import pytest
 
 from dtscodec.errors import SamplesError
 from dtscodec.evaluation.labels import Classes
-from dtscodec.evaluation.texts import read_texts
+from dtscodec.evaluation.text_samples import read_texts
 
 CLASSES = Classes(3, {"bad": 0, "good": 1, "0": 2})
 

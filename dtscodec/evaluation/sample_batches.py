@@ -1,6 +1,7 @@
-"""Texts -> batches that a model takes."""
+"""Samples + tokenizer or image processor -> batches that a model takes."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
 
@@ -9,9 +10,36 @@ from torch import Tensor
 
 from dtscodec.errors import CheckpointError, SamplesError
 from dtscodec.evaluation.architecture import Architecture, max_tokens
-from dtscodec.evaluation.sample_batch import SampleBatch, label_tensor
-from dtscodec.evaluation.texts import TextSample
+from dtscodec.evaluation.image_samples import ImageSample
+from dtscodec.evaluation.text_samples import TextSample
 from dtscodec.evaluation.transformers_library import transformers_errors
+
+
+@dataclass(frozen=True, slots=True)
+class SampleBatch:
+    """A batch of samples, as a model takes it.
+
+    Parameters
+    ----------
+    samples : int
+        Number of samples.
+    inputs : dict
+        Keyword arguments of the model.
+    places : int64 [predictions]
+        Indices of the predictions in the model's logits, all but whose last dimension are flattened.
+    targets : int64 [predictions], optional
+        The right answers: labels, or next tokens.
+    """
+
+    samples: int
+    inputs: dict[str, Tensor]
+    places: Tensor
+    targets: Tensor | None
+
+    def to(self, device: str) -> "SampleBatch":
+        """Return the batch with inputs and places on a device; targets stay where they are."""
+        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        return replace(self, inputs=inputs, places=self.places.to(device))
 
 
 class TextBatcher:
@@ -96,3 +124,49 @@ def _labels(texts: Sequence[TextSample], mask: Tensor) -> tuple[Tensor, Tensor |
         if not count:
             raise SamplesError(f"{text.where}: expected a text with tokens of this model, got {text.text[:60]!r}")
     return torch.arange(len(texts)), label_tensor(texts)
+
+
+class ImageBatcher:
+    """Turns images into batches by an image processor.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The architecture of the model.
+    processor : transformers.BaseImageProcessor
+        The image processor.
+    model : transformers.PreTrainedModel
+        The model that the batches are for.
+    size : int
+        Images in a batch.
+    """
+
+    def __init__(self, architecture: Architecture, processor: Any, model: Any, size: int) -> None:
+        self._directory, self._processor, self._size = architecture.directory, processor, size
+        self._parameters = signature(model.forward).parameters
+
+    def batches(self, images: Sequence[ImageSample]) -> Iterator[SampleBatch]:
+        """Yield batches of all images, in order. At most one batch of them is in memory.
+
+        Raises
+        ------
+        SamplesError
+            An image cannot be read.
+        CheckpointError
+            The image processor fails, or makes tensors of different shapes.
+        """
+        for start in range(0, len(images), self._size):
+            yield self._batch(images[start : start + self._size])
+
+    def _batch(self, images: Sequence[ImageSample]) -> SampleBatch:
+        pictures = [image.open() for image in images]
+        with transformers_errors(str(self._directory), "an image processor that makes pictures of one size of these"):
+            made = dict(self._processor(pictures, return_tensors="pt"))
+        inputs = {name: tensor for name, tensor in made.items() if name in self._parameters}
+        return SampleBatch(len(images), inputs, torch.arange(len(images)), label_tensor(images))
+
+
+def label_tensor(samples: Sequence[TextSample] | Sequence[ImageSample]) -> Tensor | None:
+    """Return the labels of samples, int64 [samples], or None if they have none."""
+    labels = [sample.label for sample in samples if sample.label is not None]
+    return torch.tensor(labels) if labels else None
