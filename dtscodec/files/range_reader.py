@@ -1,6 +1,10 @@
-"""Reading bytes by range, from many threads at once: the protocol, and bytes in memory."""
+"""Reading bytes by range, from many threads at once: the protocol, a local file, and bytes in memory."""
 
-from typing import Protocol, TypeAlias
+import contextlib
+import os
+import threading
+from pathlib import Path
+from typing import BinaryIO, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +52,68 @@ class RangeReader(Protocol):
 
     def close(self) -> None:
         """Close the file; reading is then an error."""
+
+
+LocalSignature: TypeAlias = tuple[int, int, int, int]
+"""Device, inode, size, and time of the last change in nanoseconds."""
+
+
+class LocalFile:
+    """A `RangeReader` over a local file.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened.
+    """
+
+    is_remote = False
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("rb", buffering=0)
+        self.size = self.signature()[2]
+        self._lock = threading.Lock()
+
+    def opened(self) -> contextlib.AbstractContextManager[BinaryIO]:
+        """Return the file as a stream."""
+        return contextlib.nullcontext(cast(BinaryIO, self._file))
+
+    def read(self, offset: int, size: int) -> Bytes:
+        """Return a range in a fresh buffer, shorter only where the file ends before."""
+        # The size now, before anything is allocated: a caller may ask for more than there is, and files may shrink.
+        size = max(0, min(size, self.signature()[2] - offset))
+        result = np.empty(size, np.uint8)
+        view, done = result.data, 0
+        while done < size and (count := self._read_into(view[done:], offset + done)):  # 2 GiB a call at most.
+            done += count
+        return result[:done]
+
+    def prefetch(self, offset: int, size: int) -> None:
+        """Let the system begin to read a range, where it can."""
+        if hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):  # `read` raises it.
+                os.posix_fadvise(self._file.fileno(), offset, size, os.POSIX_FADV_WILLNEED)
+
+    def signature(self) -> LocalSignature:
+        """Return what changes with the content, as the file is now."""
+        s = os.fstat(self._file.fileno())
+        return s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns
+
+    def close(self) -> None:
+        """Close the file; reading is then an error."""
+        self._file.close()
+
+    def _read_into(self, view: memoryview, offset: int) -> int:
+        if hasattr(os, "preadv"):  # The file position is not touched, so threads do not disturb each other.
+            return os.preadv(self._file.fileno(), [view], offset)
+        with self._lock:
+            self._file.seek(offset)
+            return self._file.readinto(view) or 0
 
 
 class MemoryFile:

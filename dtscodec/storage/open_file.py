@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dtscodec.files.local_file import LocalFile
+from dtscodec.files.range_reader import LocalFile
 from dtscodec.storage.access import Access
 from dtscodec.storage.errors import pack_errors, read_errors
 from dtscodec.storage.hub_path import HubPath

@@ -10,8 +10,7 @@ from safetensors.torch import save_file
 
 import dtscodec
 from dtscodec.errors import BackendError, BaseMismatchError, FormatError
-from dtscodec.files.local_file import LocalFile
-from dtscodec.files.range_reader import Bytes
+from dtscodec.files.range_reader import Bytes, LocalFile
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.packs.pack import Pack
 from tests.support import CODING, assert_equals_reference, make_pack, spec_decoder, spec_tensors

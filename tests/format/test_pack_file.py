@@ -199,7 +199,7 @@ def test_tensors_out_of_order_are_not_written() -> None:
 
 
 def test_a_file_cut_short_while_it_is_open_is_an_error(tmp_path: Path) -> None:
-    from dtscodec.files.local_file import LocalFile
+    from dtscodec.files.range_reader import LocalFile
 
     path = tmp_path / "pack"
     path.write_bytes(small_pack())

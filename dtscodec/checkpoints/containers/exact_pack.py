@@ -7,8 +7,7 @@ from types import TracebackType
 import numpy as np
 
 from dtscodec.errors import CheckpointError, FormatError, Remedy
-from dtscodec.files.local_file import LocalFile
-from dtscodec.files.range_reader import Bytes
+from dtscodec.files.range_reader import Bytes, LocalFile
 from dtscodec.format.blocks import Raw, Tie
 from dtscodec.format.reader import PackReader
 from dtscodec.storage.remote_file import RemoteFile

@@ -5,8 +5,7 @@ from pathlib import Path
 from types import TracebackType
 
 from dtscodec.errors import CheckpointError, DtsError
-from dtscodec.files.local_file import LocalFile
-from dtscodec.files.range_reader import Bytes
+from dtscodec.files.range_reader import Bytes, LocalFile
 from dtscodec.format.primitives.safetensors_header import read_header
 from dtscodec.storage.access import BY_RANGE, Access
 from dtscodec.storage.open_file import open_file

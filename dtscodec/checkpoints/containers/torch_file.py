@@ -10,8 +10,7 @@ from typing import Any
 
 from dtscodec.checkpoints.containers.in_memory import MappingCheckpoint, is_tensor
 from dtscodec.errors import CheckpointError, Remedy
-from dtscodec.files.local_file import LocalFile
-from dtscodec.files.range_reader import Bytes
+from dtscodec.files.range_reader import Bytes, LocalFile
 from dtscodec.storage.errors import read_errors
 from dtscodec.storage.hub_path import HubPath
 
