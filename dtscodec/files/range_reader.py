@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 Bytes: TypeAlias = NDArray[np.uint8]
 """Bytes as an array: uint8 [length]."""
 
-Signature: TypeAlias = tuple[int | str, ...]
-"""Numbers and names that change when the content of a file does."""
+LocalSignature: TypeAlias = tuple[int, int, int, int]
+"""Device, inode, size, and time of the last change in nanoseconds."""
 
 
 class RangeReader(Protocol):
-    """A file, open for reading by range.
+    """Bytes that can be read by range, from many threads at once.
 
     Attributes
     ----------
     size : int
-        Bytes, when it was opened.
+        Length in bytes when it was opened.
     is_remote : bool
         Whether each read takes a request to another machine, so that as little as possible should be read.
     """
@@ -30,8 +30,8 @@ class RangeReader(Protocol):
     size: int
     is_remote: bool
 
-    def read(self, offset: int, size: int) -> Bytes:
-        """Return `size` bytes from `offset` on: uint8 [size], shorter only where the file ends before.
+    def read(self, offset: int, size: int) -> bytes:
+        """Return `size` bytes from `offset` on, fewer only where the file ends before.
 
         Parameters
         ----------
@@ -44,26 +44,17 @@ class RangeReader(Protocol):
             The file cannot be read.
         """
 
-    def prefetch(self, offset: int, size: int) -> None:
-        """Begin to read a range in the background, where that helps."""
-
-    def signature(self) -> Signature | None:
-        """Return what changes with the content, as the file is now; None where content may change unseen."""
-
     def close(self) -> None:
         """Close the file; reading is then an error."""
 
 
-LocalSignature: TypeAlias = tuple[int, int, int, int]
-"""Device, inode, size, and time of the last change in nanoseconds."""
-
-
 class LocalFile:
-    """A `RangeReader` over a local file.
+    """A `RangeReader` over a local file, which is not mapped: reading one that was truncated is no crash.
 
     Parameters
     ----------
     path : Path
+        The file.
 
     Raises
     ------
@@ -83,9 +74,17 @@ class LocalFile:
         """Return the file as a stream."""
         return contextlib.nullcontext(cast(BinaryIO, self._file))
 
-    def read(self, offset: int, size: int) -> Bytes:
-        """Return a range in a fresh buffer, shorter only where the file ends before."""
-        # The size now, before anything is allocated: a caller may ask for more than there is, and files may shrink.
+    def read(self, offset: int, size: int) -> bytes:
+        """Return a range, shorter only where the file ends before. Fast for the many small reads of a pack."""
+        # pread and preadv leave the file position alone, so that threads do not disturb each other.
+        data = os.pread(self._file.fileno(), size, offset)
+        while len(data) < size and (more := os.pread(self._file.fileno(), size - len(data), offset + len(data))):
+            data += more  # One call reads 2 GiB at most.
+        return data
+
+    def read_array(self, offset: int, size: int) -> Bytes:
+        """Return a range in a fresh, writable buffer: uint8 [size], shorter only where the file ends before."""
+        # The size now, before anything is allocated: the file may have been truncated since it was opened.
         size = max(0, min(size, self.signature()[2] - offset))
         result = np.empty(size, np.uint8)
         view, done = result.data, 0
@@ -96,11 +95,11 @@ class LocalFile:
     def prefetch(self, offset: int, size: int) -> None:
         """Let the system begin to read a range, where it can."""
         if hasattr(os, "posix_fadvise"):
-            with contextlib.suppress(OSError):  # `read` raises it.
+            with contextlib.suppress(OSError):  # `read_array` raises it.
                 os.posix_fadvise(self._file.fileno(), offset, size, os.POSIX_FADV_WILLNEED)
 
     def signature(self) -> LocalSignature:
-        """Return what changes with the content, as the file is now."""
+        """Return the file's identity, size and time of change as they are now: a new content changes them."""
         s = os.fstat(self._file.fileno())
         return s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns
 
@@ -109,7 +108,7 @@ class LocalFile:
         self._file.close()
 
     def _read_into(self, view: memoryview, offset: int) -> int:
-        if hasattr(os, "preadv"):  # The file position is not touched, so threads do not disturb each other.
+        if hasattr(os, "preadv"):
             return os.preadv(self._file.fileno(), [view], offset)
         with self._lock:
             self._file.seek(offset)
@@ -122,23 +121,18 @@ class MemoryFile:
     Parameters
     ----------
     data : bytes
+        The whole content.
     """
 
     is_remote = False
 
     def __init__(self, data: bytes) -> None:
-        self._data = np.frombuffer(data, np.uint8)
+        self._data = data
         self.size = len(data)
 
-    def read(self, offset: int, size: int) -> Bytes:
-        """Return a view of a range."""
+    def read(self, offset: int, size: int) -> bytes:
+        """Return a range, shorter only where the bytes end before."""
         return self._data[offset : offset + size]
 
-    def prefetch(self, offset: int, size: int) -> None:
-        """Do nothing."""
-
-    def signature(self) -> None:
-        """Return None: content may change unseen."""
-
     def close(self) -> None:
-        """Do nothing."""
+        """Do nothing: there is no file."""

@@ -28,7 +28,7 @@ class CheckedBytes:
 
     def __init__(self, source: RangeReader, where: str) -> None:
         self._source, self._where = source, where
-        self.header: Header = parse_header(source.read(0, 8 + MAX_HEADER).tobytes(), source.size, where)
+        self.header: Header = parse_header(source.read(0, 8 + MAX_HEADER), source.size, where)
         self._origin = self.header.arenas["digests"].end
         self.id, self._rows = self._read_digests()
         self._checked = bytearray(len(self._rows))
@@ -88,7 +88,7 @@ class CheckedBytes:
         return own, rows
 
     def _read_source(self, begin: int, end: int) -> bytes:
-        data = self._source.read(begin, end - begin).tobytes()
+        data = self._source.read(begin, end - begin)
         if len(data) != end - begin:
             raise TruncatedError("truncated", self._where, f"expected {end} bytes, got {begin + len(data)}", "3.1")
         return data

@@ -59,7 +59,7 @@ class RemoteFile:
         self.size = self._signature[2]
         self._closed = False
         head = min(HEAD_BYTES, self.size) if is_pack else 0
-        self._head = np.frombuffer(self._piece(0, head), np.uint8) if head else np.empty(0, np.uint8)
+        self._head = self._piece(0, head) if head else b""
         self._background = ThreadPoolExecutor(_AHEAD)
 
     @contextmanager
@@ -69,19 +69,33 @@ class RemoteFile:
         with self._errors(self.path), files.open(name, "rb", cache_type="none") as file:
             yield file
 
-    def read(self, offset: int, size: int) -> Bytes:
-        """Return a range in a fresh buffer, or of the head that was read already; shorter only where the file ends.
+    def read(self, offset: int, size: int) -> bytes:
+        """Return a range, shorter only where the file ends before; no request is made for what the head holds.
+
+        Raises
+        ------
+        CheckpointError, PackNotFoundError, OutputError
+            As for `read_array`.
+        """
+        end = min(offset + size, self.size)
+        return self._head[offset:end] if end <= len(self._head) else self.read_array(offset, size).tobytes()
+
+    def read_array(self, offset: int, size: int) -> Bytes:
+        """Return a range in a fresh, writable buffer: uint8 [size], shorter only where the file ends before.
+
+        Parameters
+        ----------
+        offset, size : int
+            In bytes.
 
         Raises
         ------
         CheckpointError, PackNotFoundError
-            It was replaced since it was opened, or cannot be read; of packs the latter.
+            The file was replaced since it was opened, or cannot be read; the latter is raised for packs.
         OutputError
             The staging folder has no room.
         """
         size = max(0, min(size, self.size - offset))
-        if offset + size <= len(self._head):
-            return self._head[offset : offset + size]
         if size and self._staging:
             staged = np.fromfile(self._stage(self._staging, offset, size), np.uint8)
             if staged.size != size:

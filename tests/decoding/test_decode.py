@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 import dtscodec
 from dtscodec.errors import BackendError, BaseMismatchError, FormatError
-from dtscodec.files.range_reader import Bytes, LocalFile
+from dtscodec.files.range_reader import LocalFile
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.packs.pack import Pack
 from tests.support import CODING, assert_equals_reference, make_pack, spec_decoder, spec_tensors
@@ -91,7 +91,7 @@ def test_one_tensor_is_decoded_from_its_byte_range_alone(
     read: list[int] = []
     original = LocalFile.read
 
-    def counting(self: LocalFile, offset: int, length: int) -> Bytes:
+    def counting(self: LocalFile, offset: int, length: int) -> bytes:
         read.append(length)
         return original(self, offset, length)
 

@@ -89,7 +89,7 @@ def read_range(file: LocalFile | RemoteFile, offset: int, size: int) -> Bytes:
         The file ends before, or cannot be read.
     """
     try:
-        data = file.read(offset, size)
+        data = file.read_array(offset, size)
     except DtsError:
         raise
     except OSError as error:
