@@ -12,13 +12,14 @@ from tests.support import ROOT
 
 PACKAGE = ROOT / "dtscodec"
 
-STORED = {"errors", "messages", "files", "quantize", "format", "storage", "checkpoints"}
-"""What nearly every room above them uses: errors, local files, widths, the format, remote storage, checkpoints."""
+STORED = {"errors", "messages", "progress", "files", "quantize", "format", "storage", "checkpoints"}
+"""The rooms that nearly every room above them uses, from errors to checkpoints."""
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "messages": set(),
     "version": set(),
+    "progress": set(),
     "files": {"errors"},
     "quantize": {"errors"},
     "format": {"errors", "files", "quantize"},
@@ -26,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "executors": {"errors", "messages", "version"},
     "kernels": {"errors", "format", "quantize"},
     "linalg": {"errors", "format"},
-    "checkpoints": {"errors", "messages", "files", "format", "storage"},
+    "checkpoints": {"errors", "messages", "progress", "files", "format", "storage"},
     "activations": STORED | {"linalg"},
     "packs": STORED | {"version"},
     "decoding": STORED | {"kernels", "linalg", "packs"},
@@ -47,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 """The rooms, and what each may import beside itself. Rooms that are not named in each other's line are independent."""
 
 ROOMS = list(MAY_IMPORT)
-NO_TORCH = ["errors", "messages", "version", "files", "format", "storage", "executors"]
+NO_TORCH = ["errors", "messages", "version", "progress", "files", "format", "storage", "executors"]
 
 
 def imports(path: Path) -> set[str]:

@@ -3,17 +3,18 @@
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dtscodec.calibration.fit import FitReport, fit
 from dtscodec.calibration.fit_loss import FitLoss
+from dtscodec.calibration.fit_settings import STEPS, FitSettings
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.open_inputs import as_base, as_checkpoint
-from dtscodec.encoding.config import STEPS, EncodeConfig
+from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.encode import encode, holds_pack
 from dtscodec.encoding.journal import Journal, NoJournal
 from dtscodec.encoding.pack_report import EncodeReport
@@ -26,19 +27,6 @@ from dtscodec.storage.staging import staging_folder_for
 from dtscodec.storage.upload import check_new, new_file
 
 Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _FitSettings:
-    """Arguments of `fit`, by their names there. Their `repr` names a step of the journal."""
-
-    samples: str
-    model: str | None
-    steps: int
-    elements: bool
-    bias_correction: bool
-    batch_size: int
-    device: str
 
 
 def encode_calibrated(
@@ -114,7 +102,7 @@ def encode_calibrated(
         check_new(out, force)
     # Reported now rather than after the encode, which takes longer.
     prepare_samples(read_architecture(model_directory(model, fine_tune)), Path(samples))
-    settings = _FitSettings(
+    settings = FitSettings(
         str(samples), None if model is None else str(model), steps, elements, bias_correction, batch_size, device
     )
     with (
@@ -154,7 +142,7 @@ def _fit_or_resume(
     fine_tune: Source,
     out: Path,
     base: Base,
-    settings: _FitSettings,
+    settings: FitSettings,
     *,
     force: bool,
     progress: Progress,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dtscodec.calibration.bias_correction import correct_biases
 from dtscodec.calibration.fit_loss import FitLoss, mean_loss
+from dtscodec.calibration.fit_settings import STEPS
 from dtscodec.calibration.optimize import optimize
 from dtscodec.calibration.recode import recode
 from dtscodec.calibration.student import Student
@@ -20,7 +21,7 @@ from dtscodec.calibration.teacher import teacher_outputs
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.decoding.decode import decode
-from dtscodec.encoding.config import DISTILLED, STEPS
+from dtscodec.encoding.config import DISTILLED
 from dtscodec.encoding.pack_assembler import PackAssembler
 from dtscodec.encoding.pack_report import PackReport
 from dtscodec.evaluation.architecture import model_directory, read_architecture

@@ -3,12 +3,9 @@
 import argparse
 import math
 import re
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
-
-if TYPE_CHECKING:
-    Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def byte_count(text: str) -> int:

@@ -8,15 +8,15 @@ from dtscodec.cli.console import progress_bar
 from dtscodec.storage.paths import as_output_path
 
 
-def add_to(commands: "arguments.Subparsers") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "collect",
-        help="collect the Gram matrices of a model's layer inputs",
-        description="Run a fine-tune on texts or images, and write the Gram matrices of its linear layers' inputs, "
-        "which `merge esm --grams` and routing use. Padding is left out; layers that share an input are stored once.",
-        epilog="SAMPLES is a file of texts or a folder of images, as for `dtscodec compare --samples`; 64 are enough. "
-        "Needs pip install 'dtscodec[transformers]', for images 'dtscodec[images]'.",
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of the command."""
+    parser.description = (
+        "Run a fine-tune on texts or images, and write the Gram matrices of its linear layers' inputs, "
+        "which `merge esm --grams` and routing use. Padding is left out; layers that share an input are stored once."
+    )
+    parser.epilog = (
+        "SAMPLES is a file of texts or a folder of images, as for `dtscodec compare --samples`; 64 are enough. "
+        "Needs pip install 'dtscodec[transformers]', for images 'dtscodec[images]'."
     )
     parser.add_argument("fine_tune", metavar="FT", help="the fine-tune: a model directory, or its weights and --model")
     parser.add_argument("samples", metavar="SAMPLES", help="texts or images to run it on")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dtscodec.cli import arguments, console
 from dtscodec.cli.console import progress_bar
+from dtscodec.cli.result_lines import behaviour_line
 
 if TYPE_CHECKING:
     from dtscodec import Comparison, Pack
@@ -14,19 +15,19 @@ if TYPE_CHECKING:
     from dtscodec.evaluation.compare_behaviour import Behaviour
 
 
-def add_to(commands: "arguments.Subparsers") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "compare",
-        help="measure how close a pack is to its fine-tune",
-        description="Decode a pack and compare it with its fine-tune: relative error and cosine of the deltas, the "
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of the command."""
+    parser.description = (
+        "Decode a pack and compare it with its fine-tune: relative error and cosine of the deltas, the "
         "ratio of the deltas' norms, bits per parameter, bytes. The total is over coded tensors. With "
         "--samples also its predictions: KL from fine-tune to decoded in nats, share of equal first choices, and "
-        "accuracy on labelled samples or perplexity. For sequence and image classification and causal language models.",
-        epilog='SAMPLES is a file of texts, UTF-8: *.jsonl with {"text": ..., "label": ...}, *.tsv with text, tab, '
+        "accuracy on labelled samples or perplexity. For sequence and image classification and causal language models."
+    )
+    parser.epilog = (
+        'SAMPLES is a file of texts, UTF-8: *.jsonl with {"text": ..., "label": ...}, *.tsv with text, tab, '
         "label, or one text a line; or a folder of images, *.png, *.jpg, *.webp or *.bmp, or of folders of them named "
         "after their labels. Labels are optional. Needs pip install 'dtscodec[transformers]', for images "
-        "'dtscodec[images]'.",
+        "'dtscodec[images]'."
     )
     parser.add_argument("pack", metavar="PACK")
     parser.add_argument("fine_tune", metavar="FT")
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         console.facts(_facts(comparison) | ({"behaviour": _behaviour_facts(behaviour)} if behaviour else {}))
     else:
-        console.lines(*_table(comparison), *([_behaviour_line(behaviour, options.samples)] if behaviour else []))
+        console.lines(*_table(comparison), *([behaviour_line(behaviour, options.samples)] if behaviour else []))
 
 
 def _behaviour(pack: "Pack", options: argparse.Namespace) -> "Behaviour":
@@ -78,25 +79,6 @@ def _behaviour(pack: "Pack", options: argparse.Namespace) -> "Behaviour":
 def _behaviour_facts(behaviour: "Behaviour") -> dict[str, Any]:
     pairs = {"accuracy": behaviour.accuracy, "perplexity": behaviour.perplexity}
     return asdict(behaviour) | {name: pair._asdict() if pair else None for name, pair in pairs.items()}
-
-
-def _behaviour_line(behaviour: "Behaviour", samples: str) -> str:
-    """Return the figures as a line of text.
-
-    >>> from dtscodec.evaluation.compare_behaviour import Behaviour
-    >>> print(_behaviour_line(Behaviour(1500, 1500, 0.00391, 0.969), "texts.txt"))
-    behaviour   1,500 texts: KL 0.0039, agrees 96.9 %
-    """
-    from dtscodec.evaluation.samples import sample_kind
-
-    tokens = f", {behaviour.predictions:,} tokens" if behaviour.perplexity else ""
-    count = f"{behaviour.samples:,} {sample_kind(samples)}{tokens}"
-    figures = [f"KL {behaviour.kl:.2g}", f"agrees {100 * behaviour.agreement:.1f} %"]
-    if behaviour.accuracy:
-        figures.append("accuracy " + " -> ".join(f"{100 * share:.1f} %" for share in behaviour.accuracy))
-    if behaviour.perplexity:
-        figures.append("perplexity " + " -> ".join(f"{value:.4g}" for value in behaviour.perplexity))
-    return f"behaviour   {count}: {', '.join(figures)}"
 
 
 def _figures(closeness: "Closeness | None") -> dict[str, float | None]:

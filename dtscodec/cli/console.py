@@ -3,12 +3,13 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from dtscodec.errors import OutputError
 from dtscodec.messages import number, percent, printable, size
+from dtscodec.progress import ProgressCallback
 
 __all__ = [
     "facts",
@@ -69,22 +70,24 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> 
 
 
 @contextmanager
-def progress_bar(label: str, total: int, unit: str = "B") -> Iterator[Callable[[int], None]]:
-    """A bar with bytes or other units, rate and time left; quiet where standard error is no terminal.
+def progress_bar(label: str, total: int, unit: str = "B") -> Iterator[ProgressCallback]:
+    """Show a bar with bytes or other units, rate and time left, if standard error is a terminal.
+
+    The bar disappears when it is complete, so that another one can follow, or at the end of the context.
 
     Parameters
     ----------
     label : str
-        What is being done.
+        The name of the work.
     total : int
-        Units in all.
+        Units in total.
     unit : str
-        What is counted.
+        The unit; bytes by default.
 
     Yields
     ------
     callable
-        To be told the units done since the last call.
+        To be called with the number of units done since the last call.
     """
     if not (sys.stderr and sys.stderr.isatty()):
         yield lambda count: None
@@ -93,7 +96,13 @@ def progress_bar(label: str, total: int, unit: str = "B") -> Iterator[Callable[[
 
     scale = unit == "B"
     with tqdm(desc=label, total=total, unit=unit, unit_scale=scale, leave=False, file=sys.stderr) as bar:  # type: ignore[no-untyped-call]
-        yield lambda count: bar.update(count) and None
+
+        def advance(count: int) -> None:
+            bar.update(count)
+            if bar.n >= total:
+                bar.close()
+
+        yield advance
 
 
 def total_bytes(paths: Iterable[str]) -> int:

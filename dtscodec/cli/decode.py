@@ -9,13 +9,11 @@ from dtscodec.cli.console import progress_bar
 DTYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64"}
 
 
-def add_to(commands: "arguments.Subparsers") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "decode",
-        help="get a plain checkpoint back from a pack",
-        description="Rebuild a fine-tune from its pack and base, as a plain checkpoint.",
-        epilog="OUT is one file if it ends in .safetensors, .bin or .pt; else a directory with the files that travel.",
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of the command."""
+    parser.description = "Rebuild a fine-tune from its pack and base, as a plain checkpoint."
+    parser.epilog = (
+        "OUT is one file if it ends in .safetensors, .bin or .pt; else a directory with the files that travel."
     )
     parser.add_argument("pack", metavar="PACK")
     arguments.add_base(parser)

@@ -2,13 +2,16 @@
 
 import argparse
 from collections.abc import Iterable
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from dtscodec.calibration.fit_settings import STEPS
 from dtscodec.cli import arguments, console, encode_options
 from dtscodec.cli.console import progress_bar
-from dtscodec.cli.fit import kl_change
 from dtscodec.cli.names import name_fine_tunes
+from dtscodec.cli.result_lines import fit_words, pack_line
 from dtscodec.cli.resume import journal_path, open_journal
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.storage.access import Access
@@ -16,9 +19,11 @@ from dtscodec.storage.errors import write_errors
 from dtscodec.storage.paths import as_output_path
 
 if TYPE_CHECKING:
-    from dtscodec import Base, EncodeConfig, EncodeReport
-    from dtscodec.calibration.fit import FitReport
+    from concurrent.futures import Executor
+
+    from dtscodec import Base, EncodeConfig, EncodeReport, Journal
     from dtscodec.checkpoints.checkpoint import Checkpoint
+    from dtscodec.progress import ProgressCallback
 
 EPILOG = """\
 One fine-tune gives ./NAME.dts.safetensors, or the file that -o names. Several, or a directory after -o, give
@@ -29,16 +34,12 @@ command resumes it.
 """
 
 
-def add_to(commands: "arguments.Subparsers") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "encode",
-        help="store a fine-tune as a pack",
-        description="Store fine-tunes as packs against their base.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("base", help="the base checkpoint: file, index or directory, also s3:// and the like")
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of the command."""
+    parser.description = "Store fine-tunes as packs against their base."
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("base", help="the base checkpoint: file, index or directory, also remote, such as s3://...")
     parser.add_argument("fine_tunes", metavar="FT", nargs="+", help="a fine-tune of it, or NAME=PATH")
     parser.add_argument("-o", "--output", metavar="OUT", help="the pack, or a directory of packs")
     encode_options.add_to(parser)
@@ -157,15 +158,36 @@ class _Encoder:
         self._fits: dict[str, str] = {}
 
     def __call__(
-        self, base: "Base", fine_tune: "Checkpoint", out: Path, config: "EncodeConfig", *, task: str, **run: Any
+        self,
+        base: "Base",
+        fine_tune: "Checkpoint",
+        out: Path,
+        config: "EncodeConfig",
+        *,
+        task: str,
+        force: bool,
+        progress: "ProgressCallback",
+        executor: "Executor | None",
+        journal: "Journal | None",
     ) -> "EncodeReport":
         """Write a pack; see `dtscodec.encode`."""
         from dtscodec import encode, encode_calibrated
-        from dtscodec.encoding.config import STEPS
 
         if not self._samples:
-            return encode(base, fine_tune, out, config, task=task, **run)
-        with progress_bar("fit", STEPS, unit=" steps") as fit_progress:
+            return encode(
+                base,
+                fine_tune,
+                out,
+                config,
+                task=task,
+                force=force,
+                progress=progress,
+                executor=executor,
+                journal=journal,
+            )
+        with ExitStack() as stack:
+            # The bar of the fit appears with its first step, when that of the encode is complete and gone.
+            fit_bar = cache(lambda: stack.enter_context(progress_bar("fit", STEPS, unit=" steps")))
             report, fitted = encode_calibrated(
                 base,
                 self._paths[task],
@@ -173,41 +195,19 @@ class _Encoder:
                 config,
                 samples=self._samples,
                 device=self._device,
-                fit_progress=fit_progress,
                 task=task,
-                **run,
+                force=force,
+                progress=progress,
+                fit_progress=lambda count: fit_bar()(count),
+                executor=executor,
+                journal=journal,
             )
-        self._fits[task] = self._describe_fit(fitted)
+        self._fits[task] = fit_words(fitted, self._samples)
         return report
-
-    def _describe_fit(self, fitted: "FitReport | None") -> str:
-        from dtscodec.evaluation.samples import sample_kind
-
-        if fitted is None:
-            return ", nothing to fit"
-        count = f"{fitted.samples} {sample_kind(self._samples)}"
-        return f" before the fit to {count}, {kl_change(fitted, 'see dtscodec fit --steps')}"
 
     def print_report(self, task: str, report: "EncodeReport") -> None:
         """Print a line about a pack."""
-        console.lines(describe(task, report, self._fits.get(task, "")))
-
-
-def describe(task: str, report: "EncodeReport", fit: str = "") -> str:
-    """Return one line about a pack.
-
-    Parameters
-    ----------
-    task : str
-    report : EncodeReport
-    fit : str
-        What is said of a fit to samples, after the error.
-    """
-    sizes = f"{console.size(report.fine_bytes)} -> {console.size(report.pack_bytes)}"
-    share = console.percent(report.pack_bytes, report.fine_bytes)
-    left_out = f", {100 * report.left_out:.1f} % of the delta left out" if report.left_out else ""
-    error = f"relative error {report.relative_error:.2f}{fit}"
-    return f"{task}: {sizes} ({share}), {error}{left_out}, {report.seconds:.1f} s: {report.path}"
+        console.lines(pack_line(task, report, self._fits.get(task, "")))
 
 
 def _directory(output: str | None, count: int) -> Path | None:

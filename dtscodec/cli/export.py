@@ -19,16 +19,16 @@ MAX_NAMES = 3
 """Number of tensors that a line names."""
 
 
-def add_to(commands: "arguments.Subparsers") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "export",
-        help="convert a pack to a LoRA adapter for PEFT, vLLM and SGLang",
-        description="Write the delta of a pack as a LoRA adapter, with one rank and a scale of 1 for all layers. "
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of the command."""
+    parser.description = (
+        "Write the delta of a pack as a LoRA adapter, with one rank and a scale of 1 for all layers. "
         "Norms, biases, new heads and tensors stored exactly or element by element cannot be expressed as a LoRA; they "
-        "are listed with their share of the delta. Needs pip install 'dtscodec[transformers]'.",
-        epilog="An adapter holds factors in half precision and is about ten times larger than its pack. The model that "
-        "uses it is found by its configuration, which packs made from model directories include.",
+        "are listed with their share of the delta. Needs pip install 'dtscodec[transformers]'."
+    )
+    parser.epilog = (
+        "An adapter holds factors in half precision and is about ten times larger than its pack. The model that "
+        "uses it is found by its configuration, which packs made from model directories include."
     )
     parser.add_argument("pack", metavar="PACK")
     parser.add_argument("--to", choices=["peft"], required=True, help="kind of adapter")

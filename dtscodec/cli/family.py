@@ -3,9 +3,10 @@
 import argparse
 from pathlib import Path
 
-from dtscodec.cli import arguments, console, encode, encode_options, merge, merge_options
+from dtscodec.cli import console, encode_options, merge, merge_options
 from dtscodec.cli.console import progress_bar, total_bytes
 from dtscodec.cli.names import name_fine_tunes
+from dtscodec.cli.result_lines import pack_line
 from dtscodec.cli.resume import journal_path, open_journal
 
 EPILOG = """\
@@ -16,15 +17,11 @@ Results are stored in DIR/dtscodec.part until all is done: if a run is interrupt
 """
 
 
-def add_to(commands: "arguments.Subparsers") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "family",
-        help="merge fine-tunes into a base, and store each as a pack against it",
-        description="Merge fine-tunes into a base, and store each as a pack against it.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of the command."""
+    parser.description = "Merge fine-tunes into a base, and store each as a pack against it."
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     merge_options.add_method(parser)
     parser.add_argument("fine_tunes", metavar="FT", nargs="+", help="a fine-tune, or NAME=PATH")
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the directory to write; local")
@@ -67,4 +64,4 @@ def run(options: argparse.Namespace) -> None:
         size = console.size(report.base.path.stat().st_size)
         line = merge.describe(report.base, list(fine_tunes))
         console.lines(f"{line}; stored in {size}, {report.base.seconds:.1f} s: {report.base.path}")
-    console.lines(*(encode.describe(task, pack) for task, pack in report.packs.items()))
+    console.lines(*(pack_line(task, pack) for task, pack in report.packs.items()))

@@ -2,28 +2,24 @@
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING
 
+from dtscodec.calibration.fit_settings import STEPS
 from dtscodec.cli import arguments, console
 from dtscodec.cli.console import progress_bar
 from dtscodec.cli.names import task_name
-from dtscodec.encoding.config import STEPS
-
-if TYPE_CHECKING:
-    from dtscodec.calibration.fit import FitReport
+from dtscodec.cli.result_lines import fit_line
 
 
-def add_to(commands: "arguments.Subparsers") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "fit",
-        help="fit a pack to its fine-tune's outputs on samples",
-        description="Adjust the levels, scales, biases and norms of a pack until the decoded model's predictions and "
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of the command."""
+    parser.description = (
+        "Adjust the levels, scales, biases and norms of a pack until the decoded model's predictions and "
         "hidden states on samples are near the fine-tune's. The pack keeps its size. `encode --calibration` encodes "
-        "and fits in one go.",
-        epilog="SAMPLES is a file of texts or a folder of images, as for `dtscodec compare --samples`; 64 are enough, "
-        "without labels. Needs pip install 'dtscodec[transformers]', for images 'dtscodec[images]'.",
+        "and fits in one go."
+    )
+    parser.epilog = (
+        "SAMPLES is a file of texts or a folder of images, as for `dtscodec compare --samples`; 64 are enough, "
+        "without labels. Needs pip install 'dtscodec[transformers]', for images 'dtscodec[images]'."
     )
     parser.add_argument("pack", metavar="PACK")
     parser.add_argument("fine_tune", metavar="FT", help="the fine-tune: a model directory, or its weights and --model")
@@ -59,7 +55,6 @@ def add_to(commands: "arguments.Subparsers") -> None:
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from dtscodec.calibration.fit import fit
-    from dtscodec.evaluation.samples import sample_kind
 
     if not options.steps and not options.bias_correction:
         options.misused("--steps 0 leaves nothing to do without --bias-correction")
@@ -82,19 +77,5 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         console.facts(asdict(report) | {"path": str(report.path)})
         return
-    name, size = task_name(options.pack), console.size(report.pack_bytes)
-    samples = f"{report.samples} {sample_kind(Path(options.samples))}"
-    change = kl_change(report, "more --steps may help" if options.steps else "--steps may help")
-    console.lines(
-        f"{name}: {size}, {report.numbers:,} numbers fitted to {samples}, {change}, {report.seconds:.1f} s: {out}"
-    )
-
-
-def kl_change(report: "FitReport", remedy: str) -> str:
-    """Return what a fit did to the KL in words.
-
-    It may rise where hidden states come closer.
-    """
-    before, after = report.before.kl, report.after.kl
-    rose = f" (it rose: {remedy})" if after > before else ""
-    return f"KL on these {before:.2g} -> {after:.2g}{rose}"
+    remedy = "more --steps may help" if options.steps else "--steps may help"
+    console.lines(fit_line(task_name(options.pack), report, options.samples, remedy))

@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from dtscodec.fusion.fuse import FuseReport
 
 
-def add_to(commands: "arguments.Subparsers") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "fuse",
-        help="make the pack of an unseen task from packs of other tasks",
-        description="Write the weighted sum of the deltas of packs against one base as a pack. A weight is the cosine "
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of the command."""
+    parser.description = (
+        "Write the weighted sum of the deltas of packs against one base as a pack. A weight is the cosine "
         "of the task's vector to that of the unseen task, divided by the sum of all; negative cosines count as 0. "
         "Vectors are heads, or given with --vectors; weights may also be given with --weights. The head of --like is "
-        "stored exactly in the pack.",
-        epilog="The base is needed only if a pack stores exactly a tensor that the base has, if packs use different "
-        "tensors of it, or if heads that are compared are deltas; without --base it is searched as decode does.",
+        "stored exactly in the pack."
+    )
+    parser.epilog = (
+        "The base is needed only if a pack stores exactly a tensor that the base has, if packs use different "
+        "tensors of it, or if heads that are compared are deltas; without --base it is searched as decode does."
     )
     parser.add_argument("packs", metavar="PACK", nargs="+")
     parser.add_argument(

@@ -9,16 +9,14 @@ from dtscodec.cli.names import task_name
 from dtscodec.quantize.widths import ALL_BITS
 
 
-def add_to(commands: "arguments.Subparsers") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "import",
-        help="convert a LoRA adapter of PEFT to a pack",
-        description="Write the pack of a base with a LoRA adapter merged into it. The adapter's factors are encoded "
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of the command."""
+    parser.description = (
+        "Write the pack of a base with a LoRA adapter merged into it. The adapter's factors are encoded "
         "directly. Rank and alpha patterns, rsLoRA, embeddings, convolutions, biases and modules_to_save are "
-        "supported; DoRA and other kinds of adapter are refused.",
-        epilog="For a pack of a given size, merge the adapter with PEFT and use dtscodec encode --size.",
+        "supported; DoRA and other kinds of adapter are refused."
     )
+    parser.epilog = "For a pack of a given size, merge the adapter with PEFT and use dtscodec encode --size."
     parser.add_argument("adapter", metavar="ADAPTER", help="directory with adapter_config.json, local or on the Hub")
     arguments.add_base(parser, required=True)
     parser.add_argument("-o", "--output", metavar="PACK", help="default: ./NAME.dts.safetensors")

@@ -14,13 +14,9 @@ if TYPE_CHECKING:
     from dtscodec.packs.pack_info import DirectoryInfo, PackInfo
 
 
-def add_to(commands: "arguments.Subparsers") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "info",
-        help="show what a pack holds",
-        description="Show what a pack holds, and where its bytes go; of a directory its tasks and their base.",
-    )
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of the command."""
+    parser.description = "Show what a pack holds, and where its bytes go; of a directory its tasks and their base."
     parser.add_argument("pack", metavar="PACK_OR_DIR")
     parser.add_argument("--tensors", action="store_true", help="list every tensor")
     arguments.add_json(parser)

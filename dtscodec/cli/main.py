@@ -1,37 +1,38 @@
 """The command line: one subcommand per task, errors as one line, exit codes 0, 1 and 2."""
 
 import argparse
+import importlib
+import keyword
 import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
-from dtscodec.cli import (
-    collect,
-    compare,
-    console,
-    decode,
-    encode,
-    export,
-    family,
-    fit,
-    fuse,
-    import_,
-    info,
-    merge,
-    push,
-    report,
-    verify,
-)
+from dtscodec.cli import console
 from dtscodec.cli.remedies import spell_option
 from dtscodec.errors import DtsError
-from dtscodec.storage import hub_client
 from dtscodec.version import __version__
 
-COMMANDS = (encode, decode, info, verify, compare, fit, collect, merge, family, fuse, report, export, import_, push)
+COMMANDS = {
+    "encode": "store a fine-tune as a pack",
+    "decode": "get a plain checkpoint back from a pack",
+    "info": "show what a pack holds",
+    "verify": "check every byte of a pack, and its base",
+    "compare": "measure how close a pack is to its fine-tune",
+    "fit": "fit a pack to its fine-tune's outputs on samples",
+    "collect": "collect the Gram matrices of a model's layer inputs",
+    "merge": "merge fine-tunes into one checkpoint",
+    "family": "merge fine-tunes into a base, and store each as a pack against it",
+    "fuse": "make the pack of an unseen task from packs of other tasks",
+    "report": "show a pack, or a directory of packs, on one page",
+    "export": "convert a pack to a LoRA adapter for PEFT, vLLM and SGLang",
+    "import": "convert a LoRA adapter of PEFT to a pack",
+    "push": "put packs into a repository of the Hugging Face Hub",
+}
+"""Help of each command. The command is defined in the module of its name, which is imported only if it is given."""
 
 EPILOG = """\
 examples:
@@ -50,8 +51,14 @@ exit codes: 0 done, 1 failed, 2 wrong usage
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def parser(commands: Collection[str] = COMMANDS) -> argparse.ArgumentParser:
+    """Return the parser of the command line.
+
+    Parameters
+    ----------
+    commands : collection of str
+        Commands whose arguments are known; by default all. Of the others only name and help are.
+    """
     root = argparse.ArgumentParser(
         prog="dtscodec",
         description="Store a fine-tune as a small pack against its base checkpoint, and get it back.",
@@ -59,15 +66,37 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     root.add_argument("--version", action="version", version=f"dtscodec {__version__}")
-    commands = root.add_subparsers(metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add_to(commands)
+    subparsers = root.add_subparsers(metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        command = subparsers.add_parser(name, help=summary)
+        if name in commands:
+            _module(name).add_to(command)
     return root
 
 
+def _module(command: str) -> Any:
+    """Import the module of a command."""
+    name = f"{command}_" if keyword.iskeyword(command) else command
+    return importlib.import_module(f"dtscodec.cli.{name}")
+
+
+def _given(arguments: Sequence[str]) -> list[str]:
+    """Return the command that is given, if any: options before it take no values."""
+    return [argument for argument in arguments if not argument.startswith("-")][:1]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code."""
-    options = parser().parse_args(arguments)
+    """Run the command line, and return the exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Words after the name of the program; by default those of this process.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parser(_given(arguments)).parse_args(arguments)
+    from dtscodec.storage import hub_client
+
     # torch, which is not imported yet, takes large tensors as huge pages then: touching fresh memory is much faster.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     hub_client.is_command = True

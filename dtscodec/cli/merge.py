@@ -17,14 +17,12 @@ _NAMED = 6
 """Tensors and tasks that a line names at most."""
 
 
-def add_to(commands: "arguments.Subparsers") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "merge",
-        help="merge fine-tunes into one checkpoint",
-        description="Merge fine-tunes of one architecture into one plain checkpoint.",
-        epilog="Tensors of different shapes (heads) are left out; tensors of integers are the first fine-tune's. For "
-        "packs against a merged base see family.",
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of the command."""
+    parser.description = "Merge fine-tunes of one architecture into one plain checkpoint."
+    parser.epilog = (
+        "Tensors of different shapes (heads) are left out; tensors of integers are the first fine-tune's. For "
+        "packs against a merged base see family."
     )
     merge_options.add_method(parser)
     parser.add_argument("fine_tunes", metavar="FT", nargs="+", help="a fine-tune: file, index or directory")

@@ -8,15 +8,15 @@ from dtscodec.cli import arguments, console
 from dtscodec.cli.console import progress_bar
 
 
-def add_to(commands: "arguments.Subparsers") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "push",
-        help="put packs into a repository of the Hugging Face Hub",
-        description="Check packs and put what is new of them into a repository of the Hub, in one commit, with an "
-        "index and a page that tells of them.",
-        epilog="Who you are comes from 'hf auth login' or HF_TOKEN. Of a README that is there only the marked part "
-        "changes, and metadata are added.",
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of the command."""
+    parser.description = (
+        "Check packs and put what is new of them into a repository of the Hub, in one commit, with an "
+        "index and a page that tells of them."
+    )
+    parser.epilog = (
+        "Who you are comes from 'hf auth login' or HF_TOKEN. Of a README that is there only the marked part "
+        "changes, and metadata are added."
     )
     parser.add_argument("source", metavar="DIR_OR_PACK", help="what 'encode -o DIR' made, or one pack")
     parser.add_argument("repo", metavar="USER/REPO", type=_repo)

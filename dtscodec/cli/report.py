@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from dtscodec.report.facts import FolderFacts, PackFacts
 
 
-def add_to(commands: "arguments.Subparsers") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "report",
-        help="show a pack, or a directory of packs, on one page",
-        description="Write one page that needs nothing else: where the bytes go, rank and bits for each layer, "
-        "spectra, what is exact and why. With --fine-tune also the error of each layer.",
-        epilog="OUT ends in .html, or in .png for a picture of the page, which needs a Chromium. --json prints the "
-        "same facts, with or without OUT.",
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of the command."""
+    parser.description = (
+        "Write one page that needs nothing else: where the bytes go, rank and bits for each layer, "
+        "spectra, what is exact and why. With --fine-tune also the error of each layer."
+    )
+    parser.epilog = (
+        "OUT ends in .html, or in .png for a picture of the page, which needs a Chromium. --json prints the "
+        "same facts, with or without OUT."
     )
     parser.add_argument("pack", metavar="PACK|DIR")
     parser.add_argument("-o", "--output", metavar="OUT", help="the page (.html) or picture (.png) to write")

@@ -6,13 +6,9 @@ from dtscodec.cli import arguments, console
 from dtscodec.cli.console import progress_bar
 
 
-def add_to(commands: "arguments.Subparsers") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "verify",
-        help="check every byte of a pack, and its base",
-        description="Check every byte of a pack, and with --base every base tensor that it uses.",
-    )
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments of the command."""
+    parser.description = "Check every byte of a pack, and with --base every base tensor that it uses."
     parser.add_argument("pack", metavar="PACK")
     arguments.add_base(parser)
     arguments.add_json(parser)

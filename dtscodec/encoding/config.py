@@ -23,9 +23,6 @@ DEFAULT_SIZE = Size(Fraction(8, 100), "bpp")
 DISTILLED = "distilled"
 """Word in the summary's `encoder` of packs that were fitted to calibration samples."""
 
-STEPS = 100
-"""Default number of gradient steps of that fit."""
-
 DAMPING = 0.1
 """Default for Gram matrices of some hundred texts; see `Gram.damped`."""
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dtscodec.cli.compare import _behaviour_line
+from dtscodec.cli.result_lines import behaviour_line
 from dtscodec.evaluation.compare_behaviour import Behaviour, FigurePair
 from tests.cli.helpers import Cli
 from tests.cli.test_main import Terminal
@@ -67,7 +67,7 @@ def test_a_bare_weight_file_needs_a_model_directory(cli: Cli, classifier: Made, 
 def test_figures_are_rounded_for_people() -> None:
     behaviour = Behaviour(1500, 20_000, 0.00394, 0.9688, FigurePair(0.787, 0.7791), FigurePair(12.3456, 1234567.0))
     line = "behaviour   1,500 texts, 20,000 tokens: KL 0.0039, agrees 96.9 %, accuracy 78.7 % -> 77.9 %, perplexity"
-    assert _behaviour_line(behaviour, "texts.txt") == f"{line} 12.35 -> 1.235e+06"
+    assert behaviour_line(behaviour, "texts.txt") == f"{line} 12.35 -> 1.235e+06"
 
 
 @pytest.mark.parametrize(

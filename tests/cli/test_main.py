@@ -22,7 +22,7 @@ BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHON
 
 def test_help_lists_every_command(cli: Cli) -> None:
     text = cli("--help")
-    names = [command.__name__.split(".")[-1].rstrip("_") for command in COMMANDS]
+    names = list(COMMANDS)
     assert " ".join(names) == (
         "encode decode info verify compare fit collect merge family fuse report export import push"
     )
@@ -30,6 +30,27 @@ def test_help_lists_every_command(cli: Cli) -> None:
         assert re.search(rf"^ +{name}\s", text, re.MULTILINE)
         assert cli(name, "--help").startswith(f"usage: dtscodec {name} ")
     assert "exit codes: 0 done, 1 failed, 2 wrong usage" in text
+
+
+def modules_of(*arguments: str) -> set[str]:
+    """Modules that a process of the command line has imported at its end."""
+    code = "import sys; from dtscodec.cli.main import main\ntry: main(sys.argv[1:])\nfinally: print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    return set(run.stdout.splitlines()[-1].split())
+
+
+def test_the_overview_imports_no_command_and_no_arrays() -> None:
+    modules = modules_of("--help")
+    assert not {f"dtscodec.cli.{name.replace('import', 'import_')}" for name in COMMANDS} & modules
+    assert not {"numpy", "torch", "huggingface_hub"} & modules
+    assert len([module for module in modules if module.startswith("dtscodec.")]) <= 8
+
+
+@pytest.mark.parametrize("command", ["encode", "decode", "info", "verify", "compare", "fit", "collect", "fuse"])
+def test_help_on_a_command_imports_no_other_command(command: str) -> None:
+    modules = modules_of(command, "--help")
+    assert {name for name in COMMANDS if f"dtscodec.cli.{name}" in modules} == {command}
+    assert not {"numpy", "torch", "huggingface_hub"} & modules
 
 
 def test_version(cli: Cli) -> None:

@@ -1,0 +1,37 @@
+"""Settings of a fit."""
+
+from dataclasses import dataclass
+
+STEPS = 100
+"""Default number of gradient steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitSettings:
+    """Settings of a fit: arguments of `dtscodec.fit`, by their names there. Their `repr` names a step of the journal.
+
+    Parameters
+    ----------
+    samples : str
+        A file of texts or a folder of images.
+    model : str or None
+        The directory of configuration, and tokenizer or image processor; None for the fine-tune's own.
+    steps : int
+        Number of gradient steps.
+    elements : bool
+        Fit biases and norms element by element, too.
+    bias_correction : bool
+        First correct biases.
+    batch_size : int
+        Samples in a batch.
+    device : str
+        The device that the models run on.
+    """
+
+    samples: str
+    model: str | None
+    steps: int
+    elements: bool
+    bias_correction: bool
+    batch_size: int
+    device: str

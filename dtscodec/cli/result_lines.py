@@ -1,0 +1,101 @@
+"""The lines that commands print about a pack, a fit and a comparison of behaviour."""
+
+from typing import TYPE_CHECKING
+
+from dtscodec.cli import console
+
+if TYPE_CHECKING:
+    from dtscodec import EncodeReport, FitReport
+    from dtscodec.evaluation.compare_behaviour import Behaviour
+
+
+def pack_line(task: str, report: "EncodeReport", fit: str = "") -> str:
+    """Return the line about a pack that was encoded.
+
+    Parameters
+    ----------
+    task : str
+        Name of the fine-tune.
+    report : EncodeReport
+        Sizes, error and time.
+    fit : str
+        The words about a fit, which follow the relative error; see `fit_words`.
+    """
+    sizes = f"{console.size(report.fine_bytes)} -> {console.size(report.pack_bytes)}"
+    share = console.percent(report.pack_bytes, report.fine_bytes)
+    left_out = f", {100 * report.left_out:.1f} % of the delta left out" if report.left_out else ""
+    error = f"relative error {report.relative_error:.2f}{fit}"
+    return f"{task}: {sizes} ({share}), {error}{left_out}, {report.seconds:.1f} s: {report.path}"
+
+
+def fit_words(report: "FitReport | None", samples: str) -> str:
+    """Return the words about the fit of a pack, for `pack_line`.
+
+    Parameters
+    ----------
+    report : FitReport or None
+        None if the pack has no numbers to fit.
+    samples : str
+        Path of the calibration samples.
+    """
+    if report is None:
+        return ", nothing to fit"
+    return f" before the fit to {_count(report.samples, samples)}, {_kl_change(report, 'see dtscodec fit --steps')}"
+
+
+def fit_line(task: str, report: "FitReport", samples: str, remedy: str) -> str:
+    """Return the line about a pack that was fitted.
+
+    Parameters
+    ----------
+    task : str
+        Name of the fine-tune.
+    report : FitReport
+        Sizes, losses and time.
+    samples : str
+        Path of the calibration samples.
+    remedy : str
+        Advice if the KL rose.
+    """
+    fitted = f"{report.numbers:,} numbers fitted to {_count(report.samples, samples)}"
+    change = _kl_change(report, remedy)
+    return f"{task}: {console.size(report.pack_bytes)}, {fitted}, {change}, {report.seconds:.1f} s: {report.path}"
+
+
+def _kl_change(report: "FitReport", remedy: str) -> str:
+    """Return the KL before and after a fit; it may rise where hidden states come closer."""
+    before, after = report.before.kl, report.after.kl
+    rose = f" (it rose: {remedy})" if after > before else ""
+    return f"KL on these {before:.2g} -> {after:.2g}{rose}"
+
+
+def behaviour_line(behaviour: "Behaviour", samples: str) -> str:
+    """Return the line about a comparison of predictions.
+
+    Parameters
+    ----------
+    behaviour : Behaviour
+        The figures.
+    samples : str
+        Path of the samples.
+
+    Examples
+    --------
+    >>> from dtscodec.evaluation.compare_behaviour import Behaviour
+    >>> print(behaviour_line(Behaviour(1500, 1500, 0.00391, 0.969), "texts.txt"))
+    behaviour   1,500 texts: KL 0.0039, agrees 96.9 %
+    """
+    tokens = f", {behaviour.predictions:,} tokens" if behaviour.perplexity else ""
+    figures = [f"KL {behaviour.kl:.2g}", f"agrees {100 * behaviour.agreement:.1f} %"]
+    if behaviour.accuracy:
+        figures.append("accuracy " + " -> ".join(f"{100 * share:.1f} %" for share in behaviour.accuracy))
+    if behaviour.perplexity:
+        figures.append("perplexity " + " -> ".join(f"{value:.4g}" for value in behaviour.perplexity))
+    return f"behaviour   {_count(behaviour.samples, samples)}{tokens}: {', '.join(figures)}"
+
+
+def _count(count: int, samples: str) -> str:
+    """Return a number of samples with their kind, such as ``64 texts``."""
+    from dtscodec.evaluation.samples import sample_kind
+
+    return f"{count:,} {sample_kind(samples)}"
