@@ -12,7 +12,7 @@ from dtscodec.merging.methods.esm import Esm, relative_squares_by_kind
 from dtscodec.merging.methods.iso_c import IsoC
 from dtscodec.merging.methods.iso_cts import IsoCts
 from dtscodec.merging.methods.method import MergeMethod
-from dtscodec.merging.methods.registry import METHODS, make_method
+from dtscodec.merging.methods.registry import METHODS, make_method, method_class
 from dtscodec.merging.methods.task_arithmetic import TaskArithmetic
 from dtscodec.merging.methods.ties import Ties
 from dtscodec.merging.methods.tsv_m import TsvM
@@ -203,3 +203,16 @@ def test_a_threshold_of_the_whole_model_not_of_each_tensor(tmp_path: Path) -> No
     ours = merged([state], Ties(keep=0.25), tmp_path, base)
     assert np.array_equal(ours["large"], np.ones(10))
     assert np.array_equal(ours["small"], np.zeros(10))
+
+
+def test_every_file_of_a_method_is_imported_by_the_package_under_the_name_that_its_class_has() -> None:
+    from dtscodec.merging import methods
+
+    folder = Path(methods.__path__[0])
+    helpers = {"__init__", "method", "registry", "threshold"}
+    assert {module for module, _ in METHODS.values()} == {path.stem for path in folder.glob("*.py")} - helpers
+    for name, (_, class_name) in METHODS.items():
+        assert getattr(methods, class_name) is method_class(name)
+        assert method_class(name).name == name
+    with pytest.raises(AttributeError, match="Nonsense"):
+        methods.Nonsense  # noqa: B018

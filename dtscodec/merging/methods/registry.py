@@ -1,4 +1,9 @@
-"""All merge methods by name. A new method is a file in this folder and a line in `METHODS`."""
+"""All merge methods by name, with their options, read from their source without importing torch.
+
+A method's class is a dataclass: its `name` is the method's, its fields are the options, and its docstring describes
+them. Importing it would import torch, which takes seconds, so that the class is read statically, as setuptools reads
+``__version__``.
+"""
 
 import ast
 import importlib
@@ -16,22 +21,88 @@ from dtscodec.errors import ConfigError
 if TYPE_CHECKING:
     from dtscodec.merging.methods.method import MergeMethod
 
-METHODS: Mapping[str, str] = MappingProxyType(
-    {
-        "average": "average:Average",
-        "task-arithmetic": "task_arithmetic:TaskArithmetic",
-        "ties": "ties:Ties",
-        "tsv-m": "tsv_m:TsvM",
-        "iso-c": "iso_c:IsoC",
-        "iso-cts": "iso_cts:IsoCts",
-        "esm": "esm:Esm",
-    }
-)
-"""Name -> module in this folder, and the class in it. The command line's choices and options derive from here."""
+_FOLDER = Path(__file__).parent
+_PACKAGE = "dtscodec.merging.methods"
+
+
+@dataclass(frozen=True, slots=True)
+class MethodOption:
+    """An option of a merge method.
+
+    Parameters
+    ----------
+    method : str
+        The method's name.
+    name : str
+        The field's name.
+    default : float, bool or str
+        A literal; its type is the option's.
+    choices : tuple of str
+        Of a field annotated with `Literal`; else empty.
+    text : str
+        The first sentence of its description in the class docstring.
+    """
+
+    method: str
+    name: str
+    default: float | bool | str
+    choices: tuple[str, ...]
+    text: str
+
+
+def _tree(module: str) -> ast.Module:
+    """Parse a file of this folder."""
+    return ast.parse((_FOLDER / f"{module}.py").read_text(encoding="utf-8"))
+
+
+def _imported() -> Iterator[tuple[str, str]]:
+    """Yield module and class of each method that the package's ``__init__.py`` imports."""
+    for node in ast.walk(_tree("__init__")):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{_PACKAGE}."):
+            module = str(node.module).removeprefix(f"{_PACKAGE}.")
+            if module not in ("registry", "method"):
+                yield module, node.names[0].name
+
+
+@cache
+def _class_node(module: str, class_name: str) -> ast.ClassDef:
+    return next(n for n in _tree(module).body if isinstance(n, ast.ClassDef) and n.name == class_name)
+
+
+def _assignments(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr, ast.expr]]:
+    """Yield name, annotation and value of a class's annotated assignments."""
+    for line in node.body:
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value:
+            yield line.target.id, line.annotation, line.value
+
+
+def _is_class_variable(annotation: ast.expr) -> bool:
+    return ast.unparse(annotation).startswith("ClassVar")
+
+
+def _names() -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield the name of each method, and its module and class."""
+    for module, class_name in _imported():
+        values = {name: value for name, _, value in _assignments(_class_node(module, class_name))}
+        yield ast.literal_eval(values["name"]), (module, class_name)
+
+
+METHODS: Mapping[str, tuple[str, str]] = MappingProxyType(dict(_names()))
+"""Name -> module in this folder and class in it. The command line's choices and options derive from here."""
+
+
+def class_of(class_name: str) -> "type[MergeMethod] | None":
+    """Import the class of a method by the class's name; None if no method has it."""
+    return next((method_class(name) for name, (_, found) in METHODS.items() if found == class_name), None)
 
 
 def method_class(name: str) -> "type[MergeMethod]":
     """Import the class of a method.
+
+    Parameters
+    ----------
+    name : str
+        One of `METHODS`.
 
     Raises
     ------
@@ -40,8 +111,8 @@ def method_class(name: str) -> "type[MergeMethod]":
     """
     if name not in METHODS:
         raise ConfigError(f"expected a method of {', '.join(METHODS)}, got {name!r}")
-    module, _, class_name = METHODS[name].partition(":")
-    found: type[MergeMethod] = getattr(importlib.import_module(f"dtscodec.merging.methods.{module}"), class_name)
+    module, class_name = METHODS[name]
+    found: type[MergeMethod] = getattr(importlib.import_module(f"{_PACKAGE}.{module}"), class_name)
     return found
 
 
@@ -73,61 +144,37 @@ def make_method(name: str, options: Mapping[str, object] = MappingProxyType({}))
     return method(**options)
 
 
-@dataclass(frozen=True, slots=True)
-class MethodOption:
-    """An option of a merge method.
+@cache
+def options_of(method: str) -> tuple[MethodOption, ...]:
+    """Return the options of a method, in the order of its fields; imports no torch.
 
     Parameters
     ----------
     method : str
-        The method's name.
-    name : str
-        The field's name.
-    default : float, bool or str
-        A literal; its type is the option's.
-    choices : tuple of str
-        Of a field annotated with `Literal`; else empty.
-    text : str
-        The first sentence of its description in the class docstring.
+        One of `METHODS`.
     """
-
-    method: str
-    name: str
-    default: float | bool | str
-    choices: tuple[str, ...]
-    text: str
-
-
-@cache
-def options_of(method: str) -> tuple[MethodOption, ...]:
-    """Return the options of a method, in the order of its fields."""
-    module, _, class_name = METHODS[method].partition(":")
-    tree = ast.parse(Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8"))
-    node = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
+    node = _class_node(*METHODS[method])
     texts = dict(_descriptions(ast.get_docstring(node) or ""))
-    return tuple(_option(method, field, texts) for field in _fields(node))
+    return tuple(
+        MethodOption(method, name, ast.literal_eval(default), _choices(annotation), texts[name])
+        for name, annotation, default in _assignments(node)
+        if not _is_class_variable(annotation)
+    )
 
 
-def _fields(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr, ast.expr]]:
-    """Yield name, annotation and default of a dataclass's fields."""
-    for line in node.body:
-        is_field = isinstance(line, ast.AnnAssign) and not ast.unparse(line.annotation).startswith("ClassVar")
-        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value and is_field:
-            yield line.target.id, line.annotation, line.value
-
-
-def _option(method: str, field: tuple[str, ast.expr, ast.expr], texts: dict[str, str]) -> MethodOption:
-    name, annotation, default = field
-    is_literal = ast.unparse(annotation).startswith("Literal")
-    choices = ast.literal_eval(annotation.slice) if is_literal and isinstance(annotation, ast.Subscript) else ()
-    return MethodOption(method, name, ast.literal_eval(default), choices, texts[name])
+def _choices(annotation: ast.expr) -> tuple[str, ...]:
+    """Return the values of a `Literal`; none of another type."""
+    if not (isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Literal"):
+        return ()
+    choices: tuple[str, ...] = ast.literal_eval(annotation.slice)
+    return choices
 
 
 def _descriptions(docstring: str) -> Iterator[tuple[str, str]]:
     r"""Yield name and first sentence of the parameters that a numpydoc docstring describes.
 
-    >>> dict(_descriptions("T.\n\nParameters\n----------\nkeep : float\n    Share to keep.\n    More."))
-    {'keep': 'Share to keep'}
+    >>> dict(_descriptions("T.\n\nParameters\n----------\nkeep : float\n    Share to retain.\n    More."))
+    {'keep': 'Share to retain'}
     """
     _, _, section = inspect.cleandoc(docstring).partition("Parameters\n----------\n")
     for name, lines in re.findall(r"^(\w+) : .*\n((?:    .*\n?)*)", section, re.MULTILINE):
