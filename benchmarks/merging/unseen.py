@@ -19,6 +19,7 @@ from benchmarks.merging.bench import FOUR, HEAD, MergingBench, State
 from benchmarks.merging.merges import AVERAGE, TIES, followed, load, merged, moving
 from benchmarks.merging.packs import decoded, plain
 from benchmarks.merging.rows import Row
+from dtscodec.fusion import HeadSimilarity, VectorSimilarity
 
 PART, SIZE = "unseen", "0.25%"
 TEXTS = 64
@@ -62,8 +63,8 @@ def _ways(bench: MergingBench, task: str, seen: Sequence[str]) -> dict[str, Mapp
     count = len(seen)
     ways: dict[str, Mapping[str, Any]] = {
         "heads": {"like": like},
-        "heads minus the initial one": {"like": like, "minus": _initial_head(bench)},
-        "texts": {"like": task, "vectors": _embeddings(bench), "head": like},
+        "heads minus the initial one": {"like": HeadSimilarity(like, minus=_initial_head(bench))},
+        "texts": {"like": VectorSimilarity(task, _embeddings(bench)), "head": like},
         "texts, sharpened": {"weights": _sharpened(bench, task, seen), "head": like},
     }
     return ways | {name: {"weights": [scale / count] * count, "head": like} for scale, name in SCALED.items()}

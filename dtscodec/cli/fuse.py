@@ -9,6 +9,7 @@ from dtscodec.cli.console import progress_bar
 from dtscodec.cli.names import task_name
 
 if TYPE_CHECKING:
+    from dtscodec.fusion import HeadSimilarity, VectorSimilarity
     from dtscodec.fusion.fuse import FuseReport
 
 
@@ -53,7 +54,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-files", action="store_true", help="leave out configuration and tokenizer files")
     arguments.add_json(parser)
     arguments.add_force(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, misused=parser.error)
 
 
 def _weights(text: str) -> list[float]:
@@ -73,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
     import dtscodec
     from dtscodec.fusion.similarity import are_indistinct
 
-    name = task_name(options.output)
+    like, name = _likeness(options), task_name(options.output)
     with dtscodec.open(options.packs[0]) as first:
         total = 2 * sum(entry.spec.nbytes for entry in first.index.tensors)
     with progress_bar(name, total) as progress:
@@ -81,10 +82,7 @@ def run(options: argparse.Namespace) -> None:
             options.packs,
             options.output,
             weights=options.weights,
-            like=options.like,
-            vectors=options.vectors,
-            minus=options.minus,
-            plain_sum=options.plain_sum,
+            like=like,
             head=options.head,
             base=options.base,
             target=options.target,
@@ -101,6 +99,22 @@ def run(options: argparse.Namespace) -> None:
         console.facts(asdict(report) | {"path": str(report.path)})
     else:
         console.lines(*_table(report), _summary(name, report))
+
+
+def _likeness(options: argparse.Namespace) -> "str | HeadSimilarity | VectorSimilarity | None":
+    """Return the argument `like` of `dtscodec.fuse`."""
+    from dtscodec.fusion import HeadSimilarity, VectorSimilarity
+
+    if not (options.vectors or options.minus or options.plain_sum):
+        like: str | None = options.like
+        return like
+    if options.like is None:
+        options.misused("--vectors, --minus and --plain-sum need the unseen task: give --like")
+    if not options.vectors:
+        return HeadSimilarity(options.like, options.minus, options.plain_sum)
+    if options.minus:
+        options.misused("--minus is for heads, so not for --vectors")
+    return VectorSimilarity(options.like, options.vectors, options.plain_sum)
 
 
 def _table(report: "FuseReport") -> list[str]:

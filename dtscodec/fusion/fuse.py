@@ -17,7 +17,7 @@ from dtscodec.encoding.targets import MaxError, Size
 from dtscodec.errors import ConfigError
 from dtscodec.fusion.fused_pack import FusionEncoder, Progress
 from dtscodec.fusion.heads import Head, HeadSource
-from dtscodec.fusion.mixing_weights import Vectors, find_weights
+from dtscodec.fusion.mixing_weights import HeadSimilarity, VectorSimilarity, find_weights
 from dtscodec.fusion.source_packs import SourcePacks
 from dtscodec.linalg.devices import one_thread
 from dtscodec.packs.pack import PackSource, as_pack
@@ -54,10 +54,7 @@ def fuse(
     out: str | Path,
     *,
     weights: Sequence[float] | None = None,
-    like: "HeadSource | str | None" = None,
-    vectors: "Vectors | None" = None,
-    minus: "HeadSource | None" = None,
-    plain_sum: bool = False,
+    like: "HeadSource | HeadSimilarity | VectorSimilarity | None" = None,
     head: "HeadSource | None" = None,
     base: "Source | Base | None" = None,
     target: Size | MaxError | None = None,
@@ -79,18 +76,12 @@ def fuse(
     out : path
         The pack, here or in remote storage; its directory must exist.
     weights : sequence of float, optional
-        One for each pack, used as they are. By default they are computed from `like`: the cosine of each task's vector
-        to the unseen task's, divided by the sum of all cosines.
-    like : path, mapping of tensors, Checkpoint or Pack; or str, optional
+        Mixing weights, one for each pack. By default they are computed from `like`: the cosine of each task's vector to
+        the unseen task's, divided by the sum of all cosines; negative cosines count as 0.
+    like : path, mapping of tensors, Checkpoint or Pack, optional
         The unseen task: a checkpoint, pack or file with its head. The head is compared with the packs' own, and is
-        stored exactly in the fused pack. With `vectors`, a name among them or a file of one vector.
-    vectors : path or mapping of tensors, optional
-        A vector for each of the packs' tasks by name, such as an embedding of its description, [d], or one per class,
-        [classes, d], of which the mean is compared. Compared in place of heads.
-    minus : path, mapping of tensors, Checkpoint or Pack, optional
-        The initial head that all heads were trained from; subtracted before they are compared.
-    plain_sum : bool
-        Let negative cosines count, as the authors of DTS do, in place of clamping them at zero.
+        stored exactly in the fused pack. A `dtscodec.fusion.HeadSimilarity` has settings for the comparison; a
+        `dtscodec.fusion.VectorSimilarity` compares other vectors in place of heads.
     head : path, mapping of tensors, Checkpoint or Pack, optional
         Source of the head, if it is not `like`.
     base : path, mapping of tensors, or Base, optional
@@ -144,9 +135,7 @@ def fuse(
     check_new(out, force)
     with ExitStack() as stack, one_thread():
         sources = SourcePacks([stack.enter_context(as_pack(pack, True)) for pack in packs], base, stack)
-        mixing = find_weights(
-            sources, stack, weights=weights, like=like, vectors=vectors, minus=minus, plain_sum=plain_sum
-        )
+        mixing = find_weights(sources, stack, weights, like)
         donor = Head(head, sources, stack) if head is not None else mixing.head
         encoder = FusionEncoder(sources, mixing.weights, donor, config, task, files)
         survey = encoder.survey(progress)

@@ -1,26 +1,60 @@
 """Mixing weights of a fusion: given, or computed from the similarity of each task to the unseen one."""
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from math import isfinite
-from typing import TypeAlias
 
 from torch import Tensor
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
-from dtscodec.errors import ConfigError, Remedy
+from dtscodec.errors import ConfigError, Remedy, assert_never
 from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.fusion.heads import Head, HeadSource
 from dtscodec.fusion.similarity import cosines, head_vectors, normalize_similarities, task_vector
 from dtscodec.fusion.source_packs import SourcePacks
 from dtscodec.packs.pack import Pack
 
-Vectors: TypeAlias = "Source"
-"""A safetensors file, or tensors in memory: a vector for each task."""
+
+@dataclass(frozen=True, slots=True)
+class HeadSimilarity:
+    """Compares tasks by their heads; a value of `like` in `dtscodec.fuse`.
+
+    Parameters
+    ----------
+    head : path, mapping of tensors, Checkpoint or Pack
+        The unseen task's head, or a model or pack that has it.
+    minus : path, mapping of tensors, Checkpoint or Pack, optional
+        The initial head that all heads were trained from; subtracted before they are compared.
+    plain_sum : bool
+        Let negative cosines count, as the authors of DTS do, in place of clamping them at zero.
+    """
+
+    head: HeadSource
+    minus: "HeadSource | None" = None
+    plain_sum: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSimilarity:
+    """Compares tasks by given vectors, such as embeddings of their descriptions; a value of `like` in `dtscodec.fuse`.
+
+    Parameters
+    ----------
+    task : str, path or mapping of tensors
+        The unseen task: its name among `vectors`, or a file or mapping of one vector.
+    vectors : path or mapping of tensors
+        A vector for each of the packs' tasks by name, [d], or one per class, [classes, d], of which the mean is
+        compared.
+    plain_sum : bool
+        As for `HeadSimilarity`.
+    """
+
+    task: Source
+    vectors: Source
+    plain_sum: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +82,19 @@ class MixingWeights:
 def find_weights(
     sources: SourcePacks,
     stack: ExitStack,
-    *,
     weights: Sequence[float] | None,
-    like: "HeadSource | None",
-    vectors: "Vectors | None",
-    minus: "HeadSource | None",
-    plain_sum: bool,
+    like: "HeadSource | HeadSimilarity | VectorSimilarity | None",
 ) -> MixingWeights:
-    """Return the mixing weights; parameters as for `dtscodec.fuse`.
+    """Return the mixing weights.
+
+    Parameters
+    ----------
+    sources : SourcePacks
+        The packs of the fusion.
+    stack : ExitStack
+        Closes the files that are opened here.
+    weights, like
+        As for `dtscodec.fuse`.
 
     Raises
     ------
@@ -63,22 +102,31 @@ def find_weights(
         They cannot be computed, or arguments exclude each other.
     """
     tasks = tuple(map(_task, sources.packs))
+    if isinstance(like, (HeadSimilarity, VectorSimilarity)):
+        if weights is not None:
+            raise ConfigError("expected weights, or vectors or heads to compute them from, got both")
+        return _by_similarity(sources, stack, tasks, like)
     if weights is not None:
-        if vectors is not None or minus is not None or plain_sum:
-            raise ConfigError("expected weights, or vectors and heads to compute them from, got both")
-        return MixingWeights(
-            tasks, _checked(weights, len(tasks)), None, None if like is None else Head(like, sources, stack)
-        )
+        head = None if like is None else Head(like, sources, stack)
+        return MixingWeights(tasks, _checked(weights, len(tasks)), None, head)
     if like is None:
         raise ConfigError("expected the unseen task or weights, got neither", Remedy("give {like} or {weights}"))
-    if vectors is not None:
-        if minus is not None:
-            raise ConfigError("expected an initial head to subtract from heads, got it with vectors")
-        head, similarities = None, _of_vectors(sources, vectors, like)
-    else:
-        head = Head(like, sources, stack)
-        similarities = _of_heads(sources, head, None if minus is None else Head(minus, sources, stack))
-    return MixingWeights(tasks, normalize_similarities(similarities, plain_sum), similarities, head)
+    return _by_similarity(sources, stack, tasks, HeadSimilarity(like))
+
+
+def _by_similarity(
+    sources: SourcePacks, stack: ExitStack, tasks: tuple[str, ...], like: HeadSimilarity | VectorSimilarity
+) -> MixingWeights:
+    """Return the mixing weights that follow from cosines, and the head that was compared."""
+    match like:
+        case VectorSimilarity():
+            head, similarities = None, _of_vectors(sources, like)
+        case HeadSimilarity():
+            head = Head(like.head, sources, stack)
+            similarities = _of_heads(sources, head, None if like.minus is None else Head(like.minus, sources, stack))
+        case _:
+            assert_never(like)
+    return MixingWeights(tasks, normalize_similarities(similarities, like.plain_sum), similarities, head)
 
 
 def _checked(weights: Sequence[float], count: int) -> tuple[float, ...]:
@@ -126,10 +174,11 @@ def _relative(tensors: Mapping[str, Tensor], initial: Mapping[str, Tensor]) -> d
     }
 
 
-def _of_vectors(sources: SourcePacks, vectors: "Vectors", like: "HeadSource") -> tuple[float, ...]:
+def _of_vectors(sources: SourcePacks, like: VectorSimilarity) -> tuple[float, ...]:
     """Return the cosines of given vectors to the unseen task's."""
-    with open_checkpoint(vectors) as given:
-        unseen = _vector(given, like) if isinstance(like, str) and like in given.specs else _only_vector(like)
+    with open_checkpoint(like.vectors) as given:
+        is_name = isinstance(like.task, str) and like.task in given.specs
+        unseen = _vector(given, str(like.task)) if is_name else _only_vector(like.task)
         others = []
         for pack in sources.packs:
             name = next((name for name in (pack.summary.task, _stem(pack)) if name in given.specs), None)
@@ -147,11 +196,9 @@ def _vector(given: Checkpoint, name: str) -> Tensor:
     return task_vector(tensor_from_bytes(given.read(name), spec))
 
 
-def _only_vector(like: "HeadSource") -> Tensor:
+def _only_vector(source: Source) -> Tensor:
     """Return the vector of a file with just one."""
-    if isinstance(like, Pack) or not isinstance(like, (str, os.PathLike, Mapping)):
-        raise ConfigError("expected the unseen task's vector, or its name among the vectors, got a checkpoint")
-    with open_checkpoint(like) as given:
+    with open_checkpoint(source) as given:
         if len(given.specs) != 1:
             detail = f"expected a file of one vector, or a name among the vectors, got {len(given.specs)} tensors"
             raise ConfigError(f"{given.location}: {detail}", Remedy("give a head with {head}"))

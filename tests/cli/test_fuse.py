@@ -119,6 +119,9 @@ def test_what_cannot_be_fused_fails_with_one_line(cli: Cli, packs: list[str]) ->
     assert "nothing of that name" in cli.fails("fuse", *packs, "--like", "missing", "-o", "p")
     assert "missing" in cli.fails("fuse", *packs, "missing", "--weights", "1,1,1,1", "-o", "p")
     assert "--size" in cli.fails("fuse", *packs, "--like", "bert/unseen", "-o", "p", "--size", "1kB", *TELLING)
+    assert "--vectors" in cli.misused("fuse", *packs, "--like", "a", "--vectors", "v", "--minus", "h", "-o", "p")
+    assert "give --like" in cli.misused("fuse", *packs, "--weights", "1,1,1", "--plain-sum", "-o", "p")
+    assert "got both" in cli.fails("fuse", *packs, "--weights", "1,1,1", "--like", "a", "--plain-sum", "-o", "p")
     assert "0.5,0.3" in cli.misused("fuse", *packs, "--weights", "a,b", "-o", "p")
     assert "--error" in cli.misused("fuse", *packs, "--weights", "1,1,1", "-o", "p", "--error", "0.5", "--size", "1MB")
 

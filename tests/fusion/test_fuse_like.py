@@ -11,6 +11,7 @@ from torch import Tensor
 
 import dtscodec
 from dtscodec.errors import BaseMismatchError, CheckpointError, ConfigError, EncodeError
+from dtscodec.fusion import HeadSimilarity, VectorSimilarity
 from dtscodec.fusion.similarity import are_indistinct, cosines, head_vectors, normalize_similarities, task_vector
 from tests.fusion.test_fuse import (
     AMPLE,
@@ -114,7 +115,7 @@ def test_weights_come_from_heads_and_the_head_is_stored_exactly(tmp_path: Path) 
     state = decoded(report.path)
     assert all(torch.equal(state[name], tensor) for name, tensor in like.items())
     assert error_to(report.path, weighted(packs, report.weights)) < 2e-3
-    plain = fuse(tmp_path, packs, like=like, target=AMPLE, plain_sum=True)
+    plain = fuse(tmp_path, packs, like=HeadSimilarity(like, plain_sum=True), target=AMPLE)
     assert plain.weights == pytest.approx((cosine[0] / cosine[1], 1, -cosine[0] / cosine[1]), abs=1e-2)
 
 
@@ -182,7 +183,7 @@ def test_a_head_that_the_base_has_is_compared_with_it_and_replaced(tmp_path: Pat
     plain = fuse(tmp_path, packs, base, like=like, base=base, target=AMPLE)
     assert plain.similarities is not None
     assert are_indistinct(plain.similarities)
-    report = fuse(tmp_path, packs, base, like=like, base=base, target=AMPLE, minus=base)
+    report = fuse(tmp_path, packs, base, like=HeadSimilarity(like, minus=base), base=base, target=AMPLE)
     assert report.similarities == pytest.approx((math.cos(0.2), math.sin(0.2)), abs=0.01)
     state = decoded(report.path, base)
     assert torch.equal(state["classifier.weight"], like["classifier.weight"])
@@ -211,41 +212,55 @@ def test_vectors_are_compared_in_place_of_heads(tmp_path: Path) -> None:
     vectors = {"movies": unit(1, 0), "b": torch.tensor([[0, 1.0], [0, 3]]), "games": unit(3, 1), "else": unit(1, 1)}
     save_file(vectors, tmp_path / "vectors.safetensors")
     for given in (vectors, tmp_path / "vectors.safetensors"):
-        report = fuse(tmp_path, packs, vectors=given, like="games", target=AMPLE)
+        report = fuse(tmp_path, packs, like=VectorSimilarity("games", given), target=AMPLE)
         assert report.weights == pytest.approx((0.75, 0.25))
         assert report.tasks == ("movies", "b")
         assert report.head == ()
     save_file({"text": unit(3, 1)}, tmp_path / "text.safetensors")
-    assert fuse(tmp_path, packs, vectors=vectors, like=tmp_path / "text.safetensors").weights == report.weights
-    assert fuse(tmp_path, packs, vectors=vectors, like={"text": unit(3, 1)}).weights == report.weights
+    assert (
+        fuse(tmp_path, packs, like=VectorSimilarity(tmp_path / "text.safetensors", vectors)).weights == report.weights
+    )
+    assert fuse(tmp_path, packs, like=VectorSimilarity({"text": unit(3, 1)}, vectors)).weights == report.weights
 
 
 def test_a_head_may_come_with_vectors(tmp_path: Path) -> None:
     packs = packs_of(tmp_path, fines_with(rows(0, 0), rows(1, 1)))
     head: dict[str, Any] = {"classifier.weight": rows(0.4, 2), "classifier.bias": torch.ones(2)}
     vectors = {"0": unit(1, 0), "1": unit(1, 1), "new": unit(1, 2)}
-    report = fuse(tmp_path, packs, vectors=vectors, like="new", head=head)
+    report = fuse(tmp_path, packs, like=VectorSimilarity("new", vectors), head=head)
     assert report.head == ("classifier.bias", "classifier.weight")
     assert torch.equal(decoded(report.path)["classifier.weight"], head["classifier.weight"])
 
 
 @pytest.mark.parametrize(
-    ("vectors", "options", "match"),
+    ("vectors", "task", "match"),
     [
-        ({"0": unit(1, 0), "new": unit(1, 2)}, {"like": "new"}, "a vector for '1'"),
-        ({"0": unit(1, 0), "1": unit(1), "new": unit(1, 2)}, {"like": "new"}, "2 elements"),
-        ({"0": unit(1, 0), "1": torch.ones(1, 2, 3), "new": unit(1, 2)}, {"like": "new"}, "rows of vectors"),
-        ({"0": unit(1, 0), "1": torch.ones(2).long(), "new": unit(1, 2)}, {"like": "new"}, "rows of vectors"),
-        ({"0": unit(1, 0), "1": unit(1, 0)}, {"like": {"a": unit(1), "b": unit(1)}}, "one vector"),
-        ({"0": unit(1, 0), "1": unit(1, 0), "new": unit(0, 0)}, {"like": "new"}, "not zero"),
-        ({"0": unit(1, 0), "1": unit(1, 0), "new": unit(-1, 0)}, {"like": "new"}, "`weights`"),
-        ({"0": unit(1, 0), "1": unit(1, 0), "new": unit(1, 0)}, {"like": "new", "minus": {}}, "with vectors"),
-        ({"0": unit(1, 0), "1": unit(1, 0)}, {"weights": [0.5, 0.5]}, "both"),
+        ({"0": unit(1, 0), "new": unit(1, 2)}, "new", "a vector for '1'"),
+        ({"0": unit(1, 0), "1": unit(1), "new": unit(1, 2)}, "new", "2 elements"),
+        ({"0": unit(1, 0), "1": torch.ones(1, 2, 3), "new": unit(1, 2)}, "new", "rows of vectors"),
+        ({"0": unit(1, 0), "1": torch.ones(2).long(), "new": unit(1, 2)}, "new", "rows of vectors"),
+        ({"0": unit(1, 0), "1": unit(1, 0)}, {"a": unit(1), "b": unit(1)}, "one vector"),
+        ({"0": unit(1, 0), "1": unit(1, 0), "new": unit(0, 0)}, "new", "not zero"),
+        ({"0": unit(1, 0), "1": unit(1, 0), "new": unit(-1, 0)}, "new", "`weights`"),
     ],
 )
-def test_vectors_that_give_no_weights_are_refused(
-    vectors: State, options: dict[str, Any], match: str, tmp_path: Path
-) -> None:
+def test_vectors_that_give_no_weights_are_refused(vectors: State, task: Any, match: str, tmp_path: Path) -> None:
     packs = packs_of(tmp_path, [body(fine_state(seed)) for seed in (1, 2)])
     with pytest.raises(ConfigError, match=match):
-        dtscodec.fuse(packs, tmp_path / "out", vectors=vectors, **options)
+        dtscodec.fuse(packs, tmp_path / "out", like=VectorSimilarity(task, vectors))
+
+
+@pytest.mark.parametrize(
+    "like",
+    [VectorSimilarity("new", {"0": unit(1, 0)}), HeadSimilarity({}), HeadSimilarity({}, plain_sum=True)],
+    ids=repr,
+)
+def test_weights_are_given_or_computed_and_never_both(like: Any, tmp_path: Path) -> None:
+    packs = packs_of(tmp_path, [body(fine_state(seed)) for seed in (1, 2)])
+    with pytest.raises(ConfigError, match="both"):
+        dtscodec.fuse(packs, tmp_path / "out", weights=[0.5, 0.5], like=like)
+
+
+def test_an_initial_head_is_not_for_vectors() -> None:
+    with pytest.raises(TypeError, match="minus"):
+        VectorSimilarity("new", {"new": unit(1, 0)}, minus={})  # type: ignore[call-arg]
