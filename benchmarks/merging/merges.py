@@ -101,13 +101,13 @@ def followed(bench: MergingBench, tensors: State, factor: float) -> dict[str, Te
 
 
 def _scaled(bench: MergingBench, tensors: State, merge: Merge) -> set[str]:
-    """Names of what alpha multiplies; see `Esm`."""
-    if not isinstance(merge.method, Esm) or merge.method.alpha_everywhere:
-        return set(tensors)
-    if not merge.grams:
-        return {name for name, tensor in tensors.items() if tensor.ndim == 2}
-    with GramFile(grams(bench, FOUR[0], GRAM_TEXTS, 0)) as known:
-        return {name for name in tensors if name in known}
+    """Names of the tensors that alpha scales the merged task vectors of."""
+    matrices = [name for name, tensor in tensors.items() if tensor.ndim == 2]
+    with_grams: list[str] = []
+    if merge.grams:
+        with GramFile(grams(bench, FOUR[0], GRAM_TEXTS, 0)) as known:
+            with_grams = [name for name in tensors if name in known]
+    return set(merge.method.scaled_names(list(tensors), matrices, with_grams))
 
 
 def moving(tensors: State) -> list[tuple[str, Tensor]]:

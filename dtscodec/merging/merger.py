@@ -105,7 +105,8 @@ class Merger:
         self._combine = method.prepare(inputs, progress)
         self._factors: dict[str, float] | None = None
         """Factors of layers; None as long as merged task vectors are computed on access, not read from the store."""
-        self._scaled = frozenset(method.scaled_names(inputs))
+        with_grams = [name for name in inputs.matrix_names if inputs.has_grams(name)]
+        self._scaled = frozenset(method.scaled_names(inputs.task_vector_names, inputs.matrix_names, with_grams))
         if method.scales_layers:
             self._store_all()
 

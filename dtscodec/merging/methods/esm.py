@@ -86,11 +86,11 @@ class Esm(MergeMethod):
 
         return combine
 
-    def scaled_names(self, inputs: MergeInputs) -> Collection[str]:
-        """Return the names of the tensors whose merged task vector alpha scales."""
-        if self.alpha_everywhere:
-            return inputs.task_vector_names
-        return [name for name in inputs.matrix_names if inputs.has_grams(name)] or inputs.matrix_names
+    def scaled_names(
+        self, names: Collection[str], matrices: Collection[str], with_grams: Collection[str]
+    ) -> Collection[str]:
+        """Return all names with `alpha_everywhere`, else those of matrices with Gram matrices, or of all matrices."""
+        return names if self.alpha_everywhere else with_grams or matrices
 
     def layer_factors(self, norms: Mapping[str, float]) -> dict[str, float]:
         """Return the factor of each layer, if `layer_scaling` is on."""

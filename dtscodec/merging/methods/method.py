@@ -74,9 +74,21 @@ class MergeMethod(ABC):
             Combines the task vectors of one tensor; None if the mean of the fine-tunes' weights is the result.
         """
 
-    def scaled_names(self, inputs: MergeInputs) -> Collection[str]:
-        """Return the names of the tensors whose merged task vector alpha scales."""
-        return inputs.task_vector_names
+    def scaled_names(
+        self, names: Collection[str], matrices: Collection[str], with_grams: Collection[str]
+    ) -> Collection[str]:
+        """Return the names of the tensors that alpha scales the merged task vectors of; by default all.
+
+        Parameters
+        ----------
+        names : collection of str
+            All tensors that have task vectors.
+        matrices : collection of str
+            Those that are matrices, or stacks of matrices.
+        with_grams : collection of str
+            Those matrices that have a Gram matrix of their inputs in every fine-tune.
+        """
+        return names
 
     def layer_factors(self, norms: Mapping[str, float]) -> dict[str, float]:
         """Return factors on merged task vectors, by tensor name; 1 for names that are missing.
