@@ -11,8 +11,9 @@ from torch import Tensor
 from benchmarks.fidelity.sweep import FEW, FineTuneBench
 from dtscodec.encoding.config import Best, EncodeConfig
 from dtscodec.encoding.fitting.coordinate_descent import Refined
+from dtscodec.encoding.fitting.weighted_delta import WeightedDelta
 from dtscodec.encoding.presets.recipe import Recipe
-from dtscodec.encoding.segments.changed import Moved
+from dtscodec.encoding.segments.dense_delta import DenseDelta
 from dtscodec.encoding.targets import RankShare, Size
 from dtscodec.linalg.spectrum import leading_factors
 
@@ -31,7 +32,7 @@ VARIANTS = {
 POOLED = "no pooling: an equal share of rank"
 LEVELS = (2, 4, 8, 16)
 ROWS_OF_TALL = 1024
-"""Rows of an embedding that the comparison of levels codes: those that moved most."""
+"""Rows of an embedding that the comparison of levels codes: those that changed most."""
 
 
 def ablate(bench: FineTuneBench) -> None:
@@ -80,11 +81,11 @@ def _counted(bench: FineTuneBench, method: str, size: str, count: int, scope: st
         return
     matrices = {name: _rows(delta) for name, delta in bench.weights.matrices().items() if min(delta.shape) > 2}
     budget = Size.parse(size).in_bytes(bench.weights.nbytes(), 0) - bench.weights.head_bytes()
-    cost = {name: _cost(moved, count, scope) for name, moved in matrices.items()}
+    cost = {name: _cost(changed, count, scope) for name, changed in matrices.items()}
     offers = sorted(
         (-(float(s) ** 2) / cost[name], name)
-        for name, moved in matrices.items()
-        for s in torch.linalg.svdvals(moved.values)
+        for name, changed in matrices.items()
+        for s in torch.linalg.svdvals(changed.values)
     )
     ranks: dict[str, int] = dict.fromkeys(matrices, 0)
     spent = 0
@@ -97,28 +98,28 @@ def _counted(bench: FineTuneBench, method: str, size: str, count: int, scope: st
     bench.add(method, size, 0, size_of, bench.weights.decoded(deltas), 0.0, (FEW,))
 
 
-def _rows(delta: Tensor) -> Moved:
-    moved = Moved.of(delta, None)
-    assert moved is not None
-    return moved.largest_rows(ROWS_OF_TALL) if len(delta) > 4 * delta.shape[1] else moved
+def _rows(delta: Tensor) -> DenseDelta:
+    changed = DenseDelta.of(delta, None)
+    assert changed is not None
+    return changed.largest_rows(ROWS_OF_TALL) if len(delta) > 4 * delta.shape[1] else changed
 
 
-def _cost(moved: Moved, count: int, scope: str) -> int:
+def _cost(changed: DenseDelta, count: int, scope: str) -> int:
     """Bytes of a component: bits for its elements, a scale, and where every vector has levels of its own, those."""
     bits = (count - 1).bit_length()
     own = 2 * 2 * count if scope == "vector" else 0
-    return -(-sum(moved.values.shape) * bits // 8) + 2 + own
+    return -(-sum(changed.values.shape) * bits // 8) + 2 + own
 
 
-def _decoded(moved: Moved, rank: int, count: int, scope: str) -> Tensor:
-    factors = leading_factors(moved.values, rank)
+def _decoded(changed: DenseDelta, rank: int, count: int, scope: str) -> Tensor:
+    factors = leading_factors(changed.values, rank)
     recipe = Recipe(fitted_levels=True, levels=count, per_vector=scope == "vector")
-    refined = Refined(moved.values, factors, [2] * rank, recipe)
+    refined = Refined(WeightedDelta.plain(changed.values, factors), [2] * rank, recipe)
     scales = refined.solve_scales(lambda numbers: numbers)
     scales = scales * refined.gain(scales, 0.0)
-    whole = torch.zeros(moved.height, moved.columns)
-    rows = torch.ones(moved.height, dtype=torch.bool) if moved.rows is None else torch.from_numpy(moved.rows)
-    columns = torch.ones(moved.columns, dtype=torch.bool) if moved.cols is None else torch.from_numpy(moved.cols)
+    whole = torch.zeros(changed.height, changed.columns)
+    rows = torch.ones(changed.height, dtype=torch.bool) if changed.rows is None else torch.from_numpy(changed.rows)
+    columns = torch.ones(changed.columns, dtype=torch.bool) if changed.cols is None else torch.from_numpy(changed.cols)
     part = whole[rows]
     part[:, columns] = (refined.u.plain() * scales[:, None]).T @ refined.v.plain()
     whole[rows] = part

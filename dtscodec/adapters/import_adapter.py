@@ -19,7 +19,7 @@ from dtscodec.encoding.delta import is_same
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, encode_exactly, encode_same
 from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata, reference_to
 from dtscodec.encoding.pack_report import EncodeReport
-from dtscodec.encoding.segments.encode_factored import code_factored
+from dtscodec.encoding.presets.one_width import encode_factored
 from dtscodec.errors import ConfigError, EncodeError, Remedy
 from dtscodec.format.blocks import BaseRows
 from dtscodec.format.index import TensorEntry
@@ -187,10 +187,10 @@ class _Importer:
         transposed = is_transposed(pair, spec.shape, self._counterparts.transposed)
         delta = pair.to_delta(self._adapter.settings.scale_of(module), transposed)
         try:
-            coded = code_factored(delta, BaseRows(counterpart, 0), self._bits)
+            coded = encode_factored(delta, BaseRows(counterpart, 0), self._bits)
         except EncodeError as error:
             raise EncodeError(f"{name}: {error.problem}", error.remedy) from error
-        squares = Squares(coded.delta_square, coded.error_square)
+        squares = Squares(coded.delta_energy, coded.error_energy)
         return EncodedTensor(TensorEntry(name, spec, (coded.block,)), [coded.streams], squares)
 
     def _is_base(self, whole: StoredTensor, counterpart: str | None) -> bool:

@@ -2,16 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.exact_tensors import store_exactly
-from dtscodec.encoding.segments.planned import Part
-from dtscodec.encoding.segments.segment import CodedBlock, raw_block
+from dtscodec.encoding.presets.best import BestPlan
+from dtscodec.encoding.presets.paper import PaperPlan
+from dtscodec.encoding.segments.encoded_block import EncodedBlock, raw_block
 from dtscodec.errors import EncodeError
 from dtscodec.format.blocks import BaseRows, Block, Same, Tie, is_unchanged
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.streams import Streams
+
+EncodingPlan: TypeAlias = EncodedBlock | BestPlan | PaperPlan
+"""How a segment will be encoded; an `EncodedBlock` has no codes to compute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +50,18 @@ class EncodedTensor:
     squares: Squares
 
 
-def encode_segments(name: str, spec: TensorSpec, split: int, parts: Sequence[Part]) -> EncodedTensor:
-    """Code the blocks that were decided on.
+def encode_segments(name: str, spec: TensorSpec, split: int, plans: Sequence[EncodingPlan]) -> EncodedTensor:
+    """Encode a tensor by the plans of its segments.
+
+    Parameters
+    ----------
+    name : str
+    spec : TensorSpec
+        Dtype and shape.
+    split : int
+        Number of leading dimensions that make up the rows of the tensor as a matrix.
+    plans : sequence of EncodingPlan
+        One for each segment, in order.
 
     Raises
     ------
@@ -54,7 +69,7 @@ def encode_segments(name: str, spec: TensorSpec, split: int, parts: Sequence[Par
         A matrix cannot be decomposed, or its delta is too large for float32.
     """
     try:
-        blocks = [part if isinstance(part, CodedBlock) else part.code() for part in parts]
+        blocks = [plan if isinstance(plan, EncodedBlock) else plan.encode() for plan in plans]
     except EncodeError as error:
         raise EncodeError(f"{name}: {error}", store_exactly(name)) from error
     entry = TensorEntry(name, spec, tuple(coded.block for coded in blocks), split)
@@ -81,6 +96,6 @@ def _alone(name: str, spec: TensorSpec, block: Block) -> EncodedTensor:
     return EncodedTensor(TensorEntry(name, spec, (block,)), [Streams()], Squares())
 
 
-def _squares(coded: CodedBlock) -> Squares:
-    left_out = coded.delta_square if is_unchanged(coded.block) else 0.0
-    return Squares(coded.delta_square, coded.error_square, left_out)
+def _squares(coded: EncodedBlock) -> Squares:
+    left_out = coded.delta_energy if is_unchanged(coded.block) else 0.0
+    return Squares(coded.delta_energy, coded.error_energy, left_out)

@@ -23,15 +23,14 @@ from dtscodec.checkpoints.content_digest import leaf
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.budget.candidate import Candidate, CandidateList, Candidates
-from dtscodec.encoding.budget.candidates import candidates_of
-from dtscodec.encoding.budget.component_spectrum import ComponentSpectrum, SpectrumRequest
-from dtscodec.encoding.budget.matrix_candidates import MatrixCandidates
+from dtscodec.encoding.budget.matrix_candidates import ComponentSpectrum, MatrixCandidates, SpectrumRequest
+from dtscodec.encoding.budget.segment_candidates import candidates_of
 from dtscodec.encoding.config import EncodeConfig, Paper
-from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, encode_segments
+from dtscodec.encoding.encoded_tensor import EncodedTensor, EncodingPlan, Squares, encode_segments
 from dtscodec.encoding.presets.best import plan_best
 from dtscodec.encoding.presets.paper import plan_paper
 from dtscodec.encoding.presets.recipe import Recipe
-from dtscodec.encoding.segments.segment import Cut, cut_same, cut_tensor
+from dtscodec.encoding.segments.segmented_tensor import SegmentedTensor, segment_tensor, segment_unchanged
 from dtscodec.errors import CheckpointError, EncodeError, Remedy
 from dtscodec.format.blocks import Band, BaseRows, LowRank, Raw, Same, Tie, Values
 from dtscodec.format.dtypes import TensorSpec
@@ -212,11 +211,11 @@ def survey_tensor(inputs: Inputs, name: str, known: KnownLeaf | None, demand: Sp
         How many singular values to compute.
     """
     with one_thread():
-        identity, cut = _cut(inputs, name, known)
-        if isinstance(cut, EncodeError):
-            return TensorSurvey(identity, problem=cut)
-        options = tuple(candidates_of(segment, inputs.config, demand) for segment in cut.pieces)
-        return TensorSurvey(identity, cut.split, options)
+        identity, segmented = _segment(inputs, name, known)
+        if isinstance(segmented, EncodeError):
+            return TensorSurvey(identity, problem=segmented)
+        options = tuple(candidates_of(segment, inputs.config, demand) for segment in segmented.segments)
+        return TensorSurvey(identity, segmented.split, options)
 
 
 def encode_tensor(
@@ -232,24 +231,32 @@ def encode_tensor(
         The encoding that was chosen for each segment; None for the preset `paper`.
     """
     with one_thread():
-        identity, cut = _cut(inputs, name, known)
-        if isinstance(cut, EncodeError):
-            return TensorResult(identity, problem=cut)
-        spec, split = cut.spec, cut.split
+        identity, segmented = _segment(inputs, name, known)
+        if isinstance(segmented, EncodeError):
+            return TensorResult(identity, problem=segmented)
+        spec, split = segmented.spec, segmented.split
         try:
-            metric = inputs.metric(name) if cut.is_layer else None
-            cut = cut if metric is None else cut.seen_by(metric)
+            plans = _plans(inputs, segmented, choices)
         except EncodeError as error:
             return TensorResult(identity, problem=error)
-        parts = plan_paper(cut, inputs.config) if choices is None else plan_best(cut, choices, inputs.config)
-        del cut  # The fine-tune's bytes are not needed any more, and what follows needs memory.
+        del segmented  # The fine-tune's bytes are not needed any more, and what follows needs memory.
         try:
             # Matrices are decomposed here for the second time. The survey returned singular values only: which singular
             # vectors are stored depends on all other tensors, and until that is known, the vectors of all matrices
             # would have to wait in memory, as much as the whole fine-tune in float32 or more.
-            return TensorResult(identity, encode_segments(name, spec, split, parts))
+            return TensorResult(identity, encode_segments(name, spec, split, plans))
         except EncodeError as error:
             return TensorResult(identity, problem=error)
+
+
+def _plans(inputs: Inputs, segmented: SegmentedTensor, choices: Sequence[Candidate] | None) -> Sequence[EncodingPlan]:
+    """Return how each segment is encoded: by the preset `paper`, or as was chosen."""
+    config = inputs.config
+    if choices is None:
+        return [plan_paper(segment, config) for segment in segmented.segments]
+    metric = inputs.metric(segmented.name) if segmented.is_layer else None
+    pairs = zip(segmented.segments, choices, strict=True)
+    return [plan_best(segment, choice, config, metric) for segment, choice in pairs]
 
 
 def measure_tensor(inputs: Inputs, name: str, known: KnownLeaf | None, choices: Sequence[Candidate]) -> Squares:
@@ -264,14 +271,14 @@ def measure_tensor(inputs: Inputs, name: str, known: KnownLeaf | None, choices: 
     return result.tensor.squares if result.tensor else Squares()
 
 
-def _cut(inputs: Inputs, name: str, known: KnownLeaf | None) -> "tuple[Identity, Cut | EncodeError]":
+def _segment(inputs: Inputs, name: str, known: KnownLeaf | None) -> "tuple[Identity, SegmentedTensor | EncodeError]":
     fine, base, found = inputs.read(name, known)
     identity = Identity(found, inputs.base.known_leaf(base.name) if base else None, None)
-    same = cut_same(fine, base)
-    if same is not None:
-        return identity, same
+    unchanged = segment_unchanged(fine, base)
+    if unchanged is not None:
+        return identity, unchanged
     identity = replace(identity, content=leaf(fine.spec, fine.data))
     try:
-        return identity, cut_tensor(fine, base, inputs.config)
+        return identity, segment_tensor(fine, base, inputs.config)
     except EncodeError as error:
         return identity, error

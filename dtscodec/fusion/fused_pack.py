@@ -6,18 +6,16 @@ from typing import TypeAlias
 
 from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile
 from dtscodec.encoding.budget.allocate import LAMBDA_MAX, at_multiplier, total_cost
-from dtscodec.encoding.budget.candidate import Candidate, Candidates
-from dtscodec.encoding.budget.candidates import candidates_of
+from dtscodec.encoding.budget.candidate import Candidate
 from dtscodec.encoding.budget.error_target import smallest_for
+from dtscodec.encoding.budget.segment_candidates import candidates_of
 from dtscodec.encoding.budget.survey import Survey
 from dtscodec.encoding.config import DEFAULT_SIZE, EncodeConfig
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, encode_segments
 from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata
 from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.encoding.presets.best import plan_best
-from dtscodec.encoding.segments.factored_segment import FactoredPart
-from dtscodec.encoding.segments.planned import Part
-from dtscodec.encoding.segments.segment import Cut
+from dtscodec.encoding.segments.segmented_tensor import SegmentedTensor
 from dtscodec.encoding.targets import MaxError, Size
 from dtscodec.format.blocks import Block
 from dtscodec.format.dtypes import TensorSpec
@@ -25,7 +23,7 @@ from dtscodec.format.names import utf8
 from dtscodec.format.summary import Summary
 from dtscodec.fusion.heads import Head, is_head
 from dtscodec.fusion.source_packs import SourcePacks
-from dtscodec.fusion.summed_tensor import SummedTensor, SumSegment, common_spec, exact_tensor, sum_tensor
+from dtscodec.fusion.summed_tensor import common_spec, exact_tensor, sum_tensor
 from dtscodec.packs.pack_files import auxiliary_files_of
 from dtscodec.version import __version__
 
@@ -77,7 +75,7 @@ class FusionEncoder:
         sources = self._sources
         return self._head is None or sources.is_in_all(name) or not (is_head(name) or sources.is_own(name))
 
-    def _sum(self, name: str) -> SummedTensor:
+    def _sum(self, name: str) -> SegmentedTensor:
         if self._head is not None and name in self._head.names:
             return exact_tensor(self._head.read(name))
         return sum_tensor(self._sources, name, self._weights, self._config)
@@ -93,7 +91,7 @@ class FusionEncoder:
         survey = Survey(self._config, [self._spec(name) for name in self.names])
         for name in self.names:
             summed = self._sum(name)
-            options = [_options(segment, self._config, survey) for segment in summed.segments]
+            options = [candidates_of(segment, self._config, survey.demand) for segment in summed.segments]
             survey.add(name, summed.spec, summed.split, options)
             progress(summed.spec.nbytes)
         # Fails now, before the longer work, if the base is needed for it.
@@ -125,11 +123,9 @@ class FusionEncoder:
 
     def _encode(self, name: str, choices: Sequence[Candidate]) -> EncodedTensor:
         summed = self._sum(name)
-        parts = [
-            _part(summed, segment, choice, self._config)
-            for segment, choice in zip(summed.segments, choices, strict=True)
-        ]
-        return encode_segments(name, summed.spec, summed.split, parts)
+        pairs = zip(summed.segments, choices, strict=True)
+        plans = [plan_best(segment, choice, self._config) for segment, choice in pairs]
+        return encode_segments(name, summed.spec, summed.split, plans)
 
     def write(self, chosen: Chosen, assembler: PackAssembler) -> EncodeReport:
         """Encode all tensors and write the pack: the second pass."""
@@ -142,16 +138,6 @@ class FusionEncoder:
         """Return everything beside the tensors, as the first pack has it."""
         index = self._sources.packs[0].index
         return PackMetadata(self._summary, index.prefix, index.absent, index.metadata, self._files)
-
-
-def _options(piece: SumSegment, config: EncodeConfig, survey: Survey) -> Candidates:
-    return piece.candidates(config) if isinstance(piece, FactoredPart) else candidates_of(piece, config, survey.demand)
-
-
-def _part(summed: SummedTensor, piece: SumSegment, choice: Candidate, config: EncodeConfig) -> Part:
-    if isinstance(piece, FactoredPart):
-        return piece.plan(choice.block, config.recipe)
-    return plan_best(Cut(summed.name, summed.spec, [piece], summed.split), [choice], config)[0]
 
 
 def _default_budget(survey: Survey, metadata: PackMetadata) -> int:

@@ -1,8 +1,6 @@
 """The weighted sum of one tensor's deltas over several packs, as segments to encode."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -12,9 +10,11 @@ from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, torch_dtype, widest
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.delta import delta_of
-from dtscodec.encoding.segments.changed import Moved
-from dtscodec.encoding.segments.factored_segment import FactoredPart
-from dtscodec.encoding.segments.segment import CodedBlock, Delta, Piece, cut_delta, raw_block
+from dtscodec.encoding.segments.dense_delta import DenseDelta
+from dtscodec.encoding.segments.encoded_block import EncodedBlock, raw_block, same_block
+from dtscodec.encoding.segments.factored_delta import FactoredDelta
+from dtscodec.encoding.segments.segment import ElementSegment, MatrixSegment, Segment
+from dtscodec.encoding.segments.segmented_tensor import SegmentedTensor, segment_delta
 from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.blocks import Block, CodedDelta, Same, is_unchanged
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
@@ -23,7 +23,6 @@ from dtscodec.fusion.source_packs import SourcePacks, Term, is_based
 from dtscodec.linalg.factored_matrix import Factored, stack_blocks
 from dtscodec.linalg.svd import NEGLIGIBLE
 
-SumSegment: TypeAlias = "Piece | FactoredPart"
 SUM_TOLERANCE = 1e-6
 """Tolerance on a sum of weights of 1, which leaves a tensor that is equal in all fine-tunes unchanged."""
 
@@ -31,33 +30,12 @@ OWN_HEAD = Remedy("give the unseen task's own with {like}")
 OWN_HEAD_OR_BASE = Remedy(f"{OWN_HEAD.text}, or the base with {{base}} if it has this tensor")
 
 
-@dataclass(frozen=True, slots=True)
-class SummedTensor:
-    """A tensor of the fused fine-tune and its segments, in the order of its rows; see `Cut`.
-
-    Parameters
-    ----------
-    name : str
-    spec : TensorSpec
-        Dtype and shape.
-    segments : sequence of segments
-        Segments of consecutive rows.
-    split : int
-        Number of matrices that a tensor of three dimensions is split into.
-    """
-
-    name: str
-    spec: TensorSpec
-    segments: Sequence[SumSegment]
-    split: int = 1
-
-
-def exact_tensor(stored: StoredTensor) -> SummedTensor:
+def exact_tensor(stored: StoredTensor) -> SegmentedTensor:
     """Return a tensor that is stored exactly."""
-    return SummedTensor(stored.name, stored.spec, [raw_block(stored)])
+    return SegmentedTensor(stored.name, stored.spec, [raw_block(stored)])
 
 
-def sum_tensor(sources: SourcePacks, name: str, weights: Sequence[float], config: EncodeConfig) -> SummedTensor:
+def sum_tensor(sources: SourcePacks, name: str, weights: Sequence[float], config: EncodeConfig) -> SegmentedTensor:
     """Return the weighted sum of a tensor's deltas.
 
     Deltas of low rank are summed by their factors, and packs in which the tensor is unchanged contribute nothing. Exact
@@ -103,13 +81,13 @@ def _is_unchanged(term: Term) -> bool:
     return all(map(is_unchanged, term.entry.blocks))
 
 
-def _as_first(name: str, spec: TensorSpec, terms: Sequence[Term]) -> SummedTensor:
+def _as_first(name: str, spec: TensorSpec, terms: Sequence[Term]) -> SegmentedTensor:
     """Return a tensor of blocks without streams, as the first pack has it."""
     first = terms[0].entry
-    return SummedTensor(name, spec, [CodedBlock(block, Streams()) for block in first.blocks], first.split)
+    return SegmentedTensor(name, spec, [EncodedBlock(block, Streams()) for block in first.blocks], first.split)
 
 
-def _stored_as_is(sources: SourcePacks, name: str, terms: Sequence[Term]) -> SummedTensor:
+def _stored_as_is(sources: SourcePacks, name: str, terms: Sequence[Term]) -> SegmentedTensor:
     """Return a tensor as the first term has it."""
     term = terms[0]
     if all(isinstance(block, Same) for block in term.entry.blocks):
@@ -161,30 +139,29 @@ def _have_one_layout(terms: Sequence[Term]) -> bool:
     )
 
 
-def _sum_blocks(name: str, spec: TensorSpec, terms: Sequence[Term]) -> SummedTensor:
+def _sum_blocks(name: str, spec: TensorSpec, terms: Sequence[Term]) -> SegmentedTensor:
     """Sum terms of one layout block by block; that needs no base."""
     first = terms[0].entry
     coded = [dict(term.pack.factors(name)) for term in terms]
-    segments: list[SumSegment] = []
+    segments: list[Segment] = []
     for row, block in first.placed():
         parts = [(term.weight, deltas[row]) for term, deltas in zip(terms, coded, strict=True) if row in deltas]
         segments.append(_sum_block(block, first.columns, parts, first.split))
-    return SummedTensor(name, spec, segments, first.split)
+    return SegmentedTensor(name, spec, segments, first.split)
 
 
-def _sum_block(block: Block, columns: int, parts: Sequence[tuple[float, CodedDelta]], split: int) -> SumSegment:
+def _sum_block(block: Block, columns: int, parts: Sequence[tuple[float, CodedDelta]], split: int) -> Segment:
     """Sum one block of several terms, each with its weight."""
     base = block.base
     assert base is not None
-    same = CodedBlock(Same(block.height, base), Streams())
     if not parts:
-        return same
+        return same_block(block.height, base)
     if parts[0][1].right is None:
         deltas = [
             (weight, torch.from_numpy(coded.place(block.height, columns).astype(np.float32))) for weight, coded in parts
         ]
-        moved = Moved.of(sum_dense(deltas), base)
-        return same if moved is None else Delta(moved, None, split, is_matrix=False)
+        dense = DenseDelta.of(sum_dense(deltas), base)
+        return same_block(block.height, base) if dense is None else ElementSegment(dense, None, split)
     # Low rank: concatenate the factors, the weights multiplied into the left ones.
     shape = block.height, columns
     factors = [(weight, stack_blocks([(0, block.height, coded)], shape, torch.float64)) for weight, coded in parts]
@@ -193,7 +170,8 @@ def _sum_block(block: Block, columns: int, parts: Sequence[tuple[float, CodedDel
         torch.cat([factored.right for _, factored in factors]),
     )
     reach = sum(abs(weight) * factored.square() ** 0.5 for weight, factored in factors)
-    return FactoredPart.of(joined, base, NEGLIGIBLE * reach) or same
+    changed = FactoredDelta.of(joined, base, NEGLIGIBLE * reach)
+    return same_block(block.height, base) if changed is None else MatrixSegment(changed, None, split)
 
 
 def sum_dense(deltas: Sequence[tuple[float, Tensor]]) -> Tensor:
@@ -208,7 +186,7 @@ def sum_dense(deltas: Sequence[tuple[float, Tensor]]) -> Tensor:
 
 def _sum_dense_deltas(
     sources: SourcePacks, name: str, spec: TensorSpec, terms: Sequence[Term], config: EncodeConfig
-) -> SummedTensor:
+) -> SegmentedTensor:
     """Sum terms of different layouts as whole tensors, multiplied out; exact tensors need the base."""
     counterpart = sources.counterpart(name)
     needs_base = any(not is_based(block) for term in terms for block in term.entry.blocks)
@@ -219,8 +197,8 @@ def _sum_dense_deltas(
         )
     total = sum_dense([(term.weight, _delta(sources, name, term, base)) for term in terms])
     stored = None if base is None else _added(name, spec, base, total)
-    segments, split = cut_delta(total, stored, counterpart, config, is_rounded=False)
-    return SummedTensor(name, spec, segments, split)
+    segments, split = segment_delta(total, stored, counterpart, config, is_rounded=False)
+    return SegmentedTensor(name, spec, segments, split)
 
 
 def _delta(sources: SourcePacks, name: str, term: Term, base: StoredTensor | None) -> Tensor:
@@ -238,7 +216,7 @@ def _added(name: str, spec: TensorSpec, base: StoredTensor, delta: Tensor) -> St
 
 def _sum_exact(
     sources: SourcePacks, name: str, spec: TensorSpec, terms: Sequence[Term], config: EncodeConfig
-) -> SummedTensor:
+) -> SegmentedTensor:
     """Return a tensor that packs store without the base: as it is if all are equal, else summed as deltas."""
     stored = [sources.stored(term.pack, name, "it is made of it") for term in terms]
     is_equal = all(other.spec == stored[0].spec and np.array_equal(other.data, stored[0].data) for other in stored)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from dtscodec.encoding.segments.segment import SMALLEST_MATRIX
+from dtscodec.encoding.segments.segmented_tensor import SMALLEST_MATRIX
 from dtscodec.linalg.svd import triplets
 from dtscodec.merging.task_vectors import TaskVectors, mean_task_vector
 

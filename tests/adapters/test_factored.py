@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtscodec.adapters.lora_pair import LayerKind, LoraPair
-from dtscodec.encoding.segments.encode_factored import code_factored
+from dtscodec.encoding.presets.one_width import encode_factored
 from dtscodec.format.blocks import BaseRows, LowRank, Same
 from dtscodec.linalg.devices import product
 from dtscodec.linalg.factored_matrix import Factored
@@ -79,22 +79,22 @@ def test_a_pair_of_a_convolution_has_its_shape(delta: Factored, width: int) -> N
 
 @given(deltas(), st.sampled_from(ALL_BITS))
 def test_the_error_of_coding_is_the_error_of_what_is_decoded(delta: Factored, bits: Bits) -> None:
-    coded = code_factored(delta, BaseRows("w", 0), bits)
+    coded = encode_factored(delta, BaseRows("w", 0), bits)
     assert isinstance(coded.block, LowRank)
     ours = coded.block.split(delta.shape[1], coded.streams).delta().place(*delta.shape).astype(np.float64)
     true = dense(delta).numpy()
     norm = float(np.square(true).sum())
-    assert coded.delta_square == pytest.approx(norm)
-    assert coded.error_square == pytest.approx(float(np.square(ours - true).sum()), rel=0.01, abs=1e-9 * norm)
+    assert coded.delta_energy == pytest.approx(norm)
+    assert coded.error_energy == pytest.approx(float(np.square(ours - true).sum()), rel=0.01, abs=1e-9 * norm)
     assert float(coded.streams.numbers[0]) == pytest.approx(float(np.linalg.norm(ours)), rel=0.01)
     if bits == 16:
-        assert coded.error_square < 1e-6 * norm
+        assert coded.error_energy < 1e-6 * norm
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-45, 1e-30])
 def test_a_delta_of_zero_takes_no_bytes_and_a_tiny_one_is_coded(size: float) -> None:
     delta = Factored(torch.full((4, 1), size, dtype=torch.float64), torch.ones(1, 3, dtype=torch.float64))
-    coded = code_factored(delta, BaseRows("w", 0), 8)
+    coded = encode_factored(delta, BaseRows("w", 0), 8)
     assert isinstance(coded.block, LowRank if size == 1e-30 else (Same, LowRank))
 
 

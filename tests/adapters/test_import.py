@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import dtscodec
 from dtscodec.adapters import lora_pair as pairs
-from dtscodec.encoding.segments.encode_factored import code_factored
+from dtscodec.encoding.presets.one_width import encode_factored
 from dtscodec.errors import CheckpointError, ConfigError, DtsError, EncodeError
 from dtscodec.format.blocks import BaseRows
 from dtscodec.packs.byte_counts import tensor_sizes
@@ -180,8 +180,8 @@ def test_rows_and_components_that_are_zero_stay_untouched(tmp_path: Path) -> Non
 def test_no_matrix_is_multiplied_out(tmp_path: Path) -> None:
     """A delta of 40 GB comes of factors of 4 MB."""
     a, b = torch.randn(4, 100_000), torch.randn(100_000, 4)
-    coded = code_factored(pairs.LoraPair(a, b).to_delta(1.0, False), BaseRows("w", 0), 16)
-    assert coded.error_square < 1e-6 * coded.delta_square
+    coded = encode_factored(pairs.LoraPair(a, b).to_delta(1.0, False), BaseRows("w", 0), 16)
+    assert coded.error_energy < 1e-6 * coded.delta_energy
 
 
 def test_the_adapters_tokenizer_is_carried_and_the_bases_files_are_named(tmp_path: Path) -> None:

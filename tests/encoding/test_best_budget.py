@@ -19,11 +19,11 @@ import dtscodec
 from dtscodec import Best, EncodeConfig, MaxError, Paper, Rank, RankShare, Size, __version__
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.stored_tensor import StoredTensor
-from dtscodec.encoding.budget.candidates import candidates_of
+from dtscodec.encoding.budget.segment_candidates import candidates_of
 from dtscodec.encoding.budget.survey import Survey
 from dtscodec.encoding.pack_assembler import PackMetadata
 from dtscodec.encoding.presets.recipe import LEAST_ERROR, Recipe
-from dtscodec.encoding.segments.segment import cut_same, cut_tensor
+from dtscodec.encoding.segments.segmented_tensor import segment_tensor, segment_unchanged
 from dtscodec.errors import DtsError, EncodeError
 from dtscodec.format.blocks import LowRank, Values
 from dtscodec.format.summary import BaseRef, Summary
@@ -125,8 +125,9 @@ def test_the_size_that_is_planned_is_that_of_the_file(count: int, dtype: torch.d
         for name, spec in fine.specs.items():
             ours = StoredTensor(name, spec, fine.read(name))
             theirs = StoredTensor(name, base.specs[name], base.read(name)) if name in base.specs else None
-            cut = cut_same(ours, theirs) or cut_tensor(ours, theirs, config)
-            survey.add(name, spec, cut.split, [candidates_of(piece, config, survey.demand) for piece in cut.pieces])
+            segmented = segment_unchanged(ours, theirs) or segment_tensor(ours, theirs, config)
+            options = [candidates_of(segment, config, survey.demand) for segment in segmented.segments]
+            survey.add(name, spec, segmented.split, options)
     summary = Summary(0, base=BaseRef("0" * 64), encoder=f"dtscodec {__version__} {config.describe()}")
     metadata = PackMetadata(summary)
     choices = survey.choose(metadata, survey.budget(metadata))

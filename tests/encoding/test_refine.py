@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dtscodec.encoding.fitting.coordinate_descent import Refined, balanced
+from dtscodec.encoding.fitting.weighted_delta import WeightedDelta
 from dtscodec.encoding.presets.recipe import BEST, LEAST_ERROR, Recipe
 from dtscodec.format.blocks import BandFactors
 from dtscodec.format.streams import round_numbers
@@ -51,7 +52,7 @@ def descending(draw: st.DrawFn, most: int = 12) -> list[Bits]:
 
 def refined(delta: Tensor, widths: Sequence[Bits], recipe: Recipe = LEAST_ERROR) -> tuple[Refined, Tensor]:
     """Quantized components, and their scales."""
-    components = Refined(delta, leading_factors(delta, len(widths)), widths, recipe)
+    components = Refined(WeightedDelta.plain(delta, leading_factors(delta, len(widths))), widths, recipe)
     return components, components.solve_scales(in_bf16)
 
 

@@ -15,7 +15,7 @@ from dtscodec.encoding.budget.allocate import (
     total_cost,
 )
 from dtscodec.encoding.budget.candidate import NUMBERS, Candidate, CandidateList, Candidates
-from dtscodec.encoding.budget.component_spectrum import SpectrumRequest
+from dtscodec.encoding.budget.matrix_candidates import SpectrumRequest
 from dtscodec.encoding.config import DEFAULT_SIZE, EncodeConfig
 from dtscodec.encoding.pack_assembler import LEAF_BYTES, PackMetadata
 from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size

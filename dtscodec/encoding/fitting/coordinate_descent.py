@@ -21,8 +21,6 @@ from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.format.blocks import BandFactors
 from dtscodec.format.streams import NO_NUMBERS
 from dtscodec.linalg.devices import product
-from dtscodec.linalg.factored_matrix import Factored
-from dtscodec.linalg.spectrum import Factors
 from dtscodec.quantize.scalar import TINY
 from dtscodec.quantize.widths import Bits, width_of
 
@@ -35,26 +33,17 @@ class Refined:
 
     Parameters
     ----------
-    delta : float32 [m, n]
-        On the device that is to multiply it; or known by its factors.
-    factors : Factors
-        Where to start from: its leading singular triplets, r of them.
+    weighted : WeightedDelta
+        The delta in the norm to minimize, on the device that multiplies it, with the r triplets to start from.
     widths : sequence of int
-        Bits an element of each component; descending.
+        Bits per code of each component; descending.
     recipe : Recipe
-    weighted : WeightedDelta, optional
-        The delta under an activation metric; by default all elements count alike.
+        Number of rounds, kind of levels, and gain.
     """
 
-    def __init__(
-        self,
-        delta: Tensor | Factored,
-        factors: Factors,
-        widths: Sequence[Bits],
-        recipe: Recipe,
-        weighted: WeightedDelta | None = None,
-    ) -> None:
-        self._weighted = weighted or WeightedDelta.plain(delta, factors)
+    def __init__(self, weighted: WeightedDelta, widths: Sequence[Bits], recipe: Recipe) -> None:
+        factors = weighted.start
+        self._weighted = weighted
         self._widths, self._recipe = list(widths), recipe
         self.u = QuantizedFactor((factors.u * factors.s).T.contiguous(), widths, recipe)
         self.v = QuantizedFactor(factors.v.contiguous(), widths, recipe)

@@ -1,4 +1,4 @@
-"""A delta in the norm that counts: all elements alike, or as an activation metric weights them."""
+"""A delta in the norm that is minimized: all elements count alike, or as an activation metric weights them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from dtscodec.activations.metric import Metric
+from dtscodec.linalg.essential_subspace import essential_factors
 from dtscodec.linalg.factored_matrix import Factored
 from dtscodec.linalg.spectrum import Factors, leading_factors
 
@@ -16,12 +17,15 @@ class WeightedDelta:
 
     Parameters
     ----------
-    delta : float32 [m, n]
+    delta : float32 [m, n] or Factored
         D R, or R^T D where the layer's inputs enter by rows; D itself without a metric.
-    by_left, by_right : float32 [m, n]
+    by_left, by_right : float32 [m, n] or Factored
         D with only its rows weighted, and with only its columns weighted: one of both is D itself.
     factors : Factors
         Leading singular triplets of `delta`.
+    start : Factors
+        Triplets of D that coordinate descent starts from: the leading ones, or with a metric those of the essential
+        subspace.
     left, right : callable
         Weight left vectors [r, m] and right vectors [r, n].
     """
@@ -30,6 +34,7 @@ class WeightedDelta:
     by_left: Tensor | Factored
     by_right: Tensor | Factored
     factors: Factors
+    start: Factors
     left: Callable[[Tensor], Tensor]
     right: Callable[[Tensor], Tensor]
 
@@ -40,27 +45,36 @@ class WeightedDelta:
         Parameters
         ----------
         delta : float32 [m, n] or Factored
+            The delta D.
         factors : Factors
             Its leading singular triplets.
         """
         same = lambda vectors: vectors  # noqa: E731
-        return cls(delta, delta, delta, factors, same, same)
+        return cls(delta, delta, delta, factors, factors, same, same)
 
     @classmethod
     def through(cls, metric: Metric, delta: Tensor, rank: int, device: str) -> "WeightedDelta":
-        """Return a delta that counts by what it changes in a layer's outputs.
+        """Return a delta that counts by how much it changes a layer's outputs.
 
         Parameters
         ----------
         metric : Metric
+            The activation metric of the layer.
         delta : float32 [m, n]
+            The delta D.
         rank : int
             Number of leading singular triplets to compute.
         device : str
             Device for products.
+
+        Raises
+        ------
+        SvdError
+            LAPACK did not converge.
         """
         delta, metric = delta.to(device), replace(metric, root=metric.root.to(device))
         weighted = metric.matrix(delta)
         by_left, by_right = (weighted, delta) if metric.on_rows else (delta, weighted)
         factors = leading_factors(weighted, rank, device)
-        return cls(weighted, by_left, by_right, factors, metric.left, metric.right)
+        start = essential_factors(delta, factors, rank, metric.on_rows)
+        return cls(weighted, by_left, by_right, factors, start, metric.left, metric.right)

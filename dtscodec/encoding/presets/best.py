@@ -1,147 +1,209 @@
-"""The preset `best`: a chosen option -> block and streams. The inverse: `delta` of what blocks are split into."""
+"""The preset `best`: a segment and its chosen candidate -> block and streams.
 
-import math
-from collections.abc import Sequence
+The inverse is `delta` of the content that a block's streams are split into, such as
+`dtscodec.format.blocks.LowRankContent.delta`.
+"""
+
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dtscodec.activations.metric import Metric
 from dtscodec.encoding.budget.candidate import NUMBERS, Candidate
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.fitting.coordinate_descent import Refined
-from dtscodec.encoding.fitting.weighted_delta import WeightedDelta
+from dtscodec.encoding.fitting.scaled_delta import ScaledDelta, scaled_values
 from dtscodec.encoding.presets.recipe import Recipe
-from dtscodec.encoding.segments.changed import Moved
-from dtscodec.encoding.segments.planned import Part, measure_lowrank, measure_values
-from dtscodec.encoding.segments.segment import CodedBlock, Cut, Delta, New, raw_block
+from dtscodec.encoding.segments.dense_delta import DenseDelta, as_tensor_mask
+from dtscodec.encoding.segments.encoded_block import (
+    ChangedDelta,
+    EncodedBlock,
+    low_rank_block,
+    raw_block,
+    values_block,
+)
+from dtscodec.encoding.segments.segment import MatrixSegment, Segment
 from dtscodec.errors import assert_never
 from dtscodec.format.blocks import Coded, LowRank, Raw, Same, Tie, Values
 from dtscodec.format.streams import Streams, round_numbers
 from dtscodec.linalg.chunks import squared_norm
-from dtscodec.linalg.essential_subspace import essential_factors
-from dtscodec.linalg.spectrum import leading_factors
 from dtscodec.quantize.scalar import dequantize, quantize_elements
-
-ORDINARY = 30
-"""Exponents of two up to which values are coded as they are."""
 
 
 @dataclass(frozen=True, slots=True)
-class BestPart:
-    """A delta, and the block that it is to become.
+class BestPlan:
+    """A delta and the block that it will become. The fine-tune's own bytes are not needed any more.
 
     Parameters
     ----------
-    moved : Moved
-        The rows that are to be coded.
+    delta : DenseDelta or FactoredDelta
+        The coded rows and columns.
     block : LowRank or Values
+        The block that was chosen.
     recipe : Recipe
-    left : float
-        Squared norm in rows that moved, but are left as the base has them.
+        The recipe in force.
+    left_out : float
+        Squared norm of changed rows that are not coded.
+    metric : Metric, optional
+        The activation metric of the coded rows and columns.
     device : str
-        What multiplies large matrices.
+        Device for products of large matrices.
     """
 
-    moved: Moved
+    delta: ChangedDelta
     block: Coded
     recipe: Recipe
-    left: float
+    left_out: float
+    metric: Metric | None = None
     device: str = "cpu"
 
-    def code(self) -> CodedBlock:
-        """Code it; see `Planned`."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            match self.block:
-                case LowRank():
-                    coded = self._low_rank(self.block)
-                case Values():
-                    coded = self._values(self.block)
-                case _:
-                    assert_never(self.block)
-        delta_square, error_square = coded.delta_square + self.left, coded.error_square + self.left
-        return replace(coded, delta_square=delta_square, error_square=error_square)
+    def encode(self) -> EncodedBlock:
+        """Encode the delta, and measure the error.
 
-    def _scaled(self) -> tuple[Tensor, float]:
-        """The values by a power of two, and that power: squares of extreme values are beyond float32."""
-        exponent = math.frexp(self.moved.largest)[1]
-        if abs(exponent) <= ORDINARY:
-            return self.moved.values, 1.0
-        unit = 2.0 ** max(exponent, -100)
-        return self.moved.values / unit, unit
-
-    def _norm(self) -> float | None:
-        """Norm that the decoded delta is to have: the true one, without what rounding added to it."""
-        if self.recipe.gain is None:
-            return None
-        return float(self.moved.signal_square**0.5)
-
-    def _low_rank(self, block: LowRank) -> CodedBlock:
-        moved, recipe = self.moved, self.recipe
-        values, unit = self._scaled()
-        widths = [band.bits for band in block.bands for _ in range(band.rank)]
-        if moved.metric is None:
-            factors, weighted = leading_factors(values, block.rank, self.device), None
-        else:
-            weighted = WeightedDelta.through(moved.metric, values, block.rank, self.device)
-            factors = essential_factors(values.to(self.device), weighted.factors, block.rank, moved.metric.on_rows)
-        refined = Refined(values.to(self.device), factors, widths, recipe, weighted)
-        scales = refined.solve_scales(rounded_tensor)
-        scales *= refined.gain(scales, moved.noise.edge / unit if moved.noise else 0.0)
-        bands = [band.rounded(rounded) for band in refined.bands(scales * unit)]
-        return measure_lowrank(block, moved, bands, rounded)
-
-    def _values(self, block: Values) -> CodedBlock:
-        # Codes that are floating-point numbers have no scales that could take the unit back.
-        values, unit = (self.moved.values, 1.0) if block.width.is_float else self._scaled()
-        codes, scales = quantize_elements(values, block.bits, block.per_row, rounded)
-        norm = (self._norm() or 0.0) / unit
-        if norm and len(codes.levels):
-            # Cell means shrink: scale the levels to the norm of the true delta. Wider codes are close enough.
-            decoded = squared_norm(torch.from_numpy(dequantize(codes))) ** 0.5
-            factor = norm / decoded if decoded else 1.0
-            codes = codes.with_levels((torch.from_numpy(codes.levels) * factor).numpy())
-        codes = codes.with_levels(rounded(codes.levels * np.float32(unit)))
-        return measure_values(block, self.moved, codes, rounded(scales * np.float32(unit)))
+        Raises
+        ------
+        EncodeError
+            The matrix cannot be decomposed, or a number is beyond float32.
+        """
+        match self.block:
+            case LowRank():
+                coded = encode_low_rank(self.delta, self.block, self.recipe, self.metric, self.device)
+            case Values():
+                assert isinstance(self.delta, DenseDelta)
+                coded = encode_values(self.delta, self.block, self.recipe)
+            case _:
+                assert_never(self.block)
+        delta_energy, error_energy = coded.delta_energy + self.left_out, coded.error_energy + self.left_out
+        return replace(coded, delta_energy=delta_energy, error_energy=error_energy)
 
 
-def plan_best(cut: Cut, choices: Sequence[Candidate], config: EncodeConfig) -> list[Part]:
-    """Give every piece of a tensor the block that has been chosen for it."""
-    return [
-        piece if isinstance(piece, CodedBlock) else _plan(piece, choice, config)
-        for piece, choice in zip(cut.pieces, choices, strict=True)
-    ]
+def plan_best(
+    segment: Segment, candidate: Candidate, config: EncodeConfig, metric: Metric | None = None
+) -> BestPlan | EncodedBlock:
+    """Return how a segment is encoded by the candidate that was chosen for it.
 
+    Parameters
+    ----------
+    segment : Segment
+    candidate : Candidate
+        One of its candidate encodings.
+    config : EncodeConfig
+        Holds the recipe and the device.
+    metric : Metric, optional
+        The activation metric of a layer whose weight the segment is.
 
-def _plan(piece: Delta | New, choice: Candidate, config: EncodeConfig) -> Part:
-    block, moved = choice.block, piece.moved
-    energy = moved.signal_square if isinstance(piece, Delta) else 0.0
+    Raises
+    ------
+    EncodeError
+        The metric is that of a layer with another number of inputs.
+    """
+    if isinstance(segment, EncodedBlock):
+        return segment
+    block, delta = candidate.block, segment.delta
+    if metric is not None and isinstance(segment, MatrixSegment):
+        metric.check(delta.height, delta.columns)
+    else:
+        metric = None
     match block:
         case Values() | LowRank():
-            rows = len(moved.values) if block.rows is None else block.rows
-            within = moved.largest_rows(rows)
-            left = max(0.0, energy - within.signal_square) if isinstance(piece, Delta) else 0.0
-            return BestPart(within, block, config.recipe, left, config.device)
+            coded = delta.largest_rows(delta.shape[0] if block.rows is None else block.rows)
+            left_out = max(0.0, segment.energy - coded.energy)
+            return BestPlan(coded, block, config.recipe, left_out, metric and _subset(metric, coded), config.device)
         case Same():
-            return CodedBlock(block, Streams(), energy, energy)
+            return EncodedBlock(block, Streams(), segment.energy, segment.energy)
         case Raw():
-            assert piece.stored is not None
-            exact = raw_block(piece.stored, piece.split)
+            assert segment.stored is not None
+            exact = raw_block(segment.stored, segment.split)
             if block.planes is None:
-                exact = CodedBlock(block, Streams(raw=piece.stored.data.tobytes()))
-            return CodedBlock(exact.block, exact.streams, energy, 0.0)
+                exact = EncodedBlock(block, Streams(raw=segment.stored.data.tobytes()))
+            return replace(exact, delta_energy=segment.energy)
         case Tie():
             raise TypeError("expected a block of its own, got a tie")
         case _:
             assert_never(block)
 
 
+def encode_low_rank(
+    delta: ChangedDelta, block: LowRank, recipe: Recipe, metric: Metric | None = None, device: str = "cpu"
+) -> EncodedBlock:
+    """Encode a matrix by components: as many, and of the widths, as the bands of a block say.
+
+    Parameters
+    ----------
+    delta : DenseDelta or FactoredDelta
+        The coded rows and columns.
+    block : LowRank
+        The block to encode.
+    recipe : Recipe
+        How components are fitted.
+    metric : Metric, optional
+        The activation metric of the coded rows and columns; dense deltas only.
+    device : str
+        Device for products of large matrices.
+
+    Raises
+    ------
+    EncodeError
+        The matrix cannot be decomposed, or a number is beyond float32.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = ScaledDelta.of(delta, block.rank, metric, device)
+        widths = [band.bits for band in block.bands for _ in range(band.rank)]
+        if scaled.is_factored and all(band.width.is_float for band in block.bands):
+            # Half precision holds the exact singular vectors so well that refits gain nothing.
+            recipe = replace(recipe, rounds=0)
+        # Coordinate descent: quantize the vectors one by one, each against what the others leave of the delta.
+        fitted = Refined(scaled.weighted, widths, recipe)
+        # Scales of least squared error for the codes found, then one gain on all of them.
+        scales = fitted.solve_scales(rounded_tensor)
+        scales *= fitted.gain(scales, scaled.noise_edge)
+        bands = [band.rounded(rounded) for band in fitted.bands(scales * scaled.unit)]
+        return low_rank_block(block, delta, bands, rounded)
+
+
+def encode_values(delta: DenseDelta, block: Values, recipe: Recipe) -> EncodedBlock:
+    """Encode a delta element by element.
+
+    Parameters
+    ----------
+    delta : DenseDelta
+        The coded rows and columns.
+    block : Values
+        The block to encode.
+    recipe : Recipe
+        Says whether the decoded delta is to have the norm of the true one.
+
+    Raises
+    ------
+    EncodeError
+        A number is beyond float32.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        # Codes that are floating-point numbers have no scales that could take the unit back.
+        values, unit = (delta.values, 1.0) if block.width.is_float else scaled_values(delta)
+        codes, scales = quantize_elements(values, block.bits, block.per_row, rounded)
+        norm = 0.0 if recipe.gain is None else float(delta.energy**0.5) / unit
+        if norm and len(codes.levels):
+            # Cell means shrink: scale the levels to the norm of the true delta. Wider codes are close enough.
+            decoded = squared_norm(torch.from_numpy(dequantize(codes))) ** 0.5
+            factor = norm / decoded if decoded else 1.0
+            codes = codes.with_levels((torch.from_numpy(codes.levels) * factor).numpy())
+        codes = codes.with_levels(rounded(codes.levels * np.float32(unit)))
+        return values_block(block, delta, codes, rounded(scales * np.float32(unit)))
+
+
+def _subset(metric: Metric, delta: ChangedDelta) -> Metric:
+    """Return the metric of the coded rows and columns of a delta."""
+    return metric.subset(as_tensor_mask(delta.rows, delta.height), as_tensor_mask(delta.cols, delta.columns))
+
+
 def rounded(numbers: np.ndarray) -> np.ndarray:
-    """Numbers as they come back from a pack."""
+    """Return float32 numbers as a pack of `best` stores them."""
     return round_numbers(numbers.astype(np.float32), NUMBERS).reshape(numbers.shape)
 
 
 def rounded_tensor(numbers: Tensor) -> Tensor:
-    """As `rounded`."""
+    """Return a tensor of numbers as a pack of `best` stores them; see `rounded`."""
     return torch.from_numpy(rounded(numbers.numpy()))

@@ -1,4 +1,4 @@
-"""The preset `paper`: pieces -> blocks as DTS has them (arXiv 2512.01461); the inverse: see `best`."""
+"""The preset `paper`: segments -> blocks as DTS has them (arXiv 2512.01461); for the inverse see `best`."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dtscodec.encoding.config import EncodeConfig, Paper
-from dtscodec.encoding.segments.changed import Moved
-from dtscodec.encoding.segments.planned import Part, measure_lowrank, measure_values
-from dtscodec.encoding.segments.segment import CodedBlock, Cut, Delta, New, raw_block
+from dtscodec.encoding.segments.dense_delta import DenseDelta
+from dtscodec.encoding.segments.encoded_block import EncodedBlock, low_rank_block, raw_block, values_block
+from dtscodec.encoding.segments.segment import ElementSegment, MatrixSegment, NewSegment, Segment
+from dtscodec.errors import assert_never
 from dtscodec.format.blocks import Band, BandFactors, LowRank, Values
 from dtscodec.format.streams import NO_NUMBERS
 from dtscodec.linalg.svd import truncated_svd
@@ -18,56 +19,84 @@ from dtscodec.quantize.scalar import QuantizedVectors
 
 
 @dataclass(frozen=True, slots=True)
-class PaperPart:
-    """A delta that is still to be coded. Its size is known already."""
+class PaperPlan:
+    """A delta and the block that it will become.
 
-    moved: Moved
+    Parameters
+    ----------
+    delta : DenseDelta
+        The coded rows and columns.
+    block : LowRank or Values
+        Its rank is the config's.
+    """
+
+    delta: DenseDelta
     block: LowRank | Values
 
     @property
     def size(self) -> int:
-        """Bytes of its streams, bitmaps before compression."""
-        columns = self.moved.columns
+        """Bytes of the block's streams, bitmaps before compression."""
+        columns = self.delta.columns
         numbers = 4 * self.block.number_count(columns)
         return self.block.bitmap_bytes(columns) + numbers + sum(self.block.band_bytes(columns))
 
-    def code(self) -> CodedBlock:
-        """Code it; see `Planned`."""
+    def encode(self) -> EncodedBlock:
+        """Encode the delta, and measure the error.
+
+        Raises
+        ------
+        EncodeError
+            The matrix cannot be decomposed, or a number is beyond float32.
+        """
         with np.errstate(over="ignore", invalid="ignore"):
-            values, block = self.moved.values, self.block
-            if isinstance(block, LowRank):
-                band = quantize_factors(*truncated_svd(values, block.rank), block.per_vector)
-                return measure_lowrank(block, self.moved, [band], _stored_in_full)
-            return measure_values(block, self.moved, _quantize(values.reshape(1, -1), False), NO_NUMBERS)
+            values = self.delta.values
+            match self.block:
+                case LowRank():
+                    # Truncate, then quantize each factor into four groups.
+                    band = quantize_factors(*truncated_svd(values, self.block.rank), self.block.per_vector)
+                    return low_rank_block(self.block, self.delta, [band], _stored_in_full)
+                case Values():
+                    return values_block(self.block, self.delta, _quantize(values.reshape(1, -1), False), NO_NUMBERS)
+                case _:
+                    assert_never(self.block)
 
 
 def _stored_in_full(numbers: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Numbers as F32 holds them."""
+    """Return numbers as F32 holds them."""
     return numbers
 
 
-def plan_paper(cut: Cut, config: EncodeConfig) -> list[Part]:
-    """The blocks of a tensor's pieces: matrices by SVD, the rest element by element, exact where that is smaller."""
-    return [_plan(piece, config) if isinstance(piece, Delta | New) else piece for piece in cut.pieces]
+def plan_paper(segment: Segment, config: EncodeConfig) -> PaperPlan | EncodedBlock:
+    """Return how a segment is encoded: matrices by SVD, others element by element, exactly where that is smaller.
+
+    Parameters
+    ----------
+    segment : Segment
+    config : EncodeConfig
+        Holds the rank, and the preset's scope of levels.
+    """
+    match segment:
+        case EncodedBlock():
+            return segment
+        case NewSegment():
+            return raw_block(segment.stored, segment.split)
+        case MatrixSegment() | ElementSegment():
+            assert segment.stored is not None
+            assert isinstance(segment.delta, DenseDelta)
+            plan = PaperPlan(segment.delta, _block(segment, segment.delta, config))
+            is_smaller = plan.size < segment.stored.spec.nbytes
+            return plan if is_smaller else raw_block(segment.stored, segment.split)
+        case _:
+            assert_never(segment)
 
 
-def _plan(piece: Delta | New, config: EncodeConfig) -> Part:
-    assert piece.stored is not None
-    if isinstance(piece, Delta):
-        part = PaperPart(piece.moved, _block(piece, config))
-        if part.size < piece.stored.spec.nbytes:
-            return part
-    return raw_block(piece.stored, piece.split)
-
-
-def _block(piece: Delta, config: EncodeConfig) -> LowRank | Values:
-    moved = piece.moved
-    if not piece.is_matrix:
-        return Values(*moved.subset, bits=2)
+def _block(segment: MatrixSegment | ElementSegment, delta: DenseDelta, config: EncodeConfig) -> LowRank | Values:
+    if isinstance(segment, ElementSegment):
+        return Values(*delta.subset, bits=2)
     assert isinstance(config.preset, Paper)
     assert config.uniform_rank is not None
-    rank = min(config.uniform_rank.of(moved.height, moved.columns), *moved.values.shape)
-    return LowRank(*moved.subset, (Band(rank, 2),), config.preset.levels == "vector")
+    rank = min(config.uniform_rank.of(delta.height, delta.columns), *delta.shape)
+    return LowRank(*delta.subset, (Band(rank, 2),), config.preset.levels == "vector")
 
 
 def quantize_factors(u: Tensor, s: Tensor, v: Tensor, per_vector: bool) -> BandFactors:
@@ -76,10 +105,13 @@ def quantize_factors(u: Tensor, s: Tensor, v: Tensor, per_vector: bool) -> BandF
     Parameters
     ----------
     u : float32 [m, r]
+        Left singular vectors.
     s : float32 [r]
+        Singular values.
     v : float32 [r, n]
+        Right singular vectors.
     per_vector : bool
-        A level table per singular vector, not per factor.
+        Whether each singular vector has a level table of its own, rather than each factor.
     """
     return BandFactors(_quantize(u.T, per_vector), _quantize(v, per_vector), s.numpy())
 

@@ -1,1 +1,1 @@
-"""What of a tensor is to be encoded: segments of rows, their changed rows and columns, dense or factored."""
+"""A tensor's segments: rows that are unchanged, exact, new, or a delta from the base, dense or known by its factors."""

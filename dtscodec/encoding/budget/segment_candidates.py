@@ -1,0 +1,173 @@
+"""Segments -> their candidate encodings, the list that `allocate` chooses from.
+
+Nothing is encoded here: costs follow from shapes, benefits from singular values and sums of squares.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from torch import Tensor
+
+from dtscodec.encoding.budget.candidate import Candidate, CandidateList, Candidates, coded_bytes
+from dtscodec.encoding.budget.matrix_candidates import (
+    ComponentSpectrum,
+    MatrixCandidates,
+    SpectrumRequest,
+    matrix_candidates,
+)
+from dtscodec.encoding.config import Best, EncodeConfig
+from dtscodec.encoding.presets.recipe import Recipe
+from dtscodec.encoding.segments.dense_delta import DenseDelta
+from dtscodec.encoding.segments.encoded_block import EncodedBlock, raw_block
+from dtscodec.encoding.segments.segment import ElementSegment, MatrixSegment, NewSegment, Segment
+from dtscodec.encoding.targets import Rank, RankShare
+from dtscodec.errors import assert_never
+from dtscodec.format.blocks import Raw, Same, Values
+from dtscodec.linalg.chunks import squared_norm
+from dtscodec.quantize.widths import ALL_BITS, width_of
+
+ALWAYS_EXACT = 64
+"""Tensors of at most this many bytes are always stored exactly."""
+FITTED_ELEMENTS = 100
+"""Weight of the energy of biases and norms, relative to that of matrices, where elements will be fitted to calibration
+samples: they are few, and one that the pack does not store cannot be fitted."""
+NEW_MATRIX_SIDE = 64
+"""Smaller side from which on new matrices may be coded by components, if nothing better fits the budget."""
+HALF_VALUES = (2.0**-17, 2.0**15)
+"""Least root mean square and largest magnitude of values that float16 holds well enough."""
+
+
+def candidates_of(segment: Segment, config: EncodeConfig, request: SpectrumRequest) -> Candidates:
+    """Return the candidate encodings of a segment; with a rank in the config there is one only.
+
+    Parameters
+    ----------
+    segment : Segment
+    config : EncodeConfig
+        Holds the recipe and the device.
+    request : SpectrumRequest
+        How much of a matrix's spectrum to compute.
+    """
+    match segment:
+        case EncodedBlock():
+            return CandidateList((_fixed(segment),), 0.0)
+        case MatrixSegment() | ElementSegment() | NewSegment() if _is_tiny(segment):
+            assert segment.stored is not None
+            return CandidateList((_fixed(raw_block(segment.stored, segment.split)),), 0.0)
+        case NewSegment():
+            return _of_new(segment, config, request)
+        case MatrixSegment() | ElementSegment() if (rank := config.uniform_rank) is not None:
+            return CandidateList((_of_rank(segment, rank, config.recipe),), segment.energy)
+        case MatrixSegment():
+            others = [_unchanged(segment), *_uncompressed(segment, config.recipe)]
+            return matrix_candidates(segment.delta, others, config, request)
+        case ElementSegment():
+            return _of_elements(segment, config)
+        case _:
+            assert_never(segment)
+
+
+def _is_tiny(segment: MatrixSegment | ElementSegment | NewSegment) -> bool:
+    return segment.stored is not None and segment.stored.spec.nbytes <= ALWAYS_EXACT
+
+
+def _fixed(coded: EncodedBlock) -> Candidate:
+    """Return a block without alternatives as a candidate."""
+    return Candidate(coded.block, len(coded.streams.raw), 0.0, 0.0)
+
+
+def _unchanged(segment: MatrixSegment | ElementSegment) -> Candidate:
+    """Return the candidate that leaves the rows as the base has them."""
+    height, base, *_ = segment.delta.subset
+    return Candidate(Same(height, base), 0, 0.0, 0.0)
+
+
+def _exact(segment: MatrixSegment | ElementSegment | NewSegment, benefit: float, energy: float) -> Iterator[Candidate]:
+    """Yield the candidate of exact bytes, compressed where that helps, if the bytes are known."""
+    if segment.stored is not None:
+        yield replace(_fixed(raw_block(segment.stored, segment.split)), benefit=benefit, removed_energy=energy)
+
+
+def _uncompressed(segment: MatrixSegment, recipe: Recipe) -> Iterator[Candidate]:
+    """Yield the candidate of exact bytes, not compressed, if the bytes are known."""
+    if (stored := segment.stored) is not None:
+        energy = segment.energy
+        rows = stored.spec.matrix(segment.split)[0]
+        yield Candidate(Raw(rows), stored.spec.nbytes, recipe.benefit(None) * energy, energy)
+
+
+def _of_elements(segment: ElementSegment, config: EncodeConfig) -> CandidateList:
+    energy = segment.energy
+    unchanged = _unchanged(segment)
+    if isinstance(config.preset, Best) and config.preset.will_be_fitted:
+        unchanged = replace(unchanged, benefit=-FITTED_ELEMENTS * energy)
+    exact = _exact(segment, config.recipe.benefit(None, vectors=1) * energy, energy)
+    return CandidateList((unchanged, *_quantized_elements(segment, energy, config.recipe), *exact), energy)
+
+
+def _quantized_elements(segment: ElementSegment, energy: float, recipe: Recipe) -> Iterator[Candidate]:
+    """Yield the candidates with one code for each element, widths ascending."""
+    delta = segment.delta
+    is_in_range = _fits_half(delta)
+    for bits in ALL_BITS:
+        if width_of(bits).is_float and not is_in_range:
+            continue
+        block = Values(*delta.subset, bits=bits)
+        removed = block.width.retained_energy**0.5 * energy
+        cost = coded_bytes(block, delta.columns, delta.bitmaps)
+        yield Candidate(block, cost, recipe.benefit(bits, 1) * energy, removed, delta.bitmaps)
+
+
+def _fits_half(delta: DenseDelta) -> bool:
+    """Return whether float16, which has no scales beside it, holds the elements well enough."""
+    rms = (squared_norm(delta.values) / delta.values.numel()) ** 0.5
+    return rms >= HALF_VALUES[0] and delta.largest_magnitude <= HALF_VALUES[1]
+
+
+def _of_rank(segment: MatrixSegment | ElementSegment, rank: Rank | RankShare, recipe: Recipe) -> Candidate:
+    """Return the only candidate where the rank is given: the fewest bits per code."""
+    if isinstance(segment, ElementSegment):
+        smallest = next(_quantized_elements(segment, 0.0, recipe))
+        return min(smallest, *_exact(segment, 0.0, 0.0), key=lambda candidate: candidate.cost)
+    delta = segment.delta
+    count = min(rank.of(delta.height, delta.columns), *delta.shape)
+    spectrum = ComponentSpectrum(delta.subset, delta.shape, np.zeros(count), delta.bitmaps, recipe)
+    candidate = spectrum.candidate({ALL_BITS[0]: count})
+    assert candidate is not None
+    return candidate
+
+
+def _of_new(segment: NewSegment, config: EncodeConfig, request: SpectrumRequest) -> Candidates:
+    """Return the candidates of new rows, which are never left out.
+
+    These are 8 or 16 bits, exact bytes, and, for large matrices, components.
+    """
+    delta, energy = segment.delta, squared_norm(segment.delta.values)
+    (exact,) = _exact(segment, energy, energy)
+    if config.uniform_rank is not None:
+        return CandidateList((exact,), 0.0)
+    candidates = sorted([*_quantized_new(segment, energy), exact], key=lambda candidate: candidate.cost)
+    candidates = [candidate for candidate in candidates if candidate.cost < exact.cost] + [exact]
+    if min(delta.shape) < NEW_MATRIX_SIDE:
+        return CandidateList(tuple(candidates), 0.0)
+    spectrum = ComponentSpectrum.of(delta, config, request)
+    return MatrixCandidates((spectrum,), tuple(candidates), 0.0, is_new=True)
+
+
+def _quantized_new(segment: NewSegment, energy: float) -> Iterator[Candidate]:
+    delta = segment.delta
+    per_row = delta.shape[1] > 1
+    eight = Values(*delta.subset, bits=8, per_row=per_row)
+    removed = energy - _rounding_energy(delta.values, per_row)
+    yield Candidate(eight, coded_bytes(eight, delta.columns, delta.bitmaps), removed, removed, delta.bitmaps)
+    if _fits_half(delta):
+        half = Values(*delta.subset, bits=16)
+        removed = energy - energy * 2.0**-24
+        yield Candidate(half, coded_bytes(half, delta.columns, delta.bitmaps), removed, removed, delta.bitmaps)
+
+
+def _rounding_energy(values: Tensor, per_row: bool) -> float:
+    """Return the expected squared error of rounding to 255 steps, up to the largest magnitude of a row or of all."""
+    largest = values.abs().amax(dim=1) if per_row else values.abs().max().expand(len(values))
+    return float((largest.double() / 127).square().sum() / 12 * values.shape[1])

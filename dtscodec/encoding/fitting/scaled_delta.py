@@ -1,0 +1,93 @@
+"""A delta divided by a power of two, with the singular triplets that coordinate descent starts from."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dtscodec.activations.metric import Metric
+from dtscodec.encoding.fitting.weighted_delta import WeightedDelta
+from dtscodec.encoding.segments.dense_delta import DenseDelta
+from dtscodec.encoding.segments.encoded_block import ChangedDelta
+from dtscodec.encoding.segments.factored_delta import FactoredDelta
+from dtscodec.errors import assert_never
+from dtscodec.linalg.factored_matrix import Factored
+from dtscodec.linalg.spectrum import Factors, leading_factors
+from dtscodec.linalg.svd import canonical_signs
+
+ORDINARY = 30
+"""Exponents of two up to which values are not scaled."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledDelta:
+    """A delta as coordinate descent takes it.
+
+    Parameters
+    ----------
+    weighted : WeightedDelta
+        The delta divided by `unit`.
+    unit : float
+        A power of two: squares of extreme values are beyond float32.
+    noise_edge : float
+        Largest singular value that rounding noise alone explains, divided by `unit`.
+    is_factored : bool
+        Whether the delta is known by its factors in float64.
+    """
+
+    weighted: WeightedDelta
+    unit: float
+    noise_edge: float
+    is_factored: bool
+
+    @classmethod
+    def of(cls, delta: ChangedDelta, rank: int, metric: Metric | None, device: str) -> "ScaledDelta":
+        """Scale a delta and compute its leading singular triplets.
+
+        Parameters
+        ----------
+        delta : DenseDelta or FactoredDelta
+            Its coded rows and columns.
+        rank : int
+            Number of triplets.
+        metric : Metric or None
+            The activation metric of the coded rows and columns; None for the plain norm. Dense deltas only.
+        device : str
+            Device for products of large matrices. Factored deltas stay on the CPU.
+
+        Raises
+        ------
+        SvdError
+            LAPACK did not converge.
+        """
+        match delta:
+            case DenseDelta():
+                values, unit = scaled_values(delta)
+                if metric is None:
+                    factors = leading_factors(values, rank, device)
+                    weighted = WeightedDelta.plain(values.to(device), factors)
+                else:
+                    weighted = WeightedDelta.through(metric, values, rank, device)
+                return cls(weighted, unit, delta.noise.edge / unit if delta.noise else 0.0, is_factored=False)
+            case FactoredDelta():
+                unit = 2.0 ** math.frexp(float(delta.s[0]))[1]
+                scaled = Factored((delta.u * (delta.s / unit)).float(), delta.v.float())
+                return cls(WeightedDelta.plain(scaled, _factors(delta, rank, unit)), unit, 0.0, is_factored=True)
+            case _:
+                assert_never(delta)
+
+
+def scaled_values(delta: DenseDelta) -> tuple[Tensor, float]:
+    """Return the values divided by a power of two where they are extreme, and that power."""
+    exponent = math.frexp(delta.largest_magnitude)[1]
+    if abs(exponent) <= ORDINARY:
+        return delta.values, 1.0
+    unit = 2.0 ** max(exponent, -100)
+    return delta.values / unit, unit
+
+
+def _factors(delta: FactoredDelta, rank: int, unit: float) -> Factors:
+    u, s, v = canonical_signs(delta.u[:, :rank], delta.s[:rank] / unit, delta.v[:rank])
+    spectrum = torch.nn.functional.pad(delta.s / unit, (0, min(delta.shape) - len(delta.s)))
+    return Factors(u.float(), s.float(), v.float(), spectrum.float())

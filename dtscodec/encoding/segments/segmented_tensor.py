@@ -1,0 +1,152 @@
+"""Checkpoint -> segments: which rows of a tensor equal the base's, are a delta from it, are new, or stay exact.
+
+`segment_tensor` reads both checkpoints' bytes and retains the delta only, so that these bytes are free before the
+memory-hungry part begins. The presets encode segments.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dtscodec.checkpoints.stored_tensor import StoredTensor, is_finite
+from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.delta import delta_of, is_same, shared_part
+from dtscodec.encoding.segments.dense_delta import DenseDelta
+from dtscodec.encoding.segments.encoded_block import raw_block, same_block
+from dtscodec.encoding.segments.segment import ElementSegment, MatrixSegment, NewSegment, Segment
+from dtscodec.format.blocks import BaseRows
+from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
+from dtscodec.linalg.rounding_noise import rounding_noise
+
+SMALLEST_MATRIX = 32
+"""Least height and width of the matrices of a stack, such as fused experts: a 3-d tensor of smaller ones is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentedTensor:
+    """A tensor and its segments.
+
+    Parameters
+    ----------
+    name : str
+    spec : TensorSpec
+        Dtype and shape.
+    segments : sequence of Segment
+        Segments of consecutive rows, in order.
+    split : int
+        Number of leading dimensions that make up the rows of the tensor as a matrix.
+    """
+
+    name: str
+    spec: TensorSpec
+    segments: Sequence[Segment]
+    split: int = 1
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether the tensor holds the delta of a single matrix, which can be a layer's weight."""
+        return self.split == 1 and any(isinstance(segment, MatrixSegment) for segment in self.segments)
+
+
+def segment_unchanged(fine: StoredTensor, base: StoredTensor | None) -> SegmentedTensor | None:
+    """Return a tensor that equals its counterpart as one segment; None if it does not.
+
+    Parameters
+    ----------
+    fine : StoredTensor
+        The fine-tune's tensor.
+    base : StoredTensor or None
+        Its counterpart in the base; None if there is none.
+    """
+    if base is None or not is_same(fine, base):
+        return None
+    return SegmentedTensor(fine.name, fine.spec, [same_block(fine.spec.matrix()[0], BaseRows(base.name, 0))])
+
+
+def segment_tensor(fine: StoredTensor, base: StoredTensor | None, config: EncodeConfig) -> SegmentedTensor:
+    """Divide a tensor that changed, or is new, into segments.
+
+    Parameters
+    ----------
+    fine, base
+        As for `segment_unchanged`.
+    config : EncodeConfig
+        Says what is stored exactly, and which tensors are matrices.
+
+    Raises
+    ------
+    EncodeError
+        A tensor that is to be quantized holds NaN or infinity.
+    """
+    if config.stores_exactly(fine.name):
+        return SegmentedTensor(fine.name, fine.spec, [raw_block(fine)])
+    shared = None if base is None else shared_part(fine, base)
+    if shared is None:
+        return SegmentedTensor(fine.name, fine.spec, [_new_segment(fine, config)])
+    segments, split = _segment_shared(*shared, config, is_whole=shared[0] is fine)
+    rows = shared[0].spec.shape[:1]
+    if rows != fine.spec.shape[:1]:
+        segments = [*segments, _new_segment(fine.cut(*rows, *fine.spec.shape[:1]), config, split)]
+    return SegmentedTensor(fine.name, fine.spec, segments, split)
+
+
+def _segment_shared(
+    fine: StoredTensor, base: StoredTensor, config: EncodeConfig, is_whole: bool
+) -> tuple[Sequence[Segment], int]:
+    """Divide the rows that both checkpoints have; also return the split of the tensor."""
+    if not is_whole and is_same(fine, base):  # Whole tensors have been compared by `segment_unchanged`.
+        return [same_block(fine.spec.matrix()[0], BaseRows(base.name, 0))], 1
+    return segment_delta(delta_of(fine, base), fine, base.name, config)
+
+
+def segment_delta(
+    delta: Tensor, fine: StoredTensor | None, base: str, config: EncodeConfig, is_rounded: bool = True
+) -> tuple[Sequence[Segment], int]:
+    """Divide a delta into segments; also return the split of the tensor.
+
+    Parameters
+    ----------
+    delta : float32
+        Of the tensor's shape.
+    fine : StoredTensor or None
+        The fine-tune's tensor; None if only the delta is known.
+    base : str
+        Name of the base tensor that the delta was taken from.
+    config : EncodeConfig
+        Says which tensors are matrices.
+    is_rounded : bool
+        Whether the fine-tune was rounded to its dtype before the delta was taken: that noise is not to be coded.
+    """
+    if delta.ndim == 3 and delta.shape[0] > 1 and min(delta.shape[1:]) >= SMALLEST_MATRIX:
+        # A stack of matrices: one segment each.
+        parts = [fine and fine.cut(i, i + 1) for i in range(len(delta))]
+        rows = [BaseRows(base, i * delta.shape[1]) for i in range(len(delta))]
+        return [_matrix_segment(*part, 2, is_rounded) for part in zip(delta, parts, rows, strict=True)], 2
+    if config.is_factorized(TensorSpec("F32", tuple(delta.shape)).matrix(), delta.ndim):
+        return [_matrix_segment(delta.reshape(len(delta), -1), fine, BaseRows(base, 0), 1, is_rounded)], 1
+    split = max(1, delta.ndim)
+    changed = _changed(delta.reshape(-1, 1), fine, BaseRows(base, 0), is_rounded)
+    return [
+        same_block(delta.numel(), BaseRows(base, 0)) if changed is None else ElementSegment(changed, fine, split)
+    ], split
+
+
+def _matrix_segment(matrix: Tensor, fine: StoredTensor | None, base: BaseRows, split: int, is_rounded: bool) -> Segment:
+    changed = _changed(matrix, fine, base, is_rounded)
+    return same_block(len(matrix), base) if changed is None else MatrixSegment(changed, fine, split)
+
+
+def _changed(matrix: Tensor, fine: StoredTensor | None, base: BaseRows, is_rounded: bool) -> DenseDelta | None:
+    """Return the changed rows and columns of a delta, with its rounding noise where the fine-tune is known."""
+    noise = rounding_noise(fine.tensor().reshape(matrix.shape), matrix) if fine and is_rounded else None
+    return DenseDelta.of(matrix, base, noise)
+
+
+def _new_segment(stored: StoredTensor, config: EncodeConfig, split: int = 1) -> Segment:
+    if not config.quantizes_new_tensors or stored.spec.dtype not in CODED_DTYPES:
+        return raw_block(stored, split)
+    values = stored.tensor().to(torch.float32).reshape(stored.spec.matrix(split))
+    delta = DenseDelta.of(values, None) if is_finite(values) else None
+    return raw_block(stored, split) if delta is None else NewSegment(delta, stored, split)
