@@ -1,7 +1,7 @@
 """LoRA adapter of PEFT and its base -> pack. The adapter's factors are never multiplied out."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -24,6 +24,7 @@ from dtscodec.errors import ConfigError, EncodeError, Remedy
 from dtscodec.format.blocks import BaseRows
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.summary import Summary
+from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.quantize.widths import ALL_BITS, Bits
 from dtscodec.storage.errors import read_errors
 from dtscodec.storage.paths import as_output_path, as_path, is_remote
@@ -64,7 +65,7 @@ def import_adapter(
     task: str | None = None,
     files: bool = True,
     force: bool = False,
-    progress: Callable[[int], None] = lambda size: None,
+    progress: ProgressCallback = no_progress,
 ) -> ImportReport:
     """Write the pack of the fine-tune that a LoRA adapter of PEFT makes of its base; see `export_adapter`.
 

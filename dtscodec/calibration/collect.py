@@ -1,6 +1,6 @@
 """Model directory + samples -> file of Gram matrices (`dtscodec.activations.gram_file`)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from dtscodec.evaluation.architecture import model_directory, read_architecture
 from dtscodec.evaluation.checkpoint_names import checkpoint_names
 from dtscodec.evaluation.samples import prepare_samples
 from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
+from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.access import WHOLE
 from dtscodec.storage.paths import as_output_path
 
@@ -27,7 +28,7 @@ def collect(
     batch_size: int = 16,
     device: str = "cpu",
     force: bool = False,
-    progress: Callable[[int], None] = lambda count: None,
+    progress: ProgressCallback = no_progress,
 ) -> GramSet:
     """Run a fine-tune on samples, and write the Gram matrices of its linear layers' inputs.
 

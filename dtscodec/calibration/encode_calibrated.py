@@ -1,7 +1,6 @@
 """Checkpoint + samples -> pack file: a fine-tune is encoded, and its pack fitted to the fine-tune's outputs."""
 
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import asdict, replace
 from functools import partial
@@ -21,12 +20,11 @@ from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.errors import NothingToFitError
 from dtscodec.evaluation.architecture import model_directory, read_architecture
 from dtscodec.evaluation.samples import prepare_samples
+from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.access import Access
 from dtscodec.storage.paths import as_output_path
 from dtscodec.storage.staging import staging_folder_for
 from dtscodec.storage.upload import check_new, new_file
-
-Progress = Callable[[int], None]
 
 
 def encode_calibrated(
@@ -44,8 +42,8 @@ def encode_calibrated(
     device: str = "cpu",
     task: str | None = None,
     force: bool = False,
-    progress: Progress = lambda size: None,
-    fit_progress: Progress = lambda count: None,
+    progress: ProgressCallback = no_progress,
+    fit_progress: ProgressCallback = no_progress,
     executor: Executor | None = None,
     journal: Journal | None = None,
 ) -> tuple[EncodeReport, FitReport | None]:
@@ -145,7 +143,7 @@ def _fit_or_resume(
     settings: FitSettings,
     *,
     force: bool,
-    progress: Progress,
+    progress: ProgressCallback,
     journal: Journal | NoJournal,
 ) -> FitReport:
     """Fit a pack and write it to `out`, unless the journal says that an earlier run has, and it is still there."""

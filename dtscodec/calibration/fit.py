@@ -7,7 +7,6 @@ squared difference of hidden states. BitDelta (arXiv 2402.10193) fits its scales
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from dtscodec.evaluation.architecture import model_directory, read_architecture
 from dtscodec.evaluation.checkpoint_names import checkpoint_names
 from dtscodec.evaluation.transformers_library import quiet_transformers
 from dtscodec.packs.pack import Pack, PackSource
+from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.paths import as_output_path
 from dtscodec.storage.upload import check_new
 
@@ -68,7 +68,7 @@ def fit(
     batch_size: int = 16,
     device: str = "cpu",
     force: bool = False,
-    progress: Callable[[int], None] = lambda count: None,
+    progress: ProgressCallback = no_progress,
 ) -> FitReport:
     """Fit a pack's levels and scales, biases and norms to its fine-tune's outputs on samples.
 

@@ -1,12 +1,13 @@
 """Gradient descent on the numbers of a pack: Adam on relative changes of levels, scales and elements."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from dtscodec.calibration.fit_loss import HIDDEN_WEIGHT, batch_losses
 from dtscodec.calibration.student import Student
 from dtscodec.calibration.teacher import TeacherOutput
+from dtscodec.progress import ProgressCallback
 
 NUMBER_RATE = 0.03
 """Initial learning rate of levels and scales, relative to their size."""
@@ -22,7 +23,7 @@ def optimize(
     targets: Sequence[TeacherOutput],
     steps: int,
     with_elements: bool,
-    progress: Callable[[int], None],
+    progress: ProgressCallback,
 ) -> None:
     """Fit the numbers of a student to its teacher's outputs, and round them to what a pack can hold.
 

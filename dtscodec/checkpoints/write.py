@@ -16,6 +16,7 @@ from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec, bits_of
 from dtscodec.format.names import valid_file_name
 from dtscodec.format.primitives.safetensors_header import header_bytes
+from dtscodec.progress import ProgressCallback, no_progress
 
 SHARD_BYTES = 5_000_000_000
 """Largest shard by default: what the Hub serves well."""
@@ -39,7 +40,7 @@ def write_checkpoint(
     files: Mapping[str, bytes] = _NO_FILES,
     force: bool = False,
     inputs: Iterable[Path] = (),
-    progress: Callable[[int], None] = lambda size: None,
+    progress: ProgressCallback = no_progress,
     finish: Callable[[], None] = lambda: None,
 ) -> None:
     """Write a checkpoint; `open_checkpoint` is the inverse: it reads back the same specs and bytes.
@@ -160,7 +161,7 @@ def _write_safetensors(file: BinaryIO, specs: Specs, read: Read, metadata: Mappi
         file.write(read(name).data)
 
 
-def _read_checked(specs: Specs, read: Read, progress: Callable[[int], None], name: str) -> Bytes:
+def _read_checked(specs: Specs, read: Read, progress: ProgressCallback, name: str) -> Bytes:
     data = read(name)
     if data.nbytes != specs[name].nbytes:
         raise ValueError(f"{name!r}: expected {specs[name].nbytes} bytes for {specs[name]}, got {data.nbytes}")

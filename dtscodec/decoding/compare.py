@@ -1,6 +1,5 @@
 """Comparison of a decoded pack with its fine-tune, by tensor and in total."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
 
@@ -22,6 +21,7 @@ from dtscodec.format.index import TensorEntry
 from dtscodec.linalg.chunks import squared_norm
 from dtscodec.packs.byte_counts import TensorSize, tensor_sizes
 from dtscodec.packs.pack import Pack, PackSource
+from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.access import WHOLE
 
 
@@ -123,7 +123,7 @@ def compare(
     fine_tune: Source,
     base: "Source | Base | None" = None,
     *,
-    progress: Callable[[int], None] = lambda size: None,
+    progress: ProgressCallback = no_progress,
 ) -> Comparison:
     """Decode a pack and compare it with its fine-tune.
 

@@ -1,7 +1,7 @@
 """A decoded fine-tune: a lazy mapping of tensors, which can be saved as a plain checkpoint."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from dtscodec.format.index import CarriedFile, TensorEntry
 from dtscodec.kernels.select import backend_for
 from dtscodec.packs.base_check import check_base_rows
 from dtscodec.packs.pack import Pack, check_size
+from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.paths import as_path, is_remote
 
 
@@ -165,7 +166,7 @@ class Decoded(Mapping[str, Tensor]):
         shard_bytes: int = SHARD_BYTES,
         files: bool = True,
         force: bool = False,
-        progress: Callable[[int], None] = lambda size: None,
+        progress: ProgressCallback = no_progress,
     ) -> None:
         """Write the fine-tune as a plain checkpoint, one tensor at a time.
 

@@ -1,10 +1,10 @@
 """Checking a pack, and its base, without decoding."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dtscodec.packs.pack import PackSource, as_pack
+from dtscodec.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
     from dtscodec.checkpoints.base import Base
@@ -40,7 +40,7 @@ def verify(
     pack: PackSource,
     base: "Source | Base | None" = None,
     *,
-    progress: Callable[[int], None] = lambda size: None,
+    progress: ProgressCallback = no_progress,
 ) -> VerifyReport:
     """Check every byte of a pack and, with a base, every base tensor that it uses.
 

@@ -1,7 +1,7 @@
 """Checkpoint -> pack file: every tensor of a fine-tune against its base, one at a time."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,12 +28,12 @@ from dtscodec.errors import DtsError
 from dtscodec.format.summary import Summary
 from dtscodec.linalg.devices import usable_device
 from dtscodec.packs.pack import Pack
+from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.access import Access
 from dtscodec.storage.paths import as_output_path
 from dtscodec.storage.staging import staging_folder_for
 from dtscodec.version import __version__
 
-Progress: TypeAlias = Callable[[int], None]
 Choices: TypeAlias = Mapping[str, Sequence[Candidate]]
 """The candidate encoding that is chosen for each segment of each tensor."""
 
@@ -54,7 +54,7 @@ def encode(
     *,
     task: str | None = None,
     force: bool = False,
-    progress: Progress = lambda size: None,
+    progress: ProgressCallback = no_progress,
     executor: Executor | None = None,
     journal: Journal | None = None,
 ) -> EncodeReport:
@@ -152,7 +152,7 @@ def holds_pack(out: Path, pack_id: str) -> bool:
         return False
 
 
-def _choose(tensors: TensorPasses, metadata: PackMetadata, config: EncodeConfig, progress: Progress) -> Choices:
+def _choose(tensors: TensorPasses, metadata: PackMetadata, config: EncodeConfig, progress: ProgressCallback) -> Choices:
     """Survey all tensors, and choose a candidate encoding for each segment, as the target says."""
     survey = tensors.survey(progress)
     match config.target:

@@ -12,16 +12,17 @@ from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.open_inputs import as_base, as_checkpoint
 from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.encode import Progress, encode, passes
+from dtscodec.encoding.encode import encode, passes
 from dtscodec.encoding.journal import Journal
 from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.packs.directory import list_pack, open_pack_directory, pack_path
+from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.access import Access
 from dtscodec.storage.paths import as_output_path
 from dtscodec.storage.staging import staging_folder_for
 from dtscodec.storage.upload import check_new
 
-ProgressOf: TypeAlias = Callable[[str, int], AbstractContextManager[Progress]]
+ProgressOf: TypeAlias = Callable[[str, int], AbstractContextManager[ProgressCallback]]
 """Returns, for a task and the bytes that its passes read, a context manager that yields the callback for bytes."""
 
 NO_FIGURES: Mapping[str, Mapping[str, float]] = MappingProxyType({})
@@ -39,16 +40,16 @@ class Encode(Protocol):
         *,
         task: str,
         force: bool,
-        progress: Progress,
+        progress: ProgressCallback,
         executor: Executor | None,
         journal: Journal | None,
     ) -> EncodeReport:
         """Write the pack; see `encode`."""
 
 
-def no_progress(task: str, total: int) -> AbstractContextManager[Progress]:
+def no_bar(task: str, total: int) -> AbstractContextManager[ProgressCallback]:
     """Return a progress callback that does nothing, in a context manager."""
-    return nullcontext(lambda size: None)
+    return nullcontext(no_progress)
 
 
 def encode_all(
@@ -60,7 +61,7 @@ def encode_all(
     force: bool = False,
     executor: Executor | None = None,
     journal: Journal | None = None,
-    progress: ProgressOf = no_progress,
+    progress: ProgressOf = no_bar,
     on_pack: Callable[[str, EncodeReport], None] = lambda task, report: None,
     figures: Mapping[str, Mapping[str, float]] = NO_FIGURES,
     encode_one: Encode = encode,

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.format.index import Index, TensorEntry
 from dtscodec.format.summary import BaseRef, Summary
 from dtscodec.format.writer import PackWriter
+from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.paths import work_folder
 from dtscodec.storage.upload import new_file
 
@@ -98,7 +99,7 @@ class PackAssembler:
         force: bool = False,
         inputs: Iterable[Path] = (),
         start: float | None = None,
-        progress: Callable[[int], None] = lambda size: None,
+        progress: ProgressCallback = no_progress,
     ) -> None:
         self._out, self._numbers, self._force, self._inputs = out, numbers, force, inputs
         self._start = time.perf_counter() if start is None else start

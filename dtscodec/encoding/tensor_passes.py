@@ -19,6 +19,7 @@ from dtscodec.encoding.journal import Journal, NoJournal
 from dtscodec.encoding.tensor_task import Identity, Inputs, TensorResult, encode_tensor, measure_tensor, survey_tensor
 from dtscodec.encoding.tied_tensors import TiedTensors
 from dtscodec.executors.processes import in_order
+from dtscodec.progress import ProgressCallback
 
 Result = TypeVar("Result")
 
@@ -59,7 +60,7 @@ class TensorPasses:
         self._leaves: dict[str, bytes] = {}
         self._settled: dict[str, EncodedTensor] = {}
 
-    def survey(self, progress: Callable[[int], None]) -> Survey:
+    def survey(self, progress: ProgressCallback) -> Survey:
         """Return the candidate encodings of all segments.
 
         Parameters

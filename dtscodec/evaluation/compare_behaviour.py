@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from dtscodec.evaluation.sample_batches import SampleBatch
 from dtscodec.evaluation.samples import prepare_samples
 from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
 from dtscodec.packs.pack import PackSource
+from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.access import WHOLE
 
 ROWS = 256
@@ -71,7 +71,7 @@ def compare_behaviour(
     samples: "str | os.PathLike[str]",
     model: "str | os.PathLike[str] | None" = None,
     batch_size: int = 16,
-    progress: Callable[[int], None] = lambda count: None,
+    progress: ProgressCallback = no_progress,
 ) -> Behaviour:
     """Decode a pack, and compare its predictions on samples with those of its fine-tune.
 

@@ -15,12 +15,13 @@ from dtscodec.encoding.pack_assembler import PackAssembler
 from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.encoding.targets import MaxError, Size
 from dtscodec.errors import ConfigError
-from dtscodec.fusion.fused_pack import FusionEncoder, Progress
+from dtscodec.fusion.fused_pack import FusionEncoder
 from dtscodec.fusion.heads import Head, HeadSource
 from dtscodec.fusion.mixing_weights import HeadSimilarity, VectorSimilarity, find_weights
 from dtscodec.fusion.source_packs import SourcePacks
 from dtscodec.linalg.devices import one_thread
 from dtscodec.packs.pack import PackSource, as_pack
+from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.paths import as_output_path
 from dtscodec.storage.upload import check_new
 
@@ -61,7 +62,7 @@ def fuse(
     task: str | None = None,
     files: bool = True,
     force: bool = False,
-    progress: Progress = lambda size: None,
+    progress: ProgressCallback = no_progress,
 ) -> FuseReport:
     """Write the pack of an unseen task: its delta is a weighted sum of the deltas of other tasks' packs.
 

@@ -1,6 +1,6 @@
 """The fused pack: candidate encodings of the summed tensors, the choice among them, and the file."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -25,9 +25,9 @@ from dtscodec.fusion.heads import Head, is_head
 from dtscodec.fusion.source_packs import SourcePacks
 from dtscodec.fusion.summed_tensor import common_spec, exact_tensor, sum_tensor
 from dtscodec.packs.pack_files import auxiliary_files_of
+from dtscodec.progress import ProgressCallback
 from dtscodec.version import __version__
 
-Progress = Callable[[int], None]
 Chosen: TypeAlias = Mapping[str, Sequence[Candidate]]
 """The chosen encoding of each segment, by tensor."""
 
@@ -80,7 +80,7 @@ class FusionEncoder:
             return exact_tensor(self._head.read(name))
         return sum_tensor(self._sources, name, self._weights, self._config)
 
-    def survey(self, progress: Progress) -> Survey:
+    def survey(self, progress: ProgressCallback) -> Survey:
         """Return the candidate encodings of all segments: the first pass.
 
         Raises

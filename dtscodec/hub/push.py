@@ -1,6 +1,6 @@
 """Local packs -> a repository of the Hub, in one commit."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from dtscodec.hub.pack_bases import base_of
 from dtscodec.hub.push_target import Target, made
 from dtscodec.hub.repository import CONFIG, README, LocalPack, index_of, is_ours, local_packs, small_files
 from dtscodec.messages import listed
+from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.errors import write_errors
 from dtscodec.storage.hub_client import hub_api
 from dtscodec.storage.hub_tree import forget
@@ -51,7 +52,7 @@ def push(
     private: bool = False,
     message: str | None = None,
     dry_run: bool = False,
-    progress: Callable[[int], None] = lambda size: None,
+    progress: ProgressCallback = no_progress,
 ) -> Push:
     """Push packs to a repository of the Hub: one commit, or none if nothing changed.
 

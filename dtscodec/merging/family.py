@@ -16,10 +16,11 @@ from dtscodec.errors import ConfigError, OutputError, Remedy
 from dtscodec.files.directory_rollback import directory_rollback
 from dtscodec.merging.family_base import BASE_NAME, figures_of, key_of_base, make_base
 from dtscodec.merging.merge import MergeReport
-from dtscodec.merging.methods.method import MergeMethod, ProgressCallback
+from dtscodec.merging.methods.method import MergeMethod
 from dtscodec.merging.methods.registry import make_method
 from dtscodec.packs.directory import open_pack_directory, pack_path
 from dtscodec.packs.directory_index import INDEX_NAME, read_directory_index
+from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.paths import as_path, is_remote
 from dtscodec.storage.upload import check_new
 
@@ -55,7 +56,7 @@ def encode_family(
     force: bool = False,
     executor: Executor | None = None,
     journal: Journal | None = None,
-    progress: ProgressCallback = lambda size: None,
+    progress: ProgressCallback = no_progress,
 ) -> FamilyReport:
     """Merge fine-tunes into a base, and write it and a pack of each fine-tune into a directory.
 

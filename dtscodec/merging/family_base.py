@@ -23,8 +23,9 @@ from dtscodec.format.summary import Summary
 from dtscodec.merging.distances import Distances
 from dtscodec.merging.merge import MergeReport, auxiliary_files_of, report_of
 from dtscodec.merging.merger import GramSource, Merger, open_merger
-from dtscodec.merging.methods.method import MergeMethod, ProgressCallback
+from dtscodec.merging.methods.method import MergeMethod
 from dtscodec.packs.directory_index import DISTANCES
+from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.access import Access
 from dtscodec.storage.staging import staging_folder_for
 from dtscodec.storage.upload import check_new, new_file
@@ -47,7 +48,7 @@ def make_base(
     force: bool = False,
     device: str = "cpu",
     added: list[Path] | None = None,
-    progress: ProgressCallback = lambda size: None,
+    progress: ProgressCallback = no_progress,
 ) -> MergeReport:
     """Merge fine-tunes into the base of a directory.
 

@@ -14,7 +14,8 @@ from dtscodec.errors import OutputError
 from dtscodec.merging.alpha_search import AlphaSearch
 from dtscodec.merging.distances import Distances
 from dtscodec.merging.merger import FineTune, GramSource, Merger, open_merger
-from dtscodec.merging.methods.method import MergeMethod, ProgressCallback
+from dtscodec.merging.methods.method import MergeMethod
+from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.paths import as_path, is_remote
 
 
@@ -71,7 +72,7 @@ def merge(
     shard_bytes: int = SHARD_BYTES,
     force: bool = False,
     device: str = "cpu",
-    progress: ProgressCallback = lambda size: None,
+    progress: ProgressCallback = no_progress,
 ) -> MergeReport:
     """Merge fine-tunes of one architecture into one checkpoint.
 

@@ -20,10 +20,11 @@ from dtscodec.linalg.devices import usable_device
 from dtscodec.merging.alpha_search import AlphaSearch, golden_section
 from dtscodec.merging.distances import Distances, DistanceTotals
 from dtscodec.merging.merge_inputs import MergeInputs
-from dtscodec.merging.methods.method import MergeMethod, ProgressCallback
+from dtscodec.merging.methods.method import MergeMethod
 from dtscodec.merging.methods.registry import make_method
 from dtscodec.merging.task_vector_store import TaskVectorStore, open_store
 from dtscodec.merging.task_vectors import TaskVectors, map_chunks, mean_tensors
+from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.access import Access
 from dtscodec.storage.paths import work_folder
 from dtscodec.storage.staging import staging_folder_for
@@ -42,7 +43,7 @@ def open_merger(
     raw: Sequence[str] = (),
     grams: Sequence[GramSource] = (),
     device: str = "cpu",
-    progress: ProgressCallback = lambda size: None,
+    progress: ProgressCallback = no_progress,
 ) -> Iterator["Merger"]:
     """Open a merge whose result is read tensor by tensor within the ``with``; parameters as for `merge`."""
     chosen = make_method(method) if isinstance(method, str) else method

@@ -1,7 +1,7 @@
 """A pack -> facts. Needs torch only where the fine-tune is given too."""
 
 import os
-from collections.abc import Callable, Container
+from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from dtscodec.packs.byte_counts import TensorSize, bitmap_bytes, kind_totals, ov
 from dtscodec.packs.directory import find_base
 from dtscodec.packs.directory_index import INDEX_NAME, read_directory_index
 from dtscodec.packs.pack import Pack, PackSource, as_pack
+from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.report.facts import (
     PARTS,
     Closeness,
@@ -43,7 +44,7 @@ def gather(
     fine_tune: "Source | None" = None,
     base: "Source | Base | None" = None,
     *,
-    progress: Callable[[int], None] = lambda size: None,
+    progress: ProgressCallback = no_progress,
 ) -> PackFacts:
     """Gather the facts about a pack.
 

@@ -1,12 +1,12 @@
 """Writing a report about a pack, or a directory of packs: one HTML page, or a picture of it."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtscodec.errors import ConfigError
 from dtscodec.packs.pack import Pack, PackSource
+from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.report.browser import picture
 from dtscodec.report.facts import FolderFacts, PackFacts
 from dtscodec.report.gather import gather, gather_folder
@@ -28,7 +28,7 @@ def write_report(
     fine_tune: "Source | None" = None,
     base: "Source | Base | None" = None,
     force: bool = False,
-    progress: Callable[[int], None] = lambda size: None,
+    progress: ProgressCallback = no_progress,
 ) -> PackFacts | FolderFacts:
     """Write one page about a pack, or a directory of packs, that needs no network and runs no script.
 
@@ -74,7 +74,7 @@ def gather_facts(
     *,
     fine_tune: "Source | None" = None,
     base: "Source | Base | None" = None,
-    progress: Callable[[int], None] = lambda size: None,
+    progress: ProgressCallback = no_progress,
 ) -> PackFacts | FolderFacts:
     """Return what a report shows.
 

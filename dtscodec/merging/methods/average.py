@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dtscodec.merging.merge_inputs import MergeInputs
-from dtscodec.merging.methods.method import MergeMethod, ProgressCallback
+from dtscodec.merging.methods.method import MergeMethod
+from dtscodec.progress import ProgressCallback
 
 
 @dataclass(frozen=True, slots=True)

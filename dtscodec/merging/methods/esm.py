@@ -14,8 +14,9 @@ from dtscodec.linalg.essential_subspace import essential_triplets, symmetric_roo
 from dtscodec.linalg.svd import Triplets, triplets
 from dtscodec.merging.by_matrix import combine_by_matrix, components_per_task, polar
 from dtscodec.merging.merge_inputs import MergeInputs
-from dtscodec.merging.methods.method import Combine, MergeMethod, ProgressCallback, check_number
+from dtscodec.merging.methods.method import Combine, MergeMethod, check_number
 from dtscodec.merging.task_vectors import TaskVectors
+from dtscodec.progress import ProgressCallback
 
 ENERGY_POWER = 0.15
 """Exponent of the extension's energy factor (arXiv 2606.19164)."""

@@ -10,7 +10,8 @@ from torch import Tensor
 from dtscodec.linalg.svd import triplets
 from dtscodec.merging.by_matrix import combine_by_matrix
 from dtscodec.merging.merge_inputs import MergeInputs
-from dtscodec.merging.methods.method import Combine, MergeMethod, ProgressCallback, check_number
+from dtscodec.merging.methods.method import Combine, MergeMethod, check_number
+from dtscodec.progress import ProgressCallback
 
 
 @dataclass(frozen=True, slots=True)

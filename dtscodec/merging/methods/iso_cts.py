@@ -10,8 +10,9 @@ from dtscodec.linalg.svd import triplets
 from dtscodec.merging.by_matrix import combine_by_matrix
 from dtscodec.merging.merge_inputs import MergeInputs
 from dtscodec.merging.methods.iso_c import edge_of_sum, sum_matrices
-from dtscodec.merging.methods.method import Combine, MergeMethod, ProgressCallback, check_number, check_share
+from dtscodec.merging.methods.method import Combine, MergeMethod, check_number, check_share
 from dtscodec.merging.methods.tsv_m import decorrelate
+from dtscodec.progress import ProgressCallback
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,10 @@ from torch import Tensor
 from dtscodec.errors import ConfigError
 from dtscodec.merging.merge_inputs import MergeInputs
 from dtscodec.merging.task_vectors import TaskVectors
+from dtscodec.progress import ProgressCallback
 
 Combine: TypeAlias = Callable[[TaskVectors], Tensor]
 """Task vectors of one tensor -> the merged task vector, float32, which alpha scales."""
-ProgressCallback: TypeAlias = Callable[[int], None]
-"""Called with the number of bytes of fine-tunes that have been read."""
 
 
 @dataclass(frozen=True, slots=True)

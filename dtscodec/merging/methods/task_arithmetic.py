@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dtscodec.merging.merge_inputs import MergeInputs
-from dtscodec.merging.methods.method import Combine, MergeMethod, ProgressCallback, check_number
+from dtscodec.merging.methods.method import Combine, MergeMethod, check_number
 from dtscodec.merging.task_vectors import sum_task_vectors
+from dtscodec.progress import ProgressCallback
 
 
 @dataclass(frozen=True, slots=True)

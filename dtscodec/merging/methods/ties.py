@@ -11,13 +11,13 @@ from dtscodec.merging.merge_inputs import MergeInputs
 from dtscodec.merging.methods.method import (
     Combine,
     MergeMethod,
-    ProgressCallback,
     check_number,
     check_share,
     check_word,
 )
 from dtscodec.merging.methods.threshold import Threshold
 from dtscodec.merging.task_vectors import TaskVectors, map_chunks, sum_tensors
+from dtscodec.progress import ProgressCallback
 
 
 @dataclass(frozen=True, slots=True)
