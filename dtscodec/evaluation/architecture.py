@@ -22,16 +22,15 @@ from dtscodec.evaluation.transformers_library import (
     transformers_errors,
 )
 
-SUPPORTED = "a model for sequence or image classification, or a causal language model"
+SUPPORTED_MODELS = "a model for sequence or image classification, or a causal language model"
 
 SampleKind: TypeAlias = Literal["texts", "images"]
-
-NAME_MODEL = Remedy("name one with {model}")
+"""Samples that a model takes: a file of texts, or a folder of images."""
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """The description of a model in its directory: all but the weights.
+    """A model without weights, as its directory describes it.
 
     Parameters
     ----------
@@ -41,7 +40,7 @@ class Architecture:
         The model's configuration.
     model_class : type of transformers.PreTrainedModel
         The class of the model.
-    classes : Classes, optional
+    classes : Classes or None
         The classes of a classifier; None for a causal language model.
     sample_kind : {"texts", "images"}
         The kind of samples that the model takes.
@@ -54,26 +53,37 @@ class Architecture:
     sample_kind: SampleKind = "texts"
 
     def build(self, tensors: Mapping[str, Tensor], location: str) -> Any:
-        """Return a model with given weights, in float32 and without dropout.
+        """Build the model with given weights, in float32 and without dropout.
 
         Parameters
         ----------
-        tensors : mapping
+        tensors : mapping of str to Tensor
             The weights, under the names that the checkpoint has on disk: transformers renames, fuses and ties them.
             The model may share their memory.
         location : str
-            Where they come from, for messages.
+            Path of the weights, for messages.
+
+        Returns
+        -------
+        transformers.PreTrainedModel
+            The model, in evaluation mode.
 
         Raises
         ------
         CheckpointError
-            Tensors of the model are missing, or there are others.
+            Tensors of the model are missing, there are others, or shapes differ.
         """
-        remedy = Remedy("name its own model directory with {model}")
+        remedy = Remedy("use the model directory that was saved with these weights")
         return load_weights(self.model_class, self.config, tensors, location, remedy, dtype=torch.float32)
 
     def load(self, checkpoint: Checkpoint) -> Any:
-        """Return a model with the weights of a checkpoint; see `build`."""
+        """Build the model with the weights of a checkpoint; see `build`.
+
+        Parameters
+        ----------
+        checkpoint : Checkpoint
+            The weights, all of which are read.
+        """
         tensors = {name: tensor_from_bytes(checkpoint.read(name), spec) for name, spec in checkpoint.specs.items()}
         return self.build(tensors, checkpoint.location)
 
@@ -84,9 +94,9 @@ def model_directory(model: "str | os.PathLike[str] | None", fine_tune: Source) -
     Parameters
     ----------
     model : path, optional
-        The directory that the caller has named.
+        The directory, if the caller names one.
     fine_tune : path or mapping of tensors
-        The fine-tune, whose own directory is the default.
+        The fine-tune. By default its own directory is returned.
 
     Raises
     ------
@@ -98,7 +108,7 @@ def model_directory(model: "str | os.PathLike[str] | None", fine_tune: Source) -
     if isinstance(fine_tune, Mapping) or not Path(fine_tune).is_dir():
         where = "the mapping" if isinstance(fine_tune, Mapping) else fine_tune
         detail = "expected a model directory with its config.json, got weights only"
-        raise CheckpointError(f"{where}: {detail}", NAME_MODEL)
+        raise CheckpointError(f"{where}: {detail}", Remedy("name one with {model}"))
     return Path(fine_tune)
 
 
@@ -120,7 +130,9 @@ def read_architecture(directory: Path) -> Architecture:
     library = import_transformers()
     if not (directory / "config.json").is_file():
         detail = "expected a model directory with config.json, got none"
-        raise CheckpointError(f"{directory}: {detail}", NAME_MODEL)
+        raise CheckpointError(
+            f"{directory}: {detail}", Remedy("copy that file there, or name the directory that has it")
+        )
     where = str(directory / "config.json")
     config = read_config(directory)
     names = config.architectures or ["no name under 'architectures'"]
@@ -128,7 +140,7 @@ def read_architecture(directory: Path) -> Architecture:
     is_classifier = takes_images or names[0] in _names("SEQUENCE_CLASSIFICATION")
     model_class = getattr(library, names[0], None)
     if model_class is None or not (is_classifier or names[0] in _names("CAUSAL_LM")):
-        raise CheckpointError(f"{where}: expected {SUPPORTED}, got {names[0]}")
+        raise CheckpointError(f"{where}: expected {SUPPORTED_MODELS}, got {names[0]}")
     if getattr(config, "quantization_config", None) is not None:
         raise CheckpointError(f"{where}: expected plain weights, got a quantization_config, which is not supported")
     classes = _classes(config, where) if is_classifier else None
@@ -136,7 +148,17 @@ def read_architecture(directory: Path) -> Architecture:
 
 
 def load_tokenizer(architecture: Architecture) -> Any:
-    """Return the tokenizer of a model directory.
+    """Load the tokenizer of a model directory.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The model directory and its configuration.
+
+    Returns
+    -------
+    transformers.PreTrainedTokenizerBase
+        The tokenizer.
 
     Raises
     ------
@@ -151,7 +173,17 @@ def load_tokenizer(architecture: Architecture) -> Any:
 
 
 def load_image_processor(architecture: Architecture) -> Any:
-    """Return the image processor of a model directory, which turns images into inputs of the model.
+    """Load the image processor of a model directory, which turns images into inputs of the model.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The model directory.
+
+    Returns
+    -------
+    transformers.BaseImageProcessor
+        The image processor.
 
     Raises
     ------
@@ -172,18 +204,6 @@ def load_image_processor(architecture: Architecture) -> Any:
                 raise
             detail = "expected an image processor that works with Pillow, got one that needs torchvision"
             raise BackendError(f"{where}: {detail}", Remedy("pip install torchvision")) from error
-
-
-def max_tokens(model: Any, tokenizer: Any) -> int | None:
-    """Return the largest number of tokens that a model and its tokenizer take; None if neither has a bound."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 0
-    for name, module in model.named_modules():
-        # RoBERTa and its descendants number positions from the padding index on.
-        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-            positions -= module.padding_idx + 1
-    # Tokenizers without a bound have 10^30.
-    bounds = [int(bound) for bound in (positions, tokenizer.model_max_length) if 0 < bound < 10**9]
-    return min(bounds, default=None)
 
 
 def _names(task: str) -> set[str]:

@@ -1,9 +1,10 @@
-"""Names that a checkpoint has for the tensors of a model that transformers has loaded from it.
+"""Names in a checkpoint for the tensors of a model that transformers has loaded from it.
 
 transformers renames the tensors of some models on loading: ``vit.encoder.layer.0.attention.attention.key.weight``
-becomes ``vit.layers.0.attention.k_proj.weight``. Its tables of renamings are internal. So probes are loaded: tensors of
-the same names and shapes, each filled with its own number, which shows where it went. A probe takes the memory of one
-column, unless transformers fuses tensors, which makes whole ones of them.
+becomes ``vit.layers.0.attention.k_proj.weight``. Its tables of renamings are internal. So probes are loaded in place of
+the weights: tensors of the same names and shapes, each filled with a number of its own, by which it is recognized in
+the model. A probe takes the memory of one column, since the others are views of it; where transformers fuses tensors,
+it copies them whole.
 """
 
 from collections.abc import Mapping
@@ -25,14 +26,14 @@ def checkpoint_names(architecture: Architecture, specs: Mapping[str, TensorSpec]
     ----------
     architecture : Architecture
         The architecture of the model.
-    specs : mapping
-        Specs of the checkpoint's tensors by name.
+    specs : mapping of str to TensorSpec
+        Dtypes and shapes of the checkpoint's tensors.
     model : transformers.PreTrainedModel
         A model that the architecture has built from the checkpoint.
 
     Returns
     -------
-    dict
+    dict of str to str
         Names in the checkpoint by names in the model.
     """
     ours = model.state_dict()
@@ -48,7 +49,7 @@ def checkpoint_names(architecture: Architecture, specs: Mapping[str, TensorSpec]
 def _probe(number: int, shape: tuple[int, ...]) -> Tensor:
     """Return a probe, which takes the memory of one column; the inverse is `_number_on`.
 
-    All elements are the negated number, those of the first row the number itself: a transposed probe differs.
+    The first row holds the number, all others hold it negated, so that a transposed probe differs.
     """
     rows = torch.full([*shape[:1], *[1] * (len(shape) - 1)], -float(number))
     rows.view(-1)[:1] = float(number)

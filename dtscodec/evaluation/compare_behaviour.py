@@ -23,12 +23,12 @@ from dtscodec.packs.pack import PackSource
 from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.access import WHOLE
 
-ROWS = 256
-"""Number of predictions that are compared at a time: with a large vocabulary each takes megabytes."""
+PREDICTIONS_AT_A_TIME = 256
+"""Bounds memory: with a large vocabulary the logits of one prediction take megabytes."""
 
 
 class FigurePair(NamedTuple):
-    """A figure of the fine-tune, and of the decoded model."""
+    """A figure of the fine-tune beside that of the decoded model."""
 
     fine_tune: float
     decoded: float
@@ -50,9 +50,9 @@ class Behaviour:
     agreement : float
         Share of predictions whose most probable choice is the same.
     accuracy : FigurePair, optional
-        Shares of right predictions of a classifier, if samples are labelled.
+        Shares of a classifier's predictions that equal the labels, if samples are labelled.
     perplexity : FigurePair, optional
-        exp of the mean negative log-likelihood of a token, of a causal language model.
+        exp of the mean negative log-likelihood of a token, for a causal language model.
     """
 
     samples: int
@@ -77,7 +77,7 @@ def compare_behaviour(
 
     Both models are in memory at once. They run on the CPU in float32, whatever the dtype of the weights, without
     dropout. Texts are truncated to the model's length; images are resized by its image processor. Needs the package
-    transformers, and Pillow for images. Nothing is fetched from the Hub, and no code in a model directory is run.
+    transformers, and Pillow for images. No file is fetched from the Hub, and no code in a model directory is run.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def compare_behaviour(
     SamplesError
         The samples cannot be read, or are not of the kind that the model takes.
     CheckpointError
-        The model is of a kind that is not supported, or the weights are not this model's.
+        The model is not supported, the weights are not this model's, or predictions are not finite.
     BackendError
         A package is not installed.
     BaseMismatchError, FormatError
@@ -133,8 +133,8 @@ def _compare_batch(fine_tune: Any, decoded: Any, batch: SampleBatch) -> Predicti
     sums = PredictionSums()
     if len(batch.places):
         fine_logits, decoded_logits = _logits(fine_tune, batch), _logits(decoded, batch)
-        for start in range(0, len(batch.places), ROWS):
-            rows = slice(start, start + ROWS)
+        for start in range(0, len(batch.places), PREDICTIONS_AT_A_TIME):
+            rows = slice(start, start + PREDICTIONS_AT_A_TIME)
             places, targets = batch.places[rows], None if batch.targets is None else batch.targets[rows]
             sums += compare_predictions(fine_logits[places], decoded_logits[places], targets)
     return sums

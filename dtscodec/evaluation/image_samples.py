@@ -11,7 +11,7 @@ from dtscodec.evaluation.labels import Classes
 from dtscodec.evaluation.transformers_library import import_pillow
 from dtscodec.messages import one_line
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 """Formats that Pillow may detect, whatever the name of the file."""
 OTHER_FILES = {"readme", "readme.md", "readme.txt", "license", "license.md", "license.txt", "thumbs.db", "desktop.ini"}
@@ -34,12 +34,12 @@ class ImageSample:
     label: int | None = None
 
     def open(self) -> Any:
-        """Return the `PIL.Image.Image`, in RGB, rotated as its EXIF orientation says.
+        """Read the image as a `PIL.Image.Image` in RGB, rotated by its EXIF orientation.
 
         Raises
         ------
         SamplesError
-            It cannot be read as a whole, or is so large that Pillow suspects a decompression bomb.
+            It is damaged, has more than 8 bits per channel, or is so large that Pillow suspects a decompression bomb.
         BackendError
             Pillow is not installed.
         """
@@ -56,17 +56,17 @@ class ImageSample:
             raise
         except Exception as error:  # Pillow raises exceptions of any kind.
             detail = f"expected a whole image of {', '.join(FORMATS)}, got '{one_line(error)}'"
-            raise SamplesError(f"{self.path}: {detail}", Remedy("save it anew or take it out")) from error
+            raise SamplesError(f"{self.path}: {detail}", Remedy("save it again, or remove it")) from error
 
 
 def read_images(path: Path, classes: Classes | None = None) -> list[ImageSample]:
-    """Return the images of a folder, sorted by name. They are not opened.
+    """List the images of a folder, sorted by name; `ImageSample.open` reads them.
 
     Parameters
     ----------
     path : Path
-        It holds either images, which have no labels, or folders of images that are named after their labels, indices
-        or names of classes. Hidden files and those in `OTHER_FILES` are skipped; any other file is an error.
+        It holds either images, which then have no labels, or a folder of images for each label, named by the index or
+        name of the class. Hidden files and those in `OTHER_FILES` are skipped; any other file is an error.
     classes : Classes, optional
         The classes that labels name; without it labels are ignored.
 
@@ -88,7 +88,7 @@ def read_images(path: Path, classes: Classes | None = None) -> list[ImageSample]
     """
     files, folders = _contents(path)
     if files and folders:
-        detail = "expected images, or folders of them called after their labels, got both"
+        detail = "expected images, or folders of them named after their labels, got both"
         raise SamplesError(f"{path}: {detail}: {files[0].name!r} and {folders[0].name!r}", Remedy("label all or none"))
     images = [ImageSample(file) for file in files]
     images += [image for folder in folders for image in _of_label(folder, classes)]
@@ -98,11 +98,11 @@ def read_images(path: Path, classes: Classes | None = None) -> list[ImageSample]
 
 
 def _of_label(folder: Path, classes: Classes | None) -> Iterator[ImageSample]:
-    """Return the images of a folder that is named after their label."""
+    """Yield the images of a folder that is named after their label."""
     files, folders = _contents(folder)
     if folders or not files:
         found = f"a folder in it, {folders[0].name!r}" if folders else "none"
-        raise SamplesError(f"{folder}: expected images of one label, got {found}", Remedy("take it out"))
+        raise SamplesError(f"{folder}: expected images of one label, got {found}", Remedy("remove it"))
     try:
         label = None if classes is None else classes.number(classes.label(folder.name))
     except ValueError as error:
@@ -119,12 +119,12 @@ def _contents(folder: Path) -> tuple[list[Path], list[Path]]:
     folders = [entry for entry in entries if entry.is_dir()]
     files = [entry for entry in entries if not entry.is_dir() and entry.name.lower() not in OTHER_FILES]
     for file in files:
-        if file.suffix.lower() not in ENDINGS or not file.is_file():
+        if file.suffix.lower() not in IMAGE_ENDINGS or not file.is_file():
             raise SamplesError(
-                f"{file}: expected an image, {_endings()}, got another file", Remedy("convert it or take it out")
+                f"{file}: expected an image, {_endings()}, got another file", Remedy("convert it, or remove it")
             )
     return files, folders
 
 
 def _endings() -> str:
-    return ", ".join(f"*{ending}" for ending in ENDINGS)
+    return ", ".join(f"*{ending}" for ending in IMAGE_ENDINGS)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 Label: TypeAlias = int | str
+"""A class as samples name it: by index or by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,7 @@ class Classes:
     ----------
     count : int
         Number of classes.
-    names : mapping
+    names : mapping of str to int
         Indices by name (``label2id`` of the model's configuration).
     """
 
@@ -24,6 +25,11 @@ class Classes:
 
     def number(self, label: Label) -> int:
         """Return the index of a label's class.
+
+        Parameters
+        ----------
+        label : int or str
+            Its index or its name.
 
         Raises
         ------
@@ -40,7 +46,12 @@ class Classes:
         return found
 
     def label(self, word: str) -> Label:
-        """Return the label that a word stands for: a name if there is one, which may consist of digits, else an index.
+        """Return the label that a word in a file or a folder's name means: a name of a class, or else an index.
+
+        Parameters
+        ----------
+        word : str
+            The word. Names of classes may consist of digits, so they take precedence.
 
         >>> classes = Classes(3, {"bad": 0, "good": 1, "0": 2})
         >>> classes.label("0"), classes.label("1")

@@ -1,4 +1,4 @@
-"""Logits of two models -> sums of which their agreement, KL, accuracy and perplexity are means."""
+"""Logits of two models -> the sums that agreement, KL, accuracy and perplexity are computed from."""
 
 from dataclasses import astuple, dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class PredictionSums:
-    """Sums over predictions of two models, which can be added.
+    """Sums over predictions of two models; those of batches can be added.
 
     Parameters
     ----------
@@ -17,9 +17,9 @@ class PredictionSums:
     kl : float
         Sum of KL(fine-tune || decoded), in nats.
     agreed : int
-        Predictions whose most probable choice is the same.
+        Number of predictions with the same most probable choice.
     right, decoded_right : int
-        Predictions of the fine-tune, and of the decoded model, whose most probable choice is the target.
+        Numbers of predictions of the fine-tune, and of the decoded model, with the target as most probable choice.
     loss, decoded_loss : float
         Sums of the negative log-likelihoods of the targets.
     """
@@ -46,6 +46,8 @@ def compare_predictions(fine_tune: Tensor, decoded: Tensor, targets: Tensor | No
     targets : int64 [predictions], optional
         The right choices, if they are known.
 
+    Examples
+    --------
     >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
     >>> sums = compare_predictions(logits, logits, torch.tensor([0, 0]))
     >>> sums.predictions, sums.kl, sums.agreed, sums.right

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.errors import CheckpointError, SamplesError
-from dtscodec.evaluation.architecture import Architecture, max_tokens
+from dtscodec.evaluation.architecture import Architecture
 from dtscodec.evaluation.image_samples import ImageSample
 from dtscodec.evaluation.text_samples import TextSample
 from dtscodec.evaluation.transformers_library import transformers_errors
@@ -17,18 +17,18 @@ from dtscodec.evaluation.transformers_library import transformers_errors
 
 @dataclass(frozen=True, slots=True)
 class SampleBatch:
-    """A batch of samples, as a model takes it.
+    """A batch of samples as inputs of a model, and the places of the predictions in its output.
 
     Parameters
     ----------
     samples : int
         Number of samples.
-    inputs : dict
+    inputs : dict of str to Tensor
         Keyword arguments of the model.
     places : int64 [predictions]
-        Indices of the predictions in the model's logits, all but whose last dimension are flattened.
+        Rows of the predictions in the model's logits, flattened to [rows, choices].
     targets : int64 [predictions], optional
-        The right answers: labels, or next tokens.
+        The right choices: labels, or next tokens.
     """
 
     samples: int
@@ -37,7 +37,13 @@ class SampleBatch:
     targets: Tensor | None
 
     def to(self, device: str) -> "SampleBatch":
-        """Return the batch with inputs and places on a device; targets stay where they are."""
+        """Return the batch with inputs and places on a device.
+
+        Parameters
+        ----------
+        device : str
+            Such as ``"cuda"``. Targets stay on the CPU.
+        """
         inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
         return replace(self, inputs=inputs, places=self.places.to(device))
 
@@ -50,7 +56,7 @@ class TextBatcher:
     architecture : Architecture
         The architecture of the model.
     tokenizer : transformers.PreTrainedTokenizerBase
-        The tokenizer; padding side and token of that of a language model are set here.
+        The tokenizer. For a causal language model its padding side and padding token are changed.
     model : transformers.PreTrainedModel
         The model that the batches are for.
     size : int
@@ -63,7 +69,7 @@ class TextBatcher:
         self._vocabulary = model.get_input_embeddings().weight.shape[0]
         self._parameters = signature(model.forward).parameters
         if self._is_causal:
-            # In a causal model padding on the right does not influence the tokens before it, so any token will do.
+            # In a causal model padding on the right does not influence the tokens before it, so any token serves.
             tokenizer.padding_side = "right"
             tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         self._size = size if self._can_pad(architecture.config) else 1
@@ -76,6 +82,11 @@ class TextBatcher:
 
     def batches(self, texts: Sequence[TextSample]) -> Iterator[SampleBatch]:
         """Yield batches of all texts, sorted by length, so that there is little padding.
+
+        Parameters
+        ----------
+        texts : sequence of TextSample
+            The texts, in any order.
 
         Raises
         ------
@@ -110,8 +121,28 @@ class TextBatcher:
         return dict(encoded)
 
 
+def max_tokens(model: Any, tokenizer: Any) -> int | None:
+    """Return the largest number of tokens that a model and its tokenizer take; None if neither has a bound.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        The model.
+    tokenizer : transformers.PreTrainedTokenizerBase
+        Its tokenizer.
+    """
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 0
+    for name, module in model.named_modules():
+        # RoBERTa and its descendants number positions from the padding index + 1 on.
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            positions -= module.padding_idx + 1
+    # For tokenizers without a bound model_max_length is 10^30.
+    bounds = [int(bound) for bound in (positions, tokenizer.model_max_length) if 0 < bound < 10**9]
+    return min(bounds, default=None)
+
+
 def _next_tokens(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the flat indices of tokens that another one follows, and the tokens that follow."""
+    """Return the flat indices of all tokens but the last of each text, and the token that follows each."""
     follows = torch.zeros_like(mask)
     follows[:, :-1] = mask[:, 1:]
     places = follows.flatten().nonzero().flatten()
@@ -148,6 +179,11 @@ class ImageBatcher:
     def batches(self, images: Sequence[ImageSample]) -> Iterator[SampleBatch]:
         """Yield batches of all images, in order. At most one batch of them is in memory.
 
+        Parameters
+        ----------
+        images : sequence of ImageSample
+            The images.
+
         Raises
         ------
         SamplesError
@@ -167,6 +203,6 @@ class ImageBatcher:
 
 
 def label_tensor(samples: Sequence[TextSample] | Sequence[ImageSample]) -> Tensor | None:
-    """Return the labels of samples, int64 [samples], or None if they have none."""
+    """Return the labels of samples: int64 [samples], or None if they have none."""
     labels = [sample.label for sample in samples if sample.label is not None]
     return torch.tensor(labels) if labels else None

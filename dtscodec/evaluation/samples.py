@@ -1,4 +1,4 @@
-"""Samples: a file of texts or a folder of images, read and prepared for the models that take them."""
+"""Samples: a file of texts or a folder of images, read and turned into batches for a model."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -19,6 +19,13 @@ Samples: TypeAlias = Sequence[TextSample] | Sequence[ImageSample]
 def sample_kind(path: str | Path) -> SampleKind:
     """Return the kind of the samples at a path; a path that does not exist counts as texts.
 
+    Parameters
+    ----------
+    path : path
+        A file of texts, or a folder of images.
+
+    Examples
+    --------
     >>> sample_kind("/"), sample_kind("texts.txt")
     ('images', 'texts')
     """
@@ -26,15 +33,26 @@ def sample_kind(path: str | Path) -> SampleKind:
 
 
 def read_samples(path: Path, classes: Classes | None = None) -> Samples:
-    """Return the texts of a file or the images of a folder; see `read_texts` and `read_images`."""
+    """Read the texts of a file, or list the images of a folder; see `read_texts` and `read_images`.
+
+    Parameters
+    ----------
+    path : Path
+        The file or the folder.
+    classes : Classes, optional
+        The classes that labels name; without it labels are ignored.
+
+    Raises
+    ------
+    SamplesError
+        The samples cannot be read.
+    """
     return read_images(path, classes) if sample_kind(path) == "images" else read_texts(path, classes)
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedSamples:
-    """Samples that were read and checked, with the tokenizer or image processor for them.
-
-    Errors of either are raised when this is made, before a model is loaded.
+    """Samples that were read and checked, with the tokenizer or image processor for them; see `prepare_samples`.
 
     Parameters
     ----------
@@ -42,13 +60,13 @@ class PreparedSamples:
         The architecture of the models that will run on them.
     samples : sequence of TextSample or ImageSample
         Samples of the kind that it takes.
-    preparer : transformers.PreTrainedTokenizerBase or transformers.BaseImageProcessor
+    processor : transformers.PreTrainedTokenizerBase or transformers.BaseImageProcessor
         The architecture's tokenizer or image processor.
     """
 
     architecture: Architecture
     samples: Samples
-    preparer: Any
+    processor: Any
 
     def batches(self, model: Any, size: int) -> Iterator[SampleBatch]:
         """Yield batches of all samples for a model of the architecture.
@@ -67,18 +85,20 @@ class PreparedSamples:
         """
         images = [sample for sample in self.samples if isinstance(sample, ImageSample)]
         if images:
-            return ImageBatcher(self.architecture, self.preparer, model, size).batches(images)
+            return ImageBatcher(self.architecture, self.processor, model, size).batches(images)
         texts = [sample for sample in self.samples if isinstance(sample, TextSample)]
-        return TextBatcher(self.architecture, self.preparer, model, size).batches(texts)
+        return TextBatcher(self.architecture, self.processor, model, size).batches(texts)
 
 
 def prepare_samples(architecture: Architecture, path: Path, classes: Classes | None = None) -> PreparedSamples:
     """Read samples of the kind that an architecture takes, and load its tokenizer or image processor.
 
+    Errors of either are raised here, before a model is loaded.
+
     Parameters
     ----------
     architecture : Architecture
-        The architecture.
+        The architecture of the models that will run on the samples.
     path : Path
         A file of texts (`dtscodec.evaluation.text_samples.read_texts`), or a folder of images
         (`dtscodec.evaluation.image_samples.read_images`).
@@ -100,11 +120,11 @@ def prepare_samples(architecture: Architecture, path: Path, classes: Classes | N
         detail = (
             f"expected {words[architecture.sample_kind]} for a {architecture.model_class.__name__}, got {words[found]}"
         )
-        raise SamplesError(f"{path}: {detail}", Remedy("name another model directory with {model}"))
+        raise SamplesError(f"{path}: {detail}", Remedy("give samples of that kind"))
     samples = read_samples(path, classes)
-    preparer = load_image_processor(architecture) if found == "images" else load_tokenizer(architecture)
+    processor = load_image_processor(architecture) if found == "images" else load_tokenizer(architecture)
     for sample in samples:
         if isinstance(sample, ImageSample):
             # Opened only to check it: of many images only a batch at a time fits in memory.
             sample.open()
-    return PreparedSamples(architecture, samples, preparer)
+    return PreparedSamples(architecture, samples, processor)

@@ -18,7 +18,7 @@ class TextSample:
     text : str
         The text.
     where : str
-        Its file and line, for messages.
+        File and line of the text, for messages.
     label : int, optional
         The index of its class, if it is labelled.
     """

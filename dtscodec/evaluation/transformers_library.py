@@ -52,7 +52,7 @@ def import_pillow() -> Any:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Return a context in which transformers prints no reports and progress bars; it restores the settings."""
+    """Let transformers print no reports and progress bars while the context lasts, then restore its settings."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
 
     log = import_transformers().utils.logging
@@ -71,17 +71,17 @@ def quiet_transformers() -> Iterator[None]:
 
 @contextmanager
 def transformers_errors(where: str, expected: str) -> Iterator[None]:
-    """Return a context that turns errors of transformers into a `CheckpointError` of one line.
+    """Turn errors of transformers into a `CheckpointError` of one line while the context lasts.
 
-    Only transformers may be called in it, since any exception is converted, but for those of dtscodec and those about
-    memory.
+    Any exception is converted, except those of dtscodec and those about memory, so the context must contain calls of
+    transformers only.
 
     Parameters
     ----------
     where : str
         The file, directory or model concerned.
     expected : str
-        What was expected there.
+        The content that was expected there, for the message.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def transformers_errors(where: str, expected: str) -> Iterator[None]:
 
 
 def read_config(directory: Path) -> Any:
-    """Return the configuration in a model directory. Code in it is never run.
+    """Read the configuration in a model directory. Code in the directory is never run.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def model_class_of(config: Any, location: str, remedy: Remedy) -> Any:
     config : transformers.PreTrainedConfig
         The configuration.
     location : str
-        Where it comes from, for messages.
+        Path of the configuration, for messages.
     remedy : Remedy
         The remedy if there is no such class.
 
@@ -148,7 +148,7 @@ def model_class_of(config: Any, location: str, remedy: Remedy) -> Any:
 def load_weights(
     model_class: Any, config: Any, state: Mapping[str, Any], location: str, remedy: Remedy, **options: Any
 ) -> Any:
-    """Return a model with given weights.
+    """Build a model with given weights.
 
     Parameters
     ----------
@@ -156,20 +156,25 @@ def load_weights(
         The class of the model.
     config : transformers.PreTrainedConfig
         Its configuration.
-    state : mapping
+    state : mapping of str to Tensor
         Tensors, or objects that can be sliced like them, under the names that the checkpoint has on disk: transformers
         renames, fuses and ties them. The model may share their memory.
     location : str
-        Where they come from, for messages.
+        Path of the weights, for messages.
     remedy : Remedy
         The remedy if they do not fit the model.
     **options
         Further arguments of `from_pretrained` of transformers.
 
+    Returns
+    -------
+    transformers.PreTrainedModel
+        The model, in evaluation mode.
+
     Raises
     ------
     CheckpointError
-        Tensors of the model are missing, or there are others.
+        Tensors of the model are missing, there are others, or shapes differ.
     """
     with quiet_transformers(), transformers_errors(location, f"weights of a {model_class.__name__}"):
         model, report = model_class.from_pretrained(

@@ -14,7 +14,8 @@ import transformers as hf
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
 from dtscodec.errors import BackendError, CheckpointError, DtsError
-from dtscodec.evaluation.architecture import load_tokenizer, max_tokens, read_architecture
+from dtscodec.evaluation.architecture import load_tokenizer, read_architecture
+from dtscodec.evaluation.sample_batches import max_tokens
 from dtscodec.evaluation.transformers_library import quiet_transformers
 from tests.evaluation.helpers import Made, change_config, save_tokenizer
 from tests.models import VOCABULARY
@@ -67,7 +68,8 @@ def test_a_model_directory_of_another_kind_is_refused_in_one_line(
 
 def test_the_directory_says_which_weights_are_wrong(classifier: Made, directory: Path, texts: Path) -> None:
     change_config(directory, num_hidden_layers=3)
-    with pytest.raises(CheckpointError, match=f"^{classifier.fine}/model.safetensors: .*`model`"):
+    words = "use the model directory that was saved with these weights"
+    with pytest.raises(CheckpointError, match=f"^{classifier.fine}/model.safetensors: .*; {words}$"):
         classifier.compare(texts, model=directory)
 
 

@@ -53,7 +53,10 @@ def test_texts_are_not_for_image_classifiers_nor_images_for_models_of_texts(
         SamplesError, match=f"^{texts}: expected a folder of images for a ViTFor.*, got a file of texts"
     ):
         vit.compare(texts)
-    with pytest.raises(SamplesError, match=f"^{images}: expected a file of texts for a BertFor.*, got a folder"):
+    with pytest.raises(
+        SamplesError,
+        match=f"^{images}: expected a file of texts for a BertFor.*, got a folder.*; give samples of that kind$",
+    ):
         classifier.compare(images)
 
 
