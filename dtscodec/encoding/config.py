@@ -1,18 +1,23 @@
 """Settings of the encoder."""
 
+import glob
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from fractions import Fraction
 from typing import Literal, TypeAlias, get_args
 
 from typing_extensions import assert_never
 
-from dtscodec.encoding.exact_tensors import PAPER_HEADS, is_exact
 from dtscodec.encoding.presets.recipe import BEST, LEAST_ERROR, Recipe
 from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size, Target
-from dtscodec.errors import ConfigError
+from dtscodec.errors import ConfigError, Remedy
 
 LevelScope = Literal["matrix", "vector"]
+
+PAPER_HEADS = ("classifier*", "score*")
+"""Patterns of the tensors that the authors of DTS store exactly."""
 
 PAPER_RANK = RankShare(0.1)
 """Default of the preset `paper`, as published."""
@@ -214,3 +219,37 @@ class EncodeConfig:
                 return ""
             case _:
                 assert_never(self.target)
+
+
+def is_exact(name: str, patterns: Collection[str]) -> bool:
+    """Return whether one of some shell patterns fits the name of a tensor."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def check_patterns(raw: Collection[str], names: Collection[str]) -> None:
+    """Check that each pattern fits a tensor: one that fits none is likely misspelled.
+
+    Parameters
+    ----------
+    raw : collection of str
+        Shell patterns.
+    names : collection of str
+        Names of all tensors.
+
+    Raises
+    ------
+    ConfigError
+        A pattern fits no name.
+    """
+    for pattern in raw:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ConfigError(f"raw: expected patterns that fit a tensor, got {pattern!r}, which fits none")
+
+
+def store_exactly(name: str) -> Remedy:
+    """Return the remedy for a tensor that cannot be quantized.
+
+    >>> str(store_exactly("layer[0].weight"))
+    "store it exactly with raw=['layer[[]0].weight']"
+    """
+    return Remedy("store it exactly with {raw}", {"raw": repr([glob.escape(name)])})

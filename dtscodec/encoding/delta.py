@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.checkpoints.stored_tensor import StoredTensor, convert_dtype, is_finite
-from dtscodec.encoding.exact_tensors import store_exactly
+from dtscodec.encoding.config import store_exactly
 from dtscodec.errors import EncodeError
 from dtscodec.format.dtypes import CODED_DTYPES, DType
 from dtscodec.linalg.chunks import cache_sized

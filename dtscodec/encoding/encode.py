@@ -17,11 +17,9 @@ from dtscodec.checkpoints.name_matching import NameMatch, match_names
 from dtscodec.checkpoints.open_inputs import as_base, as_checkpoint, weight_paths
 from dtscodec.encoding.budget.candidate import NUMBERS, Candidate
 from dtscodec.encoding.budget.error_target import smallest_for
-from dtscodec.encoding.config import Best, EncodeConfig, Paper
-from dtscodec.encoding.exact_tensors import check_patterns
+from dtscodec.encoding.config import Best, EncodeConfig, Paper, check_patterns
 from dtscodec.encoding.journal import Journal, NoJournal, key_of
-from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata, reference_to
-from dtscodec.encoding.pack_report import EncodeReport
+from dtscodec.encoding.pack_assembler import EncodeReport, PackAssembler, PackMetadata, reference_to
 from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
 from dtscodec.encoding.tensor_passes import TensorPasses
 from dtscodec.errors import DtsError

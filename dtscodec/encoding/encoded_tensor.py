@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from dtscodec.checkpoints.stored_tensor import StoredTensor
-from dtscodec.encoding.exact_tensors import store_exactly
+from dtscodec.encoding.config import store_exactly
 from dtscodec.encoding.presets.best import BestPlan
 from dtscodec.encoding.presets.paper import PaperPlan
 from dtscodec.encoding.segments.encoded_block import EncodedBlock, raw_block

@@ -4,15 +4,15 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
+from typing import Any, TypeVar
 
 from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.content_digest import base_digest
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares
-from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.format.index import Index, TensorEntry
 from dtscodec.format.summary import BaseRef, Summary
 from dtscodec.format.writer import PackWriter
@@ -22,6 +22,63 @@ from dtscodec.storage.upload import new_file
 
 LEAF_BYTES = 4
 """Bytes of a base tensor's leaf that a pack stores; the whole base digest is in the summary (spec section 7)."""
+
+
+Report = TypeVar("Report", bound="PackReport")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackReport:
+    """A pack that was written; the base of the reports of all calls that write packs.
+
+    Parameters
+    ----------
+    path : Path
+        The pack.
+    pack_id : str
+        SHA-256 over the pack, as 64 hex digits.
+    tensors : int
+        Number of tensors of the fine-tune.
+    fine_bytes : int
+        Bytes of the fine-tune's tensors.
+    pack_bytes : int
+        Size of the pack file.
+    seconds : float
+        Wall time.
+    """
+
+    path: Path
+    pack_id: str
+    tensors: int
+    fine_bytes: int
+    pack_bytes: int
+    seconds: float
+
+    def extended(self, kind: type[Report], **more: Any) -> Report:
+        """Return a report of another kind, with the values that both have and those that are given."""
+        names = {field.name for field in fields(self)} & {field.name for field in fields(kind)}
+        return kind(**{name: getattr(self, name) for name in names}, **more)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodeReport(PackReport):
+    """A pack that was written, and what encoding lost.
+
+    Parameters
+    ----------
+    relative_error : float
+        Frobenius norm of what encoding loses, divided by that of the delta, over all tensors that have a counterpart
+        in the base and are not stored exactly by a pattern; both without what rounding the fine-tune to its dtype
+        explains. 0 without a delta.
+    left_out : float
+        Share of the delta's squared norm in tensors that stay as in the base although they changed, because the budget
+        was better spent on others.
+
+    Other parameters are those of `PackReport`.
+    """
+
+    relative_error: float
+    left_out: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from dtscodec.checkpoints.containers.exact_pack import is_pack
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.open_inputs import weight_paths
 from dtscodec.checkpoints.stored_tensor import StoredTensor
-from dtscodec.encoding.exact_tensors import PAPER_HEADS, is_exact
+from dtscodec.encoding.config import PAPER_HEADS, is_exact
 from dtscodec.errors import ConfigError, FormatError, PackNotFoundError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import NamedFile

@@ -10,8 +10,8 @@ from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.name_matching import match_names
 from dtscodec.checkpoints.stored_tensor import StoredTensor, is_finite
 from dtscodec.checkpoints.torch_dtypes import widest
+from dtscodec.encoding.config import check_patterns
 from dtscodec.encoding.delta import delta_of
-from dtscodec.encoding.exact_tensors import check_patterns
 from dtscodec.errors import BaseMismatchError, ConfigError, DtsError, EncodeError, MergeError, Remedy
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.linalg.rounding_noise import rounding_noise
