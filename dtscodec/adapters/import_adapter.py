@@ -25,8 +25,8 @@ from dtscodec.format.index import TensorEntry
 from dtscodec.format.summary import Summary
 from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.quantize.widths import ALL_BITS, Bits
-from dtscodec.storage.errors import read_errors
 from dtscodec.storage.paths import as_output_path, as_path, is_remote
+from dtscodec.storage.storage_errors import read_errors
 from dtscodec.version import __version__
 
 BITS: Bits = 16

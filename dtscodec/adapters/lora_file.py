@@ -23,7 +23,7 @@ from dtscodec.files.atomic import atomic_directory, check_new_directory
 from dtscodec.files.output_file import output_file
 from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.storage.access import WHOLE
-from dtscodec.storage.errors import read_errors
+from dtscodec.storage.storage_errors import read_errors
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 OLD_WEIGHTS_NAME = "adapter_model.bin"

@@ -11,7 +11,7 @@ from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.format.index import CarriedFile, NamedFile
 from dtscodec.format.names import MAX_FILE_BYTES, MAX_FILES, valid_file_name
 from dtscodec.format.writer import PackWriter, carried_entry
-from dtscodec.storage.errors import read_errors
+from dtscodec.storage.storage_errors import read_errors
 
 _LEFTOVERS = re.compile(r"trainer_state\.json|training_args.*|optimizer.*|(.*_)?all_results\.json|.*_results\.json")
 _MODULE = re.compile(r"[0-9]+_[^/]*")

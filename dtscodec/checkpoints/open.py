@@ -13,9 +13,9 @@ from dtscodec.checkpoints.containers.sharded import ShardedCheckpoint
 from dtscodec.checkpoints.containers.torch_file import TorchCheckpoint
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.storage.access import BY_RANGE, Access
-from dtscodec.storage.errors import read_errors
 from dtscodec.storage.hub_path import HubPath
 from dtscodec.storage.paths import as_path, is_remote
+from dtscodec.storage.storage_errors import read_errors
 
 WEIGHTS = (
     "model.safetensors",

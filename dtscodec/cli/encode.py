@@ -15,8 +15,8 @@ from dtscodec.cli.result_lines import fit_words, pack_line
 from dtscodec.cli.resume import journal_path, open_journal
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.storage.access import Access
-from dtscodec.storage.errors import write_errors
 from dtscodec.storage.paths import as_output_path
+from dtscodec.storage.storage_errors import write_errors
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

@@ -6,8 +6,8 @@ from typing import cast
 from dtscodec.errors import ConfigError, Remedy
 from dtscodec.hub.repository import LocalPack
 from dtscodec.packs.directory_index import DirectoryIndex
-from dtscodec.storage.errors import read_errors
 from dtscodec.storage.hub_path import HubPath, parse_hub_path
+from dtscodec.storage.storage_errors import read_errors
 
 
 def base_of(packs: list[LocalPack], named: str | None, known: DirectoryIndex | None) -> str | None:

@@ -13,9 +13,9 @@ from dtscodec.hub.push_target import Target, made
 from dtscodec.hub.repository import CONFIG, README, LocalPack, index_of, is_ours, local_packs, small_files
 from dtscodec.messages import listed
 from dtscodec.progress import ProgressCallback, no_progress
-from dtscodec.storage.errors import write_errors
 from dtscodec.storage.hub_client import hub_api
 from dtscodec.storage.hub_tree import forget
+from dtscodec.storage.storage_errors import write_errors
 
 
 @dataclass(frozen=True, slots=True)

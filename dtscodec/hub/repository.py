@@ -13,7 +13,7 @@ from dtscodec.errors import CheckpointError, ConfigError, Remedy
 from dtscodec.packs.directory import pack_path, remembered_base
 from dtscodec.packs.directory_index import DirectoryIndex, ListedPack, directory_index_text, read_directory_index
 from dtscodec.packs.pack import Pack
-from dtscodec.storage.errors import pack_errors
+from dtscodec.storage.storage_errors import pack_errors
 
 _NAME = re.compile(r"[^\s./\\@%#?|<>:*`\"\ud800-\udfff][^/\\@%#?|<>:*`\"\x00-\x1f\x7f\ud800-\udfff]*")
 """Tasks that are file names everywhere, and part of a name on the Hub, if they are not longer than this."""

@@ -9,9 +9,9 @@ from typing import Any, cast
 
 from dtscodec.errors import CheckpointError, PackNotFoundError
 from dtscodec.format.primitives.canonical_json import Fields, Json
-from dtscodec.storage.errors import pack_errors, read_errors
 from dtscodec.storage.hub_path import HubPath
 from dtscodec.storage.paths import as_path
+from dtscodec.storage.storage_errors import pack_errors, read_errors
 from dtscodec.storage.upload import new_file
 
 INDEX_NAME = "dtscodec.json"

@@ -45,7 +45,7 @@ def ask(url: str, **more: Any) -> Any:
     Raises
     ------
     Exception
-        Errors of the client; see `dtscodec.storage.hub_errors`.
+        Errors of the client; see `dtscodec.storage.storage_errors`.
     """
     from huggingface_hub import hf_raise_for_status
     from huggingface_hub.utils import build_hf_headers, http_backoff  # type: ignore[attr-defined]

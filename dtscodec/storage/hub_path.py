@@ -138,7 +138,7 @@ def parse_hub_path(name: str) -> HubPath:
     BackendError
         It is not the name of a model repository.
     Exception
-        Errors of the client; see `dtscodec.storage.errors`.
+        Errors of the client; see `dtscodec.storage.storage_errors`.
     """
     from huggingface_hub.utils import parse_hf_uri, validate_repo_id  # type: ignore[attr-defined]
 

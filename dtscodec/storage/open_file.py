@@ -4,10 +4,10 @@ from pathlib import Path
 
 from dtscodec.files.range_reader import LocalFile
 from dtscodec.storage.access import Access
-from dtscodec.storage.errors import pack_errors, read_errors
 from dtscodec.storage.hub_path import HubPath
 from dtscodec.storage.paths import is_remote
 from dtscodec.storage.remote_file import RemoteFile
+from dtscodec.storage.storage_errors import pack_errors, read_errors
 
 
 def open_file(path: Path, access: Access, *, is_pack: bool = False) -> LocalFile | RemoteFile:

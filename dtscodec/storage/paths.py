@@ -31,7 +31,7 @@ def as_path(name: str | os.PathLike[str]) -> Path:
     BackendError
         The scheme is unknown, or a package for it is not installed.
     Exception
-        Errors of the Hub's client; see `dtscodec.storage.errors`.
+        Errors of the Hub's client; see `dtscodec.storage.storage_errors`.
 
     >>> as_path("file:///models/base").as_posix()
     '/models/base'

@@ -11,9 +11,9 @@ import numpy as np
 
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.files.range_reader import Bytes
-from dtscodec.storage.errors import pack_errors, read_errors
 from dtscodec.storage.paths import storage
 from dtscodec.storage.staging import stage_range
+from dtscodec.storage.storage_errors import pack_errors, read_errors
 
 HEAD_BYTES = 2**18
 """Bytes of a pack that are read at first, in one request: of most packs header, digests and index."""

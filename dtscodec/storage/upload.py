@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 from dtscodec.errors import OutputError, Remedy
 from dtscodec.files.atomic import atomic_file, output_exists, output_is_input
 from dtscodec.files.output_file import output_file
-from dtscodec.storage.errors import write_errors
 from dtscodec.storage.paths import is_remote, storage
+from dtscodec.storage.storage_errors import write_errors
 
 _PIECE_BYTES = 2**25
 """S3 takes 10,000 pieces: 335 GB."""

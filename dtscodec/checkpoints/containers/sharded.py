@@ -10,7 +10,7 @@ from dtscodec.errors import CheckpointError
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.primitives.safetensors_header import parse_object
-from dtscodec.storage.errors import read_errors
+from dtscodec.storage.storage_errors import read_errors
 
 if TYPE_CHECKING:
     from dtscodec.checkpoints.checkpoint import Checkpoint

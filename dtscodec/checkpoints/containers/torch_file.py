@@ -11,8 +11,8 @@ from typing import Any
 from dtscodec.checkpoints.containers.in_memory import MappingCheckpoint, is_tensor
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.files.range_reader import Bytes, LocalFile
-from dtscodec.storage.errors import read_errors
 from dtscodec.storage.hub_path import HubPath
+from dtscodec.storage.storage_errors import read_errors
 
 _WRAPPERS = ("state_dict", "model")
 """Keys under which training scripts store the tensors."""
