@@ -22,7 +22,7 @@ from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.files.atomic import atomic_directory, check_new_directory
 from dtscodec.files.output_file import output_file
 from dtscodec.format.dtypes import CODED_DTYPES
-from dtscodec.storage.access import WHOLE
+from dtscodec.storage.open_file import WHOLE
 from dtscodec.storage.storage_errors import read_errors
 
 WEIGHTS_NAME = "adapter_model.safetensors"

@@ -15,7 +15,7 @@ from dtscodec.evaluation.checkpoint_names import checkpoint_names
 from dtscodec.evaluation.samples import prepare_samples
 from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
 from dtscodec.progress import ProgressCallback, no_progress
-from dtscodec.storage.access import WHOLE
+from dtscodec.storage.open_file import WHOLE
 from dtscodec.storage.paths import as_output_path
 
 

@@ -21,10 +21,8 @@ from dtscodec.errors import NothingToFitError
 from dtscodec.evaluation.architecture import model_directory, read_architecture
 from dtscodec.evaluation.samples import prepare_samples
 from dtscodec.progress import ProgressCallback, no_progress
-from dtscodec.storage.access import Access
+from dtscodec.storage.open_file import Access, check_new, new_file, staging_folder_for
 from dtscodec.storage.paths import as_output_path
-from dtscodec.storage.staging import staging_folder_for
-from dtscodec.storage.upload import check_new, new_file
 
 
 def encode_calibrated(

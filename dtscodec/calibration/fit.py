@@ -27,8 +27,8 @@ from dtscodec.evaluation.checkpoint_names import checkpoint_names
 from dtscodec.evaluation.transformers_library import quiet_transformers
 from dtscodec.packs.pack import Pack, PackSource
 from dtscodec.progress import ProgressCallback, no_progress
+from dtscodec.storage.open_file import check_new
 from dtscodec.storage.paths import as_output_path
-from dtscodec.storage.upload import check_new
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

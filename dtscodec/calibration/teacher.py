@@ -15,7 +15,7 @@ from dtscodec.evaluation.architecture import Architecture
 from dtscodec.evaluation.sample_batches import SampleBatch
 from dtscodec.evaluation.samples import prepare_samples
 from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
-from dtscodec.storage.access import WHOLE
+from dtscodec.storage.open_file import WHOLE
 
 
 @dataclass(frozen=True, slots=True)

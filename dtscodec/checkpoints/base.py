@@ -12,8 +12,8 @@ from dtscodec.errors import NAME_BASE, BaseMismatchError
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.summary import BaseRef
-from dtscodec.storage.access import BY_RANGE, Access
 from dtscodec.storage.hub_path import HubPath
+from dtscodec.storage.open_file import BY_RANGE, Access
 
 MADE_BY, MADE_OF = "dtscodec_merge", "dtscodec_merge_of"
 """Keys of a merged base's metadata: method with options, and names of the fine-tunes in JSON (spec section 14)."""

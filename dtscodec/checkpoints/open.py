@@ -12,8 +12,8 @@ from dtscodec.checkpoints.containers.safetensors_file import SafetensorsCheckpoi
 from dtscodec.checkpoints.containers.sharded import ShardedCheckpoint
 from dtscodec.checkpoints.containers.torch_file import TorchCheckpoint
 from dtscodec.errors import CheckpointError, Remedy
-from dtscodec.storage.access import BY_RANGE, Access
 from dtscodec.storage.hub_path import HubPath
+from dtscodec.storage.open_file import BY_RANGE, Access
 from dtscodec.storage.paths import as_path, is_remote
 from dtscodec.storage.storage_errors import read_errors
 

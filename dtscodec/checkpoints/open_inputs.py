@@ -8,7 +8,7 @@ from pathlib import Path
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.open import open_checkpoint
-from dtscodec.storage.access import BY_RANGE, Access
+from dtscodec.storage.open_file import BY_RANGE, Access
 from dtscodec.storage.paths import is_remote
 
 

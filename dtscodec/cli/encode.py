@@ -14,7 +14,7 @@ from dtscodec.cli.names import name_fine_tunes
 from dtscodec.cli.result_lines import fit_words, pack_line
 from dtscodec.cli.resume import journal_path, open_journal
 from dtscodec.errors import CheckpointError, Remedy
-from dtscodec.storage.access import Access
+from dtscodec.storage.open_file import Access
 from dtscodec.storage.paths import as_output_path
 from dtscodec.storage.storage_errors import write_errors
 
@@ -90,8 +90,7 @@ def _encode_file(options: argparse.Namespace, task: str, path: str, out: Path, c
     from dtscodec import Base
     from dtscodec.checkpoints.open import open_checkpoint
     from dtscodec.encoding.encode import passes
-    from dtscodec.storage.staging import staging_folder_for
-    from dtscodec.storage.upload import check_new
+    from dtscodec.storage.open_file import check_new, staging_folder_for
 
     part = journal_path(out, is_directory=False)
     if not part.exists():
@@ -125,7 +124,7 @@ def _encode_directory(
     """Write packs of several fine-tunes into a directory."""
     from dtscodec import encode_all
     from dtscodec.packs.directory import open_pack_directory, pack_path
-    from dtscodec.storage.upload import check_new
+    from dtscodec.storage.open_file import check_new
 
     part = journal_path(directory, is_directory=True)
     for task in () if part.exists() else fine_tunes:

@@ -22,7 +22,7 @@ from dtscodec.linalg.chunks import squared_norm
 from dtscodec.packs.byte_counts import TensorSize, tensor_sizes
 from dtscodec.packs.pack import Pack, PackSource
 from dtscodec.progress import ProgressCallback, no_progress
-from dtscodec.storage.access import WHOLE
+from dtscodec.storage.open_file import WHOLE
 
 
 @dataclass(frozen=True, slots=True)

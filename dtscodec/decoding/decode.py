@@ -11,7 +11,7 @@ from dtscodec.decoding.decoded import Decoded
 from dtscodec.linalg.devices import usable_device
 from dtscodec.packs.directory import find_base
 from dtscodec.packs.pack import MAX_TENSOR_BYTES, PackSource, as_pack
-from dtscodec.storage.access import Access
+from dtscodec.storage.open_file import Access
 
 
 def decode(

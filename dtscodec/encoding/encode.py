@@ -27,9 +27,8 @@ from dtscodec.format.summary import Summary
 from dtscodec.linalg.devices import usable_device
 from dtscodec.packs.pack import Pack
 from dtscodec.progress import ProgressCallback, no_progress
-from dtscodec.storage.access import Access
+from dtscodec.storage.open_file import Access, staging_folder_for
 from dtscodec.storage.paths import as_output_path
-from dtscodec.storage.staging import staging_folder_for
 from dtscodec.version import __version__
 
 Choices: TypeAlias = Mapping[str, Sequence[Candidate]]

@@ -17,10 +17,8 @@ from dtscodec.encoding.journal import Journal
 from dtscodec.encoding.pack_assembler import EncodeReport
 from dtscodec.packs.directory import list_pack, open_pack_directory, pack_path
 from dtscodec.progress import ProgressCallback, no_progress
-from dtscodec.storage.access import Access
+from dtscodec.storage.open_file import Access, check_new, staging_folder_for
 from dtscodec.storage.paths import as_output_path
-from dtscodec.storage.staging import staging_folder_for
-from dtscodec.storage.upload import check_new
 
 ProgressOf: TypeAlias = Callable[[str, int], AbstractContextManager[ProgressCallback]]
 """Returns, for a task and the bytes that its passes read, a context manager that yields the callback for bytes."""

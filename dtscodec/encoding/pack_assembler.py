@@ -17,8 +17,8 @@ from dtscodec.format.index import Index, TensorEntry
 from dtscodec.format.summary import BaseRef, Summary
 from dtscodec.format.writer import PackWriter
 from dtscodec.progress import ProgressCallback, no_progress
+from dtscodec.storage.open_file import new_file
 from dtscodec.storage.paths import work_folder
-from dtscodec.storage.upload import new_file
 
 LEAF_BYTES = 4
 """Bytes of a base tensor's leaf that a pack stores; the whole base digest is in the summary (spec section 7)."""

@@ -37,7 +37,7 @@ from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.streams import Streams
 from dtscodec.linalg.devices import one_thread
-from dtscodec.storage.access import Access
+from dtscodec.storage.open_file import Access
 
 Place: TypeAlias = "tuple[str, Path | None]"
 """Location of a checkpoint, and the staging folder of what is read of it."""

@@ -21,7 +21,7 @@ from dtscodec.evaluation.samples import prepare_samples
 from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
 from dtscodec.packs.pack import PackSource
 from dtscodec.progress import ProgressCallback, no_progress
-from dtscodec.storage.access import WHOLE
+from dtscodec.storage.open_file import WHOLE
 
 PREDICTIONS_AT_A_TIME = 256
 """Bounds memory: with a large vocabulary the logits of one prediction take megabytes."""

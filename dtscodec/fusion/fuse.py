@@ -21,8 +21,8 @@ from dtscodec.fusion.source_packs import SourcePacks
 from dtscodec.linalg.devices import one_thread
 from dtscodec.packs.pack import PackSource, as_pack
 from dtscodec.progress import ProgressCallback, no_progress
+from dtscodec.storage.open_file import check_new
 from dtscodec.storage.paths import as_output_path
-from dtscodec.storage.upload import check_new
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,8 +21,8 @@ from dtscodec.merging.methods.registry import make_method
 from dtscodec.packs.directory import open_pack_directory, pack_path
 from dtscodec.packs.directory_index import INDEX_NAME, read_directory_index
 from dtscodec.progress import ProgressCallback, no_progress
+from dtscodec.storage.open_file import check_new
 from dtscodec.storage.paths import as_path, is_remote
-from dtscodec.storage.upload import check_new
 
 
 @dataclass(frozen=True, slots=True)

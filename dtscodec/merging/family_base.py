@@ -25,9 +25,7 @@ from dtscodec.merging.merger import GramSource, Merger, open_merger
 from dtscodec.merging.methods.method import MergeMethod
 from dtscodec.packs.directory_index import DISTANCES
 from dtscodec.progress import ProgressCallback, no_progress
-from dtscodec.storage.access import Access
-from dtscodec.storage.staging import staging_folder_for
-from dtscodec.storage.upload import check_new, new_file
+from dtscodec.storage.open_file import Access, check_new, new_file, staging_folder_for
 from dtscodec.version import __version__
 
 BASE_NAME = "base.safetensors"

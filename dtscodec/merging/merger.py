@@ -25,9 +25,8 @@ from dtscodec.merging.methods.registry import make_method
 from dtscodec.merging.task_vector_store import TaskVectorStore, open_store
 from dtscodec.merging.task_vectors import TaskVectors, map_chunks, mean_tensors
 from dtscodec.progress import ProgressCallback, no_progress
-from dtscodec.storage.access import Access
+from dtscodec.storage.open_file import Access, staging_folder_for
 from dtscodec.storage.paths import work_folder
-from dtscodec.storage.staging import staging_folder_for
 
 FineTune: TypeAlias = "Source | Checkpoint"
 GramSource: TypeAlias = "Source | GramFile"

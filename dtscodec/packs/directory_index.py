@@ -10,9 +10,9 @@ from typing import Any, cast
 from dtscodec.errors import CheckpointError, PackNotFoundError
 from dtscodec.format.primitives.canonical_json import Fields, Json
 from dtscodec.storage.hub_path import HubPath
+from dtscodec.storage.open_file import new_file
 from dtscodec.storage.paths import as_path
 from dtscodec.storage.storage_errors import pack_errors, read_errors
-from dtscodec.storage.upload import new_file
 
 INDEX_NAME = "dtscodec.json"
 

@@ -24,8 +24,7 @@ from dtscodec.format.summary import Summary
 from dtscodec.packs.base_check import check_base_rows
 from dtscodec.packs.directory_index import locate_pack
 from dtscodec.packs.numpy_decoder import plain_tensor
-from dtscodec.storage.access import Access
-from dtscodec.storage.open_file import open_file
+from dtscodec.storage.open_file import Access, open_file
 
 
 def check_size(name: str, size: int, allowed: int) -> None:

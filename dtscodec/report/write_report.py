@@ -11,8 +11,8 @@ from dtscodec.report.browser import picture
 from dtscodec.report.facts import FolderFacts, PackFacts
 from dtscodec.report.gather import gather, gather_folder
 from dtscodec.report.page import page
+from dtscodec.storage.open_file import new_file
 from dtscodec.storage.paths import as_output_path, is_remote
-from dtscodec.storage.upload import new_file
 
 if TYPE_CHECKING:
     from dtscodec.checkpoints.base import Base

@@ -17,7 +17,7 @@ from dtscodec.errors import BaseMismatchError, ModelMismatchError, Remedy
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.packs.pack import Pack
 from dtscodec.runtime.slots import Slot, bytes_of
-from dtscodec.storage.access import WHOLE
+from dtscodec.storage.open_file import WHOLE
 
 OTHER_BASE = Remedy("name the base that the pack was made against")
 OTHER_WEIGHTS = Remedy("load the base's weights in their own dtype, or give the base as {base}")

@@ -1,13 +1,41 @@
-"""Opening a file by range, wherever it lies."""
+"""Files wherever they lie, local or remote: opening by range, and new ones that appear whole or not at all."""
 
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from dtscodec.files.atomic import atomic_file, output_exists
 from dtscodec.files.range_reader import LocalFile
-from dtscodec.storage.access import Access
 from dtscodec.storage.hub_path import HubPath
-from dtscodec.storage.paths import is_remote
+from dtscodec.storage.paths import is_remote, work_folder
 from dtscodec.storage.remote_file import RemoteFile
-from dtscodec.storage.storage_errors import pack_errors, read_errors
+from dtscodec.storage.staging import staging_folder
+from dtscodec.storage.storage_errors import pack_errors, read_errors, write_errors
+from dtscodec.storage.upload import check_upload, uploaded_file
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How files in remote storage are read. Local files are read where they are.
+
+    Parameters
+    ----------
+    staging : Path, optional
+        A folder for ranges of remote files (`dtscodec.storage.staging`), so that each is transferred once; without it
+        every read is a transfer.
+    whole : bool
+        Whether all of a file will be read: files of the Hub then go through its client's cache. Else only what is
+        read is transferred.
+    """
+
+    staging: Path | None = None
+    whole: bool = False
+
+
+WHOLE = Access(whole=True)
+BY_RANGE = Access()
 
 
 def open_file(path: Path, access: Access, *, is_pack: bool = False) -> LocalFile | RemoteFile:
@@ -35,3 +63,65 @@ def open_file(path: Path, access: Access, *, is_pack: bool = False) -> LocalFile
         if cached is not None:
             return LocalFile(cached)
     return RemoteFile(path, access.staging, is_pack=is_pack) if is_remote(path) else LocalFile(path)
+
+
+def new_file(path: Path, force: bool = False, inputs: Iterable[Path] = ()) -> AbstractContextManager[BinaryIO]:
+    """Write a file, local or remote, that appears under its name when the ``with`` ends well.
+
+    Parameters
+    ----------
+    path : Path
+        The file to make.
+    force : bool
+        Replace a file that exists.
+    inputs : iterable of Path
+        Files that must not be replaced, because they are read meanwhile.
+
+    Returns
+    -------
+    context manager of BinaryIO
+        An empty local file, open for reading and writing; see `atomic_file` and `uploaded_file`.
+
+    Raises
+    ------
+    OutputError
+        The output exists, or cannot be written.
+    """
+    return (uploaded_file if is_remote(path) else atomic_file)(path, force, inputs)
+
+
+def check_new(path: Path, force: bool = False) -> None:
+    """Raise early what `new_file` would raise for an output that exists.
+
+    Parameters
+    ----------
+    path : Path
+        The file to make, local or remote.
+    force : bool
+        Whether a file that exists may be replaced.
+
+    Raises
+    ------
+    OutputError
+        It exists and is not to be replaced; or its bucket is missing or cannot be reached.
+    """
+    if is_remote(path):
+        check_upload(path, force)
+        return
+    with write_errors(path):
+        exists = path.exists() or path.is_symlink()
+    if exists and not force:
+        raise output_exists(path)
+
+
+def staging_folder_for(out: Path, *sources: object) -> AbstractContextManager[Path | None]:
+    """Open a folder for ranges of these sources while an output is made; None if none of them is remote.
+
+    Raises
+    ------
+    OutputError
+        It cannot be made.
+    """
+    if not any(is_remote(source) for source in sources):
+        return nullcontext()
+    return staging_folder(work_folder(out))

@@ -9,26 +9,12 @@ import fcntl
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 from dtscodec.files.output_file import output_errors
-from dtscodec.storage.paths import is_remote, work_folder
 
 _OWNER = "owner.lock"
-
-
-def staging_folder_for(out: Path, *sources: object) -> AbstractContextManager[Path | None]:
-    """Open a folder for ranges of these sources while an output is made; None if none of them is remote.
-
-    Raises
-    ------
-    OutputError
-        It cannot be made.
-    """
-    if not any(is_remote(source) for source in sources):
-        return nullcontext()
-    return staging_folder(work_folder(out))
 
 
 @contextmanager

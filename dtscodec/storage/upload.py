@@ -5,28 +5,30 @@ import secrets
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any, BinaryIO
 
 from dtscodec.errors import OutputError, Remedy
-from dtscodec.files.atomic import atomic_file, output_exists, output_is_input
+from dtscodec.files.atomic import output_exists, output_is_input
 from dtscodec.files.output_file import output_file
-from dtscodec.storage.paths import is_remote, storage
+from dtscodec.storage.paths import storage
 from dtscodec.storage.storage_errors import write_errors
 
 _PIECE_BYTES = 2**25
 """S3 takes 10,000 pieces: 335 GB."""
 
 
-def new_file(path: Path, force: bool = False, inputs: Iterable[Path] = ()) -> AbstractContextManager[BinaryIO]:
-    """Write a file, wherever it lies, that appears under its name when the ``with`` ends well: see `atomic_file`."""
-    return (uploaded_file if is_remote(path) else atomic_file)(path, force, inputs)
+def check_upload(path: Path, force: bool = False) -> None:
+    """Refuse a remote output that exists, or whose bucket is missing.
 
-
-def check_new(path: Path, force: bool = False) -> None:
-    """Refuse an output that exists; a remote one also if its bucket is missing.
+    Parameters
+    ----------
+    path : Path
+        The file to make, in remote storage.
+    force : bool
+        Whether a file that exists may be replaced.
 
     Raises
     ------
@@ -34,9 +36,8 @@ def check_new(path: Path, force: bool = False) -> None:
         It exists and is not to be replaced, or its bucket is missing or cannot be reached.
     """
     with write_errors(path):
-        if not is_remote(path):
-            exists = path.exists() or path.is_symlink()
-        elif not (exists := path.exists()) and not _has_bucket(path):
+        exists = path.exists()
+        if not exists and not _has_bucket(path):
             raise OutputError(f"{path}: expected the bucket {path.parents[-1]}, got none", Remedy("create it first"))
     if exists and not force:
         raise output_exists(path)
@@ -66,7 +67,7 @@ def uploaded_file(path: Path, force: bool = False, inputs: Iterable[Path] = ()) 
     OutputError
         The output exists, or cannot be written.
     """
-    check_new(path, force)
+    check_upload(path, force)
     if str(path) in map(str, inputs):
         raise output_is_input(path)
     folder = Path(tempfile.gettempdir())
@@ -74,7 +75,7 @@ def uploaded_file(path: Path, force: bool = False, inputs: Iterable[Path] = ()) 
     with output_file(temporary, "w+b", shown=folder) as file:
         temporary.unlink()
         yield file
-        check_new(path, force)
+        check_upload(path, force)
         file.seek(0)
         _upload(file, path, force)
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.evaluation.architecture import read_architecture
 from dtscodec.evaluation.checkpoint_names import checkpoint_names
-from dtscodec.storage.access import WHOLE
+from dtscodec.storage.open_file import WHOLE
 from tests.models import make_pair, save
 
 

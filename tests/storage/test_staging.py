@@ -14,8 +14,8 @@ from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.errors import CheckpointError, OutputError
 from dtscodec.storage import remote_file
-from dtscodec.storage.access import Access
-from dtscodec.storage.staging import staging_folder, staging_folder_for
+from dtscodec.storage.open_file import Access, staging_folder_for
+from dtscodec.storage.staging import staging_folder
 from tests.fakes.s3_server import LoopbackS3
 from tests.storage.helpers import base_model, put
 

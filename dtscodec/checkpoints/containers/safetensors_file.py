@@ -7,8 +7,7 @@ from types import TracebackType
 from dtscodec.errors import CheckpointError, DtsError
 from dtscodec.files.range_reader import Bytes, LocalFile
 from dtscodec.format.primitives.safetensors_header import read_header
-from dtscodec.storage.access import BY_RANGE, Access
-from dtscodec.storage.open_file import open_file
+from dtscodec.storage.open_file import BY_RANGE, Access, open_file
 from dtscodec.storage.remote_file import RemoteFile
 
 
