@@ -17,7 +17,7 @@ from dtscodec.adapters.tensor_changes import iter_changes
 from dtscodec.adapters.vllm import max_lora_rank, vllm_problems
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.checkpoints.open_inputs import weight_paths
+from dtscodec.checkpoints.open import weight_paths
 from dtscodec.decoding.decode import decode
 from dtscodec.errors import ConfigError, OutputError
 from dtscodec.packs.pack import PackSource

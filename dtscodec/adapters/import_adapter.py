@@ -10,9 +10,9 @@ from dtscodec.adapters.counterparts import Counterparts, find_counterparts, is_t
 from dtscodec.adapters.lora_file import OUR_FILES, LoraAdapter, read_adapter, weights_of
 from dtscodec.adapters.peft_config import CONFIG_NAME
 from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, collect_files
-from dtscodec.checkpoints.base import Base
+from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.checkpoints.open_inputs import as_base, weight_paths
+from dtscodec.checkpoints.open import weight_paths
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.budget.candidate import NUMBERS
 from dtscodec.encoding.delta import is_same

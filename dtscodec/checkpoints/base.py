@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
@@ -189,3 +190,8 @@ class Base:
         self._leaves[name] = (before, found)
         if before is not None and time.time_ns() - int(before[3]) > _RECENT_NS:
             _leaves[before] = found
+
+
+def as_base(base: "Source | Base", access: Access = BY_RANGE) -> AbstractContextManager[Base]:
+    """A context in which the base is open. A `Base` stays its owner's to close."""
+    return nullcontext(base) if isinstance(base, Base) else Base(base, access)

@@ -1,6 +1,8 @@
 """Opening a checkpoint of any kind."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -65,6 +67,20 @@ def open_checkpoint(source: Source, access: Access = BY_RANGE) -> Checkpoint:
         if path.is_dir():
             return _open_file(_weights_in(path), True, access)
         return _open_file(path, False, access)
+
+
+def as_checkpoint(source: "Source | Checkpoint", access: Access = BY_RANGE) -> AbstractContextManager[Checkpoint]:
+    """A context in which a checkpoint is open. One that was open already stays its owner's to close."""
+    if isinstance(source, (str, os.PathLike, Mapping)):
+        return open_checkpoint(source, access)
+    return nullcontext(source)
+
+
+def weight_paths(out: Path, *checkpoints: Checkpoint) -> Iterator[Path]:
+    """The files that hold the tensors of these checkpoints and are where an output is made: here, or elsewhere."""
+    for checkpoint in checkpoints:
+        if checkpoint.directory is not None and is_remote(checkpoint.directory) == is_remote(out):
+            yield from (checkpoint.directory / name for name in checkpoint.weight_files)
 
 
 def _open_file(path: Path, is_directory: bool, access: Access) -> Checkpoint:

@@ -4,9 +4,8 @@ from contextlib import ExitStack
 
 import torch
 
-from dtscodec.checkpoints.base import Base
+from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.checkpoints.open_inputs import as_base
 from dtscodec.decoding.decoded import Decoded
 from dtscodec.linalg.devices import usable_device
 from dtscodec.packs.directory import find_base

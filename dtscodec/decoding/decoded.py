@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, Carried, Named, restore_files
 from dtscodec.checkpoints.base import Base
-from dtscodec.checkpoints.open_inputs import weight_paths
+from dtscodec.checkpoints.open import weight_paths
 from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import dtype_code, tensor_bytes, torch_dtype, torch_form
 from dtscodec.checkpoints.write import SHARD_BYTES, is_single_file, write_checkpoint

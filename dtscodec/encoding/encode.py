@@ -11,10 +11,10 @@ from typing_extensions import assert_never
 
 from dtscodec.activations.gram_file import GramFile
 from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, collect_files
-from dtscodec.checkpoints.base import Base
+from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.name_matching import NameMatch, match_names
-from dtscodec.checkpoints.open_inputs import as_base, as_checkpoint, weight_paths
+from dtscodec.checkpoints.open import as_checkpoint, weight_paths
 from dtscodec.encoding.budget.candidate import NUMBERS, Candidate
 from dtscodec.encoding.budget.error_target import smallest_for
 from dtscodec.encoding.config import Best, EncodeConfig, Paper, check_patterns

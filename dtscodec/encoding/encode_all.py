@@ -8,9 +8,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, TypeAlias
 
-from dtscodec.checkpoints.base import Base
+from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
-from dtscodec.checkpoints.open_inputs import as_base, as_checkpoint
+from dtscodec.checkpoints.open import as_checkpoint
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.encode import encode, passes
 from dtscodec.encoding.journal import Journal

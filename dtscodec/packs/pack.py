@@ -10,10 +10,9 @@ from typing import NoReturn, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dtscodec.checkpoints.base import Base
+from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.containers.exact_pack import MAX_TENSOR_BYTES as MAX_TENSOR_BYTES
-from dtscodec.checkpoints.open_inputs import as_base
 from dtscodec.errors import BaseMismatchError, FormatError, PackNotFoundError, Remedy
 from dtscodec.files.range_reader import MemoryFile
 from dtscodec.format.blocks import CodedContent, CodedDelta

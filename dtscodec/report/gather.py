@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dtscodec.checkpoints.base import Base
+from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.checkpoints.open_inputs import as_base
 from dtscodec.errors import CheckpointError
 from dtscodec.format.blocks import Raw
 from dtscodec.format.blocks.coded import Floats

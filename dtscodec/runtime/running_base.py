@@ -6,10 +6,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from dtscodec.checkpoints.base import Base
+from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.content_digest import base_digest, leaf
-from dtscodec.checkpoints.open_inputs import as_base
 from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes
 from dtscodec.decoding.reconstruct import as_tensor
