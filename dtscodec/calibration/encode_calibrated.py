@@ -13,7 +13,7 @@ from dtscodec.calibration.fit_settings import STEPS, FitSettings
 from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.open import as_checkpoint
-from dtscodec.encoding.config import STEPS, EncodeConfig
+from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.encode import encode, holds_pack
 from dtscodec.encoding.journal import Journal, NoJournal
 from dtscodec.encoding.pack_assembler import EncodeReport
