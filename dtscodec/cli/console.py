@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,6 @@ __all__ = [
     "progress_bar",
     "size",
     "table",
-    "total_bytes",
 ]
 
 
@@ -103,14 +102,3 @@ def progress_bar(label: str, total: int, unit: str = "B") -> Iterator[ProgressCa
                 bar.close()
 
         yield advance
-
-
-def total_bytes(paths: Iterable[str]) -> int:
-    """Bytes of the tensors of some checkpoints."""
-    from dtscodec.checkpoints.open import open_checkpoint
-
-    total = 0
-    for path in paths:
-        with open_checkpoint(path) as checkpoint:
-            total += sum(spec.nbytes for spec in checkpoint.specs.values())
-    return total

@@ -51,20 +51,25 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="names of the fine-tune that begin with OLD begin with NEW in the base; repeatable",
     )
+    add_calibration(parser)
+    parser.set_defaults(run=run, parser=parser)
+
+
+def add_calibration(parser: argparse.ArgumentParser) -> None:
+    """Add the option that fits packs to samples; `PackEncoder` does what it asks."""
     parser.add_argument(
         "--calibration",
         metavar="SAMPLES",
         help="texts or images, as for compare --samples: each pack is fitted to its fine-tune's outputs on them (for "
         "the details: dtscodec fit)",
     )
-    parser.set_defaults(run=run, parser=parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     fine_tunes = name_fine_tunes(options.fine_tunes)
     if options.calibration:
-        _check_calibration(options.calibration, fine_tunes.values())
+        check_calibration(options.calibration, fine_tunes.values())
     directory = _directory(options.output, len(fine_tunes))
     config = encode_options.config_of(options, tuple(options.map))
     if directory is None:
@@ -74,7 +79,7 @@ def run(options: argparse.Namespace) -> None:
         _encode_directory(options, fine_tunes, directory, config)
 
 
-def _check_calibration(samples: str, fine_tunes: Iterable[str]) -> None:
+def check_calibration(samples: str, fine_tunes: Iterable[str]) -> None:
     """Raise SamplesError or CheckpointError before longer work if packs cannot be fitted."""
     from dtscodec.evaluation.samples import read_samples
 
@@ -95,7 +100,7 @@ def _encode_file(options: argparse.Namespace, task: str, path: str, out: Path, c
     part = journal_path(out, is_directory=False)
     if not part.exists():
         check_new(out, options.force)
-    encoder = _Encoder(options, {task: path})
+    encoder = PackEncoder(options, {task: path})
     with (
         open_journal(part, options.no_resume) as journal,
         staging_folder_for(out, options.base, path) as staging,
@@ -129,7 +134,7 @@ def _encode_directory(
     part = journal_path(directory, is_directory=True)
     for task in () if part.exists() else fine_tunes:
         check_new(pack_path(directory, task), options.force)
-    encoder = _Encoder(options, fine_tunes)
+    encoder = PackEncoder(options, fine_tunes)
     with (
         open_pack_directory(directory),
         open_journal(part, options.no_resume) as journal,
@@ -149,7 +154,7 @@ def _encode_directory(
         )
 
 
-class _Encoder:
+class PackEncoder:
     """Encodes one fine-tune at a time, calibrated if samples are given, and prints a line about each pack."""
 
     def __init__(self, options: argparse.Namespace, fine_tunes: dict[str, str]) -> None:

@@ -2,18 +2,24 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dtscodec.cli import console, encode_options, merge, merge_options
-from dtscodec.cli.console import progress_bar, total_bytes
+from dtscodec.cli import console, encode, encode_options, merge, merge_options
 from dtscodec.cli.names import name_fine_tunes
-from dtscodec.cli.result_lines import pack_line
 from dtscodec.cli.resume import journal_path, open_journal
+
+if TYPE_CHECKING:
+    from dtscodec.merging.merge import MergeReport
 
 EPILOG = """\
 DIR gets base.safetensors, which decode finds, packs/NAME.safetensors for every fine-tune, and dtscodec.json, which
 lists them. NAME is the file's or directory's, or what NAME=PATH says. All appear, or none.
 
 Results are stored in DIR/dtscodec.part until all is done: if a run is interrupted, the same command resumes it.
+
+examples:
+  dtscodec family average movie/ tweets/ news/ -o three/
+  dtscodec family ties movie/ tweets/ --base base/ --keep 0.1 -o two/ --calibration texts.jsonl
 """
 
 
@@ -28,26 +34,28 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", help="the base that they started from; every method but average needs it")
     parser.add_argument("--plain-base", action="store_true", help="store the base as a plain checkpoint, uncompressed")
     encode_options.add_to(parser)
+    encode.add_calibration(parser)
     merge_options.add_options(parser)
     parser.set_defaults(run=run, parser=parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from dtscodec.encoding.encode import passes
     from dtscodec.merging.family import check_directory, encode_family
     from dtscodec.packs.directory import open_pack_directory
 
     fine_tunes, directory = name_fine_tunes(options.fine_tunes), Path(options.output)
     method, config = merge_options.make_method(options), encode_options.config_of(options)
     check_directory(options.output)
+    if options.calibration:
+        encode.check_calibration(options.calibration, fine_tunes.values())
+    encoder = encode.PackEncoder(options, fine_tunes)
     with (
         open_pack_directory(directory),
         open_journal(journal_path(directory, is_directory=True), options.no_resume) as journal,
         encode_options.open_executor(options) as executor,
-        progress_bar("family", (method.reads + passes(config)) * total_bytes(fine_tunes.values())) as progress,
     ):
-        report = encode_family(
+        encode_family(
             fine_tunes,
             directory,
             method,
@@ -58,10 +66,13 @@ def run(options: argparse.Namespace) -> None:
             force=options.force,
             executor=executor,
             journal=journal,
-            progress=progress,
+            progress=console.progress_bar,
+            on_base=lambda report: _print_base(report, list(fine_tunes)),
+            on_pack=encoder.print_report,
+            encode_one=encoder,
         )
-    if report.base is not None:
-        size = console.size(report.base.path.stat().st_size)
-        line = merge.describe(report.base, list(fine_tunes))
-        console.lines(f"{line}; stored in {size}, {report.base.seconds:.1f} s: {report.base.path}")
-    console.lines(*(pack_line(task, pack) for task, pack in report.packs.items()))
+
+
+def _print_base(report: "MergeReport", tasks: list[str]) -> None:
+    size = console.size(report.path.stat().st_size)
+    console.lines(f"{merge.describe(report, tasks)}; stored in {size}, {report.seconds:.1f} s: {report.path}")

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dtscodec.cli import arguments, console, merge_options
-from dtscodec.cli.console import progress_bar, total_bytes
+from dtscodec.cli.console import progress_bar
 from dtscodec.cli.names import task_name
 from dtscodec.messages import listed
 
@@ -48,10 +48,10 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from dtscodec.merging.merge import merge
+    from dtscodec.merging.merge import bytes_to_read, merge
 
     method = merge_options.make_method(options)
-    with progress_bar("merge", method.reads * total_bytes(options.fine_tunes)) as progress:
+    with progress_bar("merge", bytes_to_read(method, options.fine_tunes)) as progress:
         report = merge(
             options.fine_tunes,
             options.output,

@@ -1,26 +1,25 @@
 """A family: fine-tunes -> one directory with the base merged from them and a pack of each."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.encode_all import encode_all
+from dtscodec.encoding.encode import encode
+from dtscodec.encoding.encode_all import Encode, ProgressOf, encode_all, no_bar
 from dtscodec.encoding.journal import Journal
 from dtscodec.encoding.pack_assembler import EncodeReport
 from dtscodec.errors import ConfigError, OutputError, Remedy
 from dtscodec.files.directory_rollback import directory_rollback
 from dtscodec.merging.family_base import BASE_NAME, figures_of, key_of_base, make_base
-from dtscodec.merging.merge import MergeReport
+from dtscodec.merging.merge import MergeReport, bytes_to_read
 from dtscodec.merging.methods.method import MergeMethod
 from dtscodec.merging.methods.registry import make_method
 from dtscodec.packs.directory import open_pack_directory, pack_path
 from dtscodec.packs.directory_index import INDEX_NAME, read_directory_index
-from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.open_file import check_new
 from dtscodec.storage.paths import as_path, is_remote
 
@@ -56,12 +55,15 @@ def encode_family(
     force: bool = False,
     executor: Executor | None = None,
     journal: Journal | None = None,
-    progress: ProgressCallback = no_progress,
+    progress: ProgressOf = no_bar,
+    on_base: Callable[[MergeReport], None] = lambda report: None,
+    on_pack: Callable[[str, EncodeReport], None] = lambda task, report: None,
+    encode_one: Encode = encode,
 ) -> FamilyReport:
     """Merge fine-tunes into a base, and write it and a pack of each fine-tune into a directory.
 
-    All files appear, or none: if it fails, the directory is as it was before, unless the journal stays for another run
-    to resume. Then the same call goes on with the base and the packs that are complete.
+    All files appear, or none: if it fails, the directory is as it was before. If a journal outlives the failure, the
+    base and the packs that are complete stay, and the same call resumes after them.
 
     Parameters
     ----------
@@ -84,12 +86,18 @@ def encode_family(
     force : bool
         Replace files that exist.
     executor : concurrent.futures.Executor, optional
-        Whose workers encode tensors; the packs do not depend on it.
+        Its workers encode tensors; the packs do not depend on it.
     journal : Journal, optional
         Stores results, so that an interrupted run can be resumed. It needs fine-tunes in files.
     progress : callable
-        Called with the bytes of each tensor that is read: `MergeMethod.reads` times for the merge, and
-        `dtscodec.encoding.encode.reads` times for its pack.
+        Called with ``"base"`` and the bytes that the merge reads, then with each task and the bytes that its encode
+        reads; returns a context manager that yields the callable to call with bytes.
+    on_base : callable
+        Called with the report of the merge, once the base is written; not if an interrupted run had made it.
+    on_pack : callable
+        Called with the task and the report of each pack that is complete.
+    encode_one : callable
+        Writes one pack, in place of `dtscodec.encode`; for example one that fits packs to samples.
 
     Returns
     -------
@@ -119,7 +127,7 @@ def encode_family(
     if config.renames:
         raise ConfigError("expected no renames for a family, whose base has its fine-tunes' names, got some")
     check_directory(out)
-    family = _Family(fine_tunes, as_path(out), chosen, base, config, grams, plain_base, force, journal)
+    family = _Family(fine_tunes, as_path(out), chosen, base, config, grams, plain_base, force, journal, progress)
     family.check_new()
     with (
         open_pack_directory(family.directory),
@@ -130,8 +138,22 @@ def encode_family(
         ) as added,
     ):
         added += [family.base, family.directory / INDEX_NAME, *family.packs.values()]
-        report, figures = family.make_base(added, progress)
-        packs = family.encode(figures, executor, progress)
+        report, figures = family.make_base(added)
+        if report is not None:
+            on_base(report)
+        packs = encode_all(
+            family.base,
+            fine_tunes,
+            family.directory,
+            config,
+            force=force,
+            executor=executor,
+            journal=journal,
+            progress=progress,
+            on_pack=on_pack,
+            figures=figures,
+            encode_one=encode_one,
+        )
     return FamilyReport(family.directory, report, packs)
 
 
@@ -154,6 +176,7 @@ class _Family:
     is_plain: bool
     force: bool
     journal: Journal | None
+    progress: ProgressOf
 
     @property
     def base(self) -> Path:
@@ -176,27 +199,26 @@ class _Family:
                 Remedy("merge all its tasks, or choose another output ({out})"),
             )
 
-    def make_base(
-        self, added: list[Path], progress: ProgressCallback
-    ) -> tuple[MergeReport | None, dict[str, dict[str, float]]]:
+    def make_base(self, added: list[Path]) -> tuple[MergeReport | None, dict[str, dict[str, float]]]:
         """Make the base unless an interrupted run has; return its report, and distances for the directory's index."""
         known = self._begin()
         if known and self.base.exists():
             return None, known
-        report = make_base(
-            self.directory,
-            self.fine_tunes,
-            self.method,
-            self.pretrained,
-            raw=self.config.raw,
-            grams=self.grams,
-            plain=self.is_plain,
-            files=self.config.files,
-            force=self.force,
-            device=self.config.device,
-            added=added,
-            progress=progress,
-        )
+        with self.progress("base", bytes_to_read(self.method, self.fine_tunes.values())) as progress:
+            report = make_base(
+                self.directory,
+                self.fine_tunes,
+                self.method,
+                self.pretrained,
+                raw=self.config.raw,
+                grams=self.grams,
+                plain=self.is_plain,
+                files=self.config.files,
+                force=self.force,
+                device=self.config.device,
+                added=added,
+                progress=progress,
+            )
         figures = figures_of(report.distances, list(self.fine_tunes))
         if self.journal is not None:
             self.journal.finish(figures)
@@ -216,22 +238,3 @@ class _Family:
             plain=self.is_plain,
         )
         return self.journal.begin(lambda: key)
-
-    def encode(
-        self,
-        figures: Mapping[str, Mapping[str, float]],
-        executor: Executor | None,
-        progress: ProgressCallback,
-    ) -> dict[str, EncodeReport]:
-        """Write the packs, list them in the directory's index, and return their reports."""
-        return encode_all(
-            self.base,
-            self.fine_tunes,
-            self.directory,
-            self.config,
-            force=self.force,
-            executor=executor,
-            journal=self.journal,
-            progress=lambda task, total: nullcontext(progress),
-            figures=figures,
-        )

@@ -2,13 +2,14 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dtscodec.checkpoints.auxiliary_files import Carried, collect_files
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
+from dtscodec.checkpoints.open import as_checkpoint
 from dtscodec.checkpoints.write import SHARD_BYTES, is_single_file, write_checkpoint
 from dtscodec.errors import OutputError
 from dtscodec.merging.alpha_search import AlphaSearch
@@ -153,6 +154,28 @@ def merge(
             inputs=merger.paths(place),
         )
         return report_of(merger, place, time.perf_counter() - start)
+
+
+def bytes_to_read(method: MergeMethod, fine_tunes: Iterable[FineTune]) -> int:
+    """Return the bytes of fine-tunes that a merge reads and reports as progress.
+
+    Parameters
+    ----------
+    method : MergeMethod
+        How they are merged; it may read all several times.
+    fine_tunes : iterable of paths, mappings of tensors, or Checkpoints
+        The fine-tunes; only their headers are read here.
+
+    Raises
+    ------
+    CheckpointError
+        A fine-tune cannot be read.
+    """
+    total = 0
+    for fine_tune in fine_tunes:
+        with as_checkpoint(fine_tune) as opened:
+            total += sum(spec.nbytes for spec in opened.specs.values())
+    return method.reads * total
 
 
 def report_of(merger: Merger, path: Path, seconds: float) -> MergeReport:

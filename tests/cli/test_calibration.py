@@ -89,6 +89,34 @@ def test_a_pack_without_coded_tensors_is_written_unfitted_and_the_others_are_fit
         assert pack.summary.encoder.endswith(" distilled")  # type: ignore[union-attr]
 
 
+@pytest.mark.usefixtures("few_steps")
+def test_packs_of_a_family_are_fitted_to_texts(cli: Cli, small: Made, texts: str) -> None:
+    shutil.copytree(small.fine, "moved")
+    weights = load("moved/model.safetensors")
+    moved = {name: tensor + 0.01 * torch.randn(tensor.shape) for name, tensor in weights.items()}
+    save_file(moved, "moved/model.safetensors")
+    command = ["family", "average", f"one={small.fine}", "two=moved", *SMALL]
+    lines = cli(*command, "-o", "fitted", "--calibration", texts).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["average of 2 fine-tunes", "one", "two"]
+    assert all("before the fit to 7 texts, KL on these" in line for line in lines[1:])
+    cli(*command, "-o", "plain")
+    assert Path("fitted/base.safetensors").read_bytes() == Path("plain/base.safetensors").read_bytes()
+    for task in ("one", "two"):
+        cli("verify", f"fitted/packs/{task}.safetensors", "--base", "fitted/base.safetensors")
+        with dtscodec.open(f"fitted/packs/{task}.safetensors") as pack:
+            assert " distilled; base: average" in str(pack.summary.encoder)
+
+
+def test_packs_of_a_family_are_fitted_to_readable_samples_and_model_directories_only(
+    cli: Cli, small: Made, texts: str
+) -> None:
+    fine, weights = str(small.fine), str(small.fine / "model.safetensors")
+    assert "none.txt" in cli.fails("family", "average", fine, f"b={fine}", "-o", "out", "--calibration", "none.txt")
+    line = cli.fails("family", "average", fine, f"b={weights}", "-o", "out", "--calibration", texts)
+    assert line.startswith(f"{weights}: expected a model directory")
+    assert not Path("out").exists()
+
+
 def test_exact_tensors_leave_nothing_to_fit(cli: Cli, small: Made, texts: str) -> None:
     out = cli("encode", str(small.base), f"t={small.fine}", "-o", "exact", "--raw", "*", "--calibration", texts)
     assert "nothing to fit" in out

@@ -1,7 +1,9 @@
 """``dtscodec family``: packs whose base is merged from the fine-tunes, with no pre-trained model anywhere."""
 
+import contextlib
 import json
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +270,39 @@ def test_from_python(tmp_path: Path) -> None:
     for task, state in states.items():
         with dtscodec.decode(report.packs[task].path) as decoded:
             assert decoded["steps"].tolist() == state["steps"].tolist()
+
+
+def test_from_python_progress_comes_for_the_base_and_for_each_pack_with_its_report(tmp_path: Path) -> None:
+    states = {task: fine_tensors(seed) for task, seed in (("one", 11), ("two", 12))}
+    events: list[str] = []
+    counted: dict[str, list[int]] = {}
+
+    @contextlib.contextmanager
+    def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
+        counted[label] = [total, 0]
+
+        def count(size: int) -> None:
+            counted[label][1] += size
+
+        events.append(f"begin {label}")
+        yield count
+        events.append(f"end {label}")
+
+    dtscodec.encode_family(
+        states,
+        tmp_path / "dir",
+        Ties(keep=0.5),
+        base_tensors(),
+        progress=progress,
+        on_base=lambda report: events.append(f"made {report.path.name}"),
+        on_pack=lambda task, report: events.append(f"made {task}"),
+    )
+    assert events == [
+        "begin base", "end base", "made base.safetensors",
+        "begin one", "end one", "made one",
+        "begin two", "end two", "made two",
+    ]  # fmt: skip
+    assert all(0 < done <= total for total, done in counted.values())
 
 
 def test_from_python_a_failure_leaves_the_directory_as_it_was(tmp_path: Path) -> None:
