@@ -1,4 +1,4 @@
-"""Modules of an adapter -> tensors of the fine-tune and their counterparts in the base."""
+"""Modules of an adapter -> tensors of the fine-tune, and their counterparts in the base."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from dtscodec.format.names import base_name, utf8
 
 @dataclass(frozen=True, slots=True)
 class Counterparts:
-    """The tensors of the fine-tune that an adapter makes of a base.
+    """The tensors of the fine-tune that an adapter and its base amount to.
 
     Parameters
     ----------
     prefix : (str, str)
-        Leading prefixes by which names of fine-tune and base differ, as in `Index`.
+        Leading prefixes in which names of fine-tune and base differ, as in `dtscodec.format.index.Index`.
     bases : mapping of str to str or None
-        The counterpart of each of the fine-tune's tensors, None for new ones. Names ascend by their UTF-8 bytes.
+        The base tensor of each of the fine-tune's tensors, None for new ones. Names ascend by their UTF-8 bytes.
     transposed : bool
-        Whether the model holds linear weights as [in, out]. Only of square ones does the shape not tell.
+        Whether the model holds linear weights as [in, out]. It decides for square weights, whose shape does not.
     """
 
     prefix: tuple[str, str]
@@ -40,12 +40,18 @@ def find_counterparts(adapter: LoraAdapter, base: Specs, renames: Sequence[tuple
     base : mapping of str to TensorSpec
         Dtypes and shapes of the base's tensors.
     renames : sequence of (str, str)
-        Names of tensors that differ otherwise: that of the fine-tune and that of the base, as for a tied head.
+        Tensors whose names differ in another way, such as a tied head: name in the fine-tune, name in the base.
+
+    Returns
+    -------
+    Counterparts
+        All tensors of the fine-tune, each with its base tensor.
 
     Raises
     ------
     EncodeError
-        A weight that the adapter changes is missing in the base, or has another shape, or is not floating-point.
+        A weight that the adapter changes is missing in the base, has another shape, or is not floating-point; or the
+        adapter does not change a tensor of `renames`.
     """
     weights = {f"{module}.weight": pair for module, pair in adapter.pairs.items()}
     prefix, counterparts = _match(weights, adapter, base, renames)
@@ -66,7 +72,7 @@ def _match(
     weights: Mapping[str, LoraPair], adapter: LoraAdapter, base: Specs, renames: Sequence[tuple[str, str]]
 ) -> tuple[Rule, dict[str, str | None]]:
     """Return the naming rule, and the counterpart of each tensor that the adapter changes, if there is one."""
-    # Dimensions are compared in order of size, since a layer may hold its weight as [out, in] or [in, out].
+    # Dimensions are sorted before they are compared, since a layer may hold its weight as [out, in] or [in, out].
     shapes = {name: _by_size(pair.weight_shape(False)) for name, pair in weights.items()}
     shapes |= {name: _by_size(stored.spec.shape) for name, stored in adapter.whole.items() if name not in shapes}
     renamed = dict(renames)
@@ -79,6 +85,7 @@ def _match(
 
 
 def _by_size(shape: tuple[int, ...]) -> TensorSpec:
+    """Return a spec with the dimensions sorted; its dtype is meaningless."""
     return TensorSpec("U8", tuple(sorted(shape)))
 
 
@@ -97,16 +104,16 @@ def _checked(name: str, pair: LoraPair, counterpart: str | None, base: Specs) ->
 
 
 def is_transposed(pair: LoraPair, shape: tuple[int, ...], otherwise: bool) -> bool:
-    """Return whether a weight is held as [in, out].
+    """Return whether a model holds a linear weight as [in, out].
 
     Parameters
     ----------
     pair : LoraPair
         The pair that changes it.
     shape : tuple of int
-        Its shape.
+        Shape of the weight.
     otherwise : bool
-        The answer where the shape does not tell, since the weight is square.
+        Result for a square weight, whose shape fits both.
     """
     plain, transposed = pair.weight_shape(False), pair.weight_shape(True)
     return otherwise if plain == transposed else shape == transposed

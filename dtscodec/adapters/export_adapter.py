@@ -23,7 +23,7 @@ from dtscodec.errors import ConfigError, OutputError
 from dtscodec.packs.pack import PackSource
 from dtscodec.storage.paths import as_path, is_remote
 
-TASKS = {"ForCausalLM": "CAUSAL_LM", "LMHeadModel": "CAUSAL_LM", "ForConditionalGeneration": "SEQ_2_SEQ_LM"}
+PEFT_TASKS = {"ForCausalLM": "CAUSAL_LM", "LMHeadModel": "CAUSAL_LM", "ForConditionalGeneration": "SEQ_2_SEQ_LM"}
 """PEFT's `task_type` by the end of a model's class name. For other tasks PEFT would add heads of its own."""
 
 
@@ -46,13 +46,13 @@ class ExportReport:
     adapter_bytes, pack_bytes : int
         Sizes on disk of the adapter's tensors and of the pack.
     cut_off : float
-        Share of the delta's squared norm that truncation to the rank loses.
+        Share of the delta's squared norm that truncation to the rank removes.
     left_out : tuple of LeftOut
-        Changed tensors that it does not carry, the largest shares first.
+        Changed tensors that the adapter does not carry, the largest shares first.
     vllm_rank : int or None
-        The smallest `max_lora_rank` with which vLLM loads it; None if vLLM does not.
+        The smallest `max_lora_rank` with which vLLM loads the adapter; None if vLLM does not load it.
     vllm_problems : tuple of str
-        Why vLLM does not load it.
+        The reasons why vLLM does not load it.
     """
 
     path: Path
@@ -69,7 +69,7 @@ class ExportReport:
 
     @property
     def left_out_share(self) -> float:
-        """Share of the delta's squared norm in tensors that are left out, as far as known."""
+        """Share of the delta's squared norm in tensors that are left out; unknown shares count as zero."""
         return sum(left.share or 0.0 for left in self.left_out)
 
 
@@ -86,7 +86,10 @@ def export_adapter(
     strict: bool = False,
     force: bool = False,
 ) -> ExportReport:
-    """Write an adapter that adds to the base what the pack adds to it, as far as a LoRA can; see `import_adapter`.
+    """Export a pack as a LoRA adapter of PEFT; the counterpart of `import_adapter`.
+
+    Added to the base, the adapter's low-rank deltas give the pack's weights, up to rank and dtype. Changes that a LoRA
+    cannot express are listed in the report.
 
     Parameters
     ----------
@@ -95,20 +98,20 @@ def export_adapter(
     out : path
         The directory to write. Its parent directory must exist.
     base : path, mapping of tensors, or Base, optional
-        The base. Without it the share of tensors that are stored exactly is unknown. By default the one that the
-        index beside the pack names.
+        The base. By default the one that the directory's index names. Without a base the share of tensors that are
+        stored exactly is unknown.
     model : Module or path, optional
         The model that uses the adapter, or a directory with its configuration; its weights are not read. By default
         the model that the configuration among the pack's auxiliary files describes.
     rank : int, optional
-        Rank of the adapter; the strongest components are kept. By default vLLM's smallest `max_lora_rank` that holds
-        all components.
+        Rank of the adapter: each delta is truncated to its strongest components. By default vLLM's smallest
+        `max_lora_rank` that holds all components.
     dtype : torch.dtype
         Dtype of the factors: float16, bfloat16 or float32.
     base_name_or_path : str, optional
         The base's name in the adapter's configuration; by default the repository that the pack names, if any.
     save_modules : bool
-        Store modules that a LoRA cannot change, such as new heads and norms, as a whole. vLLM does not load those.
+        Store modules that a LoRA cannot change, such as new heads and norms, as a whole. vLLM loads no such adapter.
     strict : bool
         Fail if any change would be left out.
     force : bool
@@ -117,7 +120,7 @@ def export_adapter(
     Returns
     -------
     ExportReport
-        What the adapter carries and what it does not.
+        Sizes, and the changes that the adapter carries and does not carry.
 
     Raises
     ------
@@ -130,7 +133,7 @@ def export_adapter(
     FormatError, BaseMismatchError
         As for `dtscodec.decode`.
     OutputError
-        The directory exists or cannot be written. This is checked first.
+        The directory exists or cannot be written. This is checked before any other work.
     """
     _check_settings(out, rank, dtype)
     out = as_path(out)
@@ -147,7 +150,7 @@ def export_adapter(
         chosen = rank or max_lora_rank(plan.largest_rank) or plan.largest_rank
         pairs, lost = plan.pairs(chosen, dtype)
         recorded = opened.summary.base.repo if opened.summary.base else None
-        document = _document(plan, pairs, chosen, base_name_or_path or recorded)
+        document = _configuration(plan, pairs, chosen, base_name_or_path or recorded)
         # Write, and check the result by vLLM's constraints.
         saved = {name: decoded[pack_name] for name, pack_name in plan.saved_tensors.items()}
         tensors = adapter_tensors(pairs, saved, dtype)
@@ -177,12 +180,12 @@ def _check_settings(out: str | Path, rank: int | None, dtype: torch.dtype) -> No
         raise OutputError(f"{out}: expected a local path, since only encode writes to remote storage")
 
 
-def _document(plan: ExportPlan, pairs: Mapping[str, LoraPair], rank: int, base: str | None) -> dict[str, Any]:
+def _configuration(plan: ExportPlan, pairs: Mapping[str, LoraPair], rank: int, base: str | None) -> dict[str, Any]:
     layers = plan.layers
     return settings_document(
         rank,
         base=base,
-        task_type=next((task for end, task in TASKS.items() if layers.model.endswith(end)), None),
+        task_type=next((task for end, task in PEFT_TASKS.items() if layers.model.endswith(end)), None),
         target_modules=target_modules(pairs, layers.modules),
         modules_to_save=plan.saved,
         fan_in_fan_out=any(layers.kinds[module] == "transposed" for module in pairs),
@@ -192,6 +195,15 @@ def _document(plan: ExportPlan, pairs: Mapping[str, LoraPair], rank: int, base: 
 def target_modules(chosen: Collection[str], modules: Collection[str]) -> list[str]:
     """Return PEFT's `target_modules`: last parts of names if no other module has them, else names in full.
 
+    Parameters
+    ----------
+    chosen : collection of str
+        Modules that the adapter changes.
+    modules : collection of str
+        All modules of the model.
+
+    Examples
+    --------
     >>> target_modules(["0.q", "1.q"], ["0.q", "1.q", "0.k"]), target_modules(["0.q"], ["0.q", "1.q"])
     (['q'], ['0.q'])
     """

@@ -1,4 +1,4 @@
-"""Which changes of a pack an adapter carries, in which modules, and which it cannot."""
+"""Plan of an export: the changes of a pack that an adapter carries, by module, and those that it leaves out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from dtscodec.messages import listed
 MAX_CONVERSION_ERROR = 0.01
 """Relative error above which a dtype is too narrow for a pair."""
 NAME_FINE_TUNE = Remedy("name the fine-tune's model ({model})")
+"""For every error about a model that is not the fine-tune's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +27,13 @@ class LeftOut:
     Parameters
     ----------
     name : str
-        Its name in the pack.
+        Name of the tensor in the pack.
     why : str
-        Why it is not carried.
+        The reason, as a phrase.
     share : float or None
-        Share of its delta in the squared norm of all deltas. None if it is unknown or the tensor is new.
+        Share of the tensor's delta in the squared norm of all deltas. None if it is unknown or the tensor is new.
     remedy : Remedy, optional
-        What makes an adapter carry it.
+        What to do so that an adapter carries it.
     """
 
     name: str
@@ -43,16 +44,16 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class ExportPlan:
-    """Where an adapter carries each change of a pack.
+    """The module that carries each change of a pack, and the changes that no module carries.
 
     Parameters
     ----------
     layers : ModelLayers
         Layers of the model that uses the adapter.
     pack_names : mapping of str to str
-        The pack's name of each tensor of the model.
+        Names in the pack by names in the model.
     square : float
-        Squared Frobenius norm of all deltas, as far as it is known.
+        Squared Frobenius norm of all deltas that are known.
     carried : mapping of str to TensorChange
         Low-rank changes that become pairs, by module.
     saved : tuple of str
@@ -79,11 +80,17 @@ class ExportPlan:
         return max(_rank(change) for change in self.carried.values())
 
     def check(self, strict: bool) -> None:
-        """Raise EncodeError if no change is carried or, with `strict`, if a change is left out."""
+        """Raise EncodeError if no change is carried.
+
+        Parameters
+        ----------
+        strict : bool
+            Raise it also if any change is left out.
+        """
         left = self.left_out
         names = listed([item.name for item in left], 3)
         if not self.carried:
-            raise EncodeError(f"expected a low-rank delta of some layer, got none ({names or 'nothing changed'})")
+            raise EncodeError(f"expected a low-rank delta of some layer, got none ({names or 'no tensor is changed'})")
         if strict and left:
             share = 100 * sum(item.share or 0.0 for item in left)
             detail = f"got {len(left)} tensors that it cannot carry, {share:.2g} % of the delta ({names})"
@@ -91,14 +98,21 @@ class ExportPlan:
             raise EncodeError(f"expected a pack that an adapter carries completely, {detail}", remedy)
 
     def pairs(self, rank: int, dtype: torch.dtype) -> tuple[dict[str, LoraPair], float]:
-        """Return the pairs by module, and the squared norm that is lost by truncation to a rank.
+        """Factor the deltas into pairs of one rank.
 
         Parameters
         ----------
         rank : int
             Rank of all pairs.
         dtype : torch.dtype
-            Dtype that the pairs will be stored in; they are returned in float64.
+            Dtype that the pairs will be stored in.
+
+        Returns
+        -------
+        pairs : dict of str to LoraPair
+            By module, in float64.
+        lost : float
+            Squared norm that truncation to the rank removes.
 
         Raises
         ------
@@ -112,7 +126,7 @@ class ExportPlan:
             pair = LoraPair.from_delta(change.delta, kind, change.entry.spec.shape, rank)
             _check_dtype(module, pair, dtype)
             pairs[module] = pair
-            if rank < _rank(change):  # Tied modules share a change, whose loss counts once.
+            if rank < _rank(change):  # By tensor: the loss of a change that tied modules share counts once.
                 retained = pair.to_delta(1.0, kind == "transposed").square()
                 lost[change.entry.name] = max(0.0, change.delta.square() - retained)
         return pairs, sum(lost.values())
@@ -120,7 +134,7 @@ class ExportPlan:
 
 @dataclass(frozen=True, slots=True)
 class _Dropped:
-    """Why a change is not carried as a pair, and its squared norm if it is known."""
+    """A change that is not carried as a pair: the reason, and its squared norm if it is known."""
 
     why: str
     square: float | None
@@ -140,11 +154,11 @@ def plan_export(
     entries : sequence of TensorEntry
         All tensors of the pack.
     changes : sequence of TensorChange
-        Those that differ from the base.
+        The tensors that differ from the base.
     layers : ModelLayers
         Layers of the model that uses the adapter.
     save_modules : bool
-        Store modules as a whole where a LoRA cannot change them and nothing else is affected.
+        Store modules as a whole where a LoRA cannot change them, if no other module shares their tensors.
 
     Raises
     ------
@@ -187,7 +201,7 @@ def plan_export(
 
 
 def _obstacle(name: str, change: TensorChange, modules: Sequence[str], layers: ModelLayers) -> _Dropped | None:
-    """Return why a LoRA of the given modules cannot carry a change, or None if it can."""
+    """Return the reason why a LoRA of the given modules cannot carry a change, or None if it can."""
     if name not in layers.specs or layers.specs[name].shape != change.entry.spec.shape:
         why = f"no such tensor in {layers.model}, the model that uses the adapter"
         return _Dropped(why, change.square, NAME_FINE_TUNE)
@@ -204,9 +218,9 @@ def _modules_to_save(
     pack_names: Mapping[str, str],
     layers: ModelLayers,
 ) -> dict[str, str]:
-    """Return the dropped tensors whose modules can be stored as a whole: name in the model -> module.
+    """Return the modules of dropped tensors that can be stored as a whole, by the tensors' names in the model.
 
-    All tensors of such a module are in the pack and used by no other module.
+    A module can if all its tensors are in the pack and no other module uses them.
     """
     found = {}
     for name in dropped:
@@ -223,7 +237,7 @@ def _rank(change: TensorChange) -> int:
 
 
 def _check_dtype(module: str, pair: LoraPair, dtype: torch.dtype) -> None:
-    """Raise EncodeError if a dtype is too narrow for a pair."""
+    """Raise EncodeError if rounding a pair to a dtype changes its product by more than `MAX_CONVERSION_ERROR`."""
     exact = pair.to_delta(1.0, False)
     try:
         stored = LoraPair(pair.a.to(dtype), pair.b.to(dtype), pair.is_embedding)

@@ -35,7 +35,9 @@ BITS: Bits = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportReport(EncodeReport):
-    """An adapter that was imported as a pack; the relative error is over all weights with a low-rank delta.
+    """An adapter that was imported as a pack, with the fields of `EncodeReport` and three more.
+
+    The relative error is over all weights with a low-rank delta.
 
     Parameters
     ----------
@@ -45,8 +47,6 @@ class ImportReport(EncodeReport):
         Tensors that replace those of the base or are new (`modules_to_save`, biases), stored exactly.
     adapter_bytes : int
         Size on disk of the adapter's weights.
-
-    Other parameters are those of `EncodeReport`.
     """
 
     modules: int
@@ -66,10 +66,10 @@ def import_adapter(
     force: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> ImportReport:
-    """Write the pack of the fine-tune that a LoRA adapter of PEFT makes of its base; see `export_adapter`.
+    """Import a LoRA adapter of PEFT as a pack; the counterpart of `export_adapter`.
 
-    The fine-tune is what `merge_and_unload` of PEFT gives. Where the model ties its head to an embedding that the
-    adapter changes, the head changes with it.
+    The pack's fine-tune is the model that `merge_and_unload` of PEFT returns. Where the model ties its head to an
+    embedding that the adapter changes, the head changes with it.
 
     Parameters
     ----------
@@ -82,17 +82,17 @@ def import_adapter(
     bits : {2, 4, 8, 16}
         Width of the elements of singular vectors.
     renames : sequence of (str, str)
-        Names of tensors that the base has under another name, and the name there, such as a tied head:
-        ``("lm_head.weight", "model.embed_tokens.weight")``.
+        Tensors that the base has under another name, such as a tied head: name in the fine-tune, name in the base, as
+        in ``("lm_head.weight", "model.embed_tokens.weight")``.
     task : str, optional
-        The task, stored in the pack.
+        Name of the task, stored in the pack.
     files : bool
-        Whether the pack gets auxiliary files: the base's configuration and the adapter's tokenizer. Both must be
+        Store auxiliary files: the base's configuration and the adapter's tokenizer. Base and adapter must be
         directories.
     force : bool
         Replace a file that exists.
     progress : callable
-        Called with the bytes of each tensor that is done.
+        Called with the bytes of each tensor that is encoded.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def import_adapter(
 
 
 class _Importer:
-    """Encodes the fine-tune's tensors one by one, and collects the leaves of the base tensors that they use."""
+    """Encoder of the fine-tune's tensors, one by one, which collects the leaves of the base tensors that they use."""
 
     def __init__(
         self, adapter: LoraAdapter, base: Base, counterparts: Counterparts, bits: Bits, task: str | None
@@ -150,7 +150,7 @@ class _Importer:
             yield self._encode(name, counterpart)
 
     def files(self, directory: Path) -> list[AuxiliaryFile]:
-        """Return the base's auxiliary files, replaced by those beside the adapter, such as a tokenizer."""
+        """Return the base's auxiliary files; those in the adapter's directory, such as a tokenizer, take precedence."""
         checkpoint = self._base.checkpoint
         if not checkpoint.is_directory:
             return []
@@ -162,7 +162,7 @@ class _Importer:
         return [file for _, file in sorted({file.name: file for file in found}.items())]
 
     def metadata(self, files: Sequence[AuxiliaryFile]) -> tuple[PackMetadata, dict[str, bytes]]:
-        """Return what the pack holds beside its tensors, and the leaves of the base; after all tensors."""
+        """Return the pack's metadata, and the leaves of the base. Call it after all tensors are encoded."""
         reference, leaves = reference_to(self._base, self._leaves)
         encoder = f"dtscodec {__version__} import=peft bits={self._bits}"
         summary = Summary(tensors=0, base=reference, task=self._task, encoder=encoder)
@@ -172,10 +172,10 @@ class _Importer:
     def _encode(self, name: str, counterpart: str | None) -> EncodedTensor:
         whole, module = self._adapter.whole.get(name), name.removesuffix(".weight")
         pair = self._adapter.pairs.get(module) if name.endswith(".weight") else None
-        # A tensor of the adapter replaces the base's, unless PEFT saved a copy of the base's.
+        # A whole tensor of the adapter replaces the base's, unless it is a copy of the base's that PEFT saved.
         if whole is not None and not self._is_base(whole, counterpart):
             if pair is not None:
-                problem = f"{name}: expected the base's weight beside its LoRA, got another"
+                problem = f"{name}: expected a LoRA with the base's own weight, got one with another weight"
                 raise EncodeError(problem, Remedy("name the base that the adapter was trained on"))
             return self._encode_exactly(whole)
         assert counterpart is not None
@@ -194,7 +194,7 @@ class _Importer:
         return EncodedTensor(TensorEntry(name, spec, (coded.block,)), [coded.streams], squares)
 
     def _is_base(self, whole: StoredTensor, counterpart: str | None) -> bool:
-        """Return whether a tensor that replaces the base's is equal to it."""
+        """Return whether a whole tensor of the adapter equals the base's."""
         if counterpart is None:
             return False
         spec = self._base.specs[counterpart]

@@ -28,9 +28,10 @@ from dtscodec.storage.storage_errors import read_errors
 WEIGHTS_NAME = "adapter_model.safetensors"
 OLD_WEIGHTS_NAME = "adapter_model.bin"
 OUR_FILES = frozenset({CONFIG_NAME, WEIGHTS_NAME})
-"""The files that an adapter consists of; nothing else in its directory is ever replaced."""
+"""The files that an adapter consists of. A directory with any other file is never replaced."""
 
 PREFIX = "base_model.model."
+"""Prefix of all tensor names in an adapter of PEFT."""
 A, B = "lora_A.weight", "lora_B.weight"
 EMBEDDING_A, EMBEDDING_B = "lora_embedding_A", "lora_embedding_B"
 _PART = re.compile(rf"(.+)\.({re.escape(A)}|{re.escape(B)}|{EMBEDDING_A}|{EMBEDDING_B})")
@@ -43,11 +44,12 @@ class LoraAdapter:
     Parameters
     ----------
     settings : LoraSettings
-        Ranks and scales.
+        Ranks and scales of the pairs.
     pairs : mapping of str to LoraPair
-        A and B by module, named without PEFT's prefix.
+        A and B by module. Names are those of the model, without PEFT's prefix.
     whole : mapping of str to StoredTensor
-        Tensors that replace the model's, by their names there: `modules_to_save`, biases, copies of embeddings.
+        Tensors that replace those of the model, by their names in the model: `modules_to_save`, biases, copies of
+        embeddings.
 
     Raises
     ------
@@ -97,10 +99,15 @@ def read_adapter(directory: Path) -> LoraAdapter:
 def weights_of(directory: Path) -> Path:
     """Return the file that holds an adapter's tensors.
 
+    Parameters
+    ----------
+    directory : Path
+        The adapter's directory, local or on the Hub.
+
     Raises
     ------
     CheckpointError
-        There is none.
+        There is no such file.
     """
     with read_errors(directory):
         for name in (WEIGHTS_NAME, OLD_WEIGHTS_NAME):
@@ -126,7 +133,7 @@ def _read_tensors(checkpoint: Checkpoint, location: Path) -> tuple[dict[str, Lor
             problem = f"{location}: expected the tensors of a plain LoRA, got {key!r:.80}"
             raise CheckpointError(problem, MERGE_FIRST)
         else:
-            # PEFT names the original tensor of a wrapped layer so.
+            # In a layer that PEFT wraps, the original tensor is `base_layer.weight`.
             name = name.replace(".base_layer.", ".")
             whole[name] = StoredTensor(name, spec, checkpoint.read(key))
     return {module: _pair(module, found) for module, found in parts.items()}, whole
@@ -150,9 +157,9 @@ def adapter_tensors(
     Parameters
     ----------
     pairs : mapping of str to LoraPair
-        By module. They are converted to `dtype`.
+        A and B by module. They are converted to `dtype`.
     whole : mapping of str to Tensor
-        Tensors that replace the model's, by their names there. They keep their dtypes.
+        Tensors that replace those of the model, by their names in the model. Their dtypes do not change.
     dtype : torch.dtype
         Dtype of the pairs.
     """
@@ -165,7 +172,13 @@ def adapter_tensors(
 
 
 def check_new_adapter(out: Path, force: bool = False, inputs: Iterable[Path] = ()) -> None:
-    """Raise OutputError if `write_adapter` could not make its directory, before any work is done."""
+    """Raise OutputError if `write_adapter` would refuse to write; called before any work is done.
+
+    Parameters
+    ----------
+    out, force, inputs
+        As for `write_adapter`.
+    """
     check_new_directory(out, force, inputs, OUR_FILES.__contains__)
 
 

@@ -18,6 +18,7 @@ from dtscodec.linalg.factored_matrix import Factored
 from dtscodec.linalg.svd import factored_triplets
 
 LayerKind = Literal["linear", "transposed", "convolution", "embedding"]
+"""Kinds of layers in the table of this module; "transposed" are linear ones of GPT-2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class LoraPair:
     Parameters
     ----------
     a, b : Tensor
-        Floating-point tensors, with the shapes in the table of this module.
+        Floating-point tensors, with shapes as in the table of this module.
     is_embedding : bool
         Whether PEFT stores them as ``lora_embedding_A`` and ``lora_embedding_B``.
 
@@ -104,7 +105,7 @@ class LoraPair:
         Returns
         -------
         LoraPair
-            float64. A and B get the square root of each singular value, which keeps both in the range of half
+            float64. A and B each get the square root of the singular values, so that both stay in the range of half
             precision.
         """
         found = factored_triplets(delta.T if kind in ("embedding", "transposed") else delta)

@@ -24,22 +24,23 @@ from dtscodec.format.index import CarriedFile
 from dtscodec.packs.pack import Pack
 
 CONFIG = "config.json"
+"""File of a model's configuration, in model directories and among auxiliary files."""
 NAME_CONFIGURATION = Remedy("name a directory with the configuration of the model that uses the adapter ({model})")
 NAME_BASE_OR_MODEL = Remedy(f"name it with {{base}}, or {NAME_CONFIGURATION.text}")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelLayers:
-    """Layers and tensors of a model, as far as an export needs them.
+    """Layers and tensors of a model that an export can change.
 
     Parameters
     ----------
     model : str
         Name of the model's class.
     kinds : mapping of str to LayerKind
-        Modules that a LoRA can change.
+        Kinds of the modules that a LoRA can change, by name.
     modules : frozenset of str
-        All modules.
+        Names of all modules.
     leaves : mapping of str to tuple of str
         For each module without children the names of its tensors.
     sharing : mapping of str to tuple of str
@@ -57,7 +58,13 @@ class ModelLayers:
 
     @classmethod
     def of(cls, model: nn.Module) -> "ModelLayers":
-        """Collect the layers of a model. Its tensors may be on the meta device."""
+        """Collect the layers of a model.
+
+        Parameters
+        ----------
+        model : nn.Module
+            The model. Its tensors may be on the meta device.
+        """
         modules = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
         state = model.state_dict(keep_vars=True)
         same: dict[int, list[str]] = defaultdict(list)
@@ -67,14 +74,25 @@ class ModelLayers:
             type(model).__name__,
             {name: kind for name, module in modules.items() if (kind := lora_layer_kind(module))},
             frozenset(modules),
-            {name: _own(name, module) for name, module in modules.items() if not [*module.children()]},
+            {name: _tensor_names(name, module) for name, module in modules.items() if not [*module.children()]},
             {name: tuple(same[id(tensor)]) for name, tensor in state.items()},
             {name: TensorSpec("U8", tuple(tensor.shape)) for name, tensor in state.items()},
         )
 
 
 def lora_layer_kind(module: nn.Module) -> LayerKind | None:
-    """Return the kind of a layer that a LoRA can change, or None for any other module."""
+    """Return the kind of a layer that a LoRA can change.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Any module.
+
+    Returns
+    -------
+    LayerKind or None
+        None if a LoRA cannot change the module.
+    """
     if isinstance(module, nn.Linear):
         return "linear"
     if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # By name, since transformers may not be installed.
@@ -86,7 +104,7 @@ def lora_layer_kind(module: nn.Module) -> LayerKind | None:
     return None
 
 
-def _own(name: str, module: nn.Module) -> tuple[str, ...]:
+def _tensor_names(name: str, module: nn.Module) -> tuple[str, ...]:
     return tuple(f"{name}.{tensor}" for tensor in module.state_dict())
 
 
@@ -100,7 +118,7 @@ def read_model_layers(model: "nn.Module | str | Path | None", pack: Pack, base: 
     pack : Pack
         The pack that is exported.
     base : Base or None
-        Where the configuration is, if the pack only names it.
+        The base, in whose directory the configuration is if the pack has its digest only.
 
     Raises
     ------
@@ -132,7 +150,7 @@ def _build_without_weights(directory: Path) -> nn.Module:
 
 
 def _read_configuration(pack: Pack, base: Base | None) -> bytes:
-    """Return the configuration among a pack's auxiliary files, which is in the pack or beside the base."""
+    """Return the configuration among a pack's auxiliary files, from the pack or from the base's directory."""
     entry = next((file for file in pack.index.files if file.name == CONFIG), None)
     if entry is None:
         raise CheckpointError(
@@ -141,6 +159,6 @@ def _read_configuration(pack: Pack, base: Base | None) -> bytes:
     if isinstance(entry, CarriedFile):
         return pack.reader.file(entry)
     if base is None:
-        detail = f"expected the base, whose {CONFIG} is that of the pack, got none"
+        detail = f"expected the base, since the pack has the digest of its {CONFIG} only, got none"
         raise CheckpointError(f"{pack.path or 'pack'}: {detail}", NAME_BASE_OR_MODEL)
     return restore_files([Named(entry.name, entry.digest)], base.checkpoint.directory)[CONFIG]

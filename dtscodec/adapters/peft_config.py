@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from dtscodec.errors import CheckpointError, Remedy
 
-VALUE = TypeVar("VALUE")
+_Value = TypeVar("_Value")
 
 CONFIG_NAME = "adapter_config.json"
 
@@ -24,9 +24,9 @@ HARMLESS = frozenset(
 )
 """Keys that are understood here, or that do not affect what a trained adapter computes."""
 PLAIN_INITS = (True, False, None, "gaussian", "eva", "orthogonal")
-"""Values of `init_lora_weights` that keep the base's weights; PiSSA, OLoRA and others change them."""
+"""Values of `init_lora_weights` that leave the base's weights unchanged; PiSSA, OLoRA and others change them."""
 OFF: tuple[Any, ...] = (None, False, 0, {}, [], "")
-"""Values that turn any other key off."""
+"""Values with which any other key has no effect."""
 
 MERGE_FIRST = Remedy("merge it with PEFT (merge_and_unload), save the result, and encode that")
 
@@ -76,20 +76,22 @@ class LoraSettings:
             _compiled(pattern)
 
     def rank_of(self, module: str) -> int:
-        """Return the rank of a module."""
-        return _first(self.rank_pattern, module, self.rank)
+        """Return the rank of a module, given its name."""
+        return _first_match(self.rank_pattern, module, self.rank)
 
     def scale_of(self, module: str) -> float:
-        """Return the scale of a module: the factor on B A.
+        """Return the scale of a module, given its name: the factor on B A.
 
+        Examples
+        --------
         >>> LoraSettings(8, 16, {"q": 2}).scale_of("layers.0.q"), LoraSettings(4, 8, use_rslora=True).scale_of("v")
         (8.0, 4.0)
         """
         rank = self.rank_of(module)
-        return _first(self.alpha_pattern, module, self.alpha) / (math.sqrt(rank) if self.use_rslora else rank)
+        return _first_match(self.alpha_pattern, module, self.alpha) / (math.sqrt(rank) if self.use_rslora else rank)
 
 
-def _first(pattern: Mapping[str, VALUE], module: str, default: VALUE) -> VALUE:
+def _first_match(pattern: Mapping[str, _Value], module: str, default: _Value) -> _Value:
     return next((value for key, value in pattern.items() if _compiled(key).fullmatch(module)), default)
 
 
@@ -101,14 +103,19 @@ def _compiled(key: str) -> "re.Pattern[str]":
 
 
 def parse_settings(data: bytes, where: str) -> LoraSettings:
-    """Parse a configuration; the inverse of `settings_document` for the settings that that can express.
+    """Parse a configuration; the inverse of `settings_document` where one rank and a scale of 1 hold for all modules.
 
     Parameters
     ----------
     data : bytes
-        The file's JSON.
+        The file's content, JSON.
     where : str
-        The file, for messages.
+        Path of the file, for messages.
+
+    Returns
+    -------
+    LoraSettings
+        Ranks and scales.
 
     Raises
     ------
@@ -152,10 +159,14 @@ def settings_document(
     ----------
     rank : int
         Rank and alpha, so that the scale is 1.
-    base, task_type : str or None
-        PEFT's `base_model_name_or_path` and `task_type`.
-    target_modules, modules_to_save : sequence of str
-        As PEFT has them.
+    base : str or None
+        PEFT's `base_model_name_or_path`.
+    task_type : str or None
+        PEFT's `task_type`; with one, PEFT wraps the model in a class for the task.
+    target_modules : sequence of str
+        Names, or last parts of names, of the layers that the adapter changes.
+    modules_to_save : sequence of str
+        Names of the modules that the adapter stores as a whole.
     fan_in_fan_out : bool
         Whether layers hold their weights as [in, out].
     """
@@ -175,13 +186,13 @@ def settings_document(
 
 
 def _check_plain(document: Mapping[str, Any]) -> None:
-    """Raise CheckpointError unless an adapter only adds B A to weights."""
+    """Raise CheckpointError unless an adapter adds B A to weights and changes them in no other way."""
     kind = document.get("peft_type")
     if kind != "LORA":
         raise CheckpointError(f"expected an adapter of peft_type 'LORA', got {kind!r:.60}", MERGE_FIRST)
     start = document.get("init_lora_weights", True)
     if start not in PLAIN_INITS:
-        detail = "expected init_lora_weights that keep the base's weights"
+        detail = "expected init_lora_weights that leave the base's weights unchanged"
         raise CheckpointError(f"{detail}, got {start!r:.60}", MERGE_FIRST)
     for key, value in document.items():
         if key not in HARMLESS and value not in OFF:
@@ -203,7 +214,7 @@ def _pattern(document: Mapping[str, Any], key: str, kind: type) -> dict[str, Any
 
 
 def _checked(value: object, key: str, kind: type) -> Any:
-    """Return a value of a kind: an integer, or for alphas any number. JSON's true is no number."""
+    """Return a value as an integer, or for alphas as any number; JSON's true is not taken for 1."""
     if isinstance(value, bool) or not isinstance(value, int if kind is int else int | float):
         raise ValueError(f"expected a number for {key!r}, got {value!r:.60}")
     return kind(value)

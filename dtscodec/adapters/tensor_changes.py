@@ -25,13 +25,14 @@ class TensorChange:
     Parameters
     ----------
     entry : TensorEntry
-        The tensor.
+        The tensor in the pack's index.
     delta : Factored or None
-        Its whole delta as a matrix, float32; None if it is not of low rank.
+        The delta as a matrix, float32; None if it is not of low rank.
     square : float or None
         Squared Frobenius norm of the delta; None if it is unknown, or the tensor is new.
     how : str
-        How it is stored, in words.
+        How the tensor is stored, in words: ``"low rank"``, ``"new"``, ``"stored exactly"`` or ``"stored element by
+        element"``.
     """
 
     entry: TensorEntry
@@ -41,7 +42,7 @@ class TensorChange:
 
 
 def iter_changes(pack: Pack, base: Base | None = None) -> Iterator[TensorChange]:
-    """Yield the tensors that a pack changes, names ascending, without those that are tied to others.
+    """Yield the tensors that a pack changes, names ascending; of tied tensors only the stored one.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def iter_changes(pack: Pack, base: Base | None = None) -> Iterator[TensorChange]
     Raises
     ------
     FormatError, CheckpointError
-        Pack or base are damaged.
+        The pack or the base is damaged.
     """
     for entry in pack.index.tensors:
         if entry.tied_to is not None or all(map(is_unchanged, entry.blocks)):
@@ -70,7 +71,7 @@ def _is_low_rank(block: Block) -> bool:
 
 
 def _low_rank_delta(pack: Pack, entry: TensorEntry) -> Factored:
-    """Return the delta of a tensor whose blocks are of low rank or the base's."""
+    """Return the delta of a tensor of which every block is of low rank or the base's own rows."""
     heights = {row: block.height for row, block in entry.placed()}
     blocks = [(row, heights[row], coded) for row, coded in pack.factors(entry.name)]
     return stack_blocks(blocks, entry.spec.matrix(entry.split), torch.float32)

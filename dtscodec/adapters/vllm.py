@@ -1,4 +1,4 @@
-"""Constraints of vLLM on adapters, reimplemented from its documentation and source (`vllm/lora`)."""
+"""Constraints of vLLM on adapters, from its documentation and source (`vllm/lora`). vLLM is not imported."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +13,13 @@ _SKIPPED = (".embed_tokens.base_layer.weight", ".lm_head.base_layer.weight")
 def max_lora_rank(rank: int) -> int | None:
     """Return vLLM's smallest `max_lora_rank` for a rank, or None if all are too small.
 
+    Parameters
+    ----------
+    rank : int
+        The adapter's rank.
+
+    Examples
+    --------
     >>> max_lora_rank(5), max_lora_rank(16), max_lora_rank(513)
     (8, 16, None)
     """
@@ -20,14 +27,13 @@ def max_lora_rank(rank: int) -> int | None:
 
 
 def vllm_problems(document: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Return why vLLM would refuse an adapter or compute something else with it; empty if it would not.
+    """Return the reasons why vLLM would refuse an adapter or compute other outputs with it; empty if there are none.
 
-    Not checked is whether vLLM supports LoRA in these layers of the model: linear ones, and embeddings if the model's
-    class lists them.
+    Not checked: vLLM supports LoRA in linear layers, and in embeddings if the model's class lists them.
 
     Parameters
     ----------
-    document : mapping
+    document : mapping of str to Any
         The content of `adapter_config.json`.
     tensors : mapping of str to tuple of int
         Shapes of the adapter's tensors.
