@@ -91,5 +91,5 @@ def _esd(bench: MergingBench, size: str, task: str, texts: int) -> None:
 def _esd_pack(bench: MergingBench, size: str, task: str, texts: int, to_fit: bool = False) -> Path:
     """`encode` with `Best(grams=...)`, at the default damping."""
     known = str(grams(bench, task, texts, TRAINED))
-    config = EncodeConfig(Size.parse(size), Best(grams=known, will_be_fitted=to_fit))
+    config = EncodeConfig(Size.parse(size), Best(grams=known), will_be_fitted=to_fit)
     return pack(bench, task, f"esd-{texts}{'-to-fit' if to_fit else ''}", bench.base, size, config)

@@ -8,11 +8,9 @@ from fnmatch import fnmatchcase
 from fractions import Fraction
 from typing import Literal, TypeAlias, get_args
 
-from typing_extensions import assert_never
-
 from dtscodec.encoding.presets.recipe import BEST, LEAST_ERROR, Recipe
 from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size, Target
-from dtscodec.errors import ConfigError, Remedy
+from dtscodec.errors import ConfigError, Remedy, assert_never
 
 LevelScope = Literal["matrix", "vector"]
 
@@ -26,31 +24,30 @@ DEFAULT_SIZE = Size(Fraction(8, 100), "bpp")
 """Default of the preset `best`: 0.25 % of a checkpoint in float32, 0.5 % of one in bfloat16."""
 
 DISTILLED = "distilled"
-"""Word in the summary's `encoder` of packs that were fitted to calibration samples."""
+"""Word that ends the summary's `encoder` text of packs that were fitted to calibration samples."""
 
 DAMPING = 0.1
 """Default for Gram matrices of some hundred texts; see `Gram.damped`."""
 
 SMALLEST_SIDE = 8
-"""Matrices with a side shorter than this are quantized element by element by `best`."""
+"""Shortest side of the matrices that `best` factorizes; smaller ones are quantized element by element."""
 
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The preset `best`: shares one budget of bytes among all tensors, and fits what it writes to the delta.
+    """The preset `best`: shares one budget of bytes among all tensors, and fits codes and scales to the delta.
 
     Parameters
     ----------
-    recipe : Recipe, optional
-        Its ingredients, for experiments; the default depends on the target.
+    recipe : dtscodec.encoding.presets.recipe.Recipe, optional
+        The ingredients of the preset, for experiments: `Recipe` is not part of the public interface and may change.
+        The default depends on the target.
     grams : str, optional
-        Path of a file of Gram matrices (`dtscodec.activations.gram_file`). Errors of layers that it covers are then
-        measured in layer outputs, not in weights.
+        Path of a file of Gram matrices, such as `dtscodec.collect` writes. For the layers that it covers, errors are
+        measured in layer outputs (the activation metric), not in weights.
     damping : float
-        Weight of the plain norm of weights beside `grams`: 0 for outputs alone, above 1 for hardly more than weights.
-    will_be_fitted : bool
-        Whether the pack will be fitted to calibration samples. Biases and norms are then always stored, since only
-        what a pack stores can be fitted, and the summary says that the pack is fitted.
+        Weight of the plain norm of weights in the activation metric: at 0 only layer outputs count, far above 1 hardly
+        anything but weights. See `dtscodec.activations.gram_file.Gram.damped`.
 
     Raises
     ------
@@ -61,7 +58,6 @@ class Best:
     recipe: Recipe | None = None
     grams: str | None = None
     damping: float = DAMPING
-    will_be_fitted: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.damping < math.inf:
@@ -75,13 +71,12 @@ class Paper:
     Parameters
     ----------
     levels : {"matrix", "vector"}
-        Whether a level table belongs to a factor matrix, as in the authors' code, or to a singular vector, as in the
-        paper's text.
+        Scope of a code book: a factor matrix, as in the authors' code, or a singular vector, as in the paper's text.
 
     Raises
     ------
     ConfigError
-        There are no such levels.
+        `levels` is neither.
     """
 
     levels: LevelScope = "matrix"
@@ -101,18 +96,21 @@ class EncodeConfig:
     Parameters
     ----------
     target : Size, Rank, RankShare or MaxError, optional
-        What to aim at. By default, `best` makes packs of 0.08 bits per parameter, or larger where deltas of low rank
-        and new tensors need more; `paper` takes a tenth of the full rank. `paper` has no sizes or errors.
+        The aim of the encode. By default, `best` makes packs of 0.08 bits per parameter, or larger where deltas of low
+        rank and new tensors need more, and `paper` takes a tenth of the full rank. `paper` supports ranks only.
     preset : Best or Paper
-        The encoder, with the settings that it alone has.
+        The encoder, with the settings that only this encoder has.
     raw : tuple of str
-        Shell patterns of names of tensors that are stored exactly; `paper` adds the heads that its authors store so.
+        Shell patterns of names of tensors that are stored exactly. `paper` adds `PAPER_HEADS`.
     renames : tuple of (str, str)
-        Beginnings of the fine-tune's names, each with what replaces it in the base.
+        Prefixes of the fine-tune's tensor names, each with the prefix that replaces it in the base.
     files : bool
         Whether configuration and tokenizer files travel in the pack.
     device : str
         Device for products of large matrices in `best`, such as ``"cuda"``.
+    will_be_fitted : bool
+        Whether the pack will be fitted to calibration samples (`dtscodec.fit`). `best` then always stores biases and
+        norms, since only stored numbers can be fitted. The summary names the pack as fitted.
 
     Raises
     ------
@@ -126,11 +124,12 @@ class EncodeConfig:
     """
 
     target: Target | None = None
-    preset: Preset = Best()  # A frozen value.
+    preset: Preset = Best()  # A default that is shared is safe, because it is frozen.
     raw: tuple[str, ...] = ()
     renames: tuple[tuple[str, str], ...] = ()
     files: bool = True
     device: str = "cpu"
+    will_be_fitted: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.raw, str):
@@ -155,17 +154,17 @@ class EncodeConfig:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe in force; of no account for the preset `paper`."""
+        """The recipe of `best`: the one that is given, or the default for the target. `paper` does not use it."""
         given = self.preset.recipe if isinstance(self.preset, Best) else None
         return given or (LEAST_ERROR if isinstance(self.target, MaxError) else BEST)
 
     def stores_exactly(self, name: str) -> bool:
-        """Return whether a pattern says to store this tensor exactly."""
+        """Return whether a pattern names this tensor as one to store exactly."""
         return is_exact(name, self.raw + (PAPER_HEADS if isinstance(self.preset, Paper) else ()))
 
     @property
     def quantizes_new_tensors(self) -> bool:
-        """Whether tensors without a counterpart in the base may be quantized; else they are stored exactly."""
+        """True if tensors without a counterpart in the base may be quantized; else they are stored exactly."""
         return isinstance(self.preset, Best)
 
     def is_factorized(self, shape: tuple[int, int], dimensions: int) -> bool:
@@ -181,33 +180,22 @@ class EncodeConfig:
         return dimensions == 2 if isinstance(self.preset, Paper) else min(shape) >= SMALLEST_SIDE
 
     def for_fitting(self) -> "EncodeConfig":
-        """Return the settings for a pack that will be fitted to calibration samples afterwards."""
-        match self.preset:
-            case Best():
-                return replace(self, preset=replace(self.preset, will_be_fitted=True))
-            case Paper():  # It stores all that changed in any case.
-                return self
-            case _:
-                assert_never(self.preset)
+        """Return the same settings for a pack that will be fitted to calibration samples."""
+        return replace(self, will_be_fitted=True)
 
     def describe(self) -> str:
-        """Return a short text for the summary of the pack.
+        """Return the short text about these settings in the summary of the pack.
 
-        A size is not mentioned: the file has it, and a longer text would change it.
+        A target size is left out: the text is part of the pack, and would change the size that it names.
         """
         match self.preset:
             case Paper(levels=levels):
                 words = ["preset=paper", f"rank={self.uniform_rank}", "levels=vector" if levels == "vector" else ""]
-            case Best(grams=grams, damping=damping, will_be_fitted=will_be_fitted):
-                words = [
-                    "preset=best",
-                    self._describe_target(),
-                    "" if grams is None else f"esd={damping}",
-                    DISTILLED if will_be_fitted else "",
-                ]
+            case Best(grams=grams, damping=damping):
+                words = ["preset=best", self._describe_target(), "" if grams is None else f"esd={damping}"]
             case _:
                 assert_never(self.preset)
-        return " ".join(filter(None, words))
+        return " ".join(filter(None, [*words, DISTILLED if self.will_be_fitted else ""]))
 
     def _describe_target(self) -> str:
         match self.target:
@@ -222,12 +210,12 @@ class EncodeConfig:
 
 
 def is_exact(name: str, patterns: Collection[str]) -> bool:
-    """Return whether one of some shell patterns fits the name of a tensor."""
+    """Return whether the name of a tensor matches one of some shell patterns."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def check_patterns(raw: Collection[str], names: Collection[str]) -> None:
-    """Check that each pattern fits a tensor: one that fits none is likely misspelled.
+    """Check that each pattern matches a tensor: one that matches none is likely misspelled.
 
     Parameters
     ----------
@@ -239,7 +227,7 @@ def check_patterns(raw: Collection[str], names: Collection[str]) -> None:
     Raises
     ------
     ConfigError
-        A pattern fits no name.
+        A pattern matches no name.
     """
     for pattern in raw:
         if not any(fnmatchcase(name, pattern) for name in names):
@@ -247,7 +235,7 @@ def check_patterns(raw: Collection[str], names: Collection[str]) -> None:
 
 
 def store_exactly(name: str) -> Remedy:
-    """Return the remedy for a tensor that cannot be quantized.
+    """Return the remedy for a tensor that cannot be quantized: its name as a pattern for `raw`.
 
     >>> str(store_exactly("layer[0].weight"))
     "store it exactly with raw=['layer[[]0].weight']"

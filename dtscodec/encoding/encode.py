@@ -7,8 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from typing_extensions import assert_never
-
 from dtscodec.activations.gram_file import GramFile
 from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, collect_files
 from dtscodec.checkpoints.base import Base, as_base
@@ -22,7 +20,7 @@ from dtscodec.encoding.journal import Journal, NoJournal, key_of
 from dtscodec.encoding.pack_assembler import EncodeReport, PackAssembler, PackMetadata, reference_to
 from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
 from dtscodec.encoding.tensor_passes import TensorPasses
-from dtscodec.errors import DtsError
+from dtscodec.errors import DtsError, assert_never
 from dtscodec.format.summary import Summary
 from dtscodec.linalg.devices import usable_device
 from dtscodec.packs.pack import Pack

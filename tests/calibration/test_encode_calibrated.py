@@ -79,6 +79,19 @@ def test_a_pack_without_coded_tensors_is_written_as_encode_writes_it(
     assert report.path == tmp_path / "out"
 
 
+@pytest.mark.parametrize(
+    ("preset", "words"), [(dtscodec.Paper(), "preset=paper rank=0.1"), (dtscodec.Best(), "preset=best")], ids=str
+)
+def test_a_fit_against_a_merged_base_is_named_before_the_base_and_at_the_end(
+    classifier: Made, texts: Path, tmp_path: Path, preset: dtscodec.Best | dtscodec.Paper, words: str
+) -> None:
+    dtscodec.merge([classifier.base, classifier.base], tmp_path / "merged", "average")
+    config = EncodeConfig(preset=preset)
+    encode_calibrated(tmp_path / "merged", classifier.fine, tmp_path / "out", config, samples=texts, steps=1)
+    encoder = f"dtscodec {dtscodec.__version__} {words} distilled; base: average distilled"
+    assert encoder_of(tmp_path / "out") == encoder
+
+
 def test_biases_may_be_corrected_without_a_fit(classifier: Made, texts: Path, tmp_path: Path) -> None:
     shutil.copytree(classifier.fine, tmp_path / "moved")
     weights = load_file(tmp_path / "moved/model.safetensors")

@@ -467,12 +467,14 @@ def test_settings_that_are_out_of_range_or_exclude_each_other_raise_with_expecte
         (EncodeConfig(RankShare(1)), "preset=best rank=1.0"),
         (EncodeConfig(MaxError(0.3)), "preset=best error=0.3"),
         (
-            EncodeConfig(MaxError(0.3), Best(grams="x", damping=0.01, will_be_fitted=True)),
+            EncodeConfig(MaxError(0.3), Best(grams="x", damping=0.01), will_be_fitted=True),
             "preset=best error=0.3 esd=0.01 distilled",
         ),
         (EncodeConfig().for_fitting(), "preset=best distilled"),
         (EncodeConfig(preset=Paper()), "preset=paper rank=0.1"),
         (EncodeConfig(Rank(16), Paper("vector")), "preset=paper rank=16 levels=vector"),
+        (EncodeConfig(preset=Paper()).for_fitting(), "preset=paper rank=0.1 distilled"),
+        (EncodeConfig(preset=Paper("vector")).for_fitting(), "preset=paper rank=0.1 levels=vector distilled"),
     ],
 )
 def test_a_pack_says_how_it_was_encoded_in_these_words(config: EncodeConfig, text: str) -> None:

@@ -16,7 +16,7 @@ from dtscodec.encoding.budget.matrix_candidates import (
     SpectrumRequest,
     matrix_candidates,
 )
-from dtscodec.encoding.config import Best, EncodeConfig
+from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.dense_delta import DenseDelta
 from dtscodec.encoding.segments.encoded_block import EncodedBlock, raw_block
@@ -100,7 +100,7 @@ def _uncompressed(segment: MatrixSegment, recipe: Recipe) -> Iterator[Candidate]
 def _of_elements(segment: ElementSegment, config: EncodeConfig) -> CandidateList:
     energy = segment.energy
     unchanged = _unchanged(segment)
-    if isinstance(config.preset, Best) and config.preset.will_be_fitted:
+    if config.will_be_fitted:
         unchanged = replace(unchanged, benefit=-FITTED_ELEMENTS * energy)
     exact = _exact(segment, config.recipe.benefit(None, vectors=1) * energy, energy)
     return CandidateList((unchanged, *_quantized_elements(segment, energy, config.recipe), *exact), energy)

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from typing_extensions import assert_never
-
 from dtscodec.encoding.budget.allocate import (
     LAMBDA_MAX,
     Choices,
@@ -19,7 +17,7 @@ from dtscodec.encoding.budget.matrix_candidates import SpectrumRequest
 from dtscodec.encoding.config import DEFAULT_SIZE, EncodeConfig
 from dtscodec.encoding.pack_assembler import LEAF_BYTES, PackMetadata
 from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
-from dtscodec.errors import EncodeError, Remedy
+from dtscodec.errors import EncodeError, Remedy, assert_never
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import Index, TensorEntry
 from dtscodec.format.summary import Summary
