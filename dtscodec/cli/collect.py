@@ -48,4 +48,4 @@ def run(options: argparse.Namespace) -> None:
         )
     layers, inputs = len(found.grams) + len(found.same), len(found.grams)
     size = console.size(out.stat().st_size)
-    console.lines(f"{count} {kind}: {layers} layers with {inputs} different inputs, {size}: {out}")
+    console.print_lines(f"{count} {kind}: {layers} layers with {inputs} different inputs, {size}: {out}")

@@ -54,9 +54,9 @@ def run(options: argparse.Namespace) -> None:
         with progress_bar("compare", total) as progress:
             comparison = dtscodec.compare(pack, options.fine_tune, options.base, progress=progress)
     if options.json:
-        console.facts(_facts(comparison) | ({"behaviour": _behaviour_facts(behaviour)} if behaviour else {}))
+        console.print_json(_facts(comparison) | ({"behaviour": _behaviour_facts(behaviour)} if behaviour else {}))
     else:
-        console.lines(*_table(comparison), *([behaviour_line(behaviour, options.samples)] if behaviour else []))
+        console.print_lines(*_table(comparison), *([behaviour_line(behaviour, options.samples)] if behaviour else []))
 
 
 def _behaviour(pack: "Pack", options: argparse.Namespace) -> "Behaviour":

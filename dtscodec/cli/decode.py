@@ -48,4 +48,5 @@ def run(options: argparse.Namespace) -> None:
             )
         task = decoded.pack.summary.task or options.pack
         sizes = f"{console.size(decoded.pack.size)} -> {console.size(total)}"
-        console.lines(f"{task}: {sizes}, {len(decoded)} tensors, {time.perf_counter() - start:.1f} s: {options.output}")
+        seconds = time.perf_counter() - start
+        console.print_lines(f"{task}: {sizes}, {len(decoded)} tensors, {seconds:.1f} s: {options.output}")

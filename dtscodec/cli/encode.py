@@ -211,7 +211,7 @@ class PackEncoder:
 
     def print_report(self, task: str, report: "EncodeReport") -> None:
         """Print a line about a pack."""
-        console.lines(pack_line(task, report, self._fits.get(task, "")))
+        console.print_lines(pack_line(task, report, self._fits.get(task, "")))
 
 
 def _directory(output: str | None, count: int) -> Path | None:

@@ -72,9 +72,9 @@ def run(options: argparse.Namespace) -> None:
         force=options.force,
     )
     if options.json:
-        console.facts(_document(report))
+        console.print_json(_document(report))
     else:
-        console.lines(*_left_out(report.left_out), _summary(report))
+        console.print_lines(*_left_out(report.left_out), _summary(report))
 
 
 def _document(report: "ExportReport") -> dict[str, Any]:

@@ -75,4 +75,4 @@ def run(options: argparse.Namespace) -> None:
 
 def _print_base(report: "MergeReport", tasks: list[str]) -> None:
     size = console.size(report.path.stat().st_size)
-    console.lines(f"{merge.describe(report, tasks)}; stored in {size}, {report.seconds:.1f} s: {report.path}")
+    console.print_lines(f"{merge.describe(report, tasks)}; stored in {size}, {report.seconds:.1f} s: {report.path}")

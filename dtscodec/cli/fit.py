@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
             progress=progress,
         )
     if options.json:
-        console.facts(asdict(report) | {"path": str(report.path)})
+        console.print_json(asdict(report) | {"path": str(report.path)})
         return
     remedy = "more --steps may help" if options.steps else "--steps may help"
-    console.lines(fit_line(task_name(options.pack), report, options.samples, remedy))
+    console.print_lines(fit_line(task_name(options.pack), report, options.samples, remedy))

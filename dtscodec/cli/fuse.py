@@ -92,13 +92,13 @@ def run(options: argparse.Namespace) -> None:
             progress=progress,
         )
     if report.similarities and are_indistinct(report.similarities):
-        console.note(
+        console.print_note(
             "all tasks are about equally similar; if heads were trained from one initial head, subtract it (--minus)"
         )
     if options.json:
-        console.facts(asdict(report) | {"path": str(report.path)})
+        console.print_json(asdict(report) | {"path": str(report.path)})
     else:
-        console.lines(*_table(report), _summary(name, report))
+        console.print_lines(*_table(report), _summary(name, report))
 
 
 def _likeness(options: argparse.Namespace) -> "str | HeadSimilarity | VectorSimilarity | None":

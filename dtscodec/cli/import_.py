@@ -58,9 +58,10 @@ def run(options: argparse.Namespace) -> None:
             progress=progress,
         )
     if options.json:
-        console.facts(asdict(report) | {"path": str(report.path)})
+        console.print_json(asdict(report) | {"path": str(report.path)})
         return
     sizes = f"{console.size(report.adapter_bytes)} -> {console.size(report.pack_bytes)}"
     exact = f", {len(report.exact)} tensors exact" if report.exact else ""
     error = f"relative error {report.relative_error:.2g}"
-    console.lines(f"{name}: {sizes}, {report.modules} layers, {error}{exact}, {report.seconds:.1f} s: {report.path}")
+    end = f"{report.seconds:.1f} s: {report.path}"
+    console.print_lines(f"{name}: {sizes}, {report.modules} layers, {error}{exact}, {end}")

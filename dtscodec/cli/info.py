@@ -34,9 +34,9 @@ def run(options: argparse.Namespace) -> None:
     facts = _facts(held)
     if options.json:
         facts["tensors"] = [_tensor_facts(tensor) for tensor in held.tensors] if options.tensors else len(held.tensors)
-        console.facts(facts)
+        console.print_json(facts)
         return
-    console.lines(*_text(facts), *(["", *_tensor_table(held.tensors)] if options.tensors else []))
+    console.print_lines(*_text(facts), *(["", *_tensor_table(held.tensors)] if options.tensors else []))
 
 
 def _facts(held: "PackInfo") -> dict[str, Any]:
@@ -148,9 +148,9 @@ def _print_directory(held: "DirectoryInfo", as_json: bool) -> None:
         "size": held.size,
     }
     if as_json:
-        console.facts(facts)
+        console.print_json(facts)
     else:
-        console.lines(*_directory_text(facts))
+        console.print_lines(*_directory_text(facts))
 
 
 def _directory_text(facts: dict[str, Any]) -> list[str]:

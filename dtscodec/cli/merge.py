@@ -67,9 +67,9 @@ def run(options: argparse.Namespace) -> None:
         )
     names = _names(options.fine_tunes)
     if options.json:
-        console.facts(facts(report, names))
+        console.print_json(facts(report, names))
         return
-    console.lines(f"{describe(report, names)}, {report.seconds:.1f} s: {options.output}")
+    console.print_lines(f"{describe(report, names)}, {report.seconds:.1f} s: {options.output}")
 
 
 def _names(paths: Sequence[str]) -> list[str]:

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
             progress=progress,
         )
     if options.json:
-        console.facts({**asdict(done), "dry_run": options.dry_run})
+        console.print_json({**asdict(done), "dry_run": options.dry_run})
         return
     lines = [f"{path}  {console.size(size)}" for path, size in sorted(done.files.items())]
     same = f"{len(done.unchanged)} packs are there already" if done.unchanged else ""
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
         end = f"{len(done.files)} files would go to {done.repo}"
     else:
         end = f"{len(done.files)} files: {done.url}"
-    console.lines(*lines, "; ".join(filter(None, [same, branch, end])))
+    console.print_lines(*lines, "; ".join(filter(None, [same, branch, end])))
 
 
 def _bytes(source: Path) -> int:

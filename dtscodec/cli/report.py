@@ -8,7 +8,7 @@ from dtscodec.cli import arguments, console
 from dtscodec.cli.console import progress_bar
 
 if TYPE_CHECKING:
-    from dtscodec.report.facts import FolderFacts, PackFacts
+    from dtscodec.report.statistics import DirectoryStatistics, PackStatistics
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -32,18 +32,18 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from dtscodec.report.write_report import ENDINGS, gather_facts, write_report
+    from dtscodec.report.write_report import REPORT_SUFFIXES, read_statistics, write_report
 
     if options.output is None and not options.json:
         options.misused("expected -o OUT, or --json, got neither")
-    if options.output is not None and Path(options.output).suffix not in ENDINGS:
-        options.misused(f"-o: expected a name that ends in {' or '.join(ENDINGS)}, got {options.output!r}")
+    if options.output is not None and Path(options.output).suffix not in REPORT_SUFFIXES:
+        options.misused(f"-o: expected a name that ends in {' or '.join(REPORT_SUFFIXES)}, got {options.output!r}")
     if Path(options.pack).is_dir() and (options.fine_tune or options.base):
         options.misused("--fine-tune and --base are for one pack, got a directory")
     with progress_bar("report", _compared_bytes(options)) as progress:
         inputs = {"fine_tune": options.fine_tune, "base": options.base, "progress": progress}
         if options.output is None:
-            facts = gather_facts(options.pack, **inputs)
+            facts = read_statistics(options.pack, **inputs)
         else:
             facts = write_report(options.pack, options.output, force=options.force, **inputs)
     _print(options, facts)
@@ -59,13 +59,13 @@ def _compared_bytes(options: argparse.Namespace) -> int:
         return sum(entry.spec.nbytes for entry in pack.index.tensors)
 
 
-def _print(options: argparse.Namespace, facts: "PackFacts | FolderFacts") -> None:
-    from dtscodec.report.facts import FolderFacts, document
+def _print(options: argparse.Namespace, facts: "PackStatistics | DirectoryStatistics") -> None:
+    from dtscodec.report.statistics import DirectoryStatistics, as_json
 
     if options.json:
-        console.facts(document(facts))
+        console.print_json(as_json(facts))
         return
-    packs = [*facts.packs.values()] if isinstance(facts, FolderFacts) else [facts]
-    count = f"{len(packs)} packs" if isinstance(facts, FolderFacts) else f"{len(packs[0].tensors)} tensors"
-    title = facts.name if isinstance(facts, FolderFacts) else facts.title
-    console.lines(f"{title}: {console.size(sum(pack.size for pack in packs))}, {count}: {options.output}")
+    packs = [*facts.packs.values()] if isinstance(facts, DirectoryStatistics) else [facts]
+    count = f"{len(packs)} packs" if isinstance(facts, DirectoryStatistics) else f"{len(packs[0].tensors)} tensors"
+    title = facts.name if isinstance(facts, DirectoryStatistics) else facts.title
+    console.print_lines(f"{title}: {console.size(sum(pack.size for pack in packs))}, {count}: {options.output}")

@@ -29,7 +29,7 @@ def open_journal(part: Path, fresh: bool) -> Iterator["Journal"]:
     try:
         with Journal(part, fresh) as journal:
             if len(journal):
-                console.note(f"{len(journal)} results of an earlier run in {part}")
+                console.print_note(f"{len(journal)} results of an earlier run in {part}")
             yield journal
     except (KeyboardInterrupt, Exception) as error:
         if not part.exists() or isinstance(error, JournalMismatchError):
@@ -39,6 +39,6 @@ def open_journal(part: Path, fresh: bool) -> Iterator["Journal"]:
             "--no-resume starts afresh"
         )
         if not isinstance(error, (KeyboardInterrupt, CheckpointError, OutputError, BackendError)):
-            console.note(how_to_resume)
+            console.print_note(how_to_resume)
             raise
         raise type(error)("; ".join([*filter(None, [message(error)]), how_to_resume])) from error

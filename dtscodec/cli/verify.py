@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> None:
     with Pack(options.pack, whole=True) as pack, progress_bar("verify", pack.size) as progress:
         report = verify(pack, options.base, progress=progress)
     if options.json:
-        console.facts(
+        console.print_json(
             {
                 "path": report.path,
                 "id": report.pack_id,
@@ -35,4 +35,4 @@ def run(options: argparse.Namespace) -> None:
         return
     base = ", base checked" if report.is_base_checked else ""
     size = console.size(report.size)
-    console.lines(f"{report.path}: ok, {size}, {report.tensors} tensors{base}, id {report.pack_id}")
+    console.print_lines(f"{report.path}: ok, {size}, {report.tensors} tensors{base}, id {report.pack_id}")

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from dtscodec.messages import shorten
 from dtscodec.report.markup import Markup, element, join
-from dtscodec.report.module_grid import Grid, Group
+from dtscodec.report.module_grid import ModuleGrid, TensorGroup
 
 WIDTH = 860
-STEPS = 9
+COLOUR_STEPS = 9
 """Steps of a scale; each is a class of the style sheet, so that it can be dark or light."""
 
-MAX_ROWS = 40
+MAX_HEAT_MAP_ROWS = 40
 LONGEST = 120
 """Characters of a name that is shown beside a cell; a hostile one may have a thousand."""
 
@@ -25,12 +25,12 @@ _MOST, _TEXT = 34, 26
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
-    """A measure that a map shows: its name, the end of its scale, a group's value, and how figures are written."""
+class Quantity:
+    """A quantity that a map shows: its name, the end of its scale, a group's value, and how figures are written."""
 
     title: str
     most: float
-    value: Callable[[Group], float | None]
+    value: Callable[[TensorGroup], float | None]
     form: Callable[[float], str]
 
 
@@ -46,28 +46,28 @@ class _Rows:
         return _HEAD + row * _ROW + (12 if row >= self.layers and self.layers else 0)
 
 
-def heat_maps(grid: Grid, measures: list[Measure]) -> Markup:
-    """One picture of a map for each measure."""
-    layers, others = list(grid.layers)[:MAX_ROWS], list(grid.others)[:MAX_ROWS]
+def heat_maps(grid: ModuleGrid, quantities: list[Quantity]) -> Markup:
+    """One picture of a map for each quantity."""
+    layers, others = list(grid.layers)[:MAX_HEAT_MAP_ROWS], list(grid.others)[:MAX_HEAT_MAP_ROWS]
     rows = _Rows([*layers, *others], len(layers))
     groups = [*(grid.layers[label] for label in layers), *({0: grid.others[label]} for label in others)]
     margin = 10 + _CHARACTER * max((len(shorten(label, _LABEL)) for label in rows.labels), default=0)
     columns = max(1, len(grid.columns))
-    share = (WIDTH - margin - _GAP * (len(measures) - 1)) / len(measures)
+    share = (WIDTH - margin - _GAP * (len(quantities) - 1)) / len(quantities)
     together = share >= max(_LEAST, columns * _TEXT)
     cell = min(_MOST, (share if together else WIDTH - margin) / columns)
     panel = max(_LEAST, columns * cell) + _GAP
     height = rows.top(len(rows.labels)) + 34
     shapes: list[str] = []
-    for position, measure in enumerate(measures):
+    for position, quantity in enumerate(quantities):
         left = margin + (position * panel if together else 0)
         top = 0 if together else position * height
         if position == 0 or not together:
             shapes.append(element("g", *_labels(rows, margin - 10), transform=f"translate(0 {top:g})"))
-        shown = _panel(grid.columns, rows, groups, measure, cell)
+        shown = _panel(grid.columns, rows, groups, quantity, cell)
         shapes.append(element("g", shown, transform=f"translate({left:.2f} {top:g})"))
-    total = height if together else height * len(measures)
-    names = " and ".join(measure.title for measure in measures)
+    total = height if together else height * len(quantities)
+    names = " and ".join(quantity.title for quantity in quantities)
     described = f"Heat maps over depth and module: {names}. The table of all tensors has the same figures."
     return element(
         "svg", *shapes, role="img", aria_label=described, class_="heat", width=WIDTH, height=total,
@@ -86,15 +86,15 @@ def _labels(rows: _Rows, right: float) -> list[Markup]:
 
 
 def _panel(
-    columns: tuple[str, ...], rows: _Rows, groups: list[dict[int, Group]], measure: Measure, cell: float
+    columns: tuple[str, ...], rows: _Rows, groups: list[dict[int, TensorGroup]], quantity: Quantity, cell: float
 ) -> Markup:
-    shapes = [element("text", measure.title, class_="title", y=12), *_depths(columns, cell)]
+    shapes = [element("text", quantity.title, class_="title", y=12), *_depths(columns, cell)]
     for row, members in enumerate(groups):
         for column, group in members.items():
-            shapes += _cell(group, measure, (column * cell, rows.top(row)), cell)
+            shapes += _cell(group, quantity, (column * cell, rows.top(row)), cell)
     bottom = rows.top(len(groups)) + 10
-    values = [value for row in groups for group in row.values() if (value := measure.value(group)) is not None]
-    return join([*shapes, _scale(measure, bottom, max(values, default=0) > measure.most)])
+    values = [value for row in groups for group in row.values() if (value := quantity.value(group)) is not None]
+    return join([*shapes, _scale(quantity, bottom, max(values, default=0) > quantity.most)])
 
 
 def _depths(columns: tuple[str, ...], cell: float) -> list[Markup]:
@@ -107,31 +107,31 @@ def _depths(columns: tuple[str, ...], cell: float) -> list[Markup]:
     ]
 
 
-def _cell(group: Group, measure: Measure, corner: tuple[float, float], width: float) -> list[Markup]:
-    value, (x, y) = measure.value(group), corner
+def _cell(group: TensorGroup, quantity: Quantity, corner: tuple[float, float], width: float) -> list[Markup]:
+    value, (x, y) = quantity.value(group), corner
     first = shorten(group.tensors[0].name, LONGEST)
     name = first if len(group.tensors) == 1 else f"{first} and {len(group.tensors) - 1} more"
     gap = 1 if width > 6 else 0
-    step = "none" if value is None else f"h{_step(value, measure.most)}"
-    title = element("title", f"{name}: {'-' if value is None else measure.form(value)}")
+    step = "none" if value is None else f"h{_step(value, quantity.most)}"
+    title = element("title", f"{name}: {'-' if value is None else quantity.form(value)}")
     shapes = [element("rect", title, class_=step, x=x, y=y, width=width - gap, height=_ROW - 1)]
     if width >= _TEXT and value is not None:
         shapes.append(
-            element("text", measure.form(value), class_=f"on{step}", x=x + (width - gap) / 2, y=y + _ROW / 2 + 3.5)
+            element("text", quantity.form(value), class_=f"on{step}", x=x + (width - gap) / 2, y=y + _ROW / 2 + 3.5)
         )
     return shapes
 
 
 def _step(value: float, most: float) -> int:
-    return max(0, min(STEPS - 1, int(STEPS * value / most))) if most > 0 else 0
+    return max(0, min(COLOUR_STEPS - 1, int(COLOUR_STEPS * value / most))) if most > 0 else 0
 
 
-def _scale(measure: Measure, top: float, is_exceeded: bool) -> Markup:
+def _scale(quantity: Quantity, top: float, is_exceeded: bool) -> Markup:
     """The steps of a scale, from zero to the most."""
-    most = measure.form(measure.most) + (" and more" if is_exceeded else "")
-    steps = [element("rect", class_=f"h{i}", x=14 + 10 * i, y=top, width=10, height=8) for i in range(STEPS)]
+    most = quantity.form(quantity.most) + (" and more" if is_exceeded else "")
+    steps = [element("rect", class_=f"h{i}", x=14 + 10 * i, y=top, width=10, height=8) for i in range(COLOUR_STEPS)]
     ends = [
         element("text", "0", class_="axis", x=0, y=top + 8),
-        element("text", most, class_="axis", x=18 + 10 * STEPS, y=top + 8),
+        element("text", most, class_="axis", x=18 + 10 * COLOUR_STEPS, y=top + 8),
     ]
     return join([*steps, *ends])

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dtscodec.report.facts import PARTS, TensorFacts, relative
+from dtscodec.report.statistics import PARTS, TensorStatistics, relative
 
 _NUMBER = re.compile("[0-9]{1,4}")
 
@@ -14,7 +14,7 @@ MAX_COLUMNS = 160
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ModulePath:
     """Where a tensor is in its model.
 
     Parameters
@@ -29,21 +29,21 @@ class Place:
     module: str
 
 
-def places(names: Iterable[str]) -> dict[str, Place]:
+def module_paths(names: Iterable[str]) -> dict[str, ModulePath]:
     """Where each tensor of a model is.
 
     Further numbers (experts, say) become ``*``: what differs in them only is one module. The text before the
     layer's number distinguishes modules only if there are several such stacks, as in an encoder and decoder.
 
-    >>> places(["bert.layer.3.attention.query.weight", "pooler.weight"]).values()
-    dict_values([Place(depth=3, module='attention.query'), Place(depth=None, module='pooler')])
-    >>> places(["encoder.block.0.wi", "decoder.block.0.wi"])["encoder.block.0.wi"]
-    Place(depth=0, module='encoder.block.*.wi')
+    >>> module_paths(["bert.layer.3.attention.query.weight", "pooler.weight"]).values()
+    dict_values([ModulePath(depth=3, module='attention.query'), ModulePath(depth=None, module='pooler')])
+    >>> module_paths(["encoder.block.0.wi", "decoder.block.0.wi"])["encoder.block.0.wi"]
+    ModulePath(depth=0, module='encoder.block.*.wi')
     """
     parsed = {name: _parse(name) for name in names}
     several = len({stack for stack, depth, _ in parsed.values() if depth is not None}) > 1
     return {
-        name: Place(depth, f"{stack}.*.{module}" if several and depth is not None else module)
+        name: ModulePath(depth, f"{stack}.*.{module}" if several and depth is not None else module)
         for name, (stack, depth, module) in parsed.items()
     }
 
@@ -64,10 +64,10 @@ def _without_weight(parts: list[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class TensorGroup:
     """Some tensors together."""
 
-    tensors: tuple[TensorFacts, ...]
+    tensors: tuple[TensorStatistics, ...]
 
     @property
     def elements(self) -> int:
@@ -103,7 +103,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class ModuleGrid:
     """Matrices by module and depth.
 
     Parameters
@@ -117,19 +117,19 @@ class Grid:
     """
 
     columns: tuple[str, ...]
-    layers: dict[str, dict[int, Group]]
-    others: dict[str, Group]
+    layers: dict[str, dict[int, TensorGroup]]
+    others: dict[str, TensorGroup]
 
 
-def by_module(tensors: Iterable[TensorFacts]) -> dict[str, Group]:
+def by_module(tensors: Iterable[TensorStatistics]) -> dict[str, TensorGroup]:
     """Tensors of each module, in order of the first one's name."""
-    groups: dict[str, list[TensorFacts]] = defaultdict(list)
+    groups: dict[str, list[TensorStatistics]] = defaultdict(list)
     for tensor in tensors:
         groups[tensor.module].append(tensor)
-    return {module: Group(tuple(members)) for module, members in groups.items()}
+    return {module: TensorGroup(tuple(members)) for module, members in groups.items()}
 
 
-def grid(tensors: Iterable[TensorFacts]) -> Grid:
+def module_grid(tensors: Iterable[TensorStatistics]) -> ModuleGrid:
     """Put matrices on a grid. Vectors would double its rows and hold next to nothing."""
     matrices = [tensor for tensor in tensors if len(tensor.shape) > 1]
     depths = sorted({tensor.depth for tensor in matrices if tensor.depth is not None})
@@ -138,10 +138,10 @@ def grid(tensors: Iterable[TensorFacts]) -> Grid:
     column_of = {depth: column for column, shared in enumerate(columns) for depth in shared}
     layers = {}
     for module, group in by_module(tensor for tensor in matrices if tensor.depth is not None).items():
-        cells: dict[int, list[TensorFacts]] = defaultdict(list)
+        cells: dict[int, list[TensorStatistics]] = defaultdict(list)
         for tensor in group.tensors:
             if tensor.depth is not None:
                 cells[column_of[tensor.depth]].append(tensor)
-        layers[module] = {column: Group(tuple(members)) for column, members in cells.items()}
+        layers[module] = {column: TensorGroup(tuple(members)) for column, members in cells.items()}
     labels = tuple(str(shared[0]) if len(shared) == 1 else f"{shared[0]}–{shared[-1]}" for shared in columns)
-    return Grid(labels, layers, by_module(tensor for tensor in matrices if tensor.depth is None))
+    return ModuleGrid(labels, layers, by_module(tensor for tensor in matrices if tensor.depth is None))

@@ -5,11 +5,11 @@ from importlib.resources import files
 
 from dtscodec.messages import number, percent, size
 from dtscodec.report import sections
-from dtscodec.report.facts import FolderFacts, PackFacts
 from dtscodec.report.heat_map import heat_maps
 from dtscodec.report.markup import Markup, bar, element, join, legend, table, text
-from dtscodec.report.module_grid import Group, grid
-from dtscodec.report.sections import KINDS, measures, section
+from dtscodec.report.module_grid import TensorGroup, module_grid
+from dtscodec.report.sections import KIND_TEXTS, quantities, section
+from dtscodec.report.statistics import DirectoryStatistics, PackStatistics
 from dtscodec.version import __version__
 
 _TEMPLATE = """\
@@ -34,10 +34,10 @@ _TEMPLATE = """\
 """
 
 
-def page(facts: PackFacts | FolderFacts) -> str:
+def page(facts: PackStatistics | DirectoryStatistics) -> str:
     """The page of a pack, or of a directory of packs. The same facts give the same text."""
-    if isinstance(facts, FolderFacts):
-        title, parts = facts.name, folder_sections(facts)
+    if isinstance(facts, DirectoryStatistics):
+        title, parts = facts.name, _directory_sections(facts)
     else:
         title, parts = facts.title, _pack_sections(facts)
     footer = element("footer", f"Made by dtscodec {__version__} from the file alone: no network, no script.")
@@ -45,7 +45,7 @@ def page(facts: PackFacts | FolderFacts) -> str:
     return _TEMPLATE.format(title=text(f"{title} - dtscodec"), style=style_sheet(), body=body)
 
 
-def _pack_sections(facts: PackFacts) -> list[Markup]:
+def _pack_sections(facts: PackStatistics) -> list[Markup]:
     return [
         element("header", element("p", "dtscodec pack", class_="over"), element("h1", facts.title)),
         sections.figures(facts),
@@ -70,7 +70,7 @@ MAX_PICTURED = 50
 """Packs that have pictures of their own; the table has all."""
 
 
-def folder_sections(facts: FolderFacts) -> list[Markup]:
+def _directory_sections(facts: DirectoryStatistics) -> list[Markup]:
     """All parts of the page but its footer."""
     packs = list(facts.packs.items())
     pictured = [_pack(number, task, pack) for number, (task, pack) in enumerate(packs[:MAX_PICTURED], 1)]
@@ -80,7 +80,7 @@ def folder_sections(facts: FolderFacts) -> list[Markup]:
     return [element("header", over, element("h1", facts.name), element("p", summary)), _overview(packs), *pictured]
 
 
-def _overview(packs: list[tuple[str, PackFacts]]) -> Markup:
+def _overview(packs: list[tuple[str, PackStatistics]]) -> Markup:
     largest = max((pack.size for _, pack in packs), default=0)
     rows = [
         [
@@ -89,13 +89,13 @@ def _overview(packs: list[tuple[str, PackFacts]]) -> Markup:
             f"{pack.size:,}",
             percent(pack.size, pack.fine_tune_size),
             f"{pack.bits:.3f}",
-            number(Group(pack.tensors).rank, 1),
+            number(TensorGroup(pack.tensors).rank, 1),
             f"{len(pack.tensors):,}",
         ]
         for place, (task, pack) in enumerate(packs, 1)
     ]
     present = {kind for _, pack in packs for kind, count in _kinds(pack).items() if count}
-    colours = legend([(kind, described) for kind, described in KINDS.items() if kind in present])
+    colours = legend([(kind, described) for kind, described in KIND_TEXTS.items() if kind in present])
     head = ["task", "bytes by kind", "bytes", "share", "bits/param", "mean rank", "tensors"]
     note = "Share is of the fine-tune's own size."
     if len(packs) > MAX_PICTURED:
@@ -103,14 +103,14 @@ def _overview(packs: list[tuple[str, PackFacts]]) -> Markup:
     return section("All packs", note, colours, table("All packs", head, rows, left=2))
 
 
-def _kinds(pack: PackFacts) -> dict[str, int]:
+def _kinds(pack: PackStatistics) -> dict[str, int]:
     return {kind.kind: kind.size for kind in pack.kinds}
 
 
-def _pack(place: int, task: str, pack: PackFacts) -> Markup:
-    places = grid(pack.tensors)
+def _pack(place: int, task: str, pack: PackStatistics) -> Markup:
+    places = module_grid(pack.tensors)
     summary = f"{size(pack.size)}, {pack.bits:.3f} bits a parameter, id {pack.id[:16]}"
     parts = [element("h2", task), element("p", summary, class_="note")]
     if places.layers or places.others:
-        parts.append(element("div", heat_maps(places, measures(places, False)), class_="wide"))
+        parts.append(element("div", heat_maps(places, quantities(places, False)), class_="wide"))
     return element("section", *parts, id=f"pack-{place}")

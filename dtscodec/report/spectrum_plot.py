@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dtscodec.messages import shorten
-from dtscodec.report.facts import TensorFacts
 from dtscodec.report.heat_map import LONGEST
 from dtscodec.report.markup import Markup, element, join
 from dtscodec.report.module_grid import by_module
+from dtscodec.report.statistics import TensorStatistics
 
 ITEM = TypeVar("ITEM")
 
 MAX_PANELS, MAX_LINES, MAX_POINTS = 24, 32, 48
-STEPS = 7
+DEPTH_STEPS = 7
 """Colours from shallow to deep, each a class of the style sheet."""
 
 _WIDTH, _ACROSS = 860, 3
@@ -37,7 +37,7 @@ class _Frame:
         return _LEFT + across * (_PANEL - _LEFT - 14), _TOP + _HEIGHT * (1 - up)
 
 
-def spectra(tensors: Iterable[TensorFacts]) -> Markup | None:
+def spectra(tensors: Iterable[TensorStatistics]) -> Markup | None:
     """The picture; None if nothing is of low rank."""
     panels = _panels(tensor for tensor in tensors if any(tensor.spectra))
     lines = [line for _, members in panels for line in map(_line, members) if line]
@@ -57,17 +57,17 @@ def spectra(tensors: Iterable[TensorFacts]) -> Markup | None:
     )  # fmt: skip
 
 
-def _panels(tensors: Iterable[TensorFacts]) -> list[tuple[str, Sequence[TensorFacts]]]:
+def _panels(tensors: Iterable[TensorStatistics]) -> list[tuple[str, Sequence[TensorStatistics]]]:
     """Modules of layers, then all that is outside of layers together."""
     chosen = list(tensors)
     modules = by_module(tensor for tensor in chosen if tensor.depth is not None)
     others = [tensor for tensor in chosen if tensor.depth is None]
-    panels: list[tuple[str, Sequence[TensorFacts]]] = [(name, group.tensors) for name, group in modules.items()]
+    panels: list[tuple[str, Sequence[TensorStatistics]]] = [(name, group.tensors) for name, group in modules.items()]
     panels = panels[: MAX_PANELS - 1]
     return [*panels, ("outside of layers", others)] if others else panels
 
 
-def _panel(title: str, members: Sequence[TensorFacts], frame: _Frame) -> Markup:
+def _panel(title: str, members: Sequence[TensorStatistics], frame: _Frame) -> Markup:
     shown = _thinned(sorted(members, key=lambda tensor: tensor.depth or 0), MAX_LINES)
     ranks = [rank for tensor in members for rank in tensor.ranks]
     cut = f"cut at {min(ranks)}" if min(ranks) == max(ranks) else f"cut at {min(ranks)}–{max(ranks)}"
@@ -78,12 +78,12 @@ def _panel(title: str, members: Sequence[TensorFacts], frame: _Frame) -> Markup:
     ]
     deepest = max((tensor.depth or 0 for tensor in shown), default=0)
     for tensor in shown:
-        step = (tensor.depth or 0) * (STEPS - 1) // max(1, deepest)
+        step = (tensor.depth or 0) * (DEPTH_STEPS - 1) // max(1, deepest)
         shapes += _curve(tensor, frame, step)
     return join(shapes)
 
 
-def _left_out(members: Sequence[TensorFacts]) -> str:
+def _left_out(members: Sequence[TensorStatistics]) -> str:
     """The share of energy that is missing, where a fine-tune was given."""
     shares = [tensor.error**2 for tensor in members if tensor.error is not None]
     if not shares:
@@ -114,7 +114,7 @@ def _ticks(frame: _Frame) -> list[float]:
     return [value for value in values if frame.low < math.log10(value) < frame.high]
 
 
-def _curve(tensor: TensorFacts, frame: _Frame, step: int) -> list[Markup]:
+def _curve(tensor: TensorStatistics, frame: _Frame, step: int) -> list[Markup]:
     line = _line(tensor)
     if not line:
         return []
@@ -131,7 +131,7 @@ def _curve(tensor: TensorFacts, frame: _Frame, step: int) -> list[Markup]:
     ]
 
 
-def _line(tensor: TensorFacts) -> list[float]:
+def _line(tensor: TensorStatistics) -> list[float]:
     """The spectrum of a tensor: of several blocks the root mean square; without what decodes to nothing."""
     longest = max(map(len, tensor.spectra), default=0)
     squares = [[s[i] ** 2 for s in tensor.spectra if i < len(s)] for i in range(longest)]

@@ -8,9 +8,9 @@ from dtscodec.errors import ConfigError
 from dtscodec.packs.pack import Pack, PackSource
 from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.report.browser import picture
-from dtscodec.report.facts import FolderFacts, PackFacts
-from dtscodec.report.gather import gather, gather_folder
+from dtscodec.report.pack_statistics import directory_statistics, pack_statistics
 from dtscodec.report.page import page
+from dtscodec.report.statistics import DirectoryStatistics, PackStatistics
 from dtscodec.storage.open_file import new_file
 from dtscodec.storage.paths import as_output_path, is_remote
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dtscodec.checkpoints.base import Base
     from dtscodec.checkpoints.checkpoint import Source
 
-ENDINGS = (".html", ".png")
+REPORT_SUFFIXES = (".html", ".png")
 
 
 def write_report(
@@ -29,7 +29,7 @@ def write_report(
     base: "Source | Base | None" = None,
     force: bool = False,
     progress: ProgressCallback = no_progress,
-) -> PackFacts | FolderFacts:
+) -> PackStatistics | DirectoryStatistics:
     """Write one page about a pack, or a directory of packs, that needs no network and runs no script.
 
     Parameters
@@ -39,13 +39,13 @@ def write_report(
     out : path
         The page (``.html``), or a picture of it (``.png``), which needs a Chromium.
     fine_tune, base, progress
-        As for `gather_facts`.
+        As for `read_statistics`.
     force : bool
         Replace a file that exists.
 
     Returns
     -------
-    PackFacts or FolderFacts
+    PackStatistics or DirectoryStatistics
         What the page shows.
 
     Raises
@@ -57,25 +57,25 @@ def write_report(
     BackendError
         A picture is asked for, and there is no browser.
     DtsError
-        As for `gather_facts`.
+        As for `read_statistics`.
     """
-    if Path(out).suffix not in ENDINGS:
-        raise ConfigError(f"out: expected a name that ends in {' or '.join(ENDINGS)}, got {os.fspath(out)!r}")
+    if Path(out).suffix not in REPORT_SUFFIXES:
+        raise ConfigError(f"out: expected a name that ends in {' or '.join(REPORT_SUFFIXES)}, got {os.fspath(out)!r}")
     inputs = [] if isinstance(source, (bytes, Pack)) or is_remote(source) else [Path(source)]
     with new_file(as_output_path(out), force, inputs) as file:
-        facts = gather_facts(source, fine_tune=fine_tune, base=base, progress=progress)
+        facts = read_statistics(source, fine_tune=fine_tune, base=base, progress=progress)
         text = page(facts)
         file.write(picture(text) if Path(out).suffix == ".png" else text.encode("utf-8"))
     return facts
 
 
-def gather_facts(
+def read_statistics(
     source: PackSource,
     *,
     fine_tune: "Source | None" = None,
     base: "Source | Base | None" = None,
     progress: ProgressCallback = no_progress,
-) -> PackFacts | FolderFacts:
+) -> PackStatistics | DirectoryStatistics:
     """Return what a report shows.
 
     Parameters
@@ -94,10 +94,10 @@ def gather_facts(
     ConfigError
         A fine-tune or base is given with a directory.
     DtsError
-        As for `gather` and `gather_folder`.
+        As for `pack_statistics` and `directory_statistics`.
     """
     if isinstance(source, (bytes, Pack)) or is_remote(source) or not Path(source).is_dir():
-        return gather(source, fine_tune, base, progress=progress)
+        return pack_statistics(source, fine_tune, base, progress=progress)
     if fine_tune is not None or base is not None:
         raise ConfigError(f"{source}: expected one pack where a fine-tune or a base is given, got a directory")
-    return gather_folder(Path(source))
+    return directory_statistics(Path(source))

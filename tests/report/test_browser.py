@@ -8,7 +8,7 @@ import pytest
 
 from dtscodec.errors import BackendError
 from dtscodec.report.browser import NAMES, Browser, find_browser, picture
-from dtscodec.report.gather import gather, gather_folder
+from dtscodec.report.pack_statistics import directory_statistics, pack_statistics
 from dtscodec.report.page import page
 from tests.report.conftest import HOSTILE, LAYERS, Tensors
 
@@ -26,7 +26,7 @@ def pages(
     pack: Path, fine: Tensors, base: Tensors, folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("pages")
-    made = {"pack": page(gather(pack, fine, base)), "folder": page(gather_folder(folder))}
+    made = {"pack": page(pack_statistics(pack, fine, base)), "folder": page(directory_statistics(folder))}
     for name, markup in made.items():
         (root / f"{name}.html").write_text(markup, "utf-8")
     return {name: root / f"{name}.html" for name in made}

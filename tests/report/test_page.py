@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dtscodec.report.facts import PARTS, PackFacts, TensorFacts
-from dtscodec.report.gather import gather, gather_folder
+from dtscodec.report.pack_statistics import directory_statistics, pack_statistics
 from dtscodec.report.page import page, style_sheet
+from dtscodec.report.statistics import PARTS, PackStatistics, TensorStatistics
 from tests.report.conftest import HOSTILE, LAYERS, Tensors
 
 TAGS = {"html", "head", "meta", "link", "title", "style", "body", "main", "header", "section", "footer"}
@@ -40,10 +40,10 @@ class Reader(HTMLParser):
         self.words.append(data)
 
 
-def synthetic(count: int) -> PackFacts:
+def synthetic(count: int) -> PackStatistics:
     """Facts of a model with so many matrices, without a pack."""
     tensors = tuple(
-        TensorFacts(
+        TensorStatistics(
             name=f"model.layers.{i // 40}.mlp.experts.number{i % 40}.projection.weight",
             dtype="BF16",
             shape=(1024, 512),
@@ -62,12 +62,12 @@ def synthetic(count: int) -> PackFacts:
         )
         for i in range(count)
     )
-    return PackFacts("big", "0" * 64, "big", None, None, 9000 * count, 1, 1, (), (), (), tensors)
+    return PackStatistics("big", "0" * 64, "big", None, None, 9000 * count, 1, 1, (), (), (), tensors)
 
 
 @pytest.mark.parametrize("compared", [False, True])
 def test_hostile_names_stay_text(pack: Path, fine: Tensors, base: Tensors, compared: bool) -> None:
-    facts = gather(pack, fine, base) if compared else gather(pack)
+    facts = pack_statistics(pack, fine, base) if compared else pack_statistics(pack)
     facts = replace(facts, task=HOSTILE[0], name=HOSTILE[1], encoder=HOSTILE[2], absent=tuple(HOSTILE))
     reader = Reader(page(facts))
     assert set(reader.tags) <= TAGS
@@ -78,11 +78,11 @@ def test_hostile_names_stay_text(pack: Path, fine: Tensors, base: Tensors, compa
 
 
 def test_a_name_out_of_half_a_character_can_be_written(pack: Path) -> None:
-    assert r"\ud800" in page(replace(gather(pack), task="\ud800")).encode("utf-8").decode()
+    assert r"\ud800" in page(replace(pack_statistics(pack), task="\ud800")).encode("utf-8").decode()
 
 
 def test_the_page_fetches_nothing_and_runs_no_script(pack: Path) -> None:
-    markup = page(gather(pack))
+    markup = page(pack_statistics(pack))
     assert "<script" not in markup
     assert "default-src 'none'" in markup
     assert not re.search(r"https?:|url\(|@import", markup)
@@ -90,8 +90,9 @@ def test_the_page_fetches_nothing_and_runs_no_script(pack: Path) -> None:
 
 def test_the_same_pack_gives_the_same_bytes(pack: Path) -> None:
     code = (
-        "import sys; from dtscodec.report.gather import gather; from dtscodec.report.page import page; "
-        "sys.stdout.buffer.write(page(gather(sys.argv[1])).encode())"
+        "import sys; from dtscodec.report.pack_statistics import pack_statistics; "
+        "from dtscodec.report.page import page; "
+        "sys.stdout.buffer.write(page(pack_statistics(sys.argv[1])).encode())"
     )
     runs = {
         subprocess.run(
@@ -99,11 +100,11 @@ def test_the_same_pack_gives_the_same_bytes(pack: Path) -> None:
         ).stdout
         for seed in ("1", "2")
     }
-    assert runs == {page(gather(pack)).encode()}
+    assert runs == {page(pack_statistics(pack)).encode()}
 
 
 def test_every_tensor_is_in_the_table_and_every_matrix_on_the_map(pack: Path, fine: Tensors, base: Tensors) -> None:
-    facts = gather(pack, fine, base)
+    facts = pack_statistics(pack, fine, base)
     markup = page(facts)
     table = markup[markup.index("<details>") :]
     assert table.count("<tr>") == len(facts.tensors) + 1
@@ -138,7 +139,7 @@ def test_components_that_decode_to_nothing_are_left_out_of_the_picture() -> None
 
 
 def test_the_page_of_a_directory_has_all_packs(folder: Path) -> None:
-    markup = page(gather_folder(folder))
+    markup = page(directory_statistics(folder))
     assert '<a href="#pack-1">&lt;tweets&gt;</a>' in markup
     assert markup.count('id="pack-') == 2
     assert set(Reader(markup).tags) <= TAGS

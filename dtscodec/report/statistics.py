@@ -15,7 +15,7 @@ PARTS = (*CODE_PARTS, "numbers", "exact")
 
 
 @dataclass(frozen=True, slots=True)
-class TensorFacts:
+class TensorStatistics:
     """One tensor.
 
     Parameters
@@ -75,7 +75,7 @@ class TensorFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class KindFacts:
+class KindStatistics:
     """A kind of storage: how many tensors or files are of it, their elements, and bytes."""
 
     kind: str
@@ -85,7 +85,7 @@ class KindFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class FileFacts:
+class FileStatistics:
     """A file that travels: its size, and what is stored of it; None for one that lies beside the base."""
 
     name: str
@@ -94,7 +94,7 @@ class FileFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Closeness:
+class PackCloseness:
     """The whole pack against its fine-tune, over all that is coded."""
 
     error: float | None
@@ -103,7 +103,7 @@ class Closeness:
 
 
 @dataclass(frozen=True, slots=True)
-class PackFacts:
+class PackStatistics:
     """One pack.
 
     Parameters
@@ -114,14 +114,14 @@ class PackFacts:
         From the summary.
     size, parameters, fine_tune_size : int
         Bytes of the file; elements and bytes of the tensors that it stands for.
-    kinds : tuple of KindFacts
+    kinds : tuple of KindStatistics
         They add up to `size`.
-    files : tuple of FileFacts
+    files : tuple of FileStatistics
     absent : tuple of str
         Tensors that only the base has.
-    tensors : tuple of TensorFacts
+    tensors : tuple of TensorStatistics
         Names ascending.
-    closeness : Closeness, optional
+    closeness : PackCloseness, optional
         If the fine-tune was given.
     """
 
@@ -133,11 +133,11 @@ class PackFacts:
     size: int
     parameters: int
     fine_tune_size: int
-    kinds: tuple[KindFacts, ...]
-    files: tuple[FileFacts, ...]
+    kinds: tuple[KindStatistics, ...]
+    files: tuple[FileStatistics, ...]
     absent: tuple[str, ...]
-    tensors: tuple[TensorFacts, ...]
-    closeness: Closeness | None = None
+    tensors: tuple[TensorStatistics, ...]
+    closeness: PackCloseness | None = None
 
     @property
     def title(self) -> str:
@@ -151,17 +151,17 @@ class PackFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class FolderFacts:
+class DirectoryStatistics:
     """A directory of packs, by task."""
 
     name: str
-    packs: dict[str, PackFacts]
+    packs: dict[str, PackStatistics]
 
 
-def document(facts: PackFacts | FolderFacts) -> dict[str, Any]:
+def as_json(facts: PackStatistics | DirectoryStatistics) -> dict[str, Any]:
     """Facts as JSON holds them."""
-    if isinstance(facts, FolderFacts):
-        return {"name": facts.name, "packs": {task: document(pack) for task, pack in facts.packs.items()}}
+    if isinstance(facts, DirectoryStatistics):
+        return {"name": facts.name, "packs": {task: as_json(pack) for task, pack in facts.packs.items()}}
     return asdict(facts)
 
 

@@ -20,17 +20,17 @@ from dtscodec.packs.directory import find_base
 from dtscodec.packs.directory_index import INDEX_NAME, read_directory_index
 from dtscodec.packs.pack import Pack, PackSource, as_pack
 from dtscodec.progress import ProgressCallback, no_progress
-from dtscodec.report.facts import (
+from dtscodec.report.module_grid import ModulePath, module_paths
+from dtscodec.report.statistics import (
     PARTS,
-    Closeness,
-    FileFacts,
-    FolderFacts,
-    KindFacts,
-    PackFacts,
-    TensorFacts,
+    DirectoryStatistics,
+    FileStatistics,
+    KindStatistics,
+    PackCloseness,
+    PackStatistics,
+    TensorStatistics,
     finite,
 )
-from dtscodec.report.module_grid import Place, places
 
 if TYPE_CHECKING:
     from dtscodec.decoding.compare import Comparison, TensorComparison
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-def gather(
+def pack_statistics(
     source: PackSource,
     fine_tune: "Source | None" = None,
     base: "Source | Base | None" = None,
     *,
     progress: ProgressCallback = no_progress,
-) -> PackFacts:
+) -> PackStatistics:
     """Gather the facts about a pack.
 
     Parameters
@@ -75,7 +75,7 @@ def gather(
         return _pack_facts(pack, comparison, _names(base))
 
 
-def gather_folder(directory: Path) -> FolderFacts:
+def directory_statistics(directory: Path) -> DirectoryStatistics:
     """Gather the facts about a directory of packs.
 
     Raises
@@ -86,8 +86,8 @@ def gather_folder(directory: Path) -> FolderFacts:
     folder = read_directory_index(directory)
     if folder is None:
         raise CheckpointError(f"{directory}: expected a pack, or a directory with {INDEX_NAME}, got neither")
-    packs = {task: gather(directory / listed.file) for task, listed in sorted(folder.packs.items())}
-    return FolderFacts(Path(os.path.abspath(directory)).name, packs)
+    packs = {task: pack_statistics(directory / listed.file) for task, listed in sorted(folder.packs.items())}
+    return DirectoryStatistics(Path(os.path.abspath(directory)).name, packs)
 
 
 def _names(base: "Source | Base | None") -> frozenset[str] | None:
@@ -97,12 +97,12 @@ def _names(base: "Source | Base | None") -> frozenset[str] | None:
         return frozenset(opened.specs)
 
 
-def _pack_facts(pack: Pack, comparison: "Comparison | None", base_names: Container[str] | None) -> PackFacts:
+def _pack_facts(pack: Pack, comparison: "Comparison | None", base_names: Container[str] | None) -> PackStatistics:
     sizes = tensor_sizes(pack)
-    where = places(pack.keys())
+    where = module_paths(pack.keys())
     compared = {item.size.name: item for item in comparison.tensors} if comparison else {}
     specs = [entry.spec for entry in pack.index.tensors]
-    return PackFacts(
+    return PackStatistics(
         name=pack.path.name if pack.path else "pack",
         id=pack.id,
         task=pack.summary.task,
@@ -119,25 +119,27 @@ def _pack_facts(pack: Pack, comparison: "Comparison | None", base_names: Contain
     )
 
 
-def _closeness(comparison: "Comparison | None") -> Closeness | None:
+def _closeness(comparison: "Comparison | None") -> PackCloseness | None:
     if comparison is None:
         return None
     total = comparison.total
-    return Closeness(finite(total.relative_error), finite(total.cosine), finite(total.norm_ratio))
+    return PackCloseness(finite(total.relative_error), finite(total.cosine), finite(total.norm_ratio))
 
 
-def _kinds(pack: Pack, sizes: list[TensorSize]) -> tuple[KindFacts, ...]:
-    kinds = [KindFacts(kind, *totals) for kind, totals in kind_totals(sizes).items()]
+def _kinds(pack: Pack, sizes: list[TensorSize]) -> tuple[KindStatistics, ...]:
+    kinds = [KindStatistics(kind, *totals) for kind, totals in kind_totals(sizes).items()]
     stored = [file.stored for file in pack.index.files if isinstance(file, CarriedFile)]
-    kinds.append(KindFacts("files", len(pack.index.files), None, sum(stored)))
-    kinds.append(KindFacts("bitmaps", None, None, bitmap_bytes(pack)))
-    kinds.append(KindFacts("overhead", None, None, overhead(pack, sizes)))
+    kinds.append(KindStatistics("files", len(pack.index.files), None, sum(stored)))
+    kinds.append(KindStatistics("bitmaps", None, None, bitmap_bytes(pack)))
+    kinds.append(KindStatistics("overhead", None, None, overhead(pack, sizes)))
     return tuple(kinds)
 
 
-def _files(pack: Pack) -> tuple[FileFacts, ...]:
+def _files(pack: Pack) -> tuple[FileStatistics, ...]:
     return tuple(
-        FileFacts(file.name, file.size, file.stored) if isinstance(file, CarriedFile) else FileFacts(file.name)
+        FileStatistics(file.name, file.size, file.stored)
+        if isinstance(file, CarriedFile)
+        else FileStatistics(file.name)
         for file in pack.index.files
     )
 
@@ -145,12 +147,12 @@ def _files(pack: Pack) -> tuple[FileFacts, ...]:
 def _tensor(
     pack: Pack,
     size: TensorSize,
-    place: Place,
+    place: ModulePath,
     base_names: Container[str] | None,
     compared: "TensorComparison | None",
-) -> TensorFacts:
+) -> TensorStatistics:
     closeness = compared.closeness if compared else None
-    return TensorFacts(
+    return TensorStatistics(
         name=size.name,
         dtype=size.spec.dtype,
         shape=size.spec.shape,
