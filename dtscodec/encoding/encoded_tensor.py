@@ -71,7 +71,7 @@ def encode_segments(name: str, spec: TensorSpec, split: int, plans: Sequence[Enc
     try:
         blocks = [plan if isinstance(plan, EncodedBlock) else plan.encode() for plan in plans]
     except EncodeError as error:
-        raise EncodeError(f"{name}: {error}", store_exactly(name)) from error
+        raise EncodeError(f"{name}: {error.problem}", store_exactly(name)) from error
     entry = TensorEntry(name, spec, tuple(coded.block for coded in blocks), split)
     return EncodedTensor(entry, [coded.streams for coded in blocks], sum(map(_squares, blocks), Squares()))
 

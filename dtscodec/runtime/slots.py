@@ -82,7 +82,7 @@ class Slot:
         try:
             return tensor_spec(self._found())
         except CheckpointError as error:
-            raise ModelMismatchError(f"{self.name}: {error}") from error
+            raise ModelMismatchError(f"{self.name}: {error.problem}", error.remedy) from error
 
     @property
     def shape(self) -> tuple[int, ...]:

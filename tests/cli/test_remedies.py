@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from dtscodec import errors
+from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.cli.remedies import OPTIONS, PYTHON_ONLY, spell_option
 from dtscodec.errors import BaseMismatchError, DtsError, EncodeError, Remedy
 from tests.support import ROOT
@@ -93,3 +95,38 @@ def test_an_error_within_another_place_has_the_same_remedy() -> None:
     error = errors.FormatError("header", "index", "expected JSON", "3", Remedy("copy it again"))
     assert error.within("a.safetensors").remedy == error.remedy
     assert BaseMismatchError("base-leaf", "a", "b", "7").remedy is None
+
+
+def ours(node: ast.expr | None) -> bool:
+    """Whether an ``except`` catches nothing but errors of ours."""
+    kinds = node.elts if isinstance(node, ast.Tuple) else [node]
+    return all(isinstance(kind, ast.Name) and is_ours(getattr(errors, kind.id, None)) for kind in kinds)
+
+
+def is_ours(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, DtsError)
+
+
+def whole_texts(handler: ast.ExceptHandler) -> list[int]:
+    """Lines that put the whole text of the caught error, its remedy spelled for Python included, into another text."""
+    found = []
+    for node in ast.walk(handler):
+        shown = [node.value] if isinstance(node, ast.FormattedValue) else []
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("str", "one_line"):
+            shown = node.args
+        found += [each.lineno for each in shown if isinstance(each, ast.Name) and each.id == handler.name]
+    return found
+
+
+@pytest.mark.parametrize("path", BELOW, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_wrapped_error_passes_its_problem_and_its_remedy_on_apart(path: Path) -> None:
+    """A remedy that became part of a problem would be spelled for Python on the command line, too."""
+    handlers = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ExceptHandler)]
+    assert not [line for handler in handlers if ours(handler.type) for line in whole_texts(handler)]
+
+
+def test_the_remedy_for_a_sparse_tensor_is_that_of_its_checkpoint_too() -> None:
+    with pytest.raises(errors.CheckpointError) as caught:
+        open_checkpoint({"w": torch.eye(2).to_sparse()})
+    assert caught.value.problem.endswith("'w': expected a dense tensor, got a sparse one (torch.sparse_coo)")
+    assert caught.value.remedy == Remedy("use .to_dense()")

@@ -136,7 +136,7 @@ def _spec(tensor: Any, where: str) -> TensorSpec:
     try:
         return _array_spec(tensor) if isinstance(tensor, np.ndarray) else tensor_spec(tensor)
     except CheckpointError as e:
-        raise CheckpointError(f"{where}: {e}") from e
+        raise CheckpointError(f"{where}: {e.problem}", e.remedy) from e
 
 
 def _array_spec(array: "np.ndarray[Any, Any]") -> TensorSpec:

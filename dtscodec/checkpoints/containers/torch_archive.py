@@ -95,7 +95,7 @@ def _check_forms(specs: Mapping[str, TensorSpec]) -> None:
         try:
             torch_form(spec)
         except CheckpointError as e:
-            raise OutputError(f"{name!r}: {e}", Remedy("write safetensors instead")) from e
+            raise OutputError(f"{name!r}: {e.problem}", Remedy("write safetensors instead")) from e
 
 
 class _Pickler(pickle.Pickler):
