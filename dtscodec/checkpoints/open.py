@@ -1,20 +1,19 @@
-"""Opening a checkpoint of any kind."""
+"""Opening a checkpoint of any kind: a model directory, an index with its shards, one file, or tensors in memory."""
 
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Literal, TypeAlias, cast
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
-from dtscodec.checkpoints.containers.exact_pack import PackedCheckpoint, is_pack
+from dtscodec.checkpoints.containers.exact_pack import PackedCheckpoint
 from dtscodec.checkpoints.containers.in_memory import MappingCheckpoint
-from dtscodec.checkpoints.containers.safetensors_file import SafetensorsCheckpoint
+from dtscodec.checkpoints.containers.safetensors_file import SafetensorsCheckpoint, is_pack
 from dtscodec.checkpoints.containers.sharded import ShardedCheckpoint
 from dtscodec.checkpoints.containers.torch_file import TorchCheckpoint
-from dtscodec.errors import CheckpointError, Remedy
-from dtscodec.storage.hub_path import HubPath
+from dtscodec.errors import CheckpointError, assert_never
 from dtscodec.storage.open_file import BY_RANGE, Access
 from dtscodec.storage.paths import as_path, is_remote
 from dtscodec.storage.storage_errors import read_errors
@@ -28,6 +27,10 @@ WEIGHTS = (
 """Weight files of a model directory, in order of preference."""
 
 TORCH_ENDINGS = (".bin", ".pt", ".pth")
+"""Endings of files that `torch.save` wrote."""
+
+Container: TypeAlias = Literal["index", "torch", "safetensors"]
+"""Kinds of file. A pack of exact tensors is a safetensors file with metadata of its own."""
 
 
 def open_checkpoint(source: Source, access: Access = BY_RANGE) -> Checkpoint:
@@ -70,58 +73,104 @@ def open_checkpoint(source: Source, access: Access = BY_RANGE) -> Checkpoint:
 
 
 def as_checkpoint(source: "Source | Checkpoint", access: Access = BY_RANGE) -> AbstractContextManager[Checkpoint]:
-    """A context in which a checkpoint is open. One that was open already stays its owner's to close."""
+    """Return a context in which a checkpoint is open; one that is open already stays its owner's to close.
+
+    Parameters
+    ----------
+    source : path, mapping or Checkpoint
+        The checkpoint.
+    access : Access
+        How remote files are read.
+
+    Raises
+    ------
+    CheckpointError, BackendError
+        As for `open_checkpoint`.
+    """
     if isinstance(source, (str, os.PathLike, Mapping)):
         return open_checkpoint(source, access)
     return nullcontext(source)
 
 
 def weight_paths(out: Path, *checkpoints: Checkpoint) -> Iterator[Path]:
-    """The files that hold the tensors of these checkpoints and are where an output is made: here, or elsewhere."""
+    """Yield the files that hold the tensors of some checkpoints, so that an output does not replace them.
+
+    Parameters
+    ----------
+    out : Path
+        The output. Only files are yielded that lie where it does: on this machine, or in remote storage.
+    *checkpoints : Checkpoint
+        The inputs.
+    """
     for checkpoint in checkpoints:
         if checkpoint.directory is not None and is_remote(checkpoint.directory) == is_remote(out):
             yield from (checkpoint.directory / name for name in checkpoint.weight_files)
 
 
 def _open_file(path: Path, is_directory: bool, access: Access) -> Checkpoint:
-    """Open one file, or the shards that an index lists."""
     if not path.exists():
         raise CheckpointError(f"{path}: expected a checkpoint, got nothing of that name")
     if not path.is_file():
         raise CheckpointError(f"{path}: expected a file or a directory, got something else")
+    return _open_container(path, is_directory, access)
+
+
+def _open_container(path: Path, is_directory: bool, access: Access) -> Checkpoint:
+    match _container_of(path):
+        case "index":
+            return ShardedCheckpoint(path, partial(_open_shard, access), access.staging)
+        case "torch":
+            return TorchCheckpoint(path, is_directory)
+        case "safetensors":
+            plain = SafetensorsCheckpoint(path, is_directory, access)
+            return PackedCheckpoint(plain.file, is_directory, access.staging) if is_pack(plain.metadata) else plain
+        case never:
+            assert_never(never)
+
+
+def _open_shard(access: Access, path: Path) -> Checkpoint:
+    if _container_of(path) == "index":
+        raise CheckpointError(f"{path}: expected a file of tensors, got an index in an index")
+    return _open_container(path, False, access)
+
+
+def _container_of(path: Path) -> Container:
+    """Return the kind of a file: by the ending of its name, else by its first bytes (a zip archive or a pickle)."""
     if path.name.endswith(".index.json"):
-        return ShardedCheckpoint(path, partial(_open_shard, access=access), access.staging)
-    return _open_shard(path, is_directory, access)
-
-
-def _open_shard(path: Path, is_directory: bool = False, access: Access = BY_RANGE) -> Checkpoint:
-    if not _is_torch(path):
-        plain = SafetensorsCheckpoint(path, is_directory, access)
-        return PackedCheckpoint(plain.file, is_directory, access.staging) if is_pack(plain.metadata) else plain
-    if is_remote(path) and not isinstance(path, HubPath):
-        detail = "expected safetensors, got a file of torch's, which cannot be read by range"
-        raise CheckpointError(f"{path}: {detail}", Remedy("download or convert it"))
-    return TorchCheckpoint(path, is_directory)
-
-
-def _is_torch(path: Path) -> bool:
-    """Whether a file is torch's: by its ending, else by its first bytes (a zip archive or a pickle)."""
-    if path.suffix == ".safetensors" or path.suffix in TORCH_ENDINGS or is_remote(path) or not path.exists():
-        return path.suffix in TORCH_ENDINGS
+        return "index"
+    if path.suffix in TORCH_ENDINGS:
+        return "torch"
+    if path.suffix == ".safetensors" or is_remote(path) or not path.exists():
+        return "safetensors"
     with open(path, "rb") as file:
         head = file.read(9)
-    return head.startswith((b"PK\3\4", b"\x80\2")) and not head.endswith(b"{")  # A safetensors header is '{...'.
+    # A safetensors header is '{...', after its length in eight bytes.
+    is_torch = head.startswith((b"PK\3\4", b"\x80\2")) and not head.endswith(b"{")
+    return "torch" if is_torch else "safetensors"
 
 
 def is_model_of(checkpoint: Checkpoint, directory: Path) -> bool:
-    """Whether a checkpoint is what opening a directory opens."""
+    """Return whether a checkpoint is the one that `open_checkpoint` opens for a directory.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        An open checkpoint.
+    directory : Path
+        A model directory, local or remote.
+
+    Raises
+    ------
+    CheckpointError
+        The directory cannot be listed.
+    """
     with read_errors(directory):
         found = _candidates(directory)
     return len(found) == 1 and checkpoint.directory == directory and found[0].name in checkpoint.weight_files
 
 
 def _weights_in(directory: Path) -> Path:
-    """The file to begin with in a model directory."""
+    """Return the file to open for a model directory: its weights, or their index."""
     found = _candidates(directory)
     if len(found) == 1:
         return found[0]

@@ -13,9 +13,9 @@ from pathlib import Path
 from dtscodec.errors import OutputError, Remedy
 from dtscodec.files.output_file import OTHER_OUTPUT, output_errors
 
-HEAD_BYTES = 9
+_HEAD_BYTES = 9
 """Of a record: its kind, and the length of its content."""
-SEAL_BYTES = 32
+_SEAL_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class RecordFile:
             It cannot be written.
         """
         head = kind + len(content).to_bytes(8, "little")
-        begin = self._end + HEAD_BYTES
+        begin = self._end + _HEAD_BYTES
         seal = self._seal(head, content)
         with output_errors(self.path):
             self._write(head + content + seal)
@@ -95,7 +95,7 @@ class RecordFile:
     @property
     def _end(self) -> int:
         """Where the last record ends."""
-        return self.records[-1].end + SEAL_BYTES if self.records else len(self._magic)
+        return self.records[-1].end + _SEAL_BYTES if self.records else len(self._magic)
 
     def _seal(self, head: bytes, content: bytes) -> bytes:
         before = self.records[-1].seal if self.records else self._magic
@@ -119,13 +119,13 @@ class RecordFile:
 
     def _next_sound(self) -> Record | None:
         """The record after the last one that is known; None if none is, or it is not whole."""
-        head = os.pread(self._file, HEAD_BYTES, self._end)
-        begin = self._end + HEAD_BYTES
+        head = os.pread(self._file, _HEAD_BYTES, self._end)
+        begin = self._end + _HEAD_BYTES
         end = begin + int.from_bytes(head[1:], "little")
-        if len(head) < HEAD_BYTES or end + SEAL_BYTES > os.fstat(self._file).st_size:
+        if len(head) < _HEAD_BYTES or end + _SEAL_BYTES > os.fstat(self._file).st_size:
             return None
         content = os.pread(self._file, end - begin, begin)
-        seal = os.pread(self._file, SEAL_BYTES, end)
+        seal = os.pread(self._file, _SEAL_BYTES, end)
         return Record(head[:1], begin, end, seal) if seal == self._seal(head, content) else None
 
     def _write(self, data: bytes) -> None:

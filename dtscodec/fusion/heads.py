@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, Carried, Named, collect_files
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
-from dtscodec.checkpoints.containers.exact_pack import is_pack
+from dtscodec.checkpoints.containers.safetensors_file import is_pack
 from dtscodec.checkpoints.open import open_checkpoint, weight_paths
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.config import PAPER_HEADS, is_exact

@@ -9,7 +9,7 @@ import yaml  # type: ignore[import-untyped]
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.messages import one_line
 
-Values = Mapping[str, str | list[str]]
+CardValues = Mapping[str, str | list[str]]
 
 _BLOCK = re.compile(r"([\s\ufeff]*---(?:\r\n|\r|\n))([\S\s]*?)((?:\r\n|\r|\n)---[ \t]*(?:\r\n|\n|$))")
 """The Hub's rule for metadata at the head of a page."""
@@ -18,7 +18,7 @@ _LINE_END = re.compile(r"\r|\n|\Z")
 _INVALID = (yaml.YAMLError, ValueError, LookupError, RecursionError)
 
 
-def with_metadata(page: str, ours: Values, was: Values, line_end: str) -> str:
+def with_metadata(page: str, ours: CardValues, was: CardValues, line_end: str) -> str:
     """A page with our metadata, where its owner does not say otherwise.
 
     Parameters
@@ -63,7 +63,7 @@ def _parsed(block: str) -> dict[Any, Any] | None:
     return data if isinstance(data, dict) else {} if data is None else None
 
 
-def _changes(data: Mapping[Any, Any], ours: Values, was: Values) -> dict[str, Any]:
+def _changes(data: Mapping[Any, Any], ours: CardValues, was: CardValues) -> dict[str, Any]:
     """Values of keys that are not as they are to be."""
     changes: dict[str, Any] = {}
     for key, value in ours.items():

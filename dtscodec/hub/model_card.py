@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from dtscodec.errors import CheckpointError, Remedy
-from dtscodec.hub.card_metadata import Values, with_metadata
+from dtscodec.hub.card_metadata import CardValues, with_metadata
 from dtscodec.packs.directory_index import DirectoryIndex, ListedPack
 
 BEGIN, END = "<!-- dtscodec: written by `dtscodec push`, between these lines -->", "<!-- dtscodec: end -->"
@@ -57,7 +57,7 @@ def _text(page: bytes) -> str:
         ) from error
 
 
-def _metadata(repo: str, folder: DirectoryIndex) -> Values:
+def _metadata(repo: str, folder: DirectoryIndex) -> CardValues:
     """Return metadata for the Hub. A pack needs its base to run, as an adapter does."""
     data: dict[str, str | list[str]] = {"library_name": "dtscodec"}
     base = (

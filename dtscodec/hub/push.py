@@ -9,7 +9,7 @@ from typing import Any, cast
 from dtscodec.errors import ConfigError, OutputError, Remedy
 from dtscodec.hub.model_card import card
 from dtscodec.hub.pack_bases import base_of
-from dtscodec.hub.push_target import Target, made
+from dtscodec.hub.push_target import PushTarget, prepared_target
 from dtscodec.hub.repository import CONFIG, README, LocalPack, index_of, is_ours, local_packs, small_files
 from dtscodec.messages import listed
 from dtscodec.progress import ProgressCallback, no_progress
@@ -95,11 +95,11 @@ def push(
         progress(pack.listed.size)
     where = cast(Path, f"hf://{repo}" + (f"@{revision}" if revision else ""))
     with write_errors(where):
-        there = Target.read(repo, revision)
+        there = PushTarget.read(repo, revision)
         changes = _changes(there, packs, base)
         url = None
         if not dry_run and (changes or not there.has_branch):
-            with made(there, private) as target:
+            with prepared_target(there, private) as target:
                 if target.commit != there.commit:  # Whatever has come there meanwhile stays.
                     changes = _changes(target, packs, base)
                 url = _commit(target, changes, message or _message(packs, changes)) if changes else None
@@ -127,7 +127,7 @@ def _check_name(repo: str) -> None:
         raise ConfigError(f"{repo[:100]!r}: expected user/name as the Hub takes it, got: {error!s:.160}") from error
 
 
-def _changes(there: Target, packs: list[LocalPack], base: str | None) -> dict[str, bytes | LocalPack]:
+def _changes(there: PushTarget, packs: list[LocalPack], base: str | None) -> dict[str, bytes | LocalPack]:
     """Return the files that differ from those in the repository."""
     known = there.folder()
     folder = index_of(known, packs, base_of(packs, base, known))
@@ -145,7 +145,7 @@ def _changes(there: Target, packs: list[LocalPack], base: str | None) -> dict[st
     return changes | {path: data for path, data in files.items() if there.file(path) != data}
 
 
-def _commit(there: Target, changes: Mapping[str, bytes | LocalPack], message: str) -> str:
+def _commit(there: PushTarget, changes: Mapping[str, bytes | LocalPack], message: str) -> str:
     with _quietly():
         done: Any = hub_api().create_commit(
             there.repo,

@@ -14,7 +14,7 @@ _OF_THE_HUB = {".gitattributes"}
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class PushTarget:
     """A branch of a repository as it is: its commit, and small files.
 
     For a branch that does not exist yet it is the state of the main one.
@@ -37,7 +37,7 @@ class Target:
     has_branch: bool = True
 
     @classmethod
-    def read(cls, repo: str, branch: str | None) -> "Target":
+    def read(cls, repo: str, branch: str | None) -> "PushTarget":
         """Ask the Hub, where there may be no such repository."""
         from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -47,7 +47,7 @@ class Target:
             return cls(repo, branch, None, has_branch=branch is None)
 
     @classmethod
-    def find(cls, repo: str, branch: str | None) -> "Target":
+    def find(cls, repo: str, branch: str | None) -> "PushTarget":
         """Ask the Hub."""
         from huggingface_hub.errors import RevisionNotFoundError
 
@@ -75,7 +75,7 @@ class Target:
 
 
 @contextmanager
-def made(there: Target, private: bool) -> Iterator[Target]:
+def prepared_target(there: PushTarget, private: bool) -> Iterator[PushTarget]:
     """A target whose repository and branch exist, created if needed; another process may create them first.
 
     If the push then fails, what we made is removed again, unless something has come into it.
@@ -84,13 +84,13 @@ def made(there: Target, private: bool) -> Iterator[Target]:
     try:
         if there.commit is None:
             has_made_repo = _is_ours(lambda: api.create_repo(there.repo, private=private))
-            there = Target.find(there.repo, there.branch)
+            there = PushTarget.find(there.repo, there.branch)
         if not there.has_branch:
             start = there
             has_made_branch = _is_ours(
                 lambda: api.create_branch(start.repo, branch=start.branch, revision=start.commit)
             )
-            there = replace(there, has_branch=True) if has_made_branch else Target.find(there.repo, there.branch)
+            there = replace(there, has_branch=True) if has_made_branch else PushTarget.find(there.repo, there.branch)
         yield there
     except BaseException:
         with suppress(Exception):  # The failure that led here is the one to report.
@@ -111,7 +111,7 @@ def _is_ours(make: Callable[[], object]) -> bool:
     return True
 
 
-def _take_back(there: Target, has_made_repo: bool, has_made_branch: bool) -> None:
+def _take_back(there: PushTarget, has_made_repo: bool, has_made_branch: bool) -> None:
     """Remove what we made and nobody has used. A commit may be there although its answer was lost: then all stays."""
     if not has_made_repo and not has_made_branch:
         return

@@ -214,6 +214,7 @@ BAD_INDEXES: dict[str, Any] = {
     "backslash": '{"weight_map": {"a.w": "d\\\\S"}}',
     "parent": '{"weight_map": {"a.w": ".."}}',
     "missing shard": '{"weight_map": {"a.w": "missing.safetensors"}}',
+    "shard is the index itself": '{"weight_map": {"a.w": "model.safetensors.index.json"}}',
 }
 
 

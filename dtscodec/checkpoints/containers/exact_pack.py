@@ -12,8 +12,6 @@ from dtscodec.format.blocks import Raw, Tie
 from dtscodec.format.reader import PackReader
 from dtscodec.storage.remote_file import RemoteFile
 
-SUMMARY = "dtscodec"
-"""Key of the metadata that a pack has (spec section 3.3)."""
 MAX_TENSOR_BYTES = 2**36
 """Largest tensor that is read: a hostile pack may claim any size (spec section 8, rule L2)."""
 
@@ -94,8 +92,3 @@ def _as_checkpoint_error(error: FormatError | OSError, location: str) -> Checkpo
     if isinstance(error, FormatError):
         return CheckpointError(error.problem, error.remedy)
     return CheckpointError(f"{location}: expected to read it, got '{error.strerror}'")
-
-
-def is_pack(metadata: Mapping[str, str]) -> bool:
-    """Whether the metadata of a safetensors file is a pack's."""
-    return SUMMARY in metadata

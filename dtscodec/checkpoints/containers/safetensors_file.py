@@ -10,6 +10,9 @@ from dtscodec.format.primitives.safetensors_header import read_header
 from dtscodec.storage.open_file import BY_RANGE, Access, open_file
 from dtscodec.storage.remote_file import RemoteFile
 
+SUMMARY = "dtscodec"
+"""Key of a pack's metadata (spec section 3.3)."""
+
 
 class SafetensorsCheckpoint:
     """A `Checkpoint` over one safetensors file, which stays open until `close`.
@@ -70,6 +73,15 @@ class SafetensorsCheckpoint:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def is_pack(metadata: Mapping[str, str]) -> bool:
+    """Return whether the metadata of a safetensors file is a pack's.
+
+    >>> is_pack({"dtscodec": "{}"}), is_pack({"format": "pt"})
+    (True, False)
+    """
+    return SUMMARY in metadata
 
 
 def _open(path: Path, access: Access) -> LocalFile | RemoteFile:

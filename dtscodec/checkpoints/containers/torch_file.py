@@ -12,6 +12,7 @@ from dtscodec.checkpoints.containers.in_memory import MappingCheckpoint, is_tens
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.files.range_reader import Bytes, LocalFile
 from dtscodec.storage.hub_path import HubPath
+from dtscodec.storage.paths import is_remote
 from dtscodec.storage.storage_errors import read_errors
 
 _WRAPPERS = ("state_dict", "model")
@@ -92,11 +93,14 @@ class TorchCheckpoint:
 
 
 def _local(path: Path) -> Path:
-    """The file on this machine."""
-    if not isinstance(path, HubPath):
-        return path
-    with read_errors(path):
-        return path.local()
+    """Return the file on this machine; one of the Hub is in the client's cache then."""
+    if isinstance(path, HubPath):
+        with read_errors(path):
+            return path.local()
+    if is_remote(path):
+        detail = "expected safetensors, got a file of torch's, which cannot be read by range"
+        raise CheckpointError(f"{path}: {detail}", Remedy("download or convert it"))
+    return path
 
 
 def _load(path: Path, where: str) -> object:
