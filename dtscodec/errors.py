@@ -1,7 +1,7 @@
 """Exceptions of the package, and the closed set of reasons for refusing a pack.
 
-Every exception that dtscodec raises on purpose is a `DtsError` with a builtin beside it, so that callers who
-do not know this package can still catch `ValueError`, `EOFError` or `OSError`.
+Every exception that dtscodec raises on purpose derives from `DtsError` and from a builtin, so that callers who do not
+know this package can catch `ValueError`, `EOFError` or `OSError`.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,12 +36,21 @@ REASONS: frozenset[str] = frozenset(get_args(Reason))
 
 
 Spell: TypeAlias = Callable[[str, str | None], str]
-"""Spells an argument, by its Python name and the value that it should have, if it should have a certain one."""
+"""A function that spells an argument, given its Python name and the value that is recommended for it, if any."""
 
 
 def spell_python(argument: str, value: str | None) -> str:
-    """An argument as a Python caller writes it.
+    """Return an argument as a Python caller writes it.
 
+    Parameters
+    ----------
+    argument : str
+        Name of the argument.
+    value : str or None
+        A Python expression; None where no certain value is recommended.
+
+    Examples
+    --------
     >>> spell_python("force", "True"), spell_python("out", None)
     ('force=True', '`out`')
     """
@@ -50,14 +59,14 @@ def spell_python(argument: str, value: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """What a caller can do about an error, in words that suit Python and the command line alike.
+    """Advice on an error, for callers in Python and users of the command line alike.
 
     Parameters
     ----------
     text : str
-        One clause, with the arguments that it is about in braces: ``"pass {force} to replace it"``.
+        One clause, with names of arguments in braces: ``"pass {force} to replace it"``.
     values : mapping of str to str
-        Python expressions for arguments that should have a certain value.
+        Python expressions, by argument, for arguments of which a certain value is recommended.
 
     Examples
     --------
@@ -70,7 +79,7 @@ class Remedy:
 
     @classmethod
     def literal(cls, text: str) -> "Remedy":
-        """Return a remedy of a text without arguments, in which braces stand for themselves.
+        """Return a remedy without arguments: braces in its text are ordinary characters.
 
         >>> str(Remedy.literal("start a worker for {host}"))
         'start a worker for {host}'
@@ -78,7 +87,7 @@ class Remedy:
         return cls(text.replace("{", "{{").replace("}", "}}"))
 
     def spelled(self, spell: Spell) -> str:
-        """Return the text, its arguments spelled by a function."""
+        """Return the text, its arguments spelled by `spell`: `spell_python`, or its counterpart for commands."""
         return self.text.format_map(_Spelled(spell, self.values))
 
     def __str__(self) -> str:
@@ -89,7 +98,7 @@ class Remedy:
 
 
 class _Spelled(dict[str, str]):
-    """Arguments by name, spelled when they are asked for."""
+    """Arguments by name, spelled on access, as `str.format_map` needs them."""
 
     def __init__(self, spell: Spell, values: Mapping[str, str]) -> None:
         super().__init__()
@@ -100,7 +109,7 @@ class _Spelled(dict[str, str]):
 
 
 NAME_BASE = Remedy("name the base that the pack was made against ({base})")
-"""For every error about a base that is not the pack's."""
+"""Remedy for every error about a base that is not the pack's."""
 
 
 class DtsError(Exception):
@@ -109,9 +118,9 @@ class DtsError(Exception):
     Parameters
     ----------
     problem : str
-        Where, what was expected, and what was found.
+        Where the error is, what was expected there, and what was found.
     remedy : Remedy, optional
-        What to do about it.
+        Advice on it.
     """
 
     def __init__(self, problem: str = "", remedy: Remedy | None = None) -> None:
@@ -119,7 +128,7 @@ class DtsError(Exception):
         self.problem, self.remedy = problem, remedy
 
     def spelled(self, spell: Spell) -> str:
-        """The whole text, arguments in the remedy spelled by a function."""
+        """Return problem and remedy in one line, the remedy's arguments spelled by `spell`; see `Remedy.spelled`."""
         return self.problem if self.remedy is None else f"{self.problem}; {self.remedy.spelled(spell)}"
 
     def __str__(self) -> str:
@@ -130,7 +139,7 @@ class DtsError(Exception):
 
 
 class RefusedError(DtsError, ValueError):
-    """A pack, or a base for it, that the spec says to refuse.
+    """A pack, or a base for it, must be refused by the spec.
 
     Parameters
     ----------
@@ -139,11 +148,11 @@ class RefusedError(DtsError, ValueError):
     where : str
         File, arena, tensor or block concerned.
     detail : str
-        What was expected and what was found.
+        The expectation, and what was found instead.
     section : str
-        The spec's section that holds the rule, such as ``"3.4"``.
+        The spec's section that has the rule, such as ``"3.4"``.
     remedy : Remedy, optional
-        What to do about it.
+        Advice on it.
     """
 
     def __init__(self, reason: Reason, where: str, detail: str, section: str, remedy: Remedy | None = None) -> None:
@@ -161,12 +170,12 @@ class FormatError(RefusedError):
     """A pack breaks a rule of the format."""
 
     def within(self, where: str) -> "FormatError":
-        """The same error, told of a place within `where`."""
+        """Return the same error, its place qualified by `where`: the file or tensor that contains it."""
         return type(self)(self.reason, f"{where}: {self.where}", self.detail, self.section, self.remedy)
 
 
 class UnsupportedError(FormatError):
-    """The pack may be sound, but uses something that this reader does not know."""
+    """The pack may be valid, but uses a feature that this reader does not support."""
 
 
 class TruncatedError(FormatError, EOFError):
@@ -174,19 +183,19 @@ class TruncatedError(FormatError, EOFError):
 
 
 class ChecksumError(FormatError):
-    """Bytes differ from what was written."""
+    """Bytes differ from those that were written."""
 
 
 class BaseMismatchError(RefusedError):
-    """The base at hand is not the base that is needed; `where` names it, or a tensor of it."""
+    """The base is not the one that the pack was made against; `where` names it, or a tensor of it."""
 
 
 class PackNotFoundError(DtsError, FileNotFoundError):
-    """There is no pack to open."""
+    """No pack was found, or it cannot be read."""
 
 
 class CheckpointError(DtsError, ValueError):
-    """A checkpoint cannot be read or understood."""
+    """A checkpoint is missing, unreadable or invalid."""
 
 
 class ConfigError(DtsError, ValueError):
@@ -194,11 +203,11 @@ class ConfigError(DtsError, ValueError):
 
 
 class EncodeError(DtsError, ValueError):
-    """The input cannot be encoded as asked."""
+    """A fine-tune cannot be encoded with these inputs and settings."""
 
 
 class NothingToFitError(EncodeError):
-    """A pack holds no numbers that can be fitted: all its tensors are exact or the base's."""
+    """A pack has no numbers to fit: all its tensors are stored exactly or equal the base's."""
 
 
 class SamplesError(DtsError, ValueError):
@@ -206,7 +215,7 @@ class SamplesError(DtsError, ValueError):
 
 
 class MergeError(DtsError, ValueError):
-    """The fine-tunes cannot be merged as asked."""
+    """Fine-tunes cannot be merged with these inputs and settings."""
 
 
 class SvdError(EncodeError, MergeError):
@@ -218,19 +227,19 @@ class OutputError(DtsError, OSError):
 
 
 class ModelMismatchError(DtsError, ValueError):
-    """A running model and a pack, or its base, do not fit each other."""
+    """A running model does not match a pack or its base."""
 
 
 class TaskError(DtsError, KeyError):
-    """There is no task of this name, or one already."""
+    """A task is unknown, or its name is already in use."""
 
 
 class JournalMismatchError(OutputError):
-    """A journal belongs to an encode of other inputs or settings."""
+    """A journal was written with other inputs or settings."""
 
 
 class BackendError(DtsError, RuntimeError):
-    """The device, library or workers asked for are not available here, or no more."""
+    """A device, a library, workers or a storage backend are not available."""
 
 
 def assert_never(value: NoReturn) -> NoReturn:

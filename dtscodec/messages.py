@@ -1,4 +1,4 @@
-"""Wording that messages of all rooms share."""
+"""Formatting that messages and reports of all rooms share."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,12 @@ def listed(names: Sequence[str], limit: int) -> str:
     Parameters
     ----------
     names : sequence of str
+        The list.
     limit : int
-        Names that are spelled out.
+        How many names are spelled out.
 
+    Examples
+    --------
     >>> listed(["a", "b"], 3), listed(["a", "b", "c", "d"], 2)
     ('a, b', 'a, b and 2 more')
     """
@@ -22,14 +25,17 @@ def listed(names: Sequence[str], limit: int) -> str:
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:
-    r"""Return the text of an exception in one line; of the system's errors the reason, without number and path.
+    r"""Return the text of an exception in one line. Of an OSError it is the reason, without number and path.
 
     Parameters
     ----------
     error : BaseException
+        The exception; the name of its class stands for an empty text.
     limit : int
-        Characters, of which the last are dots where the text is longer.
+        Most characters of the line; a longer text ends in "...".
 
+    Examples
+    --------
     >>> one_line(FileNotFoundError(2, "No such file")), one_line(ValueError("a\n  b")), one_line(TimeoutError())
     ('No such file', 'a b', 'TimeoutError')
     """
@@ -39,8 +45,15 @@ def one_line(error: BaseException, limit: int = 200) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Escape what would break a line or command a terminal; names out of files may hold anything.
+    r"""Return a text with its control characters escaped: names in files may hold line ends or terminal codes.
 
+    Parameters
+    ----------
+    text : str
+        A name or a message.
+
+    Examples
+    --------
     >>> print(printable("größe"), printable("a\nb\x1b[2J"))
     größe a\nb\x1b[2J
     """
@@ -48,8 +61,15 @@ def printable(text: str) -> str:
 
 
 def size(count: int) -> str:
-    """A number of bytes in decimal units.
+    """Return a number of bytes in decimal units.
 
+    Parameters
+    ----------
+    count : int
+        Bytes.
+
+    Examples
+    --------
     >>> size(720_512), size(90_900_000), size(12)
     ('720.5 kB', '90.9 MB', '12 B')
     """
@@ -60,8 +80,15 @@ def size(count: int) -> str:
 
 
 def percent(part: int, whole: int) -> str:
-    """A share with three significant digits, as far as two decimals.
+    """Return a share in percent with two decimals, or a dash where the whole is zero.
 
+    Parameters
+    ----------
+    part, whole : int
+        Both in the same unit, such as bytes.
+
+    Examples
+    --------
     >>> percent(720_512, 90_900_000), percent(91, 90_900)
     ('0.79 %', '0.10 %')
     """
@@ -69,13 +96,30 @@ def percent(part: int, whole: int) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A figure, or a dash where there is none."""
+    """Return a figure with a fixed number of decimals, or a dash for None.
+
+    Parameters
+    ----------
+    value : float or None
+        The figure.
+    digits : int
+        Decimals.
+    """
     return "-" if value is None else f"{value:.{digits}f}"
 
 
 def shorten(text: str, most: int) -> str:
-    """A text of at most so many characters: what is too long loses its middle.
+    """Return a text without its middle if it is too long.
 
+    Parameters
+    ----------
+    text : str
+        The text.
+    most : int
+        Most characters of the result.
+
+    Examples
+    --------
     >>> shorten("bert.embeddings.word_embeddings", 20)
     'bert.embe…embeddings'
     """

@@ -1,7 +1,7 @@
-"""Outputs that appear whole or not at all: a temporary beside them, unnamed where possible, fsync, rename.
+"""Atomic outputs: a temporary in the same directory, unnamed where possible, is synced to disk and then renamed.
 
-Whatever ends the ``with`` early, Ctrl-C included, removes the temporary. Failures of the file system come out as
-`OutputError`; those of other files that are read meanwhile pass unchanged.
+The temporary is removed if the ``with`` block fails, on Ctrl-C too. Failures of the file system are raised as
+`OutputError`; exceptions of the block, such as those about files that are read meanwhile, pass unchanged.
 """
 
 import contextlib
@@ -28,19 +28,20 @@ _NO_LINKS = {
     errno.EMLINK,
     errno.EINVAL,
 }
+"""Errors of os.link on file systems that have no hard links."""
 
 
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike[str], force: bool = False, inputs: Iterable[Path] = ()) -> Iterator[BinaryIO]:
-    """Write a file that appears under its name when the ``with`` ends well.
+    """Write a file that appears under its name when the ``with`` block succeeds.
 
     Parameters
     ----------
     path : path
         The file to make. Its directory must exist.
     force : bool
-        Replace a regular file that exists. Without it, nothing is ever replaced, not even a file that appeared
-        while this one was being written.
+        Replace a regular file that exists. Without it no file is ever replaced, not even one that appeared while
+        this one was being written.
     inputs : iterable of Path
         Files that must not be replaced, because they are read meanwhile.
 
@@ -74,29 +75,29 @@ def atomic_directory(
     inputs: Iterable[Path] = (),
     replaceable: Callable[[str], bool] = lambda name: True,
 ) -> Iterator[Path]:
-    """Fill a directory that appears under its name when the ``with`` ends well.
+    """Fill a directory that appears under its name when the ``with`` block succeeds.
 
     Parameters
     ----------
     path : path
         The directory to make. Its parent must exist; it may itself exist if it is empty.
     force : bool
-        Replace a directory that exists. The old one is moved aside, and deleted once the new one is in place.
+        Replace a directory that exists. The old one is renamed, and deleted once the new one is in place.
     inputs : iterable of Path
         Files and directories that must not be replaced, because they are read meanwhile.
     replaceable : callable
-        Tells of a file's name, relative to the old directory, whether it may be deleted.
+        Takes a file's name relative to the old directory, and returns whether the file may be deleted.
 
     Yields
     ------
     Path
-        An empty directory beside `path`. Files in it are best made by `output_file`.
+        An empty directory with the same parent. Files in it should be made by `output_file`.
 
     Raises
     ------
     OutputError
-        As for `atomic_file`; also if the old directory holds what is not `replaceable`, or is a home, a working
-        directory or a mount point.
+        As for `atomic_file`; also if the old directory has a file that is not `replaceable`, or is a home directory,
+        a working directory or a mount point.
     """
     path = Path(os.path.realpath(path))
     check_new_directory(path, force, inputs, replaceable)
@@ -131,7 +132,13 @@ def _check_file(path: Path, force: bool, inputs: Iterable[Path]) -> None:
 def check_new_directory(
     path: Path, force: bool = False, inputs: Iterable[Path] = (), replaceable: Callable[[str], bool] = lambda name: True
 ) -> None:
-    """Raise the OutputError that `atomic_directory` would raise for its arguments, before any work is done."""
+    """Raise the OutputError that `atomic_directory` would raise for the same arguments, before any work is done.
+
+    Parameters
+    ----------
+    path, force, inputs, replaceable
+        As for `atomic_directory`.
+    """
     path = Path(os.path.realpath(path))
     _check_parent(path)
     if not path.exists():
@@ -164,17 +171,29 @@ def _check_parent(path: Path) -> None:
 
 
 def output_exists(path: Path) -> OutputError:
-    """The refusal to replace an output."""
+    """Return the error for an output that exists and must not be replaced.
+
+    Parameters
+    ----------
+    path : Path
+        The output.
+    """
     return OutputError(f"{path}: expected nothing of that name, got an output", REPLACE_OUTPUT)
 
 
 def output_is_input(path: Path) -> OutputError:
-    """The refusal to replace what is being read."""
+    """Return the error for an output that is one of the inputs.
+
+    Parameters
+    ----------
+    path : Path
+        The output.
+    """
     return OutputError(f"{path}: expected an output apart from the input, got the input", OTHER_OUTPUT)
 
 
 def _publish_file(temporary: Path, path: Path, force: bool) -> None:
-    """Give the file its name: replacing with `force`, else by a link, which never replaces."""
+    """Give the temporary its name: by renaming with `force`, else by a hard link, which never replaces a file."""
     if force:
         os.replace(temporary, path)
     else:
@@ -192,7 +211,7 @@ def _publish_file(temporary: Path, path: Path, force: bool) -> None:
 
 
 def _publish_directory(temporary: Path, path: Path, force: bool) -> None:
-    """Give the directory its name; renaming replaces no directory but an empty one."""
+    """Give the temporary its name. Renaming replaces only an empty directory, so the old one is renamed first."""
     for directory, _, _ in os.walk(temporary):
         _fsync_directory(Path(directory))
     old = _sibling(path)
@@ -202,13 +221,13 @@ def _publish_directory(temporary: Path, path: Path, force: bool) -> None:
         os.rename(temporary, path)
         _fsync_directory(path.parent)
     finally:
-        if old.exists() and not path.exists():
+        if old.exists() and not path.exists():  # The second renaming failed.
             os.rename(old, path)
         shutil.rmtree(old, ignore_errors=True)
 
 
 def _fsync_directory(path: Path) -> None:
-    """Make names durable, where the system can."""
+    """Make the names in a directory durable, where the system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY)
         try:

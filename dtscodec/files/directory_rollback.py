@@ -1,4 +1,4 @@
-"""Replace several files of a directory, or none: what it held comes back if that fails."""
+"""Replace several files of a directory, or none: its former files are restored on failure."""
 
 import os
 import shutil
@@ -7,26 +7,27 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SNAPSHOT = ".dtscodec-before"
-"""Where the former files are held, in the directory itself: as hard links, which take no room."""
+"""Folder, in the directory itself, for its former files: hard links, which take no space."""
 
 
 @contextmanager
 def directory_rollback(
     directory: Path, *, is_resumed: bool = False, will_resume: Callable[[BaseException], bool] = lambda error: False
 ) -> Iterator[list[Path]]:
-    """Restore a directory if the ``with`` block fails, unless a later run will resume it.
+    """Restore a directory if the ``with`` block fails, unless a later run will resume the work.
 
-    Its files, and those in its directories, must not be changed in place, only replaced.
+    Files in the directory and in its subdirectories must not be changed in place, only replaced.
 
     Parameters
     ----------
     directory : Path
-        It exists.
+        An existing directory.
     is_resumed : bool
-        Whether the block goes on with the work of an interrupted run: the files of before that run come back then.
+        Whether the block resumes the work of an interrupted run. On failure the files from before that run are
+        restored then.
     will_resume : callable
-        Takes the error that ended the block, and returns whether a later run will resume the work, so that the
-        directory stays as it is.
+        Takes the exception that ended the block, and returns whether a later run will resume the work; if so, the
+        directory is left unchanged.
 
     Yields
     ------

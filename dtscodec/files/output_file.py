@@ -1,4 +1,4 @@
-"""New files that are durable once closed, and whose errors are one line with a remedy."""
+"""New files that are synced to disk before they are closed, and whose errors are one line with a remedy."""
 
 import contextlib
 import errno
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 OTHER_OUTPUT = Remedy("choose another output ({out})")
+"""Remedy where an output cannot be written or replaced at all."""
 REPLACE_OUTPUT = Remedy("pass {force} to replace it, or choose another output ({out})", {"force": "True"})
 FREE_SPACE = Remedy("free some space, or choose another output ({out})")
 
@@ -27,7 +28,7 @@ _REMEDIES = {
 
 @contextlib.contextmanager
 def output_file(path: Path, mode: str = "xb", shown: Path | None = None) -> Iterator[BinaryIO]:
-    """Make a file, and fsync it in the end; failures to write are `OutputError` that name `shown`.
+    """Create a file, and sync it to disk in the end; failures to write are `OutputError`.
 
     Parameters
     ----------
@@ -37,6 +38,11 @@ def output_file(path: Path, mode: str = "xb", shown: Path | None = None) -> Iter
         ``"xb"``, or ``"w+b"`` to read back as well.
     shown : Path, optional
         The name for messages, where `path` is a temporary.
+
+    Raises
+    ------
+    OutputError
+        The file exists, or cannot be written.
     """
     shown = shown or path
     with output_errors(shown):
@@ -47,9 +53,21 @@ def output_file(path: Path, mode: str = "xb", shown: Path | None = None) -> Iter
 
 @contextlib.contextmanager
 def unnamed_file(path: Path, shown: Path) -> Iterator[BinaryIO]:
-    """As `output_file` to read back as well, but the file has no name until its content is durable.
+    """Create a file that has no name until its content is on disk, for writing and reading.
 
-    However the process ends before, nothing is left. Where the system has no such files it is an `output_file`.
+    However the process ends before, no file is left. Where the system has no unnamed files, it is an `output_file`.
+
+    Parameters
+    ----------
+    path : Path
+        The name that the file gets in the end; no file of that name may exist.
+    shown : Path
+        The name for messages.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
     """
     try:
         descriptor = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
@@ -62,14 +80,14 @@ def unnamed_file(path: Path, shown: Path) -> Iterator[BinaryIO]:
 
 
 def _name(descriptor: int, path: Path) -> None:
-    """Give an unnamed file a name (as open(2) has it for O_TMPFILE)."""
-    # A directory's descriptor, though it plays no part, makes Python follow the link to the file.
+    """Give an unnamed file a name, in the way that open(2) describes for O_TMPFILE."""
+    # With any src_dir_fd, though it is not used, Python calls linkat, which follows the link to the file.
     os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
 
 
 @contextlib.contextmanager
 def _durable(descriptor: int, mode: str, shown: Path, at_end: Callable[[], None] = lambda: None) -> Iterator[BinaryIO]:
-    """The buffered file of a descriptor: in the end fsynced, and something done before it is closed."""
+    """Yield a buffered file over a descriptor; in the end sync it, call `at_end` and close it."""
     raw = _OutputFile(descriptor, shown)
     file = cast(BinaryIO, io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw))
     try:
@@ -88,7 +106,13 @@ def _durable(descriptor: int, mode: str, shown: Path, at_end: Callable[[], None]
 
 @contextlib.contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """Turn every OSError into an `OutputError` that names `path` and a remedy."""
+    """Turn every OSError into an `OutputError` that names a path and a remedy.
+
+    Parameters
+    ----------
+    path : Path
+        The output, for messages.
+    """
     try:
         yield
     except OutputError:

@@ -1,7 +1,7 @@
-"""Records that are appended to a file and found again after whatever ended the process.
+"""An append-only file of records that survives a crash of the process.
 
-Each record is sealed by a digest over itself and the seal before it: one that was half written, or was changed since,
-ends the file, and what comes after it is cut off.
+Each record ends in a seal: a digest over itself and the seal before it. A record that is incomplete or was changed ends
+the file: it is cut off when the file is opened, with all records after it.
 """
 
 import fcntl
@@ -14,13 +14,24 @@ from dtscodec.errors import OutputError, Remedy
 from dtscodec.files.output_file import OTHER_OUTPUT, output_errors
 
 _HEAD_BYTES = 9
-"""Of a record: its kind, and the length of its content."""
+"""Before the content of a record: one byte for its kind, eight for the length of the content."""
+
 _SEAL_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record of a file: one byte for its kind, the range of its content, and its seal."""
+    """A record of a file.
+
+    Parameters
+    ----------
+    kind : bytes
+        One byte.
+    begin, end : int
+        Range of its content in the file.
+    seal : bytes
+        SHA-256 over the seal before it, its kind, length and content.
+    """
 
     kind: bytes
     begin: int
@@ -29,19 +40,24 @@ class Record:
 
 
 class RecordFile:
-    """A file of records, open for one process at a time until `close`.
+    """A file of records, locked against other processes until `close`.
 
     Parameters
     ----------
     path : Path
-        Made if there is none.
+        The file; it is created if it does not exist.
     magic : bytes
-        First bytes of such a file.
+        First bytes of the file.
+
+    Attributes
+    ----------
+    records : list of Record
+        The records, in the order of the file.
 
     Raises
     ------
     OutputError
-        It cannot be written, another process is at work on it, or it is something else.
+        The file cannot be written, is locked by another process, or does not begin with `magic`.
     """
 
     def __init__(self, path: Path, magic: bytes) -> None:
@@ -59,12 +75,19 @@ class RecordFile:
             raise
 
     def append(self, kind: bytes, content: bytes) -> None:
-        """Add a record.
+        """Append a record; `read` is the inverse.
+
+        Parameters
+        ----------
+        kind : bytes
+            One byte.
+        content : bytes
+            The content, of any length.
 
         Raises
         ------
         OutputError
-            It cannot be written.
+            The file cannot be written.
         """
         head = kind + len(content).to_bytes(8, "little")
         begin = self._end + _HEAD_BYTES
@@ -74,18 +97,46 @@ class RecordFile:
         self.records.append(Record(kind, begin, begin + len(content), seal))
 
     def read(self, record: Record) -> bytes:
-        """A record's content."""
+        """Return the content of a record; the inverse of `append`.
+
+        Parameters
+        ----------
+        record : Record
+            One of `records`.
+
+        Raises
+        ------
+        OutputError
+            The file cannot be read.
+        """
         with output_errors(self.path):
             return os.pread(self._file, record.end - record.begin, record.begin)
 
     def cut(self, count: int) -> None:
-        """Keep the first records only."""
+        """Remove all but the first records.
+
+        Parameters
+        ----------
+        count : int
+            How many records stay.
+
+        Raises
+        ------
+        OutputError
+            The file cannot be written.
+        """
         del self.records[count:]
         with output_errors(self.path):
             os.ftruncate(self._file, self._end)
 
     def close(self, remove: bool = False) -> None:
-        """Close the file, or do away with it."""
+        """Close the file.
+
+        Parameters
+        ----------
+        remove : bool
+            Whether the file is deleted.
+        """
         try:
             if remove:
                 self.path.unlink(missing_ok=True)
@@ -94,7 +145,7 @@ class RecordFile:
 
     @property
     def _end(self) -> int:
-        """Where the last record ends."""
+        """Offset at which the last record ends."""
         return self.records[-1].end + _SEAL_BYTES if self.records else len(self._magic)
 
     def _seal(self, head: bytes, content: bytes) -> bytes:
@@ -118,7 +169,7 @@ class RecordFile:
             os.pwrite(self._file, self._magic, 0)
 
     def _next_sound(self) -> Record | None:
-        """The record after the last one that is known; None if none is, or it is not whole."""
+        """Return the record after the last known one; None if there is none, or it is incomplete or was changed."""
         head = os.pread(self._file, _HEAD_BYTES, self._end)
         begin = self._end + _HEAD_BYTES
         end = begin + int.from_bytes(head[1:], "little")
