@@ -10,9 +10,9 @@ from math import ceil
 BF16 = 2
 """Bytes of a weight, and of an element of x and y."""
 PRODUCTS = 6
-"""Products of bfloat16 that one of float32 takes (`dtscodec.kernels.triton.backend.PRECISION`)."""
+"""Products of bfloat16 that one of float32 takes (`dtscodec.kernels.triton.triton_backend.PRECISION`)."""
 TILE, STEP, THREADS = (128, 64), 16, 256
-"""Rows and columns of a tile of `reconstruct`, components of a step of its loop, and threads that do it."""
+"""Rows and columns of a tile of `reconstruct_tile`, components of a step of its loop, and threads of a program."""
 OUTSIDE = 390
 """Instructions of a thread outside the loop."""
 BANDWIDTH_SHARE, LAUNCH = 0.8, 5e-6
@@ -35,8 +35,8 @@ class Gpu:
     issue : float
         Instructions that all threads together can issue a second: multiprocessors x 4 x 32 x clock.
     step : int
-        Instructions of a thread in one step of the loop of `reconstruct`, bands of two bits: counted in the machine
-        code that Triton 3.7.1 makes (sm_80, sm_90).
+        Instructions of a thread in one step of the loop of `reconstruct_tile`, bands of two bits: counted in the
+        machine code that Triton 3.7.1 makes (sm_80, sm_90).
     """
 
     name: str

@@ -13,7 +13,7 @@ from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes
 from dtscodec.format.blocks import BaseRows, parse_block
 from dtscodec.format.blocks.coded import pack_bitmap, unpack_bitmap
-from dtscodec.format.container import BlockHasher
+from dtscodec.format.digests import BlockHasher
 from dtscodec.format.dtypes import TensorSpec, plane_count
 from dtscodec.format.primitives import canonical_json as canonical
 from dtscodec.format.primitives.byte_planes import join_planes

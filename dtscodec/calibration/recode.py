@@ -13,7 +13,6 @@ from dtscodec.format.blocks import Block, Coded
 from dtscodec.format.streams import Streams, round_numbers
 from dtscodec.linalg.factored_matrix import delta_square
 from dtscodec.packs.pack import Pack
-from dtscodec.packs.pack_files import auxiliary_files_of
 
 Floats = NDArray[np.float32]
 
@@ -47,7 +46,7 @@ def recode(
             blocks = [stored for _, _, stored in pack.reader.blocks(entry.name)]
         assembler.add(EncodedTensor(entry, blocks, Squares()))
     index, summary = pack.index, replace(pack.summary, encoder=encoder or pack.summary.encoder)
-    metadata = PackMetadata(summary, index.prefix, index.absent, index.metadata, auxiliary_files_of(pack))
+    metadata = PackMetadata(summary, index.prefix, index.absent, index.metadata, pack.auxiliary_files())
     return assembler.finish(metadata, pack.reader.leaves).extended(PackReport)
 
 

@@ -180,14 +180,14 @@ def _compare_tensor(decoded: Decoded, fine: Checkpoint, size: TensorSize) -> Ten
         rows = slice(row, row + block.height)
         if block.is_coded or not torch.equal(ours_matrix[rows], theirs_matrix[rows]):
             start = _base_rows(decoded, entry, block.base, block.height).to(ours_matrix.dtype)
-            measured = measure(theirs_matrix[rows] - start, ours_matrix[rows] - start)
+            measured = _compare_deltas(theirs_matrix[rows] - start, ours_matrix[rows] - start)
             closeness += measured
             if not block.is_coded or block.base is not None:
                 counted += measured
     return TensorComparison(size, exact, closeness, counted)
 
 
-def measure(true: Tensor, decoded: Tensor) -> Closeness:
+def _compare_deltas(true: Tensor, decoded: Tensor) -> Closeness:
     """Compare two deltas, summing in float64."""
     return Closeness(
         squared_norm(true),

@@ -9,7 +9,7 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, Carried, Named, restore_files
+from dtscodec.checkpoints.auxiliary_files import Named, restore_files
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.open import weight_paths
 from dtscodec.checkpoints.stored_tensor import convert_dtype
@@ -19,9 +19,8 @@ from dtscodec.decoding.reconstruct import as_tensor, load_tensors, reconstruct
 from dtscodec.errors import NAME_BASE, BaseMismatchError, OutputError, Remedy
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
-from dtscodec.format.index import CarriedFile, TensorEntry
+from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.select import backend_for
-from dtscodec.packs.base_check import check_base_rows
 from dtscodec.packs.pack import Pack, check_size
 from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.paths import as_path, is_remote
@@ -116,8 +115,7 @@ class Decoded(Mapping[str, Tensor]):
         if not any(block.base for block in entry.blocks):
             return
         base = self._needed_base()
-        for block in entry.blocks:
-            check_base_rows(entry, block, base.specs, base.location)
+        entry.check_base(base.specs, base.location)
 
     def _needed_base(self) -> Base:
         if self.base is None:
@@ -218,14 +216,10 @@ class Decoded(Mapping[str, Tensor]):
         CheckpointError
             A file that should lie beside the base is not there, or is another.
         """
-        attached: list[AuxiliaryFile] = []
-        for entry in self.pack.index.files:
-            if isinstance(entry, CarriedFile):
-                attached.append(Carried(entry.name, self.pack.reader.file(entry)))
-            else:
-                self._needed_base()
-                attached.append(Named(entry.name, entry.digest))
-        return restore_files(attached, self.base.checkpoint.directory if self.base else None)
+        files = self.pack.auxiliary_files()
+        if any(isinstance(file, Named) for file in files):
+            self._needed_base()
+        return restore_files(files, self.base.checkpoint.directory if self.base else None)
 
     # Closing
 

@@ -89,7 +89,7 @@ ReadBase: TypeAlias = Callable[[str], tuple[TensorSpec, Tensor]]
 def reconstruct(
     tensor: LoadedTensor, read_base: ReadBase, backend: Backend, out: Tensor, holds_base: bool = False
 ) -> None:
-    """Reconstruct one tensor that is no tie and whose blocks fit the base; see `check_base_rows`.
+    """Reconstruct one tensor that is no tie and whose blocks fit the base; see `TensorEntry.check_base`.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def _write_sum(base: Tensor, packed: Packed, out: Tensor) -> None:
 
 
 def _rows(base: BaseRows, height: int, columns: int, read_base: ReadBase) -> tuple[TensorSpec, Tensor]:
-    """Return the spec of a base tensor and the bytes of some of its rows, which exist: see `check_base_rows`."""
+    """Return the spec of a base tensor and the bytes of some of its rows, which exist: see `TensorEntry.check_base`."""
     spec, data = read_base(base.name)
     return spec, _part(data, row_span(spec, columns, base.first, height))
 

@@ -1,15 +1,14 @@
-"""The safetensors file around a pack: header, arenas and digests (spec section 3)."""
+"""The safetensors file around a pack: header and arenas (spec sections 3.1 and 3.2)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Final, NoReturn
 
 from dtscodec.errors import FormatError, TruncatedError, UnsupportedError
 from dtscodec.format.primitives import canonical_json as canonical
 from dtscodec.format.primitives.canonical_json import Fields, Json
 from dtscodec.format.streams import NUMBER_DTYPES
-from dtscodec.format.summary import MAX_BLOCK, MIN_BLOCK, Summary, parse_summary, summary_text
+from dtscodec.format.summary import Summary, parse_summary, summary_text
 
 ARENAS: Final = ("digests", "base", "index", "rows", "numbers", "codes", "raw")
 ALIGNED: Final = frozenset({"numbers", "codes", "raw"})
@@ -19,8 +18,6 @@ not affect padding."""
 
 DIGEST_BYTES: Final = 32
 MAX_HEADER: Final = 2**16 - 8
-MAX_DIGESTS: Final = 4096
-"""Most digest rows; the smallest digest block that needs no more is chosen."""
 
 _ITEM: Final = {"U8": 1} | NUMBER_DTYPES
 
@@ -91,7 +88,7 @@ def plan_arenas(
     offset = 0
     for name, following in zip(names, [*names[1:], ""], strict=True):
         dtype, shape = contents[name]
-        offset += form_bytes(dtype, shape)
+        offset += arena_spec_bytes(dtype, shape)
         padding = padding_before(following, offset)
         if padding:
             planned[name] = (dtype, (shape[0] + padding // _ITEM[dtype],))
@@ -99,20 +96,12 @@ def plan_arenas(
     return {"digests": ("U8", (1 + -(-offset // block), DIGEST_BYTES))} | planned
 
 
-def digest_block_size(data_bytes: int) -> int:
-    """Return the size of a digest block for that many bytes of data (spec section 9)."""
-    block = MIN_BLOCK
-    while block < MAX_BLOCK and data_bytes > MAX_DIGESTS * block:
-        block *= 2
-    return block
-
-
-def header_bytes(summary: Summary, arenas: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
-    """Return length and header of a file; the inverse of `parse_header`."""
+def pack_header_bytes(summary: Summary, arenas: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
+    """Return length and header of a file; the inverse of `parse_pack_header`."""
     document: dict[str, Json] = {"__metadata__": {"dtscodec": summary_text(summary)}}
     offset = 0
     for name, (dtype, shape) in arenas.items():
-        end = offset + form_bytes(dtype, shape)
+        end = offset + arena_spec_bytes(dtype, shape)
         document[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
     text = canonical.dumps(document)
@@ -122,7 +111,7 @@ def header_bytes(summary: Summary, arenas: Mapping[str, tuple[str, tuple[int, ..
     return len(text).to_bytes(8, "little") + text
 
 
-def form_bytes(dtype: str, shape: tuple[int, ...]) -> int:
+def arena_spec_bytes(dtype: str, shape: tuple[int, ...]) -> int:
     """Return the bytes of an arena of that dtype and shape."""
     size = _ITEM[dtype]
     for extent in shape:
@@ -130,58 +119,11 @@ def form_bytes(dtype: str, shape: tuple[int, ...]) -> int:
     return size
 
 
-class BlockHasher:
-    """Computes the SHA-256 of each digest block of a stream of bytes.
-
-    Parameters
-    ----------
-    block : int
-        Size of a digest block in bytes.
-    """
-
-    def __init__(self, block: int) -> None:
-        self._block = block
-        self._left = block
-        self._hash = sha256()
-        self._rows: list[bytes] = []
-
-    def update(self, data: bytes | memoryview) -> None:
-        """Add the next bytes."""
-        view = memoryview(data)
-        while len(view):
-            piece, view = view[: self._left], view[self._left :]
-            self._hash.update(piece)
-            self._left -= len(piece)
-            if not self._left:
-                self._close()
-
-    def _close(self) -> None:
-        self._rows.append(self._hash.digest())
-        self._hash, self._left = sha256(), self._block
-
-    def digests(self, header: bytes) -> bytes:
-        """Return the arena `digests`: the pack id, then a row per block.
-
-        Parameters
-        ----------
-        header : bytes
-            Length and header of the file.
-        """
-        if self._left < self._block:
-            self._close()
-        return pack_id(header, self._rows) + b"".join(self._rows)
-
-
-def pack_id(header: bytes, rows: Iterable[bytes]) -> bytes:
-    """Return the pack id: SHA-256 of header and digest rows (spec section 3.4)."""
-    return sha256(header + b"".join(rows)).digest()
-
-
 # Reading
 
 
-def parse_header(begin: bytes, size: int, where: str) -> Header:
-    """Read a header; the inverse of `header_bytes`.
+def parse_pack_header(begin: bytes, size: int, where: str) -> Header:
+    """Read a header; the inverse of `pack_header_bytes`.
 
     Parameters
     ----------
@@ -286,7 +228,7 @@ def _fits(name: str, arena: Arena) -> bool:
     dtypes = ("F32", "BF16") if name == "numbers" else ("U8",)
     if (
         arena.dtype not in dtypes
-        or arena.end - arena.begin != form_bytes(arena.dtype, arena.shape)
+        or arena.end - arena.begin != arena_spec_bytes(arena.dtype, arena.shape)
         or arena.end <= arena.begin
     ):
         return False

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from dtscodec.format.blocks import Block
-from dtscodec.format.dtypes import TensorSpec, bits_of
+from dtscodec.errors import BaseMismatchError
+from dtscodec.format.blocks import BaseRows, Block
+from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec, bits_of
 from dtscodec.format.names import utf8
 
 
@@ -68,6 +69,38 @@ class TensorEntry:
         for block in self.blocks:
             yield row, block
             row += block.height
+
+    def check_base(self, specs: Mapping[str, TensorSpec], location: str) -> None:
+        """Check that a base has the rows that the blocks are made from (rules R1 and R2).
+
+        Parameters
+        ----------
+        specs : mapping of str to TensorSpec
+            The base's tensors.
+        location : str
+            The base, for messages.
+
+        Raises
+        ------
+        BaseMismatchError
+            A base tensor is missing, has too few rows, or another shape or dtype.
+        """
+        for block in self.blocks:
+            if block.base is not None:
+                self._check_base_rows(block, block.base, specs.get(block.base.name), location)
+
+    def _check_base_rows(self, block: Block, base: BaseRows, spec: TensorSpec | None, location: str) -> None:
+        where = f"{location}: {base.name!r}"
+        if spec is None:
+            raise BaseMismatchError("base-tensor", where, "expected a tensor of this name, got none", "4.4")
+        rows, columns = spec.matrix(self.split)
+        too_flat = len(spec.shape) < self.split if self.spec.shape else bool(spec.shape)
+        if too_flat or columns != self.columns or base.first + block.height > rows:
+            wanted = f"expected {base.first + block.height} rows of {self.columns}"
+            raise BaseMismatchError("base-tensor", where, f"{wanted}, got {spec}", "4.4")
+        convertible = {spec.dtype, self.spec.dtype} <= CODED_DTYPES
+        if not convertible and (spec.dtype != self.spec.dtype or block.is_coded):
+            raise BaseMismatchError("base-tensor", where, f"expected {self.spec.dtype}, got {spec.dtype}", "4.4")
 
 
 @dataclass(frozen=True, slots=True)

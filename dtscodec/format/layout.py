@@ -12,7 +12,7 @@ Span: TypeAlias = tuple[int, int]
 
 
 @dataclass(slots=True)
-class Place:
+class BlockSpans:
     """The spans of one block in the arenas of their names; `bands` are in the arena `codes`."""
 
     rows: Span
@@ -25,7 +25,7 @@ class Place:
 class Layout:
     """The spans of all blocks (by tensor name) and files, and the length of each arena's content."""
 
-    places: dict[str, list[Place]]
+    places: dict[str, list[BlockSpans]]
     files: dict[str, Span]
     rows: int
     numbers: int
@@ -51,13 +51,13 @@ def lay_out(index: Index) -> Layout:
         Plane lengths that do not fit their block (rule P1).
     """
     rows, numbers, raw = _Cursor(), _Cursor(), _Cursor()
-    places: dict[str, list[Place]] = {}
-    coded: list[tuple[Place, tuple[int, ...]]] = []
+    places: dict[str, list[BlockSpans]] = {}
+    coded: list[tuple[BlockSpans, tuple[int, ...]]] = []
     for entry in index.tensors:
         places[entry.name] = []
         for block in entry.blocks:
             sizes = block.stream_sizes(entry.columns, entry.spec.dtype)
-            place = Place(rows.take(sizes.bitmaps), numbers.take(sizes.numbers), [], raw.take(sizes.raw))
+            place = BlockSpans(rows.take(sizes.bitmaps), numbers.take(sizes.numbers), [], raw.take(sizes.raw))
             places[entry.name].append(place)
             coded.append((place, sizes.bands))
     codes = _place_bands(coded)
@@ -65,7 +65,7 @@ def lay_out(index: Index) -> Layout:
     return Layout(places, files, rows.end, numbers.end, codes, raw.end)
 
 
-def _place_bands(coded: Sequence[tuple[Place, tuple[int, ...]]]) -> int:
+def _place_bands(coded: Sequence[tuple[BlockSpans, tuple[int, ...]]]) -> int:
     """Assign the spans of all first bands, then of all second ones, and so on; return their total length."""
     codes = _Cursor()
     for band in count():

@@ -45,7 +45,7 @@ MAX_FILES = 2**16
 MAX_FILE_BYTES = 2**30
 """Largest size of one file, and of all files together, in bytes."""
 
-ENDINGS = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".vocab", ".spm")
+FILE_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".vocab", ".spm")
 """Permitted suffixes: configuration and tokenizers, never code."""
 
 
@@ -55,7 +55,7 @@ def valid_file_name(name: str) -> bool:
     >>> valid_file_name("1_Pooling/config.json"), valid_file_name("../config.json"), valid_file_name("run.py")
     (True, False, False)
     """
-    if not name.endswith(ENDINGS) or name.endswith(".index.json"):
+    if not name.endswith(FILE_SUFFIXES) or name.endswith(".index.json"):
         return False
     return all(map(_valid_component, name.split("/")))
 

@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 
 from dtscodec.errors import FormatError
 from dtscodec.files.range_reader import RangeReader
+from dtscodec.format.arena_reader import ArenaReader
 from dtscodec.format.blocks import Block, Content, split_streams
-from dtscodec.format.checked_bytes import CheckedBytes
-from dtscodec.format.container import Arena, padding_before
 from dtscodec.format.index import CarriedFile, Index, TensorEntry
 from dtscodec.format.index_json import parse_index
-from dtscodec.format.layout import Layout, Place, Span, lay_out
+from dtscodec.format.layout import BlockSpans, Layout, lay_out
 from dtscodec.format.primitives.zstd_frames import decompress
 from dtscodec.format.streams import NO_NUMBERS, NUMBER_DTYPES, Streams, numbers_from_bytes
+from dtscodec.format.summary import Summary
 
-MAX_INDEX = 2**26
-MAX_ROWS = 2**27
+MAX_INDEX_BYTES = 2**26
+MAX_BITMAP_BYTES = 2**27
 
 
 class PackReader:
@@ -31,6 +31,15 @@ class PackReader:
     where : str
         Name of the source, for messages.
 
+    Attributes
+    ----------
+    size : int
+        Length of the file in bytes.
+    id : str
+        The pack id (spec section 3.4), 64 hex digits.
+    summary : Summary
+    index : Index
+
     Raises
     ------
     FormatError
@@ -39,10 +48,11 @@ class PackReader:
 
     def __init__(self, source: RangeReader, where: str) -> None:
         self._where = where
-        self._bytes = CheckedBytes(source, where)
-        self._arenas = self._bytes.header.arenas
-        self.summary = self._bytes.header.summary
-        self.index = self._read_index()
+        self.size: int = source.size
+        self._arenas = ArenaReader(source, where)
+        self.id: str = self._arenas.id.hex()
+        self.summary: Summary = self._arenas.header.summary
+        self.index: Index = self._read_index()
         self._layout = self._lay_out()
         self._entries = {entry.name: entry for entry in self.index.tensors}
         self._ends = self._check_lengths()
@@ -51,48 +61,16 @@ class PackReader:
 
     def close(self) -> None:
         """Close the source."""
-        self._bytes.close()
-
-    @property
-    def size(self) -> int:
-        """Length of the file in bytes."""
-        return self._bytes.size
-
-    @property
-    def id(self) -> str:
-        """The pack id (spec section 3.4), 64 hex digits."""
-        return self._bytes.id.hex()
+        self._arenas.close()
 
     def entry(self, name: str) -> TensorEntry:
         """Return the tensor of that name; KeyError if there is none."""
         return self._entries[name]
 
-    def _arena(self, name: str) -> Arena:
-        empty = Arena("U8", (0,), 0, 0)
-        return self._arenas.get(name, empty)
-
-    def _arena_part(self, name: str, span: Span) -> bytes:
-        begin = self._arena(name).begin
-        return self._bytes.read(begin + span[0], begin + span[1])
-
     # Index, rows, numbers
 
-    def _read_frame(self, name: str, limit: int) -> bytes:
-        """Return the content of an arena that is one zstd frame (rules I1, W2 and, for its padding, C7)."""
-        arena = self._arena(name)
-        data = self._bytes.read(arena.begin, arena.end)
-        try:
-            content, used = decompress(data, limit)
-        except OverflowError as error:
-            raise FormatError("limit", f"{self._where}: {name}", str(error), "10") from error
-        except ValueError as error:
-            raise FormatError("zstd", f"{self._where}: {name}", str(error), "4") from error
-        self._check_arena_length(name, used)
-        self._refuse_padding(name, data[used:])
-        return content
-
     def _read_index(self) -> Index:
-        index = parse_index(self._read_frame("index", MAX_INDEX), f"{self._where}: index")
+        index = parse_index(self._arenas.read_frame("index", MAX_INDEX_BYTES), f"{self._where}: index")
         if len(index.tensors) != self.summary.tensors:
             detail = f"expected {self.summary.tensors} tensors as the summary says, got {len(index.tensors)}"
             raise FormatError("summary", self._where, detail, "3.3")
@@ -106,16 +84,19 @@ class PackReader:
 
     def _check_lengths(self) -> dict[str, int]:
         """Check lengths (rules C7 and H1); return the content length of arenas that may have padding."""
-        layout = self._layout
+        layout, arenas = self._layout, self._arenas
+        # Arenas with padding: the content's length follows from the index, the padding from the arena that comes next.
         lengths = {"numbers": layout.numbers * self.number_bytes, "codes": layout.codes, "raw": layout.raw}
         for name, length in lengths.items():
-            self._check_arena_length(name, length)
-        if bool(layout.rows) != ("rows" in self._arenas):
-            self._refuse_totals("rows", layout.rows, self._arena("rows").end - self._arena("rows").begin)
+            arenas.check_length(name, length)
+        # Bitmaps are compressed: their length is checked when they are read.
+        if bool(layout.rows) != ("rows" in arenas):
+            arenas.refuse_totals("rows", layout.rows, arenas.arena("rows").end - arenas.arena("rows").begin)
+        # One leaf for each base tensor that is used, and a base in the summary if there is any.
         names = self.index.base_names()
-        shape = self._arena("base").shape
+        shape = arenas.arena("base").shape
         if shape[0] != len(names) or bool(names) != (self.summary.base is not None):
-            self._refuse_totals("base", len(names), shape[0])
+            arenas.refuse_totals("base", len(names), shape[0])
         return lengths
 
     def check_padding(self) -> None:
@@ -127,32 +108,12 @@ class PackReader:
             Padding is not zero.
         """
         for name, length in self._ends.items():
-            self._check_zeros(name, length)
-
-    def _check_zeros(self, name: str, length: int) -> None:
-        arena = self._arena(name)
-        self._refuse_padding(name, self._bytes.read(arena.begin + length, arena.end))
-
-    def _refuse_padding(self, name: str, data: bytes) -> None:
-        if any(data):
-            raise FormatError("padding", f"{self._where}: {name}", "expected zeros after the content", "3.2")
-
-    def _check_arena_length(self, name: str, length: int) -> None:
-        """Check that an arena holds its content and the padding that aligns the next arena (rule C7)."""
-        arena = self._arena(name)
-        names = [*self._arenas, ""]
-        following = names[names.index(name) + 1] if name in names else ""
-        expected = length + padding_before(following, arena.begin + length)
-        if arena.end - arena.begin != expected:
-            self._refuse_totals(name, expected, arena.end - arena.begin)
-
-    def _refuse_totals(self, name: str, expected: int, got: int) -> None:
-        raise FormatError("totals", f"{self._where}: {name}", f"expected {expected} by the index, got {got}", "3.2")
+            self._arenas.check_zeros(name, length)
 
     @property
     def numbers_dtype(self) -> str:
         """Dtype in which numbers are stored: F32 or BF16."""
-        return self._arena("numbers").dtype if "numbers" in self._arenas else "F32"
+        return self._arenas.arena("numbers").dtype if "numbers" in self._arenas else "F32"
 
     @property
     def number_bytes(self) -> int:
@@ -163,16 +124,15 @@ class PackReader:
     def _bitmaps(self) -> bytes:
         if not self._layout.rows:
             return b""
-        content = self._read_frame("rows", MAX_ROWS)
+        content = self._arenas.read_frame("rows", MAX_BITMAP_BYTES)
         if len(content) != self._layout.rows:
-            self._refuse_totals("rows", self._layout.rows, len(content))
+            self._arenas.refuse_totals("rows", self._layout.rows, len(content))
         return content
 
     @cached_property
     def _numbers(self) -> NDArray[np.float32]:
         """All numbers of the pack, finite (rule N1)."""
-        arena = self._arena("numbers")
-        numbers = numbers_from_bytes(self._bytes.read(arena.begin, arena.end), arena.dtype)
+        numbers = numbers_from_bytes(self._arenas.read("numbers"), self._arenas.arena("numbers").dtype)
         if not np.isfinite(numbers).all():
             raise FormatError("numbers", f"{self._where}: numbers", "expected finite numbers", "5.2")
         return numbers
@@ -180,9 +140,8 @@ class PackReader:
     @cached_property
     def leaves(self) -> dict[str, bytes]:
         """The first bytes of the leaf of each base tensor that is used (spec section 7)."""
-        arena = self._arena("base")
-        data = self._bytes.read(arena.begin, arena.end)
-        width = arena.shape[-1]
+        data = self._arenas.read("base")
+        width = self._arenas.arena("base").shape[-1]
         return {name: data[i * width : (i + 1) * width] for i, name in enumerate(self.index.base_names())}
 
     # Streams
@@ -224,22 +183,22 @@ class PackReader:
         except FormatError as error:
             raise error.within(f"{self._where}: {entry.name}") from error
 
-    def _streams(self, place: Place) -> Streams:
+    def _streams(self, place: BlockSpans) -> Streams:
         return Streams(
             bitmaps=self._bitmaps[slice(*place.rows)] if place.rows[0] != place.rows[1] else b"",
             numbers=self._numbers[slice(*place.numbers)] if place.numbers[0] != place.numbers[1] else NO_NUMBERS,
-            bands=tuple(self._arena_part("codes", span) for span in place.bands),
-            raw=self._arena_part("raw", place.raw),
+            bands=tuple(self._arenas.read("codes", span) for span in place.bands),
+            raw=self._arenas.read("raw", place.raw),
         )
 
-    def place(self, name: str) -> list[Place]:
+    def block_spans(self, name: str) -> list[BlockSpans]:
         """Return the spans of a tensor's blocks in the arenas."""
         return self._layout.places[name]
 
     def arena_bytes(self) -> dict[str, int]:
         """Return the length of the header and of each arena, in bytes."""
-        lengths = {name: arena.end - arena.begin for name, arena in self._arenas.items()}
-        return {"header": len(self._bytes.header.data)} | lengths
+        header = self._arenas.header
+        return {"header": len(header.data)} | {name: arena.end - arena.begin for name, arena in header.arenas.items()}
 
     def file(self, entry: CarriedFile) -> bytes:
         """Return the content of a carried file.
@@ -249,7 +208,7 @@ class PackReader:
         FormatError
             Rules D3 and F2.
         """
-        data = self._arena_part("raw", self._layout.files[entry.name])
+        data = self._arenas.read("raw", self._layout.files[entry.name])
         if entry.stored == entry.size:
             return data
         where = f"{self._where}: {entry.name}"
@@ -267,7 +226,7 @@ class PackReader:
 
     def check_all(self) -> Iterator[int]:
         """Check every digest block, then every stream; yield the number of bytes of each digest block."""
-        yield from self._bytes.check_all()
+        yield from self._arenas.check_digests()
         self.check_padding()
         for entry in self.index.tensors:
             for _ in self.contents(entry.name):

@@ -9,14 +9,8 @@ from types import TracebackType
 from typing import IO, TypeAlias
 
 from dtscodec.files.spool import Spool
-from dtscodec.format.container import (
-    DIGEST_BYTES,
-    BlockHasher,
-    digest_block_size,
-    form_bytes,
-    header_bytes,
-    plan_arenas,
-)
+from dtscodec.format.container import DIGEST_BYTES, arena_spec_bytes, pack_header_bytes, plan_arenas
+from dtscodec.format.digests import BlockHasher, digest_block_size
 from dtscodec.format.index import CarriedFile, FileEntry, Index, NamedFile, TensorEntry
 from dtscodec.format.index_json import index_text, parse_index
 from dtscodec.format.layout import lay_out
@@ -28,7 +22,7 @@ from dtscodec.format.summary import Summary
 LARGE_FILE = 2**20
 """Carried files beyond this many bytes are compressed at a lower level."""
 
-Content: TypeAlias = "Sequence[bytes | Spool]"
+ArenaContent: TypeAlias = "Sequence[bytes | Spool]"
 
 
 class PackWriter:
@@ -145,7 +139,7 @@ class PackWriter:
             raise ValueError("expected a leaf for each base tensor used and no other")
         text = index_text(index)
         parse_index(text, "index")  # An encoder writes valid packs only (spec section 9).
-        contents: dict[str, Content] = {
+        contents: dict[str, ArenaContent] = {
             "base": [b"".join(leaves[name] for name in names)],
             "index": [compress(text, INDEX_LEVEL)],
             "rows": [compress(bytes(self._rows), INDEX_LEVEL)] if self._rows else [],
@@ -155,10 +149,10 @@ class PackWriter:
         }
         lengths = {name: length for name, content in contents.items() if (length := sum(map(len, content)))}
         header, arenas = plan_file(summary, lengths, len(self._entries), len(leaves), self._numbers_dtype)
-        file.write(header + bytes(form_bytes(*arenas.pop("digests"))))  # digests come last
+        file.write(header + bytes(arena_spec_bytes(*arenas.pop("digests"))))  # digests come last
         hasher = BlockHasher(digest_block_size(sum(lengths.values())))
         for name, form in arenas.items():
-            padding = form_bytes(*form) - lengths[name]
+            padding = arena_spec_bytes(*form) - lengths[name]
             for piece in _pieces([*contents[name], bytes(padding)]):
                 file.write(piece)
                 hasher.update(piece)
@@ -177,7 +171,7 @@ def plan_file(
     """Return header and arenas of a file, from the content length of each arena in bytes, in file order; none is 0."""
     summary = replace(summary, tensors=tensors, block=digest_block_size(sum(lengths.values())))
     arenas = plan_arenas({name: _form(name, lengths[name], leaves, numbers) for name in lengths}, summary.block)
-    return header_bytes(summary, arenas), arenas
+    return pack_header_bytes(summary, arenas), arenas
 
 
 def planned_size(index: Index, summary: Summary, bitmaps: bytes, leaf_bytes: int, numbers: str) -> int:
@@ -206,7 +200,7 @@ def planned_size(index: Index, summary: Summary, bitmaps: bytes, leaf_bytes: int
     }
     lengths = {name: length for name, length in lengths.items() if length}
     header, arenas = plan_file(summary, lengths, len(index.tensors), leaves, numbers)
-    return len(header) + sum(form_bytes(*form) for form in arenas.values())
+    return len(header) + sum(arena_spec_bytes(*form) for form in arenas.values())
 
 
 def carried_entry(name: str, data: bytes) -> CarriedFile:

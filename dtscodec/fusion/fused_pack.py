@@ -23,7 +23,6 @@ from dtscodec.format.summary import Summary
 from dtscodec.fusion.heads import Head, is_head
 from dtscodec.fusion.source_packs import SourcePacks
 from dtscodec.fusion.summed_tensor import common_spec, exact_tensor, sum_tensor
-from dtscodec.packs.pack_files import auxiliary_files_of
 from dtscodec.progress import ProgressCallback
 from dtscodec.version import __version__
 
@@ -65,7 +64,7 @@ class FusionEncoder:
         self._files: list[AuxiliaryFile] = []
         if files:
             heaviest = max(range(len(sources.packs)), key=lambda i: abs(self._weights[i]))
-            self._files = (head.files() if head else []) or auxiliary_files_of(sources.packs[heaviest])
+            self._files = (head.files() if head else []) or sources.packs[heaviest].auxiliary_files()
         encoder = f"dtscodec {__version__} fuse weights={','.join(f'{weight:.4g}' for weight in self._weights)}"
         self._summary = Summary(task=task, encoder=encoder, tensors=0)
 

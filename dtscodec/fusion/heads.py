@@ -19,7 +19,6 @@ from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import NamedFile
 from dtscodec.fusion.source_packs import SourcePacks
 from dtscodec.packs.pack import Pack
-from dtscodec.packs.pack_files import auxiliary_files_of
 
 HeadSource: TypeAlias = "Source | Checkpoint | Pack"
 
@@ -107,7 +106,7 @@ class Head:
         """Return the auxiliary files beside it, names ascending; none for a single file."""
         opened = self._opened
         if isinstance(opened, Pack):
-            return auxiliary_files_of(opened)
+            return opened.auxiliary_files()
         if not opened.is_directory:
             return []
         named = {(file.name, file.digest) for pack in self._sources.packs for file in _named(pack)}

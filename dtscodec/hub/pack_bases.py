@@ -62,7 +62,6 @@ def _shared_base(base: str, packs: list[LocalPack], known: DirectoryIndex | None
 def _checked_place(base: str, packs: list[LocalPack]) -> HubPath:
     """Where a base lies; it has the tensors that packs need, or BaseMismatchError. Content is checked at use."""
     from dtscodec.checkpoints.open import open_checkpoint
-    from dtscodec.packs.base_check import check_base_rows
     from dtscodec.packs.pack import Pack
 
     with read_errors(cast(Path, base)):
@@ -71,6 +70,5 @@ def _checked_place(base: str, packs: list[LocalPack]) -> HubPath:
         for local in packs:
             with Pack(local.path) as pack:
                 for entry in pack.index.tensors:
-                    for block in entry.blocks:
-                        check_base_rows(entry, block, checkpoint.specs, checkpoint.location)
+                    entry.check_base(checkpoint.specs, checkpoint.location)
     return place

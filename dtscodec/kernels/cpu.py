@@ -9,11 +9,11 @@ from dtscodec.kernels.packed import PackedFactors
 from dtscodec.kernels.reference import Reference, as_summand, full_precision, wide_dtype
 from dtscodec.kernels.unpack import unpack_factors
 
-PIECE = 2**19
+CHUNK_ELEMENTS = 2**19
 """Elements of a product per thread and chunk, so that they are added to the base before they leave the cache: 2 MiB of
 float32."""
 
-ROWS = 2**17
+ROW_CHUNK_ELEMENTS = 2**17
 """The same if single rows are read and written, so that three buffers of that size share the cache."""
 
 
@@ -42,7 +42,7 @@ class Cpu(Reference):
 
 def _add_product(base: Tensor, left: Tensor, right: Tensor, out: Tensor) -> None:
     count, columns = left.shape[1], right.shape[1]
-    step = min(count, max(16, PIECE * torch.get_num_threads() // columns))
+    step = min(count, max(16, CHUNK_ELEMENTS * torch.get_num_threads() // columns))
     product = _scratch(step * columns, left.dtype).view(step, columns)
     for begin in range(0, count, step):
         end = min(begin + step, count)
@@ -52,7 +52,7 @@ def _add_product(base: Tensor, left: Tensor, right: Tensor, out: Tensor) -> None
 
 def _add_to_rows(base: Tensor, left: Tensor, right: Tensor, rows: Tensor, out: Tensor) -> None:
     """As `_add_product`, into some rows of the base and of the result."""
-    step = min(len(rows), max(16, ROWS * torch.get_num_threads() // right.shape[1]))
+    step = min(len(rows), max(16, ROW_CHUNK_ELEMENTS * torch.get_num_threads() // right.shape[1]))
     for begin in range(0, len(rows), step):
         some = rows[begin : begin + step]
         product = left[:, begin : begin + step].T @ right
@@ -64,10 +64,10 @@ _reused = threading.local()
 
 def _scratch(count: int, dtype: torch.dtype) -> Tensor:
     """Return memory for the products of this thread. Fresh memory costs a fault per page, more than a small product."""
-    if dtype != torch.float32 or count > PIECE * torch.get_num_threads():
+    if dtype != torch.float32 or count > CHUNK_ELEMENTS * torch.get_num_threads():
         return torch.empty(count, dtype=dtype)
     if len(getattr(_reused, "memory", ())) < count:
         with torch.inference_mode(False):  # Else it could not be written outside of it.
-            _reused.memory = torch.empty(PIECE * torch.get_num_threads())
+            _reused.memory = torch.empty(CHUNK_ELEMENTS * torch.get_num_threads())
     memory: Tensor = _reused.memory[:count]
     return memory

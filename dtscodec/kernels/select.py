@@ -19,7 +19,7 @@ def _backend(device: torch.device) -> Backend:
 
         return Cpu()
     if device.type == "cuda" and _triton_serves(device):
-        from dtscodec.kernels.triton.backend import Triton
+        from dtscodec.kernels.triton.triton_backend import Triton
 
         return Triton()
     from dtscodec.kernels.reference import Reference

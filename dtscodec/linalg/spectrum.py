@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from dtscodec.linalg.chunks import squared_norm
-from dtscodec.linalg.subspace_iteration import EXTRA, leading_triplets
+from dtscodec.linalg.subspace_iteration import OVERSAMPLING, leading_triplets
 from dtscodec.linalg.svd import canonical_signs, lapack_errors
 
-ROWS_AT_ONCE = 2**22
+WIDENED_ELEMENTS = 2**22
 """Elements of a matrix that are widened to float64 at a time."""
 SMALL_SIDE = 768
 """Matrices up to this side are decomposed in full, which takes little time."""
-FEW = 4
+LEAST_RATIO = 4
 """Subspace iteration pays where the shorter side is at least this multiple of the triplets that it finds."""
 
 
@@ -22,7 +22,7 @@ def singular_values(delta: Tensor, least: int | None = None, share: float = 0.0,
 
     From the Gram matrix of the shorter side in float64, whose rounding is far below that of a float32 SVD: a tall
     matrix, such as an embedding, takes no more than its short side squared. If few are needed of many, only these are
-    computed (`dtscodec.linalg.subspace_iteration`), and the others estimated (`completed`).
+    computed (`dtscodec.linalg.subspace_iteration`), and the others estimated (`extrapolate_spectrum`).
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def singular_values(delta: Tensor, least: int | None = None, share: float = 0.0,
         while _are_few(count, delta):
             leading, whole = leading_triplets(delta.to(device), count)[1], squared_norm(delta)
             if float(leading.square().sum()) >= share * whole:
-                return completed(leading, whole, min(delta.shape))
+                return extrapolate_spectrum(leading, whole, min(delta.shape))
             count *= 2
         squares: Tensor = torch.linalg.eigvalsh(gram(delta))
     return squares.clamp(min=0).sqrt().flip(0)
@@ -71,7 +71,7 @@ def leading_factors(delta: Tensor, rank: int, device: str = "cpu") -> Factors:
     with lapack_errors():
         if _are_few(rank, delta):
             u, leading, v = leading_triplets(delta.to(device), rank)
-            spectrum = completed(leading, squared_norm(delta), min(rows, columns)).float()
+            spectrum = extrapolate_spectrum(leading, squared_norm(delta), min(rows, columns)).float()
             return Factors(*canonical_signs(u, leading.float(), v), spectrum)
         squares, vectors = torch.linalg.eigh(gram(delta))
     spectrum = squares.clamp(min=0).sqrt().flip(0).float()
@@ -87,25 +87,25 @@ def leading_factors(delta: Tensor, rank: int, device: str = "cpu") -> Factors:
 def _are_few(count: int, delta: Tensor) -> bool:
     """Whether subspace iteration finds so many singular triplets sooner than a Gram matrix finds all."""
     side = min(delta.shape)
-    return side > SMALL_SIDE and FEW * (count + EXTRA) <= side
+    return side > SMALL_SIDE and LEAST_RATIO * (count + OVERSAMPLING) <= side
 
 
 def gram(delta: Tensor) -> Tensor:
     """Gram matrix of the shorter side of a matrix, float32 [m, n]: float64 [min(m, n), min(m, n)]."""
     tall = delta if delta.shape[0] >= delta.shape[1] else delta.T
     total = torch.zeros(tall.shape[1], tall.shape[1], dtype=torch.float64)
-    step = max(1, ROWS_AT_ONCE // max(1, tall.shape[1]))
+    step = max(1, WIDENED_ELEMENTS // max(1, tall.shape[1]))
     for begin in range(0, len(tall), step):
         wide = tall[begin : begin + step].double()
         total.addmm_(wide.T, wide)
     return total
 
 
-HALVINGS = 60
-STEEPEST = 64.0
+BISECTIONS = 60
+LARGEST_EXPONENT = 64.0
 
 
-def completed(leading: Tensor, square: float, count: int) -> Tensor:
+def extrapolate_spectrum(leading: Tensor, square: float, count: int) -> Tensor:
     """Fill up a spectrum by a power law that goes on from the last known value.
 
     Spectra of deltas fall about as power laws do. The exponent is the one at which the squares add up to what is left
@@ -128,7 +128,7 @@ def completed(leading: Tensor, square: float, count: int) -> Tensor:
     Examples
     --------
     >>> squares = 1 / torch.arange(1, 5).double()
-    >>> completed(squares[:2].sqrt(), float(squares.sum()), 4).square()
+    >>> extrapolate_spectrum(squares[:2].sqrt(), float(squares.sum()), 4).square()
     tensor([1.0000, 0.5000, 0.3333, 0.2500], dtype=torch.float64)
     """
     known = len(leading)
@@ -137,8 +137,8 @@ def completed(leading: Tensor, square: float, count: int) -> Tensor:
     if known == count or not left or not last:
         return torch.nn.functional.pad(leading, (0, count - known))
     places = torch.arange(known + 1, count + 1, dtype=torch.float64) / known
-    low, high = 0.0, STEEPEST
-    for _ in range(HALVINGS):
+    low, high = 0.0, LARGEST_EXPONENT
+    for _ in range(BISECTIONS):
         power = (low + high) / 2
         if float((last * places**-power).square().sum()) > left:
             low = power

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from dtscodec.linalg.devices import product
 
-ROUNDS = 2
+POWER_ITERATIONS = 2
 """Products with the matrix and its transpose before the last pair. What is left of deltas with flat spectra (a power
 law of 0.3) exceeds the least possible by about a thousandth; refits make up for it."""
-EXTRA = 16
+OVERSAMPLING = 16
 """Vectors beyond the triplets that are wanted: the last ones in a block are the least exact."""
-NEGLIGIBLE = 1e-12
+NEGLIGIBLE_SQUARE = 1e-12
 """Share of the largest square below which a direction is rounding: float32 products know no more."""
 
 
@@ -42,15 +42,15 @@ def leading_triplets(delta: Tensor, count: int, seed: int = 0) -> tuple[Tensor, 
     v : float32 [count, n]
         Orthonormal rows; zero likewise.
     """
-    size = min(count + EXTRA, *delta.shape)
+    size = min(count + OVERSAMPLING, *delta.shape)
     block = torch.randn(delta.shape[1], size, generator=torch.Generator().manual_seed(seed))
-    for _ in range(ROUNDS):
+    for _ in range(POWER_ITERATIONS):
         block = orthonormal(product(delta.T, orthonormal(product(delta, block))))
     basis = orthonormal(product(delta, block))
     within = product(delta.T, basis)
     squares, turns = _descending(within)
     s = squares[:count].sqrt()
-    inverse = torch.where(squares > NEGLIGIBLE * squares[:1], squares.clamp(min=1e-300).rsqrt(), 0.0)[:count]
+    inverse = torch.where(squares > NEGLIGIBLE_SQUARE * squares[:1], squares.clamp(min=1e-300).rsqrt(), 0.0)[:count]
     turns = turns[:, :count]
     u, v = basis @ (turns * (inverse > 0)).float(), within @ (turns * inverse).float()
     return _padded(u, count), torch.nn.functional.pad(s, (0, count - len(s))), _padded(v, count).T
@@ -62,7 +62,7 @@ def orthonormal(block: Tensor) -> Tensor:
     By the block's Gram matrix in float64: products only, which give the same bits on each number of threads.
     """
     squares, turns = _descending(block)
-    real = squares > NEGLIGIBLE * squares[:1]
+    real = squares > NEGLIGIBLE_SQUARE * squares[:1]
     return block @ (turns[:, real] * squares[real].rsqrt()).float()
 
 

@@ -67,7 +67,7 @@ def kind_totals(sizes: Iterable[TensorSize]) -> dict[str, tuple[int, int, int]]:
 
 def _tensor_size(pack: Pack, entry: TensorEntry) -> TensorSize:
     size = 0
-    for place in pack.reader.place(entry.name):
+    for place in pack.reader.block_spans(entry.name):
         size += sum(end - begin for begin, end in [*place.bands, place.raw])
         size += (place.numbers[1] - place.numbers[0]) * pack.reader.number_bytes
     present = {block.kind for block in entry.blocks}

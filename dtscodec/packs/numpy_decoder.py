@@ -6,15 +6,15 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from dtscodec.files.range_reader import Bytes
 from dtscodec.format.blocks import BaseRows, Block, CodedContent, Content
+from dtscodec.format.blocks.coded import Floats
 from dtscodec.format.dtypes import CODED_DTYPES, DType, TensorSpec, bits_of
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.streams import numbers_from_bytes, round_numbers
 
 Array: TypeAlias = NDArray[np.generic]
-Floats: TypeAlias = NDArray[np.floating]
-Bytes: TypeAlias = NDArray[np.uint8]
-ReadBase: TypeAlias = Callable[[str], tuple[TensorSpec, Bytes]]
+ReadBaseBytes: TypeAlias = Callable[[str], tuple[TensorSpec, Bytes]]
 """Returns the spec of a base tensor and its checked bytes."""
 
 NUMPY_DTYPES: dict[DType, str] = {
@@ -24,7 +24,7 @@ NUMPY_DTYPES: dict[DType, str] = {
 """numpy's names of the dtypes that it has."""
 
 
-def plain_tensor(entry: TensorEntry, contents: Iterable[tuple[int, Block, Content]], read_base: ReadBase) -> Array:
+def numpy_tensor(entry: TensorEntry, contents: Iterable[tuple[int, Block, Content]], read_base: ReadBaseBytes) -> Array:
     """Reconstruct one tensor that is no tie and whose blocks fit the base; BF16 is returned as float32.
 
     Parameters
@@ -57,7 +57,7 @@ def plain_tensor(entry: TensorEntry, contents: Iterable[tuple[int, Block, Conten
         return weights.reshape(spec.shape).astype("<f2") if spec.dtype == "F16" else weights.reshape(spec.shape)
 
 
-def _exact(entry: TensorEntry, contents: Iterable[tuple[int, Block, Content]], read_base: ReadBase) -> Array:
+def _exact(entry: TensorEntry, contents: Iterable[tuple[int, Block, Content]], read_base: ReadBaseBytes) -> Array:
     """Reconstruct a tensor of a dtype that is never coded."""
     spec = entry.spec
     if spec.dtype not in NUMPY_DTYPES:
@@ -73,7 +73,7 @@ def _exact(entry: TensorEntry, contents: Iterable[tuple[int, Block, Content]], r
     return data.view(NUMPY_DTYPES[spec.dtype]).reshape(spec.shape)
 
 
-def _add(part: Floats, entry: TensorEntry, content: CodedContent, read_base: ReadBase) -> None:
+def _add(part: Floats, entry: TensorEntry, content: CodedContent, read_base: ReadBaseBytes) -> None:
     """Write W = B + delta where a block is coded; B is not rounded before the addition."""
     block, coded = content.block, content.delta(np.float64 if entry.spec.dtype == "F64" else np.float32)
     where = coded.where(*part.shape)
@@ -83,7 +83,7 @@ def _add(part: Floats, entry: TensorEntry, content: CodedContent, read_base: Rea
     part[where] = _rounded(delta, entry.spec.dtype)
 
 
-def _base_rows(entry: TensorEntry, base: BaseRows, height: int, read_base: ReadBase) -> Floats:
+def _base_rows(entry: TensorEntry, base: BaseRows, height: int, read_base: ReadBaseBytes) -> Floats:
     spec, data = read_base(base.name)
     width = entry.columns * bits_of(spec.dtype) // 8
     rows = data[base.first * width : (base.first + height) * width]

@@ -10,6 +10,7 @@ from typing import NoReturn, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, Carried, Named
 from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.containers.exact_pack import MAX_TENSOR_BYTES as MAX_TENSOR_BYTES
@@ -17,12 +18,11 @@ from dtscodec.errors import BaseMismatchError, FormatError, PackNotFoundError, R
 from dtscodec.files.range_reader import MemoryFile
 from dtscodec.format.blocks import CodedContent, CodedDelta
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.index import Index
+from dtscodec.format.index import CarriedFile, Index
 from dtscodec.format.reader import PackReader
 from dtscodec.format.summary import Summary
-from dtscodec.packs.base_check import check_base_rows
 from dtscodec.packs.directory_index import locate_pack
-from dtscodec.packs.numpy_decoder import plain_tensor
+from dtscodec.packs.numpy_decoder import numpy_tensor
 from dtscodec.storage.open_file import Access, open_file
 
 
@@ -96,6 +96,14 @@ class Pack:
     def spec(self, name: str) -> TensorSpec:
         """Return dtype and shape of a tensor; KeyError if there is none of that name."""
         return self.reader.entry(name).spec
+
+    def auxiliary_files(self) -> list[AuxiliaryFile]:
+        """Return the auxiliary files that travel with the pack, names ascending."""
+        reader = self.reader
+        return [
+            Carried(file.name, reader.file(file)) if isinstance(file, CarriedFile) else Named(file.name, file.digest)
+            for file in self.index.files
+        ]
 
     def delta(self, name: str, max_tensor_bytes: int = MAX_TENSOR_BYTES) -> NDArray[np.float32]:
         """Return the decoded delta of one tensor. Only the byte ranges of that tensor are read.
@@ -196,12 +204,11 @@ class Pack:
             entry = self.reader.entry(entry.tied_to)
         check_size(name, entry.spec.nbytes, max_tensor_bytes)
         if base is None:
-            return plain_tensor(entry, self.reader.contents(entry.name), self._no_base)
+            return numpy_tensor(entry, self.reader.contents(entry.name), self._no_base)
         with as_base(base) as opened:
-            for block in entry.blocks:
-                check_base_rows(entry, block, opened.specs, opened.location)
+            entry.check_base(opened.specs, opened.location)
             read = cache(lambda name: (opened.specs[name], opened.read(name, self.reader.leaves[name])))
-            return plain_tensor(entry, self.reader.contents(entry.name), read)
+            return numpy_tensor(entry, self.reader.contents(entry.name), read)
 
     def _no_base(self, name: str) -> NoReturn:
         where = str(self.path or "pack")

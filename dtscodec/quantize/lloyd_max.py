@@ -7,8 +7,8 @@ are the means of their cells, have the smallest squared error that as many level
 import torch
 from torch import Tensor
 
-ROUNDS = 60
-CLOSE = 1e-6
+MAX_ITERATIONS = 60
+CONVERGED = 1e-6
 """Change of levels, relative to the spread of the values, below which iteration stops."""
 ONE_SIDED = 0.5
 """Values whose mean is more than this, by the root mean square, lie mostly on one side of zero."""
@@ -50,7 +50,7 @@ def _descend(ordered: Tensor, centre: Tensor, spread: Tensor, count: int) -> Ten
     sums = torch.cat([ordered.new_zeros(1), ordered.cumsum(0)])
     quantiles = (torch.arange(count, dtype=torch.float64) + 0.5) / count
     levels = centre + torch.special.ndtri(quantiles) * 1.2 * spread
-    for _ in range(ROUNDS):
+    for _ in range(MAX_ITERATIONS):
         # Cells: thresholds half way between levels.
         cuts = torch.searchsorted(ordered, (levels[1:] + levels[:-1]) / 2, right=True)
         ends = torch.cat([cuts.new_zeros(1), cuts, cuts.new_tensor([len(ordered)])])
@@ -58,7 +58,7 @@ def _descend(ordered: Tensor, centre: Tensor, spread: Tensor, count: int) -> Ten
         # Levels: means of their cells; an empty cell keeps its level.
         means = sums[ends].diff() / counts.clamp(min=1)
         fitted = torch.where(counts > 0, means, levels).sort().values
-        if (fitted - levels).abs().max() <= CLOSE * spread:
+        if (fitted - levels).abs().max() <= CONVERGED * spread:
             break
         levels = fitted
     return fitted

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dtscodec.errors import assert_never
 from dtscodec.quantize.widths import Bits, width_of
 
-ALIGNMENT: Final = 16
+VECTOR_ALIGNMENT: Final = 16
 """Bytes of which a packed vector takes a multiple."""
 
 
@@ -48,7 +48,7 @@ def vector_bytes(count: int, bits: Bits) -> int:
     >>> vector_bytes(384, 2), vector_bytes(1, 2)
     (96, 16)
     """
-    return -(-count * bits // (8 * ALIGNMENT)) * ALIGNMENT
+    return -(-count * bits // (8 * VECTOR_ALIGNMENT)) * VECTOR_ALIGNMENT
 
 
 def pack_codes(codes: NDArray[np.generic], bits: Bits) -> NDArray[np.uint8]:

@@ -17,8 +17,8 @@ from dtscodec.quantize.widths import Bits, width_of
 if TYPE_CHECKING:  # Decoding imports this module, and runs without torch.
     from torch import Tensor
 
-Floats: TypeAlias = NDArray[np.float32]
-Rounding: TypeAlias = Callable[[Floats], Floats]
+Float32Array: TypeAlias = NDArray[np.float32]
+Rounding: TypeAlias = Callable[[Float32Array], Float32Array]
 """Rounds numbers to what a pack can hold."""
 
 TINY = 1e-30
@@ -43,7 +43,7 @@ class QuantizedVectors:
     """
 
     codes: NDArray[np.generic]
-    levels: Floats
+    levels: Float32Array
     bits: Bits
 
     def __len__(self) -> int:
@@ -54,7 +54,7 @@ class QuantizedVectors:
         """Codes in a vector."""
         return int(self.codes.shape[1])
 
-    def with_levels(self, levels: Floats) -> "QuantizedVectors":
+    def with_levels(self, levels: Float32Array) -> "QuantizedVectors":
         """Return the same codes with other levels."""
         return replace(self, levels=levels)
 
@@ -134,7 +134,7 @@ def fit_scale(vector: "Tensor", codes: "Tensor", values: "Tensor") -> FittedVect
 
 def quantize_elements(
     values: "Tensor", bits: Bits, per_row: bool, rounded: Rounding
-) -> tuple[QuantizedVectors, Floats]:
+) -> tuple[QuantizedVectors, Float32Array]:
     """Quantize the elements of a matrix one by one.
 
     Parameters
@@ -162,7 +162,7 @@ def quantize_elements(
 
 def _quantize_elements(
     values: "Tensor", bits: Bits, per_row: bool, rounded: Rounding
-) -> "tuple[Tensor, Floats, Floats]":
+) -> "tuple[Tensor, Float32Array, Float32Array]":
     """Codes, levels to store, and scales."""
     from torch import from_numpy  # Decoding runs without torch.
 
@@ -193,7 +193,7 @@ def _quantize_elements(
             assert_never(bits)
 
 
-def dequantize(vectors: Vectors) -> Floats:
+def dequantize(vectors: Vectors) -> Float32Array:
     """Return the values of codes, without scales; the inverse of quantizing, up to rounding.
 
     Parameters

@@ -175,7 +175,7 @@ def _parts(pack: Pack, name: str) -> dict[str, int]:
     """Bytes of a tensor by what they are."""
     parts = dict.fromkeys(PARTS, 0)
     entry = pack.reader.entry(name)
-    for block, place in zip(entry.blocks, pack.reader.place(name), strict=True):
+    for block, place in zip(entry.blocks, pack.reader.block_spans(name), strict=True):
         parts["numbers"] += (place.numbers[1] - place.numbers[0]) * pack.reader.number_bytes
         parts["exact"] += place.raw[1] - place.raw[0]
         if block.is_coded:

@@ -10,7 +10,6 @@ from dtscodec.format.blocks import is_unchanged
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.names import base_name
-from dtscodec.packs.base_check import check_base_rows
 from dtscodec.packs.pack import Pack
 from dtscodec.runtime.slots import Slot
 
@@ -57,8 +56,7 @@ def match_model(
     bases = _bases(pack, slots, names)
     specs = base_specs if base_specs is not None else {name: slot.spec for name, slot in bases.items() if slot}
     for entry in pack.index.tensors:
-        for block in entry.blocks:
-            check_base_rows(entry, block, specs, "the model" if base_specs is None else "the base")
+        entry.check_base(specs, "the model" if base_specs is None else "the base")
     changed: dict[Slot, list[TensorEntry]] = defaultdict(list)
     unchanged: dict[Slot, list[TensorEntry]] = defaultdict(list)
     # Sort the fine-tune's tensors into slots: those that change the slot and those that leave it as the base has it.

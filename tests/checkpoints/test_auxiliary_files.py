@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dtscodec.checkpoints.auxiliary_files import Carried, Named, collect_files, restore_files
 from dtscodec.errors import CheckpointError
-from dtscodec.format.names import ENDINGS, valid_file_name
+from dtscodec.format.names import FILE_SUFFIXES, valid_file_name
 
 
 def fill(directory: Path, **files: bytes) -> Path:
@@ -20,7 +20,7 @@ def fill(directory: Path, **files: bytes) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", ["config.json", "vocab.txt", "a/b/c.model", "é.jinja", "a b.spm", *map("x{}".format, ENDINGS)]
+    "name", ["config.json", "vocab.txt", "a/b/c.model", "é.jinja", "a b.spm", *map("x{}".format, FILE_SUFFIXES)]
 )
 def test_f1_allows(name: str) -> None:
     assert valid_file_name(name)
@@ -38,7 +38,7 @@ def test_f1_refuses(name: str) -> None:
     assert not valid_file_name(name)
 
 
-@given(st.text("ab./\\:\n", max_size=10), st.sampled_from([*ENDINGS, ".index.json", ".py"]))
+@given(st.text("ab./\\:\n", max_size=10), st.sampled_from([*FILE_SUFFIXES, ".index.json", ".py"]))
 def test_allowed_names_stay_inside_a_directory(stem: str, ending: str) -> None:
     name = stem + ending
     if valid_file_name(name):

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dtscodec.cli.main import main
-from dtscodec.format.container import BlockHasher, padding_before
+from dtscodec.format.container import padding_before
+from dtscodec.format.digests import BlockHasher
 from dtscodec.format.primitives import canonical_json as canonical
 from dtscodec.format.primitives.zstd_frames import compress, decompress
 from tests.support import check_against_spec

@@ -18,7 +18,7 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from dtscodec.kernels.backend import Share
-from dtscodec.kernels.triton.backend import Triton
+from dtscodec.kernels.triton.triton_backend import Triton
 from tests.kernels.strategies import Case, low_rank
 
 ARCHITECTURES = (80, 90, 100)

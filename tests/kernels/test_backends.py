@@ -30,7 +30,7 @@ NO_ACCELERATOR = pytest.mark.skipif(ACCELERATOR is None, reason="torch finds no 
 
 def interpreted_triton() -> Backend:
     """On the CPU; `test_triton.py` runs these tests with TRITON_INTERPRET=1."""
-    from dtscodec.kernels.triton.backend import Triton
+    from dtscodec.kernels.triton.triton_backend import Triton
 
     return Triton()
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is n
 INSTRUCTIONS = {80: "mma", 90: "wgmma", 100: "tcgen05"}
 """Matrix instructions of tiles of 64 rows; smaller ones use `mma` everywhere."""
 REGISTERS = {
-    "reconstruct": (128, 250),
+    "reconstruct_tile": (128, 250),
     "project 16": (128, 128),
     "project 64": (128, 255),
     "pick 16": (128, 128),
@@ -73,7 +73,7 @@ def test_kernels_keep_to_their_registers(kernels: list[dict[str, Any]]) -> None:
 
 
 def test_whole_matrices_are_moved_16_bytes_at_a_time(kernels: list[dict[str, Any]]) -> None:
-    whole = [kernel for kernel in kernels if kernel["kernel"] == "reconstruct" and len(kernel["widths"]) < 4]
+    whole = [kernel for kernel in kernels if kernel["kernel"] == "reconstruct_tile" and len(kernel["widths"]) < 4]
     assert all(kernel["moves_16_bytes"] for kernel in whole)
 
 
@@ -88,7 +88,7 @@ def test_products_are_done_by_tensor_cores(kernels: list[dict[str, Any]]) -> Non
 def test_the_roofline_counts_the_instructions_of_these_kernels(kernels: list[dict[str, Any]]) -> None:
     steps = {80: roofline.GPUS[0].step, 90: roofline.GPUS[1].step}
     for kernel in kernels:
-        if kernel["kernel"] == "reconstruct" and kernel["widths"] == [2] and kernel["architecture"] in steps:
+        if kernel["kernel"] == "reconstruct_tile" and kernel["widths"] == [2] and kernel["architecture"] in steps:
             loop = kernel["instructions_in_loop"]
             assert loop == pytest.approx(steps[kernel["architecture"]], rel=0.1)
             assert kernel["instructions"] - loop == pytest.approx(roofline.OUTSIDE, rel=0.1)

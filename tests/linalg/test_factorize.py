@@ -151,7 +151,7 @@ def test_a_zero_matrix_has_singular_values_of_zero_and_a_product_of_zero(rows: i
 
 def test_a_gram_matrix_taken_in_parts_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     delta = torch.from_numpy(np.random.default_rng(0).standard_normal((100, 7))).float()
-    monkeypatch.setattr(factorize, "ROWS_AT_ONCE", 7 * 9)
+    monkeypatch.setattr(factorize, "WIDENED_ELEMENTS", 7 * 9)
     assert torch.allclose(gram(delta), delta.double().T @ delta.double(), rtol=1e-12)
     assert torch.allclose(gram(delta.T), delta.double().T @ delta.double(), rtol=1e-12)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 import dtscodec
 from dtscodec.linalg import spectrum as factorize
 from dtscodec.linalg.chunks import squared_norm
-from dtscodec.linalg.spectrum import completed, leading_factors, singular_values
+from dtscodec.linalg.spectrum import extrapolate_spectrum, leading_factors, singular_values
 from dtscodec.linalg.subspace_iteration import leading_triplets, orthonormal
 from tests.encoding.fine_tunes import Packed, Pair, low_rank, normal, power_law
 
@@ -107,7 +107,7 @@ spectra = st.builds(
 @given(spectra, st.data())
 def test_a_power_law_is_filled_up_as_it_is(spectrum: Tensor, data: st.DataObject) -> None:
     known = data.draw(st.integers(1, len(spectrum)))
-    filled = completed(spectrum[:known], float(spectrum.square().sum()), len(spectrum))
+    filled = extrapolate_spectrum(spectrum[:known], float(spectrum.square().sum()), len(spectrum))
     assert torch.allclose(filled, spectrum, rtol=1e-4, atol=1e-9)
 
 
@@ -117,7 +117,7 @@ def test_a_filled_up_spectrum_descends_keeps_what_is_known_and_has_the_norm_of_t
     delta: Tensor, known: int
 ) -> None:
     true = torch.linalg.svdvals(delta.double())
-    filled = completed(true[:known], squared_norm(delta), len(true))
+    filled = extrapolate_spectrum(true[:known], squared_norm(delta), len(true))
     assert torch.equal(filled[:known], true[:known])
     assert (filled.diff() <= 0).all()
     assert float(filled.square().sum()) == pytest.approx(squared_norm(delta), rel=1e-6)

@@ -1,13 +1,73 @@
-"""Bytes of a pack after its header: each digest block is verified before any byte of it is used (rules D2, D3)."""
+"""Digests of a pack: computed as it is written, verified before any byte of it is used (spec section 3.4, D1 to D3)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
+from typing import Final
 
 from dtscodec.errors import ChecksumError, Remedy, TruncatedError
 from dtscodec.files.range_reader import RangeReader
-from dtscodec.format.container import DIGEST_BYTES, MAX_HEADER, Header, pack_id, parse_header
+from dtscodec.format.container import DIGEST_BYTES, MAX_HEADER, Header, parse_pack_header
+from dtscodec.format.summary import MAX_BLOCK, MIN_BLOCK
+
+MAX_DIGESTS: Final = 4096
+"""Most digest rows; the smallest digest block that needs no more is chosen."""
 
 _REPLACE_PACK = Remedy("copy or download the pack again")
+
+
+def digest_block_size(data_bytes: int) -> int:
+    """Return the size of a digest block for that many bytes of data (spec section 9)."""
+    block = MIN_BLOCK
+    while block < MAX_BLOCK and data_bytes > MAX_DIGESTS * block:
+        block *= 2
+    return block
+
+
+class BlockHasher:
+    """Computes the SHA-256 of each digest block of a stream of bytes.
+
+    Parameters
+    ----------
+    block : int
+        Size of a digest block in bytes.
+    """
+
+    def __init__(self, block: int) -> None:
+        self._block = block
+        self._left = block
+        self._hash = sha256()
+        self._rows: list[bytes] = []
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Add the next bytes."""
+        view = memoryview(data)
+        while len(view):
+            piece, view = view[: self._left], view[self._left :]
+            self._hash.update(piece)
+            self._left -= len(piece)
+            if not self._left:
+                self._close()
+
+    def _close(self) -> None:
+        self._rows.append(self._hash.digest())
+        self._hash, self._left = sha256(), self._block
+
+    def digests(self, header: bytes) -> bytes:
+        """Return the arena `digests`: the pack id, then a row per block.
+
+        Parameters
+        ----------
+        header : bytes
+            Length and header of the file.
+        """
+        if self._left < self._block:
+            self._close()
+        return pack_id(header, self._rows) + b"".join(self._rows)
+
+
+def pack_id(header: bytes, rows: Iterable[bytes]) -> bytes:
+    """Return the pack id: SHA-256 of header and digest rows (spec section 3.4)."""
+    return sha256(header + b"".join(rows)).digest()
 
 
 class CheckedBytes:
@@ -28,7 +88,7 @@ class CheckedBytes:
 
     def __init__(self, source: RangeReader, where: str) -> None:
         self._source, self._where = source, where
-        self.header: Header = parse_header(source.read(0, 8 + MAX_HEADER), source.size, where)
+        self.header: Header = parse_pack_header(source.read(0, 8 + MAX_HEADER), source.size, where)
         self._origin = self.header.arenas["digests"].end
         self.id, self._rows = self._read_digests()
         self._checked = bytearray(len(self._rows))

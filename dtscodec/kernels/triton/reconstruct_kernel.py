@@ -7,7 +7,7 @@ from dtscodec.kernels.triton.codes import BAND, BANDS, RANK, U, V, components, p
 
 
 @triton.jit
-def reconstruct(
+def reconstruct_tile(
     base, out, table,
     m, n, base_row, base_column, out_row, out_column,
     WIDTHS: tl.constexpr, ROW_INDEX: tl.constexpr, COLUMN_INDEX: tl.constexpr, PRECISION: tl.constexpr,

@@ -11,10 +11,10 @@ from torch import Tensor
 from dtscodec.kernels.backend import Share
 from dtscodec.kernels.packed import PackedFactors
 from dtscodec.kernels.reference import Reference, as_summand, coded_positions
-from dtscodec.kernels.triton.apply import expand, pick, project
+from dtscodec.kernels.triton.apply_kernels import expand, pick, project
 from dtscodec.kernels.triton.batch import LARGE_TILE, SMALL_TILE, Batch, batch_of
 from dtscodec.kernels.triton.codes import U, V
-from dtscodec.kernels.triton.reconstruct import reconstruct
+from dtscodec.kernels.triton.reconstruct_kernel import reconstruct_tile
 from dtscodec.kernels.triton.table import on_device, table_of
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
@@ -73,7 +73,7 @@ class Triton(Reference):
         m, n = factors.coded_shape
         grid = (triton.cdiv(m, RECONSTRUCT["BLOCK_M"]), triton.cdiv(n, RECONSTRUCT["BLOCK_N"]))
         with _current(out.device):
-            reconstruct[grid](
+            reconstruct_tile[grid](
                 base, out, on_device(table.fields, out.device), m, n, *base.stride(), *out.stride(),
                 WIDTHS=table.widths, ROW_INDEX=_index_type(factors.rows), COLUMN_INDEX=_index_type(factors.cols),
                 PRECISION=PRECISION, maxnreg=registers(table.widths, whole=factors.is_whole), **RECONSTRUCT,
@@ -143,7 +143,7 @@ def _is_recorded(*tensors: Tensor) -> bool:
 
 
 def registers(widths: Sequence[int], *, whole: bool) -> int:
-    """Return the limit of registers for `reconstruct`: for two blocks of threads at a time if that causes no spills."""
+    """Return the limit of registers for `reconstruct_tile`: two blocks of threads at once if that causes no spills."""
     return 128 if whole and tuple(widths) == (2,) else 255
 
 
