@@ -1,1 +1,1 @@
-"""What is on disk: the pack format, version 1 (``spec/dtscodec.md``). Knows neither torch nor the Hub."""
+"""The pack on disk: format version 1 (``spec/dtscodec.md``). Imports neither torch nor the client of the Hub."""

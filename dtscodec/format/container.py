@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeAlias
 
 from dtscodec.errors import FormatError, TruncatedError, UnsupportedError
 from dtscodec.format.primitives import canonical_json as canonical
 from dtscodec.format.primitives.canonical_json import Fields, Json
-from dtscodec.format.streams import NUMBER_DTYPES
+from dtscodec.format.streams import ARENA_ITEM_BYTES
 from dtscodec.format.summary import Summary, parse_summary, summary_text
 
+# The table of spec section 3.2: arenas in file order, and those that begin at an aligned offset.
 ARENAS: Final = ("digests", "base", "index", "rows", "numbers", "codes", "raw")
 ALIGNED: Final = frozenset({"numbers", "codes", "raw"})
 ALIGNMENT: Final = 32
@@ -17,9 +18,13 @@ ALIGNMENT: Final = 32
 not affect padding."""
 
 DIGEST_BYTES: Final = 32
+"""Length of a SHA-256."""
 MAX_HEADER: Final = 2**16 - 8
+"""Longest header, in bytes."""
 
-_ITEM: Final = {"U8": 1} | NUMBER_DTYPES
+
+ArenaSpec: TypeAlias = tuple[str, tuple[int, ...]]
+"""Dtype and shape of an arena."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,9 @@ class Arena:
     Parameters
     ----------
     dtype : str
+        ``U8``, ``F32`` or ``BF16``.
     shape : tuple of int
+        Its extents.
     begin, end : int
         Its bytes, as offsets from the beginning of the file.
     """
@@ -47,9 +54,10 @@ class Header:
     Parameters
     ----------
     data : bytes
-        Length and header as they are in the file.
+        The bytes of length and header in the file.
     summary : Summary
-    arenas : mapping
+        The metadata entry.
+    arenas : mapping of str to Arena
         By name, in file order.
     """
 
@@ -67,37 +75,25 @@ class Header:
 
 
 def padding_before(name: str, offset: int) -> int:
-    """Return how many zeros must follow `offset` so that the arena `name` is aligned."""
+    """Return the number of zeros that must follow `offset` so that the arena `name` is aligned."""
     return -offset % ALIGNMENT if name in ALIGNED else 0
 
 
-def plan_arenas(
-    contents: Mapping[str, tuple[str, tuple[int, ...]]], block: int
-) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Add padding and the arena `digests` to arenas given by dtype and shape.
+def pack_header_bytes(summary: Summary, arenas: Mapping[str, ArenaSpec]) -> bytes:
+    """Return length and header of a file; the inverse of `parse_pack_header`.
 
     Parameters
     ----------
-    contents : mapping
-        Dtype and shape of each arena but `digests`, without padding, in file order; none is empty.
-    block : int
-        Size of a digest block in bytes.
+    summary : Summary
+        The metadata entry.
+    arenas : mapping of str to ArenaSpec
+        All arenas, in file order.
+
+    Raises
+    ------
+    ValueError
+        The header is too long.
     """
-    planned = dict(contents)
-    names = list(contents)
-    offset = 0
-    for name, following in zip(names, [*names[1:], ""], strict=True):
-        dtype, shape = contents[name]
-        offset += arena_spec_bytes(dtype, shape)
-        padding = padding_before(following, offset)
-        if padding:
-            planned[name] = (dtype, (shape[0] + padding // _ITEM[dtype],))
-            offset += padding
-    return {"digests": ("U8", (1 + -(-offset // block), DIGEST_BYTES))} | planned
-
-
-def pack_header_bytes(summary: Summary, arenas: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
-    """Return length and header of a file; the inverse of `parse_pack_header`."""
     document: dict[str, Json] = {"__metadata__": {"dtscodec": summary_text(summary)}}
     offset = 0
     for name, (dtype, shape) in arenas.items():
@@ -112,8 +108,8 @@ def pack_header_bytes(summary: Summary, arenas: Mapping[str, tuple[str, tuple[in
 
 
 def arena_spec_bytes(dtype: str, shape: tuple[int, ...]) -> int:
-    """Return the bytes of an arena of that dtype and shape."""
-    size = _ITEM[dtype]
+    """Return the length in bytes of an arena of a dtype and shape."""
+    size = ARENA_ITEM_BYTES[dtype]
     for extent in shape:
         size *= extent
     return size
@@ -123,22 +119,23 @@ def arena_spec_bytes(dtype: str, shape: tuple[int, ...]) -> int:
 
 
 def parse_pack_header(begin: bytes, size: int, where: str) -> Header:
-    """Read a header; the inverse of `pack_header_bytes`.
+    """Parse and check the header of a file; the inverse of `pack_header_bytes`.
 
     Parameters
     ----------
     begin : bytes
         The first bytes of the file: all of it, or at least 64 KiB.
     size : int
-        Length of the file.
+        Length of the file in bytes.
     where : str
-        The file, for messages.
+        Name of the file, for messages.
 
     Raises
     ------
     FormatError
         Rules C1 to C6, D1 and S1 to S3.
     """
+    # Length of the header, before any of it is used (rules C1 and C2).
     if size < 8:
         raise TruncatedError("truncated", where, f"expected at least 8 bytes, got {size}", "3.1")
     length = int.from_bytes(begin[:8], "little")
@@ -147,6 +144,7 @@ def parse_pack_header(begin: bytes, size: int, where: str) -> Header:
         raise FormatError("header", where, detail, "3.1")
     if size < 8 + length:
         raise TruncatedError("truncated", where, f"expected at least {8 + length} bytes, got {size}", "3.1")
+    # Its JSON, then the summary in it, then the arenas.
     data = begin[: 8 + length]
     try:
         text, arenas = _parse_json(data[8:])
@@ -195,11 +193,13 @@ def _check_arenas(header: Header, size: int, where: str) -> None:
     def refuse(detail: str) -> NoReturn:
         raise FormatError("layout", where, detail, "3.2")
 
+    # Names: those of version 1, and of optional features that the summary lists.
     extra = [name for name in header.arenas if name not in ARENAS]
     allowed = [f"x.{feature}" for feature in header.summary.optional]
     for name in extra:
         if name not in allowed:
             raise UnsupportedError("unknown", where, f"expected an arena of version 1, got {name!r:.60}", "13")
+    # Order: that of the spec's table; digests and index are required.
     order = [*ARENAS, *extra]
     names = list(header.arenas)
     if [name for name in order if name in header.arenas] != names or not {
@@ -207,6 +207,7 @@ def _check_arenas(header: Header, size: int, where: str) -> None:
         "index",
     } <= header.arenas.keys():
         refuse(f"expected arenas in the order {', '.join(ARENAS)}, got {', '.join(names)}")
+    # Arenas follow one another without gaps, in the table's dtypes and shapes, aligned where it says so.
     offset = len(header.data)
     for name, arena in header.arenas.items():
         if not _fits(name, arena) or arena.begin != offset:
@@ -214,6 +215,7 @@ def _check_arenas(header: Header, size: int, where: str) -> None:
         if name in ALIGNED and arena.begin % ALIGNMENT:
             refuse(f"arena {name}: expected a multiple of {ALIGNMENT} for its first byte, got {arena.begin}")
         offset = arena.end
+    # The file ends with the last arena, and has a digest for each block of what follows the digests.
     if size < offset:
         raise TruncatedError("truncated", where, f"expected {offset} bytes, got {size}", "3.1")
     if size > offset:

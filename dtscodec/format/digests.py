@@ -16,7 +16,7 @@ _REPLACE_PACK = Remedy("copy or download the pack again")
 
 
 def digest_block_size(data_bytes: int) -> int:
-    """Return the size of a digest block for that many bytes of data (spec section 9)."""
+    """Return the size of a digest block, in bytes, for `data_bytes` bytes after the digests (spec section 9)."""
     block = MIN_BLOCK
     while block < MAX_BLOCK and data_bytes > MAX_DIGESTS * block:
         block *= 2
@@ -24,7 +24,7 @@ def digest_block_size(data_bytes: int) -> int:
 
 
 class BlockHasher:
-    """Computes the SHA-256 of each digest block of a stream of bytes.
+    """Computes the digests of a pack while it is written; `CheckedBytes` verifies them.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class BlockHasher:
         self._hash, self._left = sha256(), self._block
 
     def digests(self, header: bytes) -> bytes:
-        """Return the arena `digests`: the pack id, then a row per block.
+        """Return the bytes of the arena `digests`: the pack id, then a row per block.
 
         Parameters
         ----------
@@ -66,19 +66,37 @@ class BlockHasher:
 
 
 def pack_id(header: bytes, rows: Iterable[bytes]) -> bytes:
-    """Return the pack id: SHA-256 of header and digest rows (spec section 3.4)."""
+    """Return the pack id: SHA-256 of header and digest rows (spec section 3.4).
+
+    Parameters
+    ----------
+    header : bytes
+        Length and header of the file.
+    rows : iterable of bytes
+        SHA-256 of each digest block, in order.
+    """
     return sha256(header + b"".join(rows)).digest()
 
 
 class CheckedBytes:
-    """Verified access to a pack: header and digests are read on construction, the rest by range.
+    """Verified access to the bytes of a pack; `BlockHasher` computes the digests.
+
+    Header and digests are read and checked on construction, the rest by range. A digest block is verified when a range
+    touches it for the first time.
 
     Parameters
     ----------
     source : RangeReader
-        Closed by `close`.
+        The pack. Closed by `close`.
     where : str
         Name of the source, for messages.
+
+    Attributes
+    ----------
+    header : Header
+        The parsed header.
+    id : bytes
+        The pack id.
 
     Raises
     ------
@@ -89,14 +107,10 @@ class CheckedBytes:
     def __init__(self, source: RangeReader, where: str) -> None:
         self._source, self._where = source, where
         self.header: Header = parse_pack_header(source.read(0, 8 + MAX_HEADER), source.size, where)
+        self._size = source.size
         self._origin = self.header.arenas["digests"].end
         self.id, self._rows = self._read_digests()
         self._checked = bytearray(len(self._rows))
-
-    @property
-    def size(self) -> int:
-        """Length of the file in bytes."""
-        return self._source.size
 
     def close(self) -> None:
         """Close the source."""
@@ -119,27 +133,29 @@ class CheckedBytes:
         """
         if begin == end:
             return b""
+        # The digest blocks that the range touches. If all are verified already, the range alone is read.
         block = self.header.summary.block
         first, last = (begin - self._origin) // block, (end - 1 - self._origin) // block
         if all(self._checked[first : last + 1]):
             return self._read_source(begin, end)
+        # Read whole blocks, verify them, and cut the range out.
         start = self._origin + first * block
-        data = self._read_source(start, min(self._origin + (last + 1) * block, self.size))
+        data = self._read_source(start, min(self._origin + (last + 1) * block, self._size))
         for number in range(first, last + 1):
             self._check(number, data[(number - first) * block : (number - first + 1) * block])
         return data[begin - start : end - start]
 
     def check_all(self) -> Iterator[int]:
-        """Verify every digest block, again if need be; yield the number of bytes of each."""
+        """Verify every digest block, also those verified before; yield the number of bytes of each."""
         block = self.header.summary.block
         for number in range(len(self._rows)):
             begin = self._origin + number * block
-            data = self._read_source(begin, min(begin + block, self.size))
+            data = self._read_source(begin, min(begin + block, self._size))
             self._check(number, data)
             yield len(data)
 
     def _read_digests(self) -> tuple[bytes, list[bytes]]:
-        """Return the pack id and the other rows (rule D2)."""
+        """Return the pack id, which must match, and the digest of each block (rule D2)."""
         data = self._read_source(self.header.arenas["digests"].begin, self._origin)
         own, *rows = (data[i : i + DIGEST_BYTES] for i in range(0, len(data), DIGEST_BYTES))
         if pack_id(self.header.data, rows) != own:

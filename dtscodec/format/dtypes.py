@@ -1,4 +1,4 @@
-"""Tensor dtypes and specs: the codes that safetensors knows, as our own closed set (spec section 4.2)."""
+"""Tensor dtypes and specs: the dtype codes of safetensors, as a closed set (spec section 4.2)."""
 
 import math
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ DType = Literal[
 DTYPES: frozenset[str] = frozenset(get_args(DType))
 
 CODED_DTYPES: frozenset[DType] = frozenset({"F16", "BF16", "F32", "F64"})
-"""Dtypes whose deltas can be coded; between them `same` may convert."""
+"""Dtypes with deltas that can be coded. Blocks of kind `same` may convert between them."""
 
 _BITS: dict[str, int] = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
 _BITS |= dict.fromkeys(["BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"], 8)
@@ -61,7 +61,14 @@ def plane_count(dtype: DType) -> int:
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """Dtype and shape of one tensor, checked in construction.
+    """Dtype and shape of one tensor.
+
+    Parameters
+    ----------
+    dtype : DType
+        A dtype code of safetensors.
+    shape : tuple of int
+        Extents of its dimensions.
 
     Raises
     ------
@@ -80,7 +87,7 @@ class TensorSpec:
             raise ValueError(f"expected at most {MAX_DIMENSIONS} dimensions, got {len(self.shape)}")
         if any(n < 0 for n in self.shape):
             raise ValueError(f"expected dimensions of at least 0, got {list(self.shape)}")
-        # Leaving out zeros also bounds the dimensions of a tensor without elements.
+        # Without the zeros, so that the dimensions of a tensor without elements are bounded, too.
         if math.prod(n for n in self.shape if n) > MAX_ELEMENTS:
             raise ValueError(f"expected at most 2**48 elements, got shape {list(self.shape)}")
         if self.elements * bits_of(self.dtype) % 8:
@@ -97,7 +104,9 @@ class TensorSpec:
         return self.elements * bits_of(self.dtype) // 8
 
     def matrix(self, split: int = 1) -> tuple[int, int]:
-        """Return rows and columns of the tensor as a matrix: the first `split` dimensions are rows (spec section 4.2).
+        """Return rows and columns of the tensor viewed as a matrix, with the first `split` dimensions as rows.
+
+        See spec section 4.2.
 
         >>> TensorSpec("F32", (8, 4, 3)).matrix(2), TensorSpec("F32", (5,)).matrix(), TensorSpec("F32", ()).matrix()
         ((32, 3), (5, 1), (1, 1))

@@ -17,11 +17,13 @@ class TensorEntry:
     Parameters
     ----------
     name : str
+        Name in the fine-tune.
     spec : TensorSpec
+        Dtype and shape.
     blocks : tuple of Block
         In the order of their rows.
     split : int
-        Leading dimensions that count as rows where the tensor is seen as a matrix.
+        Number of leading dimensions that are rows when the tensor is viewed as a matrix.
 
     Raises
     ------
@@ -47,6 +49,7 @@ class TensorEntry:
             raise ValueError(
                 f"expected blocks of {rows} rows in all, got {heights if len(heights) < 9 else sum(heights)}"
             )
+        # Elements of 4 and 6 bits: blocks begin and end at whole bytes.
         for block in self.blocks:
             for rows in (block.height, block.base.first if block.base else 0):
                 if rows * self.columns * bits_of(self.spec.dtype) % 8:
@@ -55,7 +58,7 @@ class TensorEntry:
 
     @property
     def columns(self) -> int:
-        """Columns of the tensor, seen as a matrix."""
+        """Columns of the tensor, viewed as a matrix."""
         return self.spec.matrix(self.split)[1]
 
     @property
@@ -71,7 +74,7 @@ class TensorEntry:
             row += block.height
 
     def check_base(self, specs: Mapping[str, TensorSpec], location: str) -> None:
-        """Check that a base has the rows that the blocks are made from (rules R1 and R2).
+        """Check that a base has the rows that the blocks use (rules R1 and R2).
 
         Parameters
         ----------
@@ -110,6 +113,7 @@ class CarriedFile:
     Parameters
     ----------
     name : str
+        Path relative to the checkpoint's directory.
     size : int
         Length of the file in bytes.
     stored : int
@@ -123,7 +127,15 @@ class CarriedFile:
 
 @dataclass(frozen=True, slots=True)
 class NamedFile:
-    """An auxiliary file that lies beside the base: its name and SHA-256 (hex)."""
+    """An auxiliary file of the base that the fine-tune shares.
+
+    Parameters
+    ----------
+    name : str
+        Path relative to the base's directory.
+    digest : str
+        SHA-256 of the file, 64 hex digits.
+    """
 
     name: str
     digest: str
@@ -141,10 +153,10 @@ class Index:
     tensors : tuple of TensorEntry
         Names ascending.
     prefix : tuple of str
-        See `dtscodec.format.names.base_name`.
+        How names of counterparts differ from those of the fine-tune; see `dtscodec.format.names.base_name`.
     absent : tuple of str
         Base tensors that the fine-tune does not have.
-    metadata : mapping
+    metadata : mapping of str to str
         The safetensors metadata of the fine-tune.
     files : tuple of FileEntry
         Names ascending.
@@ -157,6 +169,6 @@ class Index:
     files: tuple[FileEntry, ...] = ()
 
     def base_names(self) -> list[str]:
-        """Return the names of the base tensors that some block uses, ascending by UTF-8 bytes."""
+        """Return the names of the base tensors that blocks use, ascending by UTF-8 bytes."""
         used = {base.name for entry in self.tensors for block in entry.blocks if (base := block.base)}
         return sorted(used, key=utf8)

@@ -33,7 +33,14 @@ def index_text(index: Index) -> bytes:
 
 
 def parse_index(text: bytes, where: str) -> Index:
-    """Parse an index; the inverse of `index_text`.
+    """Parse and check an index; the inverse of `index_text`.
+
+    Parameters
+    ----------
+    text : bytes
+        Canonical JSON.
+    where : str
+        Name of the index, for messages.
 
     Raises
     ------
@@ -51,10 +58,12 @@ def parse_index(text: bytes, where: str) -> Index:
             files=tuple(_parse_file(item) for item in fields.take_list("files", dict, [])),
         )
         fields.done("4")
+        # Rules that concern more than one entry.
         check_names([entry.name for entry in index.tensors])
         check_names(list(index.absent))
         _check_ties(index)
         _check_files(index)
+        # A default that is written out makes another text than that of its index (rule I2).
         if index_text(index) != text:
             raise ValueError("expected defaults to be left out")
         return index
@@ -62,7 +71,7 @@ def parse_index(text: bytes, where: str) -> Index:
 
 @contextmanager
 def _located(where: str) -> Iterator[None]:
-    """Turn a ValueError of a check into a FormatError with a location, and add the location to a FormatError."""
+    """Turn a ValueError within this context into a FormatError at `where`, and add `where` to a FormatError."""
     try:
         yield
     except FormatError as error:
@@ -127,7 +136,7 @@ def _parse_tensor(fields: Fields, name: str, prefix: tuple[str, str]) -> TensorE
     return TensorEntry(name, spec, tuple(blocks), split)
 
 
-# Packs of one base have the same specs and base rows: a hundred of them in memory share these.
+# Packs of one base have the same specs and base rows, which a hundred of them in memory share.
 _spec = lru_cache(4096)(TensorSpec)
 _base_rows = lru_cache(4096)(BaseRows)
 
@@ -208,6 +217,7 @@ def _check_files(index: Index) -> None:
     if any(len(utf8(entry.name)) > MAX_NAME_BYTES for entry in index.files):
         raise OverflowError(f"expected names of files of at most {MAX_NAME_BYTES} bytes, got a longer one")
     check_names([entry.name for entry in index.files])
+    # No file may have the name of another's directory.
     names = {entry.name for entry in index.files}
     for name in sorted(names):
         for folder in PurePosixPath(name).parents:

@@ -13,7 +13,19 @@ Span: TypeAlias = tuple[int, int]
 
 @dataclass(slots=True)
 class BlockSpans:
-    """The spans of one block in the arenas of their names; `bands` are in the arena `codes`."""
+    """The spans of one block's streams in the arenas.
+
+    Parameters
+    ----------
+    rows : Span
+        Its bitmaps, in bytes of the uncompressed arena `rows`.
+    numbers : Span
+        Its numbers, counted in the arena `numbers`.
+    bands : list of Span
+        Its codes, band by band, in bytes of the arena `codes`.
+    raw : Span
+        Its exact bytes, in bytes of the arena `raw`.
+    """
 
     rows: Span
     numbers: Span
@@ -23,9 +35,21 @@ class BlockSpans:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The spans of all blocks (by tensor name) and files, and the length of each arena's content."""
+    """The spans of all blocks and files, and the length of each arena's content.
 
-    places: dict[str, list[BlockSpans]]
+    Parameters
+    ----------
+    blocks : dict of str to list of BlockSpans
+        The blocks of each tensor, in order.
+    files : dict of str to Span
+        Carried files, in bytes of the arena `raw`.
+    rows, codes, raw : int
+        Content of these arenas, in bytes; of `rows` before compression.
+    numbers : int
+        Count of numbers.
+    """
+
+    blocks: dict[str, list[BlockSpans]]
     files: dict[str, Span]
     rows: int
     numbers: int
@@ -34,6 +58,8 @@ class Layout:
 
 
 class _Cursor:
+    """The end of the spans that have been taken of an arena."""
+
     def __init__(self) -> None:
         self.end = 0
 
@@ -51,18 +77,18 @@ def lay_out(index: Index) -> Layout:
         Plane lengths that do not fit their block (rule P1).
     """
     rows, numbers, raw = _Cursor(), _Cursor(), _Cursor()
-    places: dict[str, list[BlockSpans]] = {}
+    blocks: dict[str, list[BlockSpans]] = {}
     coded: list[tuple[BlockSpans, tuple[int, ...]]] = []
     for entry in index.tensors:
-        places[entry.name] = []
+        blocks[entry.name] = []
         for block in entry.blocks:
             sizes = block.stream_sizes(entry.columns, entry.spec.dtype)
             place = BlockSpans(rows.take(sizes.bitmaps), numbers.take(sizes.numbers), [], raw.take(sizes.raw))
-            places[entry.name].append(place)
+            blocks[entry.name].append(place)
             coded.append((place, sizes.bands))
     codes = _place_bands(coded)
     files = {file.name: raw.take(file.stored) for file in index.files if isinstance(file, CarriedFile)}
-    return Layout(places, files, rows.end, numbers.end, codes, raw.end)
+    return Layout(blocks, files, rows.end, numbers.end, codes, raw.end)
 
 
 def _place_bands(coded: Sequence[tuple[BlockSpans, tuple[int, ...]]]) -> int:

@@ -19,7 +19,7 @@ def base_name(name: str, prefix: tuple[str, str]) -> str:
     name : str
         Name in the fine-tune.
     prefix : tuple of str
-        A leading part of names in the fine-tune, and what stands in its place in the base.
+        A leading part of names in the fine-tune, and the part that replaces it in the base.
 
     Examples
     --------
@@ -46,7 +46,7 @@ MAX_FILE_BYTES = 2**30
 """Largest size of one file, and of all files together, in bytes."""
 
 FILE_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".vocab", ".spm")
-"""Permitted suffixes: configuration and tokenizers, never code."""
+"""Permitted suffixes of auxiliary files: configuration and tokenizers, never code."""
 
 
 def valid_file_name(name: str) -> bool:

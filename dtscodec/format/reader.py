@@ -18,16 +18,20 @@ from dtscodec.format.streams import NO_NUMBERS, NUMBER_DTYPES, Streams, numbers_
 from dtscodec.format.summary import Summary
 
 MAX_INDEX_BYTES = 2**26
+"""Largest index, in bytes of JSON."""
 MAX_BITMAP_BYTES = 2**27
+"""Most bytes of all bitmaps."""
 
 
 class PackReader:
-    """Reads a pack. Header, pack id and index are read and checked on construction, the rest on demand.
+    """Reader of a pack; the inverse of `dtscodec.format.writer.PackWriter`.
+
+    Header, pack id and index are read and checked on construction, the rest on demand.
 
     Parameters
     ----------
     source : RangeReader
-        Closed by `close`.
+        The pack. Closed by `close`.
     where : str
         Name of the source, for messages.
 
@@ -38,7 +42,9 @@ class PackReader:
     id : str
         The pack id (spec section 3.4), 64 hex digits.
     summary : Summary
+        The metadata entry.
     index : Index
+        Tensors, their blocks, and auxiliary files.
 
     Raises
     ------
@@ -66,8 +72,6 @@ class PackReader:
     def entry(self, name: str) -> TensorEntry:
         """Return the tensor of that name; KeyError if there is none."""
         return self._entries[name]
-
-    # Index, rows, numbers
 
     def _read_index(self) -> Index:
         index = parse_index(self._arenas.read_frame("index", MAX_INDEX_BYTES), f"{self._where}: index")
@@ -100,7 +104,9 @@ class PackReader:
         return lengths
 
     def check_padding(self) -> None:
-        """Check that only zeros follow the content of arenas (rule C7); for remote packs this is left to the caller.
+        """Check that only zeros follow the content of arenas (rule C7).
+
+        This happens on construction, except for remote packs, of which it would download the end of each arena.
 
         Raises
         ------
@@ -144,10 +150,8 @@ class PackReader:
         width = self._arenas.arena("base").shape[-1]
         return {name: data[i * width : (i + 1) * width] for i, name in enumerate(self.index.base_names())}
 
-    # Streams
-
     def contents(self, name: str) -> Iterator[tuple[int, Block, Content]]:
-        """Yield the blocks of a tensor: first row, block, and what its streams hold.
+        """Yield the blocks of a tensor: first row, block, and the content of its streams, checked.
 
         Raises
         ------
@@ -157,11 +161,11 @@ class PackReader:
             Rules D3, W1, W2, N1, N2, E1, E2 and P2.
         """
         entry = self._entries[name]
-        for (row, block), place in zip(entry.placed(), self._layout.places[name], strict=True):
+        for (row, block), place in zip(entry.placed(), self._layout.blocks[name], strict=True):
             yield row, block, self._split(entry, block, self._streams(place))
 
     def blocks(self, name: str) -> Iterator[tuple[int, Block, Streams]]:
-        """Yield the blocks of a tensor: first row, block, and its streams; those of coded blocks are checked.
+        """Yield the blocks of a tensor: first row, block, and its streams. Those of coded blocks are checked.
 
         Raises
         ------
@@ -171,7 +175,7 @@ class PackReader:
             Rules D3, W1, W2, N1, N2, E1 and E2.
         """
         entry = self._entries[name]
-        for (row, block), place in zip(entry.placed(), self._layout.places[name], strict=True):
+        for (row, block), place in zip(entry.placed(), self._layout.blocks[name], strict=True):
             streams = self._streams(place)
             if block.is_coded:
                 self._split(entry, block, streams)
@@ -193,7 +197,7 @@ class PackReader:
 
     def block_spans(self, name: str) -> list[BlockSpans]:
         """Return the spans of a tensor's blocks in the arenas."""
-        return self._layout.places[name]
+        return self._layout.blocks[name]
 
     def arena_bytes(self) -> dict[str, int]:
         """Return the length of the header and of each arena, in bytes."""
@@ -225,7 +229,13 @@ class PackReader:
         return content
 
     def check_all(self) -> Iterator[int]:
-        """Check every digest block, then every stream; yield the number of bytes of each digest block."""
+        """Check every byte: digest blocks, padding, streams and files; yield the bytes of each digest block.
+
+        Raises
+        ------
+        FormatError
+            Any rule that the pack breaks.
+        """
         yield from self._arenas.check_digests()
         self.check_padding()
         for entry in self.index.tensors:

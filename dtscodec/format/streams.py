@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 NUMBER_DTYPES = {"F32": 4, "BF16": 2}
 """Dtypes of the arena `numbers`, and bytes per number."""
 
+ARENA_ITEM_BYTES = {"U8": 1} | NUMBER_DTYPES
+"""Dtypes of all arenas, and bytes per item."""
 
 NO_NUMBERS: NDArray[np.float32] = np.empty(0, np.float32)
 
@@ -41,13 +43,13 @@ class Streams:
     Parameters
     ----------
     bitmaps : bytes
-        Bitmap of the coded rows, then of the coded columns, if there are any.
+        Bitmap of the coded rows, then of the coded columns; none for a subset that is all of them.
     numbers : float32 [count]
         Norm, levels and scales, in the order that the block's kind defines.
     bands : tuple of bytes
         Packed codes, band by band.
     raw : bytes
-        Exact bytes, as they are or as planes.
+        Exact bytes, plain or as planes.
     """
 
     bitmaps: bytes = b""
@@ -62,9 +64,18 @@ class Streams:
 
 
 def numbers_to_bytes(numbers: NDArray[np.float32], dtype: str) -> bytes:
-    """Return numbers as bytes of F32 or BF16, rounded to nearest even; the inverse of `numbers_from_bytes`."""
+    """Return numbers as bytes of F32 or BF16, rounded to nearest even; the inverse of `numbers_from_bytes`.
+
+    Parameters
+    ----------
+    numbers : float32 [count]
+        Finite numbers.
+    dtype : {"F32", "BF16"}
+        Dtype in which they are stored.
+    """
     if dtype == "F32":
         return numbers.astype("<f4", copy=False).tobytes()
+    # BF16 is the upper half of float32. Adding just below half a unit, and the last bit kept, rounds ties to even.
     bits = numbers.astype("<f4", copy=False).view("<u4").astype(np.uint64)
     return (bits + 0x7FFF + (bits >> 16 & 1) >> 16).astype("<u2").tobytes()
 
@@ -77,7 +88,7 @@ def numbers_from_bytes(data: bytes, dtype: str) -> NDArray[np.float32]:
 
 
 def round_numbers(numbers: NDArray[np.float32], dtype: str) -> NDArray[np.float32]:
-    """Round numbers to the dtype in which a pack stores them.
+    """Return numbers rounded to the dtype in which a pack stores them, F32 or BF16.
 
     Examples
     --------

@@ -12,6 +12,7 @@ FEATURES: frozenset[str] = frozenset()
 """Optional features of version 1 that this reader supports: none is published."""
 
 MIN_BLOCK, MAX_BLOCK = 2**16, 2**24
+"""Smallest and largest digest block, in bytes."""
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -97,16 +98,24 @@ def summary_text(summary: Summary) -> str:
 
 
 def parse_summary(text: str, where: str) -> Summary:
-    """Parse a summary; the inverse of `summary_text`.
+    """Parse and check a summary; the inverse of `summary_text`.
+
+    Parameters
+    ----------
+    text : str
+        Canonical JSON.
+    where : str
+        Name of the pack, for messages.
 
     Raises
     ------
     UnsupportedError
-        Another version, an unknown key or a required feature that is not known (rules S1 to S3).
+        Another version, an unknown key, or an unknown required feature (rules S1 to S3).
     FormatError
         Not a summary (rule S2).
     """
     try:
+        # The version comes first: other versions may have other keys.
         document = canonical.loads(text.encode("utf-8"))
         fields = Fields(document, "the summary")
         version = fields.take_any("version")

@@ -1,16 +1,32 @@
-"""Large tensors in chunks that caches hold: iteration, and norms summed in float64."""
+"""Large tensors in chunks that fit into a CPU cache: iteration over rows, and norms."""
 
 from collections.abc import Iterator
 
 from torch import Tensor
 
 ELEMENTS_AT_ONCE = 2**17
-"""As many as caches hold."""
+"""Elements of a chunk: 512 KiB of float32."""
 
 
 def cache_sized(count: int, width: int = 1) -> Iterator[slice]:
-    """Cut so many rows of a width into pieces that caches hold, in order.
+    """Divide rows into chunks of at most `ELEMENTS_AT_ONCE` elements, in order.
 
+    Element-wise work on a whole tensor would allocate intermediate results of its size, which takes most of the time.
+
+    Parameters
+    ----------
+    count : int
+        Number of rows.
+    width : int
+        Elements of a row.
+
+    Returns
+    -------
+    iterator of slice
+        Rows of each chunk; the last slice may end beyond `count`.
+
+    Examples
+    --------
     >>> list(cache_sized(5, 2**16))
     [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None)]
     """
@@ -19,7 +35,7 @@ def cache_sized(count: int, width: int = 1) -> Iterator[slice]:
 
 
 def squared_norm(tensor: Tensor) -> float:
-    """Squared Frobenius norm, summed in float64."""
+    """Return the squared Frobenius norm of a tensor of any shape, summed in float64."""
     flat, total = tensor.reshape(-1), 0.0
     for part in cache_sized(len(flat)):
         wide = flat[part].double()

@@ -1,4 +1,4 @@
-"""Where torch computes: on which device, and on how many threads."""
+"""Devices and threads that torch computes on."""
 
 import threading
 from collections.abc import Iterator
@@ -13,12 +13,17 @@ from dtscodec.linalg.factored_matrix import Factored
 
 
 def usable_device(device: str | torch.device) -> torch.device:
-    """A device by its name.
+    """Return the device of a name, after a trial allocation on it.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        Such as ``cuda`` or ``cuda:1``.
 
     Raises
     ------
     BackendError
-        There is none, or it holds no data.
+        torch has no such device here, or it holds no data (``meta``).
     """
     try:
         found = torch.empty(0, device=device).device
@@ -31,9 +36,21 @@ def usable_device(device: str | torch.device) -> torch.device:
 
 
 def product(left: Tensor, right: Tensor | Factored) -> Tensor:
-    """The product of a large matrix, wherever it lies, and a thin block, which goes there; it comes back here.
+    """Return the product of a large matrix and a thin block of vectors, computed on the matrix's device.
 
-    A matrix that is known by its factors is multiplied factor by factor.
+    Only the thin block is copied there, and the product back. One of the two arguments may be on an accelerator.
+
+    Parameters
+    ----------
+    left : float [m, k]
+        The large matrix, or the block.
+    right : float [k, n], or Factored
+        The other one. A factored matrix is multiplied factor by factor.
+
+    Returns
+    -------
+    float [m, n]
+        On the CPU.
     """
     if isinstance(right, Factored):
         return product(product(left, right.left), right.right)
@@ -43,10 +60,10 @@ def product(left: Tensor, right: Tensor | Factored) -> Tensor:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run torch on one thread: its SVD and sums give other last bits on each number of threads.
+    """Run torch on one thread within this context, so that a pack does not depend on the number of cores.
 
-    A pack must not depend on how many cores made it. The setting is the process's, so the last of all threads that are
-    in here puts it back.
+    The last bits of torch's SVD and sums depend on the number of threads. The setting belongs to the whole process:
+    the last Python thread to leave this context restores it.
     """
     with _threads.lock:
         if not _threads.inside:
@@ -64,7 +81,7 @@ def one_thread() -> Iterator[None]:
 
 @dataclass(slots=True)
 class _Threads:
-    """How many threads are inside `one_thread`, and torch's setting before."""
+    """The number of Python threads inside `one_thread`, and the number of torch's threads before the first entered."""
 
     lock: threading.Lock
     inside: int = 0

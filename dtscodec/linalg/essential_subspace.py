@@ -1,9 +1,9 @@
-"""Essential subspaces: the low-rank matrix that changes a layer's outputs most like a given delta does.
+"""Essential subspaces: the low-rank approximation of a delta that changes a layer's outputs most like the delta does.
 
 The squared change of a layer's outputs over inputs X is ``||X D^T||^2 = ||D R||^2``, where ``R R^T`` is the second
 moment of the inputs. Among matrices A of rank k, ``||(D - A) R||`` is least at ``A = E E^T D``, with E the k leading
-left singular vectors of ``D R`` (ESM, arXiv 2602.20208; by Eckart and Young). That needs no inverse of R, and where
-inputs have no preferred direction it is the truncated SVD.
+left singular vectors of ``D R`` (ESM, arXiv 2602.20208; by Eckart and Young). This needs no inverse of R. If inputs
+have no preferred direction, it is the truncated SVD.
 """
 
 import torch
@@ -14,7 +14,16 @@ from dtscodec.linalg.svd import Triplets, canonical_signs, lapack_errors, numeri
 
 
 def symmetric_root(moment: Tensor) -> Tensor:
-    """Return a square root of a positive semi-definite matrix: R with R R^T = moment, float64 [n, n].
+    """Return a square root R of a positive semi-definite matrix: R R^T = moment.
+
+    Parameters
+    ----------
+    moment : float64 [n, n]
+        Second moment of a layer's inputs; symmetric.
+
+    Returns
+    -------
+    float64 [n, n]
 
     Raises
     ------
@@ -28,21 +37,22 @@ def symmetric_root(moment: Tensor) -> Tensor:
 
 
 def essential_triplets(delta: Tensor, root: Tensor, most: int | None = None) -> Triplets:
-    """Return the essential subspace of a delta in full, in float64.
+    """Return the essential subspace of a delta, up to its numerical rank.
 
     Parameters
     ----------
     delta : float64 [m, n]
+        The delta D.
     root : float64 [n, any]
-        R.
+        R, a square root of the inputs' second moment.
     most : int, optional
-        Largest rank.
+        Largest rank of the result.
 
     Returns
     -------
     Triplets
-        u : the orthonormal basis E; s : root mean square of the outputs' change along each of its directions,
-        descending; v : the coordinates E^T D, whose rows are neither unit nor orthogonal.
+        u : the orthonormal basis E. s : root mean square of the outputs' change along each of its directions,
+        descending. v : the coordinates E^T D, with rows that are neither unit nor orthogonal.
 
     Raises
     ------
@@ -62,16 +72,19 @@ def essential_factors(delta: Tensor, leading: Factors, rank: int, on_rows: bool)
     Parameters
     ----------
     delta : float32 [m, n]
+        The delta D.
     leading : Factors
-        Leading singular triplets of ``D R``, or of ``R^T D`` where inputs enter by rows.
+        Leading singular triplets of ``D R``, or of ``R^T D`` if inputs enter by rows.
     rank : int
+        Number of triplets.
     on_rows : bool
-        Whether the layer's inputs enter by rows of the weight, [d_in, d_out]; the subspace is one of columns then.
+        Whether the layer's inputs enter by rows of the weight, [d_in, d_out]. The subspace is then one of the row
+        space, and the result is ``D E E^T``.
 
     Returns
     -------
     Factors
-        With the spectrum of `leading`.
+        Its `spectrum` is that of `leading`.
 
     Raises
     ------
@@ -79,6 +92,7 @@ def essential_factors(delta: Tensor, leading: Factors, rank: int, on_rows: bool)
         LAPACK did not converge.
     """
     with lapack_errors():
+        # The SVD of a thin matrix: the delta projected onto the subspace.
         if on_rows:
             u, s, v = torch.linalg.svd(delta @ leading.v.T, full_matrices=False)
             v = v @ leading.v

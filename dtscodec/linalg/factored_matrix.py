@@ -1,4 +1,4 @@
-"""A matrix that is known by two thin factors, and never multiplied out."""
+"""Matrices in factored form: two thin factors that are never multiplied out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,13 +18,14 @@ class Factored:
     Parameters
     ----------
     left : float [m, r]
+        The left factor.
     right : float [r, n]
-        Of the same dtype.
+        The right factor, of the same dtype.
 
     Raises
     ------
     ValueError
-        They cannot be multiplied.
+        The shapes do not match.
     """
 
     left: Tensor
@@ -36,42 +37,54 @@ class Factored:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of the product."""
+        """Rows and columns of the matrix."""
         return self.left.shape[0], self.right.shape[1]
 
     @property
     def T(self) -> "Factored":
-        """Its transpose."""
+        """The transpose."""
         return Factored(self.right.T, self.left.T)
 
     def double(self) -> "Factored":
-        """The same in float64."""
+        """Return the matrix in float64."""
         return Factored(self.left.double(), self.right.double())
 
     def rows(self, chosen: Tensor) -> "Factored":
-        """Some rows of it: bool mask [m]."""
+        """Return the rows that a bool mask [m] selects."""
         return Factored(self.left[chosen], self.right)
 
     def minus(self, other: "Factored") -> "Factored":
-        """Its difference from another one of the same shape, as factors of both ranks together."""
+        """Return the difference `self - other` of matrices of equal shape; its rank is the sum of both."""
         return Factored(torch.cat([self.left, -other.left], 1), torch.cat([self.right, other.right]))
 
     def square(self) -> float:
-        """Squared Frobenius norm, by Gram matrices of the factors in float64."""
+        """Return the squared Frobenius norm, from the Gram matrices of the factors in float64."""
+        # ||L R||^2 = tr(R^T L^T L R) = <L^T L, R R^T>: two matrices [r, r], never the product [m, n].
         wide = self.double()
         return max(0.0, float(((wide.left.T @ wide.left) * (wide.right @ wide.right.T)).sum()))
 
 
 def factored(coded: CodedDelta) -> Factored:
-    """What a low-rank block adds to its coded rows and columns, in the dtype that it was dequantized to."""
+    """Return the delta of a low-rank block in factored form, in the dtype that it was dequantized to.
+
+    Parameters
+    ----------
+    coded : CodedDelta
+        Of a `lowrank` block.
+
+    Returns
+    -------
+    Factored
+        [coded rows, r] and [r, coded columns].
+    """
     assert coded.right is not None
     return Factored(torch.from_numpy(np.ascontiguousarray(coded.left)), torch.from_numpy(coded.right))
 
 
 def stack_blocks(blocks: Sequence[tuple[int, int, CodedDelta]], shape: tuple[int, int], dtype: torch.dtype) -> Factored:
-    """Return the deltas of low-rank blocks of one tensor as one factored matrix.
+    """Return the deltas of the low-rank blocks of one tensor as one factored matrix.
 
-    Components of a block are zero outside of its coded rows and columns.
+    Components of a block are zero outside its coded rows and columns.
 
     Parameters
     ----------
@@ -101,5 +114,5 @@ def stack_blocks(blocks: Sequence[tuple[int, int, CodedDelta]], shape: tuple[int
 
 
 def delta_square(coded: CodedDelta) -> float:
-    """Return the squared Frobenius norm of what a block adds, without forming a product of factors."""
+    """Return the squared Frobenius norm of a coded block's delta, without forming a product of factors."""
     return squared_norm(torch.from_numpy(coded.left)) if coded.right is None else factored(coded).square()

@@ -1,4 +1,8 @@
-"""Spectra and leading singular triplets of matrices, by the shorter side's Gram matrix or by subspace iteration."""
+"""Spectra and leading singular triplets of matrices.
+
+Small matrices are decomposed in full, by the Gram matrix of their shorter side. Of large ones, only the leading
+triplets are computed, by subspace iteration, and the tail of the spectrum is extrapolated by a power law.
+"""
 
 from dataclasses import dataclass
 
@@ -10,50 +14,73 @@ from dtscodec.linalg.subspace_iteration import OVERSAMPLING, leading_triplets
 from dtscodec.linalg.svd import canonical_signs, lapack_errors
 
 WIDENED_ELEMENTS = 2**22
-"""Elements of a matrix that are widened to float64 at a time."""
+"""Elements of a matrix that are converted to float64 at a time."""
 SMALL_SIDE = 768
-"""Matrices up to this side are decomposed in full, which takes little time."""
+"""Matrices whose shorter side is at most this are decomposed in full, which takes little time."""
 LEAST_RATIO = 4
-"""Subspace iteration pays where the shorter side is at least this multiple of the triplets that it finds."""
+"""Subspace iteration is used if the shorter side is at least this multiple of the vectors that it iterates."""
+BISECTIONS = 60
+"""Steps of the bisection for the exponent of a power law."""
+LARGEST_EXPONENT = 64.0
+"""Upper end of the bisection."""
 
 
 def singular_values(delta: Tensor, least: int | None = None, share: float = 0.0, device: str = "cpu") -> Tensor:
-    """All singular values of a matrix, descending.
+    """Return all singular values of a matrix, computed or extrapolated.
 
-    From the Gram matrix of the shorter side in float64, whose rounding is far below that of a float32 SVD: a tall
-    matrix, such as an embedding, takes no more than its short side squared. If few are needed of many, only these are
-    computed (`dtscodec.linalg.subspace_iteration`), and the others estimated (`extrapolate_spectrum`).
+    They come from the Gram matrix of the shorter side in float64, with rounding errors far below those of a float32
+    SVD; for a tall matrix, such as an embedding, it takes memory of the short side squared. If few of many are needed,
+    only these are computed (`dtscodec.linalg.subspace_iteration`), and the others extrapolated
+    (`extrapolate_spectrum`).
 
     Parameters
     ----------
     delta : float32 [m, n]
+        Finite.
     least : int, optional
-        How many of them must be computed; by default all.
+        Number of singular values that must be computed; by default all.
     share : float
-        Share of the squared norm that the computed ones must hold: as many more are computed.
+        Share of the squared norm that the computed ones must hold. Their number is doubled until they do.
     device : str
-        What multiplies where few are needed.
+        Device for subspace iteration.
 
     Returns
     -------
     float64 [min(m, n)]
+        Descending.
+
+    Raises
+    ------
+    SvdError
+        LAPACK did not converge.
     """
     count = min(delta.shape) if least is None else least
     with lapack_errors():
+        # Subspace iteration, with more and more triplets until they hold the share of the squared norm.
         while _are_few(count, delta):
             leading, whole = leading_triplets(delta.to(device), count)[1], squared_norm(delta)
             if float(leading.square().sum()) >= share * whole:
                 return extrapolate_spectrum(leading, whole, min(delta.shape))
             count *= 2
+        # In full: squared singular values are the eigenvalues of the Gram matrix.
         squares: Tensor = torch.linalg.eigvalsh(gram(delta))
     return squares.clamp(min=0).sqrt().flip(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """The leading singular triplets of a matrix, as of `truncated_svd`, and all its singular values, descending.
+    """The leading singular triplets of a matrix, and its spectrum.
 
-    Those beyond the triplets may be estimates.
+    Parameters
+    ----------
+    u : float32 [m, k]
+        Left singular vectors, as columns.
+    s : float32 [k]
+        Singular values, descending.
+    v : float32 [k, n]
+        Right singular vectors, as rows.
+    spectrum : float32 [min(m, n)]
+        All singular values, descending. Those beyond the first k may be extrapolated.
     """
 
     u: Tensor
@@ -63,9 +90,26 @@ class Factors:
 
 
 def leading_factors(delta: Tensor, rank: int, device: str = "cpu") -> Factors:
-    """As `truncated_svd`, by way of the shorter side's Gram matrix or by subspace iteration, as `singular_values`.
+    """Return the leading singular triplets of a matrix, like `truncated_svd` but by the methods of `singular_values`.
 
-    Vectors of singular values that are zero to working precision are zero on the longer side.
+    Parameters
+    ----------
+    delta : float32 [m, n]
+        Finite.
+    rank : int
+        Number of triplets, at most min(m, n).
+    device : str
+        Device for subspace iteration.
+
+    Returns
+    -------
+    Factors
+        Of singular values that are zero to working precision, the vectors on the longer side are zero.
+
+    Raises
+    ------
+    SvdError
+        LAPACK did not converge.
     """
     rows, columns = delta.shape
     with lapack_errors():
@@ -73,9 +117,11 @@ def leading_factors(delta: Tensor, rank: int, device: str = "cpu") -> Factors:
             u, leading, v = leading_triplets(delta.to(device), rank)
             spectrum = extrapolate_spectrum(leading, squared_norm(delta), min(rows, columns)).float()
             return Factors(*canonical_signs(u, leading.float(), v), spectrum)
+        # Vectors of the shorter side are the eigenvectors of the Gram matrix.
         squares, vectors = torch.linalg.eigh(gram(delta))
     spectrum = squares.clamp(min=0).sqrt().flip(0).float()
     s, short = spectrum[:rank], vectors.flip(1)[:, :rank].float()
+    # Vectors of the longer side: v = u^T D / s, or u = D v / s.
     inverse = torch.where(s > 1e-7 * s.max(), 1 / s, 0)
     if rows < columns:
         u, v = short, (short.T @ delta) * inverse[:, None]
@@ -85,13 +131,23 @@ def leading_factors(delta: Tensor, rank: int, device: str = "cpu") -> Factors:
 
 
 def _are_few(count: int, delta: Tensor) -> bool:
-    """Whether subspace iteration finds so many singular triplets sooner than a Gram matrix finds all."""
+    """Return whether subspace iteration finds `count` singular triplets faster than a Gram matrix finds all."""
     side = min(delta.shape)
     return side > SMALL_SIDE and LEAST_RATIO * (count + OVERSAMPLING) <= side
 
 
 def gram(delta: Tensor) -> Tensor:
-    """Gram matrix of the shorter side of a matrix, float32 [m, n]: float64 [min(m, n), min(m, n)]."""
+    """Return the Gram matrix of a matrix's shorter side.
+
+    Parameters
+    ----------
+    delta : float32 [m, n]
+        The matrix.
+
+    Returns
+    -------
+    float64 [min(m, n), min(m, n)]
+    """
     tall = delta if delta.shape[0] >= delta.shape[1] else delta.T
     total = torch.zeros(tall.shape[1], tall.shape[1], dtype=torch.float64)
     step = max(1, WIDENED_ELEMENTS // max(1, tall.shape[1]))
@@ -101,15 +157,11 @@ def gram(delta: Tensor) -> Tensor:
     return total
 
 
-BISECTIONS = 60
-LARGEST_EXPONENT = 64.0
-
-
 def extrapolate_spectrum(leading: Tensor, square: float, count: int) -> Tensor:
-    """Fill up a spectrum by a power law that goes on from the last known value.
+    """Extrapolate the tail of a spectrum by a power law that continues from the last known singular value.
 
-    Spectra of deltas fall about as power laws do. The exponent is the one at which the squares add up to what is left
-    of the squared norm, so that nothing is counted that is not there.
+    Spectra of deltas decay approximately as power laws. The exponent is chosen so that the squares of the tail add up
+    to the rest of the squared norm, which is known.
 
     Parameters
     ----------
@@ -118,7 +170,7 @@ def extrapolate_spectrum(leading: Tensor, square: float, count: int) -> Tensor:
     square : float
         Squared Frobenius norm of the matrix.
     count : int
-        Singular values in all, at least k.
+        Number of all singular values, at least k.
 
     Returns
     -------
@@ -136,6 +188,7 @@ def extrapolate_spectrum(leading: Tensor, square: float, count: int) -> Tensor:
     last = float(leading[-1])
     if known == count or not left or not last:
         return torch.nn.functional.pad(leading, (0, count - known))
+    # Bisection for the exponent at which the energy of the tail is the energy left.
     places = torch.arange(known + 1, count + 1, dtype=torch.float64) / known
     low, high = 0.0, LARGEST_EXPONENT
     for _ in range(BISECTIONS):

@@ -1,9 +1,9 @@
-"""Delta -> its leading singular triplets, without the rest: randomized subspace iteration.
+"""Randomized subspace iteration: the leading singular triplets of a matrix, without the others.
 
-A random block of vectors is multiplied by the matrix and its transpose in turn and made orthonormal after each product;
-it turns towards the leading singular vectors, each time by the square of the ratio of singular values (N. Halko, P.-G.
-Martinsson and J. Tropp, SIAM Review 53, 2011, algorithm 4.4). Nearly all the work is matrix products of the matrix with
-a thin block: 2 m n k flops for each, where a full SVD takes a multiple of m n min(m, n).
+A random block of vectors is multiplied by the matrix and by its transpose in turn, and orthonormalized after each
+product. It converges to the leading singular vectors, in each round by the squared ratio of singular values (N. Halko,
+P.-G. Martinsson and J. Tropp, SIAM Review 53, 2011, algorithm 4.4). Nearly all the work is products of the matrix with
+a thin block of k vectors: 2 m n k flops each, whereas a full SVD takes a multiple of m n min(m, n).
 """
 
 import torch
@@ -12,44 +12,48 @@ from torch import Tensor
 from dtscodec.linalg.devices import product
 
 POWER_ITERATIONS = 2
-"""Products with the matrix and its transpose before the last pair. What is left of deltas with flat spectra (a power
-law of 0.3) exceeds the least possible by about a thousandth; refits make up for it."""
+"""Rounds of products with the matrix and its transpose before the last one. For deltas with flat spectra (a power law
+of 0.3), the squared error exceeds that of the truncated SVD by about a thousandth; refits make up for it."""
 OVERSAMPLING = 16
-"""Vectors beyond the triplets that are wanted: the last ones in a block are the least exact."""
+"""Vectors of the block beyond the number of triplets: the last vectors of a block are the least accurate."""
 NEGLIGIBLE_SQUARE = 1e-12
-"""Share of the largest square below which a direction is rounding: float32 products know no more."""
+"""Share of the largest squared singular value below which a direction is rounding error of float32 products."""
 
 
 def leading_triplets(delta: Tensor, count: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """The leading singular triplets, signs as they come.
+    """Return the leading singular triplets of a matrix, with arbitrary signs.
 
     Parameters
     ----------
     delta : float32 [m, n]
-        Finite; on the device that is to multiply it. All results are here.
+        Finite; on the device that multiplies. All results are on the CPU.
     count : int
-        At most min(m, n).
+        Number of triplets, at most min(m, n).
     seed : int
-        Of the random block. The result depends on it in digits that coding rounds away.
+        Seed of the random block. The result depends on it only in digits that quantization rounds away.
 
     Returns
     -------
     u : float32 [m, count]
         Orthonormal columns; zero for singular values that are zero to working precision.
     s : float64 [count]
-        Descending. Never above the true ones, and the sum of their squares is what `u` and `v` hold of the matrix, so
-        that the rest of its squared norm is exactly what is missing.
+        Descending, and never above the true ones. The sum of their squares is the energy of ``u s v``, so that the
+        squared error is exactly the rest of the squared norm.
     v : float32 [count, n]
         Orthonormal rows; zero likewise.
     """
+    # A random block, with more vectors than triplets.
     size = min(count + OVERSAMPLING, *delta.shape)
     block = torch.randn(delta.shape[1], size, generator=torch.Generator().manual_seed(seed))
+    # Power iterations: block <- orth(D^T orth(D block)).
     for _ in range(POWER_ITERATIONS):
         block = orthonormal(product(delta.T, orthonormal(product(delta, block))))
+    # Project onto the basis of the range, and decompose the thin matrix D^T Q.
     basis = orthonormal(product(delta, block))
     within = product(delta.T, basis)
     squares, turns = _descending(within)
     s = squares[:count].sqrt()
+    # Rotate basis and projection: u = Q W, v = (D^T Q) W / s; zero where s is rounding error.
     inverse = torch.where(squares > NEGLIGIBLE_SQUARE * squares[:1], squares.clamp(min=1e-300).rsqrt(), 0.0)[:count]
     turns = turns[:, :count]
     u, v = basis @ (turns * (inverse > 0)).float(), within @ (turns * inverse).float()
@@ -57,9 +61,19 @@ def leading_triplets(delta: Tensor, count: int, seed: int = 0) -> tuple[Tensor, 
 
 
 def orthonormal(block: Tensor) -> Tensor:
-    """Orthonormal columns that span the columns of a block, float32 [n, k]: float32 [n, at most k].
+    """Return an orthonormal basis of the span of a block's columns.
 
-    By the block's Gram matrix in float64: products only, which give the same bits on each number of threads.
+    It comes from the block's Gram matrix in float64: products only, with the same bits for any number of threads.
+
+    Parameters
+    ----------
+    block : float32 [n, k]
+        A thin matrix.
+
+    Returns
+    -------
+    float32 [n, at most k]
+        Fewer than k columns if the block is rank-deficient.
     """
     squares, turns = _descending(block)
     real = squares > NEGLIGIBLE_SQUARE * squares[:1]
@@ -67,12 +81,12 @@ def orthonormal(block: Tensor) -> Tensor:
 
 
 def _descending(block: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared singular values of a block of few columns, descending, and its right singular vectors: float64."""
+    """Return the squared singular values of a thin block, descending, and its right singular vectors: float64."""
     wide = block.double()
     squares, turns = torch.linalg.eigh(wide.T @ wide)
     return squares.flip(0).clamp(min=0), turns.flip(1)
 
 
 def _padded(vectors: Tensor, count: int) -> Tensor:
-    """With columns of zeros to make up the number."""
+    """Return vectors padded with columns of zeros to `count` columns."""
     return torch.nn.functional.pad(vectors, (0, count - vectors.shape[1]))

@@ -1,4 +1,4 @@
-"""Singular value decompositions in full: in float32, in float64 up to the numerical rank, and of a factored matrix."""
+"""Singular value decompositions: truncated, in float64 up to the numerical rank, and of factored matrices."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from dtscodec.errors import SvdError
 from dtscodec.linalg.factored_matrix import Factored
 
 NEGLIGIBLE = 1e-6
-"""Singular values of a factored matrix up to this share of the largest are rounding: half precision holds no more."""
+"""Share of the largest singular value below which those of a factored matrix are rounding errors of half precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,9 @@ def triplets(matrix: Tensor, edge: float = 0.0) -> Triplets:
     Parameters
     ----------
     matrix : float [m, n]
+        Finite.
     edge : float
-        Singular values up to this one are noise.
+        Singular values up to this one count as noise.
 
     Raises
     ------
@@ -92,6 +93,11 @@ def triplets(matrix: Tensor, edge: float = 0.0) -> Triplets:
 def factored_triplets(matrix: Factored) -> Triplets:
     """Return the singular triplets of a factored matrix in float64, without those that are zero to working precision.
 
+    Parameters
+    ----------
+    matrix : Factored
+        [m, r] and [r, n]; the cost is of order (m + n) r^2.
+
     Raises
     ------
     SvdError
@@ -99,23 +105,26 @@ def factored_triplets(matrix: Factored) -> Triplets:
     """
     wide = matrix.double()
     with lapack_errors():
-        # QR of both factors, and an SVD of the small core between them.
+        # Orthonormalize both factors: L R = (Q1 R1) (Q2 R2)^T.
         (q_left, r_left), (q_right, r_right) = torch.linalg.qr(wide.left), torch.linalg.qr(wide.right.T)
+        # Decompose the small core R1 R2^T, [r, r].
         u, s, v = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
+    # Truncate to working precision, and rotate the orthonormal factors.
     k = int((s > NEGLIGIBLE * s[:1]).sum())
     return Triplets(q_left @ u[:, :k], s[:k], v[:k] @ q_right.T)
 
 
 def numerical_rank(s: Tensor, shape: Sequence[int], edge: float = 0.0) -> int:
-    """Return how many singular values, descending, exceed the rounding of float64 and an edge.
+    """Return the number of singular values above both the rounding error of float64 and a noise edge.
 
     Parameters
     ----------
     s : float64 [k]
+        Singular values, descending.
     shape : sequence of int
-        Of the matrix.
+        Shape of the matrix.
     edge : float
-        Singular values up to this one are noise.
+        Singular values up to this one count as noise.
     """
     if not len(s):
         return 0
@@ -124,7 +133,19 @@ def numerical_rank(s: Tensor, shape: Sequence[int], edge: float = 0.0) -> int:
 
 
 def canonical_signs(u: Tensor, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Flip pairs (u, v) so that the largest entry of each u is positive; u s v does not change."""
+    """Flip signs of pairs (u, v) so that the entry of largest magnitude of each u is positive.
+
+    The product u s v does not change.
+
+    Parameters
+    ----------
+    u : float [m, k]
+        Left singular vectors, as columns.
+    s : float [k]
+        Singular values.
+    v : float [k, n]
+        Right singular vectors, as rows.
+    """
     largest = u.gather(0, u.abs().argmax(dim=0, keepdim=True))
     signs = torch.where(largest < 0, -1.0, 1.0).to(u.dtype)
     return u * signs, s, v * signs.T
@@ -132,7 +153,7 @@ def canonical_signs(u: Tensor, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Te
 
 @contextmanager
 def lapack_errors() -> Iterator[None]:
-    """Raise failures of LAPACK as SvdError."""
+    """Turn failures of LAPACK within this context into SvdError."""
     try:
         yield
     except RuntimeError as error:

@@ -20,8 +20,8 @@ from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
 from dtscodec.errors import EncodeError, Remedy, assert_never
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import Index, TensorEntry
+from dtscodec.format.pack_plan import planned_size
 from dtscodec.format.summary import Summary
-from dtscodec.format.writer import planned_size
 
 KNOWN_ERROR = 0.5
 """Share of the target error up to which spectra are computed: single matrices may have to be closer than the whole."""

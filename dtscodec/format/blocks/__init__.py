@@ -1,15 +1,15 @@
-"""Kinds of block: how consecutive rows of one tensor are stored (spec section 6). One file a kind.
+"""Kinds of block: how consecutive rows of one tensor are stored (spec section 6). One file per kind.
 
 Every kind has
 
-- `kind`, its name in the index; `height`, its rows; `base`, the base rows that it is made from, or None;
-  `tied_to`, the tensor that it equals, or None; `is_coded`, whether it adds a delta to its base;
-- `to_json` and `from_json`, inverses; `check` against the tensor that it stands in;
-- `stream_sizes`, which follow from it and its tensor's dtype and columns; `split`, which turns its streams into what
-  they hold, and `join`, the inverse.
+- `kind`, its name in the index; `height`, its number of rows; `base`, the base rows that it uses, or None; `tied_to`,
+  the tensor that it equals, or None; and `is_coded`, whether it adds a delta to the base;
+- `to_json` and its inverse `from_json`, and `check`, which validates the block against its tensor;
+- `stream_sizes`, which follow from the block and its tensor's dtype and columns; `split`, from streams to their
+  content, and its inverse `join`.
 
-A coded kind also has `rank`, `widths`, `has_norm`, `coded_shape`, `number_count`, `band_bytes` and `code_books`; what
-it is split into has `delta`.
+A coded kind also has `rank`, `widths`, `has_norm`, `coded_shape`, `number_count`, `band_bytes` and `code_books`, and
+its content has `delta`.
 """
 
 from typing import Final, TypeAlias, get_args
@@ -63,10 +63,10 @@ Block: TypeAlias = Same | Tie | Raw | Coded
 """Every kind."""
 
 CodedContent: TypeAlias = ValuesContent | LowRankContent
-"""What coded kinds are split into."""
+"""The content of coded blocks."""
 
 Content: TypeAlias = NDArray[np.uint8] | CodedContent | None
-"""What kinds are split into: exact bytes, codes with their numbers, or nothing."""
+"""The content of a block's streams: exact bytes, codes with their numbers, or None if it stores nothing."""
 
 _KINDS: Final[dict[str, type[Block]]] = {kind.kind: kind for kind in get_args(Block)}
 
@@ -75,7 +75,7 @@ KINDS: Final = tuple(_KINDS)
 
 
 def is_unchanged(block: Block) -> bool:
-    """Return whether a block is the base's rows as they are."""
+    """Return whether a block equals the base's rows."""
     return block.base is not None and not block.is_coded
 
 
@@ -85,16 +85,18 @@ def parse_block(fields: Fields, height: int, own: BaseRows) -> Block:
     Parameters
     ----------
     fields : Fields
-        Those of the block. What is left over is the caller's to refuse.
+        The block's JSON object. Fields that remain are left to the caller.
     height : int
         Rows of the block.
     own : BaseRows
-        The base rows that it is made from unless it names others.
+        The base rows that the block uses unless it names others.
 
     Raises
     ------
     ValueError
-        Rule B3; also OverflowError for too many components.
+        Rule B3.
+    OverflowError
+        There are too many components.
     UnsupportedError
         An unknown kind.
     """
@@ -105,16 +107,18 @@ def parse_block(fields: Fields, height: int, own: BaseRows) -> Block:
 
 
 def split_streams(block: Block, columns: int, streams: Streams, dtype: DType) -> Content:
-    """Return what a block's streams hold, checked.
+    """Return the content of a block's streams, after checking it; the inverse of the kind's `join`.
 
     Parameters
     ----------
     block : Block
+        The block.
     columns : int
-        Of its tensor, seen as a matrix.
+        Columns of its tensor, viewed as a matrix.
     streams : Streams
+        The block's streams.
     dtype : DType
-        Of its tensor.
+        Dtype of its tensor.
 
     Raises
     ------

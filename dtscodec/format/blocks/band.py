@@ -35,15 +35,21 @@ class Band:
 
     @property
     def width(self) -> Width:
-        """The width of its codes."""
+        """The width of the band's codes."""
         return width_of(self.bits)
 
     def table_count(self, per_vector: bool) -> int:
-        """Return how many level tables each of its two factors has."""
+        """Return the number of level tables of each of the two factors.
+
+        Parameters
+        ----------
+        per_vector : bool
+            Whether each vector has its own table.
+        """
         return (self.rank if per_vector else 1) if self.width.stored_levels else 0
 
     def number_count(self, per_vector: bool) -> int:
-        """Return how many levels and scales the band has."""
+        """Return the number of levels and scales of the band; for `per_vector` see `table_count`."""
         return 2 * self.width.stored_levels * self.table_count(per_vector) + self.rank * self.width.has_scales
 
     def to_json(self) -> Json:
@@ -57,7 +63,7 @@ class Band:
         Raises
         ------
         ValueError
-            It is no pair of integers that the format knows (rule B3).
+            The item is not a valid pair of integers (rule B3).
         """
         fields = Fields(dict(zip(("rank", "bits"), item, strict=False)), "a band")
         if len(item) != 2:
@@ -67,20 +73,21 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class BandPlace:
-    """Where the vectors and numbers of one band lie.
+    """The positions of one band's vectors and numbers.
 
     Parameters
     ----------
     bits, rank : int
-        Of the band.
+        Width and number of components of the band.
     u_at, v_at : int
-        First byte of its first vector of u, and of v.
+        Offset of its first vector of u and of v, in bytes.
     stride : int
         Bytes from one component to the next.
     u_levels, v_levels : int
-        First number of the level tables of u and of v; each table ends where the next one, or the scales, begin.
+        Position of the first level of u and of v among the numbers. Levels of u end where those of v begin, and these
+        where the scales begin.
     scales : int
-        First of its scales (none for codes that are numbers themselves).
+        Position of its first scale. Floating-point codes have no scales.
     """
 
     bits: Bits
@@ -94,7 +101,7 @@ class BandPlace:
 
     @property
     def code_span(self) -> slice:
-        """The bytes of its codes."""
+        """The span of the band's codes, in bytes."""
         return slice(self.u_at, self.u_at + self.rank * self.stride)
 
     def view(self, shape: tuple[int, int], codes: NDArray[np.uint8], numbers: NDArray[np.float32]) -> "BandFactors":
@@ -103,11 +110,11 @@ class BandPlace:
         Parameters
         ----------
         shape : tuple of int
-            Coded rows and columns of the block.
+            Numbers of coded rows and columns of the block.
         codes : uint8 [rank * stride]
-            Of the band alone.
+            The codes of this band alone.
         numbers : float32 [count]
-            In which `u_levels`, `v_levels` and `scales` are places.
+            The numbers that `u_levels`, `v_levels` and `scales` index.
         """
         width, (m, n) = width_of(self.bits), shape
         # A component is a record: its vector of u, then its vector of v.
@@ -132,7 +139,7 @@ class BandFactors:
     v : Vectors
         Right vectors, [r, coded columns].
     scales : float32 [r], or [0]
-        None for codes that are numbers themselves.
+        One per component; none for floating-point codes.
     """
 
     u: Vectors
@@ -140,12 +147,18 @@ class BandFactors:
     scales: NDArray[np.float32]
 
     def rounded(self, rounding: Rounding) -> "BandFactors":
-        """Return the band with levels and scales as a pack stores them."""
+        """Return the band with rounded levels and scales.
+
+        Parameters
+        ----------
+        rounding : callable
+            Rounds float32 arrays to the dtype in which a pack stores numbers.
+        """
         u, v = (replace(side, levels=rounding(side.levels)) for side in (self.u, self.v))
         return BandFactors(u, v, rounding(self.scales))
 
     def scaled_u(self, dtype: type[np.floating]) -> Floats:
-        """Return (U S)^T [r, coded rows]."""
+        """Return (U S)^T, float [r, coded rows], in the given numpy dtype."""
         u = dequantize(self.u).astype(dtype, copy=False)
         return u * self.scales.astype(dtype, copy=False)[:, None] if len(self.scales) else u
 
@@ -156,9 +169,9 @@ def scaled_factors(bands: Sequence[BandFactors], dtype: type[np.floating]) -> tu
     Parameters
     ----------
     bands : sequence of BandFactors
-        Of r components in all.
+        All bands of a block, with r components in total.
     dtype : numpy float32 or float64
-        Of the arithmetic.
+        Dtype of the arithmetic and of the results.
 
     Returns
     -------

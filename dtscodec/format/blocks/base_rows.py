@@ -1,4 +1,4 @@
-"""Rows of a base tensor that a block is made from, and their JSON (spec section 4.4)."""
+"""The rows of a base tensor that a block uses, and their JSON (spec section 4.4)."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,19 @@ from dtscodec.format.primitives.canonical_json import Fields, Json
 
 @dataclass(frozen=True, slots=True)
 class BaseRows:
-    """Rows of a base tensor, from row `first` on; the block says how many.
+    """Consecutive rows of a base tensor, as many as the block that uses them has.
 
     Parameters
     ----------
     name : str
-        The base tensor.
+        Name of the base tensor.
     first : int
-        Its first row that is used.
+        The first row.
+
+    Raises
+    ------
+    ValueError
+        `first` is negative.
     """
 
     name: str
@@ -27,14 +32,14 @@ class BaseRows:
 
 
 def base_json(base: BaseRows | None, own: BaseRows) -> dict[str, Json]:
-    """Return the field `base` of a block, if it needs one; the inverse of `parse_base`.
+    """Return the field `base` of a block, empty for the default; the inverse of `parse_base`.
 
     Parameters
     ----------
     base : BaseRows or None
-        The rows that the block is made from; None for zeros.
+        The rows that the block uses; None for zeros.
     own : BaseRows
-        The rows that need not be written: those at the block's own place in its tensor's counterpart.
+        The default: the rows of the counterpart at the block's own position.
     """
     if base is None:
         return {"base": None}
@@ -46,13 +51,25 @@ def base_json(base: BaseRows | None, own: BaseRows) -> dict[str, Json]:
 def parse_base(fields: Fields, own: BaseRows) -> BaseRows | None:
     """Read the base rows of a block; the inverse of `base_json`.
 
+    Parameters
+    ----------
+    fields : Fields
+        The block's JSON object.
+    own : BaseRows
+        The default.
+
+    Returns
+    -------
+    BaseRows or None
+        None for zeros.
+
     Raises
     ------
     ValueError
-        The field is of no form that the format knows (rule B3), or the name is not valid.
+        The field has an unknown form (rule B3), or the name is not valid.
     """
     if "base" not in fields:
-        check_names([own.name])  # The index's prefix may have made one that is not valid.
+        check_names([own.name])  # The index's prefix may have produced an invalid one.
         return own
     value = fields.take_any("base")
     if value is None:

@@ -15,28 +15,11 @@ from dtscodec.quantize.packing import PackedVectors, padding_is_zero, unpack_cod
 from dtscodec.quantize.scalar import Vectors
 from dtscodec.quantize.widths import width_of
 
-
-def pack_bitmap(mask: NDArray[np.bool_]) -> bytes:
-    """Pack a mask of n flags into ceil(n / 8) bytes, low bit first; the inverse of `unpack_bitmap`."""
-    return np.packbits(mask, bitorder="little").tobytes()
-
-
-def unpack_bitmap(data: bytes, count: int) -> NDArray[np.bool_]:
-    """Unpack a bitmap of `count` flags; the inverse of `pack_bitmap`.
-
-    Raises
-    ------
-    ValueError
-        Padding bits are set.
-    """
-    flags = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little").view(np.bool_)
-    if flags[count:].any():
-        raise ValueError("expected padding bits of zero")
-    return flags[:count]
-
-
 Mask: TypeAlias = NDArray[np.bool_]
 """Flags of rows or columns: True where they are coded."""
+
+Floats: TypeAlias = NDArray[np.floating]
+"""Float32, or float64 for tensors of F64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +42,7 @@ class SubsetBlock:
     cols: int | None
 
     def coded_shape(self, columns: int) -> tuple[int, int]:
-        """Return the numbers of coded rows and columns, of a tensor of so many columns."""
+        """Return the numbers of coded rows and columns of the block in a tensor of `columns` columns."""
         return (self.height if self.rows is None else self.rows, columns if self.cols is None else self.cols)
 
     def bitmap_bytes(self, columns: int) -> int:
@@ -67,7 +50,22 @@ class SubsetBlock:
         return (0 if self.rows is None else -(-self.height // 8)) + (0 if self.cols is None else -(-columns // 8))
 
     def check(self, spec: TensorSpec, columns: int, is_only: bool) -> None:
-        """Raise ValueError unless the block can be coded in such a tensor (rules B2 and B3)."""
+        """Check that a tensor may have this block.
+
+        Parameters
+        ----------
+        spec : TensorSpec
+            Spec of the tensor.
+        columns : int
+            Its columns, viewed as a matrix.
+        is_only : bool
+            Whether the block is its only one.
+
+        Raises
+        ------
+        ValueError
+            Rules B2 and B3.
+        """
         if spec.dtype not in CODED_DTYPES or not spec.elements:
             raise ValueError(f"expected elements of F16, BF16, F32 or F64 in a coded block, got {spec}")
         for chosen, whole in ((self.rows, self.height), (self.cols, columns)):
@@ -76,7 +74,7 @@ class SubsetBlock:
 
 
 def subset_json(block: SubsetBlock, own: BaseRows) -> dict[str, Json]:
-    """Return the fields that all coded kinds have; the inverse of `parse_subset`."""
+    """Return the fields that all coded kinds have; the inverse of `parse_subset`. For `own` see `base_json`."""
     counts: dict[str, Json] = {
         key: count for key, count in (("rows", block.rows), ("cols", block.cols)) if count is not None
     }
@@ -84,8 +82,30 @@ def subset_json(block: SubsetBlock, own: BaseRows) -> dict[str, Json]:
 
 
 def parse_subset(fields: Fields, own: BaseRows) -> tuple[BaseRows | None, int | None, int | None]:
-    """Read base, coded rows and coded columns; the inverse of `subset_json`."""
+    """Return base rows and numbers of coded rows and columns; the inverse of `subset_json`."""
     return parse_base(fields, own), fields.take("rows", int, None), fields.take("cols", int, None)
+
+
+# Bitmaps
+
+
+def pack_bitmap(mask: NDArray[np.bool_]) -> bytes:
+    """Pack a mask of n flags into ceil(n / 8) bytes, low bit first; the inverse of `unpack_bitmap`."""
+    return np.packbits(mask, bitorder="little").tobytes()
+
+
+def unpack_bitmap(data: bytes, count: int) -> NDArray[np.bool_]:
+    """Unpack ceil(count / 8) bytes into a mask of `count` flags; the inverse of `pack_bitmap`.
+
+    Raises
+    ------
+    ValueError
+        Padding bits are set.
+    """
+    flags = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little").view(np.bool_)
+    if flags[count:].any():
+        raise ValueError("expected padding bits of zero")
+    return flags[:count]
 
 
 def join_masks(rows: Mask | None, cols: Mask | None) -> bytes:
@@ -96,10 +116,19 @@ def join_masks(rows: Mask | None, cols: Mask | None) -> bytes:
 def split_masks(block: SubsetBlock, columns: int, streams: Streams) -> tuple[Mask | None, Mask | None]:
     """Return masks of the coded rows and columns, None for all of them; the inverse of `join_masks`.
 
+    Parameters
+    ----------
+    block : SubsetBlock
+        The block.
+    columns : int
+        Columns of its tensor, viewed as a matrix.
+    streams : Streams
+        The block's streams.
+
     Raises
     ------
     FormatError
-        A bitmap has other bits set than its block says (rule W1).
+        The number of bits set in a bitmap differs from the block's, or padding bits are set (rule W1).
     """
     masks: list[Mask | None] = []
     begin = 0
@@ -118,8 +147,16 @@ def split_masks(block: SubsetBlock, columns: int, streams: Streams) -> tuple[Mas
     return masks[0], masks[1]
 
 
+# Vectors and delta
+
+
 def check_vectors(given: Vectors) -> PackedVectors:
-    """Return vectors, in packed form, that are valid.
+    """Return vectors in packed form, after checking them (spec sections 5.2 and 5.3).
+
+    Parameters
+    ----------
+    given : Vectors
+        Vectors of one width with their levels.
 
     Raises
     ------
@@ -139,19 +176,16 @@ def check_vectors(given: Vectors) -> PackedVectors:
     return vectors
 
 
-Floats: TypeAlias = NDArray[np.floating]
-
-
 @dataclass(frozen=True, slots=True)
 class CodedDelta:
-    """What a coded block adds to its base.
+    """The dequantized delta of a coded block: dense, or as two factors.
 
     Parameters
     ----------
     rows, cols : bool mask or None
         Coded rows and columns; None for all.
     left : float [coded rows, r]
-        U S of a low-rank block; the delta itself [coded rows, coded columns] without `right`.
+        U S of a low-rank block. If `right` is None, the delta itself, [coded rows, coded columns].
     right : float [r, coded columns] or None
         V^T of a low-rank block; None for other kinds.
     """
@@ -162,12 +196,12 @@ class CodedDelta:
     right: Floats | None
 
     def dense(self) -> Floats:
-        """Return the delta of the coded rows and columns."""
-        with np.errstate(over="ignore", invalid="ignore"):  # A pack may hold numbers whose product overflows.
+        """Return the delta of the coded rows and columns: float [coded rows, coded columns]."""
+        with np.errstate(over="ignore", invalid="ignore"):  # A pack may hold numbers with an overflowing product.
             return self.left if self.right is None else self.left @ self.right
 
     def place(self, height: int, columns: int) -> Floats:
-        """Return the delta of all rows and columns of the block, zero where nothing is coded."""
+        """Return the delta of the whole block, float [height, columns]; zero outside coded rows and columns."""
         if self.rows is None and self.cols is None:
             return self.dense()
         whole = np.zeros((height, columns), self.left.dtype)

@@ -26,10 +26,10 @@ from dtscodec.quantize.packing import vector_bytes
 from dtscodec.quantize.widths import Bits
 
 MAX_COMPONENTS = 65_535
-"""Components of a block."""
+"""Most components of a block."""
 
 MAX_BANDS = 16
-"""Bands of a block."""
+"""Most bands of a block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,14 @@ class LowRank(SubsetBlock):
     Parameters
     ----------
     bands : tuple of Band
-        1 to 16 of them.
+        1 to 16 bands.
     per_vector : bool
-        A level table for each vector, not one for each factor of a band.
+        Whether each vector has its own level table, instead of one for each factor of a band.
+
+    Raises
+    ------
+    ValueError
+        There is no band, or more than 16.
     """
 
     bands: tuple[Band, ...]
@@ -58,7 +63,7 @@ class LowRank(SubsetBlock):
 
     @property
     def rank(self) -> int:
-        """Components of all bands."""
+        """Number of components of all bands."""
         return sum(band.rank for band in self.bands)
 
     @property
@@ -89,7 +94,7 @@ class LowRank(SubsetBlock):
         return cls(height, *subset, bands, fields.take_flag("levels", "vector"))
 
     def number_count(self, columns: int) -> int:
-        """Return how many numbers the block has: the norm, levels and scales."""
+        """Return how many numbers the block has: the norm, levels and scales. All kinds take `columns`."""
         return 1 + sum(band.number_count(self.per_vector) for band in self.bands)
 
     def band_bytes(self, columns: int) -> tuple[int, ...]:
@@ -102,14 +107,16 @@ class LowRank(SubsetBlock):
         return StreamSizes(self.bitmap_bytes(columns), self.number_count(columns), self.band_bytes(columns))
 
     def places(self, columns: int, codes_at: int = 0, numbers_at: int = 0) -> Iterator[BandPlace]:
-        """Yield where each band lies.
+        """Yield the positions of each band.
 
         Parameters
         ----------
         columns : int
-            Of the tensor.
-        codes_at, numbers_at : int
-            Where the block's codes, band after band, and its numbers begin.
+            Columns of the tensor.
+        codes_at : int
+            Offset of the block's codes, band after band, in bytes.
+        numbers_at : int
+            Position of the block's first number.
         """
         m, n = self.coded_shape(columns)
         numbers_at += 1  # The norm comes first.
@@ -139,6 +146,7 @@ class LowRank(SubsetBlock):
         norm : float
             Frobenius norm of the delta.
         bands : sequence of BandFactors
+            The factors of each band, in the block's order.
         """
         numbers = [np.array([norm], np.float32)]
         packed = []
@@ -148,7 +156,14 @@ class LowRank(SubsetBlock):
         return np.concatenate(numbers), tuple(packed)
 
     def split(self, columns: int, streams: Streams) -> "LowRankContent":
-        """Return what the streams hold, checked; the inverse of `join`.
+        """Return the content of the block's streams, after checking it; the inverse of `join`.
+
+        Parameters
+        ----------
+        columns : int
+            Columns of the tensor.
+        streams : Streams
+            The block's streams.
 
         Raises
         ------
@@ -168,20 +183,22 @@ class LowRank(SubsetBlock):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LowRankContent:
-    """What a `lowrank` block stores.
+    """The content of a `lowrank` block.
 
     Parameters
     ----------
     block : LowRank
+        The block.
     columns : int
-        Of its tensor.
+        Columns of its tensor.
     streams : Streams
-        What it was split from.
+        The streams that the content is a view of.
     rows, cols : bool mask or None
         Coded rows and columns; None for all.
     norm : float
         Frobenius norm of the delta, as stored.
     bands : sequence of BandFactors
+        The factors of each band.
     """
 
     block: LowRank
@@ -193,7 +210,7 @@ class LowRankContent:
     bands: Sequence[BandFactors]
 
     def delta(self, dtype: type[np.floating] = np.float32) -> CodedDelta:
-        """Dequantize the factors, in float32 or, for tensors of F64, in float64."""
+        """Return the delta, dequantized in float32 or, for tensors of F64, in float64."""
         with np.errstate(over="ignore", invalid="ignore"):
             left, right = scaled_factors(self.bands, dtype)
             return CodedDelta(self.rows, self.cols, left.T, right)

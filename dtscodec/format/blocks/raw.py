@@ -1,4 +1,4 @@
-"""Kind `raw`: exact bytes, as they are or as byte planes (spec sections 5.4 and 6.3)."""
+"""Kind `raw`: exact bytes, plain or as compressed byte planes (spec sections 5.4 and 6.3)."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -23,7 +23,7 @@ class Raw:
     height : int
         Rows of the block.
     planes : tuple of int, optional
-        Stored length of each byte plane in bytes; None if the bytes are stored as they are.
+        Stored length of each byte plane in bytes; None if the bytes are stored plain.
     """
 
     height: int
@@ -44,7 +44,7 @@ class Raw:
         return cls(height, tuple(fields.take_list("planes", int)) if "planes" in fields else None)
 
     def check(self, spec: TensorSpec, columns: int, is_only: bool) -> None:
-        """Do nothing: any tensor may be stored exactly."""
+        """Accept any tensor: each can be stored exactly."""
 
     def stream_sizes(self, columns: int, dtype: DType) -> StreamSizes:
         """Return the lengths of the block's streams.
@@ -70,22 +70,31 @@ class Raw:
 
     @staticmethod
     def join(data: NDArray[np.uint8], height: int, dtype: DType) -> tuple["Raw", Streams]:
-        """Store bytes exactly, as planes where that is shorter; the inverse of `split`.
+        """Return a block and streams that hold exact bytes, as planes if that is shorter; the inverse of `split`.
 
         Parameters
         ----------
         data : uint8 [nbytes]
             The rows of the block.
         height : int
-            Number of these rows.
+            Number of rows.
         dtype : DType
-            Of their elements.
+            Dtype of the elements.
         """
         raw, planes = split_planes(data, plane_count(dtype))
         return Raw(height, planes), Streams(raw=raw)
 
     def split(self, columns: int, streams: Streams, dtype: DType) -> NDArray[np.uint8]:
         """Return the exact bytes of the block: uint8 [nbytes]; the inverse of `join`.
+
+        Parameters
+        ----------
+        columns : int
+            Columns of the tensor, viewed as a matrix.
+        streams : Streams
+            The block's streams.
+        dtype : DType
+            Dtype of the elements.
 
         Raises
         ------

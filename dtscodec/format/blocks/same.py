@@ -1,4 +1,4 @@
-"""Kind `same`: rows as the base has them (spec section 6.1)."""
+"""Kind `same`: rows that equal the base's (spec section 6.1)."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -11,7 +11,7 @@ from dtscodec.format.streams import StreamSizes
 
 @dataclass(frozen=True, slots=True)
 class Same:
-    """The base's rows, converted to the tensor's dtype; zeros without a base. Stores nothing.
+    """The base's rows, converted to the tensor's dtype; zeros without a base. Takes no bytes but those of the index.
 
     Parameters
     ----------
@@ -38,8 +38,8 @@ class Same:
         return cls(height, parse_base(fields, own))
 
     def check(self, spec: TensorSpec, columns: int, is_only: bool) -> None:
-        """Do nothing: any rows may be the base's."""
+        """Accept any tensor. That the base has these rows is checked by `TensorEntry.check_base`."""
 
     def stream_sizes(self, columns: int, dtype: DType) -> StreamSizes:
-        """Return the lengths of the block's streams: nothing is stored."""
+        """Return the lengths of the block's streams, which are empty."""
         return StreamSizes()

@@ -11,14 +11,14 @@ from dtscodec.format.streams import StreamSizes
 
 @dataclass(frozen=True, slots=True)
 class Tie:
-    """The decoded tensor of another name. Stores nothing.
+    """A tensor that equals the decoded tensor of another name. Takes no bytes but those of the index.
 
     Parameters
     ----------
     height : int
-        Rows of the block, which is the only one of its tensor.
+        Rows of the block, the only one of its tensor.
     tied_to : str
-        Name of the other tensor, which is no tie itself.
+        Name of the other tensor, which must not be a tie.
     """
 
     height: int
@@ -43,5 +43,5 @@ class Tie:
             raise ValueError("expected a tie to be the only block")
 
     def stream_sizes(self, columns: int, dtype: DType) -> StreamSizes:
-        """Return the lengths of the block's streams: nothing is stored."""
+        """Return the lengths of the block's streams, which are empty."""
         return StreamSizes()

@@ -33,12 +33,12 @@ class Values(SubsetBlock):
     bits : int
         Bits per code.
     per_row : bool
-        A scale for each coded row, not one for all.
+        Whether each coded row has its own scale, instead of one for all.
 
     Raises
     ------
     ValueError
-        Scales per row at a width that has no scales.
+        `per_row` at a width without scales.
     """
 
     bits: Bits
@@ -58,12 +58,12 @@ class Values(SubsetBlock):
 
     @property
     def width(self) -> Width:
-        """The width of its codes."""
+        """The width of the codes."""
         return width_of(self.bits)
 
     @property
     def widths(self) -> tuple[Bits, ...]:
-        """Bits per code of each band."""
+        """Bits per code of each band: there is one."""
         return (self.bits,)
 
     def to_json(self, own: BaseRows) -> dict[str, Json]:
@@ -85,7 +85,7 @@ class Values(SubsetBlock):
         return self.width.stored_levels + self.scale_count(columns)
 
     def scale_count(self, columns: int) -> int:
-        """Return how many scales follow the levels: none, one, or one for each coded row."""
+        """Return the number of scales after the levels: 0, 1, or the number of coded rows."""
         return (self.coded_shape(columns)[0] if self.per_row else 1) * self.width.has_value_scales
 
     def band_bytes(self, columns: int) -> tuple[int, ...]:
@@ -110,13 +110,20 @@ class Values(SubsetBlock):
         ----------
         codes : Vectors
             One vector: all coded elements, row by row.
-        scales : float32 [count]
-            None, one, or one for each coded row.
+        scales : float32 [scale_count]
+            See `scale_count`.
         """
         return np.concatenate([codes.levels.ravel(), scales]), (codes.pack().packed.tobytes(),)
 
     def split(self, columns: int, streams: Streams) -> "ValuesContent":
-        """Return what the streams hold, checked; the inverse of `join`.
+        """Return the content of the block's streams, after checking it; the inverse of `join`.
+
+        Parameters
+        ----------
+        columns : int
+            Columns of the tensor.
+        streams : Streams
+            The block's streams.
 
         Raises
         ------
@@ -136,10 +143,11 @@ class Values(SubsetBlock):
         Parameters
         ----------
         columns : int
-            Of the tensor.
+            Columns of the tensor.
         codes : uint8 [bytes]
-            The only band.
+            Packed codes: the only band.
         numbers : float32 [count]
+            Levels, then scales.
         """
         m, n = self.coded_shape(columns)
         levels = self.width.stored_levels
@@ -149,15 +157,16 @@ class Values(SubsetBlock):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ValuesContent:
-    """What a `values` block stores.
+    """The content of a `values` block.
 
     Parameters
     ----------
     block : Values
+        The block.
     columns : int
-        Of its tensor.
+        Columns of its tensor.
     streams : Streams
-        What it was split from.
+        The streams that the content is a view of.
     rows, cols : bool mask or None
         Coded rows and columns; None for all.
     codes : PackedVectors
@@ -175,13 +184,27 @@ class ValuesContent:
     scales: NDArray[np.float32]
 
     def delta(self, dtype: type[np.floating] = np.float32) -> CodedDelta:
-        """Dequantize in float32, so that every decoder gets the same bits (level A), and return that in a dtype."""
+        """Return the delta, dequantized in float32 so that every decoder gets the same bits (level A), in a dtype."""
         with np.errstate(over="ignore", invalid="ignore"):
             values = scaled_values(self.codes, self.scales, self.block.coded_shape(self.columns))
             return CodedDelta(self.rows, self.cols, values.astype(dtype, copy=False), None)
 
 
 def scaled_values(codes: Vectors, scales: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Return the delta of the coded elements: float32 of that shape."""
+    """Return the delta of the coded elements.
+
+    Parameters
+    ----------
+    codes : Vectors
+        One vector: all coded elements, row by row.
+    scales : float32 [count]
+        None, one, or one for each coded row.
+    shape : tuple of int
+        Numbers of coded rows and columns.
+
+    Returns
+    -------
+    float32, of that shape
+    """
     values = dequantize(codes).reshape(shape)
     return values * scales[:, None] if len(scales) else values

@@ -1,7 +1,7 @@
 """Raw bytes <-> byte planes (spec section 5.4).
 
 Bytes of equal significance resemble each other more than the bytes of one weight do: the plane of signs and exponents
-compresses well. Planes that do not compress are stored as they are.
+compresses well. Planes that do not compress are stored plain.
 """
 
 from collections.abc import Sequence
@@ -12,18 +12,20 @@ from numpy.typing import NDArray
 from dtscodec.format.primitives.zstd_frames import RAW_LEVEL, compress, compress_by_frequency, decompress
 
 CHUNK_BYTES = 2**20
+"""Bytes of a tensor that are divided into planes together."""
 SAMPLE_BYTES = 2**15
+"""Bytes of a plane on which both ways to compress are tried."""
 LISTED_BYTES = 8
 """Approximate bytes of the index per plane length."""
 
 
 def plane_number(size: int, planes: int) -> int:
-    """Return the number of planes of `size` bytes, over all chunks."""
+    """Return the number of planes of `size` bytes, over all chunks; `planes` of each chunk."""
     return -(-size // CHUNK_BYTES) * planes
 
 
 def plane_sizes(size: int, planes: int) -> list[int]:
-    """Return the uncompressed length of each plane of each chunk of `size` bytes, in storage order.
+    """Return the uncompressed length of each plane of `size` bytes, in storage order: `planes` of each chunk.
 
     >>> plane_sizes(2**20 + 6, 2), plane_number(2**20 + 6, 2)
     ([524288, 524288, 3, 3], 4)
@@ -33,7 +35,7 @@ def plane_sizes(size: int, planes: int) -> list[int]:
 
 
 def split_planes(data: NDArray[np.uint8], planes: int) -> tuple[bytes, tuple[int, ...] | None]:
-    """Store bytes as planes if that is shorter, including their lengths in the index; the inverse of `join_planes`.
+    """Return bytes as compressed planes if that is shorter; the inverse of `join_planes`.
 
     Parameters
     ----------
@@ -45,9 +47,11 @@ def split_planes(data: NDArray[np.uint8], planes: int) -> tuple[bytes, tuple[int
     Returns
     -------
     stored : bytes
+        All planes, in storage order.
     lengths : tuple of int, or None
-        Stored length of each plane; None if the bytes are stored as they are.
+        Stored length of each plane; None if the bytes are stored plain.
     """
+    # A plane is stored as a frame if that is shorter: a piece of the plane's own length is plain.
     pieces: list[bytes] = []
     for begin in range(0, len(data), CHUNK_BYTES):
         for plane in data[begin : begin + CHUNK_BYTES].reshape(-1, planes).T:
@@ -55,6 +59,7 @@ def split_planes(data: NDArray[np.uint8], planes: int) -> tuple[bytes, tuple[int
             frame = _frame(plain)
             pieces.append(frame if len(frame) < len(plain) else plain)
     stored = b"".join(pieces)
+    # The comparison includes the lengths, which the index lists.
     if len(stored) + LISTED_BYTES * len(pieces) >= len(data):
         return data.tobytes(), None
     return stored, tuple(map(len, pieces))

@@ -8,7 +8,11 @@ from dtscodec.errors import UnsupportedError
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | None"
 """Values of canonical JSON; `True` is the only boolean."""
 
+T = TypeVar("T")
+_REQUIRED = object()
+
 MAX_DEPTH = 8
+"""Deepest nesting of lists and objects."""
 MAX_INTEGER = 2**53 - 1
 
 
@@ -73,24 +77,22 @@ def _check(value: Json, depth: int) -> Json:
     raise ValueError(f"{value!r} has no place in it")
 
 
-T = TypeVar("T")
-_REQUIRED = object()
-
-
 class Fields:
-    """The fields of one JSON object, removed as they are read.
+    """Strict reader of one JSON object, which need not be canonical: reading a field removes it.
+
+    No field may be missing, have another type than expected, or remain at the end (`end`, `done`).
 
     Parameters
     ----------
     document : Json
-        Expected to be an object.
+        The object.
     where : str
-        Its place, for messages.
+        Name of the object, for messages.
 
     Raises
     ------
     ValueError
-        The document is no object. The methods raise it for a field that is missing or of another type.
+        The document is not an object. The methods raise it for a missing field or one of another type.
     """
 
     def __init__(self, document: Json, where: str) -> None:
@@ -119,7 +121,7 @@ class Fields:
         return items
 
     def take_flag(self, key: str, value: str) -> bool:
-        """Return whether a field is present; it may have one value only."""
+        """Return whether a field is present; ValueError if it has another value than `value`."""
         given = self.take(key, str, None)
         if given not in (None, value):
             raise ValueError(f"expected {value!r} for {key!r}, got {given!r}")
@@ -133,15 +135,23 @@ class Fields:
         return key in self._left
 
     def unknown(self, what: str, section: str) -> NoReturn:
-        """Raise UnsupportedError for something that version 1 does not define."""
+        """Raise UnsupportedError for an item that version 1 does not define.
+
+        Parameters
+        ----------
+        what : str
+            The item, for the message.
+        section : str
+            Section of the spec that defines the known ones.
+        """
         raise UnsupportedError("unknown", self._where, f"expected what version 1 knows, got {what}", section)
 
     def end(self) -> None:
-        """Raise ValueError if fields are left over."""
+        """Raise ValueError if fields remain."""
         if self._left:
             raise ValueError(f"expected no key {min(self._left)!r:.60} in {self._where}")
 
     def done(self, section: str) -> None:
-        """Raise UnsupportedError if fields are left over (rules S2 and I3)."""
+        """Raise UnsupportedError, citing a section of the spec, if fields remain (rules S2 and I3)."""
         if self._left:
             self.unknown(f"the key {min(self._left)!r:.60}", section)

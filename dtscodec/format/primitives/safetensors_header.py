@@ -40,7 +40,7 @@ def read_header(file: BinaryIO, where: str, *, limit: int = HEADER_LIMIT) -> Saf
     Parameters
     ----------
     file : BinaryIO
-        A seekable file. Only its header is read, after its claimed length has been checked.
+        A seekable file. Only the header is read, after a check of its claimed length.
     where : str
         The file's name, for messages.
     limit : int
@@ -82,9 +82,16 @@ def read_header(file: BinaryIO, where: str, *, limit: int = HEADER_LIMIT) -> Saf
 
 
 def header_bytes(metadata: Mapping[str, str], specs: Mapping[str, TensorSpec]) -> bytes:
-    """Return length and header of a file that holds these tensors one after the other, in this order.
+    """Return length and header of a checkpoint; the inverse of `read_header`.
 
-    The inverse of `read_header`. The header is padded with spaces to a multiple of 8 bytes.
+    The header is padded with spaces to a multiple of 8 bytes.
+
+    Parameters
+    ----------
+    metadata : mapping of str to str
+        Entries of ``__metadata__``.
+    specs : mapping of str to TensorSpec
+        The tensors, in the order in which their bytes follow the header.
     """
     document: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
@@ -102,7 +109,7 @@ def parse_object(data: bytes, where: str) -> dict[str, Any]:
     Raises
     ------
     CheckpointError
-        The bytes are not such an object.
+        The bytes are not a JSON object, or have a key twice.
     """
     try:
         document = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)

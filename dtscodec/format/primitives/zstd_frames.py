@@ -3,9 +3,11 @@
 import zstandard
 
 INDEX_LEVEL = 19
+"""Compression level of the index and of bitmaps."""
 RAW_LEVEL = 9
-
+"""Compression level of exact bytes."""
 MAX_WINDOW = 2**27
+"""Largest window that a decoder must support, in bytes."""
 _BY_FREQUENCY = zstandard.ZstdCompressionParameters(
     strategy=zstandard.STRATEGY_FAST, min_match=7, hash_log=6, chain_log=6, search_log=1, write_content_size=True
 )
@@ -13,7 +15,15 @@ _BY_FREQUENCY = zstandard.ZstdCompressionParameters(
 
 
 def compress(data: bytes | memoryview, level: int) -> bytes:
-    """Compress into one frame that states its content size; the inverse of `decompress`."""
+    """Compress into one frame that states its content size; the inverse of `decompress`.
+
+    Parameters
+    ----------
+    data : bytes
+        The content.
+    level : int
+        Compression level of zstd.
+    """
     return zstandard.ZstdCompressor(level=level, write_content_size=True).compress(data)
 
 
@@ -21,8 +31,8 @@ def compress_by_frequency(data: bytes) -> bytes:
     """Compress by the frequency of bytes, with practically no search for repetitions; the inverse is `decompress`.
 
     Suited to signs and exponents of weights, where repetitions are chance matches of a few bytes that cost more than
-    they save. On that plane of float weights, level 9 is a sixth larger than this, which is within a thousandth of the
-    plane's entropy.
+    they save. For this plane of float weights the result is within a thousandth of the plane's entropy; that of level 9
+    is a sixth larger.
     """
     return zstandard.ZstdCompressor(compression_params=_BY_FREQUENCY).compress(data)
 
@@ -35,20 +45,21 @@ def decompress(data: bytes, limit: int) -> tuple[bytes, int]:
     data : bytes
         A frame; bytes after it are ignored.
     limit : int
-        Largest content size that is accepted, in bytes; checked before anything is allocated.
+        Largest content size that is accepted, in bytes; checked before memory is allocated.
 
     Returns
     -------
     content : bytes
+        The decompressed bytes.
     used : int
         Length of the frame.
 
     Raises
     ------
     OverflowError
-        The frame says that its content is larger than `limit`.
+        The frame states a content size above `limit`.
     ValueError
-        There is no frame, or it is damaged, does not state its content size, or states a wrong one.
+        There is no frame, or it is damaged, or it does not state its content size or states a wrong one.
     """
     try:
         parameters = zstandard.get_frame_parameters(data)
