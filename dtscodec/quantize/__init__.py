@@ -1,1 +1,1 @@
-"""Numbers <-> codes <-> packed bytes: widths, quantizers beside their inverses, packing."""
+"""Numbers <-> codes <-> packed bytes: widths, quantizers with their inverses, packing."""

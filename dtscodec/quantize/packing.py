@@ -11,7 +11,7 @@ from dtscodec.errors import assert_never
 from dtscodec.quantize.widths import Bits, width_of
 
 VECTOR_ALIGNMENT: Final = 16
-"""Bytes of which a packed vector takes a multiple."""
+"""Bytes that the length of a packed vector is a multiple of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,11 @@ class PackedVectors:
     Parameters
     ----------
     packed : uint8 [k, bytes]
+        One vector per row; see `vector_bytes`.
     levels : float32 [tables, levels]
-        One table, or one per vector; none unless the width stores levels.
+        One level table, or one per vector; none unless the width stores levels.
     count : int
-        Codes in a vector.
+        Codes per vector.
     bits : int
         Bits per code.
     """
@@ -38,13 +39,22 @@ class PackedVectors:
         return len(self.packed)
 
     def pack(self) -> "PackedVectors":
-        """Return the vectors themselves, which are packed; see `QuantizedVectors`."""
+        """Return the vectors unchanged, as they are packed; compare `QuantizedVectors.pack`."""
         return self
 
 
 def vector_bytes(count: int, bits: Bits) -> int:
-    """Return the bytes that a packed vector takes, padding included.
+    """Return the length of a packed vector in bytes, including padding.
 
+    Parameters
+    ----------
+    count : int
+        Codes per vector.
+    bits : int
+        Bits per code.
+
+    Examples
+    --------
     >>> vector_bytes(384, 2), vector_bytes(1, 2)
     (96, 16)
     """
@@ -57,7 +67,7 @@ def pack_codes(codes: NDArray[np.generic], bits: Bits) -> NDArray[np.uint8]:
     Parameters
     ----------
     codes : array [k, n]
-        Of the width's dtype, or integers that it holds; codes of fewer than 8 bits are below 2**bits.
+        Codes in the width's dtype, or integers that fit into it; codes of fewer than 8 bits are below 2**bits.
     bits : int
         Bits per code.
 
@@ -72,7 +82,7 @@ def pack_codes(codes: NDArray[np.generic], bits: Bits) -> NDArray[np.uint8]:
         case 8 | 16:
             return padded.view(np.uint8)
         case 2 | 4:
-            # The first of the codes that share a byte takes its lowest bits.
+            # Several codes share a byte; the first one takes its lowest bits.
             per_byte = 8 // bits
             packed: NDArray[np.uint8] = padded[:, ::per_byte].astype(np.uint8)
             for position in range(1, per_byte):
@@ -90,14 +100,14 @@ def unpack_codes(packed: NDArray[np.uint8], count: int, bits: Bits) -> NDArray[n
     packed : uint8 [k, vector_bytes(count, bits)]
         Contiguous.
     count : int
-        Codes in a vector.
+        Codes per vector.
     bits : int
         Bits per code.
 
     Returns
     -------
     array [k, count]
-        Of the width's dtype.
+        In the width's dtype.
 
     Examples
     --------
@@ -108,6 +118,7 @@ def unpack_codes(packed: NDArray[np.uint8], count: int, bits: Bits) -> NDArray[n
         case 8 | 16:
             return packed.view(width_of(bits).dtype)[:, :count]
         case 2 | 4:
+            # One table lookup per byte gives all of its codes.
             codes: NDArray[np.uint8] = np.take(codes_of_bytes(bits), packed, axis=0).reshape(len(packed), -1)
             return codes[:, :count]
         case _:
@@ -116,7 +127,7 @@ def unpack_codes(packed: NDArray[np.uint8], count: int, bits: Bits) -> NDArray[n
 
 @cache
 def codes_of_bytes(bits: Literal[2, 4]) -> NDArray[np.uint8]:
-    """Return, for each byte, the codes that it holds, first element first: uint8 [256, 8 / bits]."""
+    """Return the codes in each byte value, in order of elements: uint8 [256, 8 / bits]."""
     shifted = [np.arange(256) >> shift & (1 << bits) - 1 for shift in range(0, 8, bits)]
     return np.stack(shifted, axis=1).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""The widths of codes, and all that depends on the width alone (spec section 5.3)."""
+"""The widths of codes, and the properties that depend on the width alone (spec section 5.3)."""
 
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, get_args
@@ -21,20 +21,20 @@ NORMAL_LEVELS: Final = np.array([-level for level in reversed(_POSITIVE)] + _POS
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Width:
-    """What a width implies.
+    """The properties of a width.
 
     Parameters
     ----------
     bits : int
         Bits per code.
     dtype : numpy dtype
-        Of codes that are not packed; little-endian.
+        Dtype of unpacked codes; little-endian.
     retained_energy : float
-        Share of a component's energy (its squared singular value) that remains after both of its vectors have been
-        quantized: (1 - D)^2, with D the error of a Lloyd-Max quantizer for a normal variable of unit variance: .1175
-        for four levels, .0095 for sixteen (J. Max, 1960). Refits improve on it.
+        Share of a component's energy (its squared singular value) that remains after quantization of both vectors:
+        (1 - D)^2, with D the distortion of a Lloyd-Max quantizer for a normal variable of unit variance, .1175 for four
+        levels and .0095 for sixteen (J. Max, 1960). Refits improve on it.
     stored_levels : int
-        Levels of a code book in the pack's numbers; 0 for widths whose code books are not stored.
+        Levels of a code book among the pack's numbers; 0 if the width's code books are not stored.
     fixed_levels : float32 [2**bits], optional
         The code book that the format prescribes.
     has_scales : bool
@@ -50,16 +50,16 @@ class Width:
 
     @property
     def is_float(self) -> bool:
-        """Whether codes are floating-point numbers, which stand for themselves and have a limited range."""
+        """True if codes are floating-point numbers: they are their own values, and have a limited range."""
         return self.dtype.kind == "f"
 
     @property
     def has_value_scales(self) -> bool:
-        """Whether a `values` block has scales: stored levels need none beside them."""
+        """True if a `values` block has scales, which stored levels make superfluous."""
         return self.has_scales and not self.stored_levels
 
     def code_books(self, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
-        """View stored levels as code books: float32 [books * stored_levels] -> [books, stored_levels]."""
+        """Return a view of stored levels as code books: float32 [books * stored_levels] -> [books, stored_levels]."""
         return numbers.reshape(len(numbers) // max(1, self.stored_levels), self.stored_levels)
 
 
@@ -70,8 +70,10 @@ _SIXTEEN: Final = Width(16, np.dtype("<f2"), retained_energy=1 - 2**-22, has_sca
 
 
 def width_of(bits: Bits) -> Width:
-    """Return the width of so many bits.
+    """Return the width of a number of bits per code.
 
+    Examples
+    --------
     >>> width_of(2).stored_levels, width_of(8).dtype.name, width_of(16).has_scales
     (4, 'int8', False)
     """
@@ -89,7 +91,7 @@ def width_of(bits: Bits) -> Width:
 
 
 def as_bits(value: int) -> Bits:
-    """Return an integer as a width.
+    """Return an integer as bits per code, narrowed to the widths of the format.
 
     Raises
     ------
