@@ -1,4 +1,4 @@
-"""Turn a model into a fine-tune in place, once."""
+"""Turn a model that holds the base into a fine-tune, in place."""
 
 from contextlib import ExitStack
 from functools import partial
@@ -17,7 +17,8 @@ from dtscodec.runtime.slots import Slot, slots_of, writable, write_slot
 def apply_(model: nn.Module, pack: PackSource, base: "Source | Base | None" = None) -> None:
     """Turn a model that holds the base into the fine-tune, in place and tensor by tensor.
 
-    Everything is checked before the first weight is written. The base is not saved: use `Switcher` to go back.
+    Model, base and pack are checked before the first weight is written. No copy of the base is made: a `Switcher` can
+    switch back.
 
     Parameters
     ----------
@@ -36,6 +37,7 @@ def apply_(model: nn.Module, pack: PackSource, base: "Source | Base | None" = No
     with ExitStack() as stack:
         running = stack.enter_context(open_running_base(base))
         resident = load_resident(stack.enter_context(as_pack(pack, whole=True)), slots_of(model), running)
+        # Copy base tensors that are overwritten before their last use.
         for slot in resident.changes:
             running.save_copies(resident.bases, _overwritten_bases(resident, slot), slot.device)
         with writable(resident.changes):
@@ -46,7 +48,7 @@ def apply_(model: nn.Module, pack: PackSource, base: "Source | Base | None" = No
 def _overwritten_bases(resident: ResidentPack, slot: Slot) -> list[str]:
     """Return the base tensors of a change that may be overwritten before they are read.
 
-    They are in another slot, or other rows of this slot are made from them.
+    They are in another slot, or other rows of this slot are made from their rows.
     """
     entry = resident.changes[slot].entry
     used = [(row, base) for row, block in entry.placed() if (base := block.base) is not None]

@@ -1,4 +1,4 @@
-"""Attach packs to a model, to serve many tasks at once."""
+"""Attach packs to a model, so that a batch can hold requests for several tasks."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack

@@ -39,7 +39,7 @@ class Attached:
     -----
     The first dimension of every layer's input must be that of the requests. A model that reads a layer's weight without
     calling the layer silently gets the base's weight. Attach before the first call of a compiled model, since torch
-    looks for hooks only when it compiles. A backward pass that recomputes layers (gradient checkpointing) must run
+    checks for hooks only while it compiles. A backward pass that recomputes layers (gradient checkpointing) must run
     inside `serve` too.
     """
 
@@ -86,6 +86,11 @@ class Attached:
     def remove(self, task: str) -> None:
         """Remove a task. Its memory is freed when the batches that ask for it are finished.
 
+        Parameters
+        ----------
+        task : str
+            Name of the task.
+
         Raises
         ------
         TaskError
@@ -121,7 +126,7 @@ class Attached:
             yield batch
 
     def route(self, prototypes: Mapping[str, Prototypes], scope: Scope = "layer") -> Router:
-        """Prepare for requests without a task, whose task the layers choose as in ESM++; `routing` uses the result.
+        """Prepare a router, with which layers choose the task of each request as in ESM++; `routing` runs it.
 
         A linear layer routes if each of these tasks has a prototype of the layer's inputs, at least one task changes
         the layer, and none replaces it (a head).
@@ -138,7 +143,7 @@ class Attached:
         Returns
         -------
         Router
-            It keeps the packs that it was made with, even when tasks are removed.
+            It holds its own references to the packs, so that it works even after tasks are removed.
 
         Raises
         ------
@@ -174,8 +179,8 @@ class Attached:
         mask : [rows, tokens], optional
             Attention mask: 0 for padding, which is excluded from the means.
         heads : str, or sequence of str or None, optional
-            As `tasks` of `serve`: the tasks whose heads (layers stored as a whole) are used. By default those of the
-            row's task in the scope "sample", else the base's.
+            As `tasks` of `serve`, for heads (layers that a task stores as a whole) only. By default the row's task in
+            the scope "sample", and the base in the scope "layer".
 
         Yields
         ------

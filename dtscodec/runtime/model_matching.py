@@ -43,12 +43,17 @@ def match_model(
     slots : mapping of str to Slot
         The model's parameters and buffers.
     base_specs : mapping of str to TensorSpec, optional
-        Tensors of the base, if it is not the model itself.
+        Dtypes and shapes of the base's tensors; by default those of the model itself.
+
+    Returns
+    -------
+    ModelMatch
+        The slots of changed tensors and of base tensors.
 
     Raises
     ------
     ModelMismatchError
-        The model has no tensor for one that the fine-tune changes, or one tensor for two of them.
+        The model has no tensor for one that the fine-tune changes, or a single one for two of them.
     BaseMismatchError
         The base lacks a tensor, or has it in another shape.
     """
@@ -59,7 +64,7 @@ def match_model(
         entry.check_base(specs, "the model" if base_specs is None else "the base")
     changed: dict[Slot, list[TensorEntry]] = defaultdict(list)
     unchanged: dict[Slot, list[TensorEntry]] = defaultdict(list)
-    # Sort the fine-tune's tensors into slots: those that change the slot and those that leave it as the base has it.
+    # Sort the fine-tune's tensors by slot, separately those that change it and those that equal the base there.
     for entry in pack.index.tensors:
         source = pack.reader.entry(entry.tied_to) if entry.tied_to is not None else entry
         slot = slots.get(names[entry.name])
@@ -75,7 +80,7 @@ def match_model(
 
 
 def _model_names(pack: Pack, slots: Mapping[str, Slot]) -> dict[str, str]:
-    """Return the name in the model of each of the pack's tensors, whether the model has it or not."""
+    """Return the name in the model of each of the pack's tensors. The model need not have a tensor of that name."""
     shapes = {name: TensorSpec("U8", slot.shape) for name, slot in slots.items()}
     try:
         rule = best_rule({entry.name: entry.spec for entry in pack.index.tensors}, shapes)
@@ -85,7 +90,7 @@ def _model_names(pack: Pack, slots: Mapping[str, Slot]) -> dict[str, str]:
 
 
 def _bases(pack: Pack, slots: Mapping[str, Slot], names: Mapping[str, str]) -> dict[str, Slot | None]:
-    """Return the slot of each base tensor: that of the tensor which is made from it, else that of its own name."""
+    """Return the slot of each base tensor: that of its counterpart in the fine-tune, else that of its own name."""
     model_names = {base_name(name, pack.index.prefix): own for name, own in names.items()}
     return {name: slots.get(model_names.get(name, name)) for name in pack.index.base_names()}
 
@@ -93,7 +98,7 @@ def _bases(pack: Pack, slots: Mapping[str, Slot], names: Mapping[str, str]) -> d
 def _is_unchanged(
     entry: TensorEntry, slot: Slot | None, specs: Mapping[str, TensorSpec], bases: Mapping[str, Slot | None]
 ) -> bool:
-    """Return whether a tensor is the base's in the same slot, so that a model that holds the base holds it too."""
+    """Return whether a tensor equals the base tensor of its slot, so that a model that holds the base holds it."""
     block = entry.blocks[0]
     base = block.base
     if len(entry.blocks) > 1 or not is_unchanged(block) or base is None or base.first:
@@ -111,7 +116,15 @@ def _single_tensor(slot: Slot, sources: Sequence[TensorEntry], unchanged: Sequen
 
 
 def check_writable(entry: TensorEntry, slot: Slot) -> None:
-    """Raise ModelMismatchError unless a tensor of the fine-tune can be written into a slot, converted if need be."""
+    """Raise ModelMismatchError unless a tensor of the fine-tune can be written into a slot.
+
+    Parameters
+    ----------
+    entry : TensorEntry
+        The tensor of the fine-tune.
+    slot : Slot
+        The slot. It must have the tensor's shape, and its dtype unless both dtypes are floating-point.
+    """
     wanted, found = entry.spec, slot.spec
     convertible = {wanted.dtype, found.dtype} <= CODED_DTYPES
     if found.shape != wanted.shape or (found.dtype != wanted.dtype and not convertible):

@@ -17,6 +17,7 @@ from dtscodec.evaluation.transformers_library import import_transformers, load_w
 from dtscodec.packs.pack import PackSource
 
 CONFIGURATIONS = ("config.json", "generation_config.json")
+"""Auxiliary files that describe the model."""
 
 
 def from_pretrained(
@@ -37,7 +38,7 @@ def from_pretrained(
     Parameters
     ----------
     base : path, mapping of tensors, Base, or None
-        The base; None for the one that the index beside the pack names.
+        The base; None for the one that the directory's index names.
     pack : path, bytes or Pack
         The fine-tune's pack.
     model_class : type, optional
@@ -59,7 +60,7 @@ def from_pretrained(
     Raises
     ------
     CheckpointError
-        There is no configuration, or the weights are not those of the model that it describes.
+        There is no configuration, or the decoded weights do not fit the model that it describes.
     FormatError, BaseMismatchError
         As for `dtscodec.decode`.
     BackendError
@@ -75,7 +76,7 @@ def from_pretrained(
                 raise CheckpointError(f"{where}: {detail}", Remedy("give {config}"))
             config = read_config(Path(folder))
         kind = model_class or model_class_of(config, where, Remedy("give {model_class}"))
-        state = {name: _Lazy(decoded, name) for name in decoded}
+        state = {name: _LazyTensor(decoded, name) for name in decoded}
         chosen = dtype or getattr(config, "dtype", None)
         remedy = Remedy("give {model_class}, or {config}")
         model = load_weights(kind, config, state, where, remedy, dtype=chosen, device_map=device_map, **how)
@@ -85,8 +86,8 @@ def from_pretrained(
         return model
 
 
-class _Lazy:
-    """A tensor that is decoded when it is sliced; the interface that transformers expects of lazy tensors."""
+class _LazyTensor:
+    """A tensor that is decoded when it is sliced, with the interface that transformers expects."""
 
     def __init__(self, decoded: Decoded, name: str) -> None:
         self._decoded, self._name = decoded, name

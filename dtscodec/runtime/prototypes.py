@@ -15,8 +15,8 @@ from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.names import base_name
 
 Prototypes: TypeAlias = "str | os.PathLike[str] | Mapping[str, Tensor]"
-"""Prototypes of one task: a file of Gram matrices, which has the means too, collected with the fine-tune; or tensors of
-shape [d_in] by weight. Names are the fine-tune's."""
+"""Prototypes of one task: a file of Gram matrices that was collected with the fine-tune, since it has the means too; or
+tensors of shape [d_in] by the name of the weight. Names are the fine-tune's."""
 
 
 def stack_prototypes(given: Mapping[str, Prototypes], widths: Mapping[str, int]) -> dict[str, Tensor]:
@@ -27,17 +27,17 @@ def stack_prototypes(given: Mapping[str, Prototypes], widths: Mapping[str, int])
     given : mapping of str to Prototypes
         Prototypes by task. Names are those of the model, or differ from them by one leading prefix.
     widths : mapping of str to int
-        Number of input features of the linear layers that can route, by the model's name of the weight.
+        Numbers of input features of the linear layers that can route, by the name of the weight in the model.
 
     Returns
     -------
     dict of str to float64 [tasks, d_in]
-        By the model's name of the weight. Rows have norm 1.
+        By the name of the weight in the model. Rows have norm 1.
 
     Raises
     ------
     ModelMismatchError
-        A prototype differs in length from its layer's inputs, or is not finite; or no layer has one of each task.
+        A prototype differs in length from its layer's inputs, or is not finite; or no layer has one for each task.
     CheckpointError
         A file cannot be read.
     """
@@ -53,6 +53,7 @@ def stack_prototypes(given: Mapping[str, Prototypes], widths: Mapping[str, int])
 
 
 def _means(source: Prototypes) -> dict[str, Tensor]:
+    """Return the mean layer inputs, float64 [d_in], by the name of the weight in the fine-tune."""
     if isinstance(source, Mapping):
         return {name: tensor.detach().cpu().double() for name, tensor in source.items()}
     with GramFile(source) as grams:

@@ -34,14 +34,22 @@ class TaskSelector(Protocol):
     """Chooses the tasks of each layer while a model runs."""
 
     def select(self, module: nn.Module, x: Tensor) -> "RequestBatch":
-        """Return the requests by task for a layer with an input [rows, ...]."""
+        """Return the requests by task for one call of a layer.
+
+        Parameters
+        ----------
+        module : nn.Module
+            The layer.
+        x : Tensor [rows, ...]
+            Its input.
+        """
 
 
 @dataclass(slots=True, eq=False)
 class RequestBatch:
-    """A batch whose requests name their tasks. As a `TaskSelector` it chooses the same tasks in every layer.
+    """A batch of requests that name their tasks. As a `TaskSelector` it chooses the same tasks in every layer.
 
-    It remembers what layers need again, so it belongs to one run of a model in one thread.
+    It caches rows and widths of outputs, so it belongs to one run of a model in one thread.
 
     Parameters
     ----------
@@ -63,7 +71,13 @@ class RequestBatch:
 
     @classmethod
     def of(cls, residents: Sequence[ResidentPack | None]) -> "RequestBatch":
-        """Group requests by task, given the task of each; None is the base."""
+        """Group requests by task.
+
+        Parameters
+        ----------
+        residents : sequence of ResidentPack or None
+            The task of each request; None is the base.
+        """
         requests: dict[ResidentPack, list[int]] = {}
         for request, resident in enumerate(residents):
             if resident is not None:
@@ -77,8 +91,8 @@ class RequestBatch:
     def outputs(self, output: Tensor) -> list[Tensor]:
         """Split a model's output by request.
 
-        Where heads differ in width, the output is as wide as the widest, and the features that a request's own head
-        does not have are minus infinity. They are cut off here.
+        Where heads differ in width, the output is as wide as the widest. The features that a request's own head does
+        not have are minus infinity; they are cut off here.
 
         Parameters
         ----------
@@ -108,7 +122,7 @@ class RequestBatch:
                 self.widths |= dict.fromkeys(group.requests or (), width)
 
     def rows(self, group: TaskRequests, leading: Sequence[int], slot: Slot) -> Rows:
-        """Return the rows of a group's requests in a layer's input, seen as a matrix [prod(leading), ...].
+        """Return the rows of a group's requests in a layer's input that is reshaped to [prod(leading), ...].
 
         Parameters
         ----------

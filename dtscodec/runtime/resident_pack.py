@@ -1,4 +1,4 @@
-"""A pack in memory, still packed, on the devices of the model whose tensors it changes."""
+"""A pack in memory, still packed, on the devices of the model that it belongs to."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -29,7 +29,8 @@ class ResidentPack:
         The base tensors that the pack uses, by their names in the pack, and the slot where the model has each, if it
         does.
     base_copies : dict of str to (TensorSpec, uint8 Tensor)
-        Base tensors that are copied for this task alone: dtype and shape, and bytes.
+        Base tensors that are copied for this task alone: dtype and shape, and bytes. `Attached` fills it before the
+        task can be looked up.
     """
 
     changes: Mapping[Slot, LoadedTensor]
@@ -37,13 +38,22 @@ class ResidentPack:
     base_copies: dict[str, tuple[TensorSpec, Tensor]] = field(default_factory=dict)
 
     def base_names(self, slot: Slot) -> list[str]:
-        """Return the names of the base tensors that a changed tensor is made from."""
+        """Return the names of the base tensors that the blocks of a changed tensor refer to."""
         return [base.name for block in self.changes[slot].entry.blocks if (base := block.base)]
 
     def coded_rows(self, slot: Slot) -> Tensor | None:
-        """Return the rows that a task writes completely while all other rows are the base's, int [rows].
+        """Return the coded rows of a changed tensor, if only whole rows differ from the base.
 
-        None if there are no such rows: the tensor has several blocks or a base of other rows, or columns are coded.
+        Parameters
+        ----------
+        slot : Slot
+            A slot that the task changes.
+
+        Returns
+        -------
+        int [rows] or None
+            None if all rows are coded, if only some columns are, or if the tensor has several blocks or a base of other
+            rows.
         """
         change = self.changes[slot]
         payload, base = change.blocks[0].payload, change.blocks[0].block.base
@@ -89,6 +99,11 @@ def load_resident(
     check : callable
         Raises ModelMismatchError unless a changed tensor can be used in a slot.
 
+    Returns
+    -------
+    ResidentPack
+        The changed tensors, each on the device of its slot.
+
     Raises
     ------
     ModelMismatchError
@@ -107,6 +122,7 @@ def load_resident(
 
 
 def _read(pack: Pack, found: ModelMatch) -> dict[Slot, LoadedTensor]:
+    """Read the changed tensors, all those of one device in one call."""
     by_device: dict[torch.device, set[str]] = defaultdict(set)
     for slot, name in found.changed.items():
         by_device[slot.device].add(name)

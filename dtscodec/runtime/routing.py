@@ -38,10 +38,10 @@ class LayerRouter:
     prototypes: Tensor
 
     def choose(self, x: Tensor, mask: Tensor | None) -> list[int]:
-        """Choose for each row the task whose prototype has the largest cosine with the row's mean input.
+        """Choose a task for each row: that of the prototype with the largest cosine to the row's mean input.
 
-        Of equal prototypes the first wins. Cosines are sums of elementwise products: rounding in a matrix product could
-        depend on the other rows.
+        The first of equal prototypes is chosen. Cosines are sums of elementwise products, since rounding in a matrix
+        product could depend on the other rows.
 
         Parameters
         ----------
@@ -81,7 +81,7 @@ class LayerRouter:
 class Router:
     """The layers of a model that route, made by `Attached.route`.
 
-    It keeps the packs that it was made with, even when their tasks are removed.
+    It holds its own references to the packs, so that it works even after their tasks are removed.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class Router:
 
 
 class Routing:
-    """One run of a model whose rows choose their tasks, as a `TaskSelector`.
+    """The choices of one run of a model, in which each row chooses its task. A `TaskSelector`.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ class Routing:
     mask : [rows, tokens], optional
         Attention mask: 0 for padding, which is excluded from the means.
     heads : RequestBatch, optional
-        The tasks whose heads are used.
+        The tasks that heads are taken from.
 
     Attributes
     ----------
@@ -144,7 +144,7 @@ class Routing:
         self.tasks: dict[str, tuple[str, ...]] = {}
 
     def select(self, module: nn.Module, x: Tensor) -> RequestBatch:
-        """Return the rows by task for a layer with an input [rows, ..., d_in]."""
+        """Return the rows by task for one call of a layer; see `TaskSelector`."""
         if self._heads is not None and module in self._router.heads:
             return self._heads
         if self._chosen is not None:
@@ -157,7 +157,7 @@ class Routing:
         return batch
 
     def outputs(self, output: Tensor) -> list[Tensor]:
-        """Split a model's output by row, as `RequestBatch.outputs` does, by the widths of the heads that were used."""
+        """Split a model's output by row, each as wide as the head that was used; see `RequestBatch.outputs`."""
         return (self._heads or self._chosen or BASE_ONLY).outputs(output)
 
     def _choose(self, layer: LayerRouter, x: Tensor) -> RequestBatch:
@@ -188,7 +188,7 @@ def make_router(
     scope : {"layer", "sample"}
         As of `Router`.
     """
-    # All names of tied layers are kept: prototypes may use any of them.
+    # Collect linear layers by all their names, since prototypes may use any name of a tied layer.
     linear = {
         f"{name}.weight" if name else "weight": branch
         for name, module in model.named_modules(remove_duplicate=False)
@@ -196,7 +196,7 @@ def make_router(
     }
     # A layer that some task replaces cannot route, since its output would not be the base's plus a delta.
     heads = {branch.module for branch in linear.values() if not all(map(is_additive, _weights(branch, tasks)))}
-    # Candidates: linear layers that some task changes and none replaces.
+    # Layers that some task changes and none replaces can route, if every task has a prototype there.
     routable = {
         name: branch for name, branch in linear.items() if branch.module not in heads and _weights(branch, tasks)
     }
@@ -211,6 +211,6 @@ def make_router(
 
 
 def _weights(branch: SideBranch, tasks: Mapping[str, ResidentPack]) -> list[TensorEntry]:
-    """Return the weights that tasks have for a layer, of those that change it."""
+    """Return the weights of a layer in all tasks that change it."""
     slot = branch.slots["weight"]
     return [resident.changes[slot].entry for resident in tasks.values() if slot in resident.changes]

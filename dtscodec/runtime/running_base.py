@@ -26,8 +26,8 @@ BASE_NEEDED = Remedy("give the base as {base}")
 class RunningBase:
     """Base tensors of a model, each by its name in the pack and by the slot where the model holds it.
 
-    Without a source the model itself is the base. Then a tensor's content is what the model holds when it is first
-    read, so `save_copies` must be called before anything is written over it.
+    Without a source the model itself is the base. Then a tensor's content is that of the model's memory when it is
+    first read, so `save_copies` must be called before the memory is overwritten.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class RunningBase:
             The model does not hold the values of `source`.
         """
         remedy = OTHER_BASE if self.source else OTHER_WEIGHTS
-        # Each tensor by its leaf (H2), which names the tensor that differs; then all together by the digest (H3).
+        # Compare each leaf (H2), since that names the tensor that differs, then the digest of all (H3).
         leaves = {name: self._leaf(name, slot) for name, slot in bases.items()}
         for name, found in leaves.items():
             expected = pack.reader.leaves[name]
@@ -75,7 +75,7 @@ class RunningBase:
         if reference is not None and (whole := base_digest(leaves)).hex() != reference.digest:
             detail = f"expected the digest {reference.digest}, got {whole.hex()}"
             raise BaseMismatchError("base-digest", self.location, detail, "7", remedy)
-        # The checkpoint is the right base; the model must hold it too.
+        # The source is the pack's base; check that the model holds it.
         for name, slot in bases.items():
             if slot is not None:
                 self._check_model(name, slot)
@@ -96,11 +96,11 @@ class RunningBase:
             key = bases[name] or name
             if key not in self._copies:
                 spec, data = self._read_source(name, bases[name], device)
-                # Read from a source it is a copy already; from the model it is a view of what will be overwritten.
+                # Bytes from a source are a copy already; those from the model are a view of memory to be overwritten.
                 self._copies[key] = spec, data if self.source else data.clone()
 
     def saved_original(self, slot: Slot) -> Tensor | None:
-        """Return the bytes that the model itself held in a slot, uint8 [nbytes], if `save_copies` copied them."""
+        """Return the bytes that the model held in a slot at first, uint8 [nbytes], if `save_copies` copied them."""
         return self._copies[slot][1] if self.source is None and slot in self._copies else None
 
     def read(self, name: str, slot: Slot | None, device: torch.device) -> tuple[TensorSpec, Tensor]:
@@ -140,7 +140,7 @@ class RunningBase:
         if self.source is not None:
             return self.source.leaf(name)
         found = self._in_model(name, slot)
-        is_copied = found in self._copies  # Then the model may hold a task's weights there.
+        is_copied = found in self._copies  # If so, the model may hold a task's weights there now.
         key = found, -1 if is_copied else found.version
         if key not in self._leaves:
             spec, data = self._copies[found] if is_copied else (found.spec, found.tensor)
@@ -170,7 +170,7 @@ class RunningBase:
 
 @contextmanager
 def open_running_base(base: "Source | Base | None") -> Iterator[RunningBase]:
-    """Open the base of a model for as long as the context lasts.
+    """Open the base of a model, and close it when the context ends.
 
     Parameters
     ----------

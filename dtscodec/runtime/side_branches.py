@@ -1,4 +1,4 @@
-"""The side branches of a model's layers, and the forward hooks that run them."""
+"""The side branches of a model: the layers that can have one, and the forward hooks that run them."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dtscodec.errors import ModelMismatchError, Remedy
 from dtscodec.format.index import TensorEntry
-from dtscodec.runtime.branches.branch import ReadBaseOf, SideBranch
+from dtscodec.runtime.branches.branch import ReadTaskBase, SideBranch
 from dtscodec.runtime.branches.convolution import CONVOLUTIONS, ConvolutionBranch
 from dtscodec.runtime.branches.embedding import EmbeddingBranch
 from dtscodec.runtime.branches.linear import Conv1DBranch, LinearBranch
@@ -41,7 +41,7 @@ class SideBranches:
     slots : iterable of Slot
         Its parameters and buffers.
     read_base : callable
-        Reads base tensors, for tasks whose tensors must be rebuilt.
+        Reads base tensors, to rebuild tensors that are not the base plus a delta.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class SideBranches:
         The branches that were added.
     """
 
-    def __init__(self, model: nn.Module, slots: Iterable[Slot], read_base: ReadBaseOf) -> None:
+    def __init__(self, model: nn.Module, slots: Iterable[Slot], read_base: ReadTaskBase) -> None:
         self.by_layer: dict[nn.Module, SideBranch] = {}
         self._read_base = read_base
         self._selector: ContextVar[TaskSelector | None] = ContextVar("selector", default=None)
@@ -63,7 +63,7 @@ class SideBranches:
         }
 
     def add(self, slot: Slot) -> None:
-        """Add a branch to every layer that owns a slot, unless it has one."""
+        """Add a branch, with its hook, to every layer that owns a slot and has none."""
         for module, _ in slot.owners:
             self._add_to(module)
 
@@ -74,7 +74,13 @@ class SideBranches:
 
     @contextmanager
     def selected_by(self, selector: TaskSelector | None) -> Iterator[None]:
-        """Let a selector choose each layer's tasks while the context lasts, in this thread; None for the base."""
+        """Let a selector choose each layer's tasks while the context lasts, in this thread.
+
+        Parameters
+        ----------
+        selector : TaskSelector or None
+            None for the base.
+        """
         token = self._selector.set(selector)
         try:
             yield
@@ -84,10 +90,17 @@ class SideBranches:
     def check(self, entry: TensorEntry, slot: Slot) -> None:
         """Check that every layer that owns a slot can have a side branch for a task's tensor.
 
+        Parameters
+        ----------
+        entry : TensorEntry
+            The task's tensor.
+        slot : Slot
+            The slot that it changes.
+
         Raises
         ------
         ModelMismatchError
-            One of them cannot.
+            One of the layers cannot.
         """
         for module, attribute in slot.owners:
             kind = self._class_for(module)
@@ -102,7 +115,7 @@ class SideBranches:
 
     def _class_for(self, module: nn.Module) -> type[SideBranch] | None:
         """Return the class of branch that a layer can have, if any."""
-        with self.selected_by(None):  # Layers may be called to find out what they compute: without their hooks.
+        with self.selected_by(None):  # `branch_class` may call the layer; its hook must add no task's delta.
             return branch_class(module) if module not in self._bypassed else None
 
     def _add_to(self, module: nn.Module) -> None:
@@ -112,7 +125,7 @@ class SideBranches:
         if kind is None:
             return
         self.by_layer[module] = self._branch(module, kind)
-        # Not compiled: tasks come and go, and packed codes are read by numpy.
+        # Excluded from compilation, since tasks are added and removed, and numpy reads packed codes.
         hook: Any = torch.compiler.disable(self._hook)  # type: ignore[no-untyped-call]
         handle = module.register_forward_hook(hook, with_kwargs=True)
         self._hooks.callback(handle.remove)
@@ -120,8 +133,8 @@ class SideBranches:
     def _hook(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> Tensor:
         """Return a layer's output with those of its side branch added.
 
-        `rest` is (kwargs, output). It is (output,) if another thread calls the layer at the moment when torch has
-        registered the hook, but not yet that it takes kwargs.
+        `rest` is (kwargs, output). It is (output,) if another thread calls the layer just after torch has registered
+        the hook, and before it has registered that the hook takes kwargs.
         """
         out: Tensor = rest[-1]
         selector = self._selector.get()
@@ -142,14 +155,19 @@ class SideBranches:
 def branch_class(module: nn.Module) -> type[SideBranch] | None:
     """Return the class of side branch that a layer can have, or None if it can have none.
 
-    Neither a layer's class nor its name is trusted, since a subclass may compute anything: its `forward` must be that
-    of the class in question. An RMSNorm, of which there are many implementations, is called on a probe.
+    Since a subclass may compute another function, its `forward` must be that of the class in question. RMSNorm has many
+    implementations, so a layer of that name is called on a probe.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Any module.
     """
     return next((branch for computes, branch in _BRANCHES if computes(module)), None)
 
 
 def _runs_forward_of(kind: type[nn.Module]) -> Test:
-    """Return a test whether a layer's `forward` is that of a class.
+    """Return a predicate of layers: their `forward` is that of a class.
 
     A `forward` that accelerate wrapped counts, since its hooks only move tensors between devices.
     """
@@ -184,4 +202,4 @@ _BRANCHES: tuple[tuple[Test, type[SideBranch]], ...] = (
     (_is_conv1d_of_transformers, Conv1DBranch),
     (is_rms_norm, RMSNormBranch),
 )
-"""What a layer computes, and its branch; the first that applies. RMSNorm is last, since its test calls the layer."""
+"""Tests of layers, and the branch of those that pass. The first counts; that of RMSNorm, which calls the layer, is last."""

@@ -1,4 +1,4 @@
-"""The tensors of a model, each once, whatever number of names it has, and how packs are written into them."""
+"""Slots: the tensors of a model, each once, whatever number of names it has; and writing packs into them."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ class Slot:
     name : str
         Its first name.
     tensor : Tensor
-        The model's tensor. A slot remembers its memory, to notice when the model gets another tensor there.
+        The model's tensor. Its address, dtype and shape are recorded, to detect that the model's tensor was replaced.
 
     Attributes
     ----------
@@ -49,8 +49,8 @@ class Slot:
             tensor: Tensor = getattr(module, attribute)
             if (tensor.data_ptr(), tensor.dtype, tensor.shape) != self._memory:
                 raise ModelMismatchError(
-                    f"{self.name}: expected the tensor that the model had before, got another one",
-                    Remedy("make a new Switcher, or attach again, after .to(), .half() and the like"),
+                    f"{self.name}: expected the tensor that the model had before, got another",
+                    Remedy("make a new Switcher, or attach again, after .to(), .half() and similar calls"),
                 )
         return tensor.detach()
 
@@ -62,12 +62,12 @@ class Slot:
 
     @property
     def is_for_inference(self) -> bool:
-        """Whether the tensor was made in inference mode, outside of which it cannot be written."""
+        """True if the tensor was made in inference mode, outside of which it cannot be written."""
         return self._found().is_inference()
 
     @property
     def is_parameter(self) -> bool:
-        """Whether it is a parameter rather than a buffer."""
+        """True for a parameter, False for a buffer."""
         return isinstance(self._found(), nn.Parameter)
 
     @property
@@ -101,7 +101,7 @@ class Slot:
 
 
 def slots_of(model: nn.Module) -> dict[str, Slot]:
-    """Return the parameters and buffers of a model by all their names. Tied tensors share a slot."""
+    """Return the slots of a model's parameters and buffers by all their names. Tied tensors share a slot."""
     slots: dict[str, Slot] = {}
     known: dict[object, Slot] = {}
     for name, module, attribute, tensor in _tensors(model):
@@ -149,7 +149,7 @@ def write_slot(slot: Slot, change: LoadedTensor, read_base: ReadBase, holds_base
     if tensor.dtype == dtype and tensor.is_contiguous():
         reconstruct(change, read_base, backend, bytes_of(tensor), holds_base)
         return
-    # Another dtype or other strides: rebuild it beside the model, then convert.
+    # Where dtype or strides differ: rebuild the tensor in memory of its own, then convert it.
     data = torch.empty(spec.nbytes, dtype=torch.uint8, device=tensor.device)
     reconstruct(change, read_base, backend, data)
     whole = data.view(dtype).view(shape)
@@ -158,7 +158,7 @@ def write_slot(slot: Slot, change: LoadedTensor, read_base: ReadBase, holds_base
 
 @contextmanager
 def writable(slots: Iterable[Slot]) -> Iterator[None]:
-    """Allow writing to the model's tensors while the context lasts, also to those made in inference mode."""
+    """Allow writing to slots while the context lasts, also to those of tensors made in inference mode."""
     for_inference = any(slot.is_for_inference for slot in slots)
     try:
         with torch.inference_mode(for_inference), torch.no_grad():

@@ -16,7 +16,7 @@ from dtscodec.runtime.slots import Slot, bytes_of, writable, write_slot
 from dtscodec.runtime.task_registry import TaskRegistry
 
 NO_TASK = ResidentPack({}, {})
-"""The base: a task that changes nothing."""
+"""Stands for the base in a switch: it changes no tensor."""
 
 
 class Switcher:
@@ -87,7 +87,7 @@ class Switcher:
         return self._registry.tasks
 
     def memory(self) -> dict[str, int]:
-        """Return the bytes in memory of each task's pack, without what is saved of the base."""
+        """Return the bytes in memory of each task's pack. Saved tensors of the base are not included."""
         return self._registry.memory()
 
     def add(self, task: str, pack: PackSource) -> None:
@@ -114,7 +114,12 @@ class Switcher:
         self._registry.add(task, pack, self._save_originals)
 
     def remove(self, task: str) -> None:
-        """Remove a task that is not active, and free its memory. What is saved of the base stays in memory.
+        """Remove a task that is not active, and free its memory. Saved tensors of the base stay in memory.
+
+        Parameters
+        ----------
+        task : str
+            Name of the task.
 
         Raises
         ------
@@ -124,11 +129,16 @@ class Switcher:
         with self._registry.lock:
             if task == self._active:
                 problem = f"{task!r}: expected a task that is not active, got the active one"
-                raise TaskError(problem, Remedy("activate another one, or call deactivate()"))
+                raise TaskError(problem, Remedy("activate another task, or call deactivate()"))
             self._registry.remove(task)
 
     def activate(self, task: str) -> None:
         """Write the weights of a task into the model. If that fails midway, the previous weights are restored.
+
+        Parameters
+        ----------
+        task : str
+            Name of the task.
 
         Raises
         ------
@@ -154,11 +164,11 @@ class Switcher:
             self._active = None
 
     def close(self) -> None:
-        """Close the base, if it was opened here. No more tasks can be added; the model stays as it is."""
+        """Close the base, if it was opened here. No more tasks can be added. The model's weights do not change."""
         self._registry.close()
 
     def _save_originals(self, resident: ResidentPack) -> None:
-        """Copy the base tensors that a task is made from, and what the model held where the task will be written."""
+        """Copy the base tensors of a task, and the model's own tensors where the task will be written."""
         base = self._registry.base
         with torch.inference_mode(False):  # Tensors made in inference mode could not be used outside of it.
             for slot in resident.changes:
@@ -168,7 +178,7 @@ class Switcher:
                     self._originals[slot] = bytes_of(slot.tensor).clone() if saved is None else saved
 
     def _switch(self, new: ResidentPack) -> None:
-        """Bring the model from the active task to another one, or back if that fails."""
+        """Change the model from the active task to another, or back to it if that fails."""
         old = NO_TASK if self._active is None else self._registry[self._active]
         slots = {**old.changes, **new.changes}
         with writable(slots):
@@ -181,12 +191,12 @@ class Switcher:
                 raise
 
     def _switch_slot(self, slot: Slot, old: ResidentPack, new: ResidentPack) -> None:
-        """Bring a slot from one task to another. Where both code some rows only, no other rows are written."""
-        # Rows that the tasks write; None where that is the whole tensor, or where a task does not change it.
+        """Change a slot from one task to another. Where both code only some rows, no other rows are written."""
+        # Rows that each task writes; None if it writes the whole tensor, or does not change it.
         to_write = new.coded_rows(slot) if slot in new.changes else None
         written = old.coded_rows(slot) if slot in old.changes else None
         if slot in new.changes and (to_write is None or (slot in old.changes and written is None)):
-            self._write(slot, new, holds_base=False)  # Overwrites everything, so nothing need be restored.
+            self._write(slot, new, holds_base=False)  # Overwrites every row, so none need be restored.
             return
         if slot in old.changes:
             self._restore(slot, written, to_write)
@@ -202,7 +212,7 @@ class Switcher:
         write_slot(slot, resident.changes[slot], lambda name: base.read(name, names[name], device), holds_base)
 
     def _restore(self, slot: Slot, written: Tensor | None, to_write: Tensor | None) -> None:
-        """Write back what the model held in a slot.
+        """Write the model's original tensor back into a slot.
 
         Parameters
         ----------
@@ -218,7 +228,7 @@ class Switcher:
         if written is None:
             tensor.copy_(original)
             return
-        # Restore the difference of the two sets of rows.
+        # Restore the rows that the old task wrote and the new one does not write.
         rows = written.long()
         if to_write is not None:
             is_restored = torch.zeros(len(tensor), dtype=torch.bool, device=tensor.device)

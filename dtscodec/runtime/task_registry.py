@@ -32,7 +32,7 @@ class TaskRegistry:
     closed : str
         Problem that `check_open` reports after `close`.
     reopen : Remedy
-        What to do about it.
+        Remedy of that problem.
 
     Attributes
     ----------
@@ -111,7 +111,12 @@ class TaskRegistry:
             self._residents = {**self._residents, task: resident}
 
     def remove(self, task: str) -> None:
-        """Forget a task; its memory is freed when nothing uses it any more.
+        """Remove a task. Its memory is freed once no batch and no router uses it.
+
+        Parameters
+        ----------
+        task : str
+            Name of the task.
 
         Raises
         ------
@@ -123,7 +128,7 @@ class TaskRegistry:
             self._residents = {name: resident for name, resident in self._residents.items() if name != task}
 
     def clear(self) -> None:
-        """Forget all tasks."""
+        """Remove all tasks."""
         with self.lock:
             self._residents = {}
 

@@ -1,1 +1,1 @@
-"""Side branches, one file per kind of layer."""
+"""Side branches, one file per kind of layer; `branch` has the base class."""

@@ -1,4 +1,4 @@
-"""A side branch: what a layer adds to its output for the tasks of a batch."""
+"""Base class of side branches, which add the deltas of a batch's tasks to the output of a layer."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,14 +22,16 @@ from dtscodec.runtime.request_batch import RequestBatch, TaskRequests
 from dtscodec.runtime.resident_pack import ResidentPack
 from dtscodec.runtime.slots import Slot
 
-ReadBaseOf: TypeAlias = Callable[[ResidentPack, torch.device, str], tuple[TensorSpec, Tensor]]
-"""Reads a base tensor that a task is made from, given its name: dtype and shape, and bytes on a device."""
+ReadTaskBase: TypeAlias = Callable[[ResidentPack, torch.device, str], tuple[TensorSpec, Tensor]]
+"""Reads a base tensor for a task, on a device, given its name: dtype and shape, and bytes.
+
+With task and device bound it is a `dtscodec.decoding.reconstruct.ReadBase`."""
 
 
 class SideBranch(ABC):
-    """What a layer adds to its output for the tasks of a batch.
+    """Base class of the side branches of a layer.
 
-    Low-rank deltas are applied by their factors, as a LoRA is; a delta that has none is formed for the call.
+    Low-rank deltas are applied by their factors, as a LoRA is; a delta without factors is formed for each call.
 
     Parameters
     ----------
@@ -41,7 +43,7 @@ class SideBranch(ABC):
         Reads base tensors, for tensors that must be rebuilt as a whole.
     """
 
-    def __init__(self, module: nn.Module, slots: Mapping[str, Slot], read_base: ReadBaseOf) -> None:
+    def __init__(self, module: nn.Module, slots: Mapping[str, Slot], read_base: ReadTaskBase) -> None:
         self.module, self.slots = module, slots
         self.backend = backend_for(next(iter(slots.values())).device)
         self._read_base = read_base
@@ -97,14 +99,42 @@ class SideBranch(ABC):
                 yield group, group.resident.changes[slot], batch.rows(group, leading, slot)
 
     def rebuild(self, resident: ResidentPack, change: LoadedTensor) -> Tensor:
-        """Return a task's own tensor, in the fine-tune's dtype."""
+        """Return a task's whole tensor.
+
+        Parameters
+        ----------
+        resident : ResidentPack
+            The task's pack.
+        change : LoadedTensor
+            A tensor of it, on the layer's device.
+
+        Returns
+        -------
+        Tensor
+            In the fine-tune's dtype and shape.
+        """
         dtype, shape = torch_form(change.entry.spec)
         out = torch.empty(change.entry.spec.nbytes, dtype=torch.uint8, device=self.device)
         reconstruct(change, partial(self._read_base, resident, self.device), self.backend, out)
         return out.view(dtype).view(shape)
 
     def delta(self, attribute: str, resident: ResidentPack, change: LoadedTensor) -> Tensor:
-        """Return what a task adds to a parameter: float32 or float64, of the parameter's shape."""
+        """Return a task's delta of a parameter.
+
+        Parameters
+        ----------
+        attribute : {"weight", "bias"}
+            The parameter.
+        resident : ResidentPack
+            The task's pack.
+        change : LoadedTensor
+            The task's tensor for the parameter.
+
+        Returns
+        -------
+        float32 or float64 Tensor
+            Of the parameter's shape.
+        """
         own = self.slots[attribute].tensor
         wide = wide_dtype(own.dtype)
         if not is_additive(change.entry):
@@ -126,7 +156,7 @@ class SideBranch(ABC):
 
 
 def is_additive(entry: TensorEntry) -> bool:
-    """Return whether every block of a tensor is the same rows of the base plus a delta."""
+    """Return whether every block of a tensor is the base's same rows plus a delta, so that the delta can be added."""
     return all((base := block.base) is not None and base.first == row for row, block in entry.placed())
 
 
@@ -137,13 +167,13 @@ def has_factors(change: LoadedTensor) -> bool:
 
 
 def single_factors(change: LoadedTensor) -> PackedFactors | None:
-    """Return the factors of a tensor with a single low-rank block, or None for any other tensor."""
+    """Return the factors of a tensor that is a single low-rank block, or None for any other tensor."""
     payload = change.blocks[0].payload
     return payload if len(change.blocks) == 1 and has_factors(change) and isinstance(payload, PackedFactors) else None
 
 
 def add_delta(loaded: LoadedBlock, out: Tensor) -> None:
-    """Add the delta of a block to float32 or float64 [height, columns]."""
+    """Add the delta of a block to its rows of the tensor's delta, float32 or float64 [height, columns], in place."""
     if isinstance(loaded.payload, Packed):
         out[loaded.payload.where()] += unpack_delta(loaded.payload, out.dtype)
 

@@ -1,4 +1,4 @@
-"""Side branch of convolutions: a convolution with v, then a 1 x 1 convolution with u s, for each request's task."""
+"""Side branch of convolutions: y += (x * v) * (u s) for each request's task, the second convolution being 1 x 1."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +30,7 @@ class ConvolutionBranch(SideBranch):
 
     def forward(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
         """Add the convolution of the input with each task's delta."""
-        if x.dim() < len(self.slots["weight"].shape):  # A single image, without a dimension of requests.
+        if x.dim() < len(self.slots["weight"].shape):  # A single image has no dimension of requests.
             return self.forward(x[None], out[None], batch)[0]
         leading = x.shape[:1]
         for group, change, rows in self.changes("weight", batch, leading):

@@ -19,14 +19,14 @@ class EmbeddingBranch(SideBranch):
 
     def forward(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
         """Add the looked-up rows of each task's delta."""
-        # Ids without a dimension of requests are looked up once for all of them.
+        # One-dimensional ids have no dimension of requests: all requests share the rows looked up.
         if batch.size is not None and x.dim() == 1:
             self._check_unused(x, batch)
             return out
-        if batch.size is not None and batch.size > 1 and x.shape[0] == 1:  # Positions, the same for all requests.
+        if batch.size is not None and batch.size > 1 and x.shape[0] == 1:  # Position ids, which all requests share.
             x, out = x.expand(batch.size, *x.shape[1:]), out.expand(batch.size, *out.shape[1:]).clone()
         ids, flat = x.reshape(-1), out.reshape(-1, out.shape[-1])
-        # Factors are gathered in one call; tensors without factors are looked up whole.
+        # Factors go to the backend in one call; other tensors are formed, then looked up.
         shares = []
         for group, change, rows in self.changes("weight", batch, x.shape):
             if (factors := single_factors(change)) is not None:
@@ -39,7 +39,7 @@ class EmbeddingBranch(SideBranch):
         return flat.view(out.shape)
 
     def _check_unused(self, ids: Tensor, batch: RequestBatch) -> None:
-        """Raise ModelMismatchError if a task changes an embedding that is looked up once for all requests."""
+        """Raise ModelMismatchError if a task changes an embedding from which all requests share rows."""
         slot = self.slots["weight"]
         if any(slot in group.resident.changes for group in batch.groups):
             detail = f"expected ids of {batch.size} requests, got {list(ids.shape)} ids for all of them"

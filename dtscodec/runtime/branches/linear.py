@@ -1,4 +1,4 @@
-"""Side branch of linear layers: y += ((x v) s) u^T for each row's task, or the output of the task's own layer."""
+"""Side branch of linear layers: y += ((x v) s) u^T for each row's task, or the output of a layer that a task stores."""
 
 import math
 from collections import defaultdict
@@ -22,7 +22,7 @@ class LinearBranch(SideBranch):
     """Side branch of `nn.Linear`: weight [out, in], bias [out]."""
 
     transposed = False
-    """Whether the layer holds its weight as [in, out]."""
+    """True if the layer holds its weight as [in, out]."""
 
     @property
     def inputs(self) -> int:
@@ -40,7 +40,7 @@ class LinearBranch(SideBranch):
             )
 
     def forward(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
-        """Add each task's contribution; a task with a layer of its own gets that layer's output instead."""
+        """Add each task's deltas; rows of a task that stores the whole layer get that layer's output instead."""
         leading = x.shape[:-1]
         flat_x, flat = x.reshape(-1, x.shape[-1]), out.reshape(-1, out.shape[-1])
         # Low-rank deltas first, then biases; whole layers last, since they replace their rows.

@@ -58,7 +58,7 @@ def rms_normalized(layer: nn.Module, x: Tensor) -> Tensor:
     Parameters
     ----------
     layer : nn.Module
-        The layer; its weight's shape tells the dimensions of the mean.
+        The layer. The mean is over the dimensions of its weight.
     x : float [..., *weight shape]
         The layer's input.
 
@@ -78,7 +78,13 @@ def rms_normalized(layer: nn.Module, x: Tensor) -> Tensor:
 def is_rms_norm(layer: nn.Module) -> bool:
     """Return whether a layer called RMSNorm computes x' w, or x' (1 + w) as Gemma's does.
 
-    The layer is called on a probe of three magnitudes, so that an epsilon of another name or another place of it shows.
+    The layer is called on a probe at three magnitudes, which detects an epsilon that has another name or that is added
+    in another place.
+
+    Parameters
+    ----------
+    layer : nn.Module
+        Any layer.
     """
     weight = getattr(layer, "weight", None)
     if (
