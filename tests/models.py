@@ -19,15 +19,15 @@ VOCABULARY, WIDTH, INNER, HEADS, POSITIONS = 160, 64, 96, 2, 32
 State = dict[str, Tensor]
 
 hf.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-enable_progress_bars()  # The line before switches them off for everybody.
+enable_progress_bars()  # The line before disables those of huggingface_hub, too.
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to build a model, and what to give it.
+    """A model to build, and inputs for it.
 
-    `build_base` makes the model that the fine-tune starts from, if it is of another class. `same_names` tells whether
-    transformers saves the tensors under the names that they have in memory.
+    `build_base` builds the base, if it is of another class than the fine-tune. `same_names` is true if transformers
+    saves the tensors under the names that they have in memory.
     """
 
     build: Callable[[], Any]
@@ -150,7 +150,7 @@ def make_pair(name: str, seed: int = 0) -> Pair:
 
 
 def start_from(base: Any, fine: Any) -> State:
-    """The state of `fine` with all that `base` has in it, also where `fine` wraps the class of `base`."""
+    """Return the state of `fine` with the tensors of `base` in it; `fine` may wrap a model of the class of `base`."""
     start, result = base.state_dict(), dict(fine.state_dict())
     for name in result:
         source = name if name in start else name.partition(".")[2]
@@ -160,7 +160,7 @@ def start_from(base: Any, fine: Any) -> State:
 
 
 def perturb(model: Any, seed: int) -> None:
-    """Move three of four parameters, and the buffers that are saved; integers count on."""
+    """Change three of four parameters and all saved buffers, as training does: integer buffers are counters."""
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for i, parameter in enumerate(model.parameters()):
@@ -175,7 +175,7 @@ def perturb(model: Any, seed: int) -> None:
 
 
 def delta_like(tensor: Tensor, random: torch.Generator, rank: int = 2) -> Tensor:
-    """A delta like that of training: something of low rank and, everywhere, a little noise."""
+    """Return a delta like that of training: a low-rank part, and a little noise in all elements."""
     scale = 0.3 * float(tensor.std()) if tensor.numel() > 1 and tensor.std() > 0 else 0.05
     noise = torch.randn(tensor.shape, generator=random)
     if tensor.ndim < 2:
@@ -190,20 +190,20 @@ def delta_like(tensor: Tensor, random: torch.Generator, rank: int = 2) -> Tensor
 
 
 def save(model: Any, folder: Path) -> Path:
-    """Save as transformers does."""
+    """Save a model as transformers does."""
     model.save_pretrained(folder)
     return folder
 
 
 def save_sharded(model: Any, folder: Path) -> Path:
-    """Save as transformers does, in several files."""
+    """Save a model as transformers does, in several files."""
     model.save_pretrained(folder, max_shard_size="60KB")
     assert (folder / "model.safetensors.index.json").exists()
     return folder
 
 
 def save_bin(model: Any, folder: Path) -> Path:
-    """Save as scripts do: the state dict with `torch.save`."""
+    """Save a model's state dict with `torch.save`, as training scripts do."""
     folder.mkdir()
     model.config.save_pretrained(folder)
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
@@ -211,13 +211,13 @@ def save_bin(model: Any, folder: Path) -> Path:
 
 
 def read_all(source: Any) -> State:
-    """All tensors of a checkpoint of any kind."""
+    """Return all tensors of a checkpoint of any kind."""
     with open_checkpoint(source) as checkpoint:
         return {name: tensor_from_bytes(checkpoint.read(name), spec).clone() for name, spec in checkpoint.specs.items()}
 
 
 def outputs(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
-    """A model's logits."""
+    """Return a model's logits."""
     with torch.inference_mode():
         logits: Tensor = model(**inputs).logits
     return logits

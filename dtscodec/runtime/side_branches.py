@@ -202,4 +202,4 @@ _BRANCHES: tuple[tuple[Test, type[SideBranch]], ...] = (
     (_is_conv1d_of_transformers, Conv1DBranch),
     (is_rms_norm, RMSNormBranch),
 )
-"""Tests of layers, and the branch of those that pass. The first counts; that of RMSNorm, which calls the layer, is last."""
+"""Tests of layers, with branches. The first that holds decides; that of RMSNorm is last, since it calls the layer."""

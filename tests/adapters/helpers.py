@@ -27,7 +27,7 @@ TARGETS = {
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """PEFT warns of what it settles by itself, and transformers of what will be renamed. Adapters must fit, though."""
+    """Ignore warnings of PEFT and transformers, except that keys of an adapter do not fit the model."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.filterwarnings("error", message=".*adapter keys.*")
@@ -40,8 +40,13 @@ class Trained:
     Parameters
     ----------
     folder : Path
-    base : model
-    config : options of `peft.LoraConfig`
+        Where both are saved.
+    base : transformers.PreTrainedModel
+        The base.
+    inputs : dict of str to Tensor
+        Inputs for the model.
+    **config
+        Options of `peft.LoraConfig`.
     """
 
     def __init__(self, folder: Path, base: Any, inputs: dict[str, Tensor], **config: Any) -> None:
@@ -66,7 +71,7 @@ class Trained:
         return models.outputs(self.base, self.inputs)
 
     def merged(self) -> dict[str, Tensor]:
-        """What PEFT itself makes of base and adapter."""
+        """Return the base with the adapter merged into it by PEFT."""
         with quiet():
             state: dict[str, Tensor] = copy.deepcopy(self.model).merge_and_unload().state_dict()
         return state
@@ -86,7 +91,7 @@ class Trained:
 
 
 def train(name: str, folder: Path, **config: Any) -> Trained:
-    """An adapter of one of the architectures."""
+    """Make an adapter of one of the architectures."""
     architecture = models.ARCHITECTURES[name]
     torch.manual_seed(0)
     config = {"target_modules": TARGETS.get(name), "fan_in_fan_out": name == "gpt2"} | config
@@ -94,11 +99,11 @@ def train(name: str, folder: Path, **config: Any) -> Trained:
 
 
 def with_adapter(base: Any, path: Path) -> Any:
-    """A copy of a base with an adapter that PEFT loaded."""
+    """Return a copy of a base with an adapter that PEFT loads."""
     with quiet():
         return peft.PeftModel.from_pretrained(copy.deepcopy(base), path).eval()
 
 
 def distance(ours: Tensor, theirs: Tensor, unchanged: Tensor) -> float:
-    """How far outputs are from each other, by what the fine-tune changes of them."""
+    """Return the distance of two outputs, relative to that of the fine-tune's outputs from the base's."""
     return float((ours - theirs).norm() / (theirs - unchanged).norm())

@@ -17,7 +17,7 @@ from tests.adapters.helpers import TARGETS, Trained, distance, train, with_adapt
 from tests.support import check_against_spec, make_pack
 
 EXACT = 1e-3
-"""What the issue allows at 16 bits, relative to the adapter's effect."""
+"""Largest distance of outputs at 16 bits, relative to the adapter's effect."""
 
 
 @pytest.fixture(scope="module", params=TARGETS)
@@ -70,14 +70,14 @@ def test_at_two_bits_the_error_is_reported_and_true(trained: Trained) -> None:
 # From packs of whole fine-tunes
 
 
-def layers_moved(base: Any) -> Any:
-    """A copy in which every layer that a LoRA may change has a delta of a low rank; heads of two classes stay."""
+def change_layers(base: Any) -> Any:
+    """Return a copy with a low-rank delta in every layer that a LoRA may change, except heads of two classes."""
     fine = copy.deepcopy(base)
     random = torch.Generator().manual_seed(3)
     layers = [module for module in fine.modules() if lora_layer_kind(module)]
-    moved = {id(module.weight): module for module in layers if min(module.weight.flatten(1).shape) >= SMALLEST_SIDE}
+    changed = {id(module.weight): module for module in layers if min(module.weight.flatten(1).shape) >= SMALLEST_SIDE}
     with torch.no_grad():
-        for module in moved.values():
+        for module in changed.values():
             weight = module.weight.flatten(1)
             left, right = (torch.randn(side, 3, generator=random) for side in weight.shape)
             weight += 0.2 * weight.std() * left @ right.T
@@ -89,7 +89,7 @@ def test_an_exported_adapter_equals_our_decode_within_half_precision(name: str, 
     architecture = models.ARCHITECTURES[name]
     torch.manual_seed(1)
     base = architecture.build().eval()
-    base_path, fine_path = models.save(base, tmp_path / "base"), models.save(layers_moved(base), tmp_path / "fine")
+    base_path, fine_path = models.save(base, tmp_path / "base"), models.save(change_layers(base), tmp_path / "fine")
     pack = make_pack(base_path, fine_path, tmp_path / "pack", target=dtscodec.Rank(5)).path
     report = dtscodec.export_adapter(pack, tmp_path / "adapter", base_path)
     assert (report.rank, report.cut_off, report.left_out) == (8, 0, ())

@@ -1,4 +1,4 @@
-"""What of a pack an adapter carries, what it leaves out and says so, and what vLLM would take."""
+"""The changes of a pack that an adapter carries, those that it reports as left out, and the constraints of vLLM."""
 
 import json
 from pathlib import Path

@@ -30,8 +30,8 @@ def check_is_merged(trained: Trained, **options: Any) -> dict[str, str]:
     true, base = trained.merged(), trained.base.state_dict()
     with dtscodec.decode(report.path, trained.base_path) as decoded:
         for name in decoded:
-            moved = (true[name] - base.get(name, torch.zeros(()))).norm()
-            assert (decoded[name] - true[name]).norm() <= 1e-3 * moved + 1e-6 * true[name].norm(), name
+            change = (true[name] - base.get(name, torch.zeros(()))).norm()
+            assert (decoded[name] - true[name]).norm() <= 1e-3 * change + 1e-6 * true[name].norm(), name
     with dtscodec.open(report.path) as pack:
         return {size.name: size.kind for size in tensor_sizes(pack) if size.kind != "same"}
 
@@ -131,8 +131,8 @@ def test_an_untied_head_may_be_mapped_to_the_embedding(tmp_path: Path) -> None:
     adapted: Any = trained.model
     delta = adapted.base_model.model.lm_head.get_delta_weight("default").detach()
     with dtscodec.decode(report.path, trained.base_path) as decoded:
-        moved = decoded["lm_head.weight"] - decoded["model.embed_tokens.weight"]
-        assert torch.allclose(moved, delta, atol=1e-3 * float(delta.abs().max()))
+        change = decoded["lm_head.weight"] - decoded["model.embed_tokens.weight"]
+        assert torch.allclose(change, delta, atol=1e-3 * float(delta.abs().max()))
 
 
 def test_a_full_copy_of_a_targeted_embedding_takes_no_bytes(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_rows_and_components_that_are_zero_stay_untouched(tmp_path: Path) -> Non
 
 
 def test_no_matrix_is_multiplied_out(tmp_path: Path) -> None:
-    """A delta of 40 GB comes of factors of 4 MB."""
+    """The delta has 40 GB, its factors 4 MB."""
     a, b = torch.randn(4, 100_000), torch.randn(100_000, 4)
     coded = encode_factored(pairs.LoraPair(a, b).to_delta(1.0, False), BaseRows("w", 0), 16)
     assert coded.error_energy < 1e-6 * coded.delta_energy
@@ -204,7 +204,7 @@ def test_the_same_adapter_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def refusal(trained: Trained, kind: type[DtsError], **options: Any) -> str:
-    """The one line that an adapter is refused with; nothing is written."""
+    """Return the message that refuses an adapter: one line. No pack is written."""
     with pytest.raises(kind) as caught:
         trained.imported(**options)
     assert not (trained.folder / "pack").exists()
@@ -214,14 +214,14 @@ def refusal(trained: Trained, kind: type[DtsError], **options: Any) -> str:
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Trained]:
-    """Copies of one adapter, to be spoilt."""
+    """Copies of one adapter, for tests that damage them."""
     trained = train("bert", tmp_path_factory.mktemp("bert"))
 
     def copied(folder: Path) -> Trained:
         shutil.copytree(trained.folder, folder / "copy")
-        spoilt = copy.copy(trained)
-        spoilt.folder, spoilt.path = folder / "copy", folder / "copy" / "adapter"
-        return spoilt
+        copied_adapter = copy.copy(trained)
+        copied_adapter.folder, copied_adapter.path = folder / "copy", folder / "copy" / "adapter"
+        return copied_adapter
 
     return copied
 

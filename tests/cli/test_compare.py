@@ -86,7 +86,7 @@ def test_a_tensor_that_should_be_exact_but_is_not_is_reported(cli: Cli) -> None:
     frozen = by_name(cli.json(*command))["frozen.weight"]
     assert (frozen["kind"], frozen["exact"]) == ("same", False)
     (row,) = (line.split() for line in cli(*command).splitlines() if line.startswith("frozen.weight"))
-    assert row[2:5] == ["1.000", "-", "0.000"]  # nothing of what moved is in the pack
+    assert row[2:5] == ["1.000", "-", "0.000"]  # The pack has none of the delta.
 
 
 def test_text_shows_the_figures_of_json(cli: Cli) -> None:

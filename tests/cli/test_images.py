@@ -8,7 +8,7 @@ import pytest
 import dtscodec
 from tests.cli.helpers import Cli
 from tests.evaluation.helpers import Made, make
-from tests.evaluation.pictures import make_seeing, write_images
+from tests.evaluation.pictures import make_image_classifier, write_images
 
 pytestmark = pytest.mark.slow
 
@@ -17,7 +17,7 @@ SMALL = ("--size", "12kB")
 
 @pytest.fixture(scope="module")
 def vit(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return make_seeing("vit", tmp_path_factory.mktemp("vit"))
+    return make_image_classifier("vit", tmp_path_factory.mktemp("vit"))
 
 
 @pytest.fixture(scope="module")

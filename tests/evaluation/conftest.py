@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.evaluation.helpers import LABELS, Made, make, write_texts
-from tests.evaluation.pictures import make_seeing, write_images
+from tests.evaluation.pictures import make_image_classifier, write_images
 
 
 @pytest.fixture(scope="session")
@@ -28,12 +28,12 @@ def labelled(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def vit(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return make_seeing("vit", tmp_path_factory.mktemp("vit"))
+    return make_image_classifier("vit", tmp_path_factory.mktemp("vit"))
 
 
 @pytest.fixture(scope="session")
 def resnet(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return make_seeing("resnet", tmp_path_factory.mktemp("resnet"))
+    return make_image_classifier("resnet", tmp_path_factory.mktemp("resnet"))
 
 
 @pytest.fixture

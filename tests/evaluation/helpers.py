@@ -33,7 +33,7 @@ SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
 def save_tokenizer(folder: Path, ends: bool, padding: bool = True, words: int = VOCABULARY - len(SPECIAL)) -> None:
     """Write a tokenizer of the words w0, w1, ...
 
-    With `ends` it puts [CLS] before a text and [SEP] behind it; with `padding` it has a padding token.
+    With `ends` it adds [CLS] before and [SEP] after a text; with `padding` it has a padding token.
     """
     vocabulary = {token: i for i, token in enumerate([*SPECIAL, *(f"w{i}" for i in range(words))])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
@@ -65,7 +65,7 @@ class Made:
 
 
 def make(name: str, root: Path, padding: bool = True, **settings: Any) -> Made:
-    """A pair of `tests.models` on disk, and its pack, in which all that changed is coded."""
+    """Save a pair of `tests.models`, and make its pack, in which all changed tensors are coded."""
     pair = make_pair(name)
     base, fine = save(pair.base, root / "base"), save(pair.fine, root / "fine")
     save_tokenizer(fine, ends=name == "bert", padding=padding)
@@ -74,14 +74,14 @@ def make(name: str, root: Path, padding: bool = True, **settings: Any) -> Made:
 
 
 def write_texts(path: Path, labels: list[int] | None = None) -> Path:
-    """The texts above as JSON lines."""
+    """Write the texts above as JSON lines."""
     entries = [{"text": text} | ({"label": labels[i]} if labels else {}) for i, text in enumerate(TEXTS)]
     path.write_text("\n".join(map(json.dumps, entries)))
     return path
 
 
 def broken(folder: Path, out: Path, name: str, value: float = float("nan")) -> Path:
-    """A copy of a model directory with one element of a tensor replaced."""
+    """Copy a model directory, with one element of a tensor replaced."""
     shutil.copytree(folder, out)
     tensors = load_file(out / "model.safetensors")
     tensors[name].view(-1)[0] = value
@@ -98,7 +98,7 @@ def change_config(folder: Path, **fields: Any) -> None:
 
 
 def plain_logits(folder: Path, name: str, positions: int) -> list[tuple[Tensor, Tensor]]:
-    """Tokens and logits of each text, in float64."""
+    """Return tokens and logits of each text, in float64."""
     model = getattr(hf, name).from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(positions)
@@ -111,6 +111,6 @@ def plain_logits(folder: Path, name: str, positions: int) -> list[tuple[Tensor, 
 
 
 def plain_kl(fine: Tensor, decoded: Tensor) -> Tensor:
-    """KL(fine || decoded) of each row of logits."""
+    """Return KL(fine || decoded) of each row of logits."""
     p, q = fine.softmax(dim=-1), decoded.softmax(dim=-1)
     return (p * (p.log() - q.log())).sum(dim=-1)

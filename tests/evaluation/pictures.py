@@ -17,7 +17,7 @@ from tests.models import make_pair, save
 from tests.support import make_pack
 
 KINDS = {"vit": "ViTForImageClassification", "resnet": "ResNetForImageClassification"}
-"""One that transformers renames tensors of as it loads it, and one of convolutions, with batch norms."""
+"""A model with tensors that transformers renames on loading, and one of convolutions and batch norms."""
 PROCESSORS: dict[str, Any] = {
     "vit": lambda: ViTImageProcessorPil(size={"height": 32, "width": 32}),
     "resnet": lambda: ConvNextImageProcessorPil(size={"shortest_edge": 32}, crop_pct=0.875),
@@ -25,8 +25,8 @@ PROCESSORS: dict[str, Any] = {
 LABELS = [0, 0, 0, 1, 1, 1, 1]
 
 
-def make_seeing(name: str, root: Path, **settings: Any) -> Made:
-    """A pair of `tests.models` on disk that takes images, and its pack, in which all that changed is coded."""
+def make_image_classifier(name: str, root: Path, **settings: Any) -> Made:
+    """Save a pair of `tests.models` that takes images, and make its pack, in which all changed tensors are coded."""
     pair = make_pair(name)
     base, fine = save(pair.base, root / "base"), save(pair.fine, root / "fine")
     PROCESSORS[name]().save_pretrained(fine)
@@ -35,13 +35,13 @@ def make_seeing(name: str, root: Path, **settings: Any) -> Made:
 
 
 def picture(seed: int, height: int = 40, width: int = 50) -> Image.Image:
-    """Coarse noise, of which much is left at 32 x 32."""
+    """Return coarse noise, so that it is not averaged out at 32 x 32."""
     pixels = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), np.uint8)
     return Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def write_images(folder: Path, labelled: bool = True) -> Path:
-    """Seven images of different sizes and kinds of file; in folders called after `LABELS`, if labelled."""
+    """Write seven images of different sizes and kinds of file; in folders named after `LABELS`, if labelled."""
     for at, label in enumerate(LABELS):
         path = folder / str(label) if labelled else folder
         path.mkdir(parents=True, exist_ok=True)
@@ -50,17 +50,17 @@ def write_images(folder: Path, labelled: bool = True) -> Path:
 
 
 def files(folder: Path) -> list[Path]:
-    """All images, in the order of their numbers."""
+    """Return all images, in the order of their numbers."""
     return sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stem)
 
 
 def plain_inputs(name: str, folder: Path) -> Tensor:
-    """What the image processor makes of each image alone."""
+    """Return the pixel values of the images, each processed alone."""
     processor = PROCESSORS[name]()
     opened = [Image.open(path).convert("RGB") for path in files(folder)]
     return torch.cat([processor(each, return_tensors="pt")["pixel_values"] for each in opened])
 
 
 def plain_model(name: str, directory: Path) -> Any:
-    """The model, loaded by transformers alone."""
+    """Load the model by transformers alone."""
     return getattr(hf, KINDS[name]).from_pretrained(directory, dtype=torch.float32).eval()

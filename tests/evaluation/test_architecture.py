@@ -25,7 +25,7 @@ Change = Callable[[Path], object]
 
 @pytest.fixture
 def directory(classifier: Made, tmp_path: Path) -> Path:
-    """A copy of the classifier's directory, to be spoilt."""
+    """A copy of the classifier's directory, which tests damage."""
     return Path(shutil.copytree(classifier.fine, tmp_path / "model"))
 
 
@@ -66,7 +66,7 @@ def test_a_model_directory_of_another_kind_is_refused_in_one_line(
     assert ", got " in message
 
 
-def test_the_directory_says_which_weights_are_wrong(classifier: Made, directory: Path, texts: Path) -> None:
+def test_weights_of_another_configuration_are_refused_by_name(classifier: Made, directory: Path, texts: Path) -> None:
     change_config(directory, num_hidden_layers=3)
     words = "use the model directory that was saved with these weights"
     with pytest.raises(CheckpointError, match=f"^{classifier.fine}/model.safetensors: .*; {words}$"):

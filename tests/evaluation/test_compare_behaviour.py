@@ -98,22 +98,22 @@ def test_batches_change_nothing(classifier: Made, language_model: Made, labelled
 def test_a_classifier_with_another_padding_token_than_its_tokenizer_gets_one_text_at_a_time(
     classifier: Made, tmp_path: Path, labelled: Path
 ) -> None:
-    told: list[int] = []
+    counts: list[int] = []
     model = tmp_path / "model"
     save_tokenizer(model, ends=True, padding=False)
     (model / "config.json").write_bytes((classifier.fine / "config.json").read_bytes())
-    alone = classifier.compare(labelled, model=model, progress=told.append)
-    assert told == [1] * len(TEXTS)
+    alone = classifier.compare(labelled, model=model, progress=counts.append)
+    assert counts == [1] * len(TEXTS)
     assert alone.kl == pytest.approx(classifier.compare(labelled).kl, rel=1e-4)
 
 
 def test_progress_counts_samples(language_model: Made, texts: Path) -> None:
-    told: list[int] = []
-    language_model.compare(texts, batch_size=3, progress=told.append)
-    assert told == [3, 3, 1]
+    counts: list[int] = []
+    language_model.compare(texts, batch_size=3, progress=counts.append)
+    assert counts == [3, 3, 1]
 
 
-def test_tensors_in_memory_will_do_if_the_model_directory_is_named(classifier: Made, labelled: Path) -> None:
+def test_tensors_in_memory_suffice_if_the_model_directory_is_named(classifier: Made, labelled: Path) -> None:
     tensors = load_file(classifier.fine / "model.safetensors")
     behaviour = dtscodec.compare_behaviour(
         classifier.pack, tensors, classifier.base, samples=labelled, model=classifier.fine

@@ -39,11 +39,11 @@ def test_figures_of_an_image_classifier_equal_their_definitions(
 
 
 def test_unlabelled_images_have_no_accuracy_and_are_otherwise_the_same(vit: Made, images: Path, tmp_path: Path) -> None:
-    told: list[int] = []
-    plain = vit.compare(write_images(tmp_path / "plain", labelled=False), batch_size=3, progress=told.append)
+    counts: list[int] = []
+    plain = vit.compare(write_images(tmp_path / "plain", labelled=False), batch_size=3, progress=counts.append)
     assert plain.accuracy is None
     assert plain.kl == pytest.approx(vit.compare(images).kl, rel=1e-4)
-    assert told == [3, 3, 1]
+    assert counts == [3, 3, 1]
 
 
 def test_texts_are_not_for_image_classifiers_nor_images_for_models_of_texts(
@@ -68,7 +68,7 @@ def test_a_broken_image_is_reported_before_models_load(vit: Made, images: Path) 
 
 @pytest.fixture
 def directory(vit: Made, tmp_path: Path) -> Path:
-    """A copy of the classifier's directory, to be spoilt."""
+    """A copy of the classifier's directory, which tests damage."""
     return Path(shutil.copytree(vit.fine, tmp_path / "model"))
 
 
@@ -89,14 +89,14 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_an_unsuitable_image_processor_is_reported_in_one_line(
     vit: Made, directory: Path, images: Path, name: str
 ) -> None:
-    spoil, words = CHANGES[name]
-    spoil(directory)
+    damage, words = CHANGES[name]
+    damage(directory)
     with pytest.raises(CheckpointError, match=words) as caught:
         vit.compare(images, model=directory)
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is there, so nothing is missing")
+@pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is installed")
 def test_an_image_processor_that_needs_torchvision_says_how_to_install_it(directory: Path) -> None:
     change(directory, image_processor_type="Sam2ImageProcessor")
     with pytest.raises(BackendError, match="needs torchvision; pip install torchvision"):

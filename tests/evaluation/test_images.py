@@ -32,13 +32,13 @@ def found(root: Path, classes: Classes | None = CLASSES) -> list[tuple[str, int 
     return [(str(image.path.relative_to(root)), image.label) for image in read_images(root, classes)]
 
 
-def test_images_of_all_endings_come_by_name_and_without_labels(tmp_path: Path) -> None:
+def test_images_of_all_endings_are_sorted_by_name_and_have_no_labels(tmp_path: Path) -> None:
     put(tmp_path, "e.webp", "b.JPG", "d.bmp", "a.png", "c.jpeg")
     assert found(tmp_path) == [(name, None) for name in ("a.png", "b.JPG", "c.jpeg", "d.bmp", "e.webp")]
     assert [image.open().size for image in read_images(tmp_path)] == [(50, 40)] * 5
 
 
-def test_folders_are_labels_and_a_name_wins_over_a_number(tmp_path: Path) -> None:
+def test_folders_are_labels_and_a_name_precedes_a_number(tmp_path: Path) -> None:
     put(tmp_path, "good/b.png", "good/a.png", "0/c.png", "1/d.png")
     assert found(tmp_path) == [("0/c.png", 2), ("1/d.png", 1), ("good/a.png", 1), ("good/b.png", 1)]
 
@@ -86,7 +86,7 @@ def test_a_broken_link_is_no_image(tmp_path: Path) -> None:
         read_images(tmp_path)
 
 
-def test_pictures_stand_upright(tmp_path: Path) -> None:
+def test_pictures_are_rotated_by_their_exif_orientation(tmp_path: Path) -> None:
     turned = Pillow.Exif()
     turned[0x0112] = 6  # Orientation: to be turned by 90 degrees.
     picture(0, 20, 30).save(tmp_path / "a.jpg", exif=turned)

@@ -21,7 +21,7 @@ def test_json_lines_have_labels_that_are_numbers_or_names(tmp_path: Path) -> Non
     assert read(tmp_path, "t.jsonl", lines) == [("a b", 1), ("c", 2)]
 
 
-def test_tabs_separate_texts_from_labels_and_a_name_wins_over_a_number(tmp_path: Path) -> None:
+def test_tabs_separate_texts_from_labels_and_a_name_precedes_a_number(tmp_path: Path) -> None:
     assert read(tmp_path, "t.tsv", "a b\tgood\r\nc\t1\nd\t0\n") == [("a b", 1), ("c", 1), ("d", 2)]
 
 

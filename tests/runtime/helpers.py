@@ -15,14 +15,14 @@ from tests import models
 from tests.support import make_pack
 
 SHARED = ("relative_attention_bias", "encoder.embed_positions")
-"""Embeddings that T5 and Whisper look up once for all requests."""
+"""Embeddings of T5 and Whisper from which all requests share rows."""
 
 
 @dataclass
 class Tasks:
     """A base, and packs of two fine-tunes of it.
 
-    `model` is of the fine-tunes' class and holds the base's weights; `plain` is a copy that nobody touches.
+    `model` is of the fine-tunes' class and holds the base's weights; `plain` is a copy that is never written.
     """
 
     model: Any
@@ -36,19 +36,19 @@ class Tasks:
             return dict(state)
 
     def model_of(self, task: str | None) -> Any:
-        """A model of its own that holds a task's decoded weights."""
+        """Return a new model with a task's decoded weights."""
         model = copy.deepcopy(self.plain)
         if task is not None:
             model.load_state_dict(self.decoded(task), strict=False)
         return model
 
     def state(self) -> dict[str, Tensor]:
-        """What the model holds now, copied."""
+        """Return a copy of the model's present weights."""
         return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
 
 
 def make_tasks(name: str, folder: Path, attachable: bool = False, **settings: Any) -> Tasks:
-    """Two fine-tunes of an architecture; if `attachable`, of layers that can have a side branch only."""
+    """Make packs of two fine-tunes; with `attachable` they change only layers that can have a side branch."""
     pair = models.make_pair(name)
     model = copy.deepcopy(pair.fine)
     model.load_state_dict(models.start_from(pair.base, pair.fine))

@@ -25,7 +25,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 @st.composite
 def fine_tunes(draw: st.DrawFn) -> tuple[Any, dict[str, torch.Tensor]]:
-    """Two linear layers, and a fine-tune of which some rows and columns moved."""
+    """Two linear layers, and a fine-tune with changes in some rows and columns."""
     dtype = draw(st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16]))
     random = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
     model = nn.Sequential()
@@ -33,17 +33,17 @@ def fine_tunes(draw: st.DrawFn) -> tuple[Any, dict[str, torch.Tensor]]:
         model.append(nn.Linear(draw(st.integers(1, 90)), draw(st.integers(1, 90)), dtype=dtype))
     fine = {}
     for name, tensor in model.state_dict().items():
-        moved = 0.1 * torch.randn(tensor.shape, generator=random)
-        moved[: draw(st.integers(0, len(tensor) - 1))] = 0
-        if moved.dim() == 2:
-            moved[:, : draw(st.integers(0, moved.shape[1] - 1))] = 0
-        fine[name] = (tensor + moved.to(dtype)).to(dtype)
+        delta = 0.1 * torch.randn(tensor.shape, generator=random)
+        delta[: draw(st.integers(0, len(tensor) - 1))] = 0
+        if delta.dim() == 2:
+            delta[:, : draw(st.integers(0, delta.shape[1] - 1))] = 0
+        fine[name] = (tensor + delta.to(dtype)).to(dtype)
     return model, fine
 
 
 @given(fine_tunes(), st.sampled_from(SETTINGS))
 @settings(deadline=None, max_examples=60)
-def test_all_ways_to_a_tensor_agree(pair: tuple[Any, dict[str, torch.Tensor]], how: dict[str, Any]) -> None:
+def test_all_decoders_of_a_tensor_agree(pair: tuple[Any, dict[str, torch.Tensor]], how: dict[str, Any]) -> None:
     model, fine = pair
     base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with TemporaryDirectory() as folder:
@@ -66,17 +66,17 @@ def test_all_ways_to_a_tensor_agree(pair: tuple[Any, dict[str, torch.Tensor]], h
 
 @given(st.data(), st.integers(0, 2**32))
 @settings(deadline=None, max_examples=60)
-def test_any_task_after_any_other_is_as_if_it_came_first(data: Any, seed: int) -> None:
+def test_a_task_has_the_same_weights_whichever_was_active_before(data: Any, seed: int) -> None:
     torch.manual_seed(seed)
     model: Any = nn.Linear(data.draw(st.integers(40, 70)), 60)
     base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     states, switcher = {}, dtscodec.Switcher(model)
     with TemporaryDirectory() as folder:
         for task in ("one", "two", "three"):
-            moved = torch.zeros_like(base["weight"])
-            rows, cols = (slice(*sorted(data.draw(st.tuples(*[st.integers(0, size)] * 2)))) for size in moved.shape)
-            moved[rows, cols] = 0.3 * torch.randn(moved[rows, cols].shape)
-            fine = {"weight": base["weight"] + moved, "bias": base["bias"] + 0.1}
+            delta = torch.zeros_like(base["weight"])
+            rows, cols = (slice(*sorted(data.draw(st.tuples(*[st.integers(0, size)] * 2)))) for size in delta.shape)
+            delta[rows, cols] = 0.3 * torch.randn(delta[rows, cols].shape)
+            fine = {"weight": base["weight"] + delta, "bias": base["bias"] + 0.1}
             path = make_pack(base, fine, Path(folder) / task, **data.draw(st.sampled_from(SETTINGS))).path
             switcher.add(task, path)
             with dtscodec.decode(path, base) as decoded:

@@ -127,10 +127,10 @@ def test_each_kind_of_layer_however_it_is_stored(tmp_path: Path, settings: dict[
     mix = ["two", None, "one", "two", "one"]
     with torch.no_grad(), dtscodec.attach(model, packs) as attached, attached.serve(mix):
         ours = model(*inputs)
-    for row, asked in enumerate(mix):
+    for row, named in enumerate(mix):
         own = copy.deepcopy(model)
-        if asked:
-            dtscodec.apply_(own, packs[asked])
+        if named:
+            dtscodec.apply_(own, packs[named])
         with torch.no_grad():
             for kind, true in own(*inputs).items():
                 at = 0 if kind == "positions" else row
@@ -171,7 +171,7 @@ def test_heads_of_their_own_are_used_for_each_row_whatever_their_widths(tmp_path
         assert model(x).shape == (4, widths["two"])
 
 
-def test_widths_are_those_of_the_last_layer_that_tasks_have_of_their_own(tmp_path: Path) -> None:
+def test_output_widths_are_those_of_the_last_layer_that_tasks_replace(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 3))
     base = {name: tensor.clone() for name, tensor in model[:1].state_dict().items()}
     wide = {**base, "1.weight": torch.randn(16, 64), "1.bias": torch.randn(16)}
@@ -185,15 +185,15 @@ def test_widths_are_those_of_the_last_layer_that_tasks_have_of_their_own(tmp_pat
         assert [len(row) for row in batch.outputs(model(torch.randn(3, 64)))] == [3, 16, 3]
 
 
-@pytest.mark.parametrize("asked", ["task", ["task"]])
-def test_a_single_image_without_a_dimension_for_requests(tmp_path: Path, asked: Any) -> None:
+@pytest.mark.parametrize("named", ["task", ["task"]])
+def test_a_single_image_without_a_dimension_for_requests(tmp_path: Path, named: Any) -> None:
     model = nn.Conv2d(8, 8, 3, padding=1)
     base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     fine = {name: tensor + torch.rand(tensor.shape) for name, tensor in base.items()}
     pack = make_pack(base, fine, tmp_path / "pack", raw=("*",)).path
     x, own = torch.randn(8, 8, 8), copy.deepcopy(model)
     dtscodec.apply_(own, pack)
-    with torch.no_grad(), dtscodec.attach(model, {"task": pack}) as attached, attached.serve(asked):
+    with torch.no_grad(), dtscodec.attach(model, {"task": pack}) as attached, attached.serve(named):
         assert close(model(x), own(x))
 
 
@@ -259,7 +259,7 @@ def refused(model: nn.Module, tmp_path: Path, name: str) -> str:
 
 
 class OddNorm(nn.Module):
-    """Its number that keeps it from dividing by zero has a name of its own."""
+    """Its epsilon has another name than in other implementations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -326,7 +326,7 @@ def test_a_layer_whose_rows_are_not_the_requests_is_an_error(attachable: Tasks) 
             attachable.model(**inputs)
 
 
-def test_tasks_have_names_of_their_own_and_unknown_ones_are_errors(attachable: Tasks) -> None:
+def test_known_names_for_new_tasks_and_unknown_names_are_errors(attachable: Tasks) -> None:
     with dtscodec.attach(attachable.model, {"one": attachable.packs["one"]}) as attached:
         for act in (
             lambda: attached.remove("three"),
@@ -343,7 +343,7 @@ def test_tasks_have_names_of_their_own_and_unknown_ones_are_errors(attachable: T
         attached.add("one", attachable.packs["one"])
 
 
-def test_packs_come_and_go_while_the_model_serves(tmp_path: Path) -> None:
+def test_tasks_may_be_added_and_removed_while_the_model_serves(tmp_path: Path) -> None:
     tasks = make_tasks("bert", tmp_path, attachable=True)
     model, failures = tasks.model.eval(), []
     inputs = repeated(tasks.inputs, 2)

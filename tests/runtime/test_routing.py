@@ -174,7 +174,7 @@ DTYPES = st.sampled_from([torch.float32, torch.float64, torch.float16, torch.bfl
 
 @settings(deadline=None)
 @given(SHAPES, DTYPES)
-def test_what_is_chosen_has_the_largest_cosine_whatever_lies_in_the_padding(
+def test_the_chosen_task_has_the_largest_cosine_whatever_the_padding_holds(
     shape: tuple[int, ...], dtype: torch.dtype
 ) -> None:
     rows, tokens, width, count, seed = shape
@@ -227,7 +227,7 @@ def test_named_tasks_take_precedence_and_outside_the_model_is_the_base(tasks: Ta
 
 
 def test_collected_gram_files_route_texts_to_their_own_fine_tune(small_bert: Tasks, tmp_path: Path) -> None:
-    """The tasks' texts have words of their own; the fine-tunes have the base's embeddings, as routed models do."""
+    """Texts of different tasks share no word. The fine-tunes have the base's embeddings, as routed models do."""
     random = torch.Generator().manual_seed(8)
     words = {"one": (3, 70), "two": (90, 160)}
     files, means = {}, {}
@@ -285,10 +285,10 @@ def test_heads_are_the_callers_choice_where_layers_decide_for_themselves(tmp_pat
         with attached.routing(router) as routing:
             assert close(model(x), model[1](hidden))
         assert routing.tasks == {"0.weight": own}
-        asked = ["two", "one", None, "two"]
-        with attached.serve(asked) as batch:
+        named = ["two", "one", None, "two"]
+        with attached.serve(named) as batch:
             true = batch.outputs(model[1](hidden))
-        with attached.routing(router, heads=asked) as routing:
+        with attached.routing(router, heads=named) as routing:
             ours = routing.outputs(model(x))
         assert [len(row) for row in ours] == [5, 2, 3, 5]
         assert all(close(a, b) for a, b in zip(ours, true, strict=True))
@@ -310,7 +310,7 @@ def test_in_the_scope_of_samples_the_first_layer_decides_for_all_and_for_heads(t
     assert all(torch.equal(a, b) for a, b in zip(ours, true, strict=True))
 
 
-def test_a_task_that_leaves_a_layer_as_it_is_can_be_chosen_there(tmp_path: Path) -> None:
+def test_a_task_that_does_not_change_a_layer_can_be_chosen_there(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
     base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     packs = {}
@@ -347,8 +347,8 @@ def test_prototypes_that_do_not_fit_are_refused_in_one_line(small_bert: Tasks, t
             ({**good, "two": {**good["two"], name: torch.full((64,), torch.inf)}}, ModelMismatchError, "finite"),
             ({**good, "two": tmp_path / "bad.safetensors"}, CheckpointError, "bad"),
         ]
-        for prototypes, error, told in cases:
-            with pytest.raises(error, match=told) as caught:
+        for prototypes, error, words in cases:
+            with pytest.raises(error, match=words) as caught:
                 attached.route(prototypes)
             assert "\n" not in str(caught.value)
         with pytest.raises(ConfigError, match="'token'"):
@@ -369,7 +369,7 @@ def test_masks_that_do_not_fit_the_rows_are_refused(small_bert: Tasks) -> None:
             attached.routing(router, heads="three").__enter__()
 
 
-def test_tasks_that_come_and_go_leave_a_router_as_it_is(small_bert: Tasks) -> None:
+def test_adding_and_removing_tasks_does_not_change_a_router(small_bert: Tasks) -> None:
     model, inputs = small_bert.model, small_bert.inputs
     prototypes = random_prototypes(model, "one", "two")
     with torch.no_grad(), dtscodec.attach(model, small_bert.packs) as attached:

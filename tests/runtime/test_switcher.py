@@ -1,4 +1,4 @@
-"""Switching in place: the weights are those of `decode`, the base comes back, and nothing else is touched."""
+"""Switching in place: the weights are those of `decode`, the base is restored, and no other memory is written."""
 
 import copy
 import threading
@@ -31,7 +31,7 @@ def expected(tasks: Tasks, task: str) -> dict[str, torch.Tensor]:
     return tasks.model_of(task).state_dict()  # type: ignore[no-any-return]
 
 
-def test_a_task_is_what_decode_gives_bit_for_bit_and_the_base_comes_back(switchable: Tasks) -> None:
+def test_a_task_equals_decode_bit_for_bit_and_the_base_is_restored(switchable: Tasks) -> None:
     before = switchable.state()
     switcher = dtscodec.Switcher(switchable.model, packs=switchable.packs)
     for task in ("one", "two", "two", "one"):
@@ -43,7 +43,7 @@ def test_a_task_is_what_decode_gives_bit_for_bit_and_the_base_comes_back(switcha
     assert same_state(switchable.model.state_dict(), before)
 
 
-def test_apply_is_what_decode_gives_bit_for_bit(switchable: Tasks) -> None:
+def test_apply_equals_decode_bit_for_bit(switchable: Tasks) -> None:
     model = copy.deepcopy(switchable.model)
     dtscodec.apply_(model, switchable.packs["one"])
     assert same_state(model.state_dict(), expected(switchable, "one"))
@@ -60,15 +60,15 @@ def test_outputs_are_those_of_the_decoded_checkpoint(switchable: Tasks) -> None:
 def test_parameters_stay_the_same_objects_so_optimizers_and_ties_hold(switchable: Tasks) -> None:
     model = copy.deepcopy(switchable.model)
 
-    def seen() -> dict[str, object]:
+    def identities() -> dict[str, object]:
         named = model.named_parameters(remove_duplicate=False)
         return {name: (id(p), p.data_ptr(), p.requires_grad, p.grad) for name, p in named}
 
-    before = seen()
+    before = identities()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     switcher = dtscodec.Switcher(model, packs=switchable.packs)
     switcher.activate("one")
-    assert seen() == before
+    assert identities() == before
     name, parameter = next(iter(model.named_parameters()))
     parameter.grad = torch.ones_like(parameter)
     held = parameter.detach().clone()
@@ -87,7 +87,7 @@ def test_a_compiled_function_sees_the_task(bert: Tasks) -> None:
         assert not torch.equal(compiled(x), base)
 
 
-def test_only_what_the_two_tasks_change_is_written(bert: Tasks, tmp_path: Path) -> None:
+def test_only_tensors_that_a_task_changes_are_written(bert: Tasks, tmp_path: Path) -> None:
     state = {name: tensor.clone() for name, tensor in bert.base.items()}
     state["encoder.layer.0.output.dense.weight"] += 0.1
     make_pack(bert.base, state, tmp_path / "small")
@@ -219,7 +219,7 @@ def test_weights_that_were_trained_meanwhile_are_no_base(bert: Tasks) -> None:
     attached.detach()
 
 
-def test_a_weight_that_was_untied_meanwhile_is_noticed(tmp_path: Path) -> None:
+def test_a_weight_that_was_untied_meanwhile_is_detected(tmp_path: Path) -> None:
     model: Any = nn.ModuleDict({"a": nn.Linear(64, 64, bias=False), "b": nn.Linear(64, 64, bias=False)})
     model["b"].weight = model["a"].weight
     base = {"a.weight": model["a"].weight.detach().clone()}
@@ -299,7 +299,7 @@ def test_a_model_that_is_not_the_base_is_refused_and_stays_as_it_is(bert: Tasks,
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
-def test_a_model_without_a_place_for_what_the_fine_tune_changes_is_refused(bert: Tasks, use: Use) -> None:
+def test_a_model_without_a_tensor_that_the_fine_tune_changes_is_refused(bert: Tasks, use: Use) -> None:
     with pytest.raises(
         ModelMismatchError, match=r"classifier\.(bias|weight): expected a tensor of this name in the model"
     ):
@@ -332,7 +332,7 @@ def test_a_wrong_base_beside_the_model_is_refused(bert: Tasks) -> None:
         dtscodec.Switcher(with_other_weights(bert), bert.base, bert.packs)
 
 
-def test_tasks_have_names_of_their_own_and_unknown_ones_are_errors(bert: Tasks) -> None:
+def test_known_names_for_new_tasks_and_unknown_names_are_errors(bert: Tasks) -> None:
     switcher = dtscodec.Switcher(bert.model, packs=bert.packs)
     switcher.activate("one")
     before = bert.state()
@@ -365,7 +365,7 @@ def test_a_task_may_be_added_while_another_is_active(bert: Tasks) -> None:
     assert same_state(bert.model.state_dict(), before)
 
 
-def test_tensors_that_the_model_replaced_are_noticed(bert: Tasks) -> None:
+def test_tensors_that_the_model_replaced_are_detected(bert: Tasks) -> None:
     switcher = dtscodec.Switcher(bert.model, packs=bert.packs)
     bert.model.to(torch.float64)
     before = bert.state()
