@@ -165,7 +165,7 @@ class EncodeConfig:
     @property
     def quantizes_new_tensors(self) -> bool:
         """True if tensors without a counterpart in the base may be quantized; else they are stored exactly."""
-        return isinstance(self.preset, Best)
+        return isinstance(self.preset, Best) and self.uniform_rank is None
 
     def is_factorized(self, shape: tuple[int, int], dimensions: int) -> bool:
         """Return whether a tensor is stored by its singular vectors, not element by element.

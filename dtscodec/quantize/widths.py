@@ -39,6 +39,8 @@ class Width:
         The code book that the format prescribes.
     has_scales : bool
         Whether each component of a low-rank block has a scale.
+    suits_new : bool
+        Whether codes are fine enough for elements of tensors that have no counterpart in the base.
     """
 
     bits: Bits
@@ -47,6 +49,7 @@ class Width:
     stored_levels: int = 0
     fixed_levels: NDArray[np.float32] | None = None
     has_scales: bool = True
+    suits_new: bool = False
 
     @property
     def is_float(self) -> bool:
@@ -58,6 +61,11 @@ class Width:
         """True if a `values` block has scales, which stored levels make superfluous."""
         return self.has_scales and not self.stored_levels
 
+    @property
+    def largest_code(self) -> int:
+        """The largest code of a width whose codes are signed integers."""
+        return (1 << (self.bits - 1)) - 1
+
     def code_books(self, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return a view of stored levels as code books: float32 [books * stored_levels] -> [books, stored_levels]."""
         return numbers.reshape(len(numbers) // max(1, self.stored_levels), self.stored_levels)
@@ -65,8 +73,8 @@ class Width:
 
 _TWO: Final = Width(2, np.dtype(np.uint8), retained_energy=0.78, stored_levels=4)
 _FOUR: Final = Width(4, np.dtype(np.uint8), retained_energy=0.981, fixed_levels=NORMAL_LEVELS)
-_EIGHT: Final = Width(8, np.dtype(np.int8), retained_energy=0.9998)
-_SIXTEEN: Final = Width(16, np.dtype("<f2"), retained_energy=1 - 2**-22, has_scales=False)
+_EIGHT: Final = Width(8, np.dtype(np.int8), retained_energy=0.9998, suits_new=True)
+_SIXTEEN: Final = Width(16, np.dtype("<f2"), retained_energy=1 - 2**-22, has_scales=False, suits_new=True)
 
 
 def width_of(bits: Bits) -> Width:

@@ -20,15 +20,14 @@ from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.dense_delta import DenseDelta
 from dtscodec.encoding.segments.encoded_block import EncodedBlock, raw_block
+from dtscodec.encoding.segments.exact_rows import ALWAYS_EXACT
 from dtscodec.encoding.segments.segment import ElementSegment, MatrixSegment, NewSegment, Segment
 from dtscodec.encoding.targets import Rank, RankShare
 from dtscodec.errors import assert_never
 from dtscodec.format.blocks import Raw, Same, Values
 from dtscodec.linalg.chunks import squared_norm
-from dtscodec.quantize.widths import ALL_BITS, width_of
+from dtscodec.quantize.widths import ALL_BITS, Width, width_of
 
-ALWAYS_EXACT = 64
-"""Tensors of at most this many bytes are always stored exactly."""
 FITTED_ELEMENTS = 100
 """Weight of the energy of biases and norms, relative to that of matrices, where elements will be fitted to calibration
 samples: they are few, and one that the pack does not store cannot be fitted."""
@@ -36,6 +35,8 @@ NEW_MATRIX_SIDE = 64
 """Smaller side from which on new matrices may be coded by components, if nothing better fits the budget."""
 HALF_VALUES = (2.0**-17, 2.0**15)
 """Least root mean square and largest magnitude of values that float16 holds well enough."""
+HALF_ERROR = 2.0**-24
+"""Squared error of rounding to float16, relative to the energy."""
 
 
 def candidates_of(segment: Segment, config: EncodeConfig, request: SpectrumRequest) -> Candidates:
@@ -145,8 +146,6 @@ def _of_new(segment: NewSegment, config: EncodeConfig, request: SpectrumRequest)
     """
     delta, energy = segment.delta, squared_norm(segment.delta.values)
     (exact,) = _exact(segment, energy, energy)
-    if config.uniform_rank is not None:
-        return CandidateList((exact,), 0.0)
     candidates = sorted([*_quantized_new(segment, energy), exact], key=lambda candidate: candidate.cost)
     candidates = [candidate for candidate in candidates if candidate.cost < exact.cost] + [exact]
     if min(delta.shape) < NEW_MATRIX_SIDE:
@@ -157,17 +156,20 @@ def _of_new(segment: NewSegment, config: EncodeConfig, request: SpectrumRequest)
 
 def _quantized_new(segment: NewSegment, energy: float) -> Iterator[Candidate]:
     delta = segment.delta
-    per_row = delta.shape[1] > 1
-    eight = Values(*delta.subset, bits=8, per_row=per_row)
-    removed = energy - _rounding_energy(delta.values, per_row)
-    yield Candidate(eight, coded_bytes(eight, delta.columns, delta.bitmaps), removed, removed, delta.bitmaps)
-    if _fits_half(delta):
-        half = Values(*delta.subset, bits=16)
-        removed = energy - energy * 2.0**-24
-        yield Candidate(half, coded_bytes(half, delta.columns, delta.bitmaps), removed, removed, delta.bitmaps)
+    for width in map(width_of, ALL_BITS):
+        if not width.suits_new or (width.is_float and not _fits_half(delta)):
+            continue
+        per_row = width.has_value_scales and delta.shape[1] > 1
+        block = Values(*delta.subset, bits=width.bits, per_row=per_row)
+        removed = energy - _rounding_energy(delta.values, energy, width, per_row)
+        yield Candidate(block, coded_bytes(block, delta.columns, delta.bitmaps), removed, removed, delta.bitmaps)
 
 
-def _rounding_energy(values: Tensor, per_row: bool) -> float:
-    """Return the expected squared error of rounding to 255 steps, up to the largest magnitude of a row or of all."""
+def _rounding_energy(values: Tensor, energy: float, width: Width, per_row: bool) -> float:
+    """Return the expected squared error of rounding values of some energy to a width."""
+    if width.is_float:
+        return energy * HALF_ERROR
+    # Steps of one size, from the negative to the positive largest magnitude of a row or of all.
     largest = values.abs().amax(dim=1) if per_row else values.abs().max().expand(len(values))
-    return float((largest.double() / 127).square().sum() / 12 * values.shape[1])
+    step = largest.double() / width.largest_code
+    return float(step.square().sum() / 12 * values.shape[1])

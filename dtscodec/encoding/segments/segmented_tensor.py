@@ -10,14 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dtscodec.checkpoints.stored_tensor import StoredTensor, is_finite
+from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.delta import delta_of, is_same, shared_part
 from dtscodec.encoding.segments.dense_delta import DenseDelta
 from dtscodec.encoding.segments.encoded_block import raw_block, same_block
+from dtscodec.encoding.segments.exact_rows import exact_reason
 from dtscodec.encoding.segments.segment import ElementSegment, MatrixSegment, NewSegment, Segment
 from dtscodec.format.blocks import BaseRows
-from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
+from dtscodec.format.dtypes import TensorSpec
 from dtscodec.linalg.rounding_noise import rounding_noise
 
 SMALLEST_MATRIX = 32
@@ -80,7 +81,7 @@ def segment_tensor(fine: StoredTensor, base: StoredTensor | None, config: Encode
     EncodeError
         A tensor that is to be quantized holds NaN or infinity.
     """
-    if config.stores_exactly(fine.name):
+    if exact_reason(fine, config, is_new=False):
         return SegmentedTensor(fine.name, fine.spec, [raw_block(fine)])
     shared = None if base is None else shared_part(fine, base)
     if shared is None:
@@ -145,8 +146,8 @@ def _changed(matrix: Tensor, fine: StoredTensor | None, base: BaseRows, is_round
 
 
 def _new_segment(stored: StoredTensor, config: EncodeConfig, split: int = 1) -> Segment:
-    if not config.quantizes_new_tensors or stored.spec.dtype not in CODED_DTYPES:
+    if exact_reason(stored, config, is_new=True):
         return raw_block(stored, split)
-    values = stored.tensor().to(torch.float32).reshape(stored.spec.matrix(split))
-    delta = DenseDelta.of(values, None) if is_finite(values) else None
-    return raw_block(stored, split) if delta is None else NewSegment(delta, stored, split)
+    delta = DenseDelta.of(stored.tensor().to(torch.float32).reshape(stored.spec.matrix(split)), None)
+    assert delta is not None
+    return NewSegment(delta, stored, split)
