@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.fidelity.sweep import FEW, FineTuneBench
 from dtscodec.encoding.config import Best, EncodeConfig
-from dtscodec.encoding.fitting.coordinate_descent import Refined
+from dtscodec.encoding.fitting.coordinate_descent import FittedComponents
 from dtscodec.encoding.fitting.weighted_delta import WeightedDelta
 from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.dense_delta import DenseDelta
@@ -114,7 +114,7 @@ def _cost(changed: DenseDelta, count: int, scope: str) -> int:
 def _decoded(changed: DenseDelta, rank: int, count: int, scope: str) -> Tensor:
     factors = leading_factors(changed.values, rank)
     recipe = Recipe(fitted_levels=True, levels=count, per_vector=scope == "vector")
-    refined = Refined(WeightedDelta.plain(changed.values, factors), [2] * rank, recipe)
+    refined = FittedComponents(WeightedDelta.plain(changed.values, factors), [2] * rank, recipe)
     scales = refined.solve_scales(lambda numbers: numbers)
     scales = scales * refined.gain(scales, 0.0)
     whole = torch.zeros(changed.height, changed.columns)

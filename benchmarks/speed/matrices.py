@@ -7,7 +7,7 @@ from torch import Tensor
 
 from benchmarks.common.timing import least_time
 from benchmarks.speed.synthetic_checkpoints import delta, pool_of_numbers
-from dtscodec.encoding.fitting.coordinate_descent import Refined
+from dtscodec.encoding.fitting.coordinate_descent import FittedComponents
 from dtscodec.encoding.fitting.weighted_delta import WeightedDelta
 from dtscodec.encoding.presets.recipe import LEAST_ERROR
 from dtscodec.encoding.targets import Size
@@ -68,12 +68,12 @@ def _published(matrix: Tensor, rank: int) -> None:
     four_groups(v[:rank].reshape(1, -1))
 
 
-def _refined(matrix: Tensor, factors: Factors) -> tuple[Refined, Tensor]:
-    fit = Refined(WeightedDelta.plain(matrix, factors), [2] * len(factors.s), LEAST_ERROR)
+def _refined(matrix: Tensor, factors: Factors) -> tuple[FittedComponents, Tensor]:
+    fit = FittedComponents(WeightedDelta.plain(matrix, factors), [2] * len(factors.s), LEAST_ERROR)
     return fit, fit.solve_scales(lambda numbers: numbers)
 
 
-def _error(matrix: Tensor, fitted: tuple[Refined, Tensor]) -> float:
+def _error(matrix: Tensor, fitted: tuple[FittedComponents, Tensor]) -> float:
     fit, scales = fitted
     left = matrix - (fit.u.plain() * scales[:, None]).T @ fit.v.plain()
     return float(left.norm() / matrix.norm())

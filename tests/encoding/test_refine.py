@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dtscodec.encoding.fitting.coordinate_descent import Refined, balanced
+from dtscodec.encoding.fitting.coordinate_descent import FittedComponents, balanced
 from dtscodec.encoding.fitting.weighted_delta import WeightedDelta
 from dtscodec.encoding.presets.recipe import BEST, LEAST_ERROR, Recipe
 from dtscodec.format.blocks import BandFactors
@@ -50,9 +50,9 @@ def descending(draw: st.DrawFn, most: int = 12) -> list[Bits]:
     return sorted(draw(st.lists(st.sampled_from(ALL_BITS), min_size=1, max_size=most)), reverse=True)
 
 
-def refined(delta: Tensor, widths: Sequence[Bits], recipe: Recipe = LEAST_ERROR) -> tuple[Refined, Tensor]:
+def refined(delta: Tensor, widths: Sequence[Bits], recipe: Recipe = LEAST_ERROR) -> tuple[FittedComponents, Tensor]:
     """Quantized components, and their scales."""
-    components = Refined(WeightedDelta.plain(delta, leading_factors(delta, len(widths))), widths, recipe)
+    components = FittedComponents(WeightedDelta.plain(delta, leading_factors(delta, len(widths))), widths, recipe)
     return components, components.solve_scales(in_bf16)
 
 

@@ -1,11 +1,11 @@
-"""Factors -> codes that fit the delta: refits of one quantized factor against the other.
+"""Coordinate descent: singular vectors -> quantized vectors whose product fits the delta.
 
-A truncated SVD is the best low-rank matrix, but rounding its vectors one by one to a few levels is not the best that
-those levels can do. Here each vector is fitted in turn to what all others leave of the true delta, and quantized: block
-coordinate descent, as in the alternating refits of matrix factorization, with rounding inside. Components stop being
-orthogonal; strong directions are met more than once where that pays.
+A truncated SVD is the best matrix of its rank, but rounding its vectors to a few levels does not give the best product
+of such vectors. Here each vector is fitted in turn to the residual of all others and quantized at once: block
+coordinate descent, as in alternating least squares for matrix factorization, with rounding inside. The components do
+not stay orthogonal: several of them may cover one strong direction.
 
-The widths of vectors and what their codes stand for are the format's (spec section 5.3). The inverse is
+The values of codes are the format's (spec section 5.3). The inverse is
 `dtscodec.format.blocks.LowRankContent.delta`.
 """
 
@@ -25,11 +25,11 @@ from dtscodec.quantize.scalar import TINY
 from dtscodec.quantize.widths import Bits, width_of
 
 RIDGE = 1e-6
-"""Share of the diagonal that is added where scales are solved for: components that repeat a direction are alike."""
+"""Share of the diagonal that is added to the system of scales: components that repeat a direction make it singular."""
 
 
-class Refined:
-    """A delta as quantized components.
+class FittedComponents:
+    """Quantized components that are fitted to a delta on construction.
 
     Parameters
     ----------
@@ -42,59 +42,67 @@ class Refined:
     """
 
     def __init__(self, weighted: WeightedDelta, widths: Sequence[Bits], recipe: Recipe) -> None:
+        self._weighted, self._widths, self._recipe = weighted, list(widths), recipe
+        # Start: quantize the singular vectors; singular values go into the left ones.
         factors = weighted.start
-        self._weighted = weighted
-        self._widths, self._recipe = list(widths), recipe
         self.u = QuantizedFactor((factors.u * factors.s).T.contiguous(), widths, recipe)
         self.v = QuantizedFactor(factors.v.contiguous(), widths, recipe)
         for _ in range(recipe.rounds):
-            # Refit u against v as it decodes, then v against u.
+            # Refit the left vectors against the decoded right ones.
             right = self._weighted.right(self.v.vectors)
             self.u.refit(right, product(right, self._weighted.by_right.T))
+            # Refit the right vectors against the decoded left ones.
             left = self._weighted.left(self.u.vectors)
             self.v.refit(left, product(left, self._weighted.by_left))
 
     def solve_scales(self, rounded: Callable[[Tensor], Tensor]) -> Tensor:
-        """The scales of least squared error for the codes as they are: `[(U^T U) o (V^T V)] s = diag(U^T D V)`.
+        """Return the scales of least squared error for the codes found: float32 [r].
+
+        They solve ``[(U^T U) o (V^T V)] s = diag(U^T D V)``, with o the product by elements.
 
         Parameters
         ----------
         rounded : callable
-            Rounds numbers to what the pack can hold. Levels are rounded before scales are solved for.
+            Rounds numbers as the pack stores them.
         """
+        # Levels are rounded first, so that scales make up for it.
         self.u.round_levels(rounded)
         self.v.round_levels(rounded)
         system = self._system()
         u, v = self._weighted_factors()
         targets = (product(u, self._weighted.delta) * v).sum(1).double()
+        # A small ridge: nearly equal components leave the system singular.
         damped = system + RIDGE * torch.diag(system.diagonal()) + TINY * torch.eye(len(system), dtype=torch.float64)
         scales: Tensor = torch.linalg.solve(damped, targets)
         return scales.float()
 
     def gain(self, scales: Tensor, floor: float) -> float:
-        """What the decoded delta is multiplied by to have the true one's effect.
+        """Return the factor on the decoded delta that gives it the true one's effect; 1 if the recipe has no gain.
 
-        Least squares shrinks: what it leaves out is missing everywhere in the same sense, and a model's outputs come
-        out too faint. The effect of a delta D on the outputs is its inner product with a gradient, and a gradient looks
-        like the delta that training made of it, strong directions even more so: G = sum_i s_i^a u_i v_i^T, with the
-        recipe's power a. The gain makes <G, decoded> equal to <G, D>, within the recipe's limit, and the decoded delta
-        no larger in norm than D. 1 if the recipe wants none.
+        Least squares shrinks: a model's outputs change in the right direction, but too little. To first order, a delta
+        D changes an output by its inner product with that output's gradient. A gradient resembles the delta that
+        training made of it, in strong directions even more: G = sum_i s_i^a u_i v_i^T, with the recipe's power a. The
+        gain makes <G, decoded> equal to <G, D>, within the recipe's limit, and leaves the decoded delta no larger in
+        norm than D.
 
         Parameters
         ----------
         scales : float32 [r]
+            Scales of the components.
         floor : float
-            Singular values up to this are noise, and no part of what is to be kept.
+            Singular values up to this one are rounding noise and not part of D.
         """
         factors, power = self._weighted.factors, self._recipe.gain
         if power is None:
             return 1.0
+        # <G, D> over the whole spectrum above the noise, and <G, decoded> over the components.
         spectrum = factors.spectrum.double()[factors.spectrum > floor]
         u, v = self._weighted_factors()
         overlaps = ((u @ factors.u).T @ (scales[:, None] * (v @ factors.v.T))).diagonal().double()
         weights = (factors.s.double() / factors.s[0]).pow(power)
         true_effect = float(((spectrum / factors.s[0]).pow(power) * spectrum).sum())
         decoded_effect = float((weights * overlaps).sum())
+        # Squared norms of both.
         true = float(spectrum.square().sum())
         decoded = float(scales.double() @ self._system() @ scales.double())
         if decoded_effect <= 0 or decoded <= 0:
@@ -102,20 +110,21 @@ class Refined:
         return max(1.0, min(true_effect / decoded_effect, math.sqrt(true / decoded), self._recipe.largest_gain))
 
     def _system(self) -> Tensor:
-        """Inner products of the components without their scales: float64 [r, r]."""
+        """Return the inner products of the components without their scales: float64 [r, r]."""
         u, v = self._weighted_factors()
         return ((u @ u.T) * (v @ v.T)).double()
 
     def _weighted_factors(self) -> tuple[Tensor, Tensor]:
-        """The values of both factors' codes, weighted by the metric."""
+        """Return the values of both factors' codes, weighted by the metric: float32 [r, m] and [r, n]."""
         return self._weighted.left(self.u.plain()), self._weighted.right(self.v.plain())
 
     def bands(self, scales: Tensor) -> list[BandFactors]:
-        """Return the components by width, the strongest of each width first.
+        """Return the components as bands, widths descending, the strongest component of each width first.
 
         Parameters
         ----------
         scales : float32 [r]
+            Scales of the components.
         """
         u, v = self.u.plain(), self.v.plain()
         strengths = scales.abs() * u.norm(dim=1) * v.norm(dim=1)
@@ -127,6 +136,7 @@ class Refined:
                 left, right = self.u.quantized(members), self.v.quantized(members)
                 bands.append(BandFactors(left, right, scales[members].numpy()))
             else:
+                # Codes that are floating-point numbers take the scale into both vectors.
                 of_u, of_v = balanced(u, v, scales)
                 left, right = self.u.quantized(members, of_u), self.v.quantized(members, of_v)
                 bands.append(BandFactors(left, right, NO_NUMBERS))
@@ -134,9 +144,23 @@ class Refined:
 
 
 def balanced(u: Tensor, v: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
-    """Factors of u and of v that multiply to the scales and give both vectors elements of one size.
+    """Return factors on u and on v whose products are the scales, and which give both vectors elements of one size.
 
-    So that neither leaves the range of float16, which has no scales beside it.
+    Neither vector leaves the range of float16 then, whose codes have no scales.
+
+    Parameters
+    ----------
+    u : float32 [r, m]
+        Left vectors.
+    v : float32 [r, n]
+        Right vectors.
+    scales : float32 [r]
+        Scales of the components.
+
+    Returns
+    -------
+    of_u, of_v : float32 [r]
+        One factor for each vector.
     """
     ratio = (v.square().mean(1) / u.square().mean(1).clamp(min=TINY)).clamp(min=TINY).sqrt()
     of_u = (scales.abs() * ratio).sqrt()

@@ -14,28 +14,36 @@ from dtscodec.quantize.widths import Bits, width_of
 
 
 class QuantizedFactor:
-    """One factor: r vectors of n elements, each at its width.
+    """One factor of a low-rank delta: r vectors of n elements, each quantized at its width.
 
     Parameters
     ----------
     vectors : float32 [r, n]
-        Of any norms.
+        Vectors of any norms.
     widths : sequence of int
-        Bits an element, by vector; descending.
+        Bits per code of each vector; descending.
     recipe : Recipe
+        Kind and number of levels.
+
+    Attributes
+    ----------
+    vectors : float32 [r, n]
+        The decoded vectors: scale times the values of the codes.
+    levels : float32 [tables, levels]
+        Code books of the vectors of two bits.
     """
 
     def __init__(self, vectors: Tensor, widths: Sequence[Bits], recipe: Recipe) -> None:
         self._widths, self._recipe = widths, recipe
         self._coarse = [k for k, bits in enumerate(widths) if width_of(bits).stored_levels]
-        # Which of the level tables a vector uses.
+        # The code book that each of these vectors uses: one for all, or one each.
         self._table = {k: i if recipe.per_vector else 0 for i, k in enumerate(self._coarse)}
         self.levels = self._first_levels(vectors[self._coarse])
         self._fitted = [self._quantize(k, vector) for k, vector in enumerate(vectors)]
         self.vectors = torch.stack([fitted.values for fitted in self._fitted])
 
     def _first_levels(self, vectors: Tensor) -> Tensor:
-        """Level tables of the vectors of two bits, scaled to a root mean square of 1: float32 [tables, levels]."""
+        """Return code books for the vectors of two bits, of root mean square 1: float32 [tables, levels]."""
         if not len(vectors):
             return torch.empty(0, self._recipe.levels)
         unit = vectors / vectors.square().mean(1, keepdim=True).sqrt().clamp(min=TINY)
@@ -45,23 +53,23 @@ class QuantizedFactor:
         return torch.stack([fit_levels(values, self._recipe.levels) for values in sets])
 
     def _code_book(self, k: int) -> Tensor | None:
-        """The levels of vector k; None if its codes stand for themselves."""
+        """Return the levels of vector k; None if its codes are the values themselves."""
         width = width_of(self._widths[k])
         if width.fixed_levels is not None:
             return torch.from_numpy(width.fixed_levels)
         return self.levels[self._table[k]] if width.stored_levels else None
 
     def _quantize(self, k: int, vector: Tensor) -> FittedVector:
-        """Quantize what vector k should be."""
+        """Quantize a target for vector k."""
         return quantize_vector(vector, self._widths[k], self._code_book(k))
 
     def refit(self, other: Tensor, products: Tensor) -> None:
-        """Fit each vector in turn to what all others leave of the delta.
+        """Fit each vector in turn to the residual of all others: one round of coordinate descent.
 
         Parameters
         ----------
         other : float32 [r, m]
-            The other factor's vectors as they decode.
+            The other factor's decoded vectors.
         products : float32 [r, n]
             `other` times the delta.
         """
@@ -69,17 +77,26 @@ class QuantizedFactor:
         energies = overlaps.diagonal().clamp(min=TINY)
         targets = torch.empty_like(self.vectors)
         for k in range(len(self._widths)):
-            # What all components leave of the delta, and this vector's own part added back.
+            # Target of least squares: the residual of all components, with this vector's own part added back.
             rest = products[k] - overlaps[k] @ self.vectors
             targets[k] = rest / energies[k] + self.vectors[k] * (overlaps[k, k] / energies[k])
-            # Round to codes at once, so that the next vectors make up for this one's rounding.
+            # Quantize at once, so that the next vectors make up for this one's rounding.
             self._fitted[k] = self._quantize(k, targets[k])
             self.vectors[k] = self._fitted[k].values
         if self._recipe.fitted_levels:
             self._refit_levels(targets, energies)
 
     def _refit_levels(self, targets: Tensor, energies: Tensor) -> None:
-        """Set the levels to the means of their cells, each vector weighted by its energy in the product."""
+        """Set the levels to the weighted means of their cells, as in Lloyd's iteration.
+
+        Parameters
+        ----------
+        targets : float32 [r, n]
+            Target of each vector.
+        energies : float32 [r]
+            Squared norms of the other factor's vectors: the weight of each vector's error in the product.
+        """
+        # Means over the elements that each level codes.
         sums, weights = (torch.zeros(self.levels.shape, dtype=torch.float64) for _ in range(2))
         for k in self._coarse:
             fitted, table, count = self._fitted[k], self._table[k], self.levels.shape[1]
@@ -90,13 +107,20 @@ class QuantizedFactor:
         if (means.diff(dim=1) < 0).any():
             return  # Code books ascend (rule N2).
         self.levels = means
+        # The codes stay; scales and decoded vectors follow from the new levels.
         for k in self._coarse:
             fitted = self._fitted[k]
             self._fitted[k] = fit_scale(targets[k], fitted.codes, self.levels[self._table[k]][fitted.codes])
             self.vectors[k] = self._fitted[k].values
 
     def round_levels(self, rounded: Callable[[Tensor], Tensor]) -> None:
-        """Round the levels as they will be stored."""
+        """Round the levels as the pack stores them.
+
+        Parameters
+        ----------
+        rounded : callable
+            Rounds numbers as the pack stores them.
+        """
         self.levels = rounded(self.levels)
 
     def plain(self) -> Tensor:
@@ -113,9 +137,9 @@ class QuantizedFactor:
         Parameters
         ----------
         chosen : sequence of int
-            Which ones, in this order.
+            Their places, in the order of the result.
         factors : float32 [r], optional
-            Factors on the vectors, for codes that stand for themselves.
+            Factors on the vectors, for codes that are the values themselves.
         """
         width = width_of(self._widths[chosen[0]])
         codes = torch.stack([self._fitted[k].codes for k in chosen])

@@ -13,7 +13,7 @@ from torch import Tensor
 from dtscodec.activations.metric import Metric
 from dtscodec.encoding.budget.candidate import NUMBERS, Candidate
 from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.fitting.coordinate_descent import Refined
+from dtscodec.encoding.fitting.coordinate_descent import FittedComponents
 from dtscodec.encoding.fitting.scaled_delta import ScaledDelta, scaled_values
 from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.dense_delta import DenseDelta, as_tensor_mask
@@ -155,7 +155,7 @@ def encode_low_rank(
             # Half precision holds the exact singular vectors so well that refits gain nothing.
             recipe = replace(recipe, rounds=0)
         # Coordinate descent: quantize the vectors one by one, each against what the others leave of the delta.
-        fitted = Refined(scaled.weighted, widths, recipe)
+        fitted = FittedComponents(scaled.weighted, widths, recipe)
         # Scales of least squared error for the codes found, then one gain on all of them.
         scales = fitted.solve_scales(rounded_tensor)
         scales *= fitted.gain(scales, scaled.noise_edge)

@@ -21,7 +21,7 @@ class Recipe:
         stand for: root mean squares keep its norm, and behaviour is closer.
     gain : float, optional
         Power of singular values by which directions count where a decoded delta is scaled to have the effect of the
-        true one (`dtscodec.encoding.fitting.coordinate_descent.Refined.gain`). None: it is not scaled.
+        true one (`dtscodec.encoding.fitting.coordinate_descent.FittedComponents.gain`). None: it is not scaled.
     largest_gain : float
         What a decoded delta is scaled by at most: where little of it is kept, more would lean on a few directions for
         all that are missing, and models of many classes suffer.
