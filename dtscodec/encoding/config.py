@@ -159,7 +159,10 @@ class EncodeConfig:
         return given or (LEAST_ERROR if isinstance(self.target, MaxError) else BEST)
 
     def stores_exactly(self, name: str) -> bool:
-        """Return whether a pattern names this tensor as one to store exactly."""
+        """Return whether a pattern names this tensor as one to store exactly.
+
+        `dtscodec.encoding.segments.exact_rows` lists all reasons for exact tensors.
+        """
         return is_exact(name, self.raw + (PAPER_HEADS if isinstance(self.preset, Paper) else ()))
 
     @property
