@@ -9,7 +9,7 @@ from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
 
 
 def byte_count(text: str) -> int:
-    """A size such as 5GB, 500MB (powers of 1000) or 1000000.
+    """Parse a number of bytes such as 5GB, 500MB (powers of 1000) or 1000000.
 
     >>> byte_count("5GB"), byte_count("1.5 MB")
     (5000000000, 1500000)
@@ -52,14 +52,14 @@ def error(text: str) -> MaxError:
 
 
 def count(text: str) -> int:
-    """An integer of at least 1."""
+    """Parse an integer of at least 1."""
     if not re.fullmatch(r"\d{1,6}", text) or not int(text):
         raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text!r}")
     return int(text)
 
 
 def step_count(text: str) -> int:
-    """An integer of at least 0."""
+    """Parse an integer of at least 0."""
     if not re.fullmatch(r"\d{1,6}", text):
         raise argparse.ArgumentTypeError(f"expected an integer of at least 0, got {text!r}")
     return int(text)
@@ -77,7 +77,7 @@ def number(text: str) -> float:
 
 
 def rename(text: str) -> tuple[str, str]:
-    """OLD=NEW: how names of the fine-tune begin, and what they begin with in the base."""
+    """Parse OLD=NEW: a prefix of names in the fine-tune, and the prefix in the base that replaces it."""
     old, equals, new = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"expected OLD=NEW, got {text!r}")
@@ -85,15 +85,15 @@ def rename(text: str) -> tuple[str, str]:
 
 
 def add_base(parser: argparse.ArgumentParser, **options: Any) -> None:
-    """The option that names the base."""
+    """Add the option that names the base."""
     parser.add_argument("--base", help="the base checkpoint: file, index or directory", **options)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """The option for output that programs read."""
+    """Add the option for machine-readable output."""
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:
-    """The option to replace an output."""
+    """Add the option to replace an output."""
     parser.add_argument("-f", "--force", action="store_true", help="replace an output that exists")

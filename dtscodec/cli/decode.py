@@ -6,24 +6,31 @@ import time
 from dtscodec.cli import arguments, console
 from dtscodec.cli.console import progress_bar
 
-DTYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64"}
+DTYPE_NAMES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64"}
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command."""
-    parser.description = "Rebuild a fine-tune from its pack and base, as a plain checkpoint."
+    parser.description = "Decode a pack to a plain checkpoint."
     parser.epilog = (
-        "OUT is one file if it ends in .safetensors, .bin or .pt; else a directory with the files that travel."
+        "OUT is one file if it ends in .safetensors, .bin or .pt; else a directory, with the configuration and "
+        "tokenizer files of the fine-tune."
     )
     parser.add_argument("pack", metavar="PACK")
     arguments.add_base(parser)
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the checkpoint to write")
-    parser.add_argument("--dtype", choices=DTYPES, help="of floating-point weights (default: each one's own)")
-    parser.add_argument("--device", default="cpu", help="where to compute, such as cuda (default: cpu)")
     parser.add_argument(
-        "--shard-size", type=arguments.byte_count, metavar="SIZE", default="5GB", help="largest file (default: 5GB)"
+        "--dtype", choices=DTYPE_NAMES, help="dtype of floating-point tensors (default: as in the fine-tune)"
     )
-    parser.add_argument("--no-files", action="store_true", help="write weights only")
+    parser.add_argument("--device", default="cpu", help="device to compute on, such as cuda (default: cpu)")
+    parser.add_argument(
+        "--shard-size",
+        type=arguments.byte_count,
+        metavar="SIZE",
+        default="5GB",
+        help="largest file of tensors in a directory (default: 5GB)",
+    )
+    parser.add_argument("--no-files", action="store_true", help="leave out configuration and tokenizer files")
     arguments.add_force(parser)
     parser.set_defaults(run=run)
 
@@ -35,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
     import dtscodec
 
     start = time.perf_counter()
-    dtype = getattr(torch, DTYPES[options.dtype]) if options.dtype else None
+    dtype = getattr(torch, DTYPE_NAMES[options.dtype]) if options.dtype else None
     with dtscodec.decode(options.pack, options.base, device=options.device, dtype=dtype, whole=True) as decoded:
         total = sum(decoded.spec(name).nbytes for name in decoded)
         with progress_bar("decode", total) as progress:

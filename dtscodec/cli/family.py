@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtscodec.cli import console, encode, encode_options, merge, merge_options
+from dtscodec.cli.console import progress_bar
 from dtscodec.cli.names import name_fine_tunes
 from dtscodec.cli.resume import journal_path, open_journal
 
@@ -30,8 +31,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     merge_options.add_method(parser)
     parser.add_argument("fine_tunes", metavar="FT", nargs="+", help="a fine-tune, or NAME=PATH")
-    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the directory to write; local")
-    parser.add_argument("--base", help="the base that they started from; every method but average needs it")
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the directory to write, on a local disk")
+    parser.add_argument("--base", help="their pre-trained base; every method but average needs it. It is not stored")
     parser.add_argument("--plain-base", action="store_true", help="store the base as a plain checkpoint, uncompressed")
     encode_options.add_to(parser)
     encode.add_calibration(parser)
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
     from dtscodec.packs.directory import open_pack_directory
 
     fine_tunes, directory = name_fine_tunes(options.fine_tunes), Path(options.output)
-    method, config = merge_options.make_method(options), encode_options.config_of(options)
+    method, config = merge_options.method_of(options), encode_options.config_of(options)
     check_directory(options.output)
     if options.calibration:
         encode.check_calibration(options.calibration, fine_tunes.values())
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> None:
             force=options.force,
             executor=executor,
             journal=journal,
-            progress=console.progress_bar,
+            progress=progress_bar,
             on_base=lambda report: _print_base(report, list(fine_tunes)),
             on_pack=encoder.print_report,
             encode_one=encoder,

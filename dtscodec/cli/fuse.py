@@ -16,29 +16,35 @@ if TYPE_CHECKING:
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command."""
     parser.description = (
-        "Write the weighted sum of the deltas of packs against one base as a pack. A weight is the cosine "
-        "of the task's vector to that of the unseen task, divided by the sum of all; negative cosines count as 0. "
-        "Vectors are heads, or given with --vectors; weights may also be given with --weights. The head of --like is "
-        "stored exactly in the pack."
+        "Write a pack whose delta is the weighted sum of the deltas of other packs against one base. The weight of a "
+        "pack is the cosine of its task's head and the unseen task's head (--like), divided by the sum of all "
+        "cosines; negative cosines count as 0. --vectors compares other vectors in place of heads, and --weights "
+        "gives the weights. The head of --like is stored exactly in the pack."
     )
     parser.epilog = (
-        "The base is needed only if a pack stores exactly a tensor that the base has, if packs use different "
-        "tensors of it, or if heads that are compared are deltas; without --base it is searched as decode does."
+        "The base is read only if a pack stores exactly a tensor that the base has, if packs use different tensors of "
+        "it, or if heads that are compared are stored as deltas. Without --base it is searched where decode searches."
     )
     parser.add_argument("packs", metavar="PACK", nargs="+")
     parser.add_argument(
         "--like",
         metavar="HEAD",
-        help="the unseen task: a checkpoint, pack or file with its head; with --vectors a name among them, or a file "
-        "of one vector",
+        help="the unseen task: a checkpoint, pack or file with its head; with --vectors, its name among them or a "
+        "file of one vector",
     )
-    parser.add_argument("--weights", type=_weights, metavar="W,W,...", help="one for each pack, used as they are")
-    parser.add_argument("--vectors", metavar="FILE", help="safetensors: a vector for each task, or one per class")
-    parser.add_argument("--head", help="checkpoint, pack or file with the unseen task's head, if it is not --like")
+    parser.add_argument("--weights", type=_weights, metavar="W,W,...", help="mixing weights, one for each pack")
     parser.add_argument(
-        "--minus", metavar="HEAD", help="initial head, subtracted from all heads before they are compared"
+        "--vectors", metavar="FILE", help="safetensors file with a vector for each task by name, or a row per class"
     )
-    parser.add_argument("--plain-sum", action="store_true", help="let negative cosines count, as the authors of DTS do")
+    parser.add_argument(
+        "--head", metavar="HEAD", help="checkpoint, pack or file with the head to store, if it is not --like"
+    )
+    parser.add_argument(
+        "--minus",
+        metavar="HEAD",
+        help="initial head that all heads were trained from; subtracted before they are compared",
+    )
+    parser.add_argument("--plain-sum", action="store_true", help="use negative weights, too, as the authors of DTS do")
     arguments.add_base(parser)
     parser.add_argument("-o", "--output", metavar="PACK", required=True, help="the pack to write")
     target = parser.add_mutually_exclusive_group()
@@ -46,7 +52,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "--size",
         dest="target",
         type=arguments.pack_size,
-        help="largest pack file: 0.5%%, 2MB or 0.08bpp (default: 0.08bpp beside tensors stored exactly)",
+        help="largest pack file: 0.5%%, 2MB or 0.08bpp (default: 0.08bpp plus the tensors stored exactly)",
     )
     target.add_argument(
         "--error", dest="target", type=arguments.error, help="smallest pack with at most this relative error (0.6)"

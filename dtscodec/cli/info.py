@@ -1,4 +1,4 @@
-"""``dtscodec info``: what a pack, or a directory of packs, holds. Imports no torch."""
+"""``dtscodec info``: the content of a pack or of a directory of packs. Imports no torch."""
 
 import argparse
 from collections.abc import Sequence
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command."""
-    parser.description = "Show what a pack holds, and where its bytes go; of a directory its tasks and their base."
+    parser.description = (
+        "Show the tensors and files of a pack and how many bytes each kind takes, or the tasks of a directory and "
+        "their base."
+    )
     parser.add_argument("pack", metavar="PACK_OR_DIR")
     parser.add_argument("--tensors", action="store_true", help="list every tensor")
     arguments.add_json(parser)
@@ -30,43 +33,45 @@ def run(options: argparse.Namespace) -> None:
     if _is_directory_of_packs(options.pack):
         _print_directory(directory_info(options.pack), options.json)
         return
-    held = info(options.pack)
-    facts = _facts(held)
+    content = info(options.pack)
+    document = _document(content)
     if options.json:
-        facts["tensors"] = [_tensor_facts(tensor) for tensor in held.tensors] if options.tensors else len(held.tensors)
-        console.print_json(facts)
+        document["tensors"] = (
+            [_tensor_document(tensor) for tensor in content.tensors] if options.tensors else len(content.tensors)
+        )
+        console.print_json(document)
         return
-    console.print_lines(*_text(facts), *(["", *_tensor_table(held.tensors)] if options.tensors else []))
+    console.print_lines(*_text(document), *(["", *_tensor_table(content.tensors)] if options.tensors else []))
 
 
-def _facts(held: "PackInfo") -> dict[str, Any]:
-    """Return everything but the single tensors, as JSON holds it."""
+def _document(content: "PackInfo") -> dict[str, Any]:
+    """Return all but the list of tensors, as a JSON document."""
     return {
-        "path": held.path,
-        "id": held.pack_id,
-        "task": held.task,
-        "encoder": held.encoder,
-        "size": held.size,
-        "parameters": held.parameters,
-        "fine_tune_size": held.fine_tune_size,
-        "base": None if held.base is None else asdict(held.base),
+        "path": content.path,
+        "id": content.pack_id,
+        "task": content.task,
+        "encoder": content.encoder,
+        "size": content.size,
+        "parameters": content.parameters,
+        "fine_tune_size": content.fine_tune_size,
+        "base": None if content.base is None else asdict(content.base),
         "kinds": {
             kind: {"tensors": count, "parameters": parameters, "size": size}
-            for kind, (count, parameters, size) in held.kinds.items()
+            for kind, (count, parameters, size) in content.kinds.items()
         },
-        "files": [asdict(entry) for entry in held.files],
-        "bitmaps": held.bitmaps,
-        "overhead": held.overhead,
-        "arenas": dict(held.arenas),
-        "prefix": list(held.prefix),
-        "absent": list(held.absent),
-        "without_base": list(held.without_base),
-        "metadata": dict(held.metadata),
-        "tensors": len(held.tensors),
+        "files": [asdict(entry) for entry in content.files],
+        "bitmaps": content.bitmaps,
+        "overhead": content.overhead,
+        "arenas": dict(content.arenas),
+        "prefix": list(content.prefix),
+        "absent": list(content.absent),
+        "without_base": list(content.without_base),
+        "metadata": dict(content.metadata),
+        "tensors": len(content.tensors),
     }
 
 
-def _tensor_facts(tensor: "TensorSize") -> dict[str, Any]:
+def _tensor_document(tensor: "TensorSize") -> dict[str, Any]:
     return {
         "name": tensor.name,
         "dtype": tensor.spec.dtype,
@@ -79,18 +84,18 @@ def _tensor_facts(tensor: "TensorSize") -> dict[str, Any]:
     }
 
 
-def _text(facts: dict[str, Any]) -> list[str]:
-    size, whole = facts["size"], facts["fine_tune_size"]
-    bits = 8 * size / max(1, facts["parameters"])
+def _text(document: dict[str, Any]) -> list[str]:
+    size, whole = document["size"], document["fine_tune_size"]
+    bits = 8 * size / max(1, document["parameters"])
     lines = [
-        f"pack        {facts['path']}",
-        f"task        {facts['task'] or '-'}",
-        f"id          {facts['id']}",
-        f"encoder     {facts['encoder'] or '-'}",
-        f"base        {facts['base']['digest'] if facts['base'] else 'none is needed'}",
+        f"pack        {document['path']}",
+        f"task        {document['task'] or '-'}",
+        f"id          {document['id']}",
+        f"encoder     {document['encoder'] or '-'}",
+        f"base        {document['base']['digest'] if document['base'] else 'none needed'}",
         f"size        {console.size(size)} of {console.size(whole)} "
         f"({console.percent(size, whole)}), {bits:.3f} bits/parameter",
-        f"tensors     {facts['tensors']}, {facts['parameters']:,} parameters",
+        f"tensors     {document['tensors']}, {document['parameters']:,} parameters",
         "",
     ]
     rows = [
@@ -101,19 +106,23 @@ def _text(facts: dict[str, Any]) -> list[str]:
             f"{total['size']:,}",
             console.percent(total["size"], size),
         ]
-        for kind, total in facts["kinds"].items()
+        for kind, total in document["kinds"].items()
     ]
-    carried = sum(file.get("stored", 0) for file in facts["files"])
-    rows.append(["files", str(len(facts["files"])), "-", f"{carried:,}", console.percent(carried, size)])
+    stored = sum(file.get("stored", 0) for file in document["files"])
+    rows.append(["files", str(len(document["files"])), "-", f"{stored:,}", console.percent(stored, size)])
     for shared in ("bitmaps", "overhead"):
-        rows.append([shared, "-", "-", f"{facts[shared]:,}", console.percent(facts[shared], size)])
-    rows.append(["all", str(facts["tensors"]), f"{facts['parameters']:,}", f"{size:,}", "100.00 %"])
+        rows.append([shared, "-", "-", f"{document[shared]:,}", console.percent(document[shared], size)])
+    rows.append(["all", str(document["tensors"]), f"{document['parameters']:,}", f"{size:,}", "100.00 %"])
     lines += console.table(["kind", "count", "parameters", "bytes", "share"], rows)
-    for file in facts["files"]:
-        where = f"carried, {file['stored']:,} of {file['size']:,} bytes" if "stored" in file else "as beside the base"
+    for file in document["files"]:
+        where = (
+            f"stored, {file['stored']:,} of {file['size']:,} bytes"
+            if "stored" in file
+            else "not stored, as it lies beside the base"
+        )
         lines.append(f"file        {file['name']}: {where}")
-    lines += [f"new         {name}: not in the base; coded, not exact" for name in facts["without_base"]]
-    lines += [f"only in the base, so not decoded: {name}" for name in facts["absent"]]
+    lines += [f"new         {name}: not in the base; coded, not exact" for name in document["without_base"]]
+    lines += [f"only in the base, so not decoded: {name}" for name in document["absent"]]
     return lines
 
 
@@ -130,51 +139,51 @@ def _tensor_table(tensors: "Sequence[TensorSize]") -> list[str]:
 
 
 def _is_directory_of_packs(name: str) -> bool:
-    """Return whether a name is that of a local directory with an index of packs."""
+    """Return whether a path is that of a local directory with an index of packs."""
     from dtscodec.packs.directory_index import read_directory_index
 
     return not is_remote(name) and Path(name).is_dir() and read_directory_index(Path(name)) is not None
 
 
-def _print_directory(held: "DirectoryInfo", as_json: bool) -> None:
-    """Print what a directory holds."""
-    facts = {
-        "path": str(held.path),
-        "base": None if held.base is None else asdict(held.base),
+def _print_directory(content: "DirectoryInfo", as_json: bool) -> None:
+    """Print the tasks of a directory and their base."""
+    document = {
+        "path": str(content.path),
+        "base": None if content.base is None else asdict(content.base),
         "packs": {
             task: {"file": pack.file, "size": pack.size, "id": pack.id, "figures": dict(pack.figures)}
-            for task, pack in held.packs.items()
+            for task, pack in content.packs.items()
         },
-        "size": held.size,
+        "size": content.size,
     }
     if as_json:
-        console.print_json(facts)
+        console.print_json(document)
     else:
-        console.print_lines(*_directory_text(facts))
+        console.print_lines(*_directory_text(document))
 
 
-def _directory_text(facts: dict[str, Any]) -> list[str]:
+def _directory_text(document: dict[str, Any]) -> list[str]:
     from dtscodec.packs.directory_index import DISTANCES
 
-    packs, base = facts["packs"], facts["base"]
+    packs, base = document["packs"], document["base"]
     known = {key: text for key, text in DISTANCES.items() if any(key in pack["figures"] for pack in packs.values())}
     rows = [
         [task, pack["file"], f"{pack['size']:,}", *(_norm(pack["figures"].get(key)) for key in known), pack["id"][:16]]
         for task, pack in packs.items()
     ]
-    far = [f"from {text}" for text in known.values()]
-    lines = [f"directory   {facts['path']}", f"base        {_base_text(base)}"]
-    lines += [f"packs       {len(packs)}, {console.size(facts['size'])}", ""]
+    distances = [f"from {text}" for text in known.values()]
+    lines = [f"directory   {document['path']}", f"base        {_base_text(base)}"]
+    lines += [f"packs       {len(packs)}, {console.size(document['size'])}", ""]
     if known:
-        lines.append("norm of each fine-tune's difference vector from candidate bases; the smaller, the less to code:")
-    return lines + console.table(["task", "file", "bytes", *far, "id"], rows, left=2)
+        lines.append("norm of each fine-tune's delta from three bases; the smaller, the less there is to code:")
+    return lines + console.table(["task", "file", "bytes", *distances, "id"], rows, left=2)
 
 
 def _base_text(base: dict[str, Any] | None) -> str:
     if base is None:
-        return "is not in the directory"
+        return "not in the directory"
     if base["stored"] is None:
-        return f"{base['name']}" if base["name"].startswith("hf://") else f"{base['name']}, which is not there"
+        return f"{base['name']}" if base["name"].startswith("hf://") else f"{base['name']} (missing)"
     stored, size = console.size(base["stored"]), console.size(base["size"])
     share = console.percent(base["stored"], base["size"])
     return f"{base['name']}, {stored} for {size} of tensors ({share})" + (

@@ -21,17 +21,17 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command."""
     parser.description = "Merge fine-tunes of one architecture into one plain checkpoint."
     parser.epilog = (
-        "Tensors of different shapes (heads) are left out; tensors of integers are the first fine-tune's. For "
-        "packs against a merged base see family."
+        "Tensors whose shapes differ, such as heads, are left out; integer tensors are copied from the first "
+        "fine-tune. For packs against a merged base, see `dtscodec family`."
     )
     merge_options.add_method(parser)
     parser.add_argument("fine_tunes", metavar="FT", nargs="+", help="a fine-tune: file, index or directory")
-    parser.add_argument("--base", help="the base that they started from; every method but average needs it")
+    parser.add_argument("--base", help="their pre-trained base; every method but average needs it")
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the checkpoint to write")
     parser.add_argument(
-        "--raw", metavar="GLOB", action="append", default=[], help="further tensors to leave out; repeatable"
+        "--raw", metavar="GLOB", action="append", default=[], help="names of further tensors to leave out; repeatable"
     )
-    parser.add_argument("--device", default="cpu", help="device that decomposes matrices, such as cuda (default: cpu)")
+    parser.add_argument("--device", default="cpu", help="device to decompose matrices on, such as cuda (default: cpu)")
     parser.add_argument(
         "--shard-size",
         type=arguments.byte_count,
@@ -39,7 +39,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         default="5GB",
         help="largest file of tensors (default: 5GB)",
     )
-    parser.add_argument("--no-files", action="store_true", help="write weights only")
+    parser.add_argument("--no-files", action="store_true", help="leave out configuration and tokenizer files")
     arguments.add_json(parser)
     arguments.add_force(parser)
     merge_options.add_options(parser)
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from dtscodec.merging.merge import bytes_to_read, merge
 
-    method = merge_options.make_method(options)
+    method = merge_options.method_of(options)
     with progress_bar("merge", bytes_to_read(method, options.fine_tunes)) as progress:
         report = merge(
             options.fine_tunes,
@@ -67,18 +67,18 @@ def run(options: argparse.Namespace) -> None:
         )
     names = _names(options.fine_tunes)
     if options.json:
-        console.print_json(facts(report, names))
+        console.print_json(report_document(report, names))
         return
     console.print_lines(f"{describe(report, names)}, {report.seconds:.1f} s: {options.output}")
 
 
 def _names(paths: Sequence[str]) -> list[str]:
-    """Short names of fine-tunes; their paths if these are not enough to tell them apart."""
+    """Return short names of fine-tunes, or their paths if short names are not unique."""
     names = [task_name(path) for path in paths]
     return names if len(set(names)) == len(names) else list(paths)
 
 
-def facts(report: "MergeReport", names: Sequence[str]) -> dict[str, Any]:
+def report_document(report: "MergeReport", names: Sequence[str]) -> dict[str, Any]:
     """Return the report of a merge for JSON."""
     distances = [
         {"fine_tune": name, **asdict(found), "ratio": found.ratio}

@@ -1,4 +1,4 @@
-"""The options of merge methods, for `merge` and `family`: those that the methods declare."""
+"""Options of the commands `merge` and `family` for the fields of merge methods."""
 
 import argparse
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def make_method(options: argparse.Namespace) -> "MergeMethod":
+def method_of(options: argparse.Namespace) -> "MergeMethod":
     """Return the method with the options that were given; ConfigError for those that it does not have."""
     from dtscodec.merging.methods.registry import make_method
 
@@ -45,7 +45,7 @@ def make_method(options: argparse.Namespace) -> "MergeMethod":
 
 
 def given(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the options of methods that were given."""
+    """Return the options of methods that were given, by field name."""
     values = {name: getattr(options, name) for name in _by_name()}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -66,7 +66,7 @@ def _add_switch(group: "argparse._ArgumentGroup", option: MethodOption) -> None:
 
 
 def _help(options: list[MethodOption]) -> str:
-    """Return the help of an option: its methods, what it is, and its defaults."""
+    """Return the help of an option: the methods that have it, its description and its defaults."""
     methods = [option.method for option in options]
     others = [name for name in METHODS if name not in methods]
     scope = f"all but {', '.join(others)}" if len(others) < len(methods) else ", ".join(methods)

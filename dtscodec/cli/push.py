@@ -1,4 +1,4 @@
-"""``dtscodec push``: packs -> a repository of the Hub."""
+"""``dtscodec push``: packs -> a repository of the Hugging Face Hub."""
 
 import argparse
 from dataclasses import asdict
@@ -11,28 +11,30 @@ from dtscodec.cli.console import progress_bar
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command."""
     parser.description = (
-        "Check packs and put what is new of them into a repository of the Hub, in one commit, with an "
-        "index and a page that tells of them."
+        "Check packs and upload those that are new or changed to a repository of the Hub, in one commit, with an "
+        "index and a model card."
     )
     parser.epilog = (
-        "Who you are comes from 'hf auth login' or HF_TOKEN. Of a README that is there only the marked part "
-        "changes, and metadata are added."
+        "The token is that of 'hf auth login' or HF_TOKEN. In an existing README only the marked part is "
+        "replaced, and metadata are added."
     )
-    parser.add_argument("source", metavar="DIR_OR_PACK", help="what 'encode -o DIR' made, or one pack")
+    parser.add_argument(
+        "source", metavar="DIR_OR_PACK", help="a directory of packs, as `dtscodec encode -o DIR` writes it, or one pack"
+    )
     parser.add_argument("repo", metavar="USER/REPO", type=_repo)
-    parser.add_argument("--base", metavar="hf://USER/REPO", help="the base, for packs that do not remember it")
+    parser.add_argument("--base", metavar="hf://USER/REPO", help="the base, for packs that do not name its repository")
     parser.add_argument(
         "--figures",
         metavar="TASK=FILE",
         type=_figures,
         action="append",
         default=[],
-        help="what 'compare --json' printed of a task, for the page; may be repeated",
+        help="output of `dtscodec compare --json` for a task, for the model card; repeatable",
     )
-    parser.add_argument("--revision", metavar="BRANCH", help="the branch (default: main)")
-    parser.add_argument("--private", action="store_true", help="a repository that is made is private")
-    parser.add_argument("--message", help="of the commit")
-    parser.add_argument("--dry-run", action="store_true", help="change nothing, show what would be")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to commit to (default: main)")
+    parser.add_argument("--private", action="store_true", help="if the repository is created, make it private")
+    parser.add_argument("--message", help="commit message")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be uploaded, and upload nothing")
     arguments.add_json(parser)
     parser.set_defaults(run=run)
 
@@ -59,14 +61,16 @@ def run(options: argparse.Namespace) -> None:
         console.print_json({**asdict(done), "dry_run": options.dry_run})
         return
     lines = [f"{path}  {console.size(size)}" for path, size in sorted(done.files.items())]
-    same = f"{len(done.unchanged)} packs are there already" if done.unchanged else ""
+    same = f"{len(done.unchanged)} packs unchanged" if done.unchanged else ""
     branch = (
-        f"branch {done.branch} {'would be' if options.dry_run else 'was'} made of the main one" if done.branch else ""
+        f"branch {done.branch} {'would be' if options.dry_run else 'was'} created from the main one"
+        if done.branch
+        else ""
     )
     if not done.files:
-        end = "" if branch else "nothing to do"
+        end = "" if branch else "everything is up to date"
     elif options.dry_run:
-        end = f"{len(done.files)} files would go to {done.repo}"
+        end = f"{len(done.files)} files would be uploaded to {done.repo}"
     else:
         end = f"{len(done.files)} files: {done.url}"
     console.print_lines(*lines, "; ".join(filter(None, [same, branch, end])))

@@ -14,16 +14,18 @@ if TYPE_CHECKING:
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command."""
     parser.description = (
-        "Write one page that needs nothing else: where the bytes go, rank and bits for each layer, "
-        "spectra, what is exact and why. With --fine-tune also the error of each layer."
+        "Write a self-contained HTML page: bytes by kind and width, rank and bits of each layer, spectra, and the "
+        "tensors that are stored exactly, with reasons. With --fine-tune, also the error of each layer."
     )
     parser.epilog = (
-        "OUT ends in .html, or in .png for a picture of the page, which needs a Chromium. --json prints the "
-        "same facts, with or without OUT."
+        "OUT ends in .html, or in .png for a picture of the page, which needs Chromium or Chrome. --json prints the "
+        "same statistics, with or without OUT."
     )
     parser.add_argument("pack", metavar="PACK|DIR")
     parser.add_argument("-o", "--output", metavar="OUT", help="the page (.html) or picture (.png) to write")
-    parser.add_argument("--fine-tune", metavar="FT", help="the fine-tune, to measure errors")
+    parser.add_argument(
+        "--fine-tune", metavar="FT", help="the fine-tune that the pack was made from, to measure errors"
+    )
     arguments.add_base(parser)
     arguments.add_force(parser)
     arguments.add_json(parser)
@@ -43,10 +45,10 @@ def run(options: argparse.Namespace) -> None:
     with progress_bar("report", _compared_bytes(options)) as progress:
         inputs = {"fine_tune": options.fine_tune, "base": options.base, "progress": progress}
         if options.output is None:
-            facts = read_statistics(options.pack, **inputs)
+            statistics = read_statistics(options.pack, **inputs)
         else:
-            facts = write_report(options.pack, options.output, force=options.force, **inputs)
-    _print(options, facts)
+            statistics = write_report(options.pack, options.output, force=options.force, **inputs)
+    _print(options, statistics)
 
 
 def _compared_bytes(options: argparse.Namespace) -> int:
@@ -59,13 +61,13 @@ def _compared_bytes(options: argparse.Namespace) -> int:
         return sum(entry.spec.nbytes for entry in pack.index.tensors)
 
 
-def _print(options: argparse.Namespace, facts: "PackStatistics | DirectoryStatistics") -> None:
+def _print(options: argparse.Namespace, statistics: "PackStatistics | DirectoryStatistics") -> None:
     from dtscodec.report.statistics import DirectoryStatistics, as_json
 
     if options.json:
-        console.print_json(as_json(facts))
+        console.print_json(as_json(statistics))
         return
-    packs = [*facts.packs.values()] if isinstance(facts, DirectoryStatistics) else [facts]
-    count = f"{len(packs)} packs" if isinstance(facts, DirectoryStatistics) else f"{len(packs[0].tensors)} tensors"
-    title = facts.name if isinstance(facts, DirectoryStatistics) else facts.title
+    packs = [*statistics.packs.values()] if isinstance(statistics, DirectoryStatistics) else [statistics]
+    count = f"{len(packs)} packs" if isinstance(statistics, DirectoryStatistics) else f"{len(packs[0].tensors)} tensors"
+    title = statistics.name if isinstance(statistics, DirectoryStatistics) else statistics.title
     console.print_lines(f"{title}: {console.size(sum(pack.size for pack in packs))}, {count}: {options.output}")

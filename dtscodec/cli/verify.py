@@ -1,4 +1,4 @@
-"""``dtscodec verify``: check every byte of a pack, and its base."""
+"""``dtscodec verify``: check the digests of a pack and of its base."""
 
 import argparse
 
@@ -8,7 +8,9 @@ from dtscodec.cli.console import progress_bar
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command."""
-    parser.description = "Check every byte of a pack, and with --base every base tensor that it uses."
+    parser.description = (
+        "Check every byte of a pack against its digests and, with --base, every base tensor that it uses."
+    )
     parser.add_argument("pack", metavar="PACK")
     arguments.add_base(parser)
     arguments.add_json(parser)

@@ -55,7 +55,7 @@ def identity(pack: PackStatistics) -> Markup:
     place = " at ".join(part for part in (base.repo, base.revision) if part) if base else ""
     entries = {
         "pack id": pack.id,
-        "base": f"{place} {base.digest}".strip() if base else "none is needed",
+        "base": f"{place} {base.digest}".strip() if base else "none needed",
         "encoder": pack.encoder or "-",
         "file": pack.name,
     }

@@ -160,7 +160,7 @@ def test_a_model_takes_a_pack_by_its_name(pushed: LoopbackHub) -> None:
 
 def test_only_what_changed_is_pushed_and_nothing_if_nothing_did(cli: Cli, pushed: LoopbackHub) -> None:
     before = pushed.history("me/packs")
-    assert cli("push", "packs", "me/packs") == "3 packs are there already; nothing to do\n"
+    assert cli("push", "packs", "me/packs") == "3 packs unchanged; everything is up to date\n"
     assert pushed.history("me/packs") == before
     cli("encode", "hf://me/base", "movie", "-o", "packs/", "--rank", "1", "--force")
     done = cli.json("push", "packs", "me/packs")
@@ -184,7 +184,7 @@ def test_a_dry_run_changes_nothing_and_says_what_would_be(cli: Cli, hub: Loopbac
     cli("encode", "hf://me/base", "movie", "-o", "packs/")
     out = cli("push", "packs", "me/new", "--dry-run")
     assert "packs/movie.safetensors" in out
-    assert out.endswith("4 files would go to me/new\n")
+    assert out.endswith("4 files would be uploaded to me/new\n")
     assert "me/new" not in hub.repositories
     assert not any(log.method in ("POST", "PUT") and "commit" in log.path for log in hub.requests)
 

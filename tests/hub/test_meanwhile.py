@@ -127,7 +127,7 @@ def test_a_commit_whose_answer_was_lost_stays(packs: Cli, hub: LoopbackHub) -> N
     hub.fail("POST .*/commit/", cut=10)
     packs.fails("push", "movie-packs", "me/packs")
     assert "packs/movie.safetensors" in hub.files("me/packs")
-    assert "nothing to do" in packs("push", "movie-packs", "me/packs")
+    assert "everything is up to date" in packs("push", "movie-packs", "me/packs")
 
 
 def test_what_cannot_be_taken_back_does_not_hide_the_failure(packs: Cli, hub: LoopbackHub) -> None:
@@ -140,11 +140,11 @@ def test_a_branch_is_made_though_nothing_else_is_new(packs: Cli, hub: LoopbackHu
     packs("push", "movie-packs", "me/packs")
     head = hub.history("me/packs")[0].sha
     again = ("push", "movie-packs", "me/packs", "--revision", "try")
-    assert packs(*again, "--dry-run").endswith("branch try would be made of the main one\n")
+    assert packs(*again, "--dry-run").endswith("branch try would be created from the main one\n")
     assert hub.repositories["me/packs"].branches == {"main": head}
-    assert packs(*again).endswith("branch try was made of the main one\n")
+    assert packs(*again).endswith("branch try was created from the main one\n")
     assert hub.repositories["me/packs"].branches == {"main": head, "try": head}
-    assert packs(*again).endswith("nothing to do\n")
+    assert packs(*again).endswith("everything is up to date\n")
 
 
 @pytest.mark.parametrize("is_first", [True, False])

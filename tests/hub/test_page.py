@@ -27,7 +27,7 @@ def pushed_onto(cli: Cli, hub: LoopbackHub, page: str | bytes) -> bytes:
     hub.commit("me/packs", {"README.md": page if isinstance(page, bytes) else page.encode()})
     cli("encode", "hf://me/base", "movie", "-o", "packs/")
     cli("push", "packs", "me/packs")
-    assert "nothing to do" in cli("push", "packs", "me/packs")
+    assert "everything is up to date" in cli("push", "packs", "me/packs")
     assert len(hub.history("me/packs")) == 3  # That which made it, the page's, and ours.
     return hub.files("me/packs")["README.md"]
 
