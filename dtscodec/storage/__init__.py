@@ -1,1 +1,1 @@
-"""Files in remote storage: paths, ranges that are transferred once, and uploads. Knows no torch."""
+"""Files in remote storage and on the Hub: paths, reading by range, staging, uploads. No torch."""

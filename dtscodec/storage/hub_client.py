@@ -1,7 +1,7 @@
-"""The client of the Hub, and questions to the Hub that do not wait for ever.
+"""The client of the Hub, with a timeout for every request.
 
-The client has one HTTP client for the whole process, without a timeout, which in a program is not ours to change. So
-each question names its own; calls that cannot lend that client one, and give it back after.
+The client has one HTTP session for the whole process, without a timeout, which a library must not change for its
+program. So each request names a timeout. For methods that take none, the session gets one during the call.
 """
 
 import logging
@@ -13,16 +13,16 @@ NAME = "dtscodec"
 """User agent for the Hub."""
 
 WAIT_SECONDS = 30.0
-"""How long we wait for an answer of the Hub; the client itself would for ever."""
+"""Timeout for answers of the Hub; the client itself has none."""
 
 is_command = False
-"""Whether this process is a command of ours, whose client is ours to set up."""
+"""Whether this process is one of our commands, so that the client's session and log may be set up for it."""
 
 _WITHOUT_TIMEOUT = ("get_paths_info", "create_repo", "create_branch", "create_commit")
-"""Methods of the client that take none."""
+"""Methods of the client that take no timeout."""
 
-_TRIES_AGAIN = 2
-"""Seconds to wait after an answer that the Hub is busy."""
+_RETRIES = 2
+"""How often a request is repeated after the answer that the Hub is busy."""
 
 
 def hub_api() -> Any:
@@ -40,7 +40,14 @@ def hub_api() -> Any:
 
 
 def ask(url: str, **more: Any) -> Any:
-    """Return the Hub's answer to a GET, with a timeout; `more` is for the client's `http_backoff`.
+    """Return the Hub's response to a GET request, with a timeout.
+
+    Parameters
+    ----------
+    url : str
+        The address.
+    **more : Any
+        Passed to the client's `http_backoff`; `headers` are added to ours.
 
     Raises
     ------
@@ -59,17 +66,23 @@ def ask(url: str, **more: Any) -> Any:
 
 
 def ask_api(path: str) -> list[Any]:
-    """Return all pages of an answer of the Hub's API about models. A Hub that was out of reach is not asked again."""
+    """Return all pages of an answer of the Hub's API about models. If the Hub cannot be reached, there is no retry.
+
+    Parameters
+    ----------
+    path : str
+        The part of the address after ``/api/models/``.
+    """
     url, pages = f"{hub_api().endpoint}/api/models/{path}", []
     while url:
-        response = ask(url, max_retries=_TRIES_AGAIN, retry_on_exceptions=())
+        response = ask(url, max_retries=_RETRIES, retry_on_exceptions=())
         pages.append(response.json())
         url = response.links.get("next", {}).get("url")
     return pages
 
 
 def is_silence(error: Exception) -> bool:
-    """Whether the Hub gave no answer: it cannot be reached, is broken, or is not to be asked (HF_HUB_OFFLINE)."""
+    """Return whether an error means that the Hub is unreachable, failing, or disabled by HF_HUB_OFFLINE."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.HfHubHTTPError):
@@ -79,9 +92,10 @@ def is_silence(error: Exception) -> bool:
 
 @cache
 def _set_up() -> None:
-    """Let all requests of a command end, and the client's log of each try, with addresses that may be signed, be still.
+    """Give all requests of a command a timeout, and silence the client's log of retries.
 
-    Our own line says what matters. The factory is stored where a client is made again after it lost its connection.
+    That log has addresses, which may be signed; our own message has the reason. The factory is replaced because the
+    client makes a new session after it has lost its connection.
     """
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils._http import default_client_factory
@@ -96,7 +110,7 @@ def _set_up() -> None:
 
 
 def _in_time(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method whose requests have our timeout, if the program gave its client none."""
+    """Return a method whose requests have our timeout, unless the program has set one for the session."""
 
     @wraps(method)
     def call(*arguments: Any, **more: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Files of the Hub by range."""
+"""Files of a commit on the Hub, read by range."""
 
 import io
 from pathlib import PurePosixPath
@@ -11,13 +11,21 @@ _STREAM_BYTES = 2**16
 
 
 class HubFiles:
-    """The part of fsspec's interface that `dtscodec.storage.remote_file` uses, for the files of a commit."""
+    """Files of a commit, with the part of fsspec's interface that `dtscodec.storage.remote_file` uses.
+
+    Parameters
+    ----------
+    repo : str
+        `user/name`.
+    commit : str
+        40 hex digits.
+    """
 
     def __init__(self, repo: str, commit: str) -> None:
         self._repo, self._commit = repo, commit
 
     def info(self, name: str) -> dict[str, Any]:
-        """Size, and a mark of the content."""
+        """Return a file's size and, as ETag, the commit; FileNotFoundError if there is no such file."""
         path = PurePosixPath(name)
         above = "" if path.parent == PurePosixPath() else str(path.parent)
         size = whole_tree(self._repo, self._commit, above).get(path.name)
@@ -26,7 +34,7 @@ class HubFiles:
         return {"size": size, "ETag": self._commit}
 
     def cat_file(self, name: str, start: int, end: int) -> bytes:
-        """Bytes of a range; the client tries again where that helps."""
+        """Return the bytes from `start` to `end`; the client retries where that helps."""
         from huggingface_hub import constants, hf_hub_url
 
         url = hf_hub_url(self._repo, name, revision=self._commit, endpoint=hub_api().endpoint)
@@ -36,11 +44,13 @@ class HubFiles:
         return content if response.status_code == 206 else content[start:end]
 
     def open(self, name: str, mode: str = "rb", cache_type: str = "none") -> BinaryIO:
-        """The file as a stream."""
+        """Open a file as a buffered stream."""
         return cast(BinaryIO, io.BufferedReader(_Stream(self, name, self.info(name)["size"]), _STREAM_BYTES))
 
 
 class _Stream(io.RawIOBase):
+    """A raw stream of which each read is one request."""
+
     def __init__(self, files: HubFiles, name: str, size: int) -> None:
         self._files, self._name, self._size, self._at = files, name, size, 0
 

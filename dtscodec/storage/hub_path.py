@@ -20,7 +20,7 @@ from dtscodec.storage.hub_tree import Sizes, commit_of, snapshot, tree, whole_tr
 SCHEME = "hf://"
 
 _PART = re.compile(r"(?!\.\.?$)[^\\\x00-\x1f\x7f]{1,255}")
-"""A part of a path: no backslash, no way up."""
+"""A part of a path: no backslash, no ``..``."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -49,17 +49,17 @@ class HubPath:
 
     @property
     def name(self) -> str:
-        """The last part of its path; of a repository the name."""
+        """The last part of the path; of a repository, its name."""
         return PurePosixPath(self.path or self.repo).name
 
     @property
     def suffix(self) -> str:
-        """The ending of its name."""
+        """The ending of the name, with its dot."""
         return PurePosixPath(self.path).suffix
 
     @property
     def parent(self) -> "HubPath":
-        """The directory that it is in; of a repository itself."""
+        """The directory that contains it; the parent of a repository is the repository itself."""
         parent = PurePosixPath(self.path).parent.as_posix()
         return HubPath(self.repo, self.commit, "" if parent == "." else parent)
 
@@ -70,16 +70,16 @@ class HubPath:
 
     @property
     def fs(self) -> HubFiles:
-        """Its file system, with the methods of fsspec's that this package uses."""
+        """The file system, with those methods of fsspec that this package uses."""
         return HubFiles(self.repo, self.commit)
 
     @property
     def storage_options(self) -> dict[str, Any]:
-        """None: the client has its own settings."""
+        """No options: the client has its own settings. This attribute tells remote paths from local ones."""
         return {}
 
     def relative_to(self, other: "HubPath") -> PurePosixPath:
-        """Its path below a directory of the same commit; ValueError if it lies elsewhere."""
+        """Return the path relative to a directory of the same commit; ValueError if it is elsewhere."""
         if (self.repo, self.commit) != (other.repo, other.commit):
             raise ValueError(f"expected a path in {other}, got {self}")
         return PurePosixPath(self.path).relative_to(other.path)
@@ -97,23 +97,29 @@ class HubPath:
         return not self.path or (self.cached() is None and self._around().get(self.name, 0) is None)
 
     def iterdir(self) -> Iterator["HubPath"]:
-        """Its files and directories. With HF_HUB_OFFLINE those in the cache; else a Hub that is silent is an error."""
+        """Yield its files and directories: with HF_HUB_OFFLINE those in the cache, else those on the Hub.
+
+        Raises
+        ------
+        Exception
+            Errors of the client, also if the Hub does not answer.
+        """
         from huggingface_hub import is_offline_mode
 
-        list_files = tree if is_offline_mode() else whole_tree  # Files would be left out silently.
+        list_files = tree if is_offline_mode() else whole_tree  # The cache may lack files.
         return iter(self / name for name in sorted(list_files(self.repo, self.commit, self.path)))
 
     def glob(self, pattern: str) -> Iterator["HubPath"]:
-        """Its files and directories of such names."""
+        """Yield its files and directories whose names match a pattern of `fnmatch`."""
         return (path for path in self.iterdir() if fnmatchcase(path.name, pattern))
 
     def stat(self) -> SimpleNamespace:
-        """Its size."""
+        """Return an object whose `st_size` is the size in bytes."""
         local = self.cached()
         return SimpleNamespace(st_size=local.stat().st_size if local else self.fs.info(self.path)["size"])
 
     def read_bytes(self) -> bytes:
-        """The whole file, through the cache."""
+        """Return the whole file, read through the cache."""
         return self.local().read_bytes()
 
     def cached(self) -> Path | None:
@@ -122,7 +128,7 @@ class HubPath:
         return found if found.is_file() else None
 
     def local(self) -> Path:
-        """Return the file in the client's cache, downloaded if needed; a download that was cut off is resumed."""
+        """Return the file in the client's cache, downloaded if needed; an interrupted download is resumed."""
         return self.cached() or Path(hub_api().hf_hub_download(self.repo, self.path, revision=self.commit))
 
     def _around(self) -> Sizes:
@@ -131,7 +137,12 @@ class HubPath:
 
 
 def parse_hub_path(name: str) -> HubPath:
-    """Return the path that a name such as `hf://user/repo@branch/file` stands for.
+    """Parse a name such as `hf://user/repo@branch/file`, and resolve its revision to a commit.
+
+    Parameters
+    ----------
+    name : str
+        `hf://user/repo[@revision][/path]`.
 
     Raises
     ------

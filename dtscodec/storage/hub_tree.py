@@ -1,6 +1,6 @@
-"""Files and directories of a repository, as the Hub lists them or, without an answer, as its client's cache has them.
+"""Listings of a repository: those of the Hub or, if it does not answer, those of its client's cache.
 
-The files at a commit never change, so answers are cached for the life of the process; failures are not.
+The files of a commit never change, so answers are cached for the life of the process; failures are not.
 """
 
 import re
@@ -13,13 +13,26 @@ from urllib.parse import quote
 from dtscodec.storage.hub_client import ask_api, hub_api, is_silence
 
 Sizes = Mapping[str, int | None]
-"""Entries of a directory by name: of files their sizes, of directories None."""
+"""Entries of a directory: name -> size in bytes, or None for a directory."""
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def commit_of(repo: str, revision: str | None) -> str:
-    """The commit that a branch, tag or commit names; if the Hub does not answer, as last seen."""
+    """Return the commit of a revision; if the Hub does not answer, the last known one.
+
+    Parameters
+    ----------
+    repo : str
+        `user/name`.
+    revision : str or None
+        A branch, tag or commit; None for the main branch.
+
+    Raises
+    ------
+    Exception
+        Errors of the client.
+    """
     from huggingface_hub import get_token
 
     if revision and _COMMIT.fullmatch(revision):
@@ -27,13 +40,26 @@ def commit_of(repo: str, revision: str | None) -> str:
     try:
         return _commit_at_hub(hub_api().endpoint, get_token(), repo, revision)
     except Exception as error:
-        if not is_silence(error) or (seen := _seen_commit(repo, revision)) is None:
+        if not is_silence(error) or (cached := _cached_commit(repo, revision)) is None:
             raise
-        return seen
+        return cached
 
 
 def tree(repo: str, commit: str, path: str) -> Sizes:
-    """Return the entries of a directory; if the Hub does not answer, those in the cache, if the commit is there."""
+    """Return the entries of a directory; if the Hub does not answer, those in the cache, which may be fewer.
+
+    Parameters
+    ----------
+    repo, commit : str
+        `user/name`, and 40 hex digits.
+    path : str
+        The directory within the repository; empty for its top.
+
+    Raises
+    ------
+    Exception
+        Errors of the client; also if the Hub does not answer and the cache does not have the commit.
+    """
     try:
         return whole_tree(repo, commit, path)
     except Exception as error:
@@ -47,7 +73,10 @@ def tree(repo: str, commit: str, path: str) -> Sizes:
 
 @lru_cache(256)
 def whole_tree(repo: str, commit: str, path: str) -> Sizes:
-    """Return the entries of a directory as the Hub lists them; none if there is no such directory."""
+    """Return the entries of a directory as the Hub lists them, for the arguments of `tree`.
+
+    There are none if there is no such directory.
+    """
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
     try:
@@ -64,25 +93,25 @@ def snapshot(repo: str, commit: str) -> Path:
 
 
 def forget() -> None:
-    """Forget all answers, so that branches are resolved again."""
+    """Clear all cached answers, so that branches are resolved again."""
     _commit_at_hub.cache_clear()
     whole_tree.cache_clear()
 
 
 @lru_cache(256)
 def _commit_at_hub(endpoint: str, token: str | None, repo: str, revision: str | None) -> str:
-    """Return the commit of a revision as the Hub has it; stored in the cache for later, as the client does."""
+    """Return the commit of a revision on the Hub, and record it in the client's cache as the client does."""
     (answer,) = ask_api(repo + (f"/revision/{quote(revision, safe='')}" if revision else ""))
     commit: str = answer["sha"]
     ref = _ref(repo, revision)
-    with suppress(OSError):  # It may be one that is only read.
+    with suppress(OSError):  # The cache may be read-only.
         ref.parent.mkdir(parents=True, exist_ok=True)
         ref.write_text(commit)
     return commit
 
 
-def _seen_commit(repo: str, revision: str | None) -> str | None:
-    """Return the commit that the cache has, if any."""
+def _cached_commit(repo: str, revision: str | None) -> str | None:
+    """Return the commit of a revision in the client's cache, if any."""
     with suppress(OSError, UnicodeDecodeError):
         found = _COMMIT.fullmatch(_ref(repo, revision).read_text().strip())
         return found and found[0]

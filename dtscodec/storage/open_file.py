@@ -1,4 +1,4 @@
-"""Files wherever they lie, local or remote: opening by range, and new ones that appear whole or not at all."""
+"""Files, local or remote: opening them for reading by range, and writing new ones atomically."""
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -18,16 +18,16 @@ from dtscodec.storage.upload import check_upload, uploaded_file
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How files in remote storage are read. Local files are read where they are.
+    """Settings for reading files in remote storage. Local files are read directly.
 
     Parameters
     ----------
     staging : Path, optional
-        A folder for ranges of remote files (`dtscodec.storage.staging`), so that each is transferred once; without it
+        A folder for ranges of remote files (`dtscodec.storage.staging`), so that each is transferred once. Without it
         every read is a transfer.
     whole : bool
-        Whether all of a file will be read: files of the Hub then go through its client's cache. Else only what is
-        read is transferred.
+        Whether all of a file will be read. Files of the Hub are then downloaded through its client's cache; else only
+        the ranges that are read are transferred.
     """
 
     staging: Path | None = None
@@ -35,7 +35,10 @@ class Access:
 
 
 WHOLE = Access(whole=True)
+"""For files that are read as a whole, without a staging folder."""
+
 BY_RANGE = Access()
+"""For files of which some ranges are read, without a staging folder."""
 
 
 def open_file(path: Path, access: Access, *, is_pack: bool = False) -> LocalFile | RemoteFile:
@@ -44,16 +47,23 @@ def open_file(path: Path, access: Access, *, is_pack: bool = False) -> LocalFile
     Parameters
     ----------
     path : Path
-        A local path or a remote one. A file of the Hub that is in its client's cache is read there.
+        A local or remote path. A file of the Hub that is in its client's cache is read there.
     access : Access
-        How remote files are read.
+        Settings for remote files.
     is_pack : bool
-        Whether it is read as a pack, whose digests are checked; see `RemoteFile`.
+        Whether the file is read as a pack; see `RemoteFile`.
+
+    Returns
+    -------
+    LocalFile or RemoteFile
+        To be closed by the caller.
 
     Raises
     ------
-    CheckpointError, PackNotFoundError
-        A remote file cannot be read; of packs the latter.
+    CheckpointError
+        A remote file cannot be read.
+    PackNotFoundError
+        The same for `is_pack`.
     OSError
         A local file cannot be opened.
     """
@@ -66,7 +76,7 @@ def open_file(path: Path, access: Access, *, is_pack: bool = False) -> LocalFile
 
 
 def new_file(path: Path, force: bool = False, inputs: Iterable[Path] = ()) -> AbstractContextManager[BinaryIO]:
-    """Write a file, local or remote, that appears under its name when the ``with`` ends well.
+    """Write a file, local or remote, that appears under its name when the ``with`` block succeeds.
 
     Parameters
     ----------
@@ -91,7 +101,7 @@ def new_file(path: Path, force: bool = False, inputs: Iterable[Path] = ()) -> Ab
 
 
 def check_new(path: Path, force: bool = False) -> None:
-    """Raise early what `new_file` would raise for an output that exists.
+    """Raise the OutputError that `new_file` would raise for an output that exists, before any work is done.
 
     Parameters
     ----------
@@ -103,7 +113,7 @@ def check_new(path: Path, force: bool = False) -> None:
     Raises
     ------
     OutputError
-        It exists and is not to be replaced; or its bucket is missing or cannot be reached.
+        The output exists and must not be replaced, or its bucket is missing or cannot be reached.
     """
     if is_remote(path):
         check_upload(path, force)
@@ -115,12 +125,19 @@ def check_new(path: Path, force: bool = False) -> None:
 
 
 def staging_folder_for(out: Path, *sources: object) -> AbstractContextManager[Path | None]:
-    """Open a folder for ranges of these sources while an output is made; None if none of them is remote.
+    """Return a context with a folder for ranges of remote inputs; None if no input is remote.
+
+    Parameters
+    ----------
+    out : Path
+        The output. The folder is in its directory or, if that is remote, in the system's for temporary files.
+    *sources : object
+        The inputs: paths, their names, or anything else, which counts as local.
 
     Raises
     ------
     OutputError
-        It cannot be made.
+        The folder cannot be made.
     """
     if not any(is_remote(source) for source in sources):
         return nullcontext()

@@ -1,4 +1,4 @@
-"""Where files are, as users name it -> a path, local or in remote storage."""
+"""Names of files as users write them -> paths, local or in remote storage."""
 
 import os
 import re
@@ -14,17 +14,17 @@ _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
 
 def as_path(name: str | os.PathLike[str]) -> Path:
-    """Return the path that a name stands for.
+    """Return the path for a name.
 
     Parameters
     ----------
     name : str or path
-        A local path, `file://` before one, or another scheme that fsspec knows: `s3://bucket/model`.
+        A local path, also with `file://`, or one with another scheme that fsspec knows, as `s3://bucket/model`.
 
     Returns
     -------
     Path
-        Remote paths are `UPath`s, those of the Hub `HubPath`s, which have the methods of `Path` that this package uses.
+        For remote storage a `UPath`, for the Hub a `HubPath`; both have the methods of `Path` that this package uses.
 
     Raises
     ------
@@ -33,6 +33,8 @@ def as_path(name: str | os.PathLike[str]) -> Path:
     Exception
         Errors of the Hub's client; see `dtscodec.storage.storage_errors`.
 
+    Examples
+    --------
     >>> as_path("file:///models/base").as_posix()
     '/models/base'
     """
@@ -47,12 +49,17 @@ def as_path(name: str | os.PathLike[str]) -> Path:
 
 
 def as_output_path(name: str | os.PathLike[str]) -> Path:
-    """Return the path of an output.
+    """Return the path for the name of an output.
+
+    Parameters
+    ----------
+    name : str or path
+        As for `as_path`.
 
     Raises
     ------
     OutputError
-        It names the Hub, where a push writes many files at once.
+        The name is one of the Hub, which is written to by a push only.
     BackendError
         As for `as_path`.
     """
@@ -64,8 +71,15 @@ def as_output_path(name: str | os.PathLike[str]) -> Path:
 
 
 def is_remote(path: object) -> bool:
-    """Return whether a path, or the name of one, is in remote storage.
+    """Return whether a value is a path in remote storage, or the name of one.
 
+    Parameters
+    ----------
+    path : object
+        A path, its name, or anything else, which is not remote.
+
+    Examples
+    --------
     >>> is_remote("s3://bucket/model"), is_remote("file:///model"), is_remote(Path("model")), is_remote({})
     (True, False, False, False)
     """
@@ -75,13 +89,25 @@ def is_remote(path: object) -> bool:
 
 
 def storage(path: Path) -> tuple[Any, str]:
-    """Return the fsspec file system of a remote path, and the path within it."""
+    """Return the fsspec file system of a remote path, and the path within it.
+
+    Parameters
+    ----------
+    path : Path
+        A `UPath` or `HubPath`.
+    """
     remote: Any = path
     return remote.fs, remote.path
 
 
 def work_folder(out: Path) -> Path:
-    """Return the folder for temporary files of an output: beside it or, if that is remote, the system's."""
+    """Return the folder for temporary files of an output.
+
+    Parameters
+    ----------
+    out : Path
+        The output; the folder is its own directory if that exists on this machine, else the system's.
+    """
     return Path(tempfile.gettempdir()) if is_remote(out) or not out.parent.is_dir() else out.parent
 
 

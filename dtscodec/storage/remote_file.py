@@ -1,4 +1,4 @@
-"""Reading a file in remote storage by range; with a staging folder each range is transferred once."""
+"""Reading a file in remote storage by range. With a staging folder each range is transferred once."""
 
 import hashlib
 from collections.abc import Iterator
@@ -16,17 +16,19 @@ from dtscodec.storage.staging import stage_range
 from dtscodec.storage.storage_errors import pack_errors, read_errors
 
 HEAD_BYTES = 2**18
-"""Bytes of a pack that are read at first, in one request: of most packs header, digests and index."""
+"""Bytes that opening a pack reads in one request: header, digests and index of most packs."""
 
 RemoteSignature = tuple[str, str, int, int]
-"""Name, the storage's mark of the content (such as an ETag), size; and 0, since clocks there are not ours."""
+"""Name, a version of the content as the storage reports it (such as an ETag), size; and 0 in place of a time."""
 
-_MARKS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "created")
+_VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "created")
 """Fields of a file's description that change with its content, most reliable first."""
 
 _PIECE_BYTES = 2**25
+"""Bytes per request."""
+
 _AHEAD = 4
-"""Ranges of a file that are transferred in the background at a time."""
+"""Ranges of a file that are transferred in the background at the same time."""
 
 
 class RemoteFile:
@@ -35,18 +37,19 @@ class RemoteFile:
     Parameters
     ----------
     path : Path
-        A remote path.
+        The file, in remote storage.
     staging : Path, optional
-        The folder for ranges; on machines that do not have it, they are read directly.
-
+        The folder for ranges. On machines that do not have it, ranges are read directly.
     is_pack : bool
-        Whether it is read as a pack. The digests of a pack reveal if it was replaced meanwhile, so the storage is not
-        asked; and its head is read when it is opened, since that is needed anyway.
+        Whether the file is read as a pack. Its first bytes are then read on opening, since they are needed anyway, and
+        the storage is not asked later whether the file was replaced, since the pack's digests reveal that.
 
     Raises
     ------
-    CheckpointError, PackNotFoundError
-        There is no such file, or it cannot be read; of packs the latter.
+    CheckpointError
+        There is no such file, or it cannot be read.
+    PackNotFoundError
+        The same for `is_pack`.
     """
 
     is_remote = True
@@ -64,13 +67,13 @@ class RemoteFile:
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
-        """The file as a stream that reads no more than it is asked for."""
+        """Open the file as a stream that does not read ahead."""
         files, name = storage(self.path)
         with self._errors(self.path), files.open(name, "rb", cache_type="none") as file:
             yield file
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return a range, shorter only where the file ends before; no request is made for what the head holds.
+        """Return a range, shorter only where the file ends before. The head of a pack needs no request.
 
         Raises
         ------
@@ -91,7 +94,7 @@ class RemoteFile:
         Raises
         ------
         CheckpointError, PackNotFoundError
-            The file was replaced since it was opened, or cannot be read; the latter is raised for packs.
+            The file was replaced since it was opened, or cannot be read. The latter is raised for packs.
         OutputError
             The staging folder has no room.
         """
@@ -99,7 +102,7 @@ class RemoteFile:
         if size and self._staging:
             staged = np.fromfile(self._stage(self._staging, offset, size), np.uint8)
             if staged.size != size:
-                raise self._other(size, staged.size)
+                raise self._wrong_length(size, staged.size)
             return staged
         result, done = np.empty(size, np.uint8), 0
         for piece in self._pieces(offset, size):
@@ -108,12 +111,12 @@ class RemoteFile:
         return result[:done]
 
     def prefetch(self, offset: int, size: int) -> None:
-        """Begin to transfer a range into the folder; where that fails, `read` will say so."""
+        """Begin to transfer a range into the staging folder; where that fails, `read_array` raises the error."""
         if size and self._staging:
             self._background.submit(self._stage, self._staging, offset, size)
 
     def signature(self) -> RemoteSignature:
-        """Return what changes with the content, as the file was when it was opened: no other one is ever read."""
+        """Return the version of the file when it was opened; no other version is ever read."""
         return self._signature
 
     def close(self) -> None:
@@ -126,7 +129,7 @@ class RemoteFile:
         return stage_range(folder, name, size, self._pieces(offset, size))
 
     def _pieces(self, offset: int, size: int) -> Iterator[bytes]:
-        """A range, piece by piece; the last one comes only if the file was the same all the time."""
+        """Yield a range piece by piece; the last piece only if the file was not replaced meanwhile."""
         end = offset + size
         try:
             for begin in range(offset, end, _PIECE_BYTES):
@@ -135,7 +138,7 @@ class RemoteFile:
                     self._check_same()
                 yield piece
         except CheckpointError:
-            self._check_same()  # That it was replaced explains more.
+            self._check_same()  # If the file was replaced, that is the better explanation.
             raise
 
     def _piece(self, begin: int, end: int) -> bytes:
@@ -145,20 +148,20 @@ class RemoteFile:
         with self._errors(self.path):
             piece: bytes = files.cat_file(name, start=begin, end=end)
         if len(piece) != end - begin and not self._is_pack:
-            raise self._other(end - begin, len(piece))
+            raise self._wrong_length(end - begin, len(piece))
         return piece
 
     def _read_signature(self) -> RemoteSignature:
         files, name = storage(self.path)
         with self._errors(self.path):
             info = files.info(name)
-            mark = next((str(info[key]) for key in _MARKS if info.get(key)), "")
-            return str(self.path), mark, int(info["size"] or 0), 0
+            version = next((str(info[key]) for key in _VERSIONS if info.get(key)), "")
+            return str(self.path), version, int(info["size"] or 0), 0
 
     def _check_same(self) -> None:
         if self._read_signature() != self._signature:
             detail = "expected the file that was opened, got another: it was replaced meanwhile"
             raise CheckpointError(f"{self.path}: {detail}", Remedy("start again"))
 
-    def _other(self, expected: int, got: int) -> CheckpointError:
+    def _wrong_length(self, expected: int, got: int) -> CheckpointError:
         return CheckpointError(f"{self.path}: expected a range of {expected} bytes, got {got}", Remedy("try again"))

@@ -1,7 +1,7 @@
-"""Ranges of remote files in a local folder while an output is made, so that each is transferred once.
+"""A local folder for ranges of remote files while an output is made, so that each is transferred once.
 
-The folder is shared with worker processes. It is deleted when the work ends. Folders of killed processes are deleted
-by the next process that works in the same directory: an owner holds a lock, so what can be locked has no owner.
+The folder is shared with worker processes, and deleted when the work ends. Its owner holds a lock on it. Folders of
+killed processes, which are not locked, are deleted by the next process that makes such a folder in the same directory.
 """
 
 import contextlib
@@ -19,7 +19,18 @@ _OWNER = "owner.lock"
 
 @contextmanager
 def staging_folder(directory: Path) -> Iterator[Path]:
-    """Make a folder in a directory for the life of the context; delete those whose owner is gone."""
+    """Make a staging folder for the life of the context, and delete those of killed processes.
+
+    Parameters
+    ----------
+    directory : Path
+        The directory that the folder is made in.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be made.
+    """
     _sweep(directory)
     stem = f".dtscodec-{secrets.token_hex(8)}"
     folder, hidden = directory / f"{stem}.staging", directory / f"{stem}.tmp"
@@ -33,32 +44,33 @@ def staging_folder(directory: Path) -> Iterator[Path]:
             yield folder
     finally:
         with contextlib.suppress(OSError):
-            folder.rename(hidden)  # Nobody can add to it any more.
+            folder.rename(hidden)  # So that no worker adds a file while the folder is deleted.
         shutil.rmtree(hidden, ignore_errors=True)
 
 
 def stage_range(folder: Path, name: str, size: int, pieces: Iterable[bytes]) -> Path:
-    """Return the file of a range, and write it first unless another thread or process has.
+    """Return the file of a range; write it unless another thread or process has.
 
     Parameters
     ----------
     folder : Path
+        The staging folder.
     name : str
-        Of the file.
+        Name of the file in the folder.
     size : int
-        Bytes in all.
+        Length of the range in bytes.
     pieces : iterable of bytes
-        Taken only if neither another thread nor another process did.
+        The range. It is consumed only if no other thread or process has written the file.
 
     Raises
     ------
     OutputError
-        It cannot be written.
+        The file cannot be written.
     """
     path = folder / name
     with output_errors(folder), (folder / f"{name}.lock").open("wb") as lock, _locked(lock.fileno()):
         if not (path.is_file() and path.stat().st_size == size):
-            part = folder / f"{name}.{secrets.token_hex(4)}.part"  # Its own, where nothing can be locked.
+            part = folder / f"{name}.{secrets.token_hex(4)}.part"  # A name of its own, for file systems without locks.
             with part.open("wb") as file:
                 file.writelines(pieces)
             part.replace(path)
@@ -66,6 +78,7 @@ def stage_range(folder: Path, name: str, size: int, pieces: Iterable[bytes]) -> 
 
 
 def _sweep(directory: Path) -> None:
+    """Delete the staging folders in a directory that no process has locked."""
     for folder in directory.glob(".dtscodec-*.staging"):
         with contextlib.suppress(OSError), (folder / _OWNER).open("r+b") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

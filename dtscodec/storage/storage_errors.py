@@ -1,4 +1,4 @@
-"""Failures of local and remote storage as errors of one line with a remedy."""
+"""Failures of local storage, remote storage and the Hub as errors of one line with a remedy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +15,7 @@ _REMEDIES: tuple[tuple[type[Exception], Remedy], ...] = (
     (PermissionError, Remedy("check your credentials and rights")),
     (Exception, Remedy("check network, address and credentials, and try again")),
 )
-"""Remedies for failures of remote storage; the first that fits counts."""
-
+"""Remedies for failures of remote storage; the first that matches applies."""
 
 _LOG_IN = "log in with 'hf auth login', or set HF_TOKEN"
 _ONLINE = "try again without HF_HUB_OFFLINE"
@@ -25,21 +24,21 @@ _NETWORK = "check the network, and try again"
 
 @contextmanager
 def read_errors(path: Path, remedy: Remedy | None = None) -> Iterator[None]:
-    """Turn failures to read into a `CheckpointError` that names the path and a remedy."""
+    """Turn failures to read a path into a `CheckpointError` with a remedy, by default one for the kind of failure."""
     with _errors_of(path, CheckpointError, "read", remedy):
         yield
 
 
 @contextmanager
 def pack_errors(path: Path) -> Iterator[None]:
-    """Turn failures to read a pack into a `PackNotFoundError` that names the path and a remedy."""
+    """Turn failures to read a pack into a `PackNotFoundError` with a remedy."""
     with _errors_of(path, PackNotFoundError, "read", None):
         yield
 
 
 @contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Turn failures to write into an `OutputError` that names the path and a remedy."""
+    """Turn failures to write a path into an `OutputError` with a remedy."""
     with _errors_of(path, OutputError, "write", None if is_remote(path) else OTHER_OUTPUT):
         yield
 
@@ -50,7 +49,7 @@ def _errors_of(path: Path, kind: type[DtsError], verb: str, remedy: Remedy | Non
         yield
     except DtsError:
         raise
-    except Exception as e:  # Clients of storage end in nearly any exception.
+    except Exception as e:  # Storage clients raise nearly any exception.
         if not isinstance(e, OSError) and not is_remote(path):
             raise
         why = one_line(e)
@@ -63,10 +62,10 @@ def _errors_of(path: Path, kind: type[DtsError], verb: str, remedy: Remedy | Non
 
 
 def _explain_hub_error(error: BaseException) -> tuple[str, Remedy] | None:
-    """Return a reason of a few words and a remedy; None if the error is not one of the Hub's client."""
+    """Return a short reason and a remedy for an error of the Hub's client; None for other errors."""
     from huggingface_hub import errors
 
-    if isinstance(error, RuntimeError) and error.__cause__ is not None:  # Failures of uploads are wrapped so.
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:  # The client wraps failures of uploads.
         return _explain_hub_error(error.__cause__)
     of_kind: tuple[tuple[type[BaseException], str, str], ...] = (
         (errors.HFValidationError, "no name of a repository, which is user/name", "check the name"),
@@ -87,8 +86,8 @@ def _explain_hub_error(error: BaseException) -> tuple[str, Remedy] | None:
             return reason, Remedy(remedy)
     if isinstance(error, errors.HfHubHTTPError):
         return _of_status(error)
-    if isinstance(error, ValueError) and isinstance(error.__cause__, errors.BadRequestError):  # Of a page's metadata.
-        return _line(error), Remedy("mend it, and try again")
+    if isinstance(error, ValueError) and isinstance(error.__cause__, errors.BadRequestError):  # A page's metadata.
+        return _line(error), Remedy("correct it, and try again")
     if isinstance(error, errors.HTTPError):  # type: ignore[attr-defined]
         return f"no answer from the Hub ({_line(error) or type(error).__name__})", Remedy(_NETWORK)
     return None

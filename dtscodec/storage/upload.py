@@ -1,4 +1,4 @@
-"""Outputs in remote storage: made here in a file without a name, then uploaded whole."""
+"""Outputs in remote storage: written to a local file without a name, then uploaded as a whole."""
 
 import contextlib
 import secrets
@@ -17,11 +17,11 @@ from dtscodec.storage.paths import storage
 from dtscodec.storage.storage_errors import write_errors
 
 _PIECE_BYTES = 2**25
-"""S3 takes 10,000 pieces: 335 GB."""
+"""Bytes per piece of an upload. S3 takes 10,000 pieces: 335 GB."""
 
 
 def check_upload(path: Path, force: bool = False) -> None:
-    """Refuse a remote output that exists, or whose bucket is missing.
+    """Refuse a remote output if it exists or its bucket is missing.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def check_upload(path: Path, force: bool = False) -> None:
     Raises
     ------
     OutputError
-        It exists and is not to be replaced, or its bucket is missing or cannot be reached.
+        The output exists and must not be replaced, or its bucket is missing or cannot be reached.
     """
     with write_errors(path):
         exists = path.exists()
@@ -45,15 +45,15 @@ def check_upload(path: Path, force: bool = False) -> None:
 
 @contextmanager
 def uploaded_file(path: Path, force: bool = False, inputs: Iterable[Path] = ()) -> Iterator[BinaryIO]:
-    """Write a remote file that appears under its name when the ``with`` ends well.
+    """Write a remote file that appears under its name when the ``with`` block succeeds.
 
     Parameters
     ----------
     path : Path
         The file to make, in remote storage.
     force : bool
-        Replace a file that exists. Without it nothing is replaced, where the storage can promise that not even a file
-        that appeared meanwhile.
+        Replace a file that exists. Without it no file is replaced; where the storage supports it, not even one that
+        appeared meanwhile.
     inputs : iterable of Path
         Files that must not be replaced, because they are read meanwhile.
 
@@ -84,11 +84,11 @@ def _has_bucket(path: Path) -> bool:
     try:
         return path.parents[-1].exists()
     except PermissionError:
-        return True  # A right to write need not include one to list.
+        return True  # Credentials that may write need not be able to list.
 
 
 def _upload(file: BinaryIO, path: Path, force: bool) -> None:
-    """Upload a file. An interrupt waits for the piece that is on its way, so that the upload can be aborted."""
+    """Upload a file. An interrupt waits for the piece being sent, so that the upload can be aborted."""
     stop = Event()
     with ThreadPoolExecutor(1) as thread:
         try:
@@ -98,6 +98,7 @@ def _upload(file: BinaryIO, path: Path, force: bool) -> None:
 
 
 def _send(file: BinaryIO, path: Path, force: bool, stop: Event) -> None:
+    """Send a file piece by piece, and commit the upload; discard it on any failure."""
     with write_errors(path):
         remote = _open(path, force)
         try:
@@ -118,7 +119,7 @@ def _send(file: BinaryIO, path: Path, force: bool, stop: Event) -> None:
 
 
 def _open(path: Path, force: bool) -> Any:
-    """The remote file; what is written appears with `commit`."""
+    """Return the remote file, open for writing; its content appears with `commit`."""
     files, name = storage(path)
     if not force:
         with contextlib.suppress(NotImplementedError, ValueError):  # Not every storage can refuse to replace.
