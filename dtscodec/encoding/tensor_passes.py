@@ -16,7 +16,8 @@ from dtscodec.encoding.budget.survey import Survey
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, encode_same, encode_tie
 from dtscodec.encoding.journal import Journal, NoJournal
-from dtscodec.encoding.tensor_task import Identity, Inputs, TensorResult, encode_tensor, measure_tensor, survey_tensor
+from dtscodec.encoding.tensor_inputs import TensorInputs
+from dtscodec.encoding.tensor_task import Identity, TensorResult, encode_tensor, measure_tensor, survey_tensor
 from dtscodec.encoding.tied_tensors import TiedTensors
 from dtscodec.executors.processes import in_order
 from dtscodec.progress import ProgressCallback
@@ -55,7 +56,7 @@ class TensorPasses:
     ) -> None:
         self._base, self._fine, self._match, self._config = base, fine, match, config
         self._executor, self._journal = executor, journal
-        self._inputs = Inputs(fine, base, match.counterpart, config)
+        self._inputs = TensorInputs(fine, base, match.counterpart, config)
         self._ties = TiedTensors(fine, match, config)
         self._leaves: dict[str, bytes] = {}
         self._settled: dict[str, EncodedTensor] = {}
@@ -74,13 +75,13 @@ class TensorPasses:
             A tensor cannot be encoded.
         """
         survey = Survey(self._config, tuple(self._fine.specs.values()))
-        for name, found in self._results(survey_tensor, lambda name: (survey.demand,)):
+        for name, found in self._results(survey_tensor, lambda name: (survey.request,)):
             if settled := self._settle(name, found.identity):
                 survey.add_settled(settled.entry)
             elif found.problem:
                 raise found.problem
             else:
-                survey.add(name, self._fine.specs[name], found.split, found.options)
+                survey.add(name, self._fine.specs[name], found.split, found.candidates)
             progress(self._fine.specs[name].nbytes)
         return survey
 

@@ -89,12 +89,12 @@ class FusionEncoder:
         survey = Survey(self._config, [self._spec(name) for name in self.names])
         for name in self.names:
             summed = self._sum(name)
-            options = [candidates_of(segment, self._config, survey.demand) for segment in summed.segments]
-            survey.add(name, summed.spec, summed.split, options)
+            candidates = [candidates_of(segment, self._config, survey.request) for segment in summed.segments]
+            survey.add(name, summed.spec, summed.split, candidates)
             progress(summed.spec.nbytes)
         # Fails now, before the longer work, if the base is needed for it.
         base, _ = self._sources.reference(
-            _used(choice.block for choice in at_multiplier(survey.options, LAMBDA_MAX).values())
+            _used(choice.block for choice in at_multiplier(survey.candidates, LAMBDA_MAX).values())
         )
         self._summary = replace(self._summary, base=base)
         return survey
@@ -144,7 +144,7 @@ def _default_budget(survey: Survey, metadata: PackMetadata) -> int:
     Unlike the default of an encode it does not grow for deltas of low rank: the rank of a sum is the sum of the ranks,
     and most of it is error that encoding left in the source packs.
     """
-    least = at_multiplier(survey.options, LAMBDA_MAX)
+    least = at_multiplier(survey.candidates, LAMBDA_MAX)
     asked = DEFAULT_SIZE.in_bytes(0, sum(spec.elements for spec in survey.specs))
     return max(asked + total_cost(least), survey.size(least, metadata))
 

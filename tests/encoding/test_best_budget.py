@@ -126,8 +126,8 @@ def test_the_size_that_is_planned_is_that_of_the_file(count: int, dtype: torch.d
             ours = StoredTensor(name, spec, fine.read(name))
             theirs = StoredTensor(name, base.specs[name], base.read(name)) if name in base.specs else None
             segmented = segment_unchanged(ours, theirs) or segment_tensor(ours, theirs, config)
-            options = [candidates_of(segment, config, survey.demand) for segment in segmented.segments]
-            survey.add(name, spec, segmented.split, options)
+            candidates = [candidates_of(segment, config, survey.request) for segment in segmented.segments]
+            survey.add(name, spec, segmented.split, candidates)
     summary = Summary(0, base=BaseRef("0" * 64), encoder=f"dtscodec {__version__} {config.describe()}")
     metadata = PackMetadata(summary)
     choices = survey.choose(metadata, survey.budget(metadata))

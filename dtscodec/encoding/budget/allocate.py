@@ -33,19 +33,19 @@ class TooSmallError(Exception):
     smallest: int
 
 
-def at_multiplier(options: Mapping[Key, Candidates], multiplier: float) -> Choices:
+def at_multiplier(candidates: Mapping[Key, Candidates], multiplier: float) -> Choices:
     """Return each segment's best candidate at a Lagrange multiplier, in squared norm per byte."""
-    return {key: option.best(multiplier) for key, option in options.items()}
+    return {key: each.best(multiplier) for key, each in candidates.items()}
 
 
 def at_last_multiplier(
-    options: Mapping[Key, Candidates], begin: float, end: float, holds: Callable[[Choices], bool]
+    candidates: Mapping[Key, Candidates], begin: float, end: float, holds: Callable[[Choices], bool]
 ) -> Choices:
     """Return the choices at the multiplier nearest to `end` at which a condition holds that holds at `begin`."""
-    chosen = at_multiplier(options, begin)
+    chosen = at_multiplier(candidates, begin)
     for _ in range(HALVINGS):
         multiplier = begin**0.5 * end**0.5  # Bisect the logarithm: multipliers span 400 orders of magnitude.
-        trial = at_multiplier(options, multiplier)
+        trial = at_multiplier(candidates, multiplier)
         if holds(trial):
             chosen, begin = trial, multiplier
         else:
@@ -53,12 +53,12 @@ def at_last_multiplier(
     return chosen
 
 
-def allocate(options: Mapping[Key, Candidates], budget: int, size_of: Measure) -> Choices:
+def allocate(candidates: Mapping[Key, Candidates], budget: int, size_of: Measure) -> Choices:
     """Return the choices of the largest benefit in a file of at most `budget` bytes.
 
     Parameters
     ----------
-    options : mapping
+    candidates : mapping
         Candidate encodings of each segment.
     budget : int
         Bytes.
@@ -70,35 +70,35 @@ def allocate(options: Mapping[Key, Candidates], budget: int, size_of: Measure) -
     TooSmallError
         The cheapest candidates take more.
     """
-    chosen = at_multiplier(options, LAMBDA_MAX)
+    chosen = at_multiplier(candidates, LAMBDA_MAX)
     smallest = size_of(chosen)
     if smallest > budget:
         raise TooSmallError(smallest)
     shared = smallest - total_cost(chosen)
     for _ in range(ATTEMPTS):
-        trial = _spend(options, budget - shared)
+        trial = _spend(candidates, budget - shared)
         size = size_of(trial)
         if size <= budget:
             chosen = trial
         if size <= budget and shared >= size - total_cost(trial) - 8:
             break
         shared = size - total_cost(trial)
-    return _fill(options, chosen, budget, size_of)
+    return _fill(candidates, chosen, budget, size_of)
 
 
-def _spend(options: Mapping[Key, Candidates], payload: int) -> Choices:
+def _spend(candidates: Mapping[Key, Candidates], payload: int) -> Choices:
     """Return the best choices whose costs add up to at most `payload` bytes."""
-    everything = at_multiplier(options, LAMBDA_MIN)
+    everything = at_multiplier(candidates, LAMBDA_MIN)
     if total_cost(everything) <= payload:
         return everything
-    return at_last_multiplier(options, LAMBDA_MAX, LAMBDA_MIN, lambda trial: total_cost(trial) <= payload)
+    return at_last_multiplier(candidates, LAMBDA_MAX, LAMBDA_MIN, lambda trial: total_cost(trial) <= payload)
 
 
-def _fill(options: Mapping[Key, Candidates], chosen: Choices, budget: int, size_of: Measure) -> Choices:
+def _fill(candidates: Mapping[Key, Candidates], chosen: Choices, budget: int, size_of: Measure) -> Choices:
     """Spend the rest of the budget, until nothing more fits."""
     left = budget - size_of(chosen)
     while left > 0:
-        trial = _buy(options, chosen, left)
+        trial = _buy(candidates, chosen, left)
         spent = total_cost(trial) - total_cost(chosen)
         if not spent:
             break
@@ -110,7 +110,7 @@ def _fill(options: Mapping[Key, Candidates], chosen: Choices, budget: int, size_
     return chosen
 
 
-def _buy(options: Mapping[Key, Candidates], chosen: Choices, left: int) -> Choices:
+def _buy(candidates: Mapping[Key, Candidates], chosen: Choices, left: int) -> Choices:
     """Return better choices for at most `left` more bytes, found greedily by benefit per byte."""
     trial = dict(chosen)
     offers: list[tuple[float, int, Key, Candidate, Candidate]] = []
@@ -118,12 +118,12 @@ def _buy(options: Mapping[Key, Candidates], chosen: Choices, left: int) -> Choic
 
     def offer(key: Key) -> None:
         held = trial[key]
-        for choice in options[key].upgrades(held):
+        for choice in candidates[key].upgrades(held):
             extra, gained = choice.cost - held.cost, choice.benefit - held.benefit
             if 0 < extra <= left and gained > 0:
                 heapq.heappush(offers, (-gained / extra, next(count), key, held, choice))
 
-    for key in options:
+    for key in candidates:
         offer(key)
     while offers:
         _, _, key, held, choice = heapq.heappop(offers)

@@ -32,7 +32,7 @@ def smallest_for(error: float, survey: Survey, error_of: Callable[[Choices], flo
     error_of : callable
         Returns the actual error of some choices, by encoding all tensors.
     """
-    found = at_multiplier(survey.options, LAMBDA_MIN)
+    found = at_multiplier(survey.candidates, LAMBDA_MIN)
     low, high, aim = 0.0, 1.0, error
     for _ in range(ATTEMPTS):
         trial = _choices_for(survey, aim)
@@ -54,12 +54,12 @@ def smallest_for(error: float, survey: Survey, error_of: Callable[[Choices], flo
 def _choices_for(survey: Survey, error: float) -> Choices:
     """Return the cheapest choices whose predicted error is at most `error`."""
     return at_last_multiplier(
-        survey.options, LAMBDA_MIN, LAMBDA_MAX, lambda trial: _predicted_error(survey, trial) <= error
+        survey.candidates, LAMBDA_MIN, LAMBDA_MAX, lambda trial: _predicted_error(survey, trial) <= error
     )
 
 
 def _predicted_error(survey: Survey, choices: Choices) -> float:
     """Return the relative error that the candidates' own figures predict, before anything is encoded."""
     whole = survey.energy()
-    left = whole - sum(choice.removed_energy for key, choice in choices.items() if survey.options[key].energy)
+    left = whole - sum(choice.removed_energy for key, choice in choices.items() if survey.candidates[key].energy)
     return (max(0.0, left) / whole) ** 0.5 if whole else 0.0

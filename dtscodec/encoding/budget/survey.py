@@ -40,13 +40,13 @@ class Survey:
 
     config: EncodeConfig
     specs: Sequence[TensorSpec]
-    options: dict[Key, Candidates] = field(default_factory=dict)
+    candidates: dict[Key, Candidates] = field(default_factory=dict)
     _tensors: list[tuple[str, TensorSpec, int, int]] = field(default_factory=list)
 
-    def add(self, name: str, spec: TensorSpec, split: int, options: Sequence[Candidates]) -> None:
+    def add(self, name: str, spec: TensorSpec, split: int, candidates: Sequence[Candidates]) -> None:
         """Add a tensor, with the candidate encodings of each of its segments."""
-        self._tensors.append((name, spec, split, len(options)))
-        self.options.update(((name, place), option) for place, option in enumerate(options))
+        self._tensors.append((name, spec, split, len(candidates)))
+        self.candidates.update(((name, place), each) for place, each in enumerate(candidates))
 
     def add_settled(self, entry: TensorEntry) -> None:
         """Add a tensor whose blocks are settled and take no bytes."""
@@ -71,13 +71,13 @@ class Survey:
         """
         empty = metadata.index(())
         try:
-            return allocate(self.options, budget, lambda choices: self._size(choices, empty, metadata.summary))
+            return allocate(self.candidates, budget, lambda choices: self._size(choices, empty, metadata.summary))
         except TooSmallError as error:
             raise EncodeError(self._too_small(budget, error.smallest), Remedy("ask for a larger {size}")) from error
 
     def choose_any(self) -> Choices:
         """Return the only candidate of each segment, where the target is a rank."""
-        return at_multiplier(self.options, 0.0)
+        return at_multiplier(self.candidates, 0.0)
 
     def size(self, choices: Mapping[Key, Candidate], metadata: PackMetadata) -> int:
         """Return the exact size of the pack file in bytes, before anything of it is quantized."""
@@ -104,7 +104,7 @@ class Survey:
         asked = self._asked()
         if isinstance(self.config.target, Size):
             return asked
-        whole = {key: option.preferred or option.best(LAMBDA_MAX) for key, option in self.options.items()}
+        whole = {key: each.preferred or each.best(LAMBDA_MAX) for key, each in self.candidates.items()}
         return max(asked, self.size(whole, metadata))
 
     def _asked(self) -> int:
@@ -116,7 +116,7 @@ class Survey:
         return sum(spec.elements for spec in self.specs)
 
     @property
-    def demand(self) -> SpectrumRequest:
+    def request(self) -> SpectrumRequest:
         """How many singular values candidates must be based on."""
         match self.config.target:
             case MaxError(error=error):
@@ -128,11 +128,11 @@ class Survey:
 
     def energy(self) -> float:
         """Return the squared norm of the whole delta, without rounding noise."""
-        return sum(option.energy for option in self.options.values())
+        return sum(each.energy for each in self.candidates.values())
 
     def _too_small(self, budget: int, smallest: int) -> str:
         """Return the message for a budget that does not hold what the pack must hold."""
-        least = at_multiplier(self.options, LAMBDA_MAX)
+        least = at_multiplier(self.candidates, LAMBDA_MAX)
         costs = sorted(((choice.cost, name) for (name, _), choice in least.items() if choice.cost), reverse=True)
         takers = ", ".join(f"{name} {cost:,}" for cost, name in costs[:3])
         rest = smallest - total_cost(least)

@@ -1,0 +1,154 @@
+"""Both checkpoints as the input of tensor tasks, which workers open again by their paths."""
+
+import os
+import socket
+import uuid
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeAlias
+
+from dtscodec.activations.gram_file import GramFile
+from dtscodec.activations.metric import Metric
+from dtscodec.checkpoints.base import Base, KnownLeaf
+from dtscodec.checkpoints.checkpoint import Checkpoint
+from dtscodec.checkpoints.open import open_checkpoint
+from dtscodec.checkpoints.stored_tensor import StoredTensor
+from dtscodec.encoding.config import EncodeConfig, Paper
+from dtscodec.errors import CheckpointError, EncodeError, Remedy
+from dtscodec.storage.open_file import Access
+
+CheckpointPlace: TypeAlias = "tuple[str, Path | None]"
+"""Location of a checkpoint, and the staging folder of what is read from it."""
+
+
+class TensorInputs:
+    """Both checkpoints and the settings: all that tensor tasks read. Pickled, it is opened again in another process.
+
+    Parameters
+    ----------
+    fine : Checkpoint
+        The fine-tune.
+    base : Base
+        The base.
+    counterpart : mapping
+        For each tensor of the fine-tune the base tensor that it is encoded against, or None.
+    config : EncodeConfig
+        Settings of the encode.
+    encode : str, optional
+        Identifier of the encode. A worker that outlives it must open files afresh, since they may have changed.
+    """
+
+    def __init__(
+        self,
+        fine: Checkpoint,
+        base: Base,
+        counterpart: Mapping[str, str | None],
+        config: EncodeConfig,
+        encode: str | None = None,
+    ) -> None:
+        self.fine, self.base, self.counterpart, self.config = fine, base, counterpart, config
+        self._encode = encode or uuid.uuid4().hex
+
+    def only(self, name: str) -> "TensorInputs":
+        """Return the inputs of one tensor: a task in another process does not carry the names of all.
+
+        Parameters
+        ----------
+        name : str
+            Name of the tensor in the fine-tune.
+        """
+        return TensorInputs(self.fine, self.base, {name: self.counterpart[name]}, self.config, self._encode)
+
+    def __reduce__(
+        self,
+    ) -> "tuple[object, tuple[str, CheckpointPlace, CheckpointPlace, dict[str, str | None], EncodeConfig]]":
+        for checkpoint in (self.fine, self.base.checkpoint):
+            if checkpoint.directory is None:
+                detail = "expected files, got tensors in memory, which workers cannot read"
+                raise EncodeError(f"{checkpoint.location}: {detail}", Remedy("save them, or use no workers"))
+        places = _absolute_place(self.fine), _absolute_place(self.base.checkpoint)
+        return _reopened, (self._encode, *places, dict(self.counterpart), self.config)
+
+    def metric(self, name: str) -> Metric | None:
+        """Return the activation metric of a layer; None if the preset has no Gram matrix of its inputs.
+
+        Parameters
+        ----------
+        name : str
+            Name of the layer's weight.
+        """
+        preset = self.config.preset
+        if isinstance(preset, Paper) or preset.grams is None:
+            return None
+        with GramFile(preset.grams) as grams:
+            gram = grams.read(name)
+        return None if gram is None else Metric.of(gram, preset.damping)
+
+    def read(self, name: str, known: KnownLeaf | None) -> tuple[StoredTensor, StoredTensor | None, bytes | None]:
+        """Read a tensor and its counterpart.
+
+        Parameters
+        ----------
+        name : str
+            Name of the tensor in the fine-tune.
+        known : KnownLeaf or None
+            Leaf of its counterpart, if that has been hashed before.
+
+        Returns
+        -------
+        fine : StoredTensor
+            The tensor.
+        base : StoredTensor or None
+            Its counterpart.
+        leaf : bytes or None
+            Leaf of the counterpart.
+        """
+        other = self.counterpart[name]
+        fine = StoredTensor(name, self.fine.specs[name], self.fine.read(name))
+        if other is None:
+            return fine, None, None
+        if known:
+            self.base.learn_leaf(other, known)
+        data, found = self.base.read_with_leaf(other)
+        return fine, StoredTensor(other, self.base.specs[other], data), found
+
+
+def _absolute_place(checkpoint: Checkpoint) -> CheckpointPlace:
+    """Return a checkpoint's place as processes with other working directories name it."""
+    location, staging = checkpoint.location, checkpoint.staging
+    return location if "://" in location else os.path.abspath(location), staging and staging.absolute()
+
+
+def _reopened(
+    encode: str,
+    fine: CheckpointPlace,
+    base: CheckpointPlace,
+    counterpart: dict[str, str | None],
+    config: EncodeConfig,
+) -> TensorInputs:
+    """Return the inputs in a worker.
+
+    Raises
+    ------
+    CheckpointError
+        The checkpoints cannot be opened there.
+    """
+    return TensorInputs(*_opened(encode, fine, base), counterpart, config, encode)
+
+
+@lru_cache(maxsize=1)
+def _opened(encode: str, fine: CheckpointPlace, base: CheckpointPlace) -> tuple[Checkpoint, Base]:
+    """Open both checkpoints in a worker. Those of the previous encode leave the cache, and are closed then."""
+    try:
+        (fine_path, fine_access), (base_path, base_access) = _local_place(fine), _local_place(base)
+        return open_checkpoint(fine_path, fine_access), Base(base_path, base_access)
+    except CheckpointError as error:
+        remedy = Remedy("workers read the same paths, so keep checkpoints where each of them finds them")
+        raise CheckpointError(f"{error.problem} (by a worker on {socket.gethostname()})", remedy) from error
+
+
+def _local_place(place: CheckpointPlace) -> tuple[str, Access]:
+    """Return a place without its staging folder if that is on another machine, which then fetches by itself."""
+    location, staging = place
+    return location, Access(staging if staging is not None and staging.is_dir() else None)
