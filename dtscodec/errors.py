@@ -235,7 +235,7 @@ class TaskError(DtsError, KeyError):
 
 
 class JournalMismatchError(OutputError):
-    """A journal was written with other inputs or settings."""
+    """A journal cannot be resumed: it is of other inputs or settings, or damaged."""
 
 
 class BackendError(DtsError, RuntimeError):

@@ -16,7 +16,7 @@ from dtscodec.checkpoints.open import as_checkpoint, weight_paths
 from dtscodec.encoding.budget.candidate import NUMBERS, Candidate
 from dtscodec.encoding.budget.error_target import smallest_for
 from dtscodec.encoding.config import Best, EncodeConfig, Paper, check_patterns
-from dtscodec.encoding.journal import Journal, NoJournal, key_of
+from dtscodec.encoding.journal import Journal, NoJournal, journal_key
 from dtscodec.encoding.pack_assembler import EncodeReport, PackAssembler, PackMetadata, reference_to
 from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
 from dtscodec.encoding.tensor_passes import TensorPasses
@@ -186,4 +186,4 @@ def _journal_key(base: Base, fine: Checkpoint, match: NameMatch, config: EncodeC
             grams = opened.digest()
         # Gram matrices count by their content: they may be collected again into a file of another name.
         config = replace(config, preset=replace(config.preset, grams=None))
-    return key_of((fine, base.checkpoint), config, grams, match, metadata)
+    return journal_key((fine, base.checkpoint), config, grams, match, metadata)

@@ -1,7 +1,7 @@
-"""Results of an encode, kept on disk as they come: one that was cut off goes on where it ended.
+"""The journal of an encode: results on disk, from which an interrupted encode resumes.
 
-An encode is a fixed sequence of steps, so a journal is the plain list of their results. Its end takes the journal away,
-and so does a refusal of the input; whatever else ends it leaves the journal for the next run.
+An encode is a fixed sequence of steps, so a journal is the plain list of their results. It is removed when the encode
+ends, and when the input is refused. Any other error, and the death of the process, leave it for the next run.
 """
 
 import hashlib
@@ -17,33 +17,34 @@ import torch
 
 from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.encoding.tensor_task import RESULT_PARTS
-from dtscodec.errors import ConfigError, EncodeError, JournalMismatchError, OutputError, RefusedError, Remedy
+from dtscodec.errors import ConfigError, EncodeError, JournalMismatchError, RefusedError, Remedy
 from dtscodec.executors.versions import build
 from dtscodec.files.record_file import RecordFile
+from dtscodec.messages import one_line
 
 MAGIC = b"dtscodec-journal-1\n"
 BEGIN, RESULT, DONE = b"B", b"R", b"D"
-"""Kinds of records: an encode begins, one of its results, its pack is complete."""
+"""Kinds of records: an encode begins, a result of one of its steps, its pack is complete."""
 REFUSALS = (EncodeError, RefusedError, ConfigError)
-"""Errors that the same command would meet again."""
+"""Errors that the same call would raise again."""
 
 _START_AFRESH = Remedy("start afresh with {fresh}, or choose another output ({out})", {"fresh": "True"})
 
 
 class Journal:
-    """What encodes have found so far, in a file. A context manager, for one encode or several in a row.
+    """The results of one encode, or of several in sequence, in a file. A context manager.
 
     Parameters
     ----------
     path : path
-        The file: beside the output, usually. What an earlier run left in it is used again.
+        The file, usually next to the output. Results that an earlier run left in it are used again.
     fresh : bool
-        Forget what an earlier run left.
+        Discard the results of an earlier run.
 
     Raises
     ------
     OutputError
-        It cannot be written, another process is at work on it, or it is something else.
+        The file cannot be written, is in use by another process, or is no journal.
 
     Examples
     --------
@@ -62,7 +63,7 @@ class Journal:
     def __init__(self, path: str | os.PathLike[str], fresh: bool = False) -> None:
         self.path = Path(path)
         self.was_found = self.path.exists()
-        """Whether an earlier run left the file."""
+        """True if an earlier run left the file."""
         self._file = RecordFile(self.path, MAGIC)
         if fresh:
             self._file.cut(0)
@@ -70,7 +71,7 @@ class Journal:
         self._is_begun = False
 
     def __len__(self) -> int:
-        """Results in it."""
+        """Return the number of results."""
         return sum(record.kind == RESULT for record in self._file.records)
 
     def begin(self, key: Callable[[], bytes]) -> dict[str, Any] | None:
@@ -79,20 +80,21 @@ class Journal:
         Parameters
         ----------
         key : callable
-            Returns a digest of everything that the results depend on; see `key_of`.
+            Returns a digest of all inputs and settings that the results depend on; see `journal_key`.
 
         Returns
         -------
         dict or None
-            What was passed to `finish`, if an earlier run finished this encode.
+            The report that was passed to `finish`, if an earlier run finished this encode.
 
         Raises
         ------
         JournalMismatchError
-            The earlier run had other inputs or settings.
+            The earlier run had other inputs or settings, or its record is damaged.
         """
         digest = key()
-        while self._next() not in (BEGIN, None):  # Results of an encode whose pack was there already.
+        # Skip the results of the encode before, if its pack was complete and they were not needed.
+        while self._next() not in (BEGIN, None):
             self._used += 1
         if self._next() is None:
             self._append(BEGIN, digest)
@@ -100,31 +102,60 @@ class Journal:
             raise self._of_another()
         self._is_begun = True
         end = next((record for record in self._file.records[self._used :] if record.kind != RESULT), None)
-        return _loaded(self._file.read(end)) if end is not None and end.kind == DONE else None
+        return self._load(self._file.read(end)) if end is not None and end.kind == DONE else None
 
     def stored(self, step: str, names: Sequence[str]) -> Iterator[Any]:
-        """Yield the results of a step that an earlier run stored, for the first names; the inverse of `store`."""
+        """Yield the results of a step that an earlier run stored; the inverse of `store`.
+
+        Parameters
+        ----------
+        step : str
+            Name of the step.
+        names : sequence of str
+            Names of tensors, in the order of the step. Results are yielded for the first of them, as far as there are.
+
+        Raises
+        ------
+        JournalMismatchError
+            The next result is of another step or tensor, or is damaged.
+        """
         for name in names:
             if self._next() != RESULT:
                 return
-            of, result = _loaded(self._take())
-            if of != (step, name):
+            place, result = self._load(self._take())
+            if place != (step, name):
                 raise self._of_another()
             yield result
 
     def store(self, step: str, name: str, result: object) -> None:
-        """Store the result of a step for a tensor; the inverse of `stored`."""
+        """Store the result of a step for a tensor; the inverse of `stored`.
+
+        Parameters
+        ----------
+        step : str
+            Name of the step.
+        name : str
+            Name of the tensor.
+        result : object
+            Made of builtins and the classes in `RESULT_PARTS`.
+        """
         self._append(RESULT, pickle.dumps(((step, name), result), protocol=5))
 
     def finish(self, report: dict[str, Any]) -> None:
-        """Store the report on a pack that is complete, and about to appear under its name."""
+        """Store the report on a complete pack, just before the pack appears under its name.
+
+        Parameters
+        ----------
+        report : dict
+            Values by name; `begin` returns it if the encode is run again.
+        """
         if self._next() == DONE:
             self._used += 1
         else:
             self._append(DONE, pickle.dumps(report, protocol=5))
 
     def outlives(self, error: BaseException) -> bool:
-        """Return whether the file stays, for another run to resume, if this error ends the ``with`` block."""
+        """Return whether the file remains for another run to resume if this error ends the ``with`` block."""
         return self._stays(type(error))
 
     def _stays(self, kind: type[BaseException] | None) -> bool:
@@ -140,7 +171,7 @@ class Journal:
         self._file.close(remove=not self._stays(kind))
 
     def _next(self) -> bytes | None:
-        """Kind of the next record that an earlier run left; None if there is no more."""
+        """Return the kind of the next record of an earlier run; None after the last."""
         return self._file.records[self._used].kind if self._used < len(self._file.records) else None
 
     def _take(self) -> bytes:
@@ -157,9 +188,17 @@ class Journal:
         detail = "expected finished tensors of the same encode, got those of other inputs or settings"
         return JournalMismatchError(f"{self.path}: {detail}", _START_AFRESH)
 
+    def _load(self, content: bytes) -> Any:
+        """Unpickle a record."""
+        try:
+            return _Unpickler(io.BytesIO(content)).load()
+        except Exception as error:  # Invalid pickles raise nearly any exception.
+            detail = f"expected results of an encode, got '{one_line(error)}'"
+            raise JournalMismatchError(f"{self.path}: {detail}", _START_AFRESH) from error
+
 
 class NoJournal:
-    """Stands in for a `Journal` where an encode need not resume: stores nothing, and computes no key."""
+    """A null object in place of a `Journal`, for an encode that need not resume: stores nothing, computes no key."""
 
     def begin(self, key: Callable[[], bytes]) -> None:
         """Do nothing; see `Journal.begin`."""
@@ -175,24 +214,25 @@ class NoJournal:
         """Do nothing; see `Journal.finish`."""
 
 
-def key_of(checkpoints: Sequence[Checkpoint], *settings: object) -> bytes:
-    """Stands for all that the results of an encode depend on: content of files, settings, and our own arithmetic.
+def journal_key(checkpoints: Sequence[Checkpoint], *settings: object) -> bytes:
+    """Return a digest of everything that the results of an encode depend on: files, settings, and the arithmetic here.
 
     Parameters
     ----------
     checkpoints : sequence of Checkpoint
+        Base and fine-tune. Their files count by signature (identity, size and times), not by content.
     settings : object
-        Values whose `repr` tells all of them.
+        Values that `repr` represents completely.
 
     Raises
     ------
     ConfigError
-        Tensors are in memory, where they may change unseen.
+        Tensors are in memory, where changes cannot be detected.
     """
     tensors = [(name, spec, c.signature(name)) for c in checkpoints for name, spec in c.specs.items()]
     unsure = [name for name, _, signature in tensors if signature is None]
     if unsure:
-        detail = f"expected tensors in files, got {unsure[0]!r} in memory, where it may change unseen"
+        detail = f"expected tensors in files, got {unsure[0]!r} in memory, where changes cannot be detected"
         raise ConfigError(f"journal: {detail}", Remedy("save them, or give no journal"))
     metadata = [c.metadata for c in checkpoints]
     arithmetic = build(), torch.backends.cpu.get_cpu_capability()
@@ -200,20 +240,9 @@ def key_of(checkpoints: Sequence[Checkpoint], *settings: object) -> bytes:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes the parts of results and nothing else: a file may hold anything."""
+    """Unpickles only the classes that results consist of, since a file may name any function to call."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in RESULT_PARTS:
             raise pickle.UnpicklingError(f"{module}.{name}")
         return RESULT_PARTS[module, name]
-
-
-def _loaded(content: bytes) -> Any:
-    """What was pickled."""
-    try:
-        return _Unpickler(io.BytesIO(content)).load()
-    except Exception as error:  # Pickles that nobody made by `pickle` end in nearly any exception.
-        detail = f"expected results of an encode, got '{error}'"
-        raise OutputError(
-            f"finished tensors: {detail}", Remedy("start afresh with {fresh}", {"fresh": "True"})
-        ) from error

@@ -13,7 +13,7 @@ from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.encoding.encoded_tensor import encode_exactly, encode_tie
-from dtscodec.encoding.journal import key_of
+from dtscodec.encoding.journal import journal_key
 from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata, PackReport
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
@@ -139,7 +139,7 @@ def key_of_base(
         opened = [stack.enter_context(open_checkpoint(source, Access(staging))) for source in sources]
         digests = [stack.enter_context(GramFile(source)).digest() for source in grams]
         settings = method.describe(), list(fine_tunes), pretrained is None, list(raw), digests, plain
-        return key_of(opened, *settings)
+        return journal_key(opened, *settings)
 
 
 def figures_of(distances: Sequence[Distances], names: Sequence[str]) -> dict[str, dict[str, float]]:
