@@ -80,6 +80,7 @@ def _match(
         raise EncodeError(f"renaming {unknown[0]}: expected a tensor that the adapter changes, got none of that name")
     plain = {name: shape for name, shape in shapes.items() if name not in renamed}
     rule = best_rule(plain, {name: _by_size(spec.shape) for name, spec in base.items()})
+    # Renames precede the rule.
     targets = {name: renamed.get(name, base_name(name, rule)) for name in shapes}
     return rule, {name: target if target in base else None for name, target in targets.items()}
 

@@ -170,6 +170,7 @@ def plan_export(
     if not pack_names.keys() & layers.specs.keys():
         problem = f"expected the pack's tensors, such as {entries[0].name!r}, got none of these names"
         raise ModelMismatchError(f"{layers.model}: {problem}", NAME_FINE_TUNE)
+    # Tensors that the pack ties to a stored one, by their names in the model.
     ties = {base_name(entry.name, rule): entry.tied_to for entry in entries if entry.tied_to is not None}
     carried: dict[str, TensorChange] = {}
     dropped: dict[str, _Dropped] = {}
@@ -184,11 +185,13 @@ def plan_export(
         modules = [
             other.removesuffix(".weight") for other in shared if other in (name, *tied) or other not in pack_names
         ]
+        # A change goes to all these modules or to none.
         obstacle = _obstacle(name, change, modules, layers)
         if obstacle is None:
             carried |= dict.fromkeys(modules, change)
         else:
             dropped[name] = obstacle
+    # Dropped tensors are stored with their whole module where that is asked for and possible; the others are left out.
     saved = _modules_to_save(dropped, carried, pack_names, layers) if save_modules else {}
     square = sum(change.square or 0.0 for change in changes)
     left_out = [

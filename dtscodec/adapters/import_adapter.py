@@ -118,6 +118,7 @@ def import_adapter(
         directory = as_path(adapter)
     with as_base(base) as opened:
         lora = read_adapter(directory)
+        # Match all names before the first tensor is encoded, so that a wrong base is reported at once.
         importer = _Importer(lora, opened, find_counterparts(lora, opened.specs, renames), bits, task)
         weights = weights_of(directory)
         inputs = [] if is_remote(directory) else [directory / CONFIG_NAME, weights]
@@ -159,6 +160,7 @@ class _Importer:
             *collect_files(base_files, base_files, checkpoint.weight_files),
             *collect_files(directory, base_files, OUR_FILES),
         ]
+        # Of two files of one name the later counts, that of the adapter.
         return [file for _, file in sorted({file.name: file for file in found}.items())]
 
     def metadata(self, files: Sequence[AuxiliaryFile]) -> tuple[PackMetadata, dict[str, bytes]]:
@@ -179,6 +181,7 @@ class _Importer:
                 raise EncodeError(problem, Remedy("name the base that the adapter was trained on"))
             return self._encode_exactly(whole)
         assert counterpart is not None
+        # All other tensors are the base's, with a low-rank delta if the adapter has a pair.
         self._leaves[counterpart] = self._base.leaf(counterpart)
         spec = self._base.specs[counterpart]
         if pair is None:

@@ -125,6 +125,7 @@ def _read_tensors(checkpoint: Checkpoint, location: Path) -> tuple[dict[str, Lor
             problem = f"{location}: expected tensors under {PREFIX!r}, got {key!r:.80}"
             raise CheckpointError(problem, Remedy("save the adapter with PEFT"))
         name = key.removeprefix(PREFIX)
+        # Tensors are parts of pairs, parts of other kinds of adapter, or whole tensors of the model.
         if match := _PART.fullmatch(name):
             if spec.dtype not in CODED_DTYPES:
                 raise ValueError(f"{key}: expected F16, BF16, F32 or F64, got {spec}")

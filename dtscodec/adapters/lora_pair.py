@@ -108,8 +108,10 @@ class LoraPair:
             float64. A and B each get the square root of the singular values, so that both stay in the range of half
             precision.
         """
+        # SVD of the product B A, from its factors.
         found = factored_triplets(delta.T if kind in ("embedding", "transposed") else delta)
         u, s, v = found.u, found.s, found.v
+        # Truncate to the strongest components.
         k = min(rank, len(s))
         root = s[:k].sqrt()
         a, b = torch.zeros(rank, v.shape[1], dtype=torch.float64), torch.zeros(u.shape[0], rank, dtype=torch.float64)

@@ -67,6 +67,7 @@ class ModelLayers:
         """
         modules = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
         state = model.state_dict(keep_vars=True)
+        # Tied tensors are one object under several names.
         same: dict[int, list[str]] = defaultdict(list)
         for name, tensor in state.items():
             same[id(tensor)].append(name)

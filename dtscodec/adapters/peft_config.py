@@ -191,9 +191,11 @@ def _check_plain(document: Mapping[str, Any]) -> None:
     if kind != "LORA":
         raise CheckpointError(f"expected an adapter of peft_type 'LORA', got {kind!r:.60}", MERGE_FIRST)
     start = document.get("init_lora_weights", True)
+    # With such an initialization B A is added to weights other than the base's.
     if start not in PLAIN_INITS:
         detail = "expected init_lora_weights that leave the base's weights unchanged"
         raise CheckpointError(f"{detail}, got {start!r:.60}", MERGE_FIRST)
+    # Refuse a key that is unknown unless it is off, since it may change what the adapter computes.
     for key, value in document.items():
         if key not in HARMLESS and value not in OFF:
             raise CheckpointError(f"expected a plain LoRA, got one with {key!r:.60}: {value!r:.60}", MERGE_FIRST)

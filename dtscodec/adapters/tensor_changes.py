@@ -57,6 +57,7 @@ def iter_changes(pack: Pack, base: Base | None = None) -> Iterator[TensorChange]
         The pack or the base is damaged.
     """
     for entry in pack.index.tensors:
+        # Skip ties and tensors that equal the base's.
         if entry.tied_to is not None or all(map(is_unchanged, entry.blocks)):
             continue
         if all(_is_low_rank(block) or is_unchanged(block) for block in entry.blocks):
@@ -80,6 +81,7 @@ def _low_rank_delta(pack: Pack, entry: TensorEntry) -> Factored:
 def _other_change(pack: Pack, entry: TensorEntry, base: Base | None) -> TensorChange:
     """Return the change of a tensor that is new, stored exactly, or stored element by element."""
     blocks = list(entry.blocks)
+    # Exact bytes; else coded without a base; else coded element by element.
     if any(isinstance(block, Raw) for block in blocks):
         found = _exact_square(pack, entry, base)
         is_new = base is not None and base_name(entry.name, pack.index.prefix) not in base.specs

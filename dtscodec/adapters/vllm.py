@@ -54,6 +54,7 @@ def vllm_problems(document: Mapping[str, Any], tensors: Mapping[str, tuple[int, 
         problems.append("biases are not supported")
     if document.get("rank_pattern") or document.get("alpha_pattern"):
         problems.append("patterns of ranks and alphas are ignored")
+    # Tensors of modules_to_save are reported above already.
     unknown = [name for name in tensors if not name.endswith((*_TENSORS, *_SKIPPED))]
     if unknown and not document.get("modules_to_save"):
         problems.append(f"tensors such as {unknown[0]} are not supported")

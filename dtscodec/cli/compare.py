@@ -20,8 +20,9 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Decode a pack and compare it with its fine-tune: relative error and cosine of the deltas, the "
         "ratio of the deltas' norms, bits per parameter, bytes. The total is over coded tensors. With "
-        "--samples also its predictions: KL from fine-tune to decoded in nats, share of equal first choices, and "
-        "accuracy on labelled samples or perplexity. For sequence and image classification and causal language models."
+        "--samples also the predictions: KL of the decoded model's from the fine-tune's in nats, agreement (share of "
+        "samples or tokens with equal predictions), and accuracy on labelled samples or perplexity. For sequence and "
+        "image classification and causal language models."
     )
     parser.epilog = (
         'SAMPLES is a file of texts, UTF-8: *.jsonl with {"text": ..., "label": ...}, *.tsv with text, tab, '

@@ -200,6 +200,7 @@ def load_image_processor(architecture: Architecture) -> Any:
                 architecture.directory, local_files_only=True, trust_remote_code=False
             )
         except (ImportError, ValueError) as error:
+            # transformers has no exception of its own for this.
             if "dependencies: torchvision" not in str(error):
                 raise
             detail = "expected an image processor that works with Pillow, got one that needs torchvision"

@@ -37,10 +37,12 @@ def checkpoint_names(architecture: Architecture, specs: Mapping[str, TensorSpec]
         Names in the checkpoint by names in the model.
     """
     ours = model.state_dict()
+    # Without renaming no probes are needed.
     if specs.keys() <= ours.keys():
         return {name: name for name in specs}
     probes = {name: _probe(number, spec.shape) for number, (name, spec) in enumerate(specs.items(), start=1)}
     loaded = architecture.build(probes, "the names of the checkpoint").state_dict()
+    # Recognize each tensor by its number. All elements must agree, since a fused tensor starts with one of its parts.
     names = dict(enumerate(probes, start=1))
     found = {name: names.get(_number_on(tensor)) for name, tensor in loaded.items()}
     return {name: disk for name, disk in found.items() if disk and torch.equal(probes[disk], loaded[name].float())}

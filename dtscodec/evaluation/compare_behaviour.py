@@ -108,14 +108,17 @@ def compare_behaviour(
     BaseMismatchError, FormatError
         As for `dtscodec.decode`.
     """
+    # Check samples first: their errors should be reported before the models load, which takes longer.
     architecture = read_architecture(model_directory(model, fine_tune))
     prepared = prepare_samples(architecture, Path(samples), architecture.classes)
+    # Build both models, from the fine-tune's weights and from the decoded ones.
     with open_checkpoint(fine_tune, WHOLE) as fine:
         tuned = architecture.load(fine)
     with decode(pack, base, whole=True) as decoded:
         ours = architecture.build(decoded, str(decoded.pack.path or "pack"))
     sums = PredictionSums()
     with quiet_transformers():
+        # Both models get the same batches, made for the fine-tune's model.
         for batch in prepared.batches(tuned, batch_size):
             sums += _compare_batch(tuned, ours, batch)
             progress(batch.samples)

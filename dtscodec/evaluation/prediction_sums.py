@@ -53,6 +53,7 @@ def compare_predictions(fine_tune: Tensor, decoded: Tensor, targets: Tensor | No
     >>> sums.predictions, sums.kl, sums.agreed, sums.right
     (2, 0.0, 2, 1)
     """
+    # log_softmax, since log(softmax) is -inf where a small probability underflows.
     fine_logs, logs = (torch.log_softmax(logits.double(), dim=-1) for logits in (fine_tune, decoded))
     terms = kl_terms(fine_logs, logs)
     choices, decoded_choices = fine_tune.argmax(dim=-1), decoded.argmax(dim=-1)

@@ -102,6 +102,7 @@ class TextBatcher:
     def _batch(self, texts: Sequence[TextSample]) -> SampleBatch:
         inputs = self._encode(texts)
         tokens, mask = inputs["input_ids"], inputs["attention_mask"].bool()
+        # An id beyond the embedding would make the model fail with an error that does not name the cause.
         if tokens.numel() and int(tokens.max()) >= self._vocabulary:
             detail = f"expected a tokenizer of at most {self._vocabulary} tokens, as the model has, got token"
             raise CheckpointError(f"{self._directory}: {detail} {int(tokens.max())}")

@@ -123,6 +123,7 @@ def prepare_samples(architecture: Architecture, path: Path, classes: Classes | N
         raise SamplesError(f"{path}: {detail}", Remedy("give samples of that kind"))
     samples = read_samples(path, classes)
     processor = load_image_processor(architecture) if found == "images" else load_tokenizer(architecture)
+    # Texts are read already; images have only been listed.
     for sample in samples:
         if isinstance(sample, ImageSample):
             # Opened only to check it: of many images only a batch at a time fits in memory.

@@ -214,6 +214,7 @@ class Attached:
 
     def _prepare(self, resident: ResidentPack) -> None:
         """Copy the base tensors that whole tensors are rebuilt from, and add the branches that a task needs."""
+        # Whole tensors are rebuilt at each call, so base tensors of a source are read once, here.
         base = self._registry.base
         for slot, change in resident.changes.items():
             if not is_additive(change.entry) and base.source is not None:
@@ -222,6 +223,7 @@ class Attached:
             self._branches.add(slot)
 
     def _batch_of(self, tasks: "str | Sequence[str | None]") -> RequestBatch:
+        # One task for all requests needs no indices of rows, so that any number of rows will do.
         if isinstance(tasks, str):
             return RequestBatch((TaskRequests(self._registry[tasks], None),), None)
         return RequestBatch.of([None if task is None else self._registry[task] for task in tasks])

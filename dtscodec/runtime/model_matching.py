@@ -57,6 +57,7 @@ def match_model(
     BaseMismatchError
         The base lacks a tensor, or has it in another shape.
     """
+    # Match names, then check that the blocks fit the base's shapes.
     names = _model_names(pack, slots)
     bases = _bases(pack, slots, names)
     specs = base_specs if base_specs is not None else {name: slot.spec for name, slot in bases.items() if slot}
@@ -81,6 +82,7 @@ def match_model(
 
 def _model_names(pack: Pack, slots: Mapping[str, Slot]) -> dict[str, str]:
     """Return the name in the model of each of the pack's tensors. The model need not have a tensor of that name."""
+    # Only shapes are matched: a model may hold weights in another dtype.
     shapes = {name: TensorSpec("U8", slot.shape) for name, slot in slots.items()}
     try:
         rule = best_rule({entry.name: entry.spec for entry in pack.index.tensors}, shapes)

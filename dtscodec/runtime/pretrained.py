@@ -76,6 +76,7 @@ def from_pretrained(
                 raise CheckpointError(f"{where}: {detail}", Remedy("give {config}"))
             config = read_config(Path(folder))
         kind = model_class or model_class_of(config, where, Remedy("give {model_class}"))
+        # transformers slices each tensor when it loads it, which decodes it.
         state = {name: _LazyTensor(decoded, name) for name in decoded}
         chosen = dtype or getattr(config, "dtype", None)
         remedy = Remedy("give {model_class}, or {config}")

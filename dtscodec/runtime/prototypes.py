@@ -42,6 +42,7 @@ def stack_prototypes(given: Mapping[str, Prototypes], widths: Mapping[str, int])
         A file cannot be read.
     """
     by_task = {task: _named(task, _means(source), widths) for task, source in given.items()}
+    # A layer routes if every task has a prototype for it.
     routed = [name for name in widths if all(name in found for found in by_task.values())]
     if not routed or not by_task:
         counts = ", ".join(f"{task!r} {len(found)}" for task, found in by_task.items()) or "no task"
@@ -62,6 +63,7 @@ def _means(source: Prototypes) -> dict[str, Tensor]:
 
 def _named(task: str, means: Mapping[str, Tensor], widths: Mapping[str, int]) -> dict[str, Tensor]:
     """Return a task's prototypes by the model's names, for the layers that can route."""
+    # Only names are matched: shapes are checked below, with messages of their own.
     any_shape = TensorSpec("F64", ())
     try:
         rule = best_rule(dict.fromkeys(means, any_shape), dict.fromkeys(widths, any_shape))

@@ -149,6 +149,7 @@ class RequestBatch:
             )
         each = math.prod(leading[1:])
         device = slot.device
+        # Layers with equally many rows per request share the index.
         key = (group.requests, each, device)
         if key not in self._rows:
             self._rows[key] = _expand_rows(group.requests, each, device)
@@ -157,6 +158,7 @@ class RequestBatch:
 
 def _expand_rows(requests: Sequence[int], each: int, device: torch.device) -> Rows:
     """Return the rows of requests that have `each` consecutive rows: a slice if the requests are consecutive."""
+    # Indexing by a slice makes no copy.
     if requests[-1] - requests[0] == len(requests) - 1:
         return slice(requests[0] * each, (requests[-1] + 1) * each)
     first = torch.tensor(requests, device=device) * each

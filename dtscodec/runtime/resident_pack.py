@@ -113,6 +113,7 @@ def load_resident(
     FormatError
         The pack is damaged.
     """
+    # Match, check, then read: errors come before memory is taken.
     found = match_model(pack, slots, base.source.specs if base.source else None)
     for slot, name in found.changed.items():
         check(pack.reader.entry(name), slot)

@@ -138,6 +138,7 @@ class SideBranches:
         """
         out: Tensor = rest[-1]
         selector = self._selector.get()
+        # The input is the first argument, positional or by keyword.
         inputs = [*args, *(rest[0].values() if len(rest) > 1 else ())]
         if selector is None or not inputs:
             return out

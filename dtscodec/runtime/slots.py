@@ -105,6 +105,7 @@ def slots_of(model: nn.Module) -> dict[str, Slot]:
     slots: dict[str, Slot] = {}
     known: dict[object, Slot] = {}
     for name, module, attribute, tensor in _tensors(model):
+        # Names of the same memory share the slot of the first.
         slot = slots[name] = known.setdefault(memory_of(tensor), Slot(name, tensor))
         if (module, attribute) not in slot.owners:
             slot.owners.append((module, attribute))

@@ -71,6 +71,7 @@ class Switcher:
         self._originals: dict[Slot, Tensor] = {}
         self._active: str | None = None
         with ExitStack() as stack:
+            # Close the base again if a pack is refused.
             stack.callback(self.close)
             for task, pack in packs.items():
                 self.add(task, pack)

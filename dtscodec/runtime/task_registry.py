@@ -108,6 +108,7 @@ class TaskRegistry:
             with as_pack(pack, whole=True) as opened:
                 resident = load_resident(opened, self.slots, self.base, check)
             prepare(resident)
+            # Replace the mapping: lookups in other threads hold no lock.
             self._residents = {**self._residents, task: resident}
 
     def remove(self, task: str) -> None:

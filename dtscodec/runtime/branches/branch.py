@@ -135,6 +135,7 @@ class SideBranch(ABC):
         float32 or float64 Tensor
             Of the parameter's shape.
         """
+        # Deltas are formed in at least float32, whatever the dtype of the layer.
         own = self.slots[attribute].tensor
         wide = wide_dtype(own.dtype)
         if not is_additive(change.entry):

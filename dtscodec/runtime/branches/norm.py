@@ -23,6 +23,7 @@ class NormBranch(SideBranch):
 
     def forward(self, x: Tensor, out: Tensor, batch: RequestBatch) -> Tensor:
         """Add the contribution of each task's deltas of weight and bias."""
+        # The last dimensions are normalized, all others are rows.
         leading = x.shape[: x.dim() - len(self.slots["weight"].shape)]
         rest = x.shape[len(leading) :]
         flat_x, flat = x.reshape(-1, *rest), out.reshape(-1, *rest)
