@@ -31,23 +31,23 @@ _FLAGS = (
 )
 _SECONDS = 60
 _PAINTED = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
-"""Fulfilled once the page is drawn at its new size; before, tables may still be blank."""
+"""A promise that is fulfilled once the page is drawn at its new size; before, tables may still be blank."""
 
 Message = dict[str, Any]
 
 
 def find_browser() -> str | None:
-    """The path of a browser, if there is one."""
+    """Return the path of a browser, None if none is installed."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 class Browser:
-    """One page of a browser. A context manager: it starts on entry, and is gone on exit.
+    """One page of a browser, a context manager: the browser starts on entry, and is killed on exit.
 
     Raises
     ------
     BackendError
-        There is no browser, it does not start, or does not answer.
+        No browser is installed, it does not start, or does not answer.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,15 @@ class Browser:
         self._stop()
 
     def call(self, method: str, **parameters: Any) -> Message:
-        """Call a method of the protocol, and return its result. Events meanwhile go to `events`."""
+        """Call a method of the protocol and return its result; events that arrive before it are appended to `events`.
+
+        Parameters
+        ----------
+        method : str
+            Such as ``"Page.navigate"``.
+        **parameters
+            Its parameters, as the protocol names them.
+        """
         self._calls += 1
         message: Message = {"id": self._calls, "method": method, "params": parameters}
         if self._session:
@@ -98,7 +106,7 @@ class Browser:
         return result
 
     def show(self, url: str) -> None:
-        """Load a page, and wait until it is loaded."""
+        """Load a page and wait for its load event."""
         self.events.clear()
         self.call("Page.navigate", url=url)
         until = time.monotonic() + _SECONDS
@@ -106,7 +114,15 @@ class Browser:
             self.events.append(self._receive(until))
 
     def picture(self, width: int, scale: float) -> bytes:
-        """The whole page as PNG, `width` pixels of CSS wide."""
+        """Return the whole page as PNG.
+
+        Parameters
+        ----------
+        width : int
+            Width of the page in CSS pixels.
+        scale : float
+            Pixels of the picture per CSS pixel.
+        """
         self._resize(width, 600, scale)
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
         self._resize(width, int(size["height"]), scale)
@@ -123,7 +139,9 @@ class Browser:
         commands, self._to, self._from, answers = ours
         flags = [*_FLAGS, f"--user-data-dir={self._profile.name}"]
         if os.geteuid() == 0:
-            flags.append("--no-sandbox")  # It refuses to start for root with it. The page is ours, and runs no script.
+            flags.append(
+                "--no-sandbox"
+            )  # Chromium's sandbox refuses to run as root. The page is ours, and runs no script.
         actions = [(os.POSIX_SPAWN_OPEN, n, os.devnull, os.O_RDWR, 0) for n in range(3)]
         pipes = [(os.POSIX_SPAWN_DUP2, commands, 3), (os.POSIX_SPAWN_DUP2, answers, 4)]
         self._process = os.posix_spawn(
@@ -135,7 +153,7 @@ class Browser:
     def _stop(self) -> None:
         for end in (self._to, self._from):
             os.close(end)
-        # It ends by itself when its pipes do; its own processes might not.
+        # The browser ends when its pipes are closed, but its child processes may not.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process, signal.SIGKILL)
         os.waitpid(self._process, 0)
@@ -149,7 +167,7 @@ class Browser:
             raise self._silent() from None
 
     def _receive(self, until: float) -> Message:
-        """The next message."""
+        """Return the next message; BackendError after the time limit."""
         while b"\0" not in self._unread:
             ready, _, _ = select.select([self._from], [], [], max(0.0, until - time.monotonic()))
             data = os.read(self._from, 2**20) if ready else b""
@@ -165,14 +183,29 @@ class Browser:
 
 
 def _high(descriptor: int) -> int:
-    """The same pipe's end under a number that is not the browser's 3 or 4, closed in other processes."""
+    """Move a descriptor to a number above the browser's 3 and 4, closed in other processes."""
     other = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
     os.close(descriptor)
     return other
 
 
 def picture(page: str, width: int = 900, scale: float = 1) -> bytes:
-    """A page as PNG, in light colours."""
+    """Return a page as PNG, in light colours.
+
+    Parameters
+    ----------
+    page : str
+        HTML.
+    width : int
+        Width of the page in CSS pixels.
+    scale : float
+        Pixels of the picture per CSS pixel.
+
+    Raises
+    ------
+    BackendError
+        No browser is installed, it does not start, or does not answer.
+    """
     with tempfile.TemporaryDirectory(prefix="dtscodec-") as folder, Browser() as browser:
         path = Path(folder) / "report.html"
         path.write_text(page, "utf-8")

@@ -1,4 +1,4 @@
-"""Heat maps over depth and module, beside each other where there is room, with rows in common."""
+"""Heat maps over depth and module: side by side with common rows if they fit, else one below the other."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,24 +9,36 @@ from dtscodec.report.module_grid import ModuleGrid, TensorGroup
 
 WIDTH = 860
 COLOUR_STEPS = 9
-"""Steps of a scale; each is a class of the style sheet, so that it can be dark or light."""
+"""Steps of a colour scale; each is a class of the style sheet, which has dark and light colours."""
 
 MAX_HEAT_MAP_ROWS = 40
 LONGEST = 120
-"""Characters of a name that is shown beside a cell; a hostile one may have a thousand."""
+"""Most characters of a name in a tooltip; a hostile one may have a thousand."""
 
 _LABEL, _CHARACTER = 28, 7.5
 _ROW, _GAP, _HEAD = 22, 26, 40
 _LEAST = 150
-"""Narrowest panel: its scale must fit."""
+"""Least width of a panel, which its scale needs."""
 
 _MOST, _TEXT = 34, 26
-"""Widest cell, and narrowest that has a figure in it."""
+"""Largest width of a cell, and the least width at which it shows its figure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A quantity that a map shows: its name, the end of its scale, a group's value, and how figures are written."""
+    """A quantity that a heat map shows.
+
+    Parameters
+    ----------
+    title : str
+        Its name.
+    most : float
+        Value at the end of its scale; larger ones have the same colour.
+    value : callable
+        Returns the value of a group; None if it has none.
+    form : callable
+        Formats a value.
+    """
 
     title: str
     most: float
@@ -36,18 +48,26 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Labels of all rows, and how many of them are in layers."""
+    """Labels of all rows, and the number of those in layers, which come first."""
 
     labels: list[str]
     layers: int
 
     def top(self, row: int) -> float:
-        """Where a row begins: those outside of layers stand apart."""
+        """Return the top of a row in pixels; rows outside of layers follow after a gap."""
         return _HEAD + row * _ROW + (12 if row >= self.layers and self.layers else 0)
 
 
 def heat_maps(grid: ModuleGrid, quantities: list[Quantity]) -> Markup:
-    """One picture of a map for each quantity."""
+    """Return one picture with a heat map for each quantity.
+
+    Parameters
+    ----------
+    grid : ModuleGrid
+        Groups of tensors; the first `MAX_HEAT_MAP_ROWS` modules in layers and outside of them are shown.
+    quantities : list of Quantity
+        The quantities.
+    """
     layers, others = list(grid.layers)[:MAX_HEAT_MAP_ROWS], list(grid.others)[:MAX_HEAT_MAP_ROWS]
     rows = _Rows([*layers, *others], len(layers))
     groups = [*(grid.layers[label] for label in layers), *({0: grid.others[label]} for label in others)]
@@ -98,7 +118,7 @@ def _panel(
 
 
 def _depths(columns: tuple[str, ...], cell: float) -> list[Markup]:
-    """Numbers of layers, as many as there is room for."""
+    """Return labels of depths: every n-th, so that they do not overlap."""
     every = -(-int(8 * max((len(label) for label in columns), default=1)) // max(1, int(cell))) or 1
     return [
         element("text", label, class_="axis", x=(i + 0.5) * cell, y=_HEAD - 8, text_anchor="middle")
@@ -127,7 +147,7 @@ def _step(value: float, most: float) -> int:
 
 
 def _scale(quantity: Quantity, top: float, is_exceeded: bool) -> Markup:
-    """The steps of a scale, from zero to the most."""
+    """Return the legend of a colour scale, from zero to its end."""
     most = quantity.form(quantity.most) + (" and more" if is_exceeded else "")
     steps = [element("rect", class_=f"h{i}", x=14 + 10 * i, y=top, width=10, height=8) for i in range(COLOUR_STEPS)]
     ends = [

@@ -1,4 +1,7 @@
-"""HTML and SVG as values: text is escaped unless it is `Markup`, which only this room makes."""
+"""HTML and SVG as values, and elements that sections share: tables, bars and legends.
+
+Text is escaped unless it is `Markup`, which only this room makes.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -7,13 +10,13 @@ from dtscodec.messages import printable
 
 
 class Markup(str):
-    """Text that is markup already."""
+    """Text that needs no escaping, since it is markup."""
 
     __slots__ = ()
 
 
 def text(content: str) -> Markup:
-    r"""Text as markup. Names come out of packs, which may be hostile.
+    r"""Return text as markup, escaped: names come from packs, which may be hostile.
 
     >>> text("<b>\x1b")
     '&lt;b&gt;\\x1b'
@@ -22,12 +25,23 @@ def text(content: str) -> Markup:
 
 
 def join(parts: Iterable[str]) -> Markup:
-    """Parts one after another."""
+    """Return the concatenation of parts, each escaped unless it is markup."""
     return Markup("".join(text(part) for part in parts))
 
 
 def element(tag: str, *children: str, **attributes: "str | float | None") -> Markup:
-    """An element. Attributes lose a trailing underscore; others become hyphens; None leaves one out.
+    """Return an element.
+
+    Parameters
+    ----------
+    tag : str
+        Its name.
+    *children : str
+        Its content; text that is not markup is escaped. An element without children is closed at once.
+    **attributes : str, float or None
+        Its attributes, of which a trailing underscore is removed and other underscores become hyphens. Those that are
+        None are left out.
+
 
     >>> element("p", "a < b", class_="note")
     '<p class="note">a &lt; b</p>'
@@ -47,7 +61,19 @@ def _value(value: "str | float") -> str:
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> Markup:
-    """A table. The first column names its rows; the first `left` ones are flush left, figures flush right."""
+    """Return a table, of which the first column names the rows.
+
+    Parameters
+    ----------
+    caption : str
+        What the table shows, for screen readers.
+    head : sequence of str
+        Titles of the columns.
+    rows : iterable of sequences of str
+        Cells, each row as long as the head.
+    left : int
+        Number of leading columns that are aligned to the left; figures are aligned to the right.
+    """
     titles = [element("th", title, scope="col", class_="l" if i < left else None) for i, title in enumerate(head)]
     body = [
         element(
@@ -69,15 +95,18 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], left
 
 
 def bar(parts: Mapping[str, int], whole: int, width: float, height: float = 12) -> Markup:
-    """One bar of parts; `whole` is as long as `width`.
+    """Return a stacked bar.
 
     Parameters
     ----------
     parts : mapping
-        By name, which is also the class that gives a part its colour.
+        Bytes of each part, by name. The name is also the CSS class that gives a part its colour.
     whole : int
-    width, height : float
-        In pixels.
+        Bytes that the whole width stands for.
+    width : float
+        Width of the picture in pixels.
+    height : float
+        Its height in pixels.
     """
     shapes, begin = [], 0.0
     for name, count in parts.items():
@@ -94,6 +123,12 @@ def bar(parts: Mapping[str, int], whole: int, width: float, height: float = 12) 
 
 
 def legend(entries: Sequence[tuple[str, str]]) -> Markup:
-    """Return the legend of colours: pairs of a part's name and a description."""
+    """Return the legend of a bar's colours.
+
+    Parameters
+    ----------
+    entries : sequence of (str, str)
+        Name and description of each part.
+    """
     items = [element("span", element("i", Markup(""), class_=f"k{name}"), described) for name, described in entries]
     return element("p", join(items), class_="legend")

@@ -1,4 +1,4 @@
-"""Facts of tensors put together: by module, and on a grid of modules and depths."""
+"""Tensors by module and depth, as their names show them: groups, and a grid of modules and layers."""
 
 import re
 from collections import defaultdict
@@ -10,12 +10,12 @@ from dtscodec.report.statistics import PARTS, TensorStatistics, relative
 _NUMBER = re.compile("[0-9]{1,4}")
 
 MAX_COLUMNS = 160
-"""Columns of a grid; of a deeper model neighbours share one."""
+"""Most columns of a grid; in a deeper model neighbouring layers share one."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModulePath:
-    """Where a tensor is in its model.
+    """Depth and module of a tensor.
 
     Parameters
     ----------
@@ -30,10 +30,16 @@ class ModulePath:
 
 
 def module_paths(names: Iterable[str]) -> dict[str, ModulePath]:
-    """Where each tensor of a model is.
+    """Return depth and module of each tensor of a model.
 
-    Further numbers (experts, say) become ``*``: what differs in them only is one module. The text before the
-    layer's number distinguishes modules only if there are several such stacks, as in an encoder and decoder.
+    Further numbers, such as those of experts, become ``*``, so that tensors that differ in them only are one module.
+    The text before the layer's number is part of the module only if there are several stacks of layers, such as an
+    encoder and a decoder.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of the tensors.
 
     >>> module_paths(["bert.layer.3.attention.query.weight", "pooler.weight"]).values()
     dict_values([ModulePath(depth=3, module='attention.query'), ModulePath(depth=None, module='pooler')])
@@ -65,34 +71,40 @@ def _without_weight(parts: list[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TensorGroup:
-    """Some tensors together."""
+    """Statistics of several tensors together.
+
+    Parameters
+    ----------
+    tensors : tuple of TensorStatistics
+        The tensors.
+    """
 
     tensors: tuple[TensorStatistics, ...]
 
     @property
     def elements(self) -> int:
-        """Elements of all."""
+        """Number of elements."""
         return sum(tensor.elements for tensor in self.tensors)
 
     @property
     def size(self) -> int:
-        """Bytes of all."""
+        """Bytes that the pack takes for them."""
         return sum(tensor.size for tensor in self.tensors)
 
     @property
     def bits(self) -> float:
-        """Bits for each element."""
+        """Bits per element."""
         return 8 * self.size / max(1, self.elements)
 
     @property
     def rank(self) -> float | None:
-        """Mean rank; None if nothing is low-rank."""
+        """Mean rank; None if no tensor is of low rank."""
         ranks = [rank for tensor in self.tensors for rank in tensor.ranks]
         return sum(ranks) / len(ranks) if ranks else None
 
     @property
     def error(self) -> float | None:
-        """Relative error of all differences together."""
+        """Relative error of all deltas together; None if none was measured."""
         measured = [t for t in self.tensors if t.error_square is not None and t.delta_square is not None]
         return relative(sum(t.error_square or 0 for t in measured), sum(t.delta_square or 0 for t in measured))
 
@@ -109,11 +121,11 @@ class ModuleGrid:
     Parameters
     ----------
     columns : tuple of str
-        Depths.
+        Labels of the columns: one depth, or the first and last of several.
     layers : dict
-        For each module its group in each column, where there is one.
+        Groups of each module by position of their column, by the module's name.
     others : dict
-        Matrices outside of layers.
+        Groups of matrices outside of layers, by module.
     """
 
     columns: tuple[str, ...]
@@ -122,7 +134,7 @@ class ModuleGrid:
 
 
 def by_module(tensors: Iterable[TensorStatistics]) -> dict[str, TensorGroup]:
-    """Tensors of each module, in order of the first one's name."""
+    """Return the tensors of each module, by its name, in the order of the first tensors."""
     groups: dict[str, list[TensorStatistics]] = defaultdict(list)
     for tensor in tensors:
         groups[tensor.module].append(tensor)
@@ -130,7 +142,13 @@ def by_module(tensors: Iterable[TensorStatistics]) -> dict[str, TensorGroup]:
 
 
 def module_grid(tensors: Iterable[TensorStatistics]) -> ModuleGrid:
-    """Put matrices on a grid. Vectors would double its rows and hold next to nothing."""
+    """Return the grid of the matrices; vectors would double its rows, and take few bytes.
+
+    Parameters
+    ----------
+    tensors : iterable of TensorStatistics
+        Tensors of a pack; those of fewer than two dimensions are left out.
+    """
     matrices = [tensor for tensor in tensors if len(tensor.shape) > 1]
     depths = sorted({tensor.depth for tensor in matrices if tensor.depth is not None})
     share = -(-len(depths) // MAX_COLUMNS) or 1

@@ -1,4 +1,4 @@
-"""A pack -> facts. Needs torch only where the fine-tune is given too."""
+"""Pack -> its statistics. Torch is imported only if a fine-tune is given."""
 
 import os
 from collections.abc import Container
@@ -45,15 +45,17 @@ def pack_statistics(
     *,
     progress: ProgressCallback = no_progress,
 ) -> PackStatistics:
-    """Gather the facts about a pack.
+    """Return the statistics of a pack.
 
     Parameters
     ----------
     source : path, bytes or Pack
+        The pack.
     fine_tune : path or mapping of tensors, optional
-        To measure errors.
+        The fine-tune, to measure errors.
     base : path, mapping of tensors, or Base, optional
-        Reveals which exact tensors are new. Needed with `fine_tune`, unless an index beside the pack names it.
+        The base, which shows which of the exact tensors are new. It is needed with `fine_tune`, unless the index of the
+        pack's directory names it.
     progress : callable
         Called with the bytes of each tensor that is compared.
 
@@ -72,11 +74,16 @@ def pack_statistics(
             from dtscodec.decoding.compare import compare
 
             comparison = compare(pack, fine_tune, base, progress=progress)
-        return _pack_facts(pack, comparison, _names(base))
+        return _statistics_of(pack, comparison, _names(base))
 
 
 def directory_statistics(directory: Path) -> DirectoryStatistics:
-    """Gather the facts about a directory of packs.
+    """Return the statistics of all packs of a directory.
+
+    Parameters
+    ----------
+    directory : Path
+        A local directory with an index of packs.
 
     Raises
     ------
@@ -97,9 +104,9 @@ def _names(base: "Source | Base | None") -> frozenset[str] | None:
         return frozenset(opened.specs)
 
 
-def _pack_facts(pack: Pack, comparison: "Comparison | None", base_names: Container[str] | None) -> PackStatistics:
+def _statistics_of(pack: Pack, comparison: "Comparison | None", base_names: Container[str] | None) -> PackStatistics:
     sizes = tensor_sizes(pack)
-    where = module_paths(pack.keys())
+    paths = module_paths(pack.keys())
     compared = {item.size.name: item for item in comparison.tensors} if comparison else {}
     specs = [entry.spec for entry in pack.index.tensors]
     return PackStatistics(
@@ -114,7 +121,7 @@ def _pack_facts(pack: Pack, comparison: "Comparison | None", base_names: Contain
         kinds=_kinds(pack, sizes),
         files=_files(pack),
         absent=pack.index.absent,
-        tensors=tuple(_tensor(pack, size, where[size.name], base_names, compared.get(size.name)) for size in sizes),
+        tensors=tuple(_tensor(pack, size, paths[size.name], base_names, compared.get(size.name)) for size in sizes),
         closeness=_closeness(comparison),
     )
 
@@ -147,7 +154,7 @@ def _files(pack: Pack) -> tuple[FileStatistics, ...]:
 def _tensor(
     pack: Pack,
     size: TensorSize,
-    place: ModulePath,
+    path: ModulePath,
     base_names: Container[str] | None,
     compared: "TensorComparison | None",
 ) -> TensorStatistics:
@@ -157,8 +164,8 @@ def _tensor(
         dtype=size.spec.dtype,
         shape=size.spec.shape,
         kind=size.kind,
-        depth=place.depth,
-        module=place.module,
+        depth=path.depth,
+        module=path.module,
         elements=size.spec.elements,
         size=size.size,
         ranks=size.ranks,
@@ -172,7 +179,7 @@ def _tensor(
 
 
 def _parts(pack: Pack, name: str) -> dict[str, int]:
-    """Bytes of a tensor by what they are."""
+    """Return the bytes of a tensor by `PARTS`."""
     parts = dict.fromkeys(PARTS, 0)
     entry = pack.reader.entry(name)
     for block, place in zip(entry.blocks, pack.reader.block_spans(name), strict=True):
@@ -195,22 +202,33 @@ def _spectra(pack: Pack, size: TensorSize) -> tuple[tuple[float, ...], ...]:
 
 
 def component_norms(left: Floats, right: Floats) -> tuple[float, ...]:
-    """Norms of the components of a product, descending; of what is no number, the largest float32."""
+    """Return the norms of the components of a matrix, descending, to four digits.
+
+    Norms that are NaN or too large, as a hostile pack may have them, become the largest float32.
+
+    Parameters
+    ----------
+    left : float [m, rank]
+        Left vectors, one per column.
+    right : float [rank, n]
+        Right vectors, one per row.
+    """
     norms = np.linalg.norm(left.astype(np.float64), axis=0) * np.linalg.norm(right.astype(np.float64), axis=1)
     norms = np.nan_to_num(norms, nan=_LARGEST, posinf=_LARGEST).clip(max=_LARGEST)
     return tuple(sorted((float(f"{norm:.4g}") for norm in norms), reverse=True))
 
 
 def reason(pack: Pack, entry: TensorEntry, base_names: Container[str] | None) -> str | None:
-    """Why a tensor, or a part of it, is stored otherwise than as a difference; None if it is not.
+    """Return why a tensor, or some of its rows, is stored exactly or coded without a base; None if it is a delta.
 
     Parameters
     ----------
     pack : Pack
+        The pack.
     entry : TensorEntry
         One of its tensors.
     base_names : container of str, optional
-        Names of the base's tensors; without them nobody knows which exact tensors are new.
+        Names of the base's tensors. Without them it is not known which exact tensors are new.
     """
     if any(block.is_coded and block.base is None for block in entry.blocks):
         return "new: not in the base, so coded by itself"

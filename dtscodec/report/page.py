@@ -1,4 +1,4 @@
-"""The page: one HTML file that needs nothing else, runs no script and fetches nothing."""
+"""The report page of a pack or of a directory: one HTML file without scripts, which fetches nothing."""
 
 from functools import cache
 from importlib.resources import files
@@ -11,6 +11,9 @@ from dtscodec.report.module_grid import TensorGroup, module_grid
 from dtscodec.report.sections import KIND_TEXTS, quantities, section
 from dtscodec.report.statistics import DirectoryStatistics, PackStatistics
 from dtscodec.version import __version__
+
+MAX_PICTURED = 50
+"""Most packs of a directory that have pictures of their own; the table has all."""
 
 _TEMPLATE = """\
 <!DOCTYPE html>
@@ -34,50 +37,52 @@ _TEMPLATE = """\
 """
 
 
-def page(facts: PackStatistics | DirectoryStatistics) -> str:
-    """The page of a pack, or of a directory of packs. The same facts give the same text."""
-    if isinstance(facts, DirectoryStatistics):
-        title, parts = facts.name, _directory_sections(facts)
+def page(statistics: PackStatistics | DirectoryStatistics) -> str:
+    """Return the page of a pack, or of a directory of packs. Equal statistics give equal text.
+
+    Parameters
+    ----------
+    statistics : PackStatistics or DirectoryStatistics
+        The statistics to show.
+    """
+    if isinstance(statistics, DirectoryStatistics):
+        title, parts = statistics.name, _directory_sections(statistics)
     else:
-        title, parts = facts.title, _pack_sections(facts)
-    footer = element("footer", f"Made by dtscodec {__version__} from the file alone: no network, no script.")
+        title, parts = statistics.title, _pack_sections(statistics)
+    footer = element("footer", f"Made by dtscodec {__version__}. This page runs no script and needs no network.")
     body = join(Markup(part + "\n") for part in [*parts, footer])
     return _TEMPLATE.format(title=text(f"{title} - dtscodec"), style=style_sheet(), body=body)
 
 
-def _pack_sections(facts: PackStatistics) -> list[Markup]:
+def _pack_sections(pack: PackStatistics) -> list[Markup]:
     return [
-        element("header", element("p", "dtscodec pack", class_="over"), element("h1", facts.title)),
-        sections.figures(facts),
-        sections.identity(facts),
-        sections.kinds(facts),
-        sections.widths(facts),
-        sections.layers(facts),
-        sections.spectrum(facts),
-        sections.reasons(facts),
-        sections.files(facts),
-        sections.tensors(facts),
+        element("header", element("p", "dtscodec pack", class_="over"), element("h1", pack.title)),
+        sections.figures(pack),
+        sections.identity(pack),
+        sections.kinds(pack),
+        sections.widths(pack),
+        sections.layers(pack),
+        sections.spectrum(pack),
+        sections.reasons(pack),
+        sections.files(pack),
+        sections.tensors(pack),
     ]
 
 
 @cache
 def style_sheet() -> str:
-    """The style sheet, which goes into each page."""
+    """Return the style sheet, which is part of each page."""
     return files("dtscodec.report").joinpath("page.css").read_text("utf-8")
 
 
-MAX_PICTURED = 50
-"""Packs that have pictures of their own; the table has all."""
-
-
-def _directory_sections(facts: DirectoryStatistics) -> list[Markup]:
-    """All parts of the page but its footer."""
-    packs = list(facts.packs.items())
+def _directory_sections(directory: DirectoryStatistics) -> list[Markup]:
+    """Return all parts of a directory's page but its footer."""
+    packs = list(directory.packs.items())
     pictured = [_pack(number, task, pack) for number, (task, pack) in enumerate(packs[:MAX_PICTURED], 1)]
     total, whole = (sum(getattr(pack, kind) for _, pack in packs) for kind in ("size", "fine_tune_size"))
     summary = f"{len(packs):,} packs, {size(total)} of {size(whole)} ({percent(total, whole)})"
     over = element("p", "dtscodec packs", class_="over")
-    return [element("header", over, element("h1", facts.name), element("p", summary)), _overview(packs), *pictured]
+    return [element("header", over, element("h1", directory.name), element("p", summary)), _overview(packs), *pictured]
 
 
 def _overview(packs: list[tuple[str, PackStatistics]]) -> Markup:

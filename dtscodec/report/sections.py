@@ -1,4 +1,4 @@
-"""The sections of a pack's page: each from pack to markup."""
+"""The sections of a pack's page, each a function of the pack's statistics."""
 
 from dtscodec.messages import listed, number, percent, size
 from dtscodec.report.heat_map import MAX_HEAT_MAP_ROWS, Quantity, heat_maps
@@ -8,14 +8,14 @@ from dtscodec.report.spectrum_plot import DEPTH_STEPS, spectra
 from dtscodec.report.statistics import CODE_PARTS, PackStatistics, TensorStatistics
 
 KIND_TEXTS = {
-    "lowrank": "low-rank differences",
-    "values": "one code for each element",
+    "lowrank": "low-rank deltas",
+    "values": "one code per element",
     "raw": "exact bytes",
     "mixed": "tensors of several kinds",
-    "same": "as in the base",
+    "same": "unchanged from the base",
     "tie": "tied to another tensor",
-    "files": "files that travel",
-    "bitmaps": "which rows and columns are coded",
+    "files": "configuration and tokenizer files",
+    "bitmaps": "bitmaps of coded rows and columns",
     "overhead": "index, digests, padding",
 }
 _PARTS = {bits: f"{bits}-bit codes" for bits in CODE_PARTS} | {
@@ -23,14 +23,14 @@ _PARTS = {bits: f"{bits}-bit codes" for bits in CODE_PARTS} | {
     "exact": "exact bytes",
 }
 _SHORT = 240
-"""Width of the bars within tables."""
+"""Width of the bars in tables, in pixels."""
 
 MAX_MODULES = 60
 MAX_REASONS = 100
 
 
 def section(title: str, note: str, *content: str) -> Markup:
-    """A part of the page under a heading."""
+    """Return a section of the page: heading, note and content."""
     return element("section", element("h2", title), element("p", note, class_="note"), *content)
 
 
@@ -50,7 +50,7 @@ def figures(pack: PackStatistics) -> Markup:
 
 
 def identity(pack: PackStatistics) -> Markup:
-    """Return identity and summary of the pack."""
+    """Return pack id, base, encoder and file name."""
     base = pack.base
     place = " at ".join(part for part in (base.repo, base.revision) if part) if base else ""
     entries = {
@@ -63,7 +63,7 @@ def identity(pack: PackStatistics) -> Markup:
 
 
 def kinds(pack: PackStatistics) -> Markup:
-    """Where the bytes of the file go."""
+    """Return the bytes of the file by kind."""
     present = sorted((kind for kind in pack.kinds if kind.size or kind.count), key=lambda kind: -kind.size)
     rows = [
         [
@@ -83,7 +83,7 @@ def kinds(pack: PackStatistics) -> Markup:
 
 
 def widths(pack: PackStatistics) -> Markup:
-    """Bits by module: a stacked bar for each, and one for all small ones."""
+    """Return bytes by width for each module, with one row for all small modules together."""
     groups = {name: group for name, group in by_module(pack.tensors).items() if group.size}
     ordered = sorted(groups.items(), key=lambda item: -item[1].size)
     chosen = {name: group for name, group in ordered[:MAX_MODULES] if group.size >= pack.size / 100}
@@ -99,7 +99,7 @@ def widths(pack: PackStatistics) -> Markup:
     head = ["module", "bytes by width", "bytes", "bits/param", "mean rank", *(["error"] if compared else [])]
     totals = TensorGroup(pack.tensors).parts
     entries = [(part, f"{_PARTS[part]}: {size(count)}") for part, count in totals.items() if count]
-    note = "All layers together; what takes no bytes is not listed."
+    note = "All layers together; modules without bytes are not listed."
     return section("Bits by module", note, legend(entries), table("Bytes by module", head, rows, left=2))
 
 
@@ -110,8 +110,16 @@ def _module_row(name: str, group: TensorGroup, largest: int, compared: bool) -> 
 
 
 def quantities(places: ModuleGrid, with_error: bool) -> list[Quantity]:
-    """Return the measures of heat maps, each with a scale of its own."""
-    # What is outside of layers (a new head, say) may be far beyond all layers, and would make them look alike.
+    """Return the quantities of heat maps, each with its own scale.
+
+    Parameters
+    ----------
+    places : ModuleGrid
+        Groups of tensors, which the ends of the scales depend on.
+    with_error : bool
+        Show the relative error, too.
+    """
+    # Tensors outside of layers, such as a new head, may exceed all layers, and on their scale layers would look alike.
     groups = [group for row in places.layers.values() for group in row.values()] or [*places.others.values()]
     rank = max((group.rank or 0 for group in groups), default=0)
     bits = max((group.bits for group in groups), default=0)
@@ -125,9 +133,9 @@ def quantities(places: ModuleGrid, with_error: bool) -> list[Quantity]:
 
 
 def layers(pack: PackStatistics) -> Markup:
-    """Heat maps over depth and module."""
+    """Return heat maps over depth and module."""
     places = module_grid(pack.tensors)
-    note = "Depth from left to right, matrices only. Below, what is outside of layers."
+    note = "Matrices only: depth from left to right, and matrices outside of layers below."
     hidden = sum(max(0, len(rows) - MAX_HEAT_MAP_ROWS) for rows in (places.layers, places.others))
     note += f" {hidden} more modules are in the table of all tensors only." if hidden else ""
     if not places.layers and not places.others:
@@ -137,16 +145,16 @@ def layers(pack: PackStatistics) -> Markup:
 
 
 def spectrum(pack: PackStatistics) -> Markup:
-    """Spectra with the cut."""
+    """Return the spectra of low-rank tensors."""
     picture = spectra(pack.tensors)
     if picture is None:
-        return section("Spectra", "Nothing is stored with low rank.")
+        return section("Spectra", "No tensor is stored with low rank.")
     note = (
-        "Norms of the components as they are decoded, strongest first: the singular values that the pack holds. "
-        "A line for each layer; a dot is the cut."
+        "Norms of the decoded components, descending: the singular values that the pack stores. "
+        "One line per layer, which ends with a dot at the stored rank."
     )
     if pack.closeness is not None:
-        note += " What is left out is given as a share of the difference's energy, its squared norm."
+        note += " The part that is left out is given as a share of the delta's energy, its squared norm."
     colours = [element("i", Markup(""), class_=f"d{step} line") for step in range(DEPTH_STEPS)]
     scale = element("p", element("span", "first layer "), *colours, element("span", " last layer"), class_="legend")
     return section("Spectra", note, scale, element("div", picture, class_="wide"))
@@ -156,30 +164,34 @@ def reasons(pack: PackStatistics) -> Markup:
     """Return the tensors that are not stored as a delta, and why."""
     entries = [tensor for tensor in pack.tensors if tensor.reason]
     if not entries:
-        return section("Exact or new", "Nothing: every tensor is stored as a difference from the base, or equals it.")
+        return section("Exact or new", "None: every tensor is stored as a delta, or equals the base's.")
     rows = [[t.name, t.reason or "", _shape(t), t.dtype, f"{t.size:,}"] for t in entries[:MAX_REASONS]]
     hidden = len(entries) - len(rows)
-    note = "What is not a difference from the base, and why." + (f" {hidden} more are listed below." if hidden else "")
+    note = "Tensors that are not stored as a delta, and why." + (f" {hidden} more are listed below." if hidden else "")
     head = ["tensor", "why", "shape", "dtype", "bytes"]
-    return section("Exact or new", note, table("Tensors that are no differences", head, rows, left=2))
+    return section("Exact or new", note, table("Tensors that are not stored as a delta", head, rows, left=2))
 
 
 def files(pack: PackStatistics) -> Markup:
-    """Files that travel, and tensors that only the base has."""
+    """Return the auxiliary files, and the tensors that only the base has."""
     rows = [
-        [file.name, "as beside the base" if file.stored is None else "in the pack", _amount(file.size),
+        [file.name, "beside the base" if file.stored is None else "in the pack", _amount(file.size),
          _amount(file.stored)]
         for file in pack.files
     ]  # fmt: skip
     gone = f" Only in the base, so not decoded: {listed(pack.absent, 20)}." if pack.absent else ""
     if not rows:
-        return section("Files", f"No files travel.{gone}")
+        return section("Files", f"The pack has no configuration or tokenizer files.{gone}")
     head = ["file", "where", "bytes", "stored"]
-    return section("Files", f"What comes back beside the weights.{gone}", table("Files", head, rows, left=2))
+    return section(
+        "Files",
+        f"Configuration and tokenizer files, which are decoded with the weights.{gone}",
+        table("Files", head, rows, left=2),
+    )
 
 
 def tensors(pack: PackStatistics) -> Markup:
-    """Every tensor, folded away on screen."""
+    """Return the table of all tensors, which is collapsed at first."""
     head = ["tensor", "kind", "dtype", "shape", "rank", "width", "bytes", "bits/param"]
     head += ["error"] if pack.closeness else []
     rows = [_row(tensor, pack.closeness is not None) for tensor in pack.tensors]
@@ -206,7 +218,7 @@ def _amount(count: int | None) -> str:
 
 
 def _count(parameters: int) -> str:
-    """A number of parameters, short.
+    """Return a number of parameters in short form.
 
     >>> _count(22_713_986), _count(6_700_000_000), _count(80)
     ('22.7 M', '6.7 B', '80')

@@ -1,4 +1,4 @@
-"""Spectra: the norms of the components that a pack holds, a panel for each module, a line for each layer."""
+"""Spectra: norms of a pack's components, a panel for each module and a line for each layer."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ ITEM = TypeVar("ITEM")
 
 MAX_PANELS, MAX_LINES, MAX_POINTS = 24, 32, 48
 DEPTH_STEPS = 7
-"""Colours from shallow to deep, each a class of the style sheet."""
+"""Colours from the first layer to the last, each a class of the style sheet."""
 
 _WIDTH, _ACROSS = 860, 3
 _PANEL, _HEIGHT, _LEFT, _TOP = 262, 116, 44, 44
@@ -24,21 +24,27 @@ _ROW = _HEIGHT + 88
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """The axes that all panels share: the longest line, and logarithms of the least and largest value."""
+    """The axes that all panels share: components of the longest line, and log10 of both ends of the y axis."""
 
     longest: int
     low: float
     high: float
 
     def at(self, component: int, value: float) -> tuple[float, float]:
-        """Where a component lies in a panel."""
+        """Return the position of a component in a panel, in pixels."""
         across = (component - 1) / max(1, self.longest - 1)
         up = (math.log10(value) - self.low) / (self.high - self.low)
         return _LEFT + across * (_PANEL - _LEFT - 14), _TOP + _HEIGHT * (1 - up)
 
 
 def spectra(tensors: Iterable[TensorStatistics]) -> Markup | None:
-    """The picture; None if nothing is of low rank."""
+    """Return the picture of all spectra; None if no tensor is of low rank.
+
+    Parameters
+    ----------
+    tensors : iterable of TensorStatistics
+        Tensors of a pack.
+    """
     panels = _panels(tensor for tensor in tensors if any(tensor.spectra))
     lines = [line for _, members in panels for line in map(_line, members) if line]
     if not lines:
@@ -50,7 +56,7 @@ def spectra(tensors: Iterable[TensorStatistics]) -> Markup | None:
         place = f"translate({number % _ACROSS * (_WIDTH - _PANEL) / (_ACROSS - 1):g} {number // _ACROSS * _ROW})"
         shapes.append(element("g", _panel(title, members, frame), transform=place))
     height = -(-len(panels) // _ACROSS) * _ROW
-    described = "Norms of components by module and layer; where a line ends the pack cuts."
+    described = "Norms of components by module and layer; each line ends at the rank that the pack stores."
     return element(
         "svg", *shapes, role="img", aria_label=described, class_="spectra", width=_WIDTH, height=height,
         viewBox=f"0 0 {_WIDTH} {height}",
@@ -58,7 +64,7 @@ def spectra(tensors: Iterable[TensorStatistics]) -> Markup | None:
 
 
 def _panels(tensors: Iterable[TensorStatistics]) -> list[tuple[str, Sequence[TensorStatistics]]]:
-    """Modules of layers, then all that is outside of layers together."""
+    """Return title and tensors of each panel: modules in layers, then all tensors outside of layers."""
     chosen = list(tensors)
     modules = by_module(tensor for tensor in chosen if tensor.depth is not None)
     others = [tensor for tensor in chosen if tensor.depth is None]
@@ -84,7 +90,7 @@ def _panel(title: str, members: Sequence[TensorStatistics], frame: _Frame) -> Ma
 
 
 def _left_out(members: Sequence[TensorStatistics]) -> str:
-    """The share of energy that is missing, where a fine-tune was given."""
+    """Return the share of energy that is left out; an empty text without a fine-tune."""
     shares = [tensor.error**2 for tensor in members if tensor.error is not None]
     if not shares:
         return ""
@@ -107,7 +113,7 @@ def _axes(frame: _Frame) -> list[Markup]:
 
 
 def _ticks(frame: _Frame) -> list[float]:
-    """Round values: 1, 2 and 5 of each decade, or, of many decades, some powers of ten."""
+    """Return round values on the y axis: 1, 2 and 5 of each decade, or some powers of ten for many decades."""
     decades = range(math.floor(frame.low), math.ceil(frame.high) + 1, max(1, int(frame.high - frame.low) // 4))
     steps = (1, 2, 5) if frame.high - frame.low < 2 else (1,)
     values = [float(f"{step}e{decade}") for decade in decades for step in steps]
@@ -132,7 +138,7 @@ def _curve(tensor: TensorStatistics, frame: _Frame, step: int) -> list[Markup]:
 
 
 def _line(tensor: TensorStatistics) -> list[float]:
-    """The spectrum of a tensor: of several blocks the root mean square; without what decodes to nothing."""
+    """Return the spectrum of a tensor without zeros; for several blocks, the root mean square of theirs."""
     longest = max(map(len, tensor.spectra), default=0)
     squares = [[s[i] ** 2 for s in tensor.spectra if i < len(s)] for i in range(longest)]
     line = [math.sqrt(sum(column) / len(column)) for column in squares]
@@ -140,7 +146,7 @@ def _line(tensor: TensorStatistics) -> list[float]:
 
 
 def _thinned(items: Sequence[ITEM], most: int) -> list[ITEM]:
-    """At most so many of them, evenly, the first and the last included."""
+    """Return at most `most` items, evenly spaced, with the first and the last."""
     if len(items) <= most:
         return list(items)
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]

@@ -1,4 +1,4 @@
-"""Facts about a pack, as values: gathered once, then shown as a page or as JSON."""
+"""Statistics of a pack, as values that a page or JSON shows."""
 
 from dataclasses import asdict, dataclass
 from math import isfinite, sqrt
@@ -8,38 +8,48 @@ from dtscodec.format.summary import BaseRef
 from dtscodec.quantize.widths import ALL_BITS
 
 CODE_PARTS = tuple(str(bits) for bits in ALL_BITS)
-"""Codes, by their width."""
+"""Names of the parts that are codes: their widths."""
 
 PARTS = (*CODE_PARTS, "numbers", "exact")
-"""Parts of a tensor's bytes: codes of a width, norms with scales and levels, exact bytes."""
+"""Parts of a tensor's bytes: codes of each width; norms, scales and levels; exact bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorStatistics:
-    """One tensor.
+    """Statistics of one tensor.
 
     Parameters
     ----------
-    name, dtype, kind : str
+    name : str
+        Its name in the fine-tune.
+    dtype : str
+        Its dtype, as safetensors names it.
     shape : tuple of int
+        Its shape.
+    kind : str
+        Kind of its blocks, or ``"mixed"``.
     depth : int or None
-        Number of its layer.
+        Number of its layer; None outside of layers.
     module : str
         Its name within a layer.
-    elements, size : int
-        Its elements, and the bytes that the pack spends on them.
+    elements : int
+        Number of its elements.
+    size : int
+        Bytes that the pack takes for it.
     ranks : tuple of int
-        Components of each low-rank block.
+        Number of components of each low-rank block.
     parts : dict
         Bytes by `PARTS`; they add up to `size`.
     spectra : tuple of tuple of float
-        For each low-rank block the norms of its components as they are decoded, descending.
+        For each low-rank block the norms of its decoded components, descending.
     reason : str or None
-        Why it is stored otherwise than as a difference, if it is.
+        Why it is stored exactly or coded without a base; None if it is stored as a delta.
     exact : bool or None
-        Whether it comes back bit for bit; None if no fine-tune was given.
-    delta_square, error_square : float or None
-        Squared norms of the true difference and of what is missing of it; None where nothing could be measured.
+        Whether it decodes to the fine-tune's bytes; None if no fine-tune was given.
+    delta_square : float or None
+        Squared norm of the true delta; None if it was not measured.
+    error_square : float or None
+        Squared norm of the decoded delta minus the true one; None if it was not measured.
     """
 
     name: str
@@ -60,23 +70,35 @@ class TensorStatistics:
 
     @property
     def rank(self) -> float | None:
-        """Mean rank of its blocks."""
+        """Mean rank of its blocks; None if none is of low rank."""
         return sum(self.ranks) / len(self.ranks) if self.ranks else None
 
     @property
     def bits(self) -> float:
-        """Bits for each element."""
+        """Bits per element."""
         return 8 * self.size / max(1, self.elements)
 
     @property
     def error(self) -> float | None:
-        """Relative error of its difference."""
+        """Relative error of its decoded delta; None if it was not measured."""
         return relative(self.error_square, self.delta_square)
 
 
 @dataclass(frozen=True, slots=True)
 class KindStatistics:
-    """A kind of storage: how many tensors or files are of it, their elements, and bytes."""
+    """Statistics of one kind of storage.
+
+    Parameters
+    ----------
+    kind : str
+        A kind of blocks, ``"files"``, ``"bitmaps"`` or ``"overhead"``.
+    count : int or None
+        Number of tensors or files of the kind; None for a kind that is shared by all.
+    parameters : int or None
+        Number of their elements; None for a kind without elements.
+    size : int
+        Bytes of the pack file.
+    """
 
     kind: str
     count: int | None
@@ -86,7 +108,17 @@ class KindStatistics:
 
 @dataclass(frozen=True, slots=True)
 class FileStatistics:
-    """A file that travels: its size, and what is stored of it; None for one that lies beside the base."""
+    """Statistics of an auxiliary file.
+
+    Parameters
+    ----------
+    name : str
+        Its path in the fine-tune's directory.
+    size : int or None
+        Its bytes; None if it is not in the pack, since it lies beside the base.
+    stored : int or None
+        Bytes that the pack takes for it, compressed; None as for `size`.
+    """
 
     name: str
     size: int | None = None
@@ -95,7 +127,17 @@ class FileStatistics:
 
 @dataclass(frozen=True, slots=True)
 class PackCloseness:
-    """The whole pack against its fine-tune, over all that is coded."""
+    """Comparison of a decoded pack with its fine-tune, over all tensors that are coded.
+
+    Parameters
+    ----------
+    error : float or None
+        Relative error of the delta.
+    cosine : float or None
+        Cosine of the decoded delta and the true one.
+    norm_ratio : float or None
+        Norm of the decoded delta, divided by that of the true one.
+    """
 
     error: float | None
     cosine: float | None
@@ -104,25 +146,36 @@ class PackCloseness:
 
 @dataclass(frozen=True, slots=True)
 class PackStatistics:
-    """One pack.
+    """Statistics of one pack.
 
     Parameters
     ----------
     name : str
-        Of its file.
-    id, task, encoder, base
-        From the summary.
-    size, parameters, fine_tune_size : int
-        Bytes of the file; elements and bytes of the tensors that it stands for.
+        Name of its file.
+    id : str
+        Pack id, in hexadecimal.
+    task : str or None
+        The task, from the summary.
+    encoder : str or None
+        The encoder and its settings, from the summary.
+    base : BaseRef or None
+        The base, from the summary.
+    size : int
+        Bytes of the file.
+    parameters : int
+        Number of elements of the fine-tune's tensors.
+    fine_tune_size : int
+        Bytes of the fine-tune's tensors.
     kinds : tuple of KindStatistics
-        They add up to `size`.
+        Bytes by kind; they add up to `size`.
     files : tuple of FileStatistics
+        The auxiliary files.
     absent : tuple of str
-        Tensors that only the base has.
+        Names of tensors that only the base has.
     tensors : tuple of TensorStatistics
-        Names ascending.
+        All tensors, names ascending.
     closeness : PackCloseness, optional
-        If the fine-tune was given.
+        Comparison with the fine-tune, if that was given.
     """
 
     name: str
@@ -141,35 +194,43 @@ class PackStatistics:
 
     @property
     def title(self) -> str:
-        """Its task, or else its file's name."""
+        """The task, or else the name of the file."""
         return self.task or self.name
 
     @property
     def bits(self) -> float:
-        """Bits of the file for each parameter."""
+        """Bits of the file per parameter."""
         return 8 * self.size / max(1, self.parameters)
 
 
 @dataclass(frozen=True, slots=True)
 class DirectoryStatistics:
-    """A directory of packs, by task."""
+    """Statistics of a directory of packs.
+
+    Parameters
+    ----------
+    name : str
+        Name of the directory.
+    packs : dict
+        Statistics of each pack, by task.
+    """
 
     name: str
     packs: dict[str, PackStatistics]
 
 
-def as_json(facts: PackStatistics | DirectoryStatistics) -> dict[str, Any]:
-    """Facts as JSON holds them."""
-    if isinstance(facts, DirectoryStatistics):
-        return {"name": facts.name, "packs": {task: as_json(pack) for task, pack in facts.packs.items()}}
-    return asdict(facts)
+def as_json(statistics: PackStatistics | DirectoryStatistics) -> dict[str, Any]:
+    """Return statistics as a JSON document."""
+    if isinstance(statistics, DirectoryStatistics):
+        return {"name": statistics.name, "packs": {task: as_json(pack) for task, pack in statistics.packs.items()}}
+    return asdict(statistics)
 
 
 def finite(value: float | None) -> float | None:
-    """The value, if it is a number; a hostile pack may decode to none."""
+    """Return a value if it is finite, else None; a hostile pack may decode to NaN or infinity."""
     return value if value is not None and isfinite(value) else None
 
 
 def relative(error_square: float | None, delta_square: float | None) -> float | None:
-    """Norm of the error by norm of the delta, if there is one."""
+    """Return the norm of an error divided by that of the delta; None if either is missing, or the delta is zero."""
     return finite(sqrt(error_square / delta_square)) if error_square is not None and delta_square else None

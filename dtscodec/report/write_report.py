@@ -1,4 +1,4 @@
-"""Writing a report about a pack, or a directory of packs: one HTML page, or a picture of it."""
+"""Pack, or directory of packs -> report: one HTML page, or a picture of it."""
 
 import os
 from pathlib import Path
@@ -30,23 +30,28 @@ def write_report(
     force: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> PackStatistics | DirectoryStatistics:
-    """Write one page about a pack, or a directory of packs, that needs no network and runs no script.
+    """Write a report on a pack, or on a directory of packs: a page without scripts, which needs no network.
 
     Parameters
     ----------
     source : path, bytes or Pack
         A pack, or a local directory of packs.
     out : path
-        The page (``.html``), or a picture of it (``.png``), which needs a Chromium.
-    fine_tune, base, progress
-        As for `read_statistics`.
+        The page (``.html``), or a picture of it (``.png``), which needs Chromium or Chrome.
+    fine_tune : path or mapping of tensors, optional
+        The fine-tune of a pack, to measure errors; needs torch.
+    base : path, mapping of tensors, or Base, optional
+        The base of a pack, which shows which of the exact tensors are new. It is needed with `fine_tune`, unless the
+        index of the pack's directory names it.
     force : bool
         Replace a file that exists.
+    progress : callable
+        Called with the bytes of each tensor that is compared.
 
     Returns
     -------
     PackStatistics or DirectoryStatistics
-        What the page shows.
+        The statistics that the page shows.
 
     Raises
     ------
@@ -55,7 +60,7 @@ def write_report(
     OutputError
         The output exists, or cannot be written.
     BackendError
-        A picture is asked for, and there is no browser.
+        There is no browser to make a picture.
     DtsError
         As for `read_statistics`.
     """
@@ -63,10 +68,10 @@ def write_report(
         raise ConfigError(f"out: expected a name that ends in {' or '.join(REPORT_SUFFIXES)}, got {os.fspath(out)!r}")
     inputs = [] if isinstance(source, (bytes, Pack)) or is_remote(source) else [Path(source)]
     with new_file(as_output_path(out), force, inputs) as file:
-        facts = read_statistics(source, fine_tune=fine_tune, base=base, progress=progress)
-        text = page(facts)
+        statistics = read_statistics(source, fine_tune=fine_tune, base=base, progress=progress)
+        text = page(statistics)
         file.write(picture(text) if Path(out).suffix == ".png" else text.encode("utf-8"))
-    return facts
+    return statistics
 
 
 def read_statistics(
@@ -76,16 +81,17 @@ def read_statistics(
     base: "Source | Base | None" = None,
     progress: ProgressCallback = no_progress,
 ) -> PackStatistics | DirectoryStatistics:
-    """Return what a report shows.
+    """Return the statistics that a report shows.
 
     Parameters
     ----------
     source : path, bytes or Pack
         A pack, or a local directory of packs.
     fine_tune : path or mapping of tensors, optional
-        To measure errors of a pack; needs torch.
+        The fine-tune of a pack, to measure errors; needs torch.
     base : path, mapping of tensors, or Base, optional
-        Reveals which exact tensors are new. Needed with `fine_tune`, unless an index beside the pack names it.
+        The base of a pack, which shows which of the exact tensors are new. It is needed with `fine_tune`, unless the
+        index of the pack's directory names it.
     progress : callable
         Called with the bytes of each tensor that is compared.
 

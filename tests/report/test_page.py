@@ -125,7 +125,7 @@ def test_five_thousand_tensors_make_a_small_page_quickly() -> None:
 def test_a_pack_of_one_tensor_of_any_shape_has_a_page(shape: tuple[int, ...]) -> None:
     facts = synthetic(1)
     tensor = replace(facts.tensors[0], shape=shape, depth=None, ranks=(), spectra=(), parts={}, size=0, elements=0)
-    assert "Nothing is stored with low rank." in page(replace(facts, tensors=(tensor,)))
+    assert "No tensor is stored with low rank." in page(replace(facts, tensors=(tensor,)))
 
 
 def test_a_pack_without_tensors_has_a_page() -> None:
