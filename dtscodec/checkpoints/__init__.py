@@ -1,1 +1,1 @@
-"""Checkpoints as lazy, named tensors: reading, writing, identity, names, and the small files beside them."""
+"""Checkpoints as lazy, named tensors: opening, writing, digests, matching of names, and auxiliary files."""

@@ -1,4 +1,4 @@
-"""Small files that belong to a fine-tune: what travels in a pack, and getting it back (spec section 4.5)."""
+"""Auxiliary files of a fine-tune, such as its configuration: into a pack and back (spec section 4.5)."""
 
 import hashlib
 import json
@@ -13,9 +13,11 @@ from dtscodec.format.names import MAX_FILE_BYTES, MAX_FILES, valid_file_name
 from dtscodec.format.writer import PackWriter, carried_entry
 from dtscodec.storage.storage_errors import read_errors
 
-_LEFTOVERS = re.compile(r"trainer_state\.json|training_args.*|optimizer.*|(.*_)?all_results\.json|.*_results\.json")
+_OF_TRAINING = re.compile(r"trainer_state\.json|training_args.*|optimizer.*|(.*_)?all_results\.json|.*_results\.json")
+"""Files that a training run leaves behind, which are not collected."""
+
 _MODULE = re.compile(r"[0-9]+_[^/]*")
-"""Directories of modules in the manner of sentence-transformers, such as `1_Pooling`."""
+"""Directories of modules, as sentence-transformers names them: `1_Pooling`."""
 
 _NO_FILES = {"files": "False"}
 _REMOVE_FILE = Remedy("remove it, or leave files out with {files}", _NO_FILES)
@@ -24,7 +26,15 @@ _RESTORE_FILE = Remedy("put it there, or leave files out with {files}", _NO_FILE
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """A file that the pack holds."""
+    """A file whose content the pack holds.
+
+    Parameters
+    ----------
+    name : str
+        Path relative to the checkpoint's directory.
+    data : bytes
+        The content.
+    """
 
     name: str
     data: bytes
@@ -36,17 +46,25 @@ class Carried:
 
     @property
     def entry(self) -> CarriedFile:
-        """Its entry in a pack's index."""
+        """The entry in a pack's index."""
         return carried_entry(self.name, self.data)
 
     def add_to(self, writer: PackWriter) -> None:
-        """Add it to a pack."""
+        """Add the file to a pack."""
         writer.carry_file(self.name, self.data)
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A file beside the base, with the SHA-256 of its bytes in hex."""
+    """A file that the pack refers to in the base's directory, by name and digest.
+
+    Parameters
+    ----------
+    name : str
+        Path relative to the base's directory.
+    digest : str
+        SHA-256 of the content, 64 hex digits.
+    """
 
     name: str
     digest: str
@@ -58,11 +76,11 @@ class Named:
 
     @property
     def entry(self) -> NamedFile:
-        """Its entry in a pack's index."""
+        """The entry in a pack's index."""
         return NamedFile(self.name, self.digest)
 
     def add_to(self, writer: PackWriter) -> None:
-        """Add it to a pack."""
+        """Add the file to a pack."""
         writer.name_file(self.name, self.digest)
 
 
@@ -70,17 +88,17 @@ AuxiliaryFile = Carried | Named
 
 
 def collect_files(fine_dir: Path | None, base_dir: Path | None, skip: frozenset[str]) -> list[AuxiliaryFile]:
-    """Choose the files that travel; `restore_files` is the inverse.
+    """Collect the auxiliary files of a fine-tune; `restore_files` is the inverse.
 
-    A file whose content equals that of the base's file of the same name is named only. JSON is compared as parsed,
-    other files by their bytes; of equal JSON in other words it is the base's that comes back.
+    A file that equals the base's file of the same name is stored by name and digest only. JSON files are compared as
+    parsed, others by their bytes. Where JSON is equal but formatted differently, the base's file is restored.
 
     Parameters
     ----------
     fine_dir : Path or None
-        The fine-tune's directory; None for none, and no files.
+        The fine-tune's directory; None for a fine-tune without one, which has no files.
     base_dir : Path or None
-        The base's.
+        The base's directory, if it has one.
     skip : frozenset of str
         Names to leave out: those of weight files.
 
@@ -103,12 +121,19 @@ def collect_files(fine_dir: Path | None, base_dir: Path | None, skip: frozenset[
 
 
 def restore_files(files: Iterable[AuxiliaryFile], base_dir: Path | None) -> dict[str, bytes]:
-    """The files' names and contents; the inverse of `collect_files`.
+    """Return the files' contents by name; the inverse of `collect_files`.
+
+    Parameters
+    ----------
+    files : iterable of Carried and Named
+        The files of a pack.
+    base_dir : Path or None
+        The base's directory, if it has one.
 
     Raises
     ------
     CheckpointError
-        A named file is missing beside the base, or has other content.
+        A named file is missing in the base's directory, or has other content.
     """
     return {file.name: file.data if isinstance(file, Carried) else _read_named(file, base_dir) for file in files}
 
@@ -118,7 +143,7 @@ def _candidates(directory: Path) -> list[str]:
         entries = sorted(directory.iterdir())
         inner = [file for d in entries if _MODULE.fullmatch(d.name) and d.is_dir() for file in d.glob("*.json")]
         names = {file.relative_to(directory).as_posix() for file in [*entries, *inner] if file.is_file()}
-    return [name for name in names if valid_file_name(name) and not _LEFTOVERS.fullmatch(name.split("/")[-1])]
+    return [name for name in names if valid_file_name(name) and not _OF_TRAINING.fullmatch(name.split("/")[-1])]
 
 
 def _auxiliary_file(name: str, fine_dir: Path, base_dir: Path | None) -> AuxiliaryFile:

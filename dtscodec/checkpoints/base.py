@@ -1,4 +1,4 @@
-"""A base checkpoint whose tensors are checked against the digests that packs hold (spec section 7)."""
+"""A base checkpoint, with its tensors checked against the digests that packs hold (spec section 7)."""
 
 import os
 import time
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 
-from dtscodec.checkpoints.checkpoint import Checkpoint, Source
+from dtscodec.checkpoints.checkpoint import Checkpoint, Signature, Source
 from dtscodec.checkpoints.content_digest import base_digest, leaf
 from dtscodec.checkpoints.open import is_model_of, open_checkpoint
 from dtscodec.errors import NAME_BASE, BaseMismatchError
@@ -18,37 +18,37 @@ from dtscodec.storage.open_file import BY_RANGE, Access
 
 MADE_BY, MADE_OF = "dtscodec_merge", "dtscodec_merge_of"
 """Keys of a merged base's metadata: method with options, and names of the fine-tunes in JSON (spec section 14)."""
-MAX_MADE_BY = 500
-"""Characters that a pack repeats of it: a checkpoint from elsewhere may hold anything."""
 
-Signature = tuple[int | str, ...]
+MAX_MADE_BY = 500
+"""Most characters of the former that a pack repeats: checkpoints of unknown origin may have any text there."""
+
 KnownLeaf = tuple[Signature | None, bytes]
-"""A leaf, and the signature of the content that it was taken of."""
+"""A leaf, and the signature of the content that was hashed."""
 
 _RECENT_NS = 1_000_000_000
-"""A file changed so lately may change again within the resolution of its time stamp; its leaves are not cached."""
+"""A file changed so recently may change again within the resolution of its time stamp; its leaves are not cached."""
 
 _leaves: dict[Signature, bytes] = {}
-"""Leaves of files, for the life of the process."""
+"""Leaves of tensors in files, by signature, for the life of the process."""
 
 
 class Base:
-    """A base checkpoint whose tensors are checked when they are first used.
+    """A base checkpoint, each tensor of which is checked on first use.
 
-    Each tensor is hashed once in the life of a `Base`, tensors of files once in the life of the process. A file
-    that changed is hashed again; a mapping must not change while it is in use.
+    Each tensor is hashed once in the life of a `Base`; tensors of files are hashed once in the life of the process, and
+    again after the file has changed. A mapping must not change while it is in use.
 
     Parameters
     ----------
     source : path, mapping or Checkpoint
-        The base. A `Checkpoint` stays its owner's to close; anything else is closed by `close`.
+        The base. An open `Checkpoint` remains its owner's to close; other sources are opened, and closed by `close`.
     access : Access
         As for `open_checkpoint`.
 
     Raises
     ------
     CheckpointError
-        It cannot be opened.
+        The base cannot be opened.
     """
 
     def __init__(self, source: "Source | Checkpoint", access: Access = BY_RANGE) -> None:
@@ -61,7 +61,13 @@ class Base:
         self._leaves: dict[str, KnownLeaf] = {}
 
     def reference(self, digest: bytes) -> BaseRef:
-        """Return what a pack records of the base: its digest and, if it is on the Hub, repository and commit."""
+        """Return the pack's reference to this base: its digest and, for a model of the Hub, repository and commit.
+
+        Parameters
+        ----------
+        digest : bytes
+            The base digest, 32 bytes.
+        """
         directory = self.checkpoint.directory
         if not isinstance(directory, HubPath) or directory.path or not is_model_of(self.checkpoint, directory):
             return BaseRef(digest.hex())
@@ -69,13 +75,13 @@ class Base:
 
     @property
     def made_by(self) -> str | None:
-        """Method and options of the merge that made it; None for other bases."""
+        """Method and options of the merge that made this base; None for a base that was not merged by dtscodec."""
         text = self.checkpoint.metadata.get(MADE_BY, "")
         return text if 0 < len(text) <= MAX_MADE_BY and text.isprintable() else None
 
     @property
     def location(self) -> str:
-        """Its name, for messages."""
+        """Name of the base, for messages."""
         return self.checkpoint.location
 
     @property
@@ -84,21 +90,21 @@ class Base:
         return self.checkpoint.specs
 
     def read(self, name: str, expect: bytes | None = None) -> Bytes:
-        """The bytes of a tensor: uint8 [nbytes], fresh or a read-only view.
+        """Return the bytes of a tensor: uint8 [nbytes], fresh or a read-only view.
 
         Parameters
         ----------
         name : str
             The tensor.
         expect : bytes, optional
-            The first 4 to 32 bytes of its leaf. Without them nothing is checked.
+            The first 4 to 32 bytes of the tensor's leaf; without them the tensor is not checked.
 
         Raises
         ------
         BaseMismatchError
-            There is no such tensor, or its leaf is another.
+            There is no such tensor, or its leaf differs.
         CheckpointError
-            It cannot be read.
+            The tensor cannot be read.
         """
         self._check_name(name)
         if expect is None:
@@ -113,25 +119,41 @@ class Base:
         return data
 
     def leaf(self, name: str) -> bytes:
-        """The leaf of a tensor, read only if it is not known yet.
+        """Return the leaf of a tensor, which is read only if its leaf is not known.
+
+        Parameters
+        ----------
+        name : str
+            The tensor.
 
         Raises
         ------
         BaseMismatchError
             There is no such tensor.
         CheckpointError
-            It cannot be read.
+            The tensor cannot be read.
         """
         self._check_name(name)
         known = self._known(name, self.checkpoint.signature(name))
         return known or self.read_with_leaf(name)[1]
 
     def digest(self, names: Iterable[str]) -> bytes:
-        """The digest over the tensors of these names."""
+        """Return the base digest over some tensors.
+
+        Parameters
+        ----------
+        names : iterable of str
+            The tensors.
+
+        Raises
+        ------
+        BaseMismatchError, CheckpointError
+            As for `leaf`.
+        """
         return base_digest({name: self.leaf(name) for name in names})
 
     def close(self) -> None:
-        """Close what was opened for this."""
+        """Close the checkpoint, unless it was open before."""
         if self._owned:
             self.checkpoint.close()
 
@@ -149,17 +171,22 @@ class Base:
             raise BaseMismatchError("base-tensor", where, "expected a tensor of this name, got none", "4.4")
 
     def read_with_leaf(self, name: str) -> tuple[Bytes, bytes]:
-        """The bytes of a tensor, and its leaf, from one reading.
+        """Return the bytes of a tensor and its leaf, reading the tensor once.
+
+        Parameters
+        ----------
+        name : str
+            The tensor.
 
         Raises
         ------
         BaseMismatchError
             There is no such tensor.
         CheckpointError
-            It cannot be read.
+            The tensor cannot be read.
         """
         self._check_name(name)
-        # The leaf is known if the file was the same before and after.
+        # A known leaf is valid if the file was the same before and after reading.
         before = self.checkpoint.signature(name)
         data = self.checkpoint.read(name)
         if (found := self._known(name, before)) is None or self.checkpoint.signature(name) != before:
@@ -168,13 +195,27 @@ class Base:
         return data, found
 
     def known_leaf(self, name: str) -> KnownLeaf | None:
-        """The leaf of a tensor and the content it was taken of, for `learn_leaf`; None if it must be read for that."""
+        """Return the leaf of a tensor for `learn_leaf` in another process, or None if it is not known.
+
+        Parameters
+        ----------
+        name : str
+            The tensor.
+        """
         signature = self.checkpoint.signature(name)
         found = self._known(name, signature)
         return None if found is None else (signature, found)
 
     def learn_leaf(self, name: str, known: KnownLeaf) -> None:
-        """Store a leaf that `known_leaf` returned in another process; it counts only while the file is the same."""
+        """Store a leaf that `known_leaf` returned in another process; it is valid while the file is unchanged.
+
+        Parameters
+        ----------
+        name : str
+            The tensor.
+        known : tuple
+            The leaf and its signature.
+        """
         self._leaves[name] = known
 
     def _known(self, name: str, signature: Signature | None) -> bytes | None:
@@ -184,7 +225,7 @@ class Base:
         return _leaves.get(signature) if signature is not None else None
 
     def _store(self, name: str, before: Signature | None, found: bytes) -> None:
-        """Store a leaf, if the file stayed as it was while it was read."""
+        """Store a leaf, if the file did not change while it was read."""
         if self.checkpoint.signature(name) != before:
             return
         self._leaves[name] = (before, found)
@@ -193,5 +234,18 @@ class Base:
 
 
 def as_base(base: "Source | Base", access: Access = BY_RANGE) -> AbstractContextManager[Base]:
-    """A context in which the base is open. A `Base` stays its owner's to close."""
+    """Return a context in which a base is open; a `Base` remains its owner's to close.
+
+    Parameters
+    ----------
+    base : path, mapping or Base
+        The base.
+    access : Access
+        As for `open_checkpoint`.
+
+    Raises
+    ------
+    CheckpointError
+        The base cannot be opened.
+    """
     return nullcontext(base) if isinstance(base, Base) else Base(base, access)

@@ -13,9 +13,15 @@ if TYPE_CHECKING:
     import torch
 
 Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, torch.Tensor]"
-"""How users name a checkpoint: a path, or tensors in memory (torch's or numpy's)."""
+"""A checkpoint as users name it: a path, or tensors in memory (torch's or numpy's)."""
 
-SELF = TypeVar("SELF")
+Specs: TypeAlias = Mapping[str, TensorSpec]
+"""Dtype and shape of tensors, by name."""
+
+Signature: TypeAlias = tuple[int | str, ...]
+"""Numbers and names that identify the content of a tensor: they change when the file does."""
+
+_Self = TypeVar("_Self")
 
 
 @runtime_checkable
@@ -24,27 +30,27 @@ class Checkpoint(Protocol):
 
     @property
     def location(self) -> str:
-        """Its name, for messages."""
+        """Name of the checkpoint, for messages."""
 
     @property
-    def specs(self) -> Mapping[str, TensorSpec]:
+    def specs(self) -> Specs:
         """Dtype and shape of every tensor, names ascending by their UTF-8 bytes."""
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """The file's own metadata."""
+        """Metadata in the header of the file, if its format has any."""
 
     @property
     def aliases(self) -> Mapping[str, str]:
-        """Tensors that are the same memory seen the same way: later name -> first name."""
+        """Tensors that are equal views of the same memory: later name -> first name."""
 
     @property
     def directory(self) -> Path | None:
-        """Where small files of the model lie: the directory itself, or the one that holds a single file."""
+        """Directory of auxiliary files: that of the model, or the one that contains a single file."""
 
     @property
     def is_directory(self) -> bool:
-        """Whether it was given as a directory, or by the index of one."""
+        """Whether the checkpoint was opened as a directory, or by the index of one."""
 
     @property
     def weight_files(self) -> frozenset[str]:
@@ -52,10 +58,15 @@ class Checkpoint(Protocol):
 
     @property
     def staging(self) -> Path | None:
-        """The folder for ranges of remote files, so that each is transferred once."""
+        """Folder for ranges of remote files, so that each is transferred once; None if there is none."""
 
     def read(self, name: str) -> Bytes:
-        """The little-endian bytes of a tensor in C order: uint8 [nbytes], fresh or a read-only view.
+        """Return the little-endian bytes of a tensor in C order: uint8 [nbytes], fresh or a read-only view.
+
+        Parameters
+        ----------
+        name : str
+            The tensor.
 
         Raises
         ------
@@ -68,13 +79,13 @@ class Checkpoint(Protocol):
     def prefetch(self, name: str) -> None:
         """Begin to read a tensor in the background, where that helps."""
 
-    def signature(self, name: str) -> tuple[int | str, ...] | None:
-        """Identity of the content, as the file is now; None where content may change unseen."""
+    def signature(self, name: str) -> Signature | None:
+        """Return the signature of a tensor, as its file is now; None for memory, which may change at any time."""
 
     def close(self) -> None:
         """Close files and free memory."""
 
-    def __enter__(self: SELF) -> SELF: ...
+    def __enter__(self: _Self) -> _Self: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

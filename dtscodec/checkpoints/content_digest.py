@@ -17,6 +17,8 @@ def leaf(spec: TensorSpec, data: Bytes) -> bytes:
     data : uint8 [spec.nbytes]
         The tensor's bytes.
 
+    Examples
+    --------
     >>> import numpy as np
     >>> leaf(TensorSpec("F32", (2,)), np.zeros(8, np.uint8)).hex()[:16]
     'f89fbc94a7edc55a'
@@ -35,6 +37,8 @@ def base_digest(leaves: Mapping[str, bytes]) -> bytes:
     leaves : mapping of str to bytes
         Leaves of 32 bytes by name.
 
+    Examples
+    --------
     >>> base_digest({}).hex()[:16]
     'ec6011dae4c0ea3c'
     """

@@ -1,4 +1,4 @@
-"""Which tensor of the base belongs to which tensor of a fine-tune, by name (spec section 4.4)."""
+"""Matching of tensor names: the base's counterpart of each tensor of a fine-tune (spec section 4.4)."""
 
 import math
 from collections import Counter
@@ -6,36 +6,36 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from dtscodec.checkpoints.checkpoint import Specs
 from dtscodec.errors import BaseMismatchError, EncodeError, Remedy
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.names import base_name
 
 Rule = tuple[str, str]
-"""[a, b]: where a name starts with a, its name in the base is b followed by the rest."""
+"""(a, b): a name that starts with a has b in place of it in the base."""
 
 IDENTITY: Rule = ("", "")
-
-Specs = Mapping[str, TensorSpec]
+"""The rule under which names are equal."""
 
 _OLD_NEW = {"renames": "[('OLD', 'NEW')]"}
 
 
 @dataclass(frozen=True, slots=True)
 class NameMatch:
-    """How the names of a fine-tune and its base belong together.
+    """Counterparts in a base of the tensors of a fine-tune.
 
     Parameters
     ----------
     prefix : (str, str)
         The rule for all names; ``("", "")`` if names are equal.
-    counterpart : dict
-        For each tensor of the fine-tune the name of its counterpart in the base, of whatever shape, or None.
+    counterpart : mapping
+        Name of each tensor of the fine-tune -> name of its counterpart in the base, of whatever shape, or None.
     absent : tuple of str
-        Tensors of the base that are nobody's counterpart, ascending.
+        Tensors of the base that are not a counterpart, ascending.
     """
 
     prefix: Rule
-    counterpart: dict[str, str | None]
+    counterpart: Mapping[str, str | None]
     absent: tuple[str, ...]
 
 
@@ -48,29 +48,31 @@ def match_names(
 ) -> NameMatch:
     """Match the names of a fine-tune to those of its base.
 
-    Names are equal, or one side has a leading prefix more: the rule that makes most tensors agree in name and
-    shape. `renames` overrule it for the tensors that they match.
+    Names are equal, or those of one side have an additional prefix. The rule is chosen under which most tensors agree
+    in name and shape. `renames` take precedence for the tensors that they match.
 
     Parameters
     ----------
     fine, base : mapping
-        Names -> specs.
+        Specs by name.
     renames : sequence of (old, new)
-        Names of the fine-tune that start with `old` have `new` in its place in the base. Of several the longest
-        `old` counts.
+        Names of the fine-tune that start with `old` have `new` in its place in the base. Where several match, the
+        longest `old` applies.
     aliases : mapping
-        Tensors of the fine-tune that are the same memory: later name -> first name. One counterpart is enough for them.
+        Tensors of the fine-tune that are the same memory: later name -> first name. One counterpart suffices for them.
     is_merged : bool
-        Whether the base was merged from fine-tunes: then it lacks what differs in shape between them, however much.
+        Whether the base was merged from fine-tunes. It then lacks all tensors that differ in shape between them.
 
     Raises
     ------
     EncodeError
-        Two prefixes agree equally well, or a rename matches nothing.
+        Two rules agree equally well, or a rename matches no tensor.
     BaseMismatchError
         The base is of another architecture: less than half of the fine-tune's elements, or of a merged base's, are in
-        tensors that have a counterpart of as many columns.
+        tensors with a counterpart of as many columns.
 
+    Examples
+    --------
     >>> fine = {"bert.w": TensorSpec("F32", (4, 2)), "head": TensorSpec("F32", (2, 2))}
     >>> match_names(fine, {"w": TensorSpec("F32", (4, 2)), "pooler": TensorSpec("F32", (3,))})
     NameMatch(prefix=('bert.', ''), counterpart={'bert.w': 'w', 'head': None}, absent=('pooler',))
@@ -89,7 +91,12 @@ def match_names(
 
 
 def best_rule(fine: Specs, base: Specs) -> Rule:
-    """The rule under which most tensors agree in name and shape; names being equal wins ties.
+    """Return the rule under which most tensors agree in name and shape; ties go to equal names.
+
+    Parameters
+    ----------
+    fine, base : mapping
+        Specs by name.
 
     Raises
     ------
@@ -112,15 +119,16 @@ def best_rule(fine: Specs, base: Specs) -> Rule:
 
 
 def _count_agreeing(fine: Specs, base: Specs) -> Counter[Rule]:
-    """How many tensors agree in name and shape under each rule that makes any agree. Linear in names.
+    """Count the tensors that agree in name and shape, under each rule for which there are any; linear in the names.
 
-    Dropping a prefix leaves the other names as they are, so that those which agree anyway count for it too.
-    Adding one changes all names.
+    A rule that drops a prefix does not change names without it, so tensors of equal names count for it, too. A rule
+    that adds a prefix changes all names.
     """
     equal = [name for name in fine if _same_shape(fine, name, base, name)]
     counts: Counter[Rule] = Counter()
     for name in fine:
         counts.update((prefix, "") for prefix, rest in _cuts(name) if _same_shape(fine, name, base, rest))
+    # Names that agree as they are do so no more under a rule that drops their prefix.
     lost = Counter(prefix for name in equal for prefix, _ in _cuts(name) if (prefix, "") in counts)
     for rule in counts:
         counts[rule] += len(equal) - lost[rule[0]]
@@ -131,7 +139,7 @@ def _count_agreeing(fine: Specs, base: Specs) -> Counter[Rule]:
 
 
 def _cuts(name: str) -> Iterator[tuple[str, str]]:
-    """Every way to cut a name into a prefix that ends in a dot and a rest."""
+    """Yield every way to cut a name into a prefix that ends in a dot, and the rest."""
     at = name.find(".") + 1
     while at:
         yield name[:at], name[at:]
@@ -149,7 +157,7 @@ def _describe(rule: Rule) -> str:
 
 
 def _apply_renames(fine: Specs, base: Specs, renames: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Names that `renames` give; each of them must match a tensor and lead to one."""
+    """Return the names that renames give to tensors; each rename must match a tensor and lead to one of the base."""
     if repeated := [old for old, n in Counter(old for old, _ in renames).items() if n > 1]:
         raise EncodeError(f"renaming: expected each old name once, got {repeated[0]!r} again")
     result: dict[str, str] = {}
@@ -165,7 +173,7 @@ def _apply_renames(fine: Specs, base: Specs, renames: Sequence[tuple[str, str]])
 
 
 def _check_architecture(fine: Specs, base: Specs, counterpart: Mapping[str, str | None], is_merged: bool) -> None:
-    """Refuse a base that shares columns with less than half of the fine-tune's elements; of a merged base's own."""
+    """Refuse a base if columns agree for less than half of the fine-tune's elements, or of a merged base's."""
     others = {name: other for name in fine if (other := counterpart[name]) is not None}
     fits = {name for name, other in others.items() if _columns_agree(fine[name], base[other])}
     whole, found = (base, {others[name] for name in fits}) if is_merged else (fine, fits)

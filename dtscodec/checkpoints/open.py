@@ -73,7 +73,7 @@ def open_checkpoint(source: Source, access: Access = BY_RANGE) -> Checkpoint:
 
 
 def as_checkpoint(source: "Source | Checkpoint", access: Access = BY_RANGE) -> AbstractContextManager[Checkpoint]:
-    """Return a context in which a checkpoint is open; one that is open already stays its owner's to close.
+    """Return a context in which a checkpoint is open; one that is open already remains its owner's to close.
 
     Parameters
     ----------

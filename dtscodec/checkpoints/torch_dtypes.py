@@ -1,4 +1,4 @@
-"""torch dtypes and tensors <-> our dtype codes and bytes. torch is imported on first use only."""
+"""torch's dtypes and tensors <-> dtype codes of safetensors and bytes. torch is imported on first use only."""
 
 import functools
 from collections.abc import Collection
@@ -46,8 +46,15 @@ def _codes() -> dict["torch.dtype", DType]:
 
 
 def widest(dtypes: Collection[DType]) -> DType:
-    """The one dtype there is, or the narrowest that holds the values of all; those are of floating point then.
+    """Return the only dtype of a collection, or the narrowest that holds the values of all.
 
+    Parameters
+    ----------
+    dtypes : collection of DType
+        At least one; if several, all of floating point.
+
+    Examples
+    --------
     >>> widest({"F16", "BF16"}), widest({"F32"})
     ('F32', 'F32')
     """
@@ -59,7 +66,12 @@ def widest(dtypes: Collection[DType]) -> DType:
 
 
 def dtype_code(dtype: "torch.dtype") -> DType:
-    """Our code of a torch dtype; the inverse of `torch_dtype`.
+    """Return the code of a torch dtype; the inverse of `torch_dtype`.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+        The dtype.
 
     Raises
     ------
@@ -74,7 +86,12 @@ def dtype_code(dtype: "torch.dtype") -> DType:
 
 @functools.cache
 def torch_dtype(code: DType) -> "torch.dtype":
-    """The torch dtype of a code; the inverse of `dtype_code`.
+    """Return the torch dtype of a code; the inverse of `dtype_code`.
+
+    Parameters
+    ----------
+    code : DType
+        A dtype of safetensors, such as ``"BF16"``.
 
     Raises
     ------
@@ -90,14 +107,19 @@ def torch_dtype(code: DType) -> "torch.dtype":
 
 
 def tensor_spec(tensor: "torch.Tensor") -> TensorSpec:
-    """Dtype and shape of a tensor; the inverse of `torch_form`.
+    """Return dtype and shape of a tensor; the inverse of `torch_form`.
 
-    Of four-bit elements torch counts pairs, we count elements.
+    torch counts four-bit elements in pairs; the shape counts elements.
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        The tensor; it is not read.
 
     Raises
     ------
     CheckpointError
-        The tensor is of a kind that has no plain bytes, of an unknown dtype, or beyond the format's limits.
+        The tensor is not a dense array of plain elements, of an unknown dtype, or beyond the format's limits.
     """
     _check_kind(tensor)
     code = dtype_code(tensor.dtype)
@@ -113,12 +135,17 @@ def tensor_spec(tensor: "torch.Tensor") -> TensorSpec:
 
 
 def torch_form(spec: TensorSpec) -> "tuple[torch.dtype, tuple[int, ...]]":
-    """Dtype and shape of the tensor that torch has for a spec; the inverse of `tensor_spec`.
+    """Return dtype and shape of torch's tensor for a spec; the inverse of `tensor_spec`.
+
+    Parameters
+    ----------
+    spec : TensorSpec
+        Dtype and shape in elements.
 
     Raises
     ------
     CheckpointError
-        torch has no such dtype, or cannot pair four-bit elements because rows are odd.
+        torch has no such dtype, or cannot pair four-bit elements because rows have an odd number of them.
     """
     dtype = torch_dtype(spec.dtype)
     if spec.dtype != "F4":
@@ -129,7 +156,12 @@ def torch_form(spec: TensorSpec) -> "tuple[torch.dtype, tuple[int, ...]]":
 
 
 def tensor_bytes(tensor: "torch.Tensor") -> Bytes:
-    """The little-endian bytes of a tensor in C order; the inverse of `tensor_from_bytes`.
+    """Return the little-endian bytes of a tensor in C order; the inverse of `tensor_from_bytes`.
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        On any device.
 
     Returns
     -------
@@ -151,12 +183,12 @@ def tensor_bytes(tensor: "torch.Tensor") -> Bytes:
 
 
 def tensor_from_bytes(array: Bytes, spec: TensorSpec) -> "torch.Tensor":
-    """A tensor over the bytes of an array, without copying them; the inverse of `tensor_bytes`.
+    """Return a tensor over the bytes of an array, without a copy; the inverse of `tensor_bytes`.
 
     Parameters
     ----------
     array : uint8 [spec.nbytes]
-        C-contiguous. Where it is read-only the tensor must not be written to, which torch cannot prevent.
+        C-contiguous. If it is read-only, the tensor must not be written to, which torch cannot prevent.
     spec : TensorSpec
         Dtype and shape.
 
@@ -175,12 +207,12 @@ def tensor_from_bytes(array: Bytes, spec: TensorSpec) -> "torch.Tensor":
 
 
 class _Writable:
-    """Presents a read-only array as writable, since torch warns of each that is not."""
+    """Present a read-only array as writable, since torch warns about each that is not."""
 
     def __init__(self, array: Bytes) -> None:
         interface = array.__array_interface__
         self.__array_interface__ = interface | {"data": (interface["data"][0], False)}
-        self._keep = array
+        self._array = array  # Owns the memory.
 
 
 def _check_kind(tensor: "torch.Tensor") -> None:

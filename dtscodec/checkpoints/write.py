@@ -1,4 +1,4 @@
-"""Writing a checkpoint of any kind, one tensor at a time, so that it appears whole or not at all."""
+"""Writing a checkpoint of any kind atomically, one tensor at a time."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
 
+from dtscodec.checkpoints.checkpoint import Specs
 from dtscodec.checkpoints.containers.torch_archive import write_torch_archive
 from dtscodec.checkpoints.open import TORCH_ENDINGS
 from dtscodec.files.atomic import atomic_directory, atomic_file
@@ -24,7 +25,6 @@ SHARD_BYTES = 5_000_000_000
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _NO_FILES: Mapping[str, bytes] = MappingProxyType({})
 
-Specs = Mapping[str, TensorSpec]
 Read = Callable[[str], Bytes]
 Create = Callable[[str], AbstractContextManager[BinaryIO]]
 
@@ -43,41 +43,41 @@ def write_checkpoint(
     progress: ProgressCallback = no_progress,
     finish: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write a checkpoint; `open_checkpoint` is the inverse: it reads back the same specs and bytes.
+    """Write a checkpoint; the inverse of `open_checkpoint`, which reads back the same specs and bytes.
 
     Parameters
     ----------
     out : Path
-        `*.safetensors`: one file. `*.bin`, `*.pt`, `*.pth`: one file of torch's. Else a directory in the layout of
-        Hugging Face.
+        `*.safetensors` for one file; `*.bin`, `*.pt` or `*.pth` for one file of torch's; else a directory in the
+        layout of Hugging Face.
     specs : mapping
-        Every tensor.
+        Specs of all tensors by name.
     read : callable
-        Gives the bytes of a tensor: uint8 [nbytes]. Called once per tensor, or, in files of torch's, once per
-        storage.
+        Takes a name and returns the tensor's bytes, uint8 [nbytes]. It is called once per tensor or, in files of
+        torch's, once per storage.
     metadata : mapping
-        The file's own metadata. Files of torch's have none.
+        Metadata for the header of safetensors files. Files of torch's have none.
     shard_bytes : int
-        Tensor bytes that a file of a directory holds at most, unless a single tensor has more.
+        Most tensor bytes in a file of a directory, unless a single tensor has more.
     ties : mapping
-        Name -> name of the tensor of equal spec and bytes with which it shares its storage in files of torch's.
+        Name -> name of the tensor of equal spec and bytes, whose storage it shares in files of torch's.
     files : mapping
-        Small files for a directory: relative names -> contents. Must be empty for a single file.
+        Auxiliary files for a directory: relative name -> content. Must be empty for a single file.
     force : bool
-        Replace what exists.
+        Replace an output that exists.
     inputs : iterable of Path
         Files that are read meanwhile and must not be replaced.
     progress : callable
         Told the size of each tensor written.
     finish : callable
-        Called when all tensors are written and nothing is visible yet. If it raises, no output is left.
+        Called when all tensors are written, before the output appears. If it raises, no output is left.
 
     Raises
     ------
     OutputError
         The output exists, or cannot be written. Where possible this is raised before any tensor is read.
     ValueError
-        Arguments that contradict each other.
+        Arguments contradict each other.
     """
     out = Path(out)
     _check_ties(specs, ties)
@@ -104,8 +104,15 @@ def write_checkpoint(
 
 
 def is_single_file(out: Path) -> bool:
-    """Whether a checkpoint of this name is one file, not a directory.
+    """Return whether a checkpoint of this name is written as one file, not as a directory.
 
+    Parameters
+    ----------
+    out : Path
+        The output.
+
+    Examples
+    --------
     >>> is_single_file(Path("a/model.safetensors")), is_single_file(Path("a/model"))
     (True, False)
     """
@@ -113,7 +120,7 @@ def is_single_file(out: Path) -> bool:
 
 
 def _create(directory: Path, shown: Path, name: str) -> AbstractContextManager[BinaryIO]:
-    """A new file in `directory`, which messages call `shown`."""
+    """Return a new file in a directory, which messages call `shown`."""
     path = directory / name
     with output_errors(shown / name):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +128,7 @@ def _create(directory: Path, shown: Path, name: str) -> AbstractContextManager[B
 
 
 def _write_shards(create: Create, specs: Specs, read: Read, metadata: Mapping[str, str], shard_bytes: int) -> None:
-    """One file, or several and their index."""
+    """Write one file, or several and their index."""
     shards = list(_cut(specs, shard_bytes))
     names = [f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
     if len(shards) == 1:
@@ -138,7 +145,7 @@ def _write_shards(create: Create, specs: Specs, read: Read, metadata: Mapping[st
 
 
 def _cut(specs: Specs, shard_bytes: int) -> Iterator[dict[str, TensorSpec]]:
-    """Tensors in order of name, as many to a shard as fit; at least one shard."""
+    """Yield the tensors of each shard: in order of name, as many as fit; at least one shard."""
     shard: dict[str, TensorSpec] = {}
     size = 0
     for name in sorted(specs):
@@ -151,7 +158,7 @@ def _cut(specs: Specs, shard_bytes: int) -> Iterator[dict[str, TensorSpec]]:
 
 
 def _aligned(specs: Specs) -> dict[str, TensorSpec]:
-    """Largest elements first, then by name, so that each tensor starts at a multiple of its element's size."""
+    """Sort tensors by size of element, largest first, so that each begins at a multiple of its element's size."""
     return dict(sorted(specs.items(), key=lambda item: (-bits_of(item[1].dtype), item[0])))
 
 
@@ -176,6 +183,6 @@ def _check_ties(specs: Specs, ties: Mapping[str, str]) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    """Whether replacing an output may delete a file: one that a checkpoint directory of ours could hold."""
+    """Return whether a file may be deleted with a directory that is replaced: a file that we could have written."""
     weights = name.startswith("model") and name.endswith((".safetensors", ".safetensors.index.json"))
     return weights or valid_file_name(name)

@@ -229,7 +229,7 @@ class MergeInputs:
 _LEAVE_OUT = Remedy("leave it out of the merge with {raw}")
 
 
-def _names_in_base(first: Checkpoint, base: Checkpoint) -> dict[str, str | None]:
+def _names_in_base(first: Checkpoint, base: Checkpoint) -> Mapping[str, str | None]:
     """Map names of the first fine-tune to names of the base."""
     try:
         return match_names(first.specs, base.specs, aliases=first.aliases).counterpart

@@ -1,4 +1,4 @@
-"""A pack that needs no base as a checkpoint: how a shared base is stored compressed without loss. No torch."""
+"""A pack that needs no base, as a checkpoint: lossless compression, for instance of a shared base. No torch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,6 +6,7 @@ from types import TracebackType
 
 import numpy as np
 
+from dtscodec.checkpoints.checkpoint import Signature
 from dtscodec.errors import CheckpointError, FormatError, Remedy
 from dtscodec.files.range_reader import Bytes, LocalFile
 from dtscodec.format.blocks import Raw, Tie
@@ -13,11 +14,11 @@ from dtscodec.format.reader import PackReader
 from dtscodec.storage.remote_file import RemoteFile
 
 MAX_TENSOR_BYTES = 2**36
-"""Largest tensor that is read: a hostile pack may claim any size (spec section 8, rule L2)."""
+"""Most bytes of a tensor that is read: a hostile pack may claim any size (spec section 8, rule L2)."""
 
 
 class PackedCheckpoint:
-    """A `Checkpoint` over a pack of exact tensors only (spec section 14). What is read of it is checked.
+    """A `Checkpoint` over a pack of exact tensors only (spec section 14). All bytes are verified when they are read.
 
     Parameters
     ----------
@@ -31,7 +32,7 @@ class PackedCheckpoint:
     Raises
     ------
     CheckpointError
-        It is no sound pack, or one that needs a base itself.
+        The pack is not valid, or needs a base itself.
     """
 
     def __init__(self, file: LocalFile | RemoteFile, is_directory: bool, staging: Path | None) -> None:
@@ -56,7 +57,7 @@ class PackedCheckpoint:
         self.aliases = {entry.name: to for entry in entries if (to := entry.tied_to) is not None}
 
     def read(self, name: str) -> Bytes:
-        """The bytes of a tensor: uint8 [nbytes], fresh or a read-only view."""
+        """Return the bytes of a tensor: uint8 [nbytes], fresh or a read-only view."""
         entry = self._reader.entry(self.aliases.get(name, name))
         if entry.spec.nbytes > MAX_TENSOR_BYTES:
             detail = f"expected tensors of at most {MAX_TENSOR_BYTES} bytes, got {entry.spec}"
@@ -69,10 +70,10 @@ class PackedCheckpoint:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def prefetch(self, name: str) -> None:
-        """Do nothing."""
+        """Do nothing: tensors are decompressed when they are read."""
 
-    def signature(self, name: str) -> tuple[int | str, ...] | None:
-        """Identity of the file's content now, and the name."""
+    def signature(self, name: str) -> Signature | None:
+        """Return the file's identity, size and time of change as they are now, and the name."""
         return (*self._file.signature(), name)
 
     def close(self) -> None:
@@ -88,6 +89,7 @@ class PackedCheckpoint:
         self.close()
 
 
+# Callers of a checkpoint expect a `CheckpointError`, whatever its container is.
 def _as_checkpoint_error(error: FormatError | OSError, location: str) -> CheckpointError:
     if isinstance(error, FormatError):
         return CheckpointError(error.problem, error.remedy)

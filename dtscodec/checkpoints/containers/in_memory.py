@@ -1,4 +1,4 @@
-"""Tensors in memory as a checkpoint."""
+"""Tensors in memory, of torch or numpy, as a checkpoint."""
 
 import sys
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dtscodec.checkpoints.checkpoint import Signature
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_spec
 from dtscodec.errors import CheckpointError
 from dtscodec.files.range_reader import Bytes
@@ -39,7 +40,7 @@ _NUMPY_NAMES: dict[str, DType] = {
     "float8_e4m3fnuz": "F8_E4M3FNUZ",
     "float8_e5m2fnuz": "F8_E5M2FNUZ",
 }
-"""numpy's names of dtypes, those of the package ml_dtypes included."""
+"""numpy's names of dtypes, including those of the package ml_dtypes."""
 
 
 class MappingCheckpoint:
@@ -48,14 +49,14 @@ class MappingCheckpoint:
     Parameters
     ----------
     tensors : mapping
-        Of tensors; it is not copied, and must not change while this is in use.
+        Name -> tensor. It is not copied, and must not change while the checkpoint is in use.
     location : str
-        Its name for messages.
+        Name of the mapping, for messages.
 
     Raises
     ------
     CheckpointError
-        An entry is no tensor, or of a kind that has no plain bytes; all such entries are named.
+        An entry is not a tensor, or not a dense array of plain elements.
     """
 
     def __init__(self, tensors: Mapping[str, Any], location: str = "the mapping") -> None:
@@ -71,19 +72,19 @@ class MappingCheckpoint:
         self.aliases = find_aliases(self._tensors)
 
     def read(self, name: str) -> Bytes:
-        """The bytes of a tensor: uint8 [nbytes], a read-only view where possible."""
+        """Return the bytes of a tensor: uint8 [nbytes], a read-only view where possible."""
         tensor = self._tensors[name]
         return _array_bytes(tensor) if isinstance(tensor, np.ndarray) else tensor_bytes(tensor)
 
     def prefetch(self, name: str) -> None:
         """Do nothing: it is in memory."""
 
-    def signature(self, name: str) -> tuple[int | str, ...] | None:
-        """None: memory may change unseen."""
+    def signature(self, name: str) -> Signature | None:
+        """Return None: memory may change at any time."""
         return None
 
     def close(self) -> None:
-        """Let go of the tensors."""
+        """Release the tensors."""
         self._tensors = {}
 
     def __enter__(self) -> "MappingCheckpoint":
@@ -96,7 +97,13 @@ class MappingCheckpoint:
 
 
 def find_aliases(tensors: Mapping[str, Any]) -> dict[str, str]:
-    """Tensors that are wholly the same memory as one of an earlier name: later name -> first name."""
+    """Return tensors that are equal views of the same memory: later name -> first name.
+
+    Parameters
+    ----------
+    tensors : mapping
+        Name -> tensor, of torch or numpy. A view of a part of another tensor's memory is no alias.
+    """
     first: dict[object, str] = {}
     result = {}
     for name, tensor in tensors.items():
@@ -107,7 +114,7 @@ def find_aliases(tensors: Mapping[str, Any]) -> dict[str, str]:
 
 
 def is_tensor(value: object) -> bool:
-    """Whether a value is a numpy array or a torch tensor; never imports torch."""
+    """Return whether a value is a numpy array or a torch tensor; torch is not imported for it."""
     torch = sys.modules.get("torch")
     return isinstance(value, np.ndarray) or (torch is not None and isinstance(value, torch.Tensor))
 

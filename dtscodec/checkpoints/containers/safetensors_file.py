@@ -1,9 +1,10 @@
-"""One `.safetensors` file as a checkpoint. No torch."""
+"""One safetensors file as a checkpoint, local or remote. No torch."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+from dtscodec.checkpoints.checkpoint import Signature
 from dtscodec.errors import CheckpointError, DtsError
 from dtscodec.files.range_reader import Bytes, LocalFile
 from dtscodec.format.primitives.safetensors_header import read_header
@@ -29,7 +30,7 @@ class SafetensorsCheckpoint:
     Raises
     ------
     CheckpointError
-        The file is missing, cut off, or not a sound safetensors file.
+        The file is missing, truncated, or not a valid safetensors file.
     """
 
     def __init__(self, path: Path, is_directory: bool = False, access: Access = BY_RANGE) -> None:
@@ -51,15 +52,15 @@ class SafetensorsCheckpoint:
         self._offsets = {name: header.data_start + entry.begin for name, entry in header.tensors.items()}
 
     def read(self, name: str) -> Bytes:
-        """The bytes of a tensor, in a fresh buffer: uint8 [nbytes]."""
+        """Return the bytes of a tensor, in a fresh buffer: uint8 [nbytes]."""
         return read_range(self.file, self._offsets[name], self.specs[name].nbytes)
 
     def prefetch(self, name: str) -> None:
         """Begin to read a tensor in the background."""
         self.file.prefetch(self._offsets[name], self.specs[name].nbytes)
 
-    def signature(self, name: str) -> tuple[int | str, ...] | None:
-        """Identity of the file's content now, and the name."""
+    def signature(self, name: str) -> Signature | None:
+        """Return the file's identity, size and time of change as they are now, and the name."""
         return (*self.file.signature(), name)
 
     def close(self) -> None:
@@ -92,7 +93,14 @@ def _open(path: Path, access: Access) -> LocalFile | RemoteFile:
 
 
 def read_range(file: LocalFile | RemoteFile, offset: int, size: int) -> Bytes:
-    """Return `size` bytes of a file in a fresh buffer.
+    """Return a range of a file in a fresh, writable buffer: uint8 [size].
+
+    Parameters
+    ----------
+    file : LocalFile or RemoteFile
+        The file.
+    offset, size : int
+        In bytes.
 
     Raises
     ------

@@ -1,19 +1,17 @@
-"""A checkpoint in several files with an index (`*.index.json`), in the manner of Hugging Face."""
+"""A checkpoint of several files with an index (`*.index.json`), in the layout of Hugging Face."""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dtscodec.checkpoints.checkpoint import Checkpoint, Signature
 from dtscodec.errors import CheckpointError
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.primitives.safetensors_header import parse_object
 from dtscodec.storage.storage_errors import read_errors
-
-if TYPE_CHECKING:
-    from dtscodec.checkpoints.checkpoint import Checkpoint
 
 
 class ShardedCheckpoint:
@@ -22,19 +20,19 @@ class ShardedCheckpoint:
     Parameters
     ----------
     index : Path
-        The index; its shards lie beside it.
+        The index. Its shards are in the same directory.
     open_shard : callable
-        Opens one shard.
+        Takes the path of a shard, and opens it.
     staging : Path, optional
         The folder for ranges of remote files.
 
     Raises
     ------
     CheckpointError
-        The index is unsound, a shard is missing, or the two disagree on which tensor is where.
+        The index is invalid, a shard is missing, or they disagree about which shard has a tensor.
     """
 
-    def __init__(self, index: Path, open_shard: "Callable[[Path], Checkpoint]", staging: Path | None = None) -> None:
+    def __init__(self, index: Path, open_shard: Callable[[Path], Checkpoint], staging: Path | None = None) -> None:
         self.location = str(index)
         self.directory: Path | None = index.parent
         self.is_directory = True
@@ -50,19 +48,19 @@ class ShardedCheckpoint:
         self.specs: Mapping[str, TensorSpec] = {name: shard.specs[name] for name, shard in self._shards.items()}
         self.metadata: Mapping[str, str] = {}
         self.aliases: Mapping[str, str] = {}
-        for shard in reversed(opened.values()):  # Where shards differ, the first one counts.
+        for shard in reversed(opened.values()):  # Where shards differ, the first one applies.
             self.metadata = {**self.metadata, **shard.metadata}
             self.aliases = {**self.aliases, **shard.aliases}
 
     def read(self, name: str) -> Bytes:
-        """The bytes of a tensor: uint8 [nbytes]."""
+        """Return the bytes of a tensor: uint8 [nbytes]."""
         return self._shards[name].read(name)
 
     def prefetch(self, name: str) -> None:
         """Begin to read a tensor in the background, as its shard does."""
         self._shards[name].prefetch(name)
 
-    def signature(self, name: str) -> tuple[int | str, ...] | None:
+    def signature(self, name: str) -> Signature | None:
         """Identity of the content of the tensor's shard now, and the name."""
         return self._shards[name].signature(name)
 
@@ -80,7 +78,7 @@ class ShardedCheckpoint:
 
 
 def _read_weight_map(index: Path) -> dict[str, str]:
-    """Tensor names -> file names, each a plain name in the index's own directory."""
+    """Return the names of files by tensor; each file is in the index's own directory."""
     with read_errors(index):
         data = index.read_bytes()
     weight_map = parse_object(data, str(index)).get("weight_map")
@@ -96,8 +94,8 @@ def _is_plain_name(name: Any) -> bool:
     return name not in ("", ".", "..") and not any(c in "/\\\0" for c in name)
 
 
-def _check_places(weight_map: Mapping[str, str], shards: "Mapping[str, Checkpoint]", where: str) -> None:
-    """Every tensor is in the shard that the index names, and in no other."""
+def _check_places(weight_map: Mapping[str, str], shards: Mapping[str, Checkpoint], where: str) -> None:
+    """Check that every tensor is in the shard that the index names, and in no other."""
     for name, shard in weight_map.items():
         if name not in shards[shard].specs:
             raise CheckpointError(f"{where}: expected {name!r} in {shard}, got a file without it")

@@ -1,9 +1,9 @@
-"""Writing what `torch.load` reads, one tensor at a time.
+"""Writing files for `torch.load`, one tensor at a time.
 
-The format of `torch.save` since torch 1.6: a zip archive without compression that holds `data.pkl`, a pickle of the
-mapping whose tensors refer to storages by key, and each storage's bytes as `data/<key>`. The pickle comes first
-and needs no data, so that nothing but the tensor being written is in memory. `torch.save` itself needs all of
-them. Storages start at multiples of 64 bytes, so that they can be mapped. Source: torch 2.13, `serialization.py`.
+The format of `torch.save` since torch 1.6 is a zip archive without compression. It has `data.pkl`, a pickle of the
+mapping in which tensors refer to storages by key, and the bytes of each storage as `data/<key>`. The pickle comes first
+and needs no data, so only the tensor being written is in memory; `torch.save` itself needs all of them. Storages begin
+at multiples of 64 bytes, so that they can be mapped. Source: torch 2.13, `serialization.py`.
 """
 
 import io
@@ -23,7 +23,11 @@ from dtscodec.format.dtypes import DType, TensorSpec
 _ALIGNMENT = 64
 _ROOT = "archive"
 _PIECE = 2**24
+"""Bytes that are written at a time."""
+
 _LARGE = 2**31 - 1
+"""Most bytes of a record without zip64 fields."""
+
 _PADDING_ID = 0x4246
 """Id of the zip extra field that pads, the same as torch uses ("FB")."""
 
@@ -40,7 +44,7 @@ _STORAGES: dict[DType, str] = {
     "F64": "DoubleStorage",
     "I64": "LongStorage",
 }
-"""torch's storage class of each older dtype; newer ones have untyped storages."""
+"""torch's storage class of each older dtype; newer dtypes have untyped storages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +71,11 @@ def write_torch_archive(
     file : BinaryIO
         Open for writing, seekable, empty.
     specs : mapping
-        Every tensor.
+        Specs of all tensors by name.
     read : callable
-        Gives the bytes of a tensor: uint8 [nbytes]. Called once per tensor that is not in `ties`.
+        Takes a name and returns the tensor's bytes, uint8 [nbytes]. It is called once per tensor that is not in `ties`.
     ties : mapping
-        Name -> name of the tensor whose storage it shares.
+        Name -> name of the tensor that owns the storage.
 
     Raises
     ------
@@ -99,7 +103,7 @@ def _check_forms(specs: Mapping[str, TensorSpec]) -> None:
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles placeholders as torch pickles tensors and storages."""
+    """Pickle placeholders in the way that torch pickles tensors and storages."""
 
     def persistent_id(self, obj: Any) -> Any:
         import torch
@@ -131,7 +135,7 @@ def _pickle(tensors: Mapping[str, _Tensor]) -> bytes:
 
 
 def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Strides, in elements, of a contiguous tensor."""
+    """Return the strides, in elements, of a contiguous tensor."""
     result, step = [], 1
     for n in reversed(shape):
         result.append(step)
@@ -140,9 +144,10 @@ def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _add(archive: zipfile.ZipFile, file: BinaryIO, name: str, data: memoryview) -> None:
-    """Add one record whose bytes start at a multiple of 64."""
+    """Add one record; its bytes begin at a multiple of 64."""
     info = zipfile.ZipInfo(f"{_ROOT}/{name}")
     large = data.nbytes > _LARGE
+    # Local header (30 bytes), name, zip64 field (20), and the header of the padding field (4).
     start = file.tell() + 30 + len(info.filename) + (20 if large else 0) + 4
     padding = -start % _ALIGNMENT
     info.extra = struct.pack(f"<HH{padding}x", _PADDING_ID, padding)

@@ -1,4 +1,4 @@
-"""One file of `torch.save` as a checkpoint: mapped where it is a zip file, never running code it holds."""
+"""One file of `torch.save` as a checkpoint: memory-mapped if it is a zip archive; code in it is never run."""
 
 import pickle
 import re
@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from dtscodec.checkpoints.checkpoint import Signature
 from dtscodec.checkpoints.containers.in_memory import MappingCheckpoint, is_tensor
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.files.range_reader import Bytes, LocalFile
@@ -16,7 +17,7 @@ from dtscodec.storage.paths import is_remote
 from dtscodec.storage.storage_errors import read_errors
 
 _WRAPPERS = ("state_dict", "model")
-"""Keys under which training scripts store the tensors."""
+"""Keys under which training scripts store the state dict."""
 
 _CONVERT = Remedy("convert it to safetensors where you trust it")
 
@@ -24,19 +25,19 @@ _CONVERT = Remedy("convert it to safetensors where you trust it")
 class TorchCheckpoint:
     """A `Checkpoint` over one file that `torch.save` wrote.
 
-    Tensors are views of the mapped file; files of the old format, without a zip directory, are read as a whole.
+    Tensors are views of the memory-mapped file. Files of the old format, which is no zip archive, are read as a whole.
 
     Parameters
     ----------
     path : Path
-        The file; one of the Hub is downloaded into the client's cache.
+        The file. One of the Hub is downloaded into the client's cache; other remote files are refused.
     is_directory : bool
         Whether the user named the directory that holds it.
 
     Raises
     ------
     CheckpointError
-        The file is missing, damaged, holds code, or holds other things than tensors.
+        The file is missing, damaged or remote, or contains code or objects other than tensors.
     """
 
     def __init__(self, path: Path, is_directory: bool = False) -> None:
@@ -60,26 +61,26 @@ class TorchCheckpoint:
         self.aliases: Mapping[str, str] = self._tensors.aliases
 
     def read(self, name: str) -> Bytes:
-        """The bytes of a tensor, a read-only view where possible: uint8 [nbytes].
+        """Return the bytes of a tensor, a read-only view where possible: uint8 [nbytes].
 
         Raises
         ------
         CheckpointError
-            The file is shorter than it was, so that touching the map would end the process.
+            The file has been truncated since it was opened, so that access to the mapping would kill the process.
         """
         if (size := self._file.signature()[2]) < self._file.size:
             raise CheckpointError(f"{self.location}: expected {self._file.size} bytes, got {size}: it was cut off")
         return self._tensors.read(name)
 
     def prefetch(self, name: str) -> None:
-        """Do nothing: the file is mapped, or in memory."""
+        """Do nothing: the file is mapped or in memory."""
 
-    def signature(self, name: str) -> tuple[int | str, ...] | None:
-        """Identity of the file's content now, and the name."""
+    def signature(self, name: str) -> Signature | None:
+        """Return the file's identity, size and time of change as they are now, and the name."""
         return (*self._file.signature(), name)
 
     def close(self) -> None:
-        """Close the file and unmap it."""
+        """Close the file, and release the mapping."""
         self._file.close()
         self._tensors.close()
 
@@ -104,7 +105,7 @@ def _local(path: Path) -> Path:
 
 
 def _load(path: Path, where: str) -> object:
-    """Return the content of the file; its tensors are mapped where possible."""
+    """Return the content of the file, with tensors memory-mapped where possible."""
     import torch
 
     mapped = _is_plain_zip(path)
@@ -114,12 +115,12 @@ def _load(path: Path, where: str) -> object:
         found = re.search(r"GLOBAL (\S+)", str(e))
         got = f"Python objects such as {found[1]}" if found else _first_line(e, "Unpickler error", "Unsupported")
         raise CheckpointError(f"{where}: expected tensors only, got {got}", _CONVERT) from e
-    except Exception as e:  # Damaged pickles end in nearly any exception.
+    except Exception as e:  # Damaged pickles raise nearly any exception.
         raise CheckpointError(f"{where}: expected a file of torch.save, got {_first_line(e)}", _CONVERT) from e
 
 
 def _is_plain_zip(path: Path) -> bool:
-    """Whether the file is a zip archive without compression, so that it can be mapped."""
+    """Return whether the file is a zip archive without compression, so that it can be mapped."""
     try:
         with zipfile.ZipFile(path) as archive:
             return all(info.compress_type == zipfile.ZIP_STORED for info in archive.infolist())
@@ -135,7 +136,7 @@ def _first_line(error: Exception, *marks: str) -> str:
 
 
 def _unwrap(content: object, where: str) -> Mapping[str, Any]:
-    """The mapping of tensors, also from under one of the usual keys."""
+    """Return the state dict, which may be wrapped in mappings under the usual keys."""
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
