@@ -49,4 +49,4 @@ def _factors() -> PackedFactors:
     numbers, bands = LowRank.join(1.0, [BandFactors(u, v, torch.full((RANK,), 1e-3).numpy())])
     block = LowRank(SIDE, None, None, None, (Band(RANK, 2),))
     store = Store([(block, SIDE)], torch.device("cpu"))
-    return store.factors(block.split(SIDE, Streams(b"", numbers, bands)))
+    return store.add_factors(block.split(SIDE, Streams(b"", numbers, bands)))

@@ -74,10 +74,13 @@ class TensorComparison:
     Parameters
     ----------
     size : TensorSize
+        Name, spec and size in the pack.
     exact : bool
+        Whether all bytes of the decoded tensor equal those of the fine-tune.
     closeness : Closeness, optional
+        Comparison of the deltas; None for tensors that are exact and not coded, and for other dtypes than floats.
     counted : Closeness
-        Its part in the total: all blocks but those that are coded without a base.
+        Its part in the total: all blocks except those that are coded without a base.
     """
 
     size: TensorSize
@@ -100,8 +103,8 @@ class Comparison:
     tensors : tuple of TensorComparison
         Names ascending.
     total : Closeness
-        Over all coded deltas, and tensors that should be exact but differ. Exact tensors and new ones, which are large
-        and no deltas, would make it look better, and are left out.
+        Over all coded deltas, and tensors that should be exact but differ. Exact tensors, and new ones, which are large
+        and not deltas, are excluded: they would make the total look better.
     pack_bytes, fine_bytes, parameters : int
         Size of the pack file; bytes and elements of the fine-tune's tensors.
     """
@@ -127,15 +130,17 @@ def compare(
 ) -> Comparison:
     """Decode a pack and compare it with its fine-tune.
 
-    Deltas are those of the weights as they are stored, rounded to their dtype: fine-tune minus base, and decoded minus
-    base. (The figure that `encode` reports is taken before that last rounding.)
+    The deltas compared are those of stored weights, rounded to their dtype: fine-tune minus base, and decoded minus
+    base. (The error that `encode` reports is measured before that last rounding.)
 
     Parameters
     ----------
     pack : path, bytes or Pack
+        The pack.
     fine_tune : path or mapping of tensors
+        The fine-tune that it was made from.
     base : path, mapping of tensors, or Base
-        As for `dtscodec.decode`.
+        The base; see `dtscodec.decode` for the default.
     progress : callable
         Called with the number of bytes of each tensor that has been compared.
 
@@ -176,6 +181,7 @@ def _compare_tensor(decoded: Decoded, fine: Checkpoint, size: TensorSize) -> Ten
         return TensorComparison(size, exact, None)
     ours_matrix, theirs_matrix = _matrix(ours, entry), _matrix(theirs, entry)
     closeness = counted = Closeness()
+    # Block by block: coded ones, and those that should be exact but differ.
     for row, block in entry.placed():
         rows = slice(row, row + block.height)
         if block.is_coded or not torch.equal(ours_matrix[rows], theirs_matrix[rows]):
@@ -188,7 +194,7 @@ def _compare_tensor(decoded: Decoded, fine: Checkpoint, size: TensorSize) -> Ten
 
 
 def _compare_deltas(true: Tensor, decoded: Tensor) -> Closeness:
-    """Compare two deltas, summing in float64."""
+    """Return the squared norms that compare two deltas, summed in float64."""
     return Closeness(
         squared_norm(true),
         squared_norm(decoded),

@@ -30,20 +30,21 @@ def decode(
     Parameters
     ----------
     pack : path, bytes or Pack
+        The pack: a local file, one in remote storage or on the Hub (see `dtscodec.Pack`), or its bytes.
     base : path, mapping of tensors, or Base
-        The base. By default it is looked up in the index beside the pack and in the pack itself (see
-        `dtscodec.packs.directory.find_base`).
+        The base. By default, the one that the index of the pack's directory names, or the one that the pack records
+        (see `dtscodec.packs.directory.find_base`).
     device : str or torch.device
         Device on which tensors are reconstructed, and stay.
     dtype : torch.dtype, optional
         Dtype of decoded tensors of F16, BF16, F32 and F64; by default each has the fine-tune's own.
     check : bool
-        Whether base tensors are checked against the pack. Without it a wrong base gives wrong weights.
+        Whether base tensors are checked against the pack. Without the check, a wrong base gives wrong weights.
     max_tensor_bytes : int
-        Largest tensor that is decoded; a hostile pack may claim any size.
+        Largest tensor that is decoded, in bytes; a hostile pack may claim any size.
     whole : bool
-        Whether all tensors will be decoded: files of the Hub are then fetched through the client's cache. Else no more
-        of them is read than the tensors that are asked for.
+        Whether all tensors will be decoded. Files on the Hub are then downloaded through the client's cache; otherwise
+        only the requested tensors are read.
 
     Returns
     -------
@@ -55,11 +56,11 @@ def decode(
     FormatError
         The pack is not valid.
     BaseMismatchError
-        The pack needs a base, and none is found.
+        On access to a tensor: the pack needs a base, and there is none, or a different one.
     CheckpointError
         The base cannot be read.
     BackendError
-        There is no such device.
+        torch does not have the device.
 
     Examples
     --------
@@ -77,5 +78,5 @@ def decode(
         found = base if base is not None else find_base(opened)
         opened_base = stack.enter_context(as_base(found, Access(whole=whole))) if found is not None else None
         decoded = Decoded(opened, opened_base, usable_device(device), dtype, check, max_tensor_bytes)
-        decoded.keep_open(stack.pop_all())
+        decoded.take_ownership(stack.pop_all())
         return decoded

@@ -27,7 +27,17 @@ from dtscodec.storage.paths import as_path, is_remote
 
 
 class Decoded(Mapping[str, Tensor]):
-    """A fine-tune, as `decode` returns it: each access decodes one tensor. A context manager."""
+    """A decoded fine-tune, as `decode` returns it: each access decodes one tensor. A context manager.
+
+    Parameters
+    ----------
+    pack : Pack
+        The pack.
+    base : Base or None
+        The base, if one is given or found.
+    device, dtype, check, max_tensor_bytes
+        See `dtscodec.decode`.
+    """
 
     def __init__(
         self,
@@ -70,14 +80,14 @@ class Decoded(Mapping[str, Tensor]):
         return len(self.pack.index.tensors)
 
     def spec(self, name: str) -> TensorSpec:
-        """Return dtype and shape of a tensor as it is decoded."""
+        """Return dtype and shape of a decoded tensor."""
         spec = self.pack.spec(name)
         if self._dtype is None or spec.dtype not in CODED_DTYPES:
             return spec
         return TensorSpec(dtype_code(self._dtype), spec.shape)
 
     def read(self, name: str) -> Bytes:
-        """Return the bytes of a decoded tensor of any dtype: uint8 [nbytes]."""
+        """Return the bytes of a decoded tensor, of any dtype: uint8 [nbytes]."""
         return tensor_bytes(self._bytes(name))
 
     def _bytes(self, name: str) -> Tensor:
@@ -111,7 +121,7 @@ class Decoded(Mapping[str, Tensor]):
         return base.specs[name], data
 
     def _check_fit(self, entry: TensorEntry) -> None:
-        """Raise BaseMismatchError unless the base has the rows that a tensor is made from."""
+        """Raise BaseMismatchError unless the base has the rows that a tensor's blocks use."""
         if not any(block.base for block in entry.blocks):
             return
         base = self._needed_base()
@@ -130,7 +140,7 @@ class Decoded(Mapping[str, Tensor]):
         Raises
         ------
         BaseMismatchError
-            The base is another.
+            The pack was made against another base.
         """
         for entry in self.pack.index.tensors:
             self._check_fit(entry)
@@ -144,7 +154,7 @@ class Decoded(Mapping[str, Tensor]):
         Raises
         ------
         BaseMismatchError
-            The base is another.
+            The pack was made against another base.
         """
         reference = self.pack.summary.base
         if reference is None or not self._check:
@@ -171,21 +181,21 @@ class Decoded(Mapping[str, Tensor]):
         Parameters
         ----------
         out : path
-            ``*.safetensors``, ``*.bin``, ``*.pt``: one file. Anything else: a directory in the layout of Hugging Face,
-            with the files that travel with the pack.
+            A file if it ends in ``.safetensors``, ``.bin`` or ``.pt``; otherwise a directory in the layout of Hugging
+            Face, including the auxiliary files.
         shard_bytes : int
-            Largest file of tensors in a directory.
+            Largest shard of a directory, in bytes.
         files : bool
-            Whether configuration and tokenizer files are written, too.
+            Whether auxiliary files are written.
         force : bool
-            Replace what exists.
+            Whether an existing output is replaced.
         progress : callable
-            Told the bytes of each tensor that is written.
+            Called with the number of bytes of each tensor that has been written.
 
         Raises
         ------
         OutputError
-            The output cannot be written, or exists. Nothing is left of it.
+            The output exists or cannot be written. No part of it remains.
         FormatError, BaseMismatchError
             As for reading tensors.
         """
@@ -209,12 +219,12 @@ class Decoded(Mapping[str, Tensor]):
         )
 
     def files(self) -> dict[str, bytes]:
-        """Return the auxiliary files: names and contents.
+        """Return the contents of the auxiliary files by name.
 
         Raises
         ------
         CheckpointError
-            A file that should lie beside the base is not there, or is another.
+            A file that the base should have is missing or different.
         """
         files = self.pack.auxiliary_files()
         if any(isinstance(file, Named) for file in files):
@@ -223,8 +233,8 @@ class Decoded(Mapping[str, Tensor]):
 
     # Closing
 
-    def keep_open(self, stack: ExitStack) -> None:
-        """Take over a stack that is closed with this object."""
+    def take_ownership(self, stack: ExitStack) -> None:
+        """Take ownership of a stack, which is closed with this object."""
         self._stack = stack
 
     def close(self) -> None:

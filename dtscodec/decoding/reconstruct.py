@@ -1,4 +1,7 @@
-"""Tensors of a pack: loaded to a device, still packed, and reconstructed (spec sections 6 and 8, steps 3 to 6)."""
+"""Tensors of a pack, loaded to a device in packed form, and reconstructed (spec sections 6 and 8, steps 3 to 6).
+
+`dtscodec.packs.numpy_decoder` does the same in numpy, without torch.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -22,12 +25,22 @@ from dtscodec.kernels.reference import wide_dtype
 from dtscodec.kernels.unpack import unpack_delta
 
 Payload: TypeAlias = Packed | Tensor | None
-"""The data of a block on a device: packed codes, exact bytes (uint8), or nothing."""
+"""The data of a block on a device: packed codes, exact bytes (uint8), or None if the block stores none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedBlock:
-    """A block with its first row and its data."""
+    """A block whose data is on a device.
+
+    Parameters
+    ----------
+    row : int
+        Its first row in the tensor.
+    block : Block
+        The block.
+    payload : Payload
+        Its data.
+    """
 
     row: int
     block: Block
@@ -36,17 +49,41 @@ class LoadedBlock:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedTensor:
-    """A tensor's entry and its blocks."""
+    """A tensor whose blocks are on a device, still packed.
+
+    Parameters
+    ----------
+    entry : TensorEntry
+        The tensor's entry in the index.
+    blocks : tuple of LoadedBlock
+        In the order of their rows.
+    """
 
     entry: TensorEntry
     blocks: tuple[LoadedBlock, ...]
 
 
 def load_tensors(reader: PackReader, names: Iterable[str], device: torch.device) -> dict[str, LoadedTensor]:
-    """Read and check tensors of a pack, and load them to a device, their codes into one store.
+    """Read and check tensors of a pack, and copy them to a device in packed form.
+
+    Parameters
+    ----------
+    reader : PackReader
+        The pack.
+    names : iterable of str
+        Tensors of the fine-tune.
+    device : torch.device
+        Device of the results.
+
+    Returns
+    -------
+    dict of str to LoadedTensor
+        The codes of all tensors are in one store.
 
     Raises
     ------
+    KeyError
+        No tensor of that name.
     FormatError
         The pack is damaged there.
     """
@@ -70,37 +107,44 @@ def _load(content: Content, store: Store) -> Payload:
         case np.ndarray():
             return as_tensor(content).to(store.device)
         case ValuesContent():
-            return store.values(content)
+            return store.add_values(content)
         case LowRankContent():
-            return store.factors(content)
+            return store.add_factors(content)
         case _:
             assert_never(content)
 
 
 def as_tensor(data: Bytes) -> Tensor:
-    """Return a uint8 tensor that shares the memory of some bytes."""
+    """Return bytes as a uint8 tensor that shares their memory."""
     return tensor_from_bytes(data, TensorSpec("U8", (len(data),)))
 
 
 ReadBase: TypeAlias = Callable[[str], tuple[TensorSpec, Tensor]]
-"""Returns the spec of a base tensor and its checked bytes: uint8 [nbytes], on the device."""
+"""Returns the spec of a base tensor and its checked bytes: uint8 [nbytes], on the device of the reconstruction."""
 
 
 def reconstruct(
     tensor: LoadedTensor, read_base: ReadBase, backend: Backend, out: Tensor, holds_base: bool = False
 ) -> None:
-    """Reconstruct one tensor that is no tie and whose blocks fit the base; see `TensorEntry.check_base`.
+    """Reconstruct one tensor from its blocks and the base.
 
     Parameters
     ----------
     tensor : LoadedTensor
+        The tensor, not a tie. The base has the rows that its blocks use (`TensorEntry.check_base`).
     read_base : callable
+        Returns the spec and the checked bytes of a base tensor by name.
     backend : Backend
         Backend of the device on which all tensors lie.
     out : uint8 [nbytes]
-        Output: the tensor's bytes.
+        Output: the bytes of the tensor.
     holds_base : bool
-        Whether `out` already holds the base's rows in the tensor's dtype, so that only coded elements must be written.
+        Whether `out` already holds the base's rows in the tensor's dtype, so that only coded elements are written.
+
+    Raises
+    ------
+    TypeError
+        The tensor is a tie.
     """
     entry = tensor.entry
     if entry.tied_to is not None:
@@ -116,7 +160,18 @@ def reconstruct(
 
 
 def row_span(spec: TensorSpec, columns: int, first: int, height: int) -> slice:
-    """Return the span of the bytes of some rows; rows of 4- and 6-bit dtypes may fill whole bytes only together."""
+    """Return the span of consecutive rows in the bytes of a tensor.
+
+    Parameters
+    ----------
+    spec : TensorSpec
+        Spec of the tensor.
+    columns : int
+        Its columns, viewed as a matrix.
+    first, height : int
+        The first row, and the number of rows. A single row of a dtype of 4 or 6 bits need not fill whole bytes; blocks
+        do.
+    """
     bits = columns * bits_of(spec.dtype)
     return slice(first * bits // 8, (first + height) * bits // 8)
 
@@ -143,7 +198,7 @@ def _write_coded(
     backend: Backend,
     only_coded: bool,
 ) -> None:
-    """Write W = B + delta into the bytes of a block's rows; elements that are not coded are the base's, converted."""
+    """Write W = B + delta into the bytes of a block's rows. Elements that are not coded are the base's, converted."""
     shape = (loaded.block.height, entry.columns)
     dtype = torch_dtype(entry.spec.dtype)
     out = part.view(dtype).view(shape)
@@ -164,6 +219,7 @@ def _write_sum(base: Tensor, packed: Packed, out: Tensor) -> None:
     if base.dtype == torch.float64 != out.dtype:
         base = base.float()
     delta = unpack_delta(packed, wide_dtype(out.dtype))
+    # Only coded elements are rounded: the others keep the base's bits.
     if packed.is_whole:
         torch.add(base, delta, out=out)
         return
@@ -173,7 +229,7 @@ def _write_sum(base: Tensor, packed: Packed, out: Tensor) -> None:
 
 
 def _rows(base: BaseRows, height: int, columns: int, read_base: ReadBase) -> tuple[TensorSpec, Tensor]:
-    """Return the spec of a base tensor and the bytes of some of its rows, which exist: see `TensorEntry.check_base`."""
+    """Return the spec of a base tensor and the bytes of rows of it, which `TensorEntry.check_base` has checked."""
     spec, data = read_base(base.name)
     return spec, _part(data, row_span(spec, columns, base.first, height))
 

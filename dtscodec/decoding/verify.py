@@ -1,4 +1,4 @@
-"""Checking a pack, and its base, without decoding."""
+"""Verification of a pack, and of its base, without decoding."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """A pack that was checked.
+    """The result of a successful verification.
 
     Parameters
     ----------
@@ -47,8 +47,9 @@ def verify(
     Parameters
     ----------
     pack : path, bytes or Pack
+        The pack.
     base : path, mapping of tensors, or Base, optional
-        Without it only the pack is checked, which needs no torch.
+        The base. Without it, only the pack is checked, which needs no torch.
     progress : callable
         Called with the number of bytes of the pack that were checked since the last call.
 
@@ -59,9 +60,9 @@ def verify(
     Raises
     ------
     FormatError
-        The pack is damaged or unsound (spec section 8, rules D1 to D3).
+        The pack is damaged, or breaks another rule of the spec (sections 3 to 6).
     BaseMismatchError
-        The base is another than the pack was made against (rules R1, R2, H2 and H3).
+        The pack was made against another base (rules R1, R2, H2 and H3).
     """
     with as_pack(pack, whole=True) as opened:
         for count in opened.reader.check_all():

@@ -207,7 +207,7 @@ def _check_arenas(header: Header, size: int, where: str) -> None:
         "index",
     } <= header.arenas.keys():
         refuse(f"expected arenas in the order {', '.join(ARENAS)}, got {', '.join(names)}")
-    # Arenas follow one another without gaps, in the table's dtypes and shapes, aligned where it says so.
+    # Arenas follow one another without gaps, in the table's dtypes and shapes, aligned as in the table.
     offset = len(header.data)
     for name, arena in header.arenas.items():
         if not _fits(name, arena) or arena.begin != offset:

@@ -1,1 +1,1 @@
-"""Packed codes -> weights: the arithmetic of decoding, on each backend."""
+"""Packed codes -> weights: the arithmetic of decoding on each backend."""

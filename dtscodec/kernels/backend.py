@@ -9,7 +9,7 @@ from torch import Tensor
 from dtscodec.kernels.packed import PackedFactors
 
 Rows: TypeAlias = "slice | Tensor"
-"""Rows of a matrix: a slice, or int64 [count]."""
+"""Rows of a batch: a slice, or their indices, int64 [count]."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,9 +19,11 @@ class Share:
     Parameters
     ----------
     factors : PackedFactors
+        The factors of the task's delta D.
     rows : slice or int64 [count]
+        The rows of the batch.
     transposed : bool
-        Whether D is used as D^T.
+        Whether the layer uses D^T in place of D.
     """
 
     factors: PackedFactors
@@ -30,10 +32,10 @@ class Share:
 
 
 class Backend(Protocol):
-    """Arithmetic on packed factors: delta D = (u s) v^T of a block of m rows and n columns.
+    """Arithmetic on packed factors of a delta D = (u s) v^T, of a block of m rows and n columns.
 
-    All backends accumulate in float32 (float64 if the result is float64), and round once to the result's dtype. Rows
-    and columns that are not coded have a delta of zero.
+    All backends accumulate in float32 (float64 if the result is float64), and round once to the result's dtype. D is
+    zero in rows and columns that are not coded.
     """
 
     def reconstruct(self, base: Tensor, factors: PackedFactors, out: Tensor, only_coded: bool = False) -> None:
@@ -42,34 +44,38 @@ class Backend(Protocol):
         Parameters
         ----------
         base : float [m, n]
-            Of any strides; float16, bfloat16, float32 or float64. Elements that are not coded are the base's,
-            converted: exactly its bits if dtypes are equal.
+            The base, float16, bfloat16, float32 or float64, with any strides. Elements that are not coded are the
+            base's, converted: exactly its bits if dtypes are equal.
         factors : PackedFactors
+            The factors of D.
         out : float [m, n]
-            Of any strides. It may be `base` itself, but not overlap it otherwise.
+            The weights W, with any strides. May be `base` itself, but must not overlap it otherwise.
         only_coded : bool
-            Leave rows and columns that are not coded as they are.
+            Whether only coded rows and columns are written.
         """
 
     def apply(self, x: Tensor, shares: Sequence[Share], y: Tensor) -> None:
-        """Add x D^T to y, each row by the factors of its share; rows in no share stay as they are.
+        """Add x D^T to y, each row with the factors of its share. Rows in no share do not change.
 
         Parameters
         ----------
         x : float [b, n]
+            Inputs of a layer.
         shares : sequence of Share
-            Whose rows do not overlap.
+            The tasks of the batch, with disjoint rows.
         y : float [b, m]
-            Written in place.
+            Outputs of the layer; modified in place.
         """
 
     def gather(self, ids: Tensor, shares: Sequence[Share], y: Tensor) -> None:
-        """Add rows of D to y: y[i] += D[ids[i]], by the factors of i's share.
+        """Add rows of D to y, as an embedding does: y[i] += D[ids[i]], with the factors of i's share.
 
         Parameters
         ----------
         ids : int64 [b]
+            Rows of D.
         shares : sequence of Share
+            The tasks of the batch, with disjoint rows.
         y : float [b, n]
-            Written in place.
+            Outputs of the embedding; modified in place.
         """

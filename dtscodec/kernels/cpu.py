@@ -1,4 +1,4 @@
-"""The CPU backend: the reference's arithmetic, in chunks that stay in a core's cache."""
+"""The CPU backend: the arithmetic of the reference, in chunks that stay in a core's cache."""
 
 import threading
 
@@ -10,11 +10,11 @@ from dtscodec.kernels.reference import Reference, as_summand, full_precision, wi
 from dtscodec.kernels.unpack import unpack_factors
 
 CHUNK_ELEMENTS = 2**19
-"""Elements of a product per thread and chunk, so that they are added to the base before they leave the cache: 2 MiB of
-float32."""
+"""Elements of a product per thread and chunk, 2 MiB of float32: they are added to the base before they leave the
+cache."""
 
 ROW_CHUNK_ELEMENTS = 2**17
-"""The same if single rows are read and written, so that three buffers of that size share the cache."""
+"""The same if single rows are read and written, when three buffers share the cache."""
 
 
 class Cpu(Reference):
@@ -23,9 +23,10 @@ class Cpu(Reference):
     def reconstruct(self, base: Tensor, factors: PackedFactors, out: Tensor, only_coded: bool = False) -> None:
         """Write W = base + D, a chunk of rows at a time.
 
-        Never by `addmm`: for some shapes it adds the products to the base one by one, which rounds more often than
+        `addmm` is not used: for some shapes it adds the products to the base one by one, which rounds more often than
         level B allows.
         """
+        # Subsets of columns are rare: the reference handles them.
         if factors.cols is not None:
             super().reconstruct(base, factors, out, only_coded)
             return
@@ -41,6 +42,7 @@ class Cpu(Reference):
 
 
 def _add_product(base: Tensor, left: Tensor, right: Tensor, out: Tensor) -> None:
+    """Write base + left^T right, for left [r, m] and right [r, n]."""
     count, columns = left.shape[1], right.shape[1]
     step = min(count, max(16, CHUNK_ELEMENTS * torch.get_num_threads() // columns))
     product = _scratch(step * columns, left.dtype).view(step, columns)
@@ -51,7 +53,7 @@ def _add_product(base: Tensor, left: Tensor, right: Tensor, out: Tensor) -> None
 
 
 def _add_to_rows(base: Tensor, left: Tensor, right: Tensor, rows: Tensor, out: Tensor) -> None:
-    """As `_add_product`, into some rows of the base and of the result."""
+    """Write base + left^T right in `rows` of the base and of the result, for left [r, rows] and right [r, n]."""
     step = min(len(rows), max(16, ROW_CHUNK_ELEMENTS * torch.get_num_threads() // right.shape[1]))
     for begin in range(0, len(rows), step):
         some = rows[begin : begin + step]
@@ -63,11 +65,11 @@ _reused = threading.local()
 
 
 def _scratch(count: int, dtype: torch.dtype) -> Tensor:
-    """Return memory for the products of this thread. Fresh memory costs a fault per page, more than a small product."""
+    """Return reused memory for products of this thread: page faults of fresh memory cost more than small products."""
     if dtype != torch.float32 or count > CHUNK_ELEMENTS * torch.get_num_threads():
         return torch.empty(count, dtype=dtype)
     if len(getattr(_reused, "memory", ())) < count:
-        with torch.inference_mode(False):  # Else it could not be written outside of it.
+        with torch.inference_mode(False):  # Memory allocated in inference mode could not be written outside of it.
             _reused.memory = torch.empty(CHUNK_ELEMENTS * torch.get_num_threads())
     memory: Tensor = _reused.memory[:count]
     return memory

@@ -1,4 +1,4 @@
-"""Coded blocks as they stay in memory: still packed, on a device, in one store for many blocks."""
+"""Coded blocks in memory, still packed, on a device: one store for many blocks."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,13 +25,14 @@ from dtscodec.quantize.packing import PackedVectors
 
 
 class Store:
-    """The packed codes and the numbers of many blocks, in two tensors: each tensor has an overhead of its own.
+    """The packed codes and the numbers of many blocks, in two tensors, since each tensor has an overhead.
 
     Parameters
     ----------
     blocks : iterable of (block, columns)
-        The coded blocks that it will hold, and the columns of their tensors.
+        The coded blocks to be added, and the columns of their tensors.
     device : torch.device
+        Device of the two tensors.
 
     Attributes
     ----------
@@ -52,12 +53,12 @@ class Store:
         """The device of the store."""
         return self.codes.device
 
-    def factors(self, content: LowRankContent) -> "PackedFactors":
-        """Add a `lowrank` block."""
+    def add_factors(self, content: LowRankContent) -> "PackedFactors":
+        """Add a `lowrank` block and return its packed factors."""
         return PackedFactors(self, content.block, content.columns, *self._indices(content), *self._put(content.streams))
 
-    def values(self, content: ValuesContent) -> "PackedValues":
-        """Add a `values` block."""
+    def add_values(self, content: ValuesContent) -> "PackedValues":
+        """Add a `values` block and return its packed codes."""
         return PackedValues(self, content.block, content.columns, *self._indices(content), *self._put(content.streams))
 
     def _indices(self, content: CodedContent) -> tuple[Tensor | None, Tensor | None]:
@@ -76,18 +77,22 @@ class Store:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedBlock:
-    """The part that packed blocks of all kinds share: their place in the store, and their coded rows and columns.
+    """The position of a packed block in its store, and its coded rows and columns; the base of all kinds.
 
     Parameters
     ----------
     store : Store
+        The store that holds its codes and numbers.
     block : Values or LowRank
+        The block.
     columns : int
-        Of its tensor.
+        Columns of its tensor, viewed as a matrix.
     rows, cols : int16 or int32 [count], or None
         Coded rows and columns, ascending; None for all.
-    codes_at, numbers_at : int
-        Where its codes and numbers begin.
+    codes_at : int
+        Offset of its codes in the store, in bytes.
+    numbers_at : int
+        Position of its first number in the store.
     """
 
     store: Store
@@ -100,17 +105,17 @@ class PackedBlock:
 
     @property
     def coded_shape(self) -> tuple[int, int]:
-        """Coded rows and columns."""
+        """Numbers of coded rows and columns."""
         return self.block.coded_shape(self.columns)
 
     @property
     def is_whole(self) -> bool:
-        """Whether all elements of the block are coded."""
+        """True if all elements of the block are coded."""
         return self.rows is None and self.cols is None
 
     @property
     def number_span(self) -> slice:
-        """Its numbers among those of the store."""
+        """The span of its numbers in the store."""
         return slice(self.numbers_at, self.numbers_at + self.block.number_count(self.columns))
 
     def where(self) -> tuple[Tensor | slice, Tensor | slice]:
@@ -129,11 +134,11 @@ class PackedFactors(PackedBlock):
     block: LowRank
 
     def band_places(self) -> list[BandPlace]:
-        """Return where each band lies in the store."""
+        """Return the positions of each band in the store."""
         return list(self.block.places(self.columns, self.codes_at, self.numbers_at))
 
     def view(self) -> list[BandFactors]:
-        """Return the factors of each band as numpy views of the store, which is on the CPU."""
+        """Return the factors of each band as numpy views of the store, which must be on the CPU."""
         codes, numbers = self.store.codes.numpy(), self.store.numbers.numpy()
         return [place.view(self.coded_shape, codes[place.code_span], numbers) for place in self.band_places()]
 
@@ -145,7 +150,7 @@ class PackedValues(PackedBlock):
     block: Values
 
     def view(self) -> tuple[PackedVectors, NDArray[np.float32]]:
-        """Return codes and scales as numpy views of the store, which is on the CPU."""
+        """Return codes and scales as numpy views of the store, which must be on the CPU."""
         (size,) = self.block.band_bytes(self.columns)
         codes = self.store.codes.numpy()[self.codes_at : self.codes_at + size]
         return self.block.view(self.columns, codes, self.store.numbers.numpy()[self.number_span])
@@ -156,7 +161,7 @@ Packed: TypeAlias = PackedFactors | PackedValues
 
 
 def _index(mask: Mask | None, device: torch.device) -> Tensor | None:
-    """Return the positions of a mask's flags, in the smallest integers that hold them."""
+    """Return the positions of a mask's flags on a device, as int16 if that holds them, else int32."""
     if mask is None:
         return None
     found: NDArray[np.generic] = np.flatnonzero(mask).astype(np.int16 if len(mask) <= 2**15 else np.int32)

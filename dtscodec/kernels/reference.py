@@ -1,4 +1,4 @@
-"""The reference backend: plain torch, on any device. Factors are dequantized for the duration of a call."""
+"""The reference backend: plain torch on any device. Each call dequantizes the factors that it uses."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from dtscodec.kernels.unpack import unpack_factors, unpack_left_rows
 
 
 class Reference:
-    """See `dtscodec.kernels.backend.Backend`."""
+    """The backend that the others are tested against; see `dtscodec.kernels.backend.Backend`."""
 
     def reconstruct(self, base: Tensor, factors: PackedFactors, out: Tensor, only_coded: bool = False) -> None:
         """Write W = base + D."""
@@ -33,10 +33,12 @@ class Reference:
         """Add x D^T to y."""
         with full_precision(x.device):
             for share in shares:
+                # D^T = v (u s)^T; a transposed share swaps the factors.
                 left, right = unpack_factors(share.factors, wide_dtype(y.dtype))
                 rows, cols = share.factors.rows, share.factors.cols
                 if share.transposed:
                     left, right, rows, cols = right, left, cols, rows
+                # y[rows, coded rows] += (x[rows, coded columns] v) (u s)^T.
                 some = x[share.rows] if cols is None else x[share.rows].index_select(1, cols.long())
                 add_rows(y, share.rows, (some.to(left.dtype) @ right.T) @ left, rows)
 
@@ -45,13 +47,14 @@ class Reference:
         with full_precision(y.device):
             for share in shares:
                 some = ids[share.rows]
+                # Rows that are not coded are unpacked, too, and multiplied by zero.
                 at, coded = coded_positions(some, share.factors)
                 left, right = unpack_left_rows(share.factors, at, wide_dtype(y.dtype))
                 add_rows(y, share.rows, (left * coded).T @ right, share.factors.cols)
 
 
 def wide_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype of the arithmetic for results of a dtype."""
+    """Return the dtype of the arithmetic for results of a dtype: float64 for float64, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
@@ -61,7 +64,19 @@ def as_summand(base: Tensor, out: Tensor) -> Tensor:
 
 
 def add_rows(y: Tensor, rows: "slice | Tensor", delta: Tensor, columns: Tensor | None) -> None:
-    """Add a delta to some rows of y, and to some columns if `columns` is given."""
+    """Add a delta to a part of y, in place; round once.
+
+    Parameters
+    ----------
+    y : float [b, n]
+        Modified in place.
+    rows : slice or int64 [count]
+        The rows of y.
+    delta : float32 or float64 [count, columns]
+        The delta.
+    columns : int16 or int32 [columns], or None
+        The columns of y; None for all.
+    """
     if columns is not None:
         delta = y.new_zeros(len(delta), y.shape[1], dtype=delta.dtype).index_copy_(1, columns.long(), delta)
     if isinstance(rows, slice):
@@ -71,7 +86,22 @@ def add_rows(y: Tensor, rows: "slice | Tensor", delta: Tensor, columns: Tensor |
 
 
 def coded_positions(ids: Tensor, factors: PackedFactors) -> tuple[Tensor, Tensor]:
-    """Return the positions of rows among the coded ones, and whether each is coded (else its position is arbitrary)."""
+    """Return the positions of rows among the coded rows.
+
+    Parameters
+    ----------
+    ids : int64 [b]
+        Rows of the block.
+    factors : PackedFactors
+        Factors of the block.
+
+    Returns
+    -------
+    at : int64 [b]
+        Positions; arbitrary for rows that are not coded.
+    coded : bool [b]
+        Whether each row is coded.
+    """
     if factors.rows is None:
         return ids, torch.ones_like(ids, dtype=torch.bool)
     rows = factors.rows.long()
@@ -81,7 +111,7 @@ def coded_positions(ids: Tensor, factors: PackedFactors) -> tuple[Tensor, Tensor
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Multiply float32 matrices in full precision within this context (level B), whatever the application has set."""
+    """Multiply float32 matrices in full precision within this context (level B), regardless of global settings."""
     get, put = _precision(device)
     precision = get()
     if precision in ("highest", "ieee", "none") and not torch.is_autocast_enabled(device.type):

@@ -1,4 +1,4 @@
-"""Choice of the backend for a device."""
+"""Selection of the backend for a device."""
 
 import functools
 
@@ -18,7 +18,7 @@ def _backend(device: torch.device) -> Backend:
         from dtscodec.kernels.cpu import Cpu
 
         return Cpu()
-    if device.type == "cuda" and _triton_serves(device):
+    if device.type == "cuda" and _triton_runs_on(device):
         from dtscodec.kernels.triton.triton_backend import Triton
 
         return Triton()
@@ -27,7 +27,7 @@ def _backend(device: torch.device) -> Backend:
     return Reference()
 
 
-def _triton_serves(device: torch.device) -> bool:
+def _triton_runs_on(device: torch.device) -> bool:
     """Return whether the Triton kernels run: on NVIDIA Ampere and newer, with a Triton of the needed precision."""
     if torch.version.hip is not None or torch.cuda.get_device_capability(device) < (8, 0):
         return False

@@ -23,6 +23,7 @@ def unpack_delta(packed: Packed, dtype: torch.dtype) -> Tensor:
     packed : PackedFactors or PackedValues
         Of m coded rows and n coded columns.
     dtype : torch.float32 or torch.float64
+        Dtype of the result.
 
     Returns
     -------
@@ -46,6 +47,7 @@ def unpack_factors(factors: PackedFactors, dtype: torch.dtype = torch.float32) -
     factors : PackedFactors
         Of m coded rows, n coded columns and rank r.
     dtype : torch.float32 or torch.float64
+        Dtype of the arithmetic and of the results.
 
     Returns
     -------
@@ -61,15 +63,33 @@ def unpack_factors(factors: PackedFactors, dtype: torch.dtype = torch.float32) -
 
 
 def unpack_left_rows(factors: PackedFactors, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return the factors of some of the coded rows: int64 [k] -> left [r, k], right [r, n]; see `unpack_factors`."""
+    """Return the factors of a selection of coded rows, like `unpack_factors`.
+
+    Parameters
+    ----------
+    factors : PackedFactors
+        Of n coded columns and rank r.
+    rows : int64 [k]
+        Positions among the coded rows.
+    dtype : torch.float32 or torch.float64
+        Dtype of the arithmetic and of the results.
+
+    Returns
+    -------
+    left : dtype [r, k]
+        u s of these rows, transposed.
+    right : dtype [r, n]
+        v, transposed.
+    """
     return _unpack(factors, rows, dtype)
 
 
 def _unpack(factors: PackedFactors, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Unpack by shifts, which every device has."""
+    """Unpack by shifts, which every device supports."""
     columns = torch.arange(factors.coded_shape[1], device=rows.device)
     lefts, rights = [], []
     for band in factors.band_places():
+        # (u s)^T of the rows, then v^T of all columns.
         left = _values_at(*_packed(factors, band, band.u_at, band.u_levels), band.bits, rows).to(dtype)
         if width_of(band.bits).has_scales:
             left = left * factors.store.numbers[band.scales : band.scales + band.rank].to(dtype)[:, None]
@@ -102,18 +122,35 @@ def unpack_values(values: PackedValues) -> Tensor:
 
 
 def _by_bytes(store: Store) -> bool:
-    """Return whether numpy may look up all codes of a byte at once; if numbers require gradients, torch must."""
+    """Return whether numpy can look up all codes of a byte at once: on the CPU, without gradients."""
     return store.device.type == "cpu" and not store.numbers.requires_grad
 
 
 def _values_at(packed: Tensor, levels: Tensor, bits: Bits, elements: Tensor) -> Tensor:
-    """Return the values of some elements of packed vectors: float32 [k, elements]."""
+    """Return the values of elements of packed vectors.
+
+    Parameters
+    ----------
+    packed : uint8 [k, bytes]
+        One vector per row.
+    levels : float32 [tables, levels]
+        One level table, or one per vector; none unless the width stores levels.
+    bits : int
+        Bits per code.
+    elements : int64 [count]
+        Positions in the vectors.
+
+    Returns
+    -------
+    float32 [k, count]
+    """
     match bits:
         case 8:
             return packed.view(torch.int8)[:, elements].float()
         case 16:
             return packed.view(torch.float16)[:, elements].float()
         case 2 | 4:
+            # The first of the codes in a byte is in its lowest bits.
             per_byte = 8 // bits
             shifts = (elements % per_byte * bits).to(torch.uint8)
             codes = (packed[:, elements // per_byte] >> shifts & (1 << bits) - 1).long()

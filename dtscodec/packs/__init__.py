@@ -1,1 +1,1 @@
-"""Packs as users hold them: opening, directories of packs, byte counts, and decoding in plain numpy. Needs no torch."""
+"""Packs as users hold them: opening, directories of packs, byte counts, decoding in plain numpy. Imports no torch."""

@@ -1,4 +1,4 @@
-"""Bytes of a pack by tensor, by kind of block, and by arena. Needs no torch."""
+"""Bytes of a pack by tensor, by kind of block, and by arena."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -17,15 +17,17 @@ class TensorSize:
     Parameters
     ----------
     name : str
+        Name in the fine-tune.
     spec : TensorSpec
+        Dtype and shape.
     kind : str
         Its kinds of block, joined by ``+``.
     size : int
-        Bytes of its codes, numbers and raw data, without what tensors share (index, bitmaps, digests).
+        Bytes of its codes, numbers and exact bytes, without the parts that tensors share (index, bitmaps, digests).
     ranks : tuple of int
         Components of each low-rank block.
     bits : tuple of int
-        Widths that occur.
+        Widths that occur, ascending.
     without_base : bool
         Whether a block is coded against zeros, as blocks without counterpart may be.
     """
@@ -56,7 +58,10 @@ def overhead(pack: Pack, sizes: Iterable[TensorSize]) -> int:
 
 
 def kind_totals(sizes: Iterable[TensorSize]) -> dict[str, tuple[int, int, int]]:
-    """Return (tensors, parameters, bytes) for each kind that occurs; a tensor of several kinds counts as ``mixed``."""
+    """Return tensors, parameters and bytes of each kind that occurs.
+
+    A tensor of several kinds counts as ``mixed``.
+    """
     totals: dict[str, Counter[str]] = {}
     for tensor in sizes:
         kind = "mixed" if "+" in tensor.kind else tensor.kind

@@ -1,4 +1,4 @@
-"""A directory of packs: `packs/<task>.safetensors`, and `dtscodec.json`, which lists them (spec section 14)."""
+"""A directory of packs: `packs/<task>.safetensors`, and the index `dtscodec.json` that lists them (spec section 14)."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -19,10 +19,10 @@ PACKS = "packs"
 
 
 def find_base(pack: Pack) -> str | None:
-    """Return the base of a pack, as a path or Hub name; None if none is found, or none is needed.
+    """Return the base of a pack, as a path or Hub name; None if the pack needs no base, or none is found.
 
-    Looked up in this order: a base inside the directory of the pack's index, the base that the pack records, the Hub
-    name in the index. The index is that of the pack's directory, of its parent, or of its repository.
+    The order of lookup: a base inside the directory of the pack's index, the base that the pack records, the Hub name
+    in the index. The index is that of the pack's directory, of its parent, or of its repository.
 
     Raises
     ------
@@ -43,14 +43,14 @@ def find_base(pack: Pack) -> str | None:
 
 
 def remembered_base(reference: BaseRef | None) -> str | None:
-    """Return the Hub name of the base that a pack records, with its commit if recorded."""
+    """Return the Hub name of the base that a pack records, with the commit if it records one; else None."""
     if reference is None or reference.repo is None:
         return None
     return f"hf://{reference.repo}" + (f"@{reference.revision}" if reference.revision else "")
 
 
 def _around(pack: Pack) -> tuple[Path, ...]:
-    """Return where a pack's index may be: its directory, the parent, and on the Hub the top of the repository."""
+    """Return the directories that may have a pack's index: its own, the parent, on the Hub the repository's top."""
     if pack.path is None:
         return ()
     beside = pack.path.parent if is_remote(pack.path) else Path(os.path.abspath(pack.path)).parent
@@ -65,7 +65,7 @@ def pack_path(directory: Path, task: str) -> Path:
 
 @contextmanager
 def open_pack_directory(directory: Path) -> Iterator[None]:
-    """Create a directory for packs, as a context; directories that it created and that stay empty are removed at exit.
+    """Create a directory for packs, as a context. At exit, directories that it created are removed if they are empty.
 
     Raises
     ------
@@ -101,7 +101,25 @@ def list_pack(
     base: str | os.PathLike[str] | None,
     figures: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
-    """Add a pack to the index of a directory, and the base if it lies inside."""
+    """Add a pack to the index of a directory.
+
+    Parameters
+    ----------
+    directory : Path
+        The directory.
+    task : str
+        The pack's task; an entry of the same task is replaced.
+    path : Path
+        The pack, inside the directory.
+    size : int
+        Its length in bytes.
+    pack_id : str
+        Its id, 64 hex digits.
+    base : path or None
+        Its base; recorded if it lies inside the directory.
+    figures : mapping of str to float
+        Figures about its quality.
+    """
     folder = read_directory_index(directory) or DirectoryIndex({})
     listed = ListedPack(path.relative_to(directory).as_posix(), size, pack_id, dict(figures))
     within = None if base is None else _within(directory, as_path(base))

@@ -21,12 +21,24 @@ DISTANCES = {
     "distance_to_average": "the average",
     "distance_to_pretrained": "the pre-trained base",
 }
-"""Figures that tell of the size of difference vectors from candidate bases (spec section 14)."""
+"""Figures that are norms of deltas from candidate bases (spec section 14), and the names of these bases."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedPack:
-    """A pack of a directory: its file relative to the directory, size in bytes, id, and figures about its quality."""
+    """An entry of a directory's index.
+
+    Parameters
+    ----------
+    file : str
+        Path of the pack, relative to the directory.
+    size : int
+        Length of the file in bytes.
+    id : str
+        The pack id, 64 hex digits.
+    figures : mapping of str to float
+        Figures about its quality.
+    """
 
     file: str
     size: int
@@ -40,10 +52,15 @@ class DirectoryIndex:
 
     Parameters
     ----------
-    packs : dict
-        By task.
+    packs : dict of str to ListedPack
+        The packs, by task.
     base : str or None
-        Path of the base relative to the directory, if it lies within, or its name on the Hub, `hf://user/repo@commit`.
+        Path of the base relative to the directory, if it lies inside, or its name on the Hub, `hf://user/repo@commit`.
+
+    Raises
+    ------
+    ValueError
+        A path leads out of the directory.
     """
 
     packs: dict[str, ListedPack]
@@ -121,7 +138,13 @@ def _listing(pack: ListedPack) -> dict[str, Any]:
 
 
 def locate_pack(source: str | os.PathLike[str]) -> Path:
-    """Return the path of a pack. In a Hub repository it is named by its path or its task; a path takes precedence.
+    """Return the path of a pack.
+
+    Parameters
+    ----------
+    source : path
+        A file, or on the Hub ``hf://user/repo[@revision]/NAME``. NAME is the pack's path or its task; a path takes
+        precedence; it may be omitted if the repository lists one pack.
 
     Raises
     ------

@@ -1,4 +1,7 @@
-"""Blocks + base rows -> one tensor in plain numpy, for programs without torch (spec section 8, steps 3 to 6)."""
+"""Blocks + base rows -> one tensor in plain numpy, for programs without torch (spec section 8, steps 3 to 6).
+
+`dtscodec.decoding.reconstruct` does the same in torch, on any device.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
@@ -15,7 +18,7 @@ from dtscodec.format.streams import numbers_from_bytes, round_numbers
 
 Array: TypeAlias = NDArray[np.generic]
 ReadBaseBytes: TypeAlias = Callable[[str], tuple[TensorSpec, Bytes]]
-"""Returns the spec of a base tensor and its checked bytes."""
+"""Returns the spec of a base tensor and its checked bytes, uint8 [nbytes]."""
 
 NUMPY_DTYPES: dict[DType, str] = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8",
@@ -25,14 +28,21 @@ NUMPY_DTYPES: dict[DType, str] = {
 
 
 def numpy_tensor(entry: TensorEntry, contents: Iterable[tuple[int, Block, Content]], read_base: ReadBaseBytes) -> Array:
-    """Reconstruct one tensor that is no tie and whose blocks fit the base; BF16 is returned as float32.
+    """Return one tensor, reconstructed from its blocks.
 
     Parameters
     ----------
     entry : TensorEntry
+        The tensor, not a tie. The base has the rows that its blocks use (`TensorEntry.check_base`).
     contents : iterable of (first row, Block, Content)
         See `dtscodec.format.reader.PackReader.contents`.
     read_base : callable
+        Returns the spec and the checked bytes of a base tensor by name.
+
+    Returns
+    -------
+    array
+        Of the tensor's shape and dtype; BF16 is returned as float32.
 
     Raises
     ------
@@ -44,12 +54,13 @@ def numpy_tensor(entry: TensorEntry, contents: Iterable[tuple[int, Block, Conten
         return _exact(entry, contents, read_base)
     wide = np.dtype(np.float64 if spec.dtype == "F64" else np.float32)
     weights = np.zeros(spec.matrix(entry.split), wide)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # A pack may hold numbers that overflow.
         for row, block, content in contents:
             part = weights[row : row + block.height]
             if isinstance(content, np.ndarray):
                 part[:] = _floats(content, spec.dtype).reshape(part.shape)
                 continue
+            # The base's rows, converted; then coded elements, from base and delta rounded once.
             if (base := block.base) is not None:
                 part[:] = _rounded(_base_rows(entry, base, block.height, read_base).astype(wide), spec.dtype)
             if content is not None:
@@ -58,7 +69,7 @@ def numpy_tensor(entry: TensorEntry, contents: Iterable[tuple[int, Block, Conten
 
 
 def _exact(entry: TensorEntry, contents: Iterable[tuple[int, Block, Content]], read_base: ReadBaseBytes) -> Array:
-    """Reconstruct a tensor of a dtype that is never coded."""
+    """Reconstruct a tensor of a dtype that is never coded, byte by byte."""
     spec = entry.spec
     if spec.dtype not in NUMPY_DTYPES:
         raise ValueError(f"{entry.name}: expected a dtype that numpy has, got {spec.dtype}; use dtscodec.decode")
@@ -98,7 +109,7 @@ def _floats(data: Bytes, dtype: DType) -> Floats:
 
 
 def _rounded(values: Floats, dtype: DType) -> Floats:
-    """Round numbers to a dtype, nearest even, and return them in their own dtype."""
+    """Return numbers rounded to nearest even of a dtype, in their own dtype."""
     if dtype == "F16":
         return values.astype(np.float16).astype(values.dtype)
     if dtype == "BF16":

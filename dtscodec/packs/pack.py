@@ -1,4 +1,4 @@
-"""Public access to a pack: names, specs and deltas, one tensor at a time. Needs no torch."""
+"""Public access to a pack: names, specs, deltas and decoded tensors, one at a time. Imports no torch."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -27,7 +27,15 @@ from dtscodec.storage.open_file import Access, open_file
 
 
 def check_size(name: str, size: int, allowed: int) -> None:
-    """Raise FormatError if a tensor takes more bytes than its reader allows (rule L2)."""
+    """Raise FormatError if a tensor is larger than the caller allows (rule L2), before memory is allocated for it.
+
+    Parameters
+    ----------
+    name : str
+        The tensor, for messages.
+    size, allowed : int
+        Its size, and the largest that is allowed, in bytes.
+    """
     if size > allowed:
         raise FormatError("limit", name, f"expected at most {allowed} bytes, got {size}; see max_tensor_bytes", "8")
 
@@ -38,10 +46,10 @@ class Pack:
     Parameters
     ----------
     source : path or bytes
-        The pack: a file, here or in remote storage (`s3://...`), or on the Hub: `hf://user/repo[@revision]/path`, or a
-        task of the repository's index in place of the path.
+        A local file, one in remote storage (`s3://...`), or one on the Hub: `hf://user/repo[@revision]/path`, where a
+        task of the repository's index may replace the path.
     whole : bool
-        Whether all of it will be read: a file of the Hub is then downloaded through the client's cache.
+        Whether all of it will be read. A file on the Hub is then downloaded through the client's cache.
 
     Raises
     ------
@@ -111,9 +119,9 @@ class Pack:
         Parameters
         ----------
         name : str
-            The tensor.
+            Name of the tensor.
         max_tensor_bytes : int
-            Largest result; a hostile pack may claim any size.
+            Largest result, in bytes; a hostile pack may claim any size.
 
         Returns
         -------
@@ -125,7 +133,7 @@ class Pack:
         KeyError
             No tensor of that name.
         ValueError
-            The tensor, or a part of it, is stored exactly, not as a delta: use `dtscodec.decode`.
+            The tensor, or a part of it, is stored exactly rather than as a delta: use `dtscodec.decode`.
         FormatError
             The pack is damaged there, or the result larger than allowed.
         """
@@ -145,14 +153,14 @@ class Pack:
         Parameters
         ----------
         name : str
-            The tensor.
+            Name of the tensor.
         max_tensor_bytes : int
-            Largest tensor; a hostile pack may claim any size.
+            Largest tensor, in bytes of float32; a hostile pack may claim any size.
 
         Returns
         -------
         list of (first row, CodedDelta)
-            The delta of a block is `left @ right` where rows and columns are coded, or `left` alone if `right` is None.
+            The delta of a block's coded rows and columns is `left @ right`, or `left` alone if `right` is None.
 
         Raises
         ------
@@ -177,11 +185,11 @@ class Pack:
         Parameters
         ----------
         name : str
-            The tensor.
+            Name of the tensor.
         base : path, mapping of numpy arrays, or Base
-            The base; the tensors that are read are checked.
+            The base. Tensors that are read are checked against the pack. Not needed for a tensor that uses no base.
         max_tensor_bytes : int
-            Largest tensor; a hostile pack may claim any size.
+            Largest tensor, in bytes; a hostile pack may claim any size.
 
         Returns
         -------
@@ -193,11 +201,11 @@ class Pack:
         KeyError
             No tensor of that name.
         ValueError
-            numpy has no such dtype: use `dtscodec.decode`.
+            numpy does not have the dtype: use `dtscodec.decode`.
         BaseMismatchError
             The base is missing, or another than the pack was made against.
         FormatError, CheckpointError
-            Pack or base are damaged.
+            The pack or the base is damaged.
         """
         entry = self.reader.entry(name)
         if entry.tied_to is not None:
@@ -235,5 +243,5 @@ PackSource: TypeAlias = "str | os.PathLike[str] | bytes | Pack"
 
 
 def as_pack(source: PackSource, whole: bool = False) -> AbstractContextManager[Pack]:
-    """Open a pack as a context; one that is open already is not closed at exit."""
+    """Open a pack as a context. A `Pack` is returned itself, and not closed at exit. For `whole` see `Pack`."""
     return nullcontext(source) if isinstance(source, Pack) else Pack(source, whole=whole)

@@ -1,4 +1,4 @@
-"""What packs and directories of packs hold, as values: identity, sizes by kind and tensor, files. Needs no torch."""
+"""Contents of packs and of directories of packs, as values: identity, sizes by kind and tensor, files."""
 
 import os
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from dtscodec.packs.pack import PackSource, as_pack
 
 @dataclass(frozen=True, slots=True)
 class PackInfo:
-    """What a pack holds, and where its bytes go.
+    """The content of a pack, and its bytes by tensor, kind and arena.
 
     Parameters
     ----------
@@ -41,15 +41,16 @@ class PackInfo:
     files : tuple of FileEntry
         Auxiliary files.
     bitmaps, overhead : int
-        Bytes that belong to no tensor: which rows and columns are coded; header, digests, index and padding.
+        Bytes that belong to no single tensor: of the bitmaps of coded rows and columns; of header, digests, index and
+        padding.
     arenas : mapping of str to int
         Bytes by arena.
     prefix : tuple of str
-        How names of the fine-tune begin, and how those of the base do.
+        The prefix of names in the fine-tune, and the one that replaces it in the base.
     absent : tuple of str
         Tensors that only the base has.
     metadata : mapping of str to str
-        The fine-tune's own.
+        The safetensors metadata of the fine-tune.
     """
 
     path: str
@@ -77,18 +78,19 @@ class PackInfo:
 
 
 def info(source: PackSource) -> PackInfo:
-    """Return what a pack holds. Only its head is read.
+    """Return the content of a pack. Only its header and index are read.
 
     Parameters
     ----------
     source : path, bytes or Pack
+        The pack.
 
     Raises
     ------
     DtsError
         The file cannot be opened.
     FormatError
-        It is no sound pack.
+        It is not a valid pack.
     """
     with as_pack(source) as pack:
         tensors = tensor_sizes(pack)
@@ -121,9 +123,9 @@ class StoredBase:
     Parameters
     ----------
     name : str
-        As the index names it: a path in the directory, or a repository of the Hub.
+        Its name in the index: a path in the directory, or a repository of the Hub.
     stored, size : int, optional
-        Bytes of its files and of its tensors; None if it is elsewhere.
+        Bytes of its files and of its tensors; None if it is not in the directory.
     made_by : str, optional
         Method and options that it was merged with.
     """
@@ -136,11 +138,12 @@ class StoredBase:
 
 @dataclass(frozen=True, slots=True)
 class DirectoryInfo:
-    """What a directory of packs holds.
+    """The content of a directory of packs.
 
     Parameters
     ----------
     path : Path
+        The directory.
     base : StoredBase, optional
         None if the index names none.
     packs : mapping of str to ListedPack
@@ -158,16 +161,17 @@ class DirectoryInfo:
 
 
 def directory_info(directory: str | os.PathLike[str]) -> DirectoryInfo:
-    """Return what a local directory of packs holds. Nothing is downloaded.
+    """Return the content of a local directory of packs, without any download.
 
     Parameters
     ----------
     directory : path
+        The directory.
 
     Raises
     ------
     CheckpointError
-        It has no index of packs, or an unsound one.
+        It has no index of packs, or one that is not valid.
     """
     path = Path(directory)
     folder = read_directory_index(path)

@@ -39,7 +39,7 @@ class PackedVectors:
         return len(self.packed)
 
     def pack(self) -> "PackedVectors":
-        """Return the vectors unchanged, as they are packed; compare `QuantizedVectors.pack`."""
+        """Return the vectors themselves, which are packed already; compare `QuantizedVectors.pack`."""
         return self
 
 

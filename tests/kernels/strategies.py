@@ -25,7 +25,7 @@ class Case:
     streams: Streams
 
     def packed(self, device: str = "cpu") -> PackedFactors:
-        return Store([(self.block, self.columns)], torch.device(device)).factors(
+        return Store([(self.block, self.columns)], torch.device(device)).add_factors(
             self.block.split(self.columns, self.streams)
         )
 
@@ -88,7 +88,7 @@ def packed_values(
     numbers, bands = Values.join(codes, scales)
     streams = Streams(join_masks(_mask(random, height, rows), _mask(random, columns, cols)), numbers, bands)
     content = block.split(columns, streams)
-    packed = Store([(block, columns)], torch.device("cpu")).values(content)
+    packed = Store([(block, columns)], torch.device("cpu")).add_values(content)
     return packed, content.delta().place(height, columns).astype(np.float32)
 
 

@@ -57,6 +57,6 @@ def test_values_are_those_that_numpy_makes_of_the_streams(bits: Bits, subset: di
 def test_blocks_of_one_store_do_not_touch_each_other() -> None:
     made = [low_rank(30, 50, ((3, 2), (1, 8)), rows=7, seed=seed) for seed in range(4)]
     store = Store([(case.block, case.columns) for case in made], torch.device("cpu"))
-    packed = [store.factors(case.block.split(case.columns, case.streams)) for case in made]
+    packed = [store.add_factors(case.block.split(case.columns, case.streams)) for case in made]
     for case, one in zip(made, packed, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(unpack_factors(one), unpack_factors(case.packed()), strict=True))

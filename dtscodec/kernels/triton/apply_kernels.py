@@ -1,9 +1,9 @@
-"""y += ((x v) s) u^T for rows of many tasks, straight from packed codes, and y += (rows of u s) v^T: Triton kernels.
+"""Triton kernels: y += ((x v) s) u^T and y += (rows of u s) v^T for rows of many tasks, straight from packed codes.
 
 Each takes two steps: `project` or `pick` writes the product with one factor, `hidden`, float32 [rows, rank], and
-`expand` multiplies it with the other factor. A launch serves all shares of a batch. Rows are grouped by share and cut
-into tiles, each with a record: place of the share in the table, first row, number of rows. `rows` says which rows of x
-and y these are.
+`expand` multiplies it by the other factor. One launch covers all shares of a batch. Rows are grouped by share and
+divided into tiles, each with a record: position of the share in the table, first row, number of rows. `rows` maps them
+to rows of x and y.
 """
 
 import triton
@@ -38,6 +38,7 @@ def project(
 
     The grid is tiles x parts x blocks of components, so that even a batch of one row has work for many programs.
     """
+    # Pointers to the rows of x and of hidden; the columns of this part.
     share, b, live_row = _rows_of_tile(table, tiles, BLOCK_B)
     x += tl.load(rows + b, mask=live_row, other=0)[:, None] * x_row
     hidden += tl.program_id(1).to(tl.int64) * hidden_part + b[:, None] * hidden_row
@@ -59,6 +60,7 @@ def _project_band(
 ):  # fmt: skip
     step = tl.num_programs(2) * BLOCK_K
     for begin in range(tl.program_id(2) * BLOCK_K, tl.load(band + RANK).to(tl.int32), step):
+        # total [b, k] = sum over columns of x [b, n] v [n, k]; scales last, as they are per component.
         k, live = components(band, begin, BLOCK_K)
         total = tl.zeros((BLOCK_B, BLOCK_K), tl.float32)
         for first_column in range(first, end, BLOCK_N):
@@ -113,6 +115,7 @@ def expand(
                 total, hidden, live_row, table + band, first, count,
                 WIDTHS[width], SIDE, PRECISION, BLOCK_N, BLOCK_K,
             )  # fmt: skip
+    # Add to the coded columns of y, rounded once.
     i = first + tl.arange(0, BLOCK_N)
     inside = live_row[:, None] & (i < count)[None, :]
     row = tl.load(rows + b, mask=live_row, other=0)[:, None]

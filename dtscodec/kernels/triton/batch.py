@@ -10,7 +10,7 @@ from dtscodec.kernels.backend import Rows, Share
 from dtscodec.kernels.triton.table import Table, on_device, table_of
 
 SMALL_TILE, LARGE_TILE = 16, 64
-"""Rows of a tile: the fewest that a tensor core takes, or enough to amortize unpacking of codes."""
+"""Rows of a tile: the fewest that a tensor core takes, or enough to amortize the unpacking of codes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,13 +20,15 @@ class Batch:
     Parameters
     ----------
     table : Table
+        The table of their factors.
     fields : int64 [count]
         The table on the device.
     tiles : int64 [3 tile_count]
-        Of each tile: place of its share in the table, its first row as counted in `rows`, number of its rows.
+        For each tile, the position of its share in the table, its first row, counted in `rows`, and its number of rows.
     tile_count : int
+        Number of tiles.
     block : int
-        The most rows that a tile has.
+        Largest number of rows of a tile.
     rows : int64 [count]
         The rows of all shares, one share after another.
     """
@@ -40,7 +42,22 @@ class Batch:
 
 
 def batch_of(shares: Sequence[Share], count: int, device: torch.device) -> Batch | None:
-    """Group the rows of a batch of `count` rows; None if no share has any."""
+    """Group the rows of a batch by share, and divide them into tiles.
+
+    Parameters
+    ----------
+    shares : sequence of Share
+        The tasks of the batch.
+    count : int
+        Rows of the batch.
+    device : torch.device
+        Device of the launch.
+
+    Returns
+    -------
+    Batch or None
+        None if no share has rows.
+    """
     rows = [_index(share.rows, count, device) for share in shares]
     largest = max(map(len, rows), default=0)
     if not largest:
@@ -58,5 +75,5 @@ def batch_of(shares: Sequence[Share], count: int, device: torch.device) -> Batch
 
 
 def _index(rows: Rows, count: int, device: torch.device) -> Tensor:
-    """Rows as int64 [rows]."""
+    """Return rows as indices: int64 [rows]."""
     return torch.arange(*rows.indices(count), device=device) if isinstance(rows, slice) else rows

@@ -1,28 +1,30 @@
-"""Packed codes -> values inside Triton kernels (spec section 5.3), and the table of their places.
+"""Packed codes -> values inside Triton kernels (spec section 5.3), and the table of their positions.
 
-A table is int64, made by `dtscodec.kernels.triton.table`. It holds a record per share:
+A table is int64, made by `dtscodec.kernels.triton.table`. It holds one record per share:
 
     coded rows m, coded columns n, address of the index of rows, of columns (0: all), and for each width
-    of the launch the place of its first band; then the place behind the last band
+    of the launch the position of its first band; then the position after the last band
 
-and one per band: the fields that the names below count. Places are counted in the table; bands of one share and width
-follow one another.
+and one record per band, with the fields of the constants below. Positions are offsets in the table. Bands of one share
+and width are contiguous.
 """
 
 import triton
 import triton.language as tl
 
-COUNT = tl.constexpr(0)  # Of a share: m, then n.
-INDEX = tl.constexpr(2)
+# Fields of a share.
+COUNT = tl.constexpr(0)  # m, then n.
+INDEX = tl.constexpr(2)  # Addresses for rows, then for columns.
 BANDS = tl.constexpr(4)
 
+# Fields of a band, and their number.
 RANK = tl.constexpr(0)
-COMPONENT = tl.constexpr(1)
-STEP = tl.constexpr(2)
-TABLE_STEP = tl.constexpr(3)
+COMPONENT = tl.constexpr(1)  # Its first component among those of the share.
+STEP = tl.constexpr(2)  # Words from one component to the next.
+TABLE_STEP = tl.constexpr(3)  # Levels from one level table to the next; 0 if there is one.
 SCALES = tl.constexpr(4)
 CODES = tl.constexpr(5)  # Addresses for u, then for v.
-LEVELS = tl.constexpr(7)
+LEVELS = tl.constexpr(7)  # Likewise.
 BAND = tl.constexpr(9)
 
 U = tl.constexpr(0)
@@ -39,7 +41,7 @@ def components(band, begin, BLOCK_K: tl.constexpr):
 
 @triton.jit
 def scales(band, k, live, BITS: tl.constexpr):
-    """Return the scales of components: float32 [k]; zero for invalid ones, so that these add nothing."""
+    """Return the scales of components: float32 [k]; zero for invalid ones, which must not contribute."""
     if BITS == 16:
         return live.to(tl.float32)
     else:
@@ -50,8 +52,8 @@ def scales(band, k, live, BITS: tl.constexpr):
 def tile(band, k, first, count, BITS: tl.constexpr, SIDE: tl.constexpr, BLOCK: tl.constexpr):
     """Return the values of elements from `first` on, a multiple of BLOCK, of vectors of u or v: float32 [k, BLOCK].
 
-    Reads words, not bytes: vectors begin and end at multiples of 16 bytes, and a word serves up to 16 elements. Values
-    beyond the last element are finite, but arbitrary.
+    It reads words, not bytes: vectors begin and end at multiples of 16 bytes, and a word holds up to 16 elements.
+    Values beyond the last element are finite, but arbitrary.
     """
     PER_WORD: tl.constexpr = 32 // BITS
     word = first // PER_WORD + tl.arange(0, BLOCK // PER_WORD)
@@ -63,7 +65,7 @@ def tile(band, k, first, count, BITS: tl.constexpr, SIDE: tl.constexpr, BLOCK: t
 
 @triton.jit
 def elements(band, k, at, live, BITS: tl.constexpr, SIDE: tl.constexpr):
-    """Return the values of elements at any places of vectors of u or v: int64 [b] -> float32 [b, k]."""
+    """Return the values of elements at arbitrary positions of vectors of u or v: int64 [b] -> float32 [b, k]."""
     PER_WORD: tl.constexpr = 32 // BITS
     vectors = _address(band + CODES + SIDE, tl.int32) + k[None, :] * tl.load(band + STEP)
     packed = tl.load(vectors + (at // PER_WORD)[:, None], mask=live[:, None], other=0)
@@ -73,9 +75,9 @@ def elements(band, k, at, live, BITS: tl.constexpr, SIDE: tl.constexpr):
 
 @triton.jit
 def positions(share, i, SIDE: tl.constexpr, INDEX_TYPE: tl.constexpr):
-    """Return the places of coded rows (U) or columns (V) in their block; INDEX_TYPE is None if no share has a subset.
+    """Return the positions of coded rows (U) or columns (V) in their block; INDEX_TYPE is None without any subset.
 
-    Without a subset these are the integers passed in, so that the compiler sees that neighbours are contiguous.
+    Without a subset these are the integers passed in, so that the compiler can infer that they are contiguous.
     """
     if INDEX_TYPE is None:
         return i

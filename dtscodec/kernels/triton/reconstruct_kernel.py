@@ -1,4 +1,4 @@
-"""W = B + (u s) v^T in one Triton kernel, from packed codes to weights, without dense factors in memory."""
+"""The Triton kernel of W = B + (u s) v^T: from packed codes to weights, without dense factors in memory."""
 
 import triton
 import triton.language as tl
@@ -13,11 +13,12 @@ def reconstruct_tile(
     WIDTHS: tl.constexpr, ROW_INDEX: tl.constexpr, COLUMN_INDEX: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """Write one tile of the coded rows and columns of W: float32 until it is rounded, once, to the dtype of `out`.
+    """Write one tile of the coded rows and columns of W, in float32, rounded once to the dtype of `out`.
 
-    The table holds one share. Its numbers of rows and columns are arguments, too, since only then does the
-    compiler know that they are multiples of 16, and vectorizes loads and stores. The other integers are strides.
+    The table holds one share. Its numbers of rows and columns are passed as arguments, too: only then can the compiler
+    know that they are multiples of 16, and vectorize loads and stores. The other integers are strides.
     """
+    # The delta of the tile: the sum over all bands, width by width.
     first_row, first_column = tl.program_id(0) * BLOCK_M, tl.program_id(1) * BLOCK_N
     delta = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for width in tl.static_range(len(WIDTHS)):
@@ -26,6 +27,7 @@ def reconstruct_tile(
                 delta, table + band, first_row, m, first_column, n,
                 WIDTHS[width], PRECISION, BLOCK_M, BLOCK_N, BLOCK_K,
             )  # fmt: skip
+    # Add the base, and round once.
     i, j = first_row + tl.arange(0, BLOCK_M), first_column + tl.arange(0, BLOCK_N)
     inside = (i < m)[:, None] & (j < n)[None, :]
     row = positions(table, i, U, ROW_INDEX).to(tl.int64)[:, None]

@@ -1,4 +1,4 @@
-"""The table of integers that describes the packed factors of all shares of a launch to Triton kernels."""
+"""The table that describes the packed factors of all shares of a launch to Triton kernels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,15 +14,16 @@ from dtscodec.quantize.widths import Bits, width_of
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Places of the bands of some factors; the fields are described in `dtscodec.kernels.triton.codes`.
+    """The positions of the bands of all shares of a launch.
 
     Parameters
     ----------
     fields : list of int
+        The records; `dtscodec.kernels.triton.codes` describes their fields.
     shares : tuple of int
-        Places of the records of the shares in the table.
+        Positions of the records of the shares in the table.
     widths : tuple of int
-        Bits of all bands, ascending.
+        Widths that occur, ascending.
     rank : int
         Components of the largest share.
     """
@@ -34,7 +35,7 @@ class Table:
 
 
 def table_of(shares: Sequence[PackedFactors]) -> Table:
-    """Return the table of some factors, all on one device."""
+    """Return the table of the factors of each share, all on one device."""
     widths = tuple(sorted({band.bits for factors in shares for band in factors.block.bands}))
     record = 4 + len(widths) + 1
     first_band = record * len(shares)
@@ -54,7 +55,7 @@ def table_of(shares: Sequence[PackedFactors]) -> Table:
 
 
 def _band(factors: PackedFactors, band: BandPlace, component: int) -> list[int]:
-    """The record of a band: addresses in bytes, steps in elements."""
+    """Return the record of a band: addresses in bytes, steps in elements."""
     codes, numbers = factors.store.codes.data_ptr(), factors.store.numbers
     u_levels, v_levels = (numbers.data_ptr() + numbers.element_size() * at for at in (band.u_levels, band.v_levels))
     if width_of(band.bits).fixed_levels is not None:
@@ -78,5 +79,5 @@ def _address(index: Tensor | None) -> int:
 
 
 def on_device(fields: list[int], device: torch.device) -> Tensor:
-    """Copy integers to the device, where kernels read them."""
+    """Return a table's integers on a device: int64 [count]."""
     return torch.tensor(fields, dtype=torch.int64).to(device, non_blocking=True)

@@ -22,17 +22,17 @@ LARGEST = 2**21
 """Rows and columns of the largest block: a grid has at most 2^16 - 1 tiles beside one another."""
 
 PRECISION = "ieee" if triton.knobs.runtime.interpret else "bf16x6"
-"""How tensor cores multiply float32 within level B; the interpreter does it as it is.
+"""How tensor cores multiply float32 within level B; the interpreter multiplies float32 directly.
 
-A value is cut, exactly, into three of bfloat16, each the rounded rest of those before it. Their products are exact in
-float32; of the nine, three that are below 2^-24 of the whole are left out. The six take as long as `tf32x3`, which
-leaves out up to 2^-22: too much for few components. `tests/kernels/test_triton_precision.py` holds this against the
-bound. Two limits come with bfloat16: parts below 2^-133 vanish, so that levels below 2^-110 lose bits, and a u s
-within 0.4 % of the largest float32 overflows.
+A value is split, exactly, into three of bfloat16, each the rounded remainder of those before it. Their products are
+exact in float32. Of the nine, three that are below 2^-24 of the result are omitted. The other six take as long as
+`tf32x3`, which omits up to 2^-22: too much for few components. `tests/kernels/test_triton_precision.py` compares this
+with the bound. Two limits come from bfloat16: parts below 2^-133 vanish, so that levels below 2^-110 lose bits, and a
+u s within 0.4 % of the largest float32 overflows.
 """
 
 COMMON = {"BLOCK_K": 16, "num_stages": 1}
-"""Few components at a time, as small packs have few. More stages would copy levels ahead, not codes."""
+"""Few components at a time, since small packs have few. More stages would prefetch levels, not codes."""
 RECONSTRUCT = {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, **COMMON}
 PROJECT = {
     SMALL_TILE: {"BLOCK_N": 16, "num_warps": 4, "maxnreg": 128, **COMMON},
@@ -57,14 +57,14 @@ PART = 128
 class Triton(Reference):
     """See `dtscodec.kernels.backend.Backend`.
 
-    The reference serves float64 (except as a base that is converted), blocks of more than 2^21 rows or columns,
+    It leaves to the reference: float64 (except as a base that is converted), blocks of more than 2^21 rows or columns,
     transposed factors, and tensors that require gradients.
     """
 
     def reconstruct(self, base: Tensor, factors: PackedFactors, out: Tensor, only_coded: bool = False) -> None:
         """Write W = base + D."""
         base = as_summand(base, out)
-        if not _served([base, out], [factors]):
+        if not _is_supported([base, out], [factors]):
             super().reconstruct(base, factors, out, only_coded)
             return
         if not factors.is_whole and not only_coded and out.data_ptr() != base.data_ptr():
@@ -82,12 +82,13 @@ class Triton(Reference):
     def apply(self, x: Tensor, shares: Sequence[Share], y: Tensor) -> None:
         """Add x D^T to y."""
         plain = not any(share.transposed for share in shares) and not _is_recorded(x, y)
-        if not plain or not _served([x, y], [share.factors for share in shares]):
+        if not plain or not _is_supported([x, y], [share.factors for share in shares]):
             super().apply(x, shares, y)
             return
         batch = batch_of(shares, len(y), y.device)
         if batch is None:
             return
+        # Divide the columns into parts, so that a small batch, too, has programs for the whole GPU.
         blocks = triton.cdiv(batch.table.rank, COMMON["BLOCK_K"])
         n = max(share.factors.coded_shape[1] for share in shares)
         parts = min(triton.cdiv(n, PART), triton.cdiv(PROGRAMS, batch.tile_count * blocks))
@@ -103,7 +104,7 @@ class Triton(Reference):
 
     def gather(self, ids: Tensor, shares: Sequence[Share], y: Tensor) -> None:
         """Add rows of D to y."""
-        if _is_recorded(y) or not _served([y], [share.factors for share in shares]):
+        if _is_recorded(y) or not _is_supported([y], [share.factors for share in shares]):
             super().gather(ids, shares, y)
             return
         batch = batch_of(shares, len(y), y.device)
@@ -130,7 +131,7 @@ def _expand(hidden: Tensor, batch: Batch, shares: Sequence[PackedFactors], side:
     )  # fmt: skip
 
 
-def _served(tensors: Iterable[Tensor], shares: Iterable[PackedFactors]) -> bool:
+def _is_supported(tensors: Iterable[Tensor], shares: Iterable[PackedFactors]) -> bool:
     """Return whether the kernels support these tensors and factors."""
     return all(tensor.dtype in FLOATS for tensor in tensors) and all(
         max(factors.block.height, factors.columns) <= LARGEST for factors in shares
