@@ -9,7 +9,7 @@ from benchmarks.speed.factors import RANK
 from benchmarks.speed.models import SIZE
 from benchmarks.speed.power_law import FIT_FROM, exponent, spread
 from benchmarks.speed.results import engine_rows, runs
-from dtscodec.linalg.subspace_iteration import OVERSAMPLING
+from dtscodec.linalg.subspace_iteration import EXTRA_VECTORS
 
 
 def speed_page(result: Mapping[str, Any]) -> str:
@@ -84,7 +84,7 @@ def _factors(part: Mapping[str, Any]) -> str:
         "Every distinct matrix m x n is factored at rank r, its least time counted as often as the model has it.\n\n"
         f"{markdown_table(head, cells)}\n\n"
         f"- Time by the sum of m n r: largest to smallest {spread(by_work):.2f}; by the sum of "
-        f"m n (r + {OVERSAMPLING}), as {OVERSAMPLING} "
+        f"m n (r + {EXTRA_VECTORS}), as {EXTRA_VECTORS} "
         f"vectors more are computed than are wanted: {spread(_by_all_work(rows)):.2f}.\n"
         f"- At rank {RANK}, time by parameters: largest to smallest {spread(by_parameters):.2f}; "
         f"it grows with the power {power:.2f} of the parameters."
@@ -93,7 +93,7 @@ def _factors(part: Mapping[str, Any]) -> str:
 
 def _by_all_work(rows: Sequence[Mapping[str, Any]]) -> list[float]:
     """Seconds by parameters and vectors computed."""
-    return [row["seconds"] / (row["work"] + OVERSAMPLING * row["parameters"]) for row in rows]
+    return [row["seconds"] / (row["work"] + EXTRA_VECTORS * row["parameters"]) for row in rows]
 
 
 def _ranks(matrices: Sequence[Mapping[str, Any]]) -> str:

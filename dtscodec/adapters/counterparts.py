@@ -9,7 +9,7 @@ from dtscodec.checkpoints.checkpoint import Specs
 from dtscodec.checkpoints.name_matching import Rule, best_rule
 from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
-from dtscodec.format.names import base_name, utf8
+from dtscodec.format.naming import base_name, utf8
 
 
 @dataclass(frozen=True, slots=True)

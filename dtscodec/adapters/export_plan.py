@@ -11,7 +11,7 @@ from dtscodec.adapters.tensor_changes import TensorChange
 from dtscodec.checkpoints.name_matching import best_rule
 from dtscodec.errors import EncodeError, ModelMismatchError, Remedy
 from dtscodec.format.index import TensorEntry
-from dtscodec.format.names import base_name
+from dtscodec.format.naming import base_name
 from dtscodec.messages import listed
 
 MAX_CONVERSION_ERROR = 0.01

@@ -12,7 +12,7 @@ from dtscodec.encoding.delta import delta_of
 from dtscodec.format.blocks import Block, Raw, is_unchanged
 from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.format.index import TensorEntry
-from dtscodec.format.names import base_name
+from dtscodec.format.naming import base_name
 from dtscodec.linalg.chunks import squared_norm
 from dtscodec.linalg.factored_matrix import Factored, delta_square, stack_blocks
 from dtscodec.packs.pack import Pack

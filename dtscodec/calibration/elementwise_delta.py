@@ -10,7 +10,7 @@ from dtscodec.checkpoints.torch_dtypes import torch_dtype
 from dtscodec.decoding.reconstruct import LoadedTensor
 from dtscodec.encoding.presets.best import rounded
 from dtscodec.format.blocks import Values
-from dtscodec.format.blocks.values import scaled_values
+from dtscodec.format.blocks.values import dequantize_values
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.streams import Streams, round_numbers
 from dtscodec.kernels.packed import PackedValues
@@ -125,6 +125,6 @@ class ElementwiseDelta:
         codes, scales = codes.with_levels(levels), round_numbers(scales, dtype)
         numbers, bands = Values.join(codes, scales)
         streams = Streams(stored.bitmaps, numbers, bands)
-        decoded = scaled_values(codes, scales, self._packed.coded_shape)
+        decoded = dequantize_values(codes, scales, self._packed.coded_shape)
         self.values.copy_(torch.from_numpy(np.ascontiguousarray(decoded, np.float32)).flatten())
         return streams

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.format.index import CarriedFile, NamedFile
-from dtscodec.format.names import MAX_FILE_BYTES, MAX_FILES, valid_file_name
+from dtscodec.format.naming import MAX_FILE_BYTES, MAX_FILES, valid_file_name
 from dtscodec.format.writer import PackWriter, carried_entry
 from dtscodec.storage.storage_errors import read_errors
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from dtscodec.checkpoints.checkpoint import Specs
 from dtscodec.errors import BaseMismatchError, EncodeError, Remedy
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.names import base_name
+from dtscodec.format.naming import base_name
 
 Rule = tuple[str, str]
 """(a, b): a name that starts with a has b in place of it in the base."""

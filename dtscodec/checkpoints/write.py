@@ -15,7 +15,7 @@ from dtscodec.files.atomic import atomic_directory, atomic_file
 from dtscodec.files.output_file import output_errors, output_file
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec, bits_of
-from dtscodec.format.names import valid_file_name
+from dtscodec.format.naming import valid_file_name
 from dtscodec.format.primitives.safetensors_header import header_bytes
 from dtscodec.progress import ProgressCallback, no_progress
 

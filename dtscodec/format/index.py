@@ -7,7 +7,7 @@ from typing import TypeAlias
 from dtscodec.errors import BaseMismatchError
 from dtscodec.format.blocks import BaseRows, Block
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec, bits_of
-from dtscodec.format.names import utf8
+from dtscodec.format.naming import utf8
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class Index:
     tensors : tuple of TensorEntry
         Names ascending.
     prefix : tuple of str
-        How names of counterparts differ from those of the fine-tune; see `dtscodec.format.names.base_name`.
+        How names of counterparts differ from those of the fine-tune; see `dtscodec.format.naming.base_name`.
     absent : tuple of str
         Base tensors that the fine-tune does not have.
     metadata : mapping of str to str

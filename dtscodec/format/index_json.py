@@ -10,7 +10,7 @@ from dtscodec.errors import FormatError
 from dtscodec.format.blocks import BaseRows, Block, parse_block
 from dtscodec.format.dtypes import MAX_DIMENSIONS, MAX_ELEMENTS, MAX_NAME_BYTES, TensorSpec
 from dtscodec.format.index import CarriedFile, FileEntry, Index, NamedFile, TensorEntry
-from dtscodec.format.names import MAX_FILE_BYTES, MAX_FILES, base_name, check_names, utf8, valid_file_name
+from dtscodec.format.naming import MAX_FILE_BYTES, MAX_FILES, base_name, check_names, utf8, valid_file_name
 from dtscodec.format.primitives import canonical_json as canonical
 from dtscodec.format.primitives.canonical_json import Fields, Json
 

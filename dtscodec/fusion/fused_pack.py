@@ -18,7 +18,7 @@ from dtscodec.encoding.segments.segmented_tensor import SegmentedTensor
 from dtscodec.encoding.targets import MaxError, Size
 from dtscodec.format.blocks import Block
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.names import utf8
+from dtscodec.format.naming import utf8
 from dtscodec.format.summary import Summary
 from dtscodec.fusion.heads import Head, is_head
 from dtscodec.fusion.source_packs import SourcePacks

@@ -19,7 +19,7 @@ from dtscodec.errors import BaseMismatchError, ConfigError, Remedy
 from dtscodec.format.blocks import Block
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
-from dtscodec.format.names import base_name, utf8
+from dtscodec.format.naming import base_name, utf8
 from dtscodec.format.summary import BaseRef
 from dtscodec.packs.directory import find_base
 from dtscodec.packs.pack import MAX_TENSOR_BYTES, Pack

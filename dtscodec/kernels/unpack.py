@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dtscodec.errors import assert_never
 from dtscodec.format.blocks.band import BandPlace, scaled_factors
-from dtscodec.format.blocks.values import scaled_values
+from dtscodec.format.blocks.values import dequantize_values
 from dtscodec.kernels.packed import Packed, PackedFactors, PackedValues, Store
 from dtscodec.quantize.packing import vector_bytes
 from dtscodec.quantize.widths import Bits, width_of
@@ -111,7 +111,7 @@ def unpack_values(values: PackedValues) -> Tensor:
     """Return the delta of a `values` block: float32 [coded rows, coded columns], bit-equal on all devices (level A)."""
     rows, cols = values.coded_shape
     if _by_bytes(values.store):
-        return torch.from_numpy(scaled_values(*values.view(), (rows, cols)))
+        return torch.from_numpy(dequantize_values(*values.view(), (rows, cols)))
     store, block = values.store, values.block
     scales_at = values.numbers_at + block.width.stored_levels
     levels = store.numbers[None, values.numbers_at : scales_at]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.linalg.chunks import squared_norm
-from dtscodec.linalg.subspace_iteration import OVERSAMPLING, leading_triplets
+from dtscodec.linalg.subspace_iteration import EXTRA_VECTORS, leading_triplets
 from dtscodec.linalg.svd import canonical_signs, lapack_errors
 
 WIDENED_ELEMENTS = 2**22
@@ -133,7 +133,7 @@ def leading_factors(delta: Tensor, rank: int, device: str = "cpu") -> Factors:
 def _are_few(count: int, delta: Tensor) -> bool:
     """Return whether subspace iteration finds `count` singular triplets faster than a Gram matrix finds all."""
     side = min(delta.shape)
-    return side > SMALL_SIDE and LEAST_RATIO * (count + OVERSAMPLING) <= side
+    return side > SMALL_SIDE and LEAST_RATIO * (count + EXTRA_VECTORS) <= side
 
 
 def gram(delta: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from dtscodec.linalg.devices import product
 POWER_ITERATIONS = 2
 """Rounds of products with the matrix and its transpose before the last one. For deltas with flat spectra (a power law
 of 0.3), the squared error exceeds that of the truncated SVD by about a thousandth; refits make up for it."""
-OVERSAMPLING = 16
+EXTRA_VECTORS = 16
 """Vectors of the block beyond the number of triplets: the last vectors of a block are the least accurate."""
 NEGLIGIBLE_SQUARE = 1e-12
 """Share of the largest squared singular value below which a direction is rounding error of float32 products."""
@@ -43,7 +43,7 @@ def leading_triplets(delta: Tensor, count: int, seed: int = 0) -> tuple[Tensor, 
         Orthonormal rows; zero likewise.
     """
     # A random block, with more vectors than triplets.
-    size = min(count + OVERSAMPLING, *delta.shape)
+    size = min(count + EXTRA_VECTORS, *delta.shape)
     block = torch.randn(delta.shape[1], size, generator=torch.Generator().manual_seed(seed))
     # Power iterations: block <- orth(D^T orth(D block)).
     for _ in range(POWER_ITERATIONS):

@@ -17,7 +17,7 @@ from dtscodec.encoding.journal import journal_key
 from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata, PackReport
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.names import utf8
+from dtscodec.format.naming import utf8
 from dtscodec.format.summary import Summary
 from dtscodec.merging.distances import Distances
 from dtscodec.merging.merge import MergeReport, auxiliary_files_of, report_of

@@ -14,7 +14,7 @@ from dtscodec.format.blocks import Raw
 from dtscodec.format.blocks.coded import Floats
 from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.format.index import CarriedFile, TensorEntry
-from dtscodec.format.names import base_name
+from dtscodec.format.naming import base_name
 from dtscodec.packs.byte_counts import TensorSize, bitmap_bytes, kind_totals, overhead, tensor_sizes
 from dtscodec.packs.directory import find_base
 from dtscodec.packs.directory_index import INDEX_NAME, read_directory_index

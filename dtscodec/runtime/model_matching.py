@@ -9,7 +9,7 @@ from dtscodec.errors import EncodeError, ModelMismatchError, Remedy
 from dtscodec.format.blocks import is_unchanged
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.index import TensorEntry
-from dtscodec.format.names import base_name
+from dtscodec.format.naming import base_name
 from dtscodec.packs.pack import Pack
 from dtscodec.runtime.slots import Slot
 

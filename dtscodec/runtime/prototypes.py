@@ -12,7 +12,7 @@ from dtscodec.activations.gram_file import GramFile
 from dtscodec.checkpoints.name_matching import best_rule
 from dtscodec.errors import EncodeError, ModelMismatchError, Remedy
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.names import base_name
+from dtscodec.format.naming import base_name
 
 Prototypes: TypeAlias = "str | os.PathLike[str] | Mapping[str, Tensor]"
 """Prototypes of one task: a file of Gram matrices that was collected with the fine-tune, since it has the means too; or

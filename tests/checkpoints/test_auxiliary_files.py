@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dtscodec.checkpoints.auxiliary_files import Carried, Named, collect_files, restore_files
 from dtscodec.errors import CheckpointError
-from dtscodec.format.names import FILE_SUFFIXES, valid_file_name
+from dtscodec.format.naming import FILE_SUFFIXES, valid_file_name
 
 
 def fill(directory: Path, **files: bytes) -> Path:

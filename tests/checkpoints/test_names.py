@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from dtscodec.checkpoints.name_matching import IDENTITY, Rule, best_rule, match_names
 from dtscodec.errors import BaseMismatchError, EncodeError
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.names import base_name
+from dtscodec.format.naming import base_name
 
 Specs = dict[str, TensorSpec]
 

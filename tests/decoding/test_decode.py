@@ -101,19 +101,6 @@ def test_one_tensor_is_decoded_from_its_byte_range_alone(
     assert sum(read) < path.stat().st_size / 4
 
 
-def test_the_delta_of_one_tensor_needs_no_base_and_no_torch(pack: Path, base: dict[str, torch.Tensor]) -> None:
-    with dtscodec.open(pack) as opened, dtscodec.decode(pack, base) as decoded:
-        delta = opened.delta("wide")
-        assert isinstance(delta, np.ndarray)
-        assert not delta[:20].any()
-        assert np.allclose(delta, (decoded["wide"] - base["wide"]).numpy(), atol=1e-5)
-        assert not opened.delta("ids").any()
-        with pytest.raises(ValueError, match="stored exactly"):
-            opened.delta("head")
-        with pytest.raises(KeyError):
-            opened.delta("none")
-
-
 def test_a_pack_of_bytes_in_memory_decodes_too(pack: Path, base: dict[str, torch.Tensor]) -> None:
     with dtscodec.decode(pack.read_bytes(), base) as a, dtscodec.decode(pack, base) as b:
         assert all(torch.equal(a[name], b[name]) for name in b)

@@ -18,7 +18,7 @@ from dtscodec.encoding.segments.factored_delta import FactoredDelta
 from dtscodec.errors import EncodeError
 from dtscodec.format.blocks import BandFactors, BaseRows, Block, Coded, LowRank, Raw, Same, Values
 from dtscodec.format.blocks.band import scaled_factors
-from dtscodec.format.blocks.values import scaled_values
+from dtscodec.format.blocks.values import dequantize_values
 from dtscodec.format.streams import Streams
 from dtscodec.quantize.scalar import Rounding, Vectors
 
@@ -109,7 +109,9 @@ def values_block(block: Values, delta: DenseDelta, codes: Vectors, scales: NDArr
         A number is beyond float32.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        decoded = torch.from_numpy(np.ascontiguousarray(scaled_values(codes, scales, block.coded_shape(delta.columns))))
+        decoded = torch.from_numpy(
+            np.ascontiguousarray(dequantize_values(codes, scales, block.coded_shape(delta.columns)))
+        )
         numbers, packed = Values.join(codes, scales)
         return _checked(block, delta, Streams(delta.bitmaps, numbers, packed), delta.error_energy(decoded))
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dtscodec.format.names import check_names
+from dtscodec.format.naming import check_names
 from dtscodec.format.primitives.canonical_json import Fields, Json
 
 

@@ -186,11 +186,11 @@ class ValuesContent:
     def delta(self, dtype: type[np.floating] = np.float32) -> CodedDelta:
         """Return the delta, dequantized in float32 so that every decoder gets the same bits (level A), in a dtype."""
         with np.errstate(over="ignore", invalid="ignore"):
-            values = scaled_values(self.codes, self.scales, self.block.coded_shape(self.columns))
+            values = dequantize_values(self.codes, self.scales, self.block.coded_shape(self.columns))
             return CodedDelta(self.rows, self.cols, values.astype(dtype, copy=False), None)
 
 
-def scaled_values(codes: Vectors, scales: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+def dequantize_values(codes: Vectors, scales: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
     """Return the delta of the coded elements.
 
     Parameters
