@@ -34,9 +34,14 @@ Choices: TypeAlias = Mapping[str, Sequence[Candidate]]
 
 
 def passes(config: EncodeConfig) -> int:
-    """Return how often an encode passes over all tensors: `best` surveys them all before it encodes them.
+    """Return the number of passes over all tensors that report progress: `best` surveys all before it encodes any.
 
-    Targets of an error take further passes, whose number is not known in advance and which report no progress.
+    A target of an error takes further passes. They report no progress, since their number is not known in advance.
+
+    Parameters
+    ----------
+    config : EncodeConfig
+        Settings of the encode.
     """
     return 1 if isinstance(config.preset, Paper) else 2
 
@@ -72,9 +77,15 @@ def encode(
     progress : callable
         Called with the bytes of each tensor in each of the passes over them; see `passes`.
     executor : concurrent.futures.Executor, optional
-        Its workers decompose and quantize tensors, which they read from the same paths. The pack does not depend on it.
+        Its workers decompose and quantize tensors, which they read from the same paths; by default this process does.
+        The pack is the same.
     journal : Journal, optional
-        Stores results, so that the same call resumes where an interrupted one ended.
+        Stores results, so that the same call resumes an interrupted one.
+
+    Returns
+    -------
+    EncodeReport
+        Size, error and time.
 
     Raises
     ------
@@ -139,7 +150,15 @@ def encode(
 
 
 def holds_pack(out: Path, pack_id: str) -> bool:
-    """Return whether a file is the pack of that id."""
+    """Return whether a file is a pack with this id.
+
+    Parameters
+    ----------
+    out : Path
+        The file, which need not exist.
+    pack_id : str
+        SHA-256 as 64 hex digits.
+    """
     try:
         with Pack(out.read_bytes()) as pack:
             return pack.id == pack_id
@@ -148,7 +167,7 @@ def holds_pack(out: Path, pack_id: str) -> bool:
 
 
 def _choose(tensors: TensorPasses, metadata: PackMetadata, config: EncodeConfig, progress: ProgressCallback) -> Choices:
-    """Survey all tensors, and choose a candidate encoding for each segment, as the target says."""
+    """Survey all tensors, and choose a candidate encoding for each segment by the target."""
     survey = tensors.survey(progress)
     match config.target:
         case Rank() | RankShare():
@@ -163,7 +182,7 @@ def _choose(tensors: TensorPasses, metadata: PackMetadata, config: EncodeConfig,
 
 
 def _metadata(base: Base, fine: Checkpoint, match: NameMatch, config: EncodeConfig, task: str | None) -> PackMetadata:
-    """Return everything beside the tensors, as large as it will be: the base digest is not known before the end."""
+    """Return everything except the tensors, with zeros for the base digest, which is not known before the end."""
     encoder = f"dtscodec {__version__} {config.describe()}" + (f"; base: {base.made_by}" if base.made_by else "")
     has_counterparts = any(counterpart is not None for counterpart in match.counterpart.values())
     placeholder = base.reference(bytes(32)) if has_counterparts else None
@@ -179,11 +198,11 @@ def _auxiliary_files(base: Base, fine: Checkpoint, config: EncodeConfig) -> list
 
 
 def _journal_key(base: Base, fine: Checkpoint, match: NameMatch, config: EncodeConfig, metadata: PackMetadata) -> bytes:
-    """Return a digest of everything that results depend on."""
+    """Return a digest of everything that the results of this encode depend on."""
     grams: bytes | None = None
     if isinstance(config.preset, Best) and config.preset.grams is not None:
         with GramFile(config.preset.grams) as opened:
             grams = opened.digest()
-        # Gram matrices count by their content: they may be collected again into a file of another name.
+        # Gram matrices are compared by content: they may have been collected again into another file.
         config = replace(config, preset=replace(config.preset, grams=None))
     return journal_key((fine, base.checkpoint), config, grams, match, metadata)

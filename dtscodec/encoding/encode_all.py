@@ -1,4 +1,4 @@
-"""Several fine-tunes of one base -> a directory of packs with its index."""
+"""Several fine-tunes of one base -> a directory of packs, with an index that lists them."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ from dtscodec.storage.open_file import Access, check_new, staging_folder_for
 from dtscodec.storage.paths import as_output_path
 
 ProgressOf: TypeAlias = Callable[[str, int], AbstractContextManager[ProgressCallback]]
-"""Returns, for a task and the bytes that its passes read, a context manager that yields the callback for bytes."""
+"""Task and bytes that its passes read -> context manager that yields the progress callback."""
 
 NO_FIGURES: Mapping[str, Mapping[str, float]] = MappingProxyType({})
 
@@ -42,11 +42,11 @@ class Encode(Protocol):
         executor: Executor | None,
         journal: Journal | None,
     ) -> EncodeReport:
-        """Write the pack; see `encode`."""
+        """Write the pack of one fine-tune; the arguments are those of `encode`."""
 
 
 def no_bar(task: str, total: int) -> AbstractContextManager[ProgressCallback]:
-    """Return a progress callback that does nothing, in a context manager."""
+    """Return a context manager that yields a callback that does nothing."""
     return nullcontext(no_progress)
 
 
@@ -66,7 +66,7 @@ def encode_all(
 ) -> dict[str, EncodeReport]:
     """Write packs of several fine-tunes into a directory, and list them in its index. The base is hashed once.
 
-    A pack that is complete is listed at once, and stays if a later one fails.
+    Each pack is listed as soon as it is complete, and remains if a later one fails.
 
     Parameters
     ----------
@@ -75,8 +75,8 @@ def encode_all(
     fine_tunes : mapping of str to paths, mappings of tensors, or Checkpoints
         The fine-tunes, by task.
     directory : path
-        Local or remote; made if it does not exist. It gets ``packs/<task>.safetensors`` and ``dtscodec.json``. Packs of
-        other tasks that it holds stay listed.
+        Local or remote; created if it does not exist. ``packs/<task>.safetensors`` and ``dtscodec.json`` are written
+        there. Packs of other tasks in it remain listed.
     config : EncodeConfig, optional
         Settings, as for `encode`.
     force : bool
@@ -84,16 +84,16 @@ def encode_all(
     executor : concurrent.futures.Executor, optional
         As for `encode`.
     journal : Journal, optional
-        As for `encode`: the same call resumes, and does not encode packs again that are complete.
+        As for `encode`: the same call resumes, and skips packs that are complete.
     progress : callable
-        Called with each task and the bytes that its passes read; returns a context manager that yields the callable to
-        call with bytes.
+        Called for each task with its name and the bytes that its passes read. Returns a context manager that yields a
+        callback, which is called with the bytes of each tensor in each pass.
     on_pack : callable
-        Called with the task and the report of each pack that is complete.
+        Called with task and report when a pack is complete.
     figures : mapping of str to mapping of str to float
-        Distances from the base for the index, by task.
+        Figures for the index, by task and name, such as the distances of fine-tunes from a merged base.
     encode_one : callable
-        Writes one pack, in place of `encode`.
+        A function with the arguments of `encode` that writes one pack.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def encode_all(
     Raises
     ------
     DtsError
-        As for `encode`. `OutputError` comes before any work, if a pack exists.
+        As for `encode`. Packs that exist are reported before any work, by `OutputError`.
 
     Examples
     --------

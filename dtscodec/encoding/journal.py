@@ -220,7 +220,7 @@ def journal_key(checkpoints: Sequence[Checkpoint], *settings: object) -> bytes:
     Parameters
     ----------
     checkpoints : sequence of Checkpoint
-        Base and fine-tune. Their files count by signature (identity, size and times), not by content.
+        Base and fine-tune. Files are compared by identity, size and time of change, not by content.
     settings : object
         Values that `repr` represents completely.
 

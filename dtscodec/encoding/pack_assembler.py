@@ -1,4 +1,4 @@
-"""Encoded tensors -> a pack file. Everything that writes packs does it here."""
+"""Encoded tensors -> a pack file and the report on it. All calls that write packs end here."""
 
 import os
 import time
@@ -29,7 +29,7 @@ Report = TypeVar("Report", bound="PackReport")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackReport:
-    """A pack that was written; the base of the reports of all calls that write packs.
+    """The report on a pack that was written; base class of the reports of all calls that write packs.
 
     Parameters
     ----------
@@ -55,24 +55,32 @@ class PackReport:
     seconds: float
 
     def extended(self, kind: type[Report], **more: Any) -> Report:
-        """Return a report of another kind, with the values that both have and those that are given."""
+        """Return a report of another class: the values that both classes have, and those that are given.
+
+        Parameters
+        ----------
+        kind : type
+            The class, derived from `PackReport`.
+        more
+            Values of the other fields, by name.
+        """
         names = {field.name for field in fields(self)} & {field.name for field in fields(kind)}
         return kind(**{name: getattr(self, name) for name in names}, **more)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodeReport(PackReport):
-    """A pack that was written, and what encoding lost.
+    """The report on a pack that was encoded, with the loss by encoding.
 
     Parameters
     ----------
     relative_error : float
-        Frobenius norm of what encoding loses, divided by that of the delta, over all tensors that have a counterpart
-        in the base and are not stored exactly by a pattern; both without what rounding the fine-tune to its dtype
-        explains. 0 without a delta.
+        Frobenius norm of the loss, divided by that of the delta, over all tensors that have a counterpart in the base
+        and that no pattern stores exactly; both without what rounding the fine-tune to its dtype explains. 0 without a
+        delta.
     left_out : float
-        Share of the delta's squared norm in tensors that stay as in the base although they changed, because the budget
-        was better spent on others.
+        Share of the delta's squared norm in tensors that changed but are stored as equal to the base, because the
+        budget had more benefit elsewhere.
 
     Other parameters are those of `PackReport`.
     """
@@ -83,14 +91,18 @@ class EncodeReport(PackReport):
 
 @dataclass(frozen=True, slots=True)
 class PackMetadata:
-    """Everything that a pack stores beside its tensors.
+    """Everything that a pack stores except its tensors.
 
     Parameters
     ----------
     summary : Summary
-        `PackWriter` sets its number of tensors.
-    prefix, absent, metadata
-        See `Index`.
+        Base, task and encoder; `PackWriter` sets the number of tensors.
+    prefix : (str, str)
+        Prefix of the fine-tune's names and the one that replaces it in the base; see `Index`.
+    absent : sequence of str
+        Names of base tensors that the fine-tune lacks; see `Index`.
+    metadata : mapping of str to str
+        Metadata of the fine-tune's file; see `Index`.
     files : sequence of AuxiliaryFile
         Auxiliary files, names ascending.
     """
@@ -102,7 +114,7 @@ class PackMetadata:
     files: Sequence[AuxiliaryFile] = ()
 
     def index(self, tensors: Sequence[TensorEntry]) -> Index:
-        """Return the index of a pack of some tensors. Compresses the auxiliary files, to know their stored sizes."""
+        """Return the index of a pack of these tensors. Compresses the auxiliary files to find their stored sizes."""
         files = tuple(file.entry for file in self.files)
         return Index(tuple(tensors), self.prefix, tuple(self.absent), dict(self.metadata), files)
 
@@ -117,15 +129,16 @@ def reference_to(base: Base, leaves: Mapping[str, bytes]) -> tuple[BaseRef | Non
     Parameters
     ----------
     base : Base
+        The base.
     leaves : mapping of str to bytes
-        Leaves of the base tensors that the pack uses. Without any the pack has no base.
+        Leaves of the base tensors that the pack uses. A pack that uses none has no base.
     """
     reference = base.reference(base_digest(leaves)) if leaves else None
     return reference, {name: leaf[:LEAF_BYTES] for name, leaf in leaves.items()}
 
 
 class PackAssembler:
-    """Collects encoded tensors and writes them as a pack. A context manager: the pack appears when it ends well.
+    """Collects encoded tensors, and writes them as a pack. A context manager; the pack appears if no error ends it.
 
     Parameters
     ----------
@@ -138,7 +151,7 @@ class PackAssembler:
     inputs : iterable of Path
         Files that must not be replaced, because they are still read.
     start : float, optional
-        Value of `time.perf_counter` from which the report counts seconds; by default now.
+        Start of the time in the report, in seconds of `time.perf_counter`; by default now.
     progress : callable
         Called with the bytes of each tensor that is added.
 
@@ -184,7 +197,7 @@ class PackAssembler:
         return set(self._used)
 
     def add(self, tensor: EncodedTensor) -> None:
-        """Add a tensor, names ascending."""
+        """Add a tensor. Names must ascend."""
         self._writer.add(tensor.entry, tensor.streams)
         self._used |= {block.base.name for block in tensor.entry.blocks if block.base is not None}
         self._squares += tensor.squares
@@ -193,12 +206,12 @@ class PackAssembler:
         self._progress(tensor.entry.spec.nbytes)
 
     def finish(self, metadata: PackMetadata, leaves: Mapping[str, bytes] = MappingProxyType({})) -> EncodeReport:
-        """Write the pack.
+        """Write the pack, and return its report.
 
         Parameters
         ----------
         metadata : PackMetadata
-            Everything beside the tensors.
+            Everything except the tensors.
         leaves : mapping of str to bytes
             Leaves of the base tensors that are used, as the pack stores them; see `reference_to`.
         """

@@ -1,7 +1,7 @@
 """Passes over all tensors of a fine-tune, with results from the journal where it has them.
 
-A pass goes over the names in ascending order. Tensors that equal their counterpart, or another tensor of the fine-tune,
-are recognized when their bytes are read first; they are settled then, and later passes skip them.
+A pass visits the names in ascending order. Tensors that equal their counterpart, or another tensor of the fine-tune,
+are recognized when they are first read. They are settled then, and later passes skip them.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ from dtscodec.progress import ProgressCallback
 Result = TypeVar("Result")
 
 PREFETCHED = 4
-"""Tensors after the one whose result came last that are read ahead: those that workers turn to next."""
+"""Number of tensors after the last result that are read ahead, since workers compute them next."""
 
 
 class TensorPasses:
@@ -34,15 +34,17 @@ class TensorPasses:
     Parameters
     ----------
     base : Base
+        The base.
     fine : Checkpoint
         The fine-tune.
     match : NameMatch
         The counterpart of each of its tensors.
     config : EncodeConfig
+        Settings of the encode.
     executor : concurrent.futures.Executor or None
-        Its workers do the work; None for this process.
+        Its workers compute the results; None for this process.
     journal : Journal or NoJournal
-        Stores results, and gives those of an interrupted run.
+        Stores results, and returns those of an interrupted run.
     """
 
     def __init__(
@@ -86,12 +88,18 @@ class TensorPasses:
         return survey
 
     def relative_error(self, choices: Mapping[str, Sequence[Candidate]]) -> float:
-        """Return the relative error that these encodings lead to. Encodes all tensors to find it."""
+        """Return the relative error of these encodings, for which all tensors are encoded.
+
+        Parameters
+        ----------
+        choices : mapping of str to sequence of Candidate
+            By tensor, one for each segment.
+        """
         results = self._results(measure_tensor, lambda name: (choices[name],))
         return sum((squares for _, squares in results), Squares()).relative_error
 
     def encode(self, choices: Mapping[str, Sequence[Candidate]] | None) -> Iterator[EncodedTensor]:
-        """Yield all tensors, encoded.
+        """Yield all tensors in their encoded form.
 
         Parameters
         ----------
@@ -108,7 +116,7 @@ class TensorPasses:
             yield self._settled.get(name) or self._encoded(*next(results))
 
     def leaves(self, names: Collection[str]) -> dict[str, bytes]:
-        """Return the leaves of base tensors, after a pass."""
+        """Return the leaves of base tensors by name; they are known after a pass."""
         return {name: self._leaves[name] for name in names}
 
     def _encoded(self, name: str, result: TensorResult) -> EncodedTensor:
@@ -130,7 +138,7 @@ class TensorPasses:
         task : callable
             A function of `tensor_task`.
         arguments : callable
-            Gives its arguments for a name, after the inputs, the name and the leaf.
+            Name -> arguments of the task after the inputs, the name and the leaf.
         """
         names = [name for name in self._fine.specs if name not in self._settled]
 
@@ -161,7 +169,7 @@ class TensorPasses:
         return None if counterpart is None else self._base.known_leaf(counterpart)
 
     def _settle(self, name: str, identity: Identity) -> EncodedTensor | None:
-        """Remember the leaves of a tensor that was read; return it, encoded, if it equals another one."""
+        """Record the leaves of a tensor that was read. Return its encoded form if it equals another one, else None."""
         counterpart, spec = self._match.counterpart[name], self._fine.specs[name]
         if counterpart is not None and identity.base is not None:
             self._leaves[counterpart] = identity.base

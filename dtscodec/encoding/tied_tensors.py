@@ -1,4 +1,4 @@
-"""Which tensors of a fine-tune are equal, so that one of them is stored and the others are tied to it."""
+"""Tied tensors: of tensors with equal content one is stored, and the others refer to it."""
 
 from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.content_digest import leaf
@@ -8,16 +8,16 @@ from dtscodec.format.dtypes import TensorSpec
 
 
 class TiedTensors:
-    """Finds the tensor that another one is tied to. To be asked in the order of names.
+    """Finds the tensor that another tensor is tied to. Calls must come in the order of names.
 
     Parameters
     ----------
     fine : Checkpoint
         The fine-tune.
     match : NameMatch
-        Which of its tensors have a counterpart in the base.
+        The counterparts of its tensors.
     config : EncodeConfig
-        Which of them are to be kept exactly: they are tied to nothing that is not.
+        The settings. Tensors that they store exactly are tied only to tensors that are stored exactly, too.
     """
 
     def __init__(self, fine: Checkpoint, match: NameMatch, config: EncodeConfig) -> None:
@@ -27,11 +27,14 @@ class TiedTensors:
         self._originals: dict[str, str] = {}
 
     def original(self, name: str, content: bytes) -> str:
-        """Name of the tensor that this one is tied to; its own if it is tied to none. Originals are tied to none.
+        """Return the name of the tensor that a tensor is tied to; its own name if it is tied to none.
+
+        The result is never tied to another tensor itself.
 
         Parameters
         ----------
         name : str
+            The name of the tensor.
         content : bytes
             Its leaf.
         """
@@ -44,10 +47,10 @@ class TiedTensors:
         return original
 
     def _find(self, name: str, content: bytes) -> str:
-        """Look for equal content among the tensors before and, for a new one, among all that have a counterpart.
+        """Search for equal content among the tensors before, and for a new tensor among all that have a counterpart.
 
-        A state dict has a tied `lm_head.weight` before the embedding, which alone a base on disk has: without looking
-        ahead the head would have to be stored exactly.
+        In a state dict a tied `lm_head.weight` comes before the embedding, and a base on disk has the embedding only.
+        Without the search ahead, the head would have to be stored exactly.
         """
         exact = self._config.stores_exactly(name)
         if not exact and (content, True) in self._first_of:
@@ -61,7 +64,7 @@ class TiedTensors:
         return self._first_of.setdefault((content, exact), name)
 
     def _matched_of(self, spec: TensorSpec) -> dict[bytes, str]:
-        """Leaf -> first name, of the fine-tune's tensors of one spec that have a counterpart. Read once."""
+        """Return leaf -> first name of the fine-tune's tensors of one spec that have a counterpart. Reads them once."""
         if spec not in self._matched:
             names = [n for n, s in self._fine.specs.items() if s == spec and self._match.counterpart[n] is not None]
             self._matched[spec] = {leaf(spec, self._fine.read(name)): name for name in reversed(names)}
