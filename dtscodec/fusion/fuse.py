@@ -1,4 +1,4 @@
-"""Packs of several tasks -> the pack of an unseen task, which nobody trained (arXiv 2512.01461)."""
+"""Packs of several tasks -> the pack of an unseen task, without training (arXiv 2512.01461)."""
 
 import os
 import time
@@ -27,7 +27,7 @@ from dtscodec.storage.paths import as_output_path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FuseReport(EncodeReport):
-    """A fused pack; errors and shares are relative to the weighted sum of the source packs' deltas.
+    """The result of `fuse`: an `EncodeReport` with errors and shares relative to the weighted sum of the deltas.
 
     Parameters
     ----------
@@ -36,11 +36,9 @@ class FuseReport(EncodeReport):
     weights : tuple of float
         Mixing weights, one for each source pack.
     similarities : tuple of float, optional
-        The cosines that the weights were computed from.
+        Cosines that the weights were computed from; None if weights were given.
     head : tuple of str
-        Tensors that are the unseen task's own, stored exactly.
-
-    Other parameters are those of `EncodeReport`.
+        Names of the unseen task's own tensors, stored exactly.
     """
 
     tasks: tuple[str, ...]
@@ -74,7 +72,7 @@ def fuse(
     packs : sequence of paths, bytes or Packs
         The source packs, all against one base.
     out : path
-        The pack, here or in remote storage; its directory must exist.
+        The pack, in local or remote storage; its directory must exist.
     weights : sequence of float, optional
         Mixing weights, one for each pack. By default they are computed from `like`: the cosine of each task's vector to
         the unseen task's, divided by the sum of all cosines; negative cosines count as 0.
@@ -83,23 +81,23 @@ def fuse(
         stored exactly in the fused pack. A `dtscodec.fusion.HeadSimilarity` has settings for the comparison; a
         `dtscodec.fusion.VectorSimilarity` compares other vectors in place of heads.
     head : path, mapping of tensors, Checkpoint or Pack, optional
-        Source of the head, if it is not `like`.
+        The head to store, if it is not that of `like`.
     base : path, mapping of tensors, or Base, optional
-        The packs' base; by default it is searched where `decode` searches. It is opened only if it is needed: if a pack
-        stores exactly a tensor that the base has, if packs use different tensors of it, or if a head that is compared
-        is a delta.
+        The packs' base; by default it is searched where `decode` searches. It is read only if a pack stores exactly a
+        tensor that the base has, if packs use different tensors of it, or if a head that is compared is stored as a
+        delta.
     target : Size or MaxError, optional
-        Largest pack file, or largest relative error of the summed delta; by default 0.08 bits per parameter beside what
-        is stored exactly.
+        Largest pack file, or largest relative error of the summed delta; by default 0.08 bits per parameter plus the
+        tensors that are stored exactly.
     task : str, optional
         A short name, stored in the pack.
     files : bool
-        Whether configuration and tokenizer files travel: those of the head's directory or pack, else of the pack with
-        the largest weight.
+        Store configuration and tokenizer files: those of the head's directory or pack, else those of the pack with the
+        largest weight.
     force : bool
         Replace a file that exists.
     progress : callable
-        Called with the bytes of each tensor, in both passes.
+        Called with the bytes of each tensor in each of two passes: survey and encode.
 
     Raises
     ------
@@ -108,7 +106,7 @@ def fuse(
     EncodeError
         The packs are of different architectures, their heads differ and none is given, or the size is too small.
     BaseMismatchError
-        The packs are against different bases, or the base is needed, and is missing or another one.
+        The packs are against different bases, or the base is needed, and is missing or not theirs.
     CheckpointError, FormatError
         An input cannot be read.
     OutputError

@@ -46,7 +46,7 @@ class FusionEncoder:
     task : str or None
         Name of the unseen task, for the summary.
     files : bool
-        Whether auxiliary files travel: the head's, or else those of the pack with the largest weight.
+        Store auxiliary files: the head's, or else those of the pack with the largest weight.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class FusionEncoder:
         self._summary = Summary(task=task, encoder=encoder, tensors=0)
 
     def _is_fused(self, name: str) -> bool:
-        """Return whether the fused pack has a tensor of the packs; of other tasks' heads it has none."""
+        """Return whether the fused pack has a tensor of the source packs, and not of their heads only."""
         sources = self._sources
         return self._head is None or sources.is_in_all(name) or not (is_head(name) or sources.is_own(name))
 
@@ -84,7 +84,7 @@ class FusionEncoder:
         Raises
         ------
         BaseMismatchError
-            The base is needed, and is missing or another one.
+            The base is needed, and is missing or not the packs' own.
         """
         survey = Survey(self._config, [self._spec(name) for name in self.names])
         for name in self.names:
@@ -92,7 +92,7 @@ class FusionEncoder:
             candidates = [candidates_of(segment, self._config, survey.request) for segment in summed.segments]
             survey.add(name, summed.spec, summed.split, candidates)
             progress(summed.spec.nbytes)
-        # Fails now, before the longer work, if the base is needed for it.
+        # Report a missing base now, before the longer second pass.
         base, _ = self._sources.reference(
             _used(choice.block for choice in at_multiplier(survey.candidates, LAMBDA_MAX).values())
         )
@@ -133,16 +133,16 @@ class FusionEncoder:
         return assembler.finish(self._metadata().with_base(base), leaves)
 
     def _metadata(self) -> PackMetadata:
-        """Return everything beside the tensors, as the first pack has it."""
+        """Return metadata and files of the pack; prefix, absent tensors and metadata are those of the first pack."""
         index = self._sources.packs[0].index
         return PackMetadata(self._summary, index.prefix, index.absent, index.metadata, self._files)
 
 
 def _default_budget(survey: Survey, metadata: PackMetadata) -> int:
-    """Return the default budget: the default size, beside what is stored exactly anyway.
+    """Return the default budget: the default size plus the bytes that no encoding can save.
 
-    Unlike the default of an encode it does not grow for deltas of low rank: the rank of a sum is the sum of the ranks,
-    and most of it is error that encoding left in the source packs.
+    Unlike the default of `dtscodec.encode`, it does not grow for deltas of low rank: a sum has up to the sum of the
+    ranks, and most of that is error that encoding left in the source packs.
     """
     least = at_multiplier(survey.candidates, LAMBDA_MAX)
     asked = DEFAULT_SIZE.in_bytes(0, sum(spec.elements for spec in survey.specs))

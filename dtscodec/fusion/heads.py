@@ -24,19 +24,19 @@ HeadSource: TypeAlias = "Source | Checkpoint | Pack"
 
 
 class Head:
-    """The tensors that are a task's own, in a checkpoint or pack.
+    """The head of a task: the tensors of a checkpoint or pack that are the task's own.
 
     These are the tensors that the source packs store without the base, and those with names of heads. Other tensors are
-    ignored, so that a whole model serves as well.
+    ignored, so that the source may be a whole model.
 
     Parameters
     ----------
     source : path, mapping of tensors, Checkpoint or Pack
-        Where the head is.
+        The checkpoint or pack.
     sources : SourcePacks
         The packs of the fusion.
     stack : ExitStack
-        Closes what is opened here.
+        Closes the files that are opened here.
 
     Raises
     ------
@@ -51,7 +51,7 @@ class Head:
         self._opened = _open(source, stack)
         if not self.names:
             wanted = ", ".join([name for name in sources.names if is_head(name) or sources.is_own(name)][:3])
-            detail = f"expected a tensor that the packs keep as their own ({wanted or 'they have none'}), got none"
+            detail = f"expected a tensor that the packs store without the base ({wanted or 'they have none'}), got none"
             raise ConfigError(f"{self.location}: {detail}")
 
     @property
@@ -77,19 +77,30 @@ class Head:
             return False
         if not self._is_whole:
             return True
-        # Packs may store exactly a tensor that the base has, too, and in a whole model that is no part of the head.
+        # Packs may store exactly a tensor that the base has; in a whole model that tensor is not part of the head.
         base = sources.needed_base(f"{name!r} is stored exactly, and may be the base's or a head")
         counterpart = base.specs.get(sources.counterpart(name))
         return counterpart is None or counterpart.shape != self.specs[name].shape
 
     @cached_property
     def _is_whole(self) -> bool:
-        """Whether the checkpoint holds more than a head: tensors that packs store relative to the base."""
+        """True if the checkpoint has tensors that packs store relative to the base, so that it is more than a head."""
         known = set().union(*self._sources.entries)
         return any(name in known and not is_head(name) and not self._sources.is_own(name) for name in self.specs)
 
     def read(self, name: str) -> StoredTensor:
-        """Read a tensor."""
+        """Read a tensor.
+
+        Parameters
+        ----------
+        name : str
+            One of `names`.
+
+        Raises
+        ------
+        BaseMismatchError
+            It is stored as a delta in a pack, and the base is missing.
+        """
         if isinstance(self._opened, Pack):
             return self._sources.stored(self._opened, name, f"{name!r} of {self.location} is made of it")
         return StoredTensor(name, self.specs[name], self._opened.read(name))
@@ -103,7 +114,7 @@ class Head:
             yield opened.path
 
     def files(self) -> list[AuxiliaryFile]:
-        """Return the auxiliary files beside it, names ascending; none for a single file."""
+        """Return the auxiliary files of its directory or pack, names ascending; none for a single file."""
         opened = self._opened
         if isinstance(opened, Pack):
             return opened.auxiliary_files()
@@ -124,7 +135,7 @@ def _named(pack: Pack) -> Sequence[NamedFile]:
 
 
 def _as_named(file: Carried, named: set[tuple[str, str]]) -> AuxiliaryFile:
-    """Return a file by its name and digest only, if packs know it to be beside the base."""
+    """Return a file by name and digest only, if a source pack says that it lies beside the base."""
     digest = hashlib.sha256(file.data).hexdigest()
     return Named(file.name, digest) if (file.name, digest) in named else file
 
@@ -140,6 +151,6 @@ def _open(source: HeadSource, stack: ExitStack) -> "Checkpoint | Pack":
         return stack.enter_context(Pack(source))
     except (FormatError, PackNotFoundError) as error:
         checkpoint = stack.enter_context(open_checkpoint(source))
-        if is_pack(checkpoint.metadata):
-            raise error  # A pack that is damaged.
+        if is_pack(checkpoint.metadata):  # It is a pack after all, but damaged.
+            raise error
         return checkpoint

@@ -68,7 +68,7 @@ class MixingWeights:
     weights : tuple of float
         The factor on each pack's delta.
     similarities : tuple of float or None
-        Cosines that they were computed from; None if weights were given.
+        Cosines that the weights were computed from; None if weights were given.
     head : Head or None
         The unseen task's head, if that was given.
     """

@@ -1,11 +1,12 @@
 """Similarity of tasks to an unseen one, and weights from it (arXiv 2512.01461, the variant for unseen tasks).
 
-A task is represented by a vector: its classification head, flattened, or an embedding of its description. Its weight is
-the cosine to the unseen task's vector, divided by the sum of all cosines. The authors divide by the plain sum; here
-negative cosines are clamped at zero, since otherwise weights grow without bound as cosines cancel.
+A task is represented by a vector: its classification head, flattened, or an embedding of its description. The weight
+of a task is the cosine of its vector and the unseen task's, divided by the sum of all cosines. The authors use the
+plain sum; here negative cosines are clamped at zero, since otherwise weights grow without bound as cosines cancel.
 
-Heads trained from one common initial head stay near it, so that their cosines are all near 1; subtract it (`minus`).
-The mean of all heads is no substitute: of two tasks one always points away from it, however similar they are.
+Heads that were trained from one initial head stay near it, so that their cosines are all near 1; subtract it (`minus`).
+The mean of all heads is no substitute: relative to the mean of two heads, these point in opposite directions, however
+similar they are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,13 +60,15 @@ def head_vectors(unseen: Mapping[str, Tensor], known: Sequence[Mapping[str, Tens
 
     Returns
     -------
-    float64 [d]
-    list of float64 [d]
+    unseen : float64 [d]
+        Vector of the unseen task.
+    known : list of float64 [d]
+        Vectors of the known tasks.
 
     Raises
     ------
     ConfigError
-        Heads have nothing in common.
+        The heads have no tensors that can be compared.
     """
     names = sorted(name for name in unseen if all(name in head for head in known))
     same = [name for name in names if all(head[name].shape == unseen[name].shape for head in known)]
@@ -96,7 +99,9 @@ def cosines(unseen: Tensor, known: Sequence[Tensor]) -> tuple[float, ...]:
     Parameters
     ----------
     unseen : float64 [d]
+        Vector of the unseen task.
     known : sequence of float64 [d]
+        Vectors of the known tasks.
 
     Raises
     ------
@@ -111,6 +116,7 @@ def cosines(unseen: Tensor, known: Sequence[Tensor]) -> tuple[float, ...]:
     largest = [float(vector.abs().max()) if len(vector) else 0.0 for vector in (unseen, *known)]
     if not largest[0]:
         raise ConfigError("similarity: expected a vector of the unseen task that is not zero, got zeros")
+    # Divide by the largest magnitude first: squares of huge or tiny elements would overflow or underflow.
     one, *others = (vector / size if size else vector for vector, size in zip((unseen, *known), largest, strict=True))
     return tuple(float(one @ other / (one.norm() * other.norm())) if bool(other.any()) else 0.0 for other in others)
 
@@ -128,7 +134,7 @@ def normalize_similarities(similarities: Sequence[float], plain_sum: bool = Fals
     Raises
     ------
     ConfigError
-        None is positive, or with `plain_sum` they cancel. Equal weights would be an unfounded guess.
+        No cosine is positive, or with `plain_sum` they cancel. Equal weights would be an unfounded guess.
 
     >>> normalize_similarities([0.75, 0.25, -0.5])
     (0.75, 0.25, 0.0)

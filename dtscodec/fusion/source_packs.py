@@ -17,7 +17,6 @@ from dtscodec.decoding.decoded import Decoded
 from dtscodec.encoding.pack_assembler import LEAF_BYTES
 from dtscodec.errors import BaseMismatchError, ConfigError, Remedy
 from dtscodec.format.blocks import Block
-from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.naming import base_name, utf8
 from dtscodec.format.summary import BaseRef
@@ -27,7 +26,17 @@ from dtscodec.packs.pack import MAX_TENSOR_BYTES, Pack
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One term of a weighted sum: a pack's version of a tensor, and its mixing weight."""
+    """One term of the weighted sum of a tensor.
+
+    Parameters
+    ----------
+    weight : float
+        Mixing weight of the pack.
+    pack : Pack
+        A source pack.
+    entry : TensorEntry
+        The tensor in that pack.
+    """
 
     weight: float
     pack: Pack
@@ -42,9 +51,9 @@ class SourcePacks:
     packs : sequence of Pack
         At least one.
     base : path, mapping, Base or None
-        The base; None to search it where `decode` does, once it is needed.
+        The base; if None, it is searched where `decode` searches, once it is needed.
     stack : ExitStack
-        Closes what is opened here.
+        Closes the files that are opened here.
 
     Raises
     ------
@@ -136,7 +145,7 @@ class SourcePacks:
         Raises
         ------
         BaseMismatchError
-            No pack uses exactly these, so that the base must be hashed, and it is missing or another one.
+            No source pack uses exactly these tensors, so that the base must be hashed, and it is missing or not theirs.
         """
         names = sorted(used, key=utf8)
         if not names:
@@ -169,10 +178,6 @@ class SourcePacks:
         base = self.needed_base(why) if needs_base else None
         decoded = Decoded(pack, base, torch.device("cpu"), None, True, MAX_TENSOR_BYTES)
         return StoredTensor(name, pack.spec(name), decoded.read(name))
-
-    def spec(self, name: str) -> TensorSpec:
-        """Return dtype and shape of a tensor in the first pack that has it."""
-        return next(entries[name].spec for entries in self.entries if name in entries)
 
 
 def is_based(block: Block) -> bool:

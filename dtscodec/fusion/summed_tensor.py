@@ -38,9 +38,9 @@ def exact_tensor(stored: StoredTensor) -> SegmentedTensor:
 def sum_tensor(sources: SourcePacks, name: str, weights: Sequence[float], config: EncodeConfig) -> SegmentedTensor:
     """Return the weighted sum of a tensor's deltas.
 
-    Deltas of low rank are summed by their factors, and packs in which the tensor is unchanged contribute nothing. Exact
-    tensors become deltas from the base. Tensors that the base lacks must be equal in all packs; integers are those of
-    the pack with the largest weight.
+    Deltas of low rank are summed by their factors, and packs in which the tensor is unchanged are left out. Tensors
+    that are stored exactly become deltas from the base. Tensors that the base lacks must be equal in all packs; integer
+    tensors are those of the pack with the largest weight.
 
     Parameters
     ----------
@@ -58,14 +58,14 @@ def sum_tensor(sources: SourcePacks, name: str, weights: Sequence[float], config
     EncodeError
         The packs are of different architectures, or differ in a tensor that the base lacks.
     BaseMismatchError
-        The base is needed, and is missing or another one.
+        The base is needed, and is missing or not the packs' own.
     """
     terms, spec = sources.terms(name, weights), common_spec(sources, name, weights)
     ties = {term.entry.tied_to for term in terms}
     if None not in ties and len(ties) == 1:
         return _as_first(name, spec, terms)
-    if spec.dtype not in CODED_DTYPES:  # Counters and the like have no weighted sum.
-        return _stored_as_is(sources, name, [max(terms, key=lambda term: abs(term.weight))])
+    if spec.dtype not in CODED_DTYPES:  # Integers, such as counters, have no weighted sum.
+        return _stored_exactly(sources, name, [max(terms, key=lambda term: abs(term.weight))])
     if sources.is_own(name):
         return _sum_exact(sources, name, spec, terms, config)
     changed = [term for term in terms if not _is_unchanged(term)]
@@ -87,7 +87,7 @@ def _as_first(name: str, spec: TensorSpec, terms: Sequence[Term]) -> SegmentedTe
     return SegmentedTensor(name, spec, [EncodedBlock(block, Streams()) for block in first.blocks], first.split)
 
 
-def _stored_as_is(sources: SourcePacks, name: str, terms: Sequence[Term]) -> SegmentedTensor:
+def _stored_exactly(sources: SourcePacks, name: str, terms: Sequence[Term]) -> SegmentedTensor:
     """Return a tensor as the first term has it."""
     term = terms[0]
     if all(isinstance(block, Same) for block in term.entry.blocks):
@@ -217,15 +217,15 @@ def _added(name: str, spec: TensorSpec, base: StoredTensor, delta: Tensor) -> St
 def _sum_exact(
     sources: SourcePacks, name: str, spec: TensorSpec, terms: Sequence[Term], config: EncodeConfig
 ) -> SegmentedTensor:
-    """Return a tensor that packs store without the base: as it is if all are equal, else summed as deltas."""
+    """Return a tensor that packs store without the base: unchanged if all are equal, else the sum of its deltas."""
     stored = [sources.stored(term.pack, name, "it is made of it") for term in terms]
     is_equal = all(other.spec == stored[0].spec and np.array_equal(other.data, stored[0].data) for other in stored)
     if is_equal and abs(sum(term.weight for term in terms) - 1) < SUM_TOLERANCE:
-        return _stored_as_is(sources, name, terms)
+        return _stored_exactly(sources, name, terms)
     counterpart = None if sources.base is None else sources.base.specs.get(sources.counterpart(name))
     if counterpart is not None and counterpart.shape == spec.shape:
         return _sum_dense_deltas(sources, name, spec, terms, config)
     if is_equal:
-        return _stored_as_is(sources, name, terms)
+        return _stored_exactly(sources, name, terms)
     remedy = OWN_HEAD if sources.base is not None else OWN_HEAD_OR_BASE
     raise EncodeError(f"{name}: expected the same in all packs where the base has none, got several", remedy)

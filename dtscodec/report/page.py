@@ -89,7 +89,7 @@ def _overview(packs: list[tuple[str, PackStatistics]]) -> Markup:
     largest = max((pack.size for _, pack in packs), default=0)
     rows = [
         [
-            element("a", task, href=f"#pack-{place}") if place <= MAX_PICTURED else task,
+            element("a", task, href=f"#pack-{position}") if position <= MAX_PICTURED else task,
             bar(_kinds(pack), largest, 200),
             f"{pack.size:,}",
             percent(pack.size, pack.fine_tune_size),
@@ -97,7 +97,7 @@ def _overview(packs: list[tuple[str, PackStatistics]]) -> Markup:
             number(TensorGroup(pack.tensors).rank, 1),
             f"{len(pack.tensors):,}",
         ]
-        for place, (task, pack) in enumerate(packs, 1)
+        for position, (task, pack) in enumerate(packs, 1)
     ]
     present = {kind for _, pack in packs for kind, count in _kinds(pack).items() if count}
     colours = legend([(kind, described) for kind, described in KIND_TEXTS.items() if kind in present])
@@ -112,10 +112,10 @@ def _kinds(pack: PackStatistics) -> dict[str, int]:
     return {kind.kind: kind.size for kind in pack.kinds}
 
 
-def _pack(place: int, task: str, pack: PackStatistics) -> Markup:
-    places = module_grid(pack.tensors)
+def _pack(position: int, task: str, pack: PackStatistics) -> Markup:
+    grid = module_grid(pack.tensors)
     summary = f"{size(pack.size)}, {pack.bits:.3f} bits a parameter, id {pack.id[:16]}"
     parts = [element("h2", task), element("p", summary, class_="note")]
-    if places.layers or places.others:
-        parts.append(element("div", heat_maps(places, quantities(places, False)), class_="wide"))
-    return element("section", *parts, id=f"pack-{place}")
+    if grid.layers or grid.others:
+        parts.append(element("div", heat_maps(grid, quantities(grid, False)), class_="wide"))
+    return element("section", *parts, id=f"pack-{position}")

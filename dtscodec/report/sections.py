@@ -109,18 +109,18 @@ def _module_row(name: str, group: TensorGroup, largest: int, compared: bool) -> 
     return [*row, number(group.error)] if compared else row
 
 
-def quantities(places: ModuleGrid, with_error: bool) -> list[Quantity]:
+def quantities(grid: ModuleGrid, with_error: bool) -> list[Quantity]:
     """Return the quantities of heat maps, each with its own scale.
 
     Parameters
     ----------
-    places : ModuleGrid
+    grid : ModuleGrid
         Groups of tensors, which the ends of the scales depend on.
     with_error : bool
         Show the relative error, too.
     """
     # Tensors outside of layers, such as a new head, may exceed all layers, and on their scale layers would look alike.
-    groups = [group for row in places.layers.values() for group in row.values()] or [*places.others.values()]
+    groups = [group for row in grid.layers.values() for group in row.values()] or [*grid.others.values()]
     rank = max((group.rank or 0 for group in groups), default=0)
     bits = max((group.bits for group in groups), default=0)
     shown = [
@@ -134,13 +134,13 @@ def quantities(places: ModuleGrid, with_error: bool) -> list[Quantity]:
 
 def layers(pack: PackStatistics) -> Markup:
     """Return heat maps over depth and module."""
-    places = module_grid(pack.tensors)
+    grid = module_grid(pack.tensors)
     note = "Matrices only: depth from left to right, and matrices outside of layers below."
-    hidden = sum(max(0, len(rows) - MAX_HEAT_MAP_ROWS) for rows in (places.layers, places.others))
+    hidden = sum(max(0, len(rows) - MAX_HEAT_MAP_ROWS) for rows in (grid.layers, grid.others))
     note += f" {hidden} more modules are in the table of all tensors only." if hidden else ""
-    if not places.layers and not places.others:
+    if not grid.layers and not grid.others:
         return section("Layer by layer", "The pack has no matrices.")
-    picture = heat_maps(places, quantities(places, pack.closeness is not None))
+    picture = heat_maps(grid, quantities(grid, pack.closeness is not None))
     return section("Layer by layer", note, element("div", picture, class_="wide"))
 
 

@@ -162,7 +162,7 @@ def test_each_pack_has_its_head_and_none_is_given(tmp_path: Path) -> None:
 
 def test_a_file_without_a_head_is_refused(tmp_path: Path) -> None:
     packs = packs_of(tmp_path, fines_with(rows(0, 0), rows(1, 1)))
-    with pytest.raises(ConfigError, match=r"expected a tensor that the packs keep .*classifier"):
+    with pytest.raises(ConfigError, match=r"expected a tensor that the packs store without the base .*classifier"):
         dtscodec.fuse(packs, tmp_path / "out", like={"layer.up.weight": torch.zeros(96, 48)})
     with pytest.raises(CheckpointError):
         dtscodec.fuse(packs, tmp_path / "out", like=str(tmp_path / "missing"))
