@@ -1,11 +1,9 @@
 """Checkpoint -> pack file: every tensor of a fine-tune against its base, one at a time."""
 
 import time
-from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TypeAlias
 
 from dtscodec.activations.gram_file import GramFile
 from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, collect_files
@@ -13,7 +11,8 @@ from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.name_matching import NameMatch, match_names
 from dtscodec.checkpoints.open import as_checkpoint, weight_paths
-from dtscodec.encoding.budget.candidate import NUMBERS, Candidate
+from dtscodec.encoding.budget.allocate import TensorChoices
+from dtscodec.encoding.budget.candidate import NUMBERS
 from dtscodec.encoding.budget.error_target import smallest_for
 from dtscodec.encoding.config import Best, EncodeConfig, Paper, check_patterns
 from dtscodec.encoding.journal import Journal, NoJournal, journal_key
@@ -28,9 +27,6 @@ from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.open_file import Access, staging_folder_for
 from dtscodec.storage.paths import as_output_path
 from dtscodec.version import __version__
-
-Choices: TypeAlias = Mapping[str, Sequence[Candidate]]
-"""The candidate encoding that is chosen for each segment of each tensor."""
 
 
 def passes(config: EncodeConfig) -> int:
@@ -166,7 +162,9 @@ def holds_pack(out: Path, pack_id: str) -> bool:
         return False
 
 
-def _choose(tensors: TensorPasses, metadata: PackMetadata, config: EncodeConfig, progress: ProgressCallback) -> Choices:
+def _choose(
+    tensors: TensorPasses, metadata: PackMetadata, config: EncodeConfig, progress: ProgressCallback
+) -> TensorChoices:
     """Survey all tensors, and choose a candidate encoding for each segment by the target."""
     survey = tensors.survey(progress)
     match config.target:

@@ -13,7 +13,8 @@ import numpy as np
 from dtscodec.checkpoints.base import KnownLeaf
 from dtscodec.checkpoints.content_digest import leaf
 from dtscodec.encoding.budget.candidate import Candidate, CandidateList, Candidates
-from dtscodec.encoding.budget.matrix_candidates import ComponentSpectrum, MatrixCandidates, SpectrumRequest
+from dtscodec.encoding.budget.component_spectrum import ComponentSpectrum, SpectrumRequest
+from dtscodec.encoding.budget.matrix_candidates import MatrixCandidates
 from dtscodec.encoding.budget.segment_candidates import candidates_of
 from dtscodec.encoding.encoded_tensor import EncodedTensor, EncodingPlan, Squares, encode_segments
 from dtscodec.encoding.presets.best import plan_best

@@ -1,11 +1,10 @@
 """The fused pack: candidate encodings of the summed tensors, the choice among them, and the file."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TypeAlias
 
 from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile
-from dtscodec.encoding.budget.allocate import LAMBDA_MAX, at_multiplier, total_cost
+from dtscodec.encoding.budget.allocate import LAMBDA_MAX, TensorChoices, at_multiplier, total_cost
 from dtscodec.encoding.budget.candidate import Candidate
 from dtscodec.encoding.budget.error_target import smallest_for
 from dtscodec.encoding.budget.segment_candidates import candidates_of
@@ -25,9 +24,6 @@ from dtscodec.fusion.source_packs import SourcePacks
 from dtscodec.fusion.summed_tensor import common_spec, exact_tensor, sum_tensor
 from dtscodec.progress import ProgressCallback
 from dtscodec.version import __version__
-
-Chosen: TypeAlias = Mapping[str, Sequence[Candidate]]
-"""The chosen encoding of each segment, by tensor."""
 
 
 class FusionEncoder:
@@ -104,7 +100,7 @@ class FusionEncoder:
             return self._head.specs[name]
         return common_spec(self._sources, name, self._weights)
 
-    def choose_candidates(self, survey: Survey) -> Chosen:
+    def choose_candidates(self, survey: Survey) -> TensorChoices:
         """Return the chosen encoding of each segment, by the config's target."""
         target = self._config.target
         if isinstance(target, MaxError):
@@ -115,7 +111,7 @@ class FusionEncoder:
             choices = survey.choose(metadata, budget)
         return survey.by_tensor(choices)
 
-    def _error_of(self, chosen: Chosen) -> float:
+    def _error_of(self, chosen: TensorChoices) -> float:
         """Return the relative error of chosen encodings, by encoding all tensors."""
         return sum((self._encode(name, chosen[name]).squares for name in self.names), Squares()).relative_error
 
@@ -125,7 +121,7 @@ class FusionEncoder:
         plans = [plan_best(segment, choice, self._config) for segment, choice in pairs]
         return encode_segments(name, summed.spec, summed.split, plans)
 
-    def write(self, chosen: Chosen, assembler: PackAssembler) -> EncodeReport:
+    def write(self, chosen: TensorChoices, assembler: PackAssembler) -> EncodeReport:
         """Encode all tensors and write the pack: the second pass."""
         for name in self.names:
             assembler.add(self._encode(name, chosen[name]))

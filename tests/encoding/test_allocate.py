@@ -11,8 +11,8 @@ from dtscodec.encoding.budget.allocate import (
     LAMBDA_MAX,
     LAMBDA_MIN,
     Choices,
-    Key,
-    Measure,
+    PackSize,
+    SegmentKey,
     TooSmallError,
     allocate,
     at_multiplier,
@@ -23,7 +23,7 @@ from dtscodec.format.blocks import Raw
 
 many = settings(deadline=None, max_examples=60)
 
-Segments = dict[Key, CandidateList]
+Segments = dict[SegmentKey, CandidateList]
 
 
 def listed(pairs: list[tuple[int, float]]) -> CandidateList:
@@ -41,10 +41,10 @@ def segments(draw: st.DrawFn, most: int = 8, count: int = 5) -> Segments:
     return {("t", i): listed([first, *others]) for i, (first, others) in enumerate(lists)}
 
 
-def with_shared(each: int, shared: int) -> Measure:
+def with_shared(each: int, shared: int) -> PackSize:
     """A file with a header, and index bytes for each segment that is not at its cheapest."""
 
-    def size_of(choices: Mapping[Key, Candidate]) -> int:
+    def size_of(choices: Mapping[SegmentKey, Candidate]) -> int:
         return total_cost(choices) + shared + sum(each for choice in choices.values() if choice.benefit > 0)
 
     return size_of
@@ -62,13 +62,13 @@ def largest_benefit(candidates: Segments) -> float:
     return max(choice.benefit for listing in candidates.values() for choice in listing.candidates)
 
 
-def smallest(candidates: Segments, size_of: Measure) -> int:
+def smallest(candidates: Segments, size_of: PackSize) -> int:
     return size_of({key: listing.candidates[0] for key, listing in candidates.items()})
 
 
 @many
 @given(segments(), measures, st.integers(0, 3000))
-def test_the_budget_is_never_exceeded(candidates: Segments, size_of: Measure, extra: int) -> None:
+def test_the_budget_is_never_exceeded(candidates: Segments, size_of: PackSize, extra: int) -> None:
     budget = smallest(candidates, size_of) + extra
     chosen = allocate(candidates, budget, size_of)
     assert size_of(chosen) <= budget
@@ -79,7 +79,7 @@ def test_the_budget_is_never_exceeded(candidates: Segments, size_of: Measure, ex
 @many
 @given(segments(), measures, st.integers(1, 1000))
 def test_a_budget_below_the_cheapest_choices_raises_with_the_smallest_that_does(
-    candidates: Segments, size_of: Measure, less: int
+    candidates: Segments, size_of: PackSize, less: int
 ) -> None:
     least = smallest(candidates, size_of)
     with pytest.raises(TooSmallError) as caught:
@@ -90,7 +90,7 @@ def test_a_budget_below_the_cheapest_choices_raises_with_the_smallest_that_does(
 
 @many
 @given(segments(), measures)
-def test_a_large_budget_buys_the_most_of_every_segment(candidates: Segments, size_of: Measure) -> None:
+def test_a_large_budget_buys_the_most_of_every_segment(candidates: Segments, size_of: PackSize) -> None:
     chosen = allocate(candidates, 10**6, size_of)
     for key, listing in candidates.items():
         assert chosen[key].benefit == max(choice.benefit for choice in listing.candidates)
@@ -99,7 +99,7 @@ def test_a_large_budget_buys_the_most_of_every_segment(candidates: Segments, siz
 @many
 @given(segments(), flat, st.integers(0, 2000), st.integers(0, 2000))
 def test_a_larger_budget_never_lowers_the_benefit_by_more_than_that_of_one_option(
-    candidates: Segments, size_of: Measure, extra: int, more: int
+    candidates: Segments, size_of: PackSize, extra: int, more: int
 ) -> None:
     budget = smallest(candidates, size_of) + extra
     poorer, richer = (benefit(allocate(candidates, size, size_of)) for size in (budget, budget + more))
@@ -108,7 +108,7 @@ def test_a_larger_budget_never_lowers_the_benefit_by_more_than_that_of_one_optio
 
 @many
 @given(segments(most=5, count=4), flat, st.integers(0, 1500))
-def test_the_benefit_is_within_one_candidate_of_the_best(candidates: Segments, size_of: Measure, extra: int) -> None:
+def test_the_benefit_is_within_one_candidate_of_the_best(candidates: Segments, size_of: PackSize, extra: int) -> None:
     budget = smallest(candidates, size_of) + extra
     keys = list(candidates)
     every = (dict(zip(keys, chosen, strict=True)) for chosen in product(*(candidates[key].candidates for key in keys)))
@@ -119,7 +119,7 @@ def test_the_benefit_is_within_one_candidate_of_the_best(candidates: Segments, s
 
 @many
 @given(segments(), flat, st.integers(0, 2000))
-def test_no_better_candidate_that_still_fits_is_left(candidates: Segments, size_of: Measure, extra: int) -> None:
+def test_no_better_candidate_that_still_fits_is_left(candidates: Segments, size_of: PackSize, extra: int) -> None:
     budget = smallest(candidates, size_of) + extra
     chosen = allocate(candidates, budget, size_of)
     for key, listing in candidates.items():
@@ -129,7 +129,7 @@ def test_no_better_candidate_that_still_fits_is_left(candidates: Segments, size_
 
 @many
 @given(segments(), measures, st.integers(0, 2000))
-def test_the_same_segments_get_the_same_choices(candidates: Segments, size_of: Measure, extra: int) -> None:
+def test_the_same_segments_get_the_same_choices(candidates: Segments, size_of: PackSize, extra: int) -> None:
     budget = smallest(candidates, size_of) + extra
     assert allocate(candidates, budget, size_of) == allocate(candidates, budget, size_of)
 

@@ -1,4 +1,4 @@
-"""Candidate encodings: one way to store a segment, with its cost and its benefit; what `allocate` chooses from."""
+"""Candidate encodings: ways to store a segment, each with its cost and its benefit, from which `allocate` chooses."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from dtscodec.format.streams import NUMBER_DTYPES
 
 NUMBERS = "BF16"
 """Dtype of norms, levels and scales: fine enough, since scales are fitted after levels are rounded."""
-NUMBER = NUMBER_DTYPES[NUMBERS]
+NUMBER_BYTES = NUMBER_DTYPES[NUMBERS]
+"""Bytes of one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +20,13 @@ class Candidate:
     Parameters
     ----------
     block : Block
+        The block that the segment would become.
     cost : int
         Bytes of its streams, bitmaps before compression.
     benefit : float
-        Squared norm of the delta that it removes, weighted as the recipe says.
+        Squared norm of the delta that it removes, weighted by the recipe (`Recipe.benefit`).
     removed_energy : float
-        Squared norm that it removes, as far as it is known before coding.
+        Squared norm of the delta that it removes, as predicted before encoding.
     bitmaps : bytes
         Bitmaps of coded rows and columns.
     """
@@ -42,11 +44,13 @@ def coded_bytes(block: Coded, columns: int, bitmaps: bytes) -> int:
     Parameters
     ----------
     block : LowRank or Values
+        The block.
     columns : int
-        Of its tensor.
+        Columns of its tensor as a matrix.
     bitmaps : bytes
+        Bitmaps of coded rows and columns.
     """
-    return sum(block.band_bytes(columns)) + NUMBER * block.number_count(columns) + len(bitmaps)
+    return sum(block.band_bytes(columns)) + NUMBER_BYTES * block.number_count(columns) + len(bitmaps)
 
 
 class Candidates(Protocol):
@@ -54,7 +58,7 @@ class Candidates(Protocol):
 
     @property
     def energy(self) -> float:
-        """Squared norm of the delta without rounding noise; 0 for what has no counterpart in the base."""
+        """Squared norm of the delta without rounding noise; 0 for new rows, without a counterpart in the base."""
 
     def best(self, multiplier: float) -> Candidate:
         """Return the candidate of the largest benefit minus multiplier times cost.
@@ -67,10 +71,16 @@ class Candidates(Protocol):
 
     @property
     def preferred(self) -> Candidate | None:
-        """The candidate that a default size makes room for: all of a delta of low rank, new tensors in 8 bits."""
+        """The candidate that the default size makes room for: a whole delta of low rank, or a new matrix in 8 bits."""
 
     def upgrades(self, candidate: Candidate) -> Iterator[Candidate]:
-        """Yield candidates of more benefit that cost a few bytes more than this one."""
+        """Yield candidates of more benefit that cost a few bytes more than another one.
+
+        Parameters
+        ----------
+        candidate : Candidate
+            The current choice.
+        """
 
 
 @dataclass(frozen=True, slots=True)

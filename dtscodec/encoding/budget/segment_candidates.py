@@ -1,6 +1,6 @@
-"""Segments -> their candidate encodings, the list that `allocate` chooses from.
+"""Segments -> their candidate encodings, from which `allocate` chooses.
 
-Nothing is encoded here: costs follow from shapes, benefits from singular values and sums of squares.
+No segment is encoded here: costs follow from shapes, benefits from singular values and squared norms.
 """
 
 from collections.abc import Iterator
@@ -10,12 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from dtscodec.encoding.budget.candidate import Candidate, CandidateList, Candidates, coded_bytes
-from dtscodec.encoding.budget.matrix_candidates import (
-    ComponentSpectrum,
-    MatrixCandidates,
-    SpectrumRequest,
-    matrix_candidates,
-)
+from dtscodec.encoding.budget.component_spectrum import ComponentSpectrum, SpectrumRequest
+from dtscodec.encoding.budget.matrix_candidates import MatrixCandidates, matrix_candidates
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.dense_delta import DenseDelta
@@ -45,6 +41,7 @@ def candidates_of(segment: Segment, config: EncodeConfig, request: SpectrumReque
     Parameters
     ----------
     segment : Segment
+        Rows of a tensor.
     config : EncodeConfig
         Holds the recipe and the device.
     request : SpectrumRequest
@@ -121,7 +118,7 @@ def _quantized_elements(segment: ElementSegment, energy: float, recipe: Recipe) 
 
 
 def _fits_half(delta: DenseDelta) -> bool:
-    """Return whether float16, which has no scales beside it, holds the elements well enough."""
+    """Return whether float16, whose codes have no scales, holds the elements well enough."""
     rms = (squared_norm(delta.values) / delta.values.numel()) ** 0.5
     return rms >= HALF_VALUES[0] and delta.largest_magnitude <= HALF_VALUES[1]
 

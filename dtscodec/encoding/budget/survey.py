@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, replace
 from dtscodec.encoding.budget.allocate import (
     LAMBDA_MAX,
     Choices,
-    Key,
+    SegmentKey,
     TooSmallError,
     allocate,
     at_multiplier,
     total_cost,
 )
 from dtscodec.encoding.budget.candidate import NUMBERS, Candidate, CandidateList, Candidates
-from dtscodec.encoding.budget.matrix_candidates import SpectrumRequest
+from dtscodec.encoding.budget.component_spectrum import SpectrumRequest
 from dtscodec.encoding.config import DEFAULT_SIZE, EncodeConfig
 from dtscodec.encoding.pack_assembler import LEAF_BYTES, PackMetadata
 from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
@@ -34,22 +34,41 @@ class Survey:
     Parameters
     ----------
     config : EncodeConfig
+        Settings of the encode.
     specs : sequence of TensorSpec
         Specs of the fine-tune's tensors.
     """
 
     config: EncodeConfig
     specs: Sequence[TensorSpec]
-    candidates: dict[Key, Candidates] = field(default_factory=dict)
+    candidates: dict[SegmentKey, Candidates] = field(default_factory=dict)
     _tensors: list[tuple[str, TensorSpec, int, int]] = field(default_factory=list)
 
     def add(self, name: str, spec: TensorSpec, split: int, candidates: Sequence[Candidates]) -> None:
-        """Add a tensor, with the candidate encodings of each of its segments."""
+        """Add a tensor.
+
+        Parameters
+        ----------
+        name : str
+            Its name.
+        spec : TensorSpec
+            Its dtype and shape.
+        split : int
+            Number of leading dimensions that make up the rows of the tensor as a matrix.
+        candidates : sequence of Candidates
+            Candidate encodings of each of its segments, in order.
+        """
         self._tensors.append((name, spec, split, len(candidates)))
         self.candidates.update(((name, place), each) for place, each in enumerate(candidates))
 
     def add_settled(self, entry: TensorEntry) -> None:
-        """Add a tensor whose blocks are settled and take no bytes."""
+        """Add a tensor of settled blocks that take no bytes, such as a tied one.
+
+        Parameters
+        ----------
+        entry : TensorEntry
+            Its entry in the index.
+        """
         self.add(
             entry.name,
             entry.spec,
@@ -57,17 +76,30 @@ class Survey:
             [CandidateList((Candidate(block, 0, 0.0, 0.0),), 0.0) for block in entry.blocks],
         )
 
-    def by_tensor(self, choices: Mapping[Key, Candidate]) -> dict[str, tuple[Candidate, ...]]:
-        """Return choices grouped by tensor; one for each segment."""
+    def by_tensor(self, choices: Mapping[SegmentKey, Candidate]) -> dict[str, tuple[Candidate, ...]]:
+        """Return choices grouped by tensor, one for each segment.
+
+        Parameters
+        ----------
+        choices : mapping
+            The candidate that each segment takes.
+        """
         return {name: tuple(choices[name, place] for place in range(count)) for name, _, _, count in self._tensors}
 
     def choose(self, metadata: PackMetadata, budget: int) -> Choices:
         """Return the best choices for a file of at most `budget` bytes.
 
+        Parameters
+        ----------
+        metadata : PackMetadata
+            Everything of the pack except its tensors.
+        budget : int
+            Bytes.
+
         Raises
         ------
         EncodeError
-            What the pack must hold in any case takes more.
+            Index, checksums, files and rows that cannot be left out take more.
         """
         empty = metadata.index(())
         try:
@@ -79,11 +111,19 @@ class Survey:
         """Return the only candidate of each segment, where the target is a rank."""
         return at_multiplier(self.candidates, 0.0)
 
-    def size(self, choices: Mapping[Key, Candidate], metadata: PackMetadata) -> int:
-        """Return the exact size of the pack file in bytes, before anything of it is quantized."""
+    def size(self, choices: Mapping[SegmentKey, Candidate], metadata: PackMetadata) -> int:
+        """Return the exact size of the pack file in bytes, before any tensor is encoded.
+
+        Parameters
+        ----------
+        choices : mapping
+            The candidate that each segment takes.
+        metadata : PackMetadata
+            Everything of the pack except its tensors.
+        """
         return self._size(choices, metadata.index(()), metadata.summary)
 
-    def _size(self, choices: Mapping[Key, Candidate], empty: Index, summary: Summary) -> int:
+    def _size(self, choices: Mapping[SegmentKey, Candidate], empty: Index, summary: Summary) -> int:
         """Return the size of a pack, given its index without tensors, which takes long to make."""
         entries = tuple(
             TensorEntry(name, spec, tuple(choices[name, place].block for place in range(count)), split)
@@ -98,8 +138,13 @@ class Survey:
     def budget(self, metadata: PackMetadata) -> int:
         """Return the largest size of the file, in bytes.
 
-        The default grows where the pack must hold more, for new matrices in 8 bits, and for deltas of low rank, such as
-        a merged LoRA's.
+        The default grows with rows that cannot be left out, with new matrices in 8 bits, and with whole deltas of low
+        rank, such as a merged LoRA's.
+
+        Parameters
+        ----------
+        metadata : PackMetadata
+            Everything of the pack except its tensors.
         """
         asked = self._asked()
         if isinstance(self.config.target, Size):
@@ -117,7 +162,7 @@ class Survey:
 
     @property
     def request(self) -> SpectrumRequest:
-        """How many singular values candidates must be based on."""
+        """The number of singular values that candidates must be based on."""
         match self.config.target:
             case MaxError(error=error):
                 return SpectrumRequest(0.0, 1 - (KNOWN_ERROR * error) ** 2)
@@ -131,7 +176,7 @@ class Survey:
         return sum(each.energy for each in self.candidates.values())
 
     def _too_small(self, budget: int, smallest: int) -> str:
-        """Return the message for a budget that does not hold what the pack must hold."""
+        """Return the message for a budget that is smaller than the smallest pack."""
         least = at_multiplier(self.candidates, LAMBDA_MAX)
         costs = sorted(((choice.cost, name) for (name, _), choice in least.items() if choice.cost), reverse=True)
         takers = ", ".join(f"{name} {cost:,}" for cost, name in costs[:3])

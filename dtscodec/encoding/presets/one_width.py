@@ -3,7 +3,7 @@
 The inverse is `dtscodec.format.blocks.LowRankContent.delta`.
 """
 
-from dtscodec.encoding.budget.matrix_candidates import fits_half_factors, root_mean_square
+from dtscodec.encoding.budget.component_spectrum import fits_half_factors, root_mean_square
 from dtscodec.encoding.presets.best import encode_low_rank
 from dtscodec.encoding.presets.recipe import BEST, LEAST_ERROR
 from dtscodec.encoding.segments.encoded_block import EncodedBlock, same_block
