@@ -185,7 +185,6 @@ def plan_export(
         modules = [
             other.removesuffix(".weight") for other in shared if other in (name, *tied) or other not in pack_names
         ]
-        # A change goes to all these modules or to none.
         obstacle = _obstacle(name, change, modules, layers)
         if obstacle is None:
             carried |= dict.fromkeys(modules, change)
