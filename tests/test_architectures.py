@@ -1,4 +1,4 @@
-"""Real architectures, small: every tensor of a fine-tune comes back, and the model computes what it should."""
+"""Real architectures, small: every tensor of a fine-tune is restored, and the model runs."""
 
 import copy
 from collections.abc import Mapping

@@ -75,7 +75,7 @@ def test_a_device_that_does_not_exist_is_an_error_of_its_own(pack: Path, base: d
         dtscodec.decode(pack, base, device="cuda:99")
 
 
-def test_another_dtype_is_given_to_floating_point_tensors_only(pack: Path, base: dict[str, torch.Tensor]) -> None:
+def test_only_floating_point_tensors_are_converted_to_another_dtype(pack: Path, base: dict[str, torch.Tensor]) -> None:
     with dtscodec.decode(pack, base) as own, dtscodec.decode(pack, base, dtype=torch.bfloat16) as decoded:
         for name in decoded:
             expected = own[name] if name == "ids" else own[name].float().bfloat16()
@@ -131,7 +131,7 @@ def test_a_base_of_other_shape_is_refused(pack: Path, base: dict[str, torch.Tens
     assert caught.value.reason == "base-tensor"
 
 
-def test_without_a_base_the_error_says_how_to_name_one(pack: Path) -> None:
+def test_without_a_base_the_error_has_a_remedy(pack: Path) -> None:
     with dtscodec.decode(pack) as decoded, pytest.raises(BaseMismatchError, match="`base`"):
         decoded["wide"]
 

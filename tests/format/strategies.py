@@ -1,4 +1,4 @@
-"""Random but valid tensors of the index."""
+"""Random valid tensors of an index."""
 
 from hypothesis import strategies as st
 

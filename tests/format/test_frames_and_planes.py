@@ -1,3 +1,5 @@
+"""zstd frames and byte planes: inverses, within limits, and damage is noticed."""
+
 import numpy as np
 import pytest
 import zstandard
@@ -9,7 +11,7 @@ from dtscodec.format.primitives.zstd_frames import compress, decompress
 
 
 @given(st.binary(max_size=1000), st.binary(max_size=50))
-def test_a_frame_comes_back_whole_and_knows_its_length(content: bytes, rest: bytes) -> None:
+def test_decompressing_gives_the_content_and_the_length_of_the_frame(content: bytes, rest: bytes) -> None:
     frame = compress(content, 3)
     assert decompress(frame + rest, 1000) == (content, len(frame))
 
@@ -19,12 +21,12 @@ def test_a_frame_with_a_checksum_knows_its_length() -> None:
     assert decompress(frame + b"tail", 100) == (b"abc" * 9, len(frame))
 
 
-def test_a_frame_larger_than_the_limit_is_refused_by_what_it_says() -> None:
+def test_a_frame_that_states_more_than_the_limit_is_refused() -> None:
     with pytest.raises(OverflowError):
         decompress(compress(bytes(1001), 3), 1000)
 
 
-def test_a_frame_that_lies_about_its_size_is_refused() -> None:
+def test_a_frame_of_another_size_than_it_states_is_refused() -> None:
     frame = bytearray(compress(bytes(10**7), 3))
     parameters = zstandard.get_frame_parameters(bytes(frame))
     at = bytes(frame).index(parameters.content_size.to_bytes(4, "little"))
@@ -66,7 +68,7 @@ def test_planes_of_several_chunks_join_again() -> None:
     assert np.array_equal(join_planes(stored, lengths, weights.size, 4), weights)
 
 
-def test_a_plane_whose_frame_holds_something_else_is_refused() -> None:
+def test_a_plane_with_a_frame_of_another_length_is_refused() -> None:
     frame = compress(bytes(999), 3)
     with pytest.raises(ValueError, match="frame"):
         join_planes(frame, [len(frame)], 1000, 1)

@@ -1,3 +1,5 @@
+"""The file: writer and reader are inverses, its layout, and every damage is noticed."""
+
 import io
 from pathlib import Path
 

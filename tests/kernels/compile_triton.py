@@ -1,4 +1,4 @@
-"""Compile what the Triton backend launches for GPUs that are not here, and print what it takes. Run by test_triton.py.
+"""Compile the Triton backend's kernels for GPUs that this machine lacks, and print their resources, for test_triton.py.
 
 `python -m tests.kernels.compile_triton` calls the backend with tensors of the CPU, behind a driver that only names a
 GPU: everything happens but the launch itself.

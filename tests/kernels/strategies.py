@@ -1,4 +1,4 @@
-"""Random blocks with sound streams, of every shape, width and subset."""
+"""Random blocks with valid streams, of every shape, width and subset."""
 
 from dataclasses import dataclass
 

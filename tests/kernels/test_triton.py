@@ -1,9 +1,9 @@
 """The Triton kernels without a GPU: what they compute, in Triton's interpreter, and what they compile to.
 
-Each needs a process of its own: the interpreter is chosen when a kernel's module is imported, and what it takes in
-cannot be compiled. The interpreter computes in float32 where a GPU uses tensor cores, and rounds to bfloat16 towards
-zero: reading bfloat16 is tested here, rounding to it only as closely as a unit in the last place tells. What tensor
-cores make of the products is in `test_triton_precision.py`.
+Each needs its own process: the interpreter is chosen when a kernel's module is imported, and kernels for it cannot be
+compiled. The interpreter multiplies in float32, where a GPU uses tensor cores, and rounds to bfloat16 towards zero: so
+reading bfloat16 is tested here, and rounding to it only to a unit in the last place. Products on tensor cores are the
+subject of `test_triton_precision.py`.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""`--device`: where large matrices are multiplied."""
+"""Devices: products of large matrices on an accelerator, and unknown devices."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def delta() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_products_come_back_here(device: str, delta: torch.Tensor) -> None:
+def test_products_are_on_the_cpu(device: str, delta: torch.Tensor) -> None:
     block = torch.ones(800, 3)
     result = product(delta.to(device), block)
     assert result.device.type == "cpu"
@@ -55,7 +55,7 @@ def test_every_device_encodes_to_the_same_error(device: str, delta: torch.Tensor
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "meta", "nonsense"])
-def test_a_device_that_is_not_there_is_refused_before_any_work(device: str, tmp_path: Path) -> None:
+def test_an_unknown_device_is_refused_before_any_work(device: str, tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="device"):
         encode({"w": torch.zeros(2)}, {"w": torch.ones(2)}, tmp_path / "x", EncodeConfig(device=device))
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The four-group quantizer against the published algorithm, and the facts that follow from it."""
+"""The four-group quantizer against the published algorithm, and its properties."""
 
 import numpy as np
 import pytest

@@ -1,3 +1,5 @@
+"""Canonical JSON: writing and reading are inverses, and each document has one text."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,6 +73,6 @@ def test_keys_are_ordered_by_utf16_units_as_rfc_8785_says() -> None:
 
 
 @pytest.mark.parametrize("value", [False, 1.5, 2**53, -(2**53), float("nan"), {"a": False}, [0.5], b"x"])
-def test_what_has_no_place_in_canonical_json_is_not_written(value: object) -> None:
+def test_values_that_canonical_json_lacks_are_refused(value: object) -> None:
     with pytest.raises(ValueError, match=r"."):
         canonical.dumps(value)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Rounding noise as it is reckoned, against the noise of real roundings."""
+"""The model of rounding noise against the noise of actual rounding."""
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def test_the_edge_lies_above_the_largest_singular_value_of_the_noise_and_not_far
 
 @few
 @given(seeds, sides, sides, half)
-def test_the_noise_of_a_few_large_rows_is_told_apart(seed: int, rows: int, columns: int, dtype: torch.dtype) -> None:
+def test_the_noise_of_a_few_large_rows_is_found_there(seed: int, rows: int, columns: int, dtype: torch.dtype) -> None:
     weights = normal(seed, rows, columns) * 0.02
     weights[: rows // 4] *= 16
     exact = weights + normal(seed + 1, rows, columns) * 0.01

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dtscodec.linalg import spectrum as factorize
+from dtscodec.linalg import spectrum as spectrum_module
 from dtscodec.linalg.devices import one_thread
 from dtscodec.linalg.spectrum import gram, leading_factors, singular_values
 from dtscodec.linalg.svd import canonical_signs, truncated_svd
@@ -149,15 +149,15 @@ def test_a_zero_matrix_has_singular_values_of_zero_and_a_product_of_zero(rows: i
     assert not ((factors.u * factors.s) @ factors.v).any()
 
 
-def test_a_gram_matrix_taken_in_parts_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gram_matrix_summed_in_chunks_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     delta = torch.from_numpy(np.random.default_rng(0).standard_normal((100, 7))).float()
-    monkeypatch.setattr(factorize, "WIDENED_ELEMENTS", 7 * 9)
+    monkeypatch.setattr(spectrum_module, "WIDENED_ELEMENTS", 7 * 9)
     assert torch.allclose(gram(delta), delta.double().T @ delta.double(), rtol=1e-12)
     assert torch.allclose(gram(delta.T), delta.double().T @ delta.double(), rtol=1e-12)
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_threads_are_put_back_whatever_happens(fails: bool) -> None:
+def test_the_number_of_threads_is_restored_even_after_an_error(fails: bool) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

@@ -1,3 +1,5 @@
+"""Index and summary: JSON and values are inverses, and rules that are broken have their reasons."""
+
 import json
 
 import pytest
@@ -32,7 +34,7 @@ def test_a_summary_reads_back_equal(summary: Summary) -> None:
     assert parse_summary(summary_text(summary), "here") == summary
 
 
-def test_a_summary_keeps_where_the_base_can_be_had() -> None:
+def test_a_summary_records_repository_and_commit_of_the_base() -> None:
     summary = Summary(1, base=BaseRef("ab" * 32, "user/repo", "f" * 40), encoder="me", optional=("a", "b"))
     assert parse_summary(summary_text(summary), "here") == summary
 

@@ -1,4 +1,4 @@
-"""Leading singular triplets by subspace iteration, and spectra filled up beyond them, against the SVD of LAPACK."""
+"""Leading singular triplets by subspace iteration, and extrapolated spectra, against the SVD of LAPACK."""
 
 from functools import cache
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import dtscodec
-from dtscodec.linalg import spectrum as factorize
+from dtscodec.linalg import spectrum as spectrum_module
 from dtscodec.linalg.chunks import squared_norm
 from dtscodec.linalg.spectrum import extrapolate_spectrum, leading_factors, singular_values
 from dtscodec.linalg.subspace_iteration import leading_triplets, orthonormal
@@ -29,7 +29,7 @@ def products(u: Tensor, s: Tensor, v: Tensor) -> Tensor:
 
 @some
 @given(deltas, st.integers(1, 20))
-def test_what_is_left_is_hardly_more_than_the_least_possible(delta: Tensor, count: int) -> None:
+def test_the_error_is_hardly_above_that_of_the_truncated_svd(delta: Tensor, count: int) -> None:
     left = squared_norm(delta.double() - products(*leading_triplets(delta, count))) ** 0.5
     least = float(torch.linalg.svdvals(delta.double())[count:].norm())
     assert least * (1 - 1e-6) <= left <= least * 1.01
@@ -61,7 +61,7 @@ def test_vectors_are_orthonormal(delta: Tensor, count: int) -> None:
 
 @some
 @given(generators, sides, sides, st.integers(0, 12), st.integers(-25, 20))
-def test_of_a_matrix_of_low_rank_all_is_found_and_nothing_more(
+def test_a_matrix_of_low_rank_is_found_in_full_and_no_more(
     rng: np.random.Generator, rows: int, columns: int, rank: int, exponent: int
 ) -> None:
     delta = low_rank(rng, rows, columns, rank) * 10.0**exponent if rank else torch.zeros(rows, columns)
@@ -105,7 +105,7 @@ spectra = st.builds(
 
 @some
 @given(spectra, st.data())
-def test_a_power_law_is_filled_up_as_it_is(spectrum: Tensor, data: st.DataObject) -> None:
+def test_a_power_law_is_extrapolated_exactly(spectrum: Tensor, data: st.DataObject) -> None:
     known = data.draw(st.integers(1, len(spectrum)))
     filled = extrapolate_spectrum(spectrum[:known], float(spectrum.square().sum()), len(spectrum))
     assert torch.allclose(filled, spectrum, rtol=1e-4, atol=1e-9)
@@ -113,9 +113,7 @@ def test_a_power_law_is_filled_up_as_it_is(spectrum: Tensor, data: st.DataObject
 
 @some
 @given(deltas, st.integers(1, 30))
-def test_a_filled_up_spectrum_descends_keeps_what_is_known_and_has_the_norm_of_the_matrix(
-    delta: Tensor, known: int
-) -> None:
+def test_an_extrapolated_spectrum_descends_and_has_the_known_values_and_the_norm(delta: Tensor, known: int) -> None:
     true = torch.linalg.svdvals(delta.double())
     filled = extrapolate_spectrum(true[:known], squared_norm(delta), len(true))
     assert torch.equal(filled[:known], true[:known])
@@ -129,7 +127,7 @@ def test_a_filled_up_spectrum_descends_keeps_what_is_known_and_has_the_norm_of_t
 @pytest.fixture
 def _early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Subspace iteration for small matrices too, which tests can afford to decompose."""
-    monkeypatch.setattr(factorize, "SMALL_SIDE", 32)
+    monkeypatch.setattr(spectrum_module, "SMALL_SIDE", 32)
 
 
 @pytest.mark.usefixtures("_early")
@@ -147,7 +145,7 @@ def test_few_factors_of_a_large_matrix_are_close_to_the_exact_ones(shape: tuple[
 
 @pytest.mark.usefixtures("_early")
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.999])
-def test_as_many_values_are_computed_as_hold_the_share_that_is_asked_for(share: float) -> None:
+def test_enough_values_are_computed_to_hold_the_requested_share(share: float) -> None:
     delta = power_law(np.random.default_rng(0), 300, 200, 0.5)
     true, found = torch.linalg.svdvals(delta.double()), singular_values(delta, 4, share)
     needed = int((true.square().cumsum(0) < share * true.square().sum()).sum()) + 1
@@ -155,7 +153,7 @@ def test_as_many_values_are_computed_as_hold_the_share_that_is_asked_for(share: 
     assert float(found.square().sum()) == pytest.approx(float(true.square().sum()), rel=1e-6)
 
 
-def test_of_a_small_matrix_all_values_are_exact_whatever_is_asked_for() -> None:
+def test_all_values_of_a_small_matrix_are_exact() -> None:
     delta = power_law(np.random.default_rng(0), 300, 200, 0.5)
     assert torch.equal(singular_values(delta, 4), singular_values(delta))
 
@@ -178,7 +176,7 @@ def wide() -> Pair:
 
 def test_a_pack_fills_its_size_and_is_as_near_as_by_exact_factors(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Packed(wide(), size="0.4%")
-    monkeypatch.setattr(factorize, "SMALL_SIDE", 10_000)
+    monkeypatch.setattr(spectrum_module, "SMALL_SIDE", 10_000)
     exact = Packed(wide(), size="0.4%")
     for packed in (found, exact):
         assert 0 <= wide().in_bytes("0.4%") - len(packed.file) < COMPONENT
@@ -188,11 +186,9 @@ def test_a_pack_fills_its_size_and_is_as_near_as_by_exact_factors(monkeypatch: p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("error", [0.5, 0.8])
-def test_an_error_that_is_asked_for_is_kept_and_takes_hardly_more_bytes(
-    error: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_target_is_met_with_hardly_more_bytes(error: float, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Packed(wide(), target=dtscodec.MaxError(error))
-    monkeypatch.setattr(factorize, "SMALL_SIDE", 10_000)
+    monkeypatch.setattr(spectrum_module, "SMALL_SIDE", 10_000)
     exact = Packed(wide(), target=dtscodec.MaxError(error))
     assert found.report.relative_error <= error
     assert len(found.file) <= 1.03 * len(exact.file)

@@ -1,3 +1,5 @@
+"""Packed codes and bitmaps: packing and unpacking are inverses, and padding is checked."""
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,7 +22,7 @@ def random_codes(bits: Bits, vectors: int, count: int, seed: int) -> np.ndarray:
 
 
 @given(widths, st.integers(1, 5), st.integers(1, 200), st.integers(0, 2**31))
-def test_unpacking_gives_back_what_was_packed(bits: Bits, vectors: int, count: int, seed: int) -> None:
+def test_unpacking_gives_the_packed_codes(bits: Bits, vectors: int, count: int, seed: int) -> None:
     codes = random_codes(bits, vectors, count, seed)
     packed = pack_codes(codes, bits)
     assert packed.shape == (vectors, vector_bytes(count, bits))
@@ -55,7 +57,7 @@ def test_any_set_bit_of_the_padding_is_noticed(bits: Bits, count: int, seed: int
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40))
-def test_a_bitmap_comes_back_as_it_was(flags: list[bool]) -> None:
+def test_unpacking_gives_the_packed_bitmap(flags: list[bool]) -> None:
     mask = np.array(flags)
     data = pack_bitmap(mask)
     assert len(data) == -(-len(flags) // 8)
