@@ -12,8 +12,8 @@ from dtscodec.format.container import DIGEST_BYTES, arena_spec_bytes
 from dtscodec.format.digests import BlockHasher, digest_block_size
 from dtscodec.format.index import CarriedFile, FileEntry, Index, NamedFile, TensorEntry
 from dtscodec.format.index_json import index_text, parse_index
+from dtscodec.format.layout import plan_file
 from dtscodec.format.naming import utf8
-from dtscodec.format.pack_plan import plan_file
 from dtscodec.format.primitives.zstd_frames import INDEX_LEVEL, RAW_LEVEL, compress
 from dtscodec.format.streams import Streams, numbers_to_bytes
 from dtscodec.format.summary import Summary

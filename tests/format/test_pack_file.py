@@ -14,7 +14,7 @@ from dtscodec.files.range_reader import MemoryFile
 from dtscodec.format.blocks import LowRank, Mask, Raw, Values, join_masks
 from dtscodec.format.digests import BlockHasher, CheckedBytes, digest_block_size
 from dtscodec.format.index import TensorEntry
-from dtscodec.format.pack_plan import plan_arenas
+from dtscodec.format.layout import plan_arenas
 from dtscodec.format.reader import PackReader
 from dtscodec.format.streams import Streams, numbers_from_bytes, numbers_to_bytes
 from dtscodec.format.summary import BaseRef, Summary

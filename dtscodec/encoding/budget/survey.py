@@ -20,7 +20,7 @@ from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
 from dtscodec.errors import EncodeError, Remedy, assert_never
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import Index, TensorEntry
-from dtscodec.format.pack_plan import planned_size
+from dtscodec.format.layout import planned_size
 from dtscodec.format.summary import Summary
 
 KNOWN_ERROR = 0.5
