@@ -54,8 +54,6 @@ class Decoded(Mapping[str, Tensor]):
         self._unread = set(pack.index.base_names()) if check else set()
         self._stack = ExitStack()
 
-    # Mapping
-
     def __getitem__(self, name: str) -> Tensor:
         """Decode one tensor, on the device passed to `decode`.
 
@@ -95,6 +93,7 @@ class Decoded(Mapping[str, Tensor]):
         if entry.tied_to is not None:
             return self._bytes(entry.tied_to)
         check_size(name, max(entry.spec.nbytes, self.spec(name).nbytes), self._max_bytes)
+        # Check, load, reconstruct in the fine-tune's dtype, convert.
         self._check_fit(entry)
         tensor = load_tensors(self.pack.reader, [name], self._device)[name]
         data = torch.empty(entry.spec.nbytes, dtype=torch.uint8, device=self._device)
@@ -114,6 +113,7 @@ class Decoded(Mapping[str, Tensor]):
         expected = self.pack.reader.leaves[name] if self._check else None
         base = self._needed_base()
         data = as_tensor(base.read(name, expected)).to(self._device)
+        # The last base tensor completes the base digest.
         if name in self._unread:
             self._unread.discard(name)
             if not self._unread:
@@ -230,8 +230,6 @@ class Decoded(Mapping[str, Tensor]):
         if any(isinstance(file, Named) for file in files):
             self._needed_base()
         return restore_files(files, self.base.checkpoint.directory if self.base else None)
-
-    # Closing
 
     def take_ownership(self, stack: ExitStack) -> None:
         """Take ownership of a stack, which is closed with this object."""

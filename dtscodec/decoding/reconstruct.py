@@ -87,6 +87,7 @@ def load_tensors(reader: PackReader, names: Iterable[str], device: torch.device)
     FormatError
         The pack is damaged there.
     """
+    # One store for the coded blocks of all tensors, then each tensor's blocks into it.
     entries = [reader.entry(name) for name in names]
     blocks = [(block, entry.columns) for entry in entries for block in entry.blocks]
     store = Store([(block, columns) for block, columns in blocks if block.is_coded], device)
@@ -151,6 +152,7 @@ def reconstruct(
         raise TypeError(f"{entry.name} is tied to {entry.tied_to}")
     for loaded in tensor.blocks:
         part = _part(out, row_span(entry.spec, entry.columns, loaded.row, loaded.block.height))
+        # Coded, exact, or the base's rows.
         if isinstance(loaded.payload, Packed):
             _write_coded(part, entry, loaded, loaded.payload, read_base, backend, holds_base)
         elif loaded.payload is not None:
@@ -202,6 +204,7 @@ def _write_coded(
     shape = (loaded.block.height, entry.columns)
     dtype = torch_dtype(entry.spec.dtype)
     out = part.view(dtype).view(shape)
+    # The base's rows in its own dtype: converting them first would round twice.
     rows = loaded.block.base
     if rows is None:
         base = torch.zeros((), dtype=dtype, device=part.device).expand(shape)
@@ -216,6 +219,7 @@ def _write_coded(
 
 def _write_sum(base: Tensor, packed: Packed, out: Tensor) -> None:
     """Write W = base + delta in float32 (float64 where the tensor is): level A, so the same on every device."""
+    # A float64 base is converted by way of float32 (spec section 6.1).
     if base.dtype == torch.float64 != out.dtype:
         base = base.float()
     delta = unpack_delta(packed, wide_dtype(out.dtype))

@@ -42,6 +42,7 @@ class BlockHasher:
         """Add the next bytes."""
         view = memoryview(data)
         while len(view):
+            # Fill the current block; close it when it is full.
             piece, view = view[: self._left], view[self._left :]
             self._hash.update(piece)
             self._left -= len(piece)
@@ -60,7 +61,7 @@ class BlockHasher:
         header : bytes
             Length and header of the file.
         """
-        if self._left < self._block:
+        if self._left < self._block:  # The last block is shorter.
             self._close()
         return pack_id(header, self._rows) + b"".join(self._rows)
 

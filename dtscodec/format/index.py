@@ -96,11 +96,13 @@ class TensorEntry:
         where = f"{location}: {base.name!r}"
         if spec is None:
             raise BaseMismatchError("base-tensor", where, "expected a tensor of this name, got none", "4.4")
+        # Rule R1: at least `split` dimensions, as many columns, and the rows referred to.
         rows, columns = spec.matrix(self.split)
         too_flat = len(spec.shape) < self.split if self.spec.shape else bool(spec.shape)
         if too_flat or columns != self.columns or base.first + block.height > rows:
             wanted = f"expected {base.first + block.height} rows of {self.columns}"
             raise BaseMismatchError("base-tensor", where, f"{wanted}, got {spec}", "4.4")
+        # Rule R2: dtypes that can be converted; equal ones suffice for a block that is not coded.
         convertible = {spec.dtype, self.spec.dtype} <= CODED_DTYPES
         if not convertible and (spec.dtype != self.spec.dtype or block.is_coded):
             raise BaseMismatchError("base-tensor", where, f"expected {self.spec.dtype}, got {spec.dtype}", "4.4")

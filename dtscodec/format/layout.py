@@ -88,6 +88,7 @@ def lay_out(index: Index) -> Layout:
     rows, numbers, raw = _Cursor(), _Cursor(), _Cursor()
     blocks: dict[str, list[BlockSpans]] = {}
     coded: list[tuple[BlockSpans, tuple[int, ...]]] = []
+    # Bitmaps, numbers and exact bytes lie in the order of blocks.
     for entry in index.tensors:
         blocks[entry.name] = []
         for block in entry.blocks:
@@ -95,6 +96,7 @@ def lay_out(index: Index) -> Layout:
             place = BlockSpans(rows.take(sizes.bitmaps), numbers.take(sizes.numbers), [], raw.take(sizes.raw))
             blocks[entry.name].append(place)
             coded.append((place, sizes.bands))
+    # Codes lie band by band; files follow the exact bytes.
     codes = _place_bands(coded)
     files = {file.name: raw.take(file.stored) for file in index.files if isinstance(file, CarriedFile)}
     return Layout(blocks, files, rows.end, numbers.end, codes, raw.end)
@@ -150,6 +152,7 @@ def planned_size(index: Index, summary: Summary, bitmaps: bytes, leaf_bytes: int
     numbers : {"F32", "BF16"}
         Dtype in which numbers are stored.
     """
+    # All lengths follow from the index, except those of compressed arenas, which are compressed here.
     layout = lay_out(index)
     leaves = len(index.base_names())
     lengths = {

@@ -120,6 +120,7 @@ class PackedBlock:
 
     def where(self) -> tuple[Tensor | slice, Tensor | slice]:
         """Return the index of the coded rows and columns of a [height, columns] tensor."""
+        # With subsets of both, indices [m, 1] and [n] broadcast to [m, n].
         rows = None if self.rows is None else self.rows.long()
         cols = None if self.cols is None else self.cols.long()
         if rows is not None and cols is not None:

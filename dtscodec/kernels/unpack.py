@@ -100,6 +100,7 @@ def _unpack(factors: PackedFactors, rows: Tensor, dtype: torch.dtype) -> tuple[T
 
 def _packed(factors: PackedFactors, band: BandPlace, at: int, levels_at: int) -> tuple[Tensor, Tensor]:
     """Return the packed vectors of u or v of a band, uint8 [rank, bytes], and their level tables [tables, levels]."""
+    # A view of one factor: its vectors are `stride` bytes apart, with the other factor's between them.
     count = width_of(band.bits).stored_levels
     tables = (band.rank if factors.block.per_vector else 1) if count else 0
     levels = factors.store.numbers[levels_at : levels_at + count * tables].view(tables, count)
@@ -112,6 +113,7 @@ def unpack_values(values: PackedValues) -> Tensor:
     rows, cols = values.coded_shape
     if _by_bytes(values.store):
         return torch.from_numpy(dequantize_values(*values.view(), (rows, cols)))
+    # The layout of `Values.view`, as tensors on the device.
     store, block = values.store, values.block
     scales_at = values.numbers_at + block.width.stored_levels
     levels = store.numbers[None, values.numbers_at : scales_at]

@@ -59,6 +59,7 @@ def essential_triplets(delta: Tensor, root: Tensor, most: int | None = None) -> 
     SvdError
         LAPACK did not converge.
     """
+    # E: leading left singular vectors of D R.
     with lapack_errors():
         u, s, _ = torch.linalg.svd(delta @ root, full_matrices=False)
     rank = numerical_rank(s, delta.shape)

@@ -105,6 +105,7 @@ def stack_blocks(blocks: Sequence[tuple[int, int, CodedDelta]], shape: tuple[int
     begin = 0
     for first, height, coded in blocks:
         assert coded.right is not None
+        # A block's components take columns of `left` and rows of `right` of their own.
         end = begin + coded.left.shape[1]
         rows, columns = (torch.from_numpy(index.ravel()) for index in coded.where(height, shape[1]))
         left[first + rows, begin:end] = torch.from_numpy(coded.left).to(dtype)

@@ -65,6 +65,7 @@ class Band:
         ValueError
             The item is not a valid pair of integers (rule B3).
         """
+        # As fields of an object, for the same strict checks of types.
         fields = Fields(dict(zip(("rank", "bits"), item, strict=False)), "a band")
         if len(item) != 2:
             raise ValueError(f"expected [rank, bits] for a band, got {item!r:.60}")
@@ -180,7 +181,7 @@ def scaled_factors(bands: Sequence[BandFactors], dtype: type[np.floating]) -> tu
     right : float [r, coded columns]
         V^T.
     """
-    if len(bands) == 1:
+    if len(bands) == 1:  # Without a copy.
         return bands[0].scaled_u(dtype), dequantize(bands[0].v).astype(dtype, copy=False)
     rank = sum(len(band.u) for band in bands)
     left, right = np.empty((rank, bands[0].u.count), dtype), np.empty((rank, bands[0].v.count), dtype)

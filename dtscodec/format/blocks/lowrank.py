@@ -121,6 +121,7 @@ class LowRank(SubsetBlock):
         m, n = self.coded_shape(columns)
         numbers_at += 1  # The norm comes first.
         for band in self.bands:
+            # Codes: per component a vector of u, then one of v. Numbers: levels of u, levels of v, scales.
             u_bytes = vector_bytes(m, band.bits)
             stride = u_bytes + vector_bytes(n, band.bits)
             levels = band.width.stored_levels * band.table_count(self.per_vector)
@@ -151,6 +152,7 @@ class LowRank(SubsetBlock):
         numbers = [np.array([norm], np.float32)]
         packed = []
         for band in bands:
+            # The order of `places`.
             numbers += [band.u.levels.ravel(), band.v.levels.ravel(), band.scales]
             packed.append(np.concatenate([band.u.pack().packed, band.v.pack().packed], axis=1).tobytes())
         return np.concatenate(numbers), tuple(packed)

@@ -57,6 +57,7 @@ class Raw:
         plain = self._plain_bytes(columns, dtype)
         if self.planes is None:
             return StreamSizes(raw=plain)
+        # Rule P1: as many planes as the block has, none longer than its plain bytes.
         number = plane_number(plain, plane_count(dtype))
         if number != len(self.planes):
             raise ValueError(f"expected {number} planes, got {len(self.planes)}")

@@ -149,6 +149,7 @@ class Values(SubsetBlock):
         numbers : float32 [count]
             Levels, then scales.
         """
+        # Numbers: one code book, if the width stores any, then scales.
         m, n = self.coded_shape(columns)
         levels = self.width.stored_levels
         books = self.width.code_books(numbers[:levels])

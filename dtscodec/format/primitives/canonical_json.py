@@ -49,6 +49,7 @@ def loads(text: bytes) -> Json:
     Traceback (most recent call last):
     ValueError: expected canonical JSON
     """
+    # A text is canonical if writing its document gives the same bytes.
     try:
         document: Json = json.loads(text.decode("utf-8"))
         canonical = dumps(document)

@@ -61,6 +61,7 @@ def read_header(file: BinaryIO, where: str, *, limit: int = HEADER_LIMIT) -> Saf
     >>> header.tensors["w"], header.metadata, header.data_start == len(head)
     (Entry(spec=TensorSpec(dtype='F32', shape=(2, 3)), begin=0, end=24), {'format': 'pt'}, True)
     """
+    # The claimed length is checked before the header is read.
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")

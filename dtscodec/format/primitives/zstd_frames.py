@@ -62,6 +62,7 @@ def decompress(data: bytes, limit: int) -> tuple[bytes, int]:
         There is no frame, or it is damaged, or it does not state its content size or states a wrong one.
     """
     try:
+        # All claims of the frame's header are checked before anything is allocated.
         parameters = zstandard.get_frame_parameters(data)
         size = parameters.content_size
         if size in (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR):

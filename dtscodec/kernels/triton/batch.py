@@ -62,6 +62,7 @@ def batch_of(shares: Sequence[Share], count: int, device: torch.device) -> Batch
     largest = max(map(len, rows), default=0)
     if not largest:
         return None
+    # Small tiles for small batches; then divide the rows of each share.
     block = SMALL_TILE if largest <= 2 * SMALL_TILE else LARGE_TILE
     table = table_of([share.factors for share in shares])
     tiles: list[int] = []

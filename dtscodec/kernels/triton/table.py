@@ -36,6 +36,7 @@ class Table:
 
 def table_of(shares: Sequence[PackedFactors]) -> Table:
     """Return the table of the factors of each share, all on one device."""
+    # Records of shares come first, then those of bands: share by share, width by width.
     widths = tuple(sorted({band.bits for factors in shares for band in factors.block.bands}))
     record = 4 + len(widths) + 1
     first_band = record * len(shares)
@@ -58,6 +59,7 @@ def _band(factors: PackedFactors, band: BandPlace, component: int) -> list[int]:
     """Return the record of a band: addresses in bytes, steps in elements."""
     codes, numbers = factors.store.codes.data_ptr(), factors.store.numbers
     u_levels, v_levels = (numbers.data_ptr() + numbers.element_size() * at for at in (band.u_levels, band.v_levels))
+    # Levels that the format prescribes are not in the store, but in memory of their own.
     if width_of(band.bits).fixed_levels is not None:
         u_levels = v_levels = _fixed_levels(band.bits, numbers.device).data_ptr()
     table_step = width_of(band.bits).stored_levels if factors.block.per_vector else 0
