@@ -26,7 +26,7 @@ VARIANTS = {
     "gain by the norm kept (a = 1)": Recipe(gain=1.0),
     "gain without a limit": Recipe(largest_gain=math.inf),
     "two bits only": Recipe(widths=(2,)),
-    "precision counted in full": Recipe(precision_worth=1.0),
+    "precision counted in full": Recipe(precision_weight=1.0),
     "all rows of embeddings": Recipe(row_subsets=False),
 }
 POOLED = "no pooling: an equal share of rank"

@@ -1,4 +1,4 @@
-"""Checkpoint -> delta: what of a tensor changed, and against which rows of the base."""
+"""Checkpoint -> delta: fine-tune minus base, of the rows that both checkpoints have."""
 
 import numpy as np
 import torch
@@ -12,22 +12,42 @@ from dtscodec.linalg.chunks import cache_sized
 
 
 def is_same(fine: StoredTensor, base: StoredTensor) -> bool:
-    """Whether the fine-tune's tensor is the base's, after conversion to its dtype, bit for bit."""
+    """Return whether a tensor equals its counterpart, converted to the fine-tune's dtype, bit for bit.
+
+    Parameters
+    ----------
+    fine : StoredTensor
+        The fine-tune's tensor.
+    base : StoredTensor
+        Its counterpart in the base.
+    """
     if fine.spec == base.spec:
         return np.array_equal(fine.data, base.data)
     if fine.spec.shape != base.spec.shape or not {fine.spec.dtype, base.spec.dtype} <= CODED_DTYPES:
         return False
     if not is_finite(fine.tensor()):
-        return False  # how a NaN converts is not defined
+        return False  # The conversion of a NaN is not defined.
     return torch.equal(_bits(fine.tensor()), _bits(convert_dtype(base.tensor(), fine.spec.dtype)))
 
 
 def shared_part(fine: StoredTensor, base: StoredTensor) -> tuple[StoredTensor, StoredTensor] | None:
-    """The rows that both tensors have, where a delta between them makes sense; None where it does not.
+    """Return the rows that both tensors have and that are related; None if there are none.
 
-    Tensors of equal shape are shared whole. If only the first dimension differs, as in a grown vocabulary, the rows
-    that both have are, provided that they are related: the delta must be smaller than what it is a delta of. (A head
-    for other classes is not.)
+    Tensors of equal shape are shared whole. If only the first dimension differs, as in a grown vocabulary, the leading
+    rows that both have are shared if their delta is smaller in norm than the fine-tune's rows: a head for other classes
+    is not related.
+
+    Parameters
+    ----------
+    fine : StoredTensor
+        The fine-tune's tensor.
+    base : StoredTensor
+        Its counterpart in the base.
+
+    Returns
+    -------
+    (StoredTensor, StoredTensor) or None
+        The shared rows of both.
     """
     if not {fine.spec.dtype, base.spec.dtype} <= CODED_DTYPES or not fine.spec.elements:
         return None
@@ -45,13 +65,20 @@ def shared_part(fine: StoredTensor, base: StoredTensor) -> tuple[StoredTensor, S
 
 
 def delta_of(fine: StoredTensor, base: StoredTensor) -> Tensor:
-    """Fine-tune minus base, of two tensors of one shape.
+    """Return fine-tune minus base.
+
+    Parameters
+    ----------
+    fine : StoredTensor
+        The fine-tune's tensor.
+    base : StoredTensor
+        The base tensor, of the same shape.
 
     Returns
     -------
     float32, of that shape
         Exactly 0 wherever the fine-tune equals the base after rounding to its dtype: a bf16 fine-tune of an fp32 base
-        differs from it everywhere, but only the elements that training moved count.
+        differs from it everywhere, but only the elements that training changed count.
 
     Raises
     ------
@@ -70,7 +97,7 @@ def delta_of(fine: StoredTensor, base: StoredTensor) -> Tensor:
 
 
 def _difference(ours: Tensor, theirs: Tensor, dtype: DType) -> Tensor:
-    """Fine-tune minus base, 0 where both are the same in the fine-tune's dtype: float32 or float64."""
+    """Return fine-tune minus base, 0 where both are the same in the fine-tune's dtype: float32 or float64."""
     wide = torch.float64 if torch.float64 in (ours.dtype, theirs.dtype) else torch.float32
     delta = ours.to(wide) - theirs.to(wide)
     if ours.dtype != theirs.dtype:

@@ -21,7 +21,17 @@ EncodingPlan: TypeAlias = EncodedBlock | BestPlan | PaperPlan
 
 @dataclass(frozen=True, slots=True)
 class Squares:
-    """Squared norms, without what rounding explains: of a delta, of what coding loses, and of what is left out."""
+    """Squared norms of a delta and of parts of it, without rounding noise. They add up over blocks and tensors.
+
+    Parameters
+    ----------
+    delta : float
+        Squared norm of the delta.
+    error : float
+        Squared norm of what encoding loses.
+    left_out : float
+        Squared norm of the delta in blocks that are stored as unchanged.
+    """
 
     delta: float = 0.0
     error: float = 0.0
@@ -32,18 +42,28 @@ class Squares:
 
     @property
     def relative_error(self) -> float:
-        """Norm of what coding loses by the norm of the delta; 0 without a delta."""
+        """Norm of what encoding loses, divided by the norm of the delta; 0 without a delta."""
         return (self.error / self.delta) ** 0.5 if self.delta else 0.0
 
     @property
     def left_out_share(self) -> float:
-        """Share of the delta's squared norm in blocks that are left as the base has them."""
+        """Share of the delta's squared norm in blocks that are stored as unchanged."""
         return self.left_out / self.delta if self.delta else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedTensor:
-    """A tensor's entry and streams, and what coding loses of it."""
+    """A tensor as it is written to a pack.
+
+    Parameters
+    ----------
+    entry : TensorEntry
+        Its entry in the index.
+    streams : list of Streams
+        The streams of each of its blocks.
+    squares : Squares
+        Squared norms of its delta and of the error.
+    """
 
     entry: TensorEntry
     streams: list[Streams]
@@ -56,6 +76,7 @@ def encode_segments(name: str, spec: TensorSpec, split: int, plans: Sequence[Enc
     Parameters
     ----------
     name : str
+        Name of the tensor.
     spec : TensorSpec
         Dtype and shape.
     split : int
@@ -77,17 +98,43 @@ def encode_segments(name: str, spec: TensorSpec, split: int, plans: Sequence[Enc
 
 
 def encode_same(name: str, spec: TensorSpec, base: str) -> EncodedTensor:
-    """A tensor that is the base's of that name."""
+    """Return a tensor that equals a base tensor.
+
+    Parameters
+    ----------
+    name : str
+        Name of the tensor.
+    spec : TensorSpec
+        Dtype and shape.
+    base : str
+        Name of the base tensor.
+    """
     return _alone(name, spec, Same(spec.matrix()[0], BaseRows(base, 0)))
 
 
 def encode_tie(name: str, spec: TensorSpec, to: str) -> EncodedTensor:
-    """A tensor that equals another one of the fine-tune."""
+    """Return a tensor that is tied to another tensor of the fine-tune.
+
+    Parameters
+    ----------
+    name : str
+        Name of the tensor.
+    spec : TensorSpec
+        Dtype and shape.
+    to : str
+        Name of the other tensor.
+    """
     return _alone(name, spec, Tie(spec.matrix()[0], to))
 
 
 def encode_exactly(stored: StoredTensor) -> EncodedTensor:
-    """Encode a tensor as its exact bytes, compressed where that is shorter."""
+    """Return a tensor as its exact bytes, compressed where that is shorter.
+
+    Parameters
+    ----------
+    stored : StoredTensor
+        The tensor.
+    """
     coded = raw_block(stored)
     return EncodedTensor(TensorEntry(stored.name, stored.spec, (coded.block,)), [coded.streams], Squares())
 

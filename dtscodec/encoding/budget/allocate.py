@@ -22,7 +22,7 @@ TensorChoices: TypeAlias = Mapping[str, Sequence[Candidate]]
 PackSize: TypeAlias = Callable[[Mapping[SegmentKey, Candidate]], int]
 """Returns the size of the pack file for some choices, in bytes."""
 
-BISECTIONS = 80
+LAMBDA_BISECTIONS = 80
 """Bisections of the multiplier's logarithm: they reach the last bit of a double."""
 LAMBDA_MAX = 1e200
 LAMBDA_MIN = 1e-200
@@ -72,7 +72,7 @@ def at_last_multiplier(
         The condition on choices: it holds up to some multiplier and not beyond.
     """
     chosen = at_multiplier(candidates, begin)
-    for _ in range(BISECTIONS):
+    for _ in range(LAMBDA_BISECTIONS):
         multiplier = begin**0.5 * end**0.5  # Bisect the logarithm: multipliers span 400 orders of magnitude.
         trial = at_multiplier(candidates, multiplier)
         if holds(trial):

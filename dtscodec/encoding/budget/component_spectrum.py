@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,6 @@ from dtscodec.encoding.segments.encoded_block import ChangedDelta
 from dtscodec.format.blocks import Band, BaseRows, LowRank
 from dtscodec.quantize.packing import vector_bytes
 from dtscodec.quantize.widths import Bits, width_of
-
-Floats: TypeAlias = NDArray[np.float64]
 
 OVERSAMPLING = 2
 """Multiple of the rank under an evenly shared budget for which singular values are computed: strong matrices get more
@@ -76,7 +73,7 @@ class ComponentSpectrum:
 
     subset: tuple[int, BaseRows | None, int | None, int | None]
     shape: tuple[int, int]
-    energies: Floats
+    energies: NDArray[np.float64]
     bitmaps: bytes
     recipe: Recipe
 

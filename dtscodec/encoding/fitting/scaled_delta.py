@@ -16,13 +16,13 @@ from dtscodec.linalg.factored_matrix import Factored
 from dtscodec.linalg.spectrum import Factors, leading_factors
 from dtscodec.linalg.svd import canonical_signs
 
-ORDINARY = 30
-"""Exponents of two up to which values are not scaled."""
+UNSCALED_EXPONENTS = 30
+"""Magnitude of exponents of two up to which values are not scaled."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScaledDelta:
-    """A delta as coordinate descent takes it.
+    """A delta in the form that coordinate descent starts from.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class ScaledDelta:
         """
         match delta:
             case DenseDelta():
-                values, unit = scaled_values(delta)
+                values, unit = unit_scaled(delta)
                 if metric is None:
                     factors = leading_factors(values, rank, device)
                     weighted = WeightedDelta.plain(values.to(device), factors)
@@ -78,10 +78,16 @@ class ScaledDelta:
                 assert_never(delta)
 
 
-def scaled_values(delta: DenseDelta) -> tuple[Tensor, float]:
-    """Return the values divided by a power of two where they are extreme, and that power."""
+def unit_scaled(delta: DenseDelta) -> tuple[Tensor, float]:
+    """Return the values of a delta, divided by a power of two where they are extreme, and that power.
+
+    Parameters
+    ----------
+    delta : DenseDelta
+        The coded rows and columns.
+    """
     exponent = math.frexp(delta.largest_magnitude)[1]
-    if abs(exponent) <= ORDINARY:
+    if abs(exponent) <= UNSCALED_EXPONENTS:
         return delta.values, 1.0
     unit = 2.0 ** max(exponent, -100)
     return delta.values / unit, unit

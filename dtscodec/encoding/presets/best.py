@@ -14,7 +14,7 @@ from dtscodec.activations.metric import Metric
 from dtscodec.encoding.budget.candidate import NUMBERS, Candidate
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.fitting.coordinate_descent import FittedComponents
-from dtscodec.encoding.fitting.scaled_delta import ScaledDelta, scaled_values
+from dtscodec.encoding.fitting.scaled_delta import ScaledDelta, unit_scaled
 from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.dense_delta import DenseDelta, as_tensor_mask
 from dtscodec.encoding.segments.encoded_block import (
@@ -87,12 +87,13 @@ def plan_best(
     Parameters
     ----------
     segment : Segment
+        Rows of a tensor.
     candidate : Candidate
         One of its candidate encodings.
     config : EncodeConfig
         Holds the recipe and the device.
     metric : Metric, optional
-        The activation metric of a layer whose weight the segment is.
+        The activation metric of the layer, if the segment is a layer's weight.
 
     Raises
     ------
@@ -128,7 +129,7 @@ def plan_best(
 def encode_low_rank(
     delta: ChangedDelta, block: LowRank, recipe: Recipe, metric: Metric | None = None, device: str = "cpu"
 ) -> EncodedBlock:
-    """Encode a matrix by components: as many, and of the widths, as the bands of a block say.
+    """Encode a matrix by components of the numbers and widths that a block's bands give.
 
     Parameters
     ----------
@@ -152,7 +153,7 @@ def encode_low_rank(
         scaled = ScaledDelta.of(delta, block.rank, metric, device)
         widths = [band.bits for band in block.bands for _ in range(band.rank)]
         if scaled.is_factored and all(band.width.is_float for band in block.bands):
-            # Half precision holds the exact singular vectors so well that refits gain nothing.
+            # Half precision holds the exact singular vectors so well that refits do not pay.
             recipe = replace(recipe, rounds=0)
         # Coordinate descent: quantize the vectors one by one, each against what the others leave of the delta.
         fitted = FittedComponents(scaled.weighted, widths, recipe)
@@ -173,7 +174,7 @@ def encode_values(delta: DenseDelta, block: Values, recipe: Recipe) -> EncodedBl
     block : Values
         The block to encode.
     recipe : Recipe
-        Says whether the decoded delta is to have the norm of the true one.
+        If it has a gain, the decoded delta gets the norm of the true one.
 
     Raises
     ------
@@ -182,7 +183,7 @@ def encode_values(delta: DenseDelta, block: Values, recipe: Recipe) -> EncodedBl
     """
     with np.errstate(over="ignore", invalid="ignore"):
         # Codes that are floating-point numbers have no scales that could take the unit back.
-        values, unit = (delta.values, 1.0) if block.width.is_float else scaled_values(delta)
+        values, unit = (delta.values, 1.0) if block.width.is_float else unit_scaled(delta)
         codes, scales = quantize_elements(values, block.bits, block.per_row, rounded)
         norm = 0.0 if recipe.gain is None else float(delta.energy**0.5) / unit
         if norm and len(codes.levels):

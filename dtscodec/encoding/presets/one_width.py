@@ -25,7 +25,7 @@ def encode_factored(delta: Factored, base: BaseRows, bits: Bits) -> EncodedBlock
     base : BaseRows
         The m base rows that it is added to.
     bits : int
-        Bits per code. 16 keeps the decoded delta within a few ten-thousandths of its norm.
+        Bits per code. At 16 the error is a few ten-thousandths of the norm.
 
     Raises
     ------

@@ -27,7 +27,7 @@ class PaperPlan:
     delta : DenseDelta
         The coded rows and columns.
     block : LowRank or Values
-        Its rank is the config's.
+        The block; its rank is the config's.
     """
 
     delta: DenseDelta
@@ -72,6 +72,7 @@ def plan_paper(segment: Segment, config: EncodeConfig) -> PaperPlan | EncodedBlo
     Parameters
     ----------
     segment : Segment
+        Rows of a tensor.
     config : EncodeConfig
         Holds the rank, and the preset's scope of levels.
     """

@@ -1,4 +1,4 @@
-"""What the encoder `best` is made of. The defaults are what `benchmarks/fidelity` found to serve behaviour best."""
+"""The ingredients of the preset `best`. The defaults did best in `benchmarks/fidelity`, which compares behaviour."""
 
 from dataclasses import dataclass, replace
 
@@ -10,33 +10,35 @@ FOUR = 4
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Ingredients of `best`; other than the defaults only for experiments.
+    """Ingredients of `best`; values other than the defaults are for experiments.
 
     Parameters
     ----------
     rounds : int
-        Refits of each factor in turn against the true delta.
+        Rounds of coordinate descent: refits of each factor in turn against the true delta.
     fitted_levels : bool
-        Lloyd-Max levels, not those of the published four groups. They leave less squared error, but shrink what they
-        stand for: root mean squares keep its norm, and behaviour is closer.
+        Whether levels are Lloyd-Max levels, rather than the root mean squares of the published four groups. Lloyd-Max
+        levels leave less squared error, but shrink vectors; root mean squares preserve their norm, and behaviour is
+        closer.
     gain : float, optional
-        Power of singular values by which directions count where a decoded delta is scaled to have the effect of the
-        true one (`dtscodec.encoding.fitting.coordinate_descent.FittedComponents.gain`). None: it is not scaled.
+        Power of singular values that weights directions where a decoded delta is scaled to have the effect of the true
+        one (`dtscodec.encoding.fitting.coordinate_descent.FittedComponents.gain`). By default of None it is not scaled.
     largest_gain : float
-        What a decoded delta is scaled by at most: where little of it is kept, more would lean on a few directions for
-        all that are missing, and models of many classes suffer.
+        Largest factor of that scaling. Where little of the delta is retained, a larger one would make a few directions
+        stand in for all that are missing, and models of many classes suffer.
     row_subsets : bool
-        Leave out rows that moved little, where few rows hold most of a change.
-    precision_worth : float
-        What the energy counts that more bits for a component save, by that of new components. Noise in directions
-        that are there already disturbs behaviour less than a direction that is missing: at equal squared error a
-        model with more components stays closer.
+        Whether the least changed rows of a tall matrix may be left out, where few rows hold most of a change.
+    precision_weight : float
+        Weight of the energy that wider codes of a component save, relative to the energy of further components. Noise
+        in stored directions disturbs behaviour less than a missing direction: at equal squared error a model with more
+        components stays closer.
     widths : tuple of int
-        Bits an element that components may have.
+        Widths that components may have: bits per code, ascending.
     levels : int
-        Of a table for components of two bits. The format has four; other numbers need `fitted_levels`.
+        Number of levels of a code book for components of two bits. The format has four; other numbers need
+        `fitted_levels`.
     per_vector : bool
-        A table for each vector of such components. `best` writes one for each factor.
+        Whether each vector of such components has a code book of its own. `best` writes one for each factor.
     """
 
     rounds: int = 5
@@ -44,7 +46,7 @@ class Recipe:
     gain: float | None = 2.0
     largest_gain: float = 1.5
     row_subsets: bool = True
-    precision_worth: float = 0.15
+    precision_weight: float = 0.15
     widths: tuple[Bits, ...] = ALL_BITS
     levels: int = FOUR
     per_vector: bool = False
@@ -61,7 +63,7 @@ class Recipe:
         bits : int or None
             Bits per code; None for exact bytes.
         vectors : {1, 2}
-            1 for elements that are coded one by one, 2 for a component, whose two vectors both lose some.
+            1 for elements that are coded one by one, 2 for a component: both of its vectors lose energy.
 
         Examples
         --------
@@ -70,14 +72,15 @@ class Recipe:
         """
         least = width_of(self.widths[0]).retained_energy ** (vectors / 2)
         retained = 1.0 if bits is None else width_of(bits).retained_energy ** (vectors / 2)
-        return float(least + self.precision_worth * (retained - least))
+        return float(least + self.precision_weight * (retained - least))
 
     def without_floats(self) -> "Recipe":
-        """Return the recipe without widths whose codes are floating-point numbers, for deltas beyond their range."""
+        """Return the recipe without the widths of floating-point codes, for deltas beyond their range."""
         return replace(self, widths=tuple(bits for bits in self.widths if not width_of(bits).is_float))
 
 
 BEST = Recipe()
+"""The default recipe."""
 
-LEAST_ERROR = Recipe(fitted_levels=True, gain=None, precision_worth=1.0)
-"""For an error that is asked for: squared error is all that counts."""
+LEAST_ERROR = Recipe(fitted_levels=True, gain=None, precision_weight=1.0)
+"""The recipe for a target error: it minimizes the squared error alone."""

@@ -87,7 +87,13 @@ class DenseDelta(CodedSubset):
         return max(-float(least), float(most))
 
     def largest_rows(self, count: int) -> "DenseDelta":
-        """Return the `count` coded rows of the largest norms, the first ones on ties; all if there are no more."""
+        """Return the coded rows of the largest norms, the first ones on ties.
+
+        Parameters
+        ----------
+        count : int
+            Number of rows; all are returned if there are no more.
+        """
         if count >= len(self.values):
             return self
         within = largest(self.row_energies(), count)
@@ -123,8 +129,9 @@ class DenseDelta(CodedSubset):
         Parameters
         ----------
         left : float32 [r, coded rows]
+            Left factor of the decoded delta, transposed.
         right : float32 [r, coded columns]
-            Factors of the decoded delta.
+            Right factor.
         """
         decoded = torch.from_numpy(np.ascontiguousarray(left.T @ right))
         return squared_norm(decoded) ** 0.5, self.error_energy(decoded)

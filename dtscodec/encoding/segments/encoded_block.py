@@ -33,11 +33,13 @@ class EncodedBlock:
     Parameters
     ----------
     block : Block
+        The block's entry in the index.
     streams : Streams
+        Its bytes and numbers.
     delta_energy : float
-        Squared norm of the delta, without rounding noise; 0 for what has no counterpart in the base.
+        Squared norm of the delta, without rounding noise; 0 for rows without a counterpart in the base.
     error_energy : float
-        Squared norm of what encoding loses of it, likewise.
+        Squared norm of the error, without rounding noise; 0 for rows without a counterpart in the base.
     """
 
     block: Block
@@ -60,7 +62,15 @@ def raw_block(stored: StoredTensor, split: int = 1) -> EncodedBlock:
 
 
 def same_block(height: int, base: BaseRows) -> EncodedBlock:
-    """Return a block of `height` rows that equal the base's."""
+    """Return a block of rows that equal the base's.
+
+    Parameters
+    ----------
+    height : int
+        Number of rows.
+    base : BaseRows
+        The base rows.
+    """
     return EncodedBlock(Same(height, base), Streams())
 
 
@@ -72,6 +82,7 @@ def low_rank_block(
     Parameters
     ----------
     block : LowRank
+        The block.
     delta : DenseDelta or FactoredDelta
         The coded rows and columns.
     bands : sequence of BandFactors
@@ -96,6 +107,7 @@ def values_block(block: Values, delta: DenseDelta, codes: Vectors, scales: NDArr
     Parameters
     ----------
     block : Values
+        The block.
     delta : DenseDelta
         The coded rows and columns.
     codes : Vectors

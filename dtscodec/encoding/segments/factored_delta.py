@@ -73,7 +73,13 @@ class FactoredDelta(CodedSubset):
         return float(self.s.square().sum())
 
     def largest_rows(self, count: int) -> "FactoredDelta":
-        """Return the `count` coded rows of the largest norms, the first ones on ties; all if there are no more."""
+        """Return the coded rows of the largest norms, the first ones on ties.
+
+        Parameters
+        ----------
+        count : int
+            Number of rows; all are returned if there are no more.
+        """
         if count >= len(self.u):
             return self
         left = self.u * self.s
@@ -98,8 +104,9 @@ class FactoredDelta(CodedSubset):
         Parameters
         ----------
         left : float32 [r, coded rows]
+            Left factor of the decoded delta, transposed.
         right : float32 [r, coded columns]
-            Factors of the decoded delta.
+            Right factor.
         """
         decoded = Factored(torch.from_numpy(np.ascontiguousarray(left.T)), torch.from_numpy(right))
         error = Factored(self.u * self.s, self.v).minus(decoded.double()).square()

@@ -32,6 +32,7 @@ class SegmentedTensor:
     Parameters
     ----------
     name : str
+        Name of the tensor.
     spec : TensorSpec
         Dtype and shape.
     segments : sequence of Segment
@@ -47,7 +48,7 @@ class SegmentedTensor:
 
     @property
     def is_layer(self) -> bool:
-        """Whether the tensor holds the delta of a single matrix, which can be a layer's weight."""
+        """True if the tensor holds the delta of a single matrix, which can be a layer's weight."""
         return self.split == 1 and any(isinstance(segment, MatrixSegment) for segment in self.segments)
 
 
@@ -74,7 +75,7 @@ def segment_tensor(fine: StoredTensor, base: StoredTensor | None, config: Encode
     fine, base
         As for `segment_unchanged`.
     config : EncodeConfig
-        Says what is stored exactly, and which tensors are matrices.
+        Holds the patterns of exact tensors, and the rule for which tensors are matrices.
 
     Raises
     ------
@@ -116,7 +117,7 @@ def segment_delta(
     base : str
         Name of the base tensor that the delta was taken from.
     config : EncodeConfig
-        Says which tensors are matrices.
+        Holds the rule for which tensors are matrices.
     is_rounded : bool
         Whether the fine-tune was rounded to its dtype before the delta was taken: that noise is not to be coded.
     """
