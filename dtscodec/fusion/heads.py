@@ -102,7 +102,7 @@ class Head:
             It is stored as a delta in a pack, and the base is missing.
         """
         if isinstance(self._opened, Pack):
-            return self._sources.stored(self._opened, name, f"{name!r} of {self.location} is made of it")
+            return self._sources.stored(self._opened, name, f"{name!r} of {self.location} is stored as a delta from it")
         return StoredTensor(name, self.specs[name], self._opened.read(name))
 
     def paths(self, out: Path) -> Iterator[Path]:

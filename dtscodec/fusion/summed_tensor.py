@@ -61,16 +61,19 @@ def sum_tensor(sources: SourcePacks, name: str, weights: Sequence[float], config
         The base is needed, and is missing or not the packs' own.
     """
     terms, spec = sources.terms(name, weights), common_spec(sources, name, weights)
+    # Tied in all packs to the same tensor: so is the sum.
     ties = {term.entry.tied_to for term in terms}
     if None not in ties and len(ties) == 1:
         return _as_first(name, spec, terms)
     if spec.dtype not in CODED_DTYPES:  # Integers, such as counters, have no weighted sum.
         return _stored_exactly(sources, name, [max(terms, key=lambda term: abs(term.weight))])
+    # Stored without the base in all packs: a head, or a tensor that no pack codes.
     if sources.is_own(name):
         return _sum_exact(sources, name, spec, terms, config)
     changed = [term for term in terms if not _is_unchanged(term)]
     if not changed:
         return _as_first(name, spec, terms)
+    # Deltas: by blocks and factors where all packs cut the tensor alike, else multiplied out.
     if _have_one_layout(changed):
         return _sum_blocks(name, spec, changed)
     return _sum_dense_deltas(sources, name, spec, changed, config)
@@ -88,11 +91,11 @@ def _as_first(name: str, spec: TensorSpec, terms: Sequence[Term]) -> SegmentedTe
 
 
 def _stored_exactly(sources: SourcePacks, name: str, terms: Sequence[Term]) -> SegmentedTensor:
-    """Return a tensor as the first term has it."""
+    """Return a tensor as the first term has it, exactly unless it is unchanged from the base."""
     term = terms[0]
     if all(isinstance(block, Same) for block in term.entry.blocks):
         return _as_first(name, term.entry.spec, terms)
-    return exact_tensor(sources.stored(term.pack, name, f"{name!r} is made of it"))
+    return exact_tensor(sources.stored(term.pack, name, f"{name!r} is stored as a delta from it"))
 
 
 def common_spec(sources: SourcePacks, name: str, weights: Sequence[float]) -> TensorSpec:
@@ -218,7 +221,7 @@ def _sum_exact(
     sources: SourcePacks, name: str, spec: TensorSpec, terms: Sequence[Term], config: EncodeConfig
 ) -> SegmentedTensor:
     """Return a tensor that packs store without the base: unchanged if all are equal, else the sum of its deltas."""
-    stored = [sources.stored(term.pack, name, "it is made of it") for term in terms]
+    stored = [sources.stored(term.pack, name, "it is stored as a delta from it") for term in terms]
     is_equal = all(other.spec == stored[0].spec and np.array_equal(other.data, stored[0].data) for other in stored)
     if is_equal and abs(sum(term.weight for term in terms) - 1) < SUM_TOLERANCE:
         return _stored_exactly(sources, name, terms)

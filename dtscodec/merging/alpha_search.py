@@ -1,4 +1,4 @@
-"""Search for the alpha of a merge at which a user's score is best."""
+"""Search for the alpha of a merge with the best score, by a function of the user."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -17,20 +17,20 @@ GOLDEN = (5**0.5 - 1) / 2
 
 @dataclass(frozen=True, slots=True)
 class AlphaSearch:
-    """A golden-section search for alpha, as the authors of ESM do for images (arXiv 2602.20208), but on a log scale.
+    """Settings of a golden-section search for alpha, as in the authors' code of ESM for images (arXiv 2602.20208).
 
-    Alpha is a factor, and the best one differs by more than ten times between methods.
+    The search runs on a log scale, since the best alphas of different methods differ by a factor of more than ten.
 
     Parameters
     ----------
     score : callable
         Takes the merged weights as a lazy mapping and returns a number; higher is better.
     low, high : float
-        Bounds of alpha; above 0.
+        Bounds of alpha, above 0.
     tolerance : float
         Length of the interval at which the search ends, relative to alpha.
     steps : int
-        Largest number of times that the interval is narrowed.
+        Largest number of times that the interval is narrowed; each takes one evaluation of the score.
 
     Raises
     ------
@@ -55,10 +55,19 @@ def golden_section(function: Callable[[float], float], search: AlphaSearch) -> t
     Parameters
     ----------
     function : callable
-        To maximize, of alpha.
+        Function of alpha to maximize.
     search : AlphaSearch
         Bounds, tolerance and steps; its score is not used.
 
+    Returns
+    -------
+    alpha : float
+        The best point.
+    value : float
+        The function there.
+
+    Examples
+    --------
     >>> best, value = golden_section(lambda x: -((x - 0.7) ** 2), AlphaSearch(lambda weights: 0.0))
     >>> abs(best - 0.7) < 0.01
     True
@@ -71,6 +80,7 @@ def golden_section(function: Callable[[float], float], search: AlphaSearch) -> t
         evaluated.append((float(function(alpha)), alpha))
         return evaluated[-1][0]
 
+    # Two points inside of the interval divide it in the golden ratio; each step reuses one of them.
     left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
     left_value, right_value = at(left), at(right)
     for _ in range(search.steps):

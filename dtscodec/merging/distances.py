@@ -29,7 +29,7 @@ class Distances:
 
     @property
     def ratio(self) -> float | None:
-        """Norm of the delta from the merged base by that of the task vector; None if that is unknown, or zero."""
+        """Norm of the delta from the merged base, divided by that of the task vector; None if unknown or zero."""
         return self.merged / self.pretrained if self.pretrained else None
 
 
@@ -41,7 +41,7 @@ class DistanceTotals:
     tasks : int
         Number of fine-tunes.
     has_base : bool
-        Whether the pre-trained base is given.
+        True if the pre-trained base is given.
     """
 
     def __init__(self, tasks: int, has_base: bool) -> None:

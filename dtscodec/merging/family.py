@@ -26,7 +26,7 @@ from dtscodec.storage.paths import as_path, is_remote
 
 @dataclass(frozen=True, slots=True)
 class FamilyReport:
-    """The result of `encode_family`.
+    """The result of `encode_family`: a directory with a merged base and a pack of each fine-tune.
 
     Parameters
     ----------
@@ -75,14 +75,14 @@ def encode_family(
     method : str or MergeMethod
         How fine-tunes are merged; see `dtscodec.merge`.
     base : path or mapping of tensors, optional
-        The pre-trained base that they started from; every method but `average` needs it. It is not stored.
+        The pre-trained base of the fine-tunes; every method but `average` needs it. It is not stored.
     config : EncodeConfig, optional
-        Settings of the packs. `raw` names tensors that are left out of the base, too, `files` and `device` are for the
-        base as well, and there are no `renames`.
+        Settings of the packs, without `renames`. `raw` also names the tensors that the base leaves out; `files` and
+        `device` hold for the base, too.
     grams : sequence of paths or mappings of tensors
         Gram matrices of the layers' inputs, one per fine-tune; used by `esm`.
     plain_base : bool
-        Store the base as a plain checkpoint, not as a pack of exact tensors, which is smaller.
+        Store the base as a plain checkpoint. By default it is a pack of exact tensors, which is smaller.
     force : bool
         Replace files that exist.
     executor : concurrent.futures.Executor, optional
@@ -125,7 +125,7 @@ def encode_family(
     config = config or EncodeConfig()
     chosen = make_method(method) if isinstance(method, str) else method
     if config.renames:
-        raise ConfigError("expected no renames for a family, whose base has its fine-tunes' names, got some")
+        raise ConfigError("expected no renames, since the base of a family has the names of its fine-tunes, got some")
     check_directory(out)
     family = _Family(fine_tunes, as_path(out), chosen, base, config, grams, plain_base, force, journal, progress)
     family.check_new()
@@ -158,14 +158,14 @@ def encode_family(
 
 
 def check_directory(out: str | os.PathLike[str]) -> None:
-    """Refuse a remote directory: OutputError."""
+    """Raise OutputError if a directory is remote."""
     if is_remote(out):
-        raise OutputError(f"{out}: expected a local directory for a merged base", Remedy("copy it when it is made"))
+        raise OutputError(f"{out}: expected a local directory for a merged base", Remedy("copy it afterwards"))
 
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """The settings of one `encode_family`."""
+    """The arguments of one call of `encode_family`."""
 
     fine_tunes: Mapping[str, Source]
     directory: Path
@@ -188,7 +188,7 @@ class _Family:
         return {task: pack_path(self.directory, task) for task in self.fine_tunes}
 
     def check_new(self) -> None:
-        """Refuse packs that exist, unless an interrupted run is resumed, and packs of another base."""
+        """Raise OutputError if packs of another base exist, or packs of these tasks unless a run is resumed."""
         if self.journal is None or not self.journal.was_found:
             for path in self.packs.values():
                 check_new(path, self.force)
@@ -225,7 +225,7 @@ class _Family:
         return report, figures
 
     def _begin(self) -> dict[str, dict[str, float]] | None:
-        """Begin the base in the journal; return the distances if an interrupted run has made it."""
+        """Begin the base in the journal; return the distances if an interrupted run has made the base."""
         if self.journal is None:
             return None
         key = key_of_base(

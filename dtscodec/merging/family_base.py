@@ -20,7 +20,7 @@ from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.naming import utf8
 from dtscodec.format.summary import Summary
 from dtscodec.merging.distances import Distances
-from dtscodec.merging.merge import MergeReport, auxiliary_files_of, report_of
+from dtscodec.merging.merge import MergeReport, auxiliary_file_data, report_of
 from dtscodec.merging.merger import GramSource, Merger, open_merger
 from dtscodec.merging.methods.method import MergeMethod
 from dtscodec.packs.directory_index import DISTANCES
@@ -49,18 +49,18 @@ def make_base(
 ) -> MergeReport:
     """Merge fine-tunes into the base of a directory.
 
-    Auxiliary files that all fine-tunes have in common are written beside it, so that packs need only name them.
+    Auxiliary files that all fine-tunes have in common are written into the directory, so that packs only name them.
 
     Parameters
     ----------
     directory : Path
-        It exists.
+        An existing directory.
     fine_tunes : mapping
         Paths, mappings of tensors or checkpoints, by task.
     method : MergeMethod
         How they are merged.
     pretrained : path or mapping of tensors, optional
-        The base that they started from.
+        The pre-trained base of the fine-tunes.
     raw : sequence of str
         Patterns of names of tensors to leave out.
     grams : sequence of paths, mappings or GramFile
@@ -68,11 +68,11 @@ def make_base(
     plain : bool
         Store a plain checkpoint, not a pack of exact tensors.
     files : bool
-        Whether auxiliary files are written.
+        Write auxiliary files.
     force : bool
         Replace files that exist.
     device : str
-        Where matrices are decomposed.
+        Device to decompose matrices on.
     added : list of Path, optional
         Files that did not exist are appended before they are written.
     progress : callable
@@ -114,7 +114,7 @@ def _write_base(out: Path, merger: Merger, tasks: list[str], plain: bool, force:
 
 def _shared_files(merger: Merger) -> dict[str, bytes]:
     """Return the auxiliary files that all fine-tunes have in common at the top of their directories, by name."""
-    first, *others = [auxiliary_files_of(fine) for fine in merger.inputs.fine_tunes]
+    first, *others = [auxiliary_file_data(fine) for fine in merger.inputs.fine_tunes]
     return {
         name: data
         for name, data in first.items()
@@ -132,7 +132,15 @@ def key_of_base(
     grams: Sequence[Source] = (),
     plain: bool = False,
 ) -> bytes:
-    """Return the digest of all that a base depends on, for `Journal.begin`; parameters as for `make_base`."""
+    """Return the digest of all inputs and settings of a base, for `Journal.begin`.
+
+    Parameters
+    ----------
+    out : Path
+        The base's file.
+    fine_tunes, method, pretrained, raw, grams, plain
+        As for `make_base`.
+    """
     with ExitStack() as stack:
         staging = stack.enter_context(staging_folder_for(out, pretrained, *fine_tunes.values()))
         sources = [*fine_tunes.values(), *([] if pretrained is None else [pretrained])]
@@ -143,7 +151,15 @@ def key_of_base(
 
 
 def figures_of(distances: Sequence[Distances], names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Return distances by task, as `dtscodec.json` holds them."""
+    """Return distances by task, as in `dtscodec.json`.
+
+    Parameters
+    ----------
+    distances : sequence of Distances
+        One per fine-tune.
+    names : sequence of str
+        The tasks, in the same order.
+    """
     result = {}
     for name, found in zip(names, distances, strict=True):
         values = (found.merged, found.average, found.pretrained)

@@ -33,17 +33,17 @@ class MergeReport:
     merged : tuple of str
         Tensors that the method merged.
     averaged : tuple of str
-        Tensors that the base lacks; they are the mean of the fine-tunes'.
+        Tensors that the base lacks: means of the fine-tunes.
     copied : tuple of str
-        Tensors of integers and the like; they are the first fine-tune's.
+        Integer tensors, copied from the first fine-tune.
     left_out : dict
-        Tensors that the result lacks, such as heads, by name, and why.
+        Reasons why tensors, such as heads, are not in the result, by name.
     without_grams : tuple of str
-        For a method that takes Gram matrices, the matrices without one, for which the SVD stood in.
+        For a method that takes Gram matrices, the weights without one, which were merged by their SVD.
     distances : tuple of Distances
-        Of each fine-tune, in their order.
+        Distances of each fine-tune, in their order.
     size : int
-        Bytes of the result's tensors.
+        Bytes of the merged tensors.
     seconds : float
         Wall time.
     """
@@ -82,27 +82,27 @@ def merge(
     fine_tunes : sequence of paths, mappings of tensors, or Checkpoints
         In the order of `grams`.
     out : path
-        ``*.safetensors``, ``*.bin``, ``*.pt``: one file. Anything else: a directory in the layout of Hugging Face, with
-        the first fine-tune's configuration and tokenizer if that is a directory.
+        One file if the name ends in ``.safetensors``, ``.bin`` or ``.pt``. Else a directory in the layout of Hugging
+        Face, with configuration and tokenizer files of the first fine-tune if that is a directory.
     method : str or MergeMethod
         A name (`dtscodec.merging.methods.registry.METHODS`), or a method with options, such as
         ``dtscodec.merging.methods.Ties(keep=0.1)``.
     base : path, mapping of tensors, or Base, optional
-        The base that they started from; every method but `average` needs it.
+        The pre-trained base of the fine-tunes; every method but `average` needs it.
     raw : sequence of str
-        Patterns of names of tensors to leave out. Tensors of different shapes are left out anyway.
+        Patterns of names of tensors to leave out, in addition to tensors whose shapes differ.
     grams : sequence of paths, mappings or GramFile
         Gram matrices of the layers' inputs (`dtscodec collect`), one per fine-tune; used by `esm`.
     search : AlphaSearch, optional
-        Searches alpha by a score.
+        Search alpha by a score.
     files : bool
-        Whether configuration and tokenizer files are written into a directory.
+        Write configuration and tokenizer files into a directory.
     shard_bytes : int
-        Largest file of tensors in a directory.
+        Bytes of the largest file of tensors in a directory.
     force : bool
         Replace an output that exists.
     device : str
-        Where matrices are decomposed, such as ``"cuda"``.
+        Device to decompose matrices on, such as ``"cuda"``.
     progress : callable
         Called with the bytes of fine-tunes that have been read; `MergeMethod.reads` is how often all are.
 
@@ -113,16 +113,15 @@ def merge(
     Raises
     ------
     ConfigError
-        The method is given no base but needs one, or something that it does not take.
+        The method needs a base and none is given, or it takes no Gram matrices or alpha and some are given.
     MergeError
-        The fine-tunes are of different architectures, too few, or there is NaN or infinity in them or in the merged
-        weights.
+        The fine-tunes are of different architectures or too few, or they or the merged weights contain NaN or infinity.
     BaseMismatchError
         The base is of another architecture.
     CheckpointError
         A checkpoint or a file of Gram matrices cannot be read.
     OutputError
-        The checkpoint cannot be written, or exists. Nothing is left of it.
+        The checkpoint cannot be written, or exists. No partial output is left.
 
     Examples
     --------
@@ -135,7 +134,7 @@ def merge(
     [0.5, 0.5]
     """
     if is_remote(out):
-        raise OutputError(f"{out}: expected a local path, since only encode writes to remote storage")
+        raise OutputError(f"{out}: expected a local path for a merged checkpoint")
     start = time.perf_counter()
     place = as_path(out)
     with open_merger(fine_tunes, place, method, base, raw=raw, grams=grams, device=device, progress=progress) as merger:
@@ -149,7 +148,7 @@ def merge(
             metadata=merger.metadata,
             shard_bytes=shard_bytes,
             ties=merger.inputs.ties,
-            files=auxiliary_files_of(first) if files and not is_single_file(place) else {},
+            files=auxiliary_file_data(first) if files and not is_single_file(place) else {},
             force=force,
             inputs=merger.paths(place),
         )
@@ -179,7 +178,17 @@ def bytes_to_read(method: MergeMethod, fine_tunes: Iterable[FineTune]) -> int:
 
 
 def report_of(merger: Merger, path: Path, seconds: float) -> MergeReport:
-    """Return the report of a merge whose tensors have all been read."""
+    """Return the report of a merge, after all its tensors have been read.
+
+    Parameters
+    ----------
+    merger : Merger
+        The merge.
+    path : Path
+        The checkpoint.
+    seconds : float
+        Wall time.
+    """
     inputs = merger.inputs
     return MergeReport(
         path,
@@ -195,8 +204,8 @@ def report_of(merger: Merger, path: Path, seconds: float) -> MergeReport:
     )
 
 
-def auxiliary_files_of(checkpoint: Checkpoint) -> dict[str, bytes]:
-    """Return configuration and tokenizer files of a checkpoint that is a directory, by name."""
+def auxiliary_file_data(checkpoint: Checkpoint) -> dict[str, bytes]:
+    """Return a checkpoint's configuration and tokenizer files by name; none unless it is a directory."""
     if not checkpoint.is_directory:
         return {}
     found = collect_files(checkpoint.directory, None, checkpoint.weight_files)

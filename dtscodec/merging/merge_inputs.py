@@ -1,4 +1,4 @@
-"""The inputs of a merge: fine-tunes and their base, which tensors of them merge, and their task vectors."""
+"""The inputs of a merge: fine-tunes and their base, the tensors that merge, and task vectors."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -14,37 +14,36 @@ from dtscodec.encoding.config import check_patterns
 from dtscodec.encoding.delta import delta_of
 from dtscodec.errors import BaseMismatchError, ConfigError, DtsError, EncodeError, MergeError, Remedy
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
-from dtscodec.linalg.rounding_noise import rounding_noise
-from dtscodec.merging.by_matrix import matrix_shape
+from dtscodec.merging.by_matrix import matrix_shape, noise_edges_of
 from dtscodec.merging.task_vectors import TaskVectors
 
 
 class MergeInputs:
-    """Fine-tunes of one architecture, and their base. The result has the first fine-tune's names.
+    """Fine-tunes of one architecture, and their base. Tensors have the names of the first fine-tune.
 
     Parameters
     ----------
     fine_tunes : sequence of Checkpoint
         One per task.
     base : Checkpoint, optional
-        The base that they started from.
+        The pre-trained base of the fine-tunes.
     raw : sequence of str
         Patterns of names of tensors to leave out.
     grams : sequence of GramFile
-        Gram matrices of the layers' inputs: one file per fine-tune, or none at all.
+        Gram matrices of the layers' inputs: one file per fine-tune, or none.
 
     Attributes
     ----------
     specs : dict
         Dtypes and shapes of all tensors of the result; names ascending.
     merged : list of str
-        Tensors that the base has, too.
+        Tensors that the base has: they are merged by the method.
     averaged : list of str
-        Tensors that the base lacks; all, if there is no base.
+        Tensors that the base lacks, or all without a base: they become the mean of the fine-tunes.
     copied : list of str
-        Tensors of integers and the like, which are the first fine-tune's.
+        Integer tensors: they are copied from the first fine-tune.
     left_out : dict
-        Tensors that the result lacks, by name, and why.
+        Reasons why tensors are not in the result, by name.
     ties : dict
         Tensors that share memory in every fine-tune: later name -> first name.
 
@@ -86,17 +85,17 @@ class MergeInputs:
 
     @property
     def names(self) -> list[str]:
-        """Names of the tensors that are computed: all of the result but ties."""
+        """Names of the tensors that are computed: all of the result but tied ones."""
         return [name for name in self.specs if name not in self.ties]
 
     @property
     def task_vector_names(self) -> list[str]:
-        """Names of those that have task vectors."""
+        """Names of the computed tensors that have task vectors."""
         return [name for name in self.merged if name not in self.ties]
 
     @property
     def matrix_names(self) -> list[str]:
-        """Names of those with task vectors that are matrices, or stacks of matrices."""
+        """Names of the tensors with task vectors that are matrices, or stacks of matrices."""
         return [name for name in self.task_vector_names if matrix_shape(self.specs[name].shape) is not None]
 
     def nbytes(self, name: str) -> int:
@@ -133,8 +132,6 @@ class MergeInputs:
         each = zip(self.fine_tunes, self._own, strict=True)
         return all(fine.aliases.get(own[name]) == own[to] for fine, own in each)
 
-    # Reading
-
     def first_tensor(self, name: str) -> StoredTensor:
         """Return a tensor of the first fine-tune."""
         return self._stored(0, name)
@@ -162,7 +159,7 @@ class MergeInputs:
         name : str
             One of `task_vector_names`.
         noise_edges : bool
-            Whether to compute the noise edges of its matrices.
+            Compute the noise edges of its matrices.
 
         Raises
         ------
@@ -178,7 +175,7 @@ class MergeInputs:
                 deltas.append(delta_of(stored, base))
             except EncodeError as error:
                 raise MergeError(f"{fine.location}: {error.problem}", _LEAVE_OUT) from error
-            found.append(_noise_edges(stored.tensor(), deltas[-1]) if noise_edges else [])
+            found.append(noise_edges_of(stored.tensor(), deltas[-1]) if noise_edges else [])
         return TaskVectors(name, deltas, found)
 
     def base_tensor(self, name: str) -> Tensor:
@@ -251,12 +248,3 @@ def _names_as_in(first: Checkpoint, other: Checkpoint) -> dict[str, str]:
         raise MergeError(f"{other.location}: {error.problem}", error.remedy) from error
     own = {name: name for name in other.specs if match.counterpart[name] is None and name not in first.specs}
     return own | {theirs: name for name, theirs in match.counterpart.items() if theirs is not None}
-
-
-def _noise_edges(stored: Tensor, delta: Tensor) -> list[float]:
-    """Return the noise edge of each matrix of a delta."""
-    shape = matrix_shape(delta.shape)
-    if shape is None:
-        return []
-    pairs = zip(stored.reshape(shape), delta.reshape(shape), strict=True)
-    return [rounding_noise(values, matrix).edge for values, matrix in pairs]

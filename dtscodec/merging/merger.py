@@ -1,4 +1,4 @@
-"""Merged tensors, computed one at a time as they are read."""
+"""Merged tensors, each computed when it is read."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -14,7 +14,7 @@ from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.open import as_checkpoint, weight_paths
 from dtscodec.checkpoints.stored_tensor import convert_dtype, is_finite
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, torch_dtype
-from dtscodec.errors import ConfigError, MergeError, Remedy
+from dtscodec.errors import MergeError, Remedy
 from dtscodec.files.range_reader import Bytes
 from dtscodec.linalg.devices import usable_device
 from dtscodec.merging.alpha_search import AlphaSearch, golden_section
@@ -44,9 +44,22 @@ def open_merger(
     device: str = "cpu",
     progress: ProgressCallback = no_progress,
 ) -> Iterator["Merger"]:
-    """Open a merge whose result is read tensor by tensor within the ``with``; parameters as for `merge`."""
+    """Open a merge, whose tensors can be read within a ``with`` block.
+
+    Parameters
+    ----------
+    fine_tunes, method, base, raw, grams, device, progress
+        As for `dtscodec.merge`.
+    out : Path
+        The output; temporary files lie beside it.
+
+    Raises
+    ------
+    DtsError
+        As for `dtscodec.merge`.
+    """
     chosen = make_method(method) if isinstance(method, str) else method
-    _check(chosen, len(fine_tunes), base is not None, bool(grams))
+    chosen.check_inputs(len(fine_tunes), base is not None, bool(grams))
     usable_device(device)
     with ExitStack() as stack:
         staging = stack.enter_context(staging_folder_for(out, base, *fine_tunes))
@@ -60,27 +73,12 @@ def open_merger(
         yield Merger(inputs, chosen, store, device, progress)
 
 
-def _check(method: MergeMethod, count: int, has_base: bool, has_grams: bool) -> None:
-    """Refuse a number of fine-tunes, or inputs, that a method cannot merge."""
-    least = method.min_fine_tunes
-    if count < least:
-        raise MergeError(f"{method.name}: expected at least {least} fine-tune{'s' * (least > 1)}, got {count}")
-    if method.needs_base and not has_base:
-        raise ConfigError(
-            f"{method.name}: expected the base of the fine-tunes, got none", Remedy("name it with {base}")
-        )
-    if has_grams and not method.takes_grams:
-        raise ConfigError(
-            f"{method.name}: expected no Gram matrices, got some", Remedy("leave out {grams}, which is for esm")
-        )
-
-
 def _as_grams(source: GramSource) -> "AbstractContextManager[GramFile]":
     return nullcontext(source) if isinstance(source, GramFile) else GramFile(source)
 
 
 class Merger:
-    """Merged tensors, computed as they are read, and the distances of the fine-tunes from them.
+    """Merged tensors, each computed when it is read, and the distances of the fine-tunes from them.
 
     Parameters
     ----------
@@ -89,9 +87,9 @@ class Merger:
     method : MergeMethod
         How they are merged.
     store : TaskVectorStore
-        Holds merged task vectors, if all are needed before the first is used.
+        Stores merged task vectors if all are needed before the first is used.
     device : str
-        Where task vectors are combined.
+        Device to combine task vectors on.
     progress : callable
         Called with the bytes of fine-tunes that have been read.
     """
@@ -104,28 +102,33 @@ class Merger:
         self._totals = DistanceTotals(len(inputs), inputs.base is not None)
         self._combine = method.prepare(inputs, progress)
         self._factors: dict[str, float] | None = None
-        """Factors of layers; None as long as merged task vectors are computed on access, not read from the store."""
+        """Factors of layers; None while merged task vectors are not in the store, and are computed on access."""
         with_grams = [name for name in inputs.matrix_names if inputs.has_grams(name)]
         self._scaled = frozenset(method.scaled_names(inputs.task_vector_names, inputs.matrix_names, with_grams))
         if method.scales_layers:
             self._store_all()
 
     def _store_all(self) -> None:
-        """Compute all merged task vectors, and the factors of layers."""
+        """Compute and store all merged task vectors, and compute the factors of layers."""
         for name in self.inputs.task_vector_names:
             self._store.add(name, self._merge_vectors(self._task_vectors(name)))
             self._progress(self.inputs.nbytes(name))
         self._factors = self.method.layer_factors({name: self._store.norms[name] for name in self.inputs.matrix_names})
 
     def search(self, search: AlphaSearch) -> None:
-        """Set alpha to the best one by a user's score.
+        """Set alpha to the value with the best score.
+
+        Parameters
+        ----------
+        search : AlphaSearch
+            The score and the settings of the search.
 
         Raises
         ------
         ConfigError
             The method has no alpha.
         """
-        self.method.with_alpha(1.0)  # Fails now, before the longer work, if it has none.
+        self.method.with_alpha(1.0)  # Raises ConfigError now, before the longer work.
         if self._factors is None:
             self._store_all()
         found, _ = golden_section(lambda alpha: search.score(_Weights(self, alpha)), search)
@@ -159,7 +162,7 @@ class Merger:
         return merged
 
     def weights(self, name: str, alpha: float) -> Tensor:
-        """Return a tensor of the result at another alpha; all merged task vectors are stored."""
+        """Return a tensor of the result at some alpha, once all merged task vectors are stored."""
         if name in self.inputs.copied:
             return self.inputs.first_tensor(name).tensor()
         if name in self.inputs.averaged:
@@ -209,7 +212,7 @@ class Merger:
         return {**self.inputs.fine_tunes[0].metadata, MADE_BY: self.method.describe()}
 
     def paths(self, out: Path) -> Iterator[Path]:
-        """Yield the files that are read, which must not be replaced."""
+        """Yield the input files beside the output, which must not be replaced."""
         opened = [*self.inputs.fine_tunes, *([self.inputs.base] if self.inputs.base is not None else [])]
         return weight_paths(out, *opened)
 
@@ -218,13 +221,13 @@ class Merger:
         return self._totals.distances()
 
     def without_grams(self) -> tuple[str, ...]:
-        """Return the matrices for which the SVD stands in, since a Gram matrix of their inputs is missing."""
+        """Return the weights that are merged by their SVD, since a Gram matrix of their inputs is missing."""
         names = self.inputs.matrix_names if self.method.takes_grams else []
         return tuple(name for name in names if not self.inputs.has_grams(name))
 
 
 class _Weights(Mapping[str, Tensor]):
-    """The merged weights at some alpha, each computed on access."""
+    """The merged weights at some alpha, each computed on access; the argument of a score."""
 
     def __init__(self, merger: Merger, alpha: float) -> None:
         self._merger, self._alpha = merger, alpha

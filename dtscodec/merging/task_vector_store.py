@@ -52,7 +52,7 @@ class TaskVectorStore:
         self.norms[name] = float(torch.linalg.vector_norm(vector, dtype=torch.float64))
 
     def read(self, name: str) -> Tensor:
-        """Read a tensor back; the inverse of `add`."""
+        """Read a float32 tensor; the inverse of `add`."""
         begin, spec = self._places[name]
         with output_errors(self._folder):
             self._file.seek(begin)
@@ -67,7 +67,7 @@ class TaskVectorStore:
 
 @contextmanager
 def open_store(folder: Path) -> Iterator[TaskVectorStore]:
-    """Make a store that lasts for a ``with`` block."""
+    """Make a store that is deleted at the end of a ``with`` block."""
     store = TaskVectorStore(folder)
     try:
         yield store

@@ -21,7 +21,7 @@ class TaskVectors:
         Fine-tune minus base, one per task, each of the tensor's shape.
     noise_edges : list of list of float
         Per task and per matrix of the tensor, the noise edge: the largest singular value that rounding to the
-        fine-tune's dtype alone explains. Empty lists where it was not asked for, or the tensor is no matrix.
+        fine-tune's dtype alone explains. Empty lists if it was not asked for, or the tensor is not a matrix.
     """
 
     name: str
@@ -54,7 +54,7 @@ def map_chunks(tensors: Sequence[Tensor], dtype: torch.dtype, function: Callable
 
 
 def sum_tensors(tensors: Sequence[Tensor]) -> Tensor:
-    """Return the sum of tensors of one shape: float64."""
+    """Return the sum of tensors of one shape: float64, of their shape."""
     total = tensors[0].to(torch.float64, copy=True)
     for tensor in tensors[1:]:
         total += tensor

@@ -1,4 +1,4 @@
-"""The average of fine-tunes: of all bases the nearest to them, and the only one that needs no pre-trained model."""
+"""The average of fine-tunes: the base with the least squared distance to them. It needs no pre-trained model."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,5 +17,5 @@ class Average(MergeMethod):
     min_fine_tunes: ClassVar[int] = 2
 
     def prepare(self, inputs: MergeInputs, progress: ProgressCallback) -> None:
-        """Return None: the weights themselves are averaged."""
+        """Return None: the result is the mean of the weights, not the base plus a task vector."""
         return None

@@ -1,4 +1,4 @@
-"""ESM (arXiv 2602.20208): essential subspaces of the tasks, scaled in favour of strong ones, made orthonormal."""
+"""ESM (arXiv 2602.20208): essential subspaces of the tasks, polarized by norms and orthonormalized."""
 
 import re
 from collections import defaultdict
@@ -29,7 +29,7 @@ class Esm(MergeMethod):
     A matrix without Gram matrices of its inputs is merged by the SVD, with as many components as in TSV-M, and at
     alpha = 1; if no matrix has any, alpha scales all matrices. The authors' code for images doubles merged matrices:
     alpha = 2 here. All singular values become their mean, which is small where few directions hold most of a task
-    vector, so alpha should be searched, and may well be 5 or 10.
+    vector, so alpha should be searched; the best one may be 5 or 10.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ class Esm(MergeMethod):
         Scale tensors that are not matrices, and matrices without Gram matrices, by alpha, too. The authors' code for
         text does; theirs for images does not.
     damping : float
-        Share of the mean squared input that is added to each input's, so that directions count that few inputs
-        showed. Published: 0.
+        Share of the mean squared input that is added to each input's, so that directions that few inputs
+        have are not neglected. Published: 0.
     task_scaling : bool
         Scale each task's coordinates in a layer by the squared norm of its task vector, relative to the mean of all
         tasks. First level of polarized scaling.
@@ -74,11 +74,11 @@ class Esm(MergeMethod):
 
     @property
     def scales_layers(self) -> bool:
-        """Whether `layer_scaling` is on."""
+        """True if `layer_scaling` is on."""
         return self.layer_scaling
 
     def prepare(self, inputs: MergeInputs, progress: ProgressCallback) -> Combine:
-        """Return the function that merges one tensor, but for the scaling of layers, which needs all of them."""
+        """Return the function that merges one tensor; layers are scaled later, since that needs all of them."""
 
         def combine(vectors: TaskVectors) -> Tensor:
             return combine_by_matrix(
@@ -162,6 +162,11 @@ def essential(delta: Tensor, gram: Gram | None, damping: float = 0.0, edge: floa
 def relative_squares(norms: Sequence[float]) -> list[float]:
     """Return the squares of norms relative to their mean; 1 for each if all are zero.
 
+    Parameters
+    ----------
+    norms : sequence of float
+        The norms.
+
     >>> relative_squares([1.0, 3.0]), relative_squares([0.0, 0.0])
     ([0.25, 2.25], [1.0, 1.0])
     """
@@ -194,6 +199,8 @@ def relative_squares_by_kind(norms: Mapping[str, float]) -> dict[str, float]:
     norms : mapping
         Frobenius norms of merged matrices, by name.
 
+    Examples
+    --------
     >>> relative_squares_by_kind({"layer.0.up": 1.0, "layer.1.up": 3.0, "layer.0.down": 5.0})
     {'layer.0.up': 0.25, 'layer.1.up': 2.25, 'layer.0.down': 1.0}
     """

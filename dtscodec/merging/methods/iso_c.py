@@ -16,10 +16,10 @@ from dtscodec.progress import ProgressCallback
 
 @dataclass(frozen=True, slots=True)
 class IsoC(MergeMethod):
-    """Base + alpha * sum of the task vectors, each singular value replaced by the mean of all.
+    """Base + alpha * sum of the task vectors, with each singular value replaced by the mean of all.
 
-    Tensors that are not matrices get the mean of the task vectors. Only directions above the noise edge count: the
-    others would be lifted to the mean, too.
+    Tensors that are not matrices get the mean of the task vectors. Directions below the noise edge are left out:
+    they would be raised to the mean, too.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from dtscodec.progress import ProgressCallback
 
 @dataclass(frozen=True, slots=True)
 class IsoCts(MergeMethod):
-    """As Iso-C, but each task gets some directions of its own, orthogonal to the common ones.
+    """As Iso-C, but with some directions for each task, orthogonal to the common ones.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class IsoCts(MergeMethod):
 
 
 def task_directions(side: int, tasks: int, common: float) -> int:
-    """Return how many of a matrix's directions each task has for itself.
+    """Return the number of task-specific directions of a matrix, per task.
 
     Parameters
     ----------
@@ -70,6 +70,8 @@ def task_directions(side: int, tasks: int, common: float) -> int:
     common : float
         Share of the directions that are common.
 
+    Examples
+    --------
     >>> task_directions(768, 8, 0.8), task_directions(4, 8, 0.8)
     (19, 0)
     """
@@ -77,5 +79,5 @@ def task_directions(side: int, tasks: int, common: float) -> int:
 
 
 def _residue(wide: Tensor) -> float:
-    """Return the norm that rounding leaves of a matrix that lies in the subspace projected away."""
+    """Return the rounding error of a projection: singular values below it are zero in exact arithmetic."""
     return float(torch.linalg.matrix_norm(wide)) * max(wide.shape) * torch.finfo(torch.float64).eps

@@ -1,4 +1,4 @@
-"""The interface of merge methods: options, what a method needs, and how it combines task vectors."""
+"""The interface of merge methods: options, inputs that a method needs, and how it combines task vectors."""
 
 import math
 from abc import ABC, abstractmethod
@@ -8,7 +8,7 @@ from typing import ClassVar, TypeAlias
 
 from torch import Tensor
 
-from dtscodec.errors import ConfigError
+from dtscodec.errors import ConfigError, MergeError, Remedy
 from dtscodec.merging.merge_inputs import MergeInputs
 from dtscodec.merging.task_vectors import TaskVectors
 from dtscodec.progress import ProgressCallback
@@ -19,20 +19,20 @@ Combine: TypeAlias = Callable[[TaskVectors], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class MergeMethod(ABC):
-    """Base class of merge methods: frozen dataclasses whose fields are the options.
+    """Base class of merge methods: frozen dataclasses with the options as fields.
 
     The result of a merge is base + alpha * merged task vector, tensor by tensor. A subclass sets `name`, implements
     `prepare`, and overrides what differs from the defaults here.
     """
 
     name: ClassVar[str]
-    """Its name in `registry.METHODS`."""
+    """The method's name on the command line and in files."""
     needs_base: ClassVar[bool] = True
-    """Whether the pre-trained base must be given."""
+    """True if the pre-trained base must be given."""
     needs_noise_edges: ClassVar[bool] = False
-    """Whether `TaskVectors.noise_edges` must be computed."""
+    """True if `TaskVectors.noise_edges` must be computed."""
     takes_grams: ClassVar[bool] = False
-    """Whether Gram matrices of the layers' inputs may be given."""
+    """True if Gram matrices of the layers' inputs may be given."""
     min_fine_tunes: ClassVar[int] = 1
     """The smallest number of fine-tunes that can be merged."""
 
@@ -43,22 +43,51 @@ class MergeMethod(ABC):
 
     @property
     def passes(self) -> int:
-        """How often `prepare` reads every tensor."""
+        """Number of times that `prepare` reads every tensor."""
         return 0
 
     @property
     def scales_layers(self) -> bool:
-        """Whether all merged task vectors must be known before the first is scaled, by `layer_factors`."""
+        """True if all merged task vectors must be known before `layer_factors` scales the first."""
         return False
 
     @property
     def reads(self) -> int:
-        """How often a merge reads every fine-tune and reports progress on it; a search of alpha reads once more."""
+        """Number of times that a merge reads every fine-tune and reports progress; a search of alpha adds one."""
         return 1 + self.passes + self.scales_layers
+
+    def check_inputs(self, count: int, has_base: bool, has_grams: bool) -> None:
+        """Raise an error for inputs that the method cannot merge.
+
+        Parameters
+        ----------
+        count : int
+            Number of fine-tunes.
+        has_base : bool
+            The pre-trained base is given.
+        has_grams : bool
+            Gram matrices are given.
+
+        Raises
+        ------
+        MergeError
+            There are too few fine-tunes.
+        ConfigError
+            The base is missing, or the method takes no Gram matrices.
+        """
+        least = self.min_fine_tunes
+        if count < least:
+            raise MergeError(f"{self.name}: expected at least {least} fine-tune{'s' * (least > 1)}, got {count}")
+        if self.needs_base and not has_base:
+            remedy = Remedy("name it with {base}")
+            raise ConfigError(f"{self.name}: expected the base of the fine-tunes, got none", remedy)
+        if has_grams and not self.takes_grams:
+            remedy = Remedy("leave out {grams}, which is for esm")
+            raise ConfigError(f"{self.name}: expected no Gram matrices, got some", remedy)
 
     @abstractmethod
     def prepare(self, inputs: MergeInputs, progress: ProgressCallback) -> Combine | None:
-        """Compute what the method needs of the whole model, and return the function that merges one tensor.
+        """Compute statistics of the whole model that the method needs, and return the function that merges one tensor.
 
         Parameters
         ----------
@@ -76,7 +105,7 @@ class MergeMethod(ABC):
     def scaled_names(
         self, names: Collection[str], matrices: Collection[str], with_grams: Collection[str]
     ) -> Collection[str]:
-        """Return the names of the tensors that alpha scales the merged task vectors of; by default all.
+        """Return the names of the tensors with merged task vectors that alpha scales; by default all.
 
         Parameters
         ----------
@@ -101,6 +130,11 @@ class MergeMethod(ABC):
 
     def with_alpha(self, alpha: float) -> "MergeMethod":
         """Return the same method with another alpha.
+
+        Parameters
+        ----------
+        alpha : float
+            The new factor on the merged task vector.
 
         Raises
         ------

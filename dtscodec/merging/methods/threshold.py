@@ -1,6 +1,6 @@
-"""The k-th smallest magnitude of a stream of numbers of any length, exactly, in two passes.
+"""The exact k-th smallest magnitude of a stream of numbers of any length, in two passes.
 
-Magnitudes of float32 are ordered as their bits are, read as integers. The first pass counts the upper 16 of these 31
+Magnitudes of float32 have the order of their bits, read as integers. The first pass counts the upper 16 of these 31
 bits and finds the bin that holds the k-th number; the second one counts the lower 15 bits of the numbers in that bin.
 """
 
@@ -11,7 +11,7 @@ LOW_BITS = 15
 HIGH, LOW = 1 << 16, 1 << LOW_BITS
 """Bins of the two passes."""
 AT_ONCE = 2**20
-"""Numbers counted at a time: many more than bins."""
+"""Numbers counted at a time; many more than bins, so that clearing these costs little."""
 
 
 class Threshold:

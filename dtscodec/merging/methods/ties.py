@@ -1,4 +1,4 @@
-"""TIES (arXiv 2306.01708): trim small elements, elect a sign for each weight, merge what agrees with it."""
+"""TIES (arXiv 2306.01708): trim small elements, elect a sign for each weight, merge the elements that agree."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Ties(MergeMethod):
     keep : float
         Share of each task vector to retain, the largest by magnitude over the whole model. 1 retains all.
     combine : {"mean", "sum"}
-        How elements that agree are combined.
+        How to combine the elements that agree.
     """
 
     name: ClassVar[str] = "ties"
@@ -46,7 +46,7 @@ class Ties(MergeMethod):
 
     @property
     def passes(self) -> int:
-        """Two to find the thresholds, unless all is retained, and one to count signs."""
+        """Two to find the thresholds, unless all elements are retained, and one to count signs."""
         return 1 if self.keep == 1 else 3
 
     def prepare(self, inputs: MergeInputs, progress: ProgressCallback) -> Combine:
@@ -93,7 +93,7 @@ def _majority_sign(inputs: MergeInputs, thresholds: Sequence[float], progress: P
 
 
 def trim(deltas: Sequence[Tensor], thresholds: Sequence[float]) -> list[Tensor]:
-    """Return task vectors with zeros for what is smaller than each task's threshold."""
+    """Return task vectors in which elements below each task's threshold are zero."""
     pairs = zip(deltas, thresholds, strict=True)
     return [torch.where(delta.abs() < threshold, 0, delta) for delta, threshold in pairs]
 
@@ -106,7 +106,7 @@ def merge_agreeing(deltas: Sequence[Tensor], majority: int, combine: Literal["me
     deltas : sequence of float32 tensors
         Trimmed task vectors, of one shape.
     majority : int
-        The sign of weights whose task vectors cancel. If it is 0, these weights stay as they are.
+        The sign elected for weights with task vectors that cancel; 0 to leave these weights unchanged.
     combine : {"mean", "sum"}
         The mean is over the task vectors that agree.
 

@@ -38,7 +38,7 @@ class TsvM(MergeMethod):
 
 def _merge_matrices(deltas: list[Tensor], noise_edges: list[float]) -> Tensor:
     """Merge the task vectors of one matrix: float64 [m, n]."""
-    # Compress: each task keeps an equal share of the singular triplets, the leading ones.
+    # Compress: of each task retain the leading singular triplets, an equal share.
     rank = components_per_task(min(deltas[0].shape), len(deltas))
     parts = [triplets(delta, edge).top(rank) for delta, edge in zip(deltas, noise_edges, strict=True)]
     # Decorrelate the tasks' singular vectors, and multiply out.
