@@ -28,7 +28,7 @@ PREDICTIONS_AT_A_TIME = 256
 
 
 class FigurePair(NamedTuple):
-    """A figure of the fine-tune beside that of the decoded model."""
+    """A figure of the fine-tune, and the same of the decoded model."""
 
     fine_tune: float
     decoded: float

@@ -36,6 +36,8 @@ class Classes:
         ValueError
             There is no such class.
 
+        Examples
+        --------
         >>> Classes(2, {"bad": 0, "good": 1}).number("good")
         1
         """
@@ -53,6 +55,8 @@ class Classes:
         word : str
             The word. Names of classes may consist of digits, so they take precedence.
 
+        Examples
+        --------
         >>> classes = Classes(3, {"bad": 0, "good": 1, "0": 2})
         >>> classes.label("0"), classes.label("1")
         ('0', 1)
