@@ -1,1 +1,1 @@
-"""Checkpoint -> pack: deltas are cut into segments, a budget is shared among them, and each is encoded."""
+"""Checkpoint -> pack: deltas are divided into segments, a budget is shared among them, and each is encoded."""

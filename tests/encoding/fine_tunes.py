@@ -21,7 +21,7 @@ State = dict[str, Tensor]
 
 WIDTH = 64
 VOCABULARY, TOUCHED = 400, 30
-"""Rows of the embedding, and how many of them moved."""
+"""Rows of the embedding, and how many of them changed."""
 
 
 def normal(rng: np.random.Generator, *shape: int, scale: float = 0.02) -> Tensor:
@@ -61,7 +61,7 @@ class Pair:
         return Size.parse(size).in_bytes(self.nbytes, self.parameters)
 
     def delta(self, name: str, of: State | None = None) -> Tensor:
-        """By how much a tensor moved; in another state, by how much it differs from the base there."""
+        """Return the delta of a tensor; in another state, its difference from the base there."""
         return (of or self.fine)[name].double() - self.base[name].double()
 
     @property
@@ -71,28 +71,28 @@ class Pair:
 
 @cache
 def transformer(dtype: torch.dtype = torch.float32, layers: int = 2, seed: int = 0) -> Pair:
-    """Matrices with spectra from flat to steep, norms, an embedding of which few rows moved, a convolution, a new head,
-    and a matrix that did not move.
+    """Matrices with spectra from flat to steep, norms, an embedding with few changed rows, a convolution, a new head,
+    and an unchanged matrix.
     """
     rng = np.random.default_rng(seed)
     base: State = {}
-    moved: State = {}
+    changed: State = {}
     for i in range(layers):
         for part, (rows, columns) in {"q": (1, 1), "up": (2, 1), "down": (1, 2)}.items():
             name = f"layer.{i}.{part}.weight"
             base[name] = normal(rng, rows * WIDTH, columns * WIDTH)
-            moved[name] = power_law(rng, rows * WIDTH, columns * WIDTH, 0.4 + 0.3 * i)
+            changed[name] = power_law(rng, rows * WIDTH, columns * WIDTH, 0.4 + 0.3 * i)
         base[f"layer.{i}.norm.weight"] = 1 + normal(rng, WIDTH)
         base[f"layer.{i}.norm.bias"] = normal(rng, WIDTH)
         for part in ("weight", "bias"):
-            moved[f"layer.{i}.norm.{part}"] = normal(rng, WIDTH, scale=1e-3)
+            changed[f"layer.{i}.norm.{part}"] = normal(rng, WIDTH, scale=1e-3)
     base["conv.weight"] = normal(rng, 16, 8, 3, 3)
-    moved["conv.weight"] = power_law(rng, 16, 72, 0.5).reshape(16, 8, 3, 3)
+    changed["conv.weight"] = power_law(rng, 16, 72, 0.5).reshape(16, 8, 3, 3)
     base["embed.weight"] = normal(rng, VOCABULARY, WIDTH)
-    moved["embed.weight"] = torch.zeros(VOCABULARY, WIDTH)
-    moved["embed.weight"][:: VOCABULARY // TOUCHED][:TOUCHED] = normal(rng, TOUCHED, WIDTH, scale=5e-3)
+    changed["embed.weight"] = torch.zeros(VOCABULARY, WIDTH)
+    changed["embed.weight"][:: VOCABULARY // TOUCHED][:TOUCHED] = normal(rng, TOUCHED, WIDTH, scale=5e-3)
     base["frozen.weight"] = normal(rng, WIDTH, WIDTH)
-    fine = {name: tensor + moved.get(name, 0) for name, tensor in base.items()}
+    fine = {name: tensor + changed.get(name, 0) for name, tensor in base.items()}
     fine |= {"head.weight": normal(rng, 3, WIDTH), "head.bias": normal(rng, 3)}
     return Pair(*({name: tensor.to(dtype) for name, tensor in state.items()} for state in (base, fine)))
 
@@ -119,7 +119,7 @@ class Packed:
 
 
 def relative_error(pair: Pair, decoded: State) -> float:
-    """Norm of what differs by the norm of what moved, over all tensors that the base has."""
+    """Norm of the error by the norm of the delta, over all tensors that the base has."""
     wrong = sum(float((decoded[name].double() - pair.fine[name].double()).square().sum()) for name in pair.shared)
     whole = sum(float(pair.delta(name).square().sum()) for name in pair.shared)
     return float((wrong / whole) ** 0.5)

@@ -1,4 +1,4 @@
-"""One budget for all segments: it is kept, used, and spent nearly as well as it can be."""
+"""One budget for all segments: it is not exceeded, it is used, and nearly as well as possible."""
 
 from collections.abc import Mapping
 from itertools import product

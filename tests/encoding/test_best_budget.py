@@ -300,7 +300,7 @@ def test_a_new_tensor_is_never_left_out_however_small_the_size(shape: tuple[int,
 
 @few
 @given(st.integers(2_600, 40_000), dtypes)
-def test_of_an_embedding_of_which_few_rows_moved_only_these_are_coded(count: int, dtype: torch.dtype) -> None:
+def test_of_an_embedding_of_which_few_rows_changed_only_these_are_coded(count: int, dtype: torch.dtype) -> None:
     packed = Packed(transformer(dtype), size=f"{count}B", recipe=QUICK)
     (block,) = packed.blocks["embed.weight"]
     assert isinstance(block, LowRank)
@@ -308,7 +308,7 @@ def test_of_an_embedding_of_which_few_rows_moved_only_these_are_coded(count: int
 
 
 def strong_rows() -> Pair:
-    """A tall matrix all of whose rows moved, an eighth of them fifty times as much."""
+    """A tall matrix all of whose rows changed, an eighth of them fifty times as much."""
     rng = np.random.default_rng(7)
     base = {"w": normal(rng, 1024, 32)}
     delta = normal(rng, 1024, 32, scale=1e-4)
@@ -316,19 +316,19 @@ def strong_rows() -> Pair:
     return pair_of(base, w=base["w"] + delta)
 
 
-def test_of_a_tall_matrix_whose_rows_moved_unevenly_those_that_moved_most_are_coded() -> None:
+def test_of_a_tall_matrix_whose_rows_changed_unevenly_those_that_changed_most_are_coded() -> None:
     pair = strong_rows()
     packed = Packed(pair, size="2kB")
     (block,) = packed.blocks["w"]
     assert isinstance(block, LowRank)
     assert block.rows is not None
     coded = (packed.decoded["w"] != pair.base["w"]).any(1)
-    moved = pair.delta("w").norm(dim=1)
+    changed = pair.delta("w").norm(dim=1)
     assert int(coded.sum()) == block.rows
-    assert moved[coded].min() >= moved[~coded].max()
+    assert changed[coded].min() >= changed[~coded].max()
 
 
-def test_a_recipe_without_row_subsets_codes_all_rows_that_moved() -> None:
+def test_a_recipe_without_row_subsets_codes_all_rows_that_changed() -> None:
     (block,) = Packed(strong_rows(), size="2kB", recipe=Recipe(row_subsets=False)).blocks["w"]
     assert isinstance(block, LowRank)
     assert block.rows is None

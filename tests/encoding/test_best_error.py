@@ -125,7 +125,7 @@ def test_what_rounding_explains_does_not_count(dtype: torch.dtype, error: float,
 
 
 @pytest.mark.parametrize("error", [1e-3, 1e-4, 1e-6, 1e-300])
-def test_a_tiny_error_is_kept_too(error: float, tmp_path: Path) -> None:
+def test_a_tiny_error_is_met_too(error: float, tmp_path: Path) -> None:
     base, fine = checkpoints()
     report = make_pack(base, fine, tmp_path / "pack", target=dtscodec.MaxError(error))
     assert report.relative_error <= error
@@ -148,7 +148,7 @@ def test_a_decoded_delta_is_not_scaled_up(error: float, tmp_path: Path) -> None:
     report = dtscodec.encode(base, fine, tmp_path / "pack", EncodeConfig(target=dtscodec.MaxError(error)))
     ratio = compared(report.path, base, fine).norm_ratio
     assert ratio is not None
-    # Of a delta that is fitted, what is lost is at right angles to what is kept.
+    # The error of a least-squares fit is orthogonal to the fit.
     assert ratio == pytest.approx((1 - report.relative_error**2) ** 0.5, abs=0.01)
     assert ratio <= 1.001
 

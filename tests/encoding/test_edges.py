@@ -18,12 +18,12 @@ from tests.support import CODING, assert_equals_reference, make_pack, spec_decod
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.9, 1.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_convolutions_decode_as_published_whatever_share_of_elements_moved(
+def test_convolutions_decode_as_published_whatever_share_of_elements_changed(
     share: float, dtype: torch.dtype, tmp_path: Path
 ) -> None:
     base = torch.randn(24, 6, 5, 5).to(dtype)
-    moved = torch.rand(base.shape) < share
-    fine = torch.where(moved, base + 0.5 * torch.randn(base.shape).to(dtype), base)
+    changed = torch.rand(base.shape) < share
+    fine = torch.where(changed, base + 0.5 * torch.randn(base.shape).to(dtype), base)
     make_pack({"c": base}, {"c": fine}, tmp_path / "p", preset=dtscodec.Paper())
     true = fine.float() - base.float()
     with dtscodec.open(tmp_path / "p") as pack, dtscodec.decode(pack, {"c": base}) as decoded:

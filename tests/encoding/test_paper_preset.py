@@ -94,7 +94,7 @@ def test_two_bits_an_element_are_stored_and_singular_values_in_fp32(tmp_path: Pa
         assert pack.reader.arena_bytes()["numbers"] == -(-4 * (1 + 8 + 16) // 32) * 32  # norm, levels, S; padded
 
 
-def test_vectors_are_quantized_without_svd_and_unmoved_elements_left_out(tmp_path: Path) -> None:
+def test_vectors_are_quantized_without_svd_and_unchanged_elements_left_out(tmp_path: Path) -> None:
     base = torch.randn(100)
     fine = base.clone()
     fine[10:60] += torch.randn(50)
@@ -103,8 +103,8 @@ def test_vectors_are_quantized_without_svd_and_unmoved_elements_left_out(tmp_pat
         (block,) = pack.reader.entry("b").blocks
         assert isinstance(block, Values)
         assert block.rows == 50
-        moved = (fine - base)[10:60].numpy()
-        assert np.allclose(pack.delta("b")[10:60], published_quantizer(moved), rtol=1e-6)
+        changed = (fine - base)[10:60].numpy()
+        assert np.allclose(pack.delta("b")[10:60], published_quantizer(changed), rtol=1e-6)
         assert not pack.delta("b")[:10].any()
 
 

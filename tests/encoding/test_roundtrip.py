@@ -85,12 +85,12 @@ def noise(shape: tuple[int, ...], seed: int) -> Tensor:
 
 @st.composite
 def float_pairs(draw: st.DrawFn, scale: float = 1.0, dtypes: tuple[torch.dtype, ...] = FLOATS) -> tuple[Tensor, Tensor]:
-    """A base and a fine-tune of which some rows, columns or elements moved, or none, or all."""
+    """A base and a fine-tune of which some rows, columns or elements changed, or none, or all."""
     shape, seed = draw(shapes), draw(seeds)
     base_dtype, dtype = draw(st.sampled_from(dtypes)), draw(st.sampled_from(dtypes))
     base = (noise(shape, seed) * scale).to(base_dtype)
     start = converted(base, dtype)
-    moved = (start.double() + noise(shape, seed + 1) * scale * draw(st.sampled_from([1e-4, 0.1, 1.0]))).to(dtype)
+    changed = (start.double() + noise(shape, seed + 1) * scale * draw(st.sampled_from([1e-4, 0.1, 1.0]))).to(dtype)
     share = draw(st.sampled_from([0.0, 0.3, 1.0]))
     how = draw(st.sampled_from(["rows", "last", "elements"]))
     random = np.random.default_rng(seed)
@@ -98,7 +98,7 @@ def float_pairs(draw: st.DrawFn, scale: float = 1.0, dtypes: tuple[torch.dtype, 
     mask = torch.from_numpy(np.asarray(random.random(mask_shape) < share))
     if how == "rows" and shape:
         mask = mask.reshape(-1, *[1] * (len(shape) - 1))
-    return base, torch.where(mask, moved, start)
+    return base, torch.where(mask, changed, start)
 
 
 def check_law(base: Tensor, fine: Tensor, decoded: Tensor, kind: str, may_be_left_out: bool = False) -> None:
@@ -112,9 +112,9 @@ def check_law(base: Tensor, fine: Tensor, decoded: Tensor, kind: str, may_be_lef
     if kind in ("same", "raw", "tie"):
         assert same_bits(decoded, fine)
         return
-    unmoved = as_matrices((bits(fine) == bits(start)).all(-1), kind)
+    unchanged = as_matrices((bits(fine) == bits(start)).all(-1), kind)
     for across in (1, 2):
-        still = unmoved.all(dim=across, keepdim=True).expand_as(unmoved).reshape(fine.shape)
+        still = unchanged.all(dim=across, keepdim=True).expand_as(unchanged).reshape(fine.shape)
         assert torch.equal(bits(decoded)[still], bits(start)[still])
 
 
@@ -149,10 +149,10 @@ def test_the_law_holds_at_any_scale(data: st.DataObject, scale: float, settings:
 @relaxed
 @given(st.sampled_from(PLAIN), shapes, seeds, st.booleans(), codings)
 def test_other_dtypes_come_back_bit_for_bit(
-    dtype: torch.dtype, shape: tuple[int, ...], seed: int, moved: bool, settings: dict[str, Any]
+    dtype: torch.dtype, shape: tuple[int, ...], seed: int, changed: bool, settings: dict[str, Any]
 ) -> None:
     fine = plain(dtype, shape, seed)
-    base = plain(dtype, shape, seed + 1) if moved else fine
+    base = plain(dtype, shape, seed + 1) if changed else fine
     trip = Trip({"w": base}, {"w": fine}, **settings)
     assert same_bits(trip.decoded["w"], fine)
     assert (trip.kinds["w"] == "same") == same_bits(base, fine)
