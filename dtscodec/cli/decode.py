@@ -16,7 +16,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "OUT is one file if it ends in .safetensors, .bin or .pt; else a directory, with the configuration and "
         "tokenizer files of the fine-tune."
     )
-    parser.add_argument("pack", metavar="PACK")
+    parser.add_argument("pack", metavar="PACK", help="the pack, local or remote")
     arguments.add_base(parser)
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the checkpoint to write")
     parser.add_argument(

@@ -25,7 +25,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "The base is read only if a pack stores exactly a tensor that the base has, if packs use different tensors of "
         "it, or if heads that are compared are stored as deltas. Without --base it is searched where decode searches."
     )
-    parser.add_argument("packs", metavar="PACK", nargs="+")
+    parser.add_argument("packs", metavar="PACK", nargs="+", help="a pack of another task; all are against one base")
     parser.add_argument(
         "--like",
         metavar="HEAD",

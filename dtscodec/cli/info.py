@@ -20,7 +20,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "Show the tensors and files of a pack and how many bytes each kind takes, or the tasks of a directory and "
         "their base."
     )
-    parser.add_argument("pack", metavar="PACK_OR_DIR")
+    parser.add_argument("pack", metavar="PACK_OR_DIR", help="a pack, or a directory of packs")
     parser.add_argument("--tensors", action="store_true", help="list every tensor")
     arguments.add_json(parser)
     parser.set_defaults(run=run)

@@ -21,7 +21,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "OUT ends in .html, or in .png for a picture of the page, which needs Chromium or Chrome. --json prints the "
         "same statistics, with or without OUT."
     )
-    parser.add_argument("pack", metavar="PACK|DIR")
+    parser.add_argument("pack", metavar="PACK_OR_DIR", help="a pack, or a local directory of packs")
     parser.add_argument("-o", "--output", metavar="OUT", help="the page (.html) or picture (.png) to write")
     parser.add_argument(
         "--fine-tune", metavar="FT", help="the fine-tune that the pack was made from, to measure errors"

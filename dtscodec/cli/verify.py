@@ -11,7 +11,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Check every byte of a pack against its digests and, with --base, every base tensor that it uses."
     )
-    parser.add_argument("pack", metavar="PACK")
+    parser.add_argument("pack", metavar="PACK", help="the pack, local or remote")
     arguments.add_base(parser)
     arguments.add_json(parser)
     parser.set_defaults(run=run)

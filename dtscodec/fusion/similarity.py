@@ -35,6 +35,8 @@ def task_vector(tensor: Tensor) -> Tensor:
     float64 [d]
         For classes the mean row, normalized: numbers of classes may differ.
 
+    Examples
+    --------
     >>> task_vector(torch.tensor([[3.0, 0.0], [0.0, 0.0]]))
     tensor([1., 0.], dtype=torch.float64)
     """
@@ -136,6 +138,8 @@ def normalize_similarities(similarities: Sequence[float], plain_sum: bool = Fals
     ConfigError
         No cosine is positive, or with `plain_sum` they cancel. Equal weights would be an unfounded guess.
 
+    Examples
+    --------
     >>> normalize_similarities([0.75, 0.25, -0.5])
     (0.75, 0.25, 0.0)
     >>> normalize_similarities([0.5, 0.75, -0.25], plain_sum=True)

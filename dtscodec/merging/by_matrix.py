@@ -28,6 +28,8 @@ def matrix_shape(shape: Sequence[int]) -> tuple[int, int, int] | None:
     shape : sequence of int
         The tensor's shape.
 
+    Examples
+    --------
     >>> matrix_shape((4, 6)), matrix_shape((8, 64, 32)), matrix_shape((8, 3, 3)), matrix_shape((5,))
     ((1, 4, 6), (8, 64, 32), None, None)
     """
@@ -90,6 +92,8 @@ def components_per_task(side: int, tasks: int) -> int:
     tasks : int
         Number of tasks.
 
+    Examples
+    --------
     >>> components_per_task(768, 8), components_per_task(4, 8)
     (96, 1)
     """

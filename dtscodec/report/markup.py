@@ -43,6 +43,8 @@ def element(tag: str, *children: str, **attributes: "str | float | None") -> Mar
         None are left out.
 
 
+    Examples
+    --------
     >>> element("p", "a < b", class_="note")
     '<p class="note">a &lt; b</p>'
     >>> element("rect", x=1.50, stroke_width=2)

@@ -41,6 +41,8 @@ def module_paths(names: Iterable[str]) -> dict[str, ModulePath]:
     names : iterable of str
         Names of the tensors.
 
+    Examples
+    --------
     >>> module_paths(["bert.layer.3.attention.query.weight", "pooler.weight"]).values()
     dict_values([ModulePath(depth=3, module='attention.query'), ModulePath(depth=None, module='pooler')])
     >>> module_paths(["encoder.block.0.wi", "decoder.block.0.wi"])["encoder.block.0.wi"]

@@ -167,6 +167,8 @@ def relative_squares(norms: Sequence[float]) -> list[float]:
     norms : sequence of float
         The norms.
 
+    Examples
+    --------
     >>> relative_squares([1.0, 3.0]), relative_squares([0.0, 0.0])
     ([0.25, 2.25], [1.0, 1.0])
     """

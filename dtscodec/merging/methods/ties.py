@@ -114,6 +114,8 @@ def merge_agreeing(deltas: Sequence[Tensor], majority: int, combine: Literal["me
     -------
     float32 tensor
 
+    Examples
+    --------
     >>> merge_agreeing([torch.tensor([3.0, 1.0]), torch.tensor([-1.0, -1.0]), torch.tensor([1.0, 0.0])], 1, "mean")
     tensor([2., 1.])
     """
