@@ -211,10 +211,8 @@ class Base:
 
         Parameters
         ----------
-        name : str
-            The tensor.
-        known : tuple
-            The leaf and its signature.
+        name, known : str, tuple
+            The tensor; its leaf and signature.
         """
         self._leaves[name] = known
 

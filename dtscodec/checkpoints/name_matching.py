@@ -128,7 +128,7 @@ def _count_agreeing(fine: Specs, base: Specs) -> Counter[Rule]:
     counts: Counter[Rule] = Counter()
     for name in fine:
         counts.update((prefix, "") for prefix, rest in _cuts(name) if _same_shape(fine, name, base, rest))
-    # Names that agree as they are do so no more under a rule that drops their prefix.
+    # Names that are equal differ under a rule that drops their prefix.
     lost = Counter(prefix for name in equal for prefix, _ in _cuts(name) if (prefix, "") in counts)
     for rule in counts:
         counts[rule] += len(equal) - lost[rule[0]]
@@ -191,7 +191,7 @@ def _check_architecture(fine: Specs, base: Specs, counterpart: Mapping[str, str 
         "base",
         f"expected the fine-tune's architecture, got a base that fits {len(fits)} of {len(fine)} tensors ({example})",
         "4.4",
-        Remedy("name the right base, or say which names belong together with {renames}", _OLD_NEW),
+        Remedy("name the right base, or rename tensors with {renames}", _OLD_NEW),
     )
 
 

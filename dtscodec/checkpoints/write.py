@@ -68,7 +68,7 @@ def write_checkpoint(
     inputs : iterable of Path
         Files that are read meanwhile and must not be replaced.
     progress : callable
-        Told the size of each tensor written.
+        Called with the bytes of each tensor written.
     finish : callable
         Called when all tensors are written, before the output appears. If it raises, no output is left.
 

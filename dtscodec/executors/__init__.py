@@ -1,1 +1,1 @@
-"""Where tensors are encoded: local processes or a Dask cluster, with results in task order."""
+"""Executors for encoding: local processes or a Dask cluster, with results in the order of the tasks."""

@@ -1,7 +1,7 @@
-"""Calls on the workers of a Dask cluster: they travel as bytes, and end when the cluster does.
+"""Calls on the workers of a Dask cluster, which fail when the cluster is lost instead of waiting forever.
 
-Dask's scheduler unpickles what is submitted, and a result that cannot be unpickled never arrives. So both are bytes to
-Dask: the scheduler needs neither torch nor the checkpoints, and nothing waits for ever.
+Arguments and results are pickled here, so that they are plain bytes to Dask. Its scheduler unpickles arguments, for
+which it would need torch and the checkpoints, and a result that cannot be unpickled would never arrive.
 """
 
 import asyncio
@@ -18,30 +18,31 @@ from dtscodec.executors.versions import Build, build, check_build
 
 RESULT = TypeVar("RESULT")
 
-LOOK_AFTER = 1.0
-"""Seconds of waiting for a result, after which the state of the cluster is checked, and again each time."""
+CHECK_EVERY = 1.0
+"""Seconds between checks of the cluster while a result is awaited."""
 
 ANSWER_WITHIN = 30.0
-"""Seconds that the scheduler may take to answer, and that there may be no worker: one that was killed may come back."""
+"""Seconds that the scheduler may take to answer, or be without a worker: one that was killed may be restarted."""
 
 ARRIVE_WITHIN = 600.0
-"""Seconds that a finished result may take to arrive."""
+"""Seconds that a finished result may take to be transferred."""
 
 
-def is_of_dask(executor: Executor | None) -> bool:
-    """Whether an executor is what `distributed.Client.get_executor` gives; imports nothing."""
+def is_dask_executor(executor: Executor | None) -> bool:
+    """Return whether an executor is one of `distributed.Client.get_executor`, without importing that package."""
     module = sys.modules.get("distributed.cfexecutor")
     return module is not None and isinstance(executor, module.ClientExecutor)
 
 
 class ClusterCall(Generic[RESULT]):
-    """A call that was handed out; in the manner of `concurrent.futures.Future`.
+    """A submitted call, with methods like those of `concurrent.futures.Future`.
 
     Parameters
     ----------
     client : distributed.Client
+        The connection to the cluster.
     future : distributed.Future
-        Of the pickled result.
+        The pickled result.
     """
 
     def __init__(self, client: Any, future: Any) -> None:
@@ -55,7 +56,7 @@ class ClusterCall(Generic[RESULT]):
         Raises
         ------
         BackendError
-            The cluster cannot give it any more, or the scheduler has not this package.
+            The cluster was lost, or the scheduler lacks this package.
         """
         try:
             self._wait()
@@ -66,22 +67,22 @@ class ClusterCall(Generic[RESULT]):
         return result
 
     def cancel(self) -> None:
-        """Let the cluster forget the call; what runs already runs to its end. Waits for nobody."""
+        """Cancel the call without waiting; if it runs already, it runs to its end."""
         self._future.release()
 
     def _wait(self) -> None:
-        """Wait for the result as long as somebody works for it."""
-        seen = time.monotonic()
-        while not (self._done.wait(LOOK_AFTER) or self._future.done()):
+        """Wait for the result as long as the cluster has workers."""
+        had_workers = time.monotonic()
+        while not (self._done.wait(CHECK_EVERY) or self._future.done()):
             if self._client.status != "running":
                 raise ConnectionError
             if _threads(self._client):
-                seen = time.monotonic()
-            elif time.monotonic() - seen > ANSWER_WITHIN:
+                had_workers = time.monotonic()
+            elif time.monotonic() - had_workers > ANSWER_WITHIN:
                 raise _NoWorkerError
 
     def _explain(self, error: BaseException) -> NoReturn:
-        """Raise the function's own error as it is, and Dask's in our words."""
+        """Raise the function's own exception unchanged, and one of Dask as a BackendError with a remedy."""
         if self._future.status == "error" and not type(error).__module__.startswith("distributed."):
             if "deserialization of the task graph" not in str(error):
                 raise error
@@ -93,12 +94,12 @@ class ClusterCall(Generic[RESULT]):
 
 
 class ClusterCalls:
-    """The same executor's cluster, as `ClusterCall` uses it.
+    """Submits calls to the cluster of a Dask executor; used in place of the executor's own `submit`.
 
     Parameters
     ----------
     executor : distributed.cfexecutor.ClientExecutor
-        Its own futures report neither a lost connection nor a result that is lost on its way.
+        The executor. Its own futures report neither a lost connection nor a result that is lost in transfer.
     """
 
     def __init__(self, executor: Any) -> None:
@@ -107,7 +108,14 @@ class ClusterCalls:
         self._build = build()
 
     def submit(self, function: Callable[..., RESULT], *arguments: Any) -> ClusterCall[RESULT]:
-        """Hand out a call of a function that workers can import.
+        """Submit a call of a function that workers can import.
+
+        Parameters
+        ----------
+        function : callable
+            The function.
+        *arguments : Any
+            Its arguments, which can be pickled.
 
         Raises
         ------
@@ -117,11 +125,11 @@ class ClusterCalls:
         packed = pickle.dumps((function, arguments), pickle.HIGHEST_PROTOCOL)
         try:
             return ClusterCall(self._client, self._client.submit(call, packed, self._build, **self._options))
-        except Exception as error:  # Of Dask's own kinds.
+        except Exception as error:  # One of Dask's own classes.
             raise _lost(self._client, error) from error
 
     def count_threads(self) -> int:
-        """Threads of all workers.
+        """Return the number of threads of all workers.
 
         Raises
         ------
@@ -135,12 +143,19 @@ class ClusterCalls:
 
 
 def call(packed: bytes, expected: Build) -> bytes:
-    """In a worker: call a function, and pickle what it returns.
+    """Call a pickled function in a worker, and return its pickled result.
+
+    Parameters
+    ----------
+    packed : bytes
+        The pickled function and its arguments.
+    expected : dict
+        Versions of the client.
 
     Raises
     ------
     BackendError
-        The worker computes with other versions than the client.
+        The worker has other versions than the client.
     """
     import distributed
 
@@ -150,7 +165,7 @@ def call(packed: bytes, expected: Build) -> bytes:
 
 
 def _threads(client: Any) -> dict[str, int]:
-    """Threads by worker, as the scheduler knows them now."""
+    """Return the number of threads of each worker that the scheduler knows now."""
     found: dict[str, int] = client.sync(client.scheduler.ncores, callback_timeout=ANSWER_WITHIN)
     return found
 
@@ -160,7 +175,7 @@ def _address(client: Any) -> str:
 
 
 def _lost(client: Any, error: BaseException) -> BackendError:
-    """Return Dask's failure as an error with a remedy."""
+    """Return a failure of Dask as an error with a remedy."""
     reason, remedy = f"the connection to the scheduler was lost ({type(error).__name__})", "see that it runs"
     if type(error).__name__ == "KilledWorker":
         reason, remedy = "workers died of the same tensor one after the other", "give them more memory"
@@ -172,4 +187,4 @@ def _lost(client: Any, error: BaseException) -> BackendError:
 
 
 class _NoWorkerError(Exception):
-    """Nobody is left to work for a result."""
+    """The cluster has no workers any more."""

@@ -1,4 +1,4 @@
-"""A Dask cluster that runs already, as an executor."""
+"""A running Dask cluster as an executor."""
 
 import asyncio
 import logging
@@ -13,31 +13,31 @@ from dtscodec.executors.versions import build, check_build
 from dtscodec.messages import one_line
 
 CONNECT_WITHIN = 10.0
-"""Seconds in which a scheduler must answer."""
+"""Seconds within which a scheduler must answer."""
 
 WORKERS_WITHIN = 10.0
-"""Seconds in which a scheduler must have a worker."""
+"""Seconds within which a scheduler must have a worker."""
 
 VERSIONS_WITHIN = 60.0
-"""Seconds within which all workers must report their versions; for that they import torch, perhaps from a slow disk."""
+"""Seconds within which all workers must report their versions, for which they import torch, maybe from a slow disk."""
 
-TALKATIVE = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application", "asyncio")
-"""Loggers that Dask gives levels of their own, or that report its lost connections."""
+LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application", "asyncio")
+"""Loggers to silence: those with a level set by Dask, and those that report its lost connections."""
 
 
 @contextmanager
 def cluster(address: str) -> Iterator[Executor]:
-    """An executor of the workers of a Dask cluster, which must compute with the versions of this process.
+    """Yield an executor of the workers of a Dask cluster, which must have the versions of this process.
 
     Parameters
     ----------
     address : str
-        The scheduler's, such as ``tcp://10.0.0.1:8786``.
+        Address of the scheduler, such as ``tcp://10.0.0.1:8786``.
 
     Raises
     ------
     BackendError
-        `distributed` is not installed, nobody answers, there is no worker, or one has other versions.
+        `distributed` is not installed, the scheduler does not answer, or there is no worker, or one of other versions.
     """
     distributed = _distributed()
     with _quietly():
@@ -51,7 +51,7 @@ def cluster(address: str) -> Iterator[Executor]:
 
 
 def _distributed() -> Any:
-    """The package, imported on first use."""
+    """Import the package `distributed`."""
     try:
         import distributed
     except ImportError as error:
@@ -66,14 +66,14 @@ def _connect(distributed: Any, address: str) -> Any:
         warnings.simplefilter("ignore")  # Versions are checked below.
         try:
             return distributed.Client(address, timeout=CONNECT_WITHIN, set_as_default=False)
-        except Exception as error:  # For an address that is none, errors of any kind.
+        except Exception as error:  # A malformed address raises nearly any exception.
             detail = f"expected a Dask scheduler, got '{one_line(error)}'"
             remedy = Remedy("start one by 'dask scheduler', which prints its address")
             raise BackendError(f"{address}: {detail}", remedy) from error
 
 
 def _check_workers(client: Any, address: str) -> None:
-    """Check that there are workers, and that each of them computes with what we do."""
+    """Check that there are workers, and that each has the versions of this process."""
     try:
         client.wait_for_workers(1, timeout=WORKERS_WITHIN)
         builds = client.run(build, on_error="return", callback_timeout=VERSIONS_WITHIN)
@@ -91,8 +91,8 @@ def _check_workers(client: Any, address: str) -> None:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep Dask's log off standard error inside the block; restore its levels after it."""
-    loggers = [logging.getLogger(name) for name in TALKATIVE]
+    """Silence Dask's log inside the block; restore its levels afterwards."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)

@@ -1,4 +1,4 @@
-"""Work that is spread over the workers of an executor, with results in the order of the tasks."""
+"""Calls on the workers of an executor, with results in the order of the tasks; an executor of local processes."""
 
 import multiprocessing
 import os
@@ -8,26 +8,35 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from dtscodec.errors import BackendError, Remedy
-from dtscodec.executors.dask_calls import ClusterCall, ClusterCalls, is_of_dask
-
-RESULT = TypeVar("RESULT")
+from dtscodec.executors.dask_calls import RESULT, ClusterCall, ClusterCalls, is_dask_executor
 
 AHEAD = 32
-"""Tasks that are handed out before their turn, more for a large cluster: results wait, and are small."""
+"""Tasks that are submitted in advance, more for a large cluster. Their results, which are small, wait in memory."""
+
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 def in_order(
     executor: Executor | None, function: Callable[..., RESULT], tasks: Iterable[tuple[Any, ...]]
 ) -> Iterator[RESULT]:
-    """Call a function with each of some arguments; without an executor, here.
+    """Yield the results of a function for many arguments, in the order of the arguments.
+
+    Parameters
+    ----------
+    executor : Executor or None
+        Of `processes` or `dask_cluster.cluster`; None to call the function in this thread.
+    function : callable
+        A function that workers can import.
+    tasks : iterable of tuple
+        Arguments of each call.
 
     Raises
     ------
     BackendError
-        A worker ended before its task did, or a cluster did.
+        A worker died, or a cluster was lost.
     """
     if executor is None:
         yield from (function(*task) for task in tasks)
@@ -35,7 +44,7 @@ def in_order(
     waiting: deque[Future[RESULT] | ClusterCall[RESULT]] = deque()
     workers: Executor | ClusterCalls = executor
     ahead = AHEAD
-    if is_of_dask(executor):
+    if is_dask_executor(executor):
         workers = ClusterCalls(executor)
         ahead = max(AHEAD, 2 * workers.count_threads())
     try:
@@ -55,23 +64,26 @@ def in_order(
 
 @contextmanager
 def processes(count: int) -> Iterator[Executor]:
-    """An executor of so many processes of this machine; with those of a script, which must guard its main module."""
+    """Yield an executor of processes on this machine. A script must guard its main module, which workers import.
+
+    Parameters
+    ----------
+    count : int
+        How many processes.
+    """
     pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_begin)
     try:
         with _no_interrupts():
             for _ in range(count):
-                pool.submit(os.getpid)  # Starts a worker, as none is idle yet.
+                pool.submit(os.getpid)  # This starts a worker, since none is idle yet.
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
-
-
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Hold signals back, here and in processes that are started: half started they would answer with a traceback."""
+    """Block signals in this process and in those that it starts, which would print a traceback while starting."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
         yield
@@ -80,7 +92,7 @@ def _no_interrupts() -> Iterator[None]:
 
 
 def _begin() -> None:
-    """In a worker: leave Ctrl-C to the parent, and never outlive it."""
+    """Initialize a worker: it ignores Ctrl-C, which the parent handles, and never outlives the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -1,14 +1,14 @@
-"""Versions of the packages that compute a pack: its bytes depend on them."""
+"""Versions of the packages that a pack's bytes depend on."""
 
 from dtscodec.errors import BackendError, Remedy
 from dtscodec.version import __version__
 
 Build = dict[str, str]
-"""Versions by package."""
+"""Package -> version."""
 
 
 def build() -> Build:
-    """Return the versions that this process computes with; imports torch."""
+    """Return the versions in this process. This imports torch."""
     import numpy
     import torch
 
@@ -20,13 +20,22 @@ def build() -> Build:
 
 
 def check_build(worker: str, found: Build, expected: Build) -> None:
-    """Check that a worker computes with what its client computes with.
+    """Check that a worker has the versions of its client.
+
+    Parameters
+    ----------
+    worker : str
+        Address of the worker, for the message.
+    found, expected : dict
+        Versions of the worker and of the client.
 
     Raises
     ------
     BackendError
-        A version is another one.
+        A version differs.
 
+    Examples
+    --------
     >>> check_build("worker", {"torch": "2.6"}, {"torch": "2.6"})
     """
     for package, version in expected.items():

@@ -1,4 +1,4 @@
-"""Metadata at the head of a page, changed as text: what its owner wrote there stays, with comments and line ends."""
+"""YAML metadata at the head of a model card, edited as text, so that the owner's lines and comments stay."""
 
 import re
 from collections.abc import Mapping
@@ -10,31 +10,34 @@ from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.messages import one_line
 
 CardValues = Mapping[str, str | list[str]]
+"""Values of metadata, by key."""
 
 _BLOCK = re.compile(r"([\s\ufeff]*---(?:\r\n|\r|\n))([\S\s]*?)((?:\r\n|\r|\n)---[ \t]*(?:\r\n|\n|$))")
 """The Hub's rule for metadata at the head of a page."""
+
 _KEY = re.compile(r"^[\w-]+[ \t]*:", re.MULTILINE)
 _LINE_END = re.compile(r"\r|\n|\Z")
 _INVALID = (yaml.YAMLError, ValueError, LookupError, RecursionError)
 
 
 def with_metadata(page: str, ours: CardValues, was: CardValues, line_end: str) -> str:
-    """A page with our metadata, where its owner does not say otherwise.
+    """Return a page with our metadata added; values of the owner take precedence.
 
     Parameters
     ----------
     page : str
+        The whole page.
     ours : mapping
-        Texts for keys that the page lacks, and lists whose entries are added to those of the page.
+        Texts for keys that the page lacks, and lists, which are added to those of the page.
     was : mapping
-        Values that earlier pushes wrote: only these may be changed.
+        Values that earlier pushes wrote; only these may be replaced.
     line_end : str
-        Of the lines that are added.
+        Line end for the lines that are added.
 
     Raises
     ------
     CheckpointError
-        The metadata cannot be understood, or not be added to.
+        The metadata are not valid YAML, or cannot be edited line by line.
     """
     head, block, rest = _split(page, line_end)
     data = _parsed(block) or {}
@@ -43,7 +46,7 @@ def with_metadata(page: str, ours: CardValues, was: CardValues, line_end: str) -
 
 
 def _split(page: str, line_end: str) -> tuple[str, str, str]:
-    """A page until its metadata, those, and the rest. Text between two rules is no metadata."""
+    """Split a page into the part before its metadata, these, and the rest. Text between two rules is no metadata."""
     found = _BLOCK.match(page)
     if found and _parsed(found[2]) is not None:
         return found[1], found[2], page[found.end(2) :]
@@ -59,12 +62,12 @@ def _parsed(block: str) -> dict[Any, Any] | None:
         if not _KEY.search(block):
             return None
         detail = f"expected metadata in YAML between its first two lines of ---, got: {one_line(error, 160)}"
-        raise CheckpointError(f"README.md: {detail}", Remedy("mend them on the Hub, and push again")) from error
+        raise CheckpointError(f"README.md: {detail}", Remedy("correct them on the Hub, and push again")) from error
     return data if isinstance(data, dict) else {} if data is None else None
 
 
 def _changes(data: Mapping[Any, Any], ours: CardValues, was: CardValues) -> dict[str, Any]:
-    """Values of keys that are not as they are to be."""
+    """Return the values that differ from those wanted, by key."""
     changes: dict[str, Any] = {}
     for key, value in ours.items():
         there = data.get(key)
@@ -81,21 +84,21 @@ def _changes(data: Mapping[Any, Any], ours: CardValues, was: CardValues) -> dict
 
 
 def _edited(block: str, changes: Mapping[str, Any], wanted: dict[Any, Any], line_end: str) -> str:
-    """Metadata with changes, which then say just what is wanted; compared as text, since numbers may be none."""
+    """Return metadata with changes, checked to parse as wanted; compared as text, since NaN differs from itself."""
     edited = block
     try:
         for key, value in changes.items():
             edited = _with(edited, key, value, line_end)
         if repr(_parsed(edited)) == repr(wanted):
             return edited
-    except _INVALID:  # Of the edited ones.
+    except _INVALID:  # The edited metadata are no YAML.
         pass
     lines = yaml.safe_dump(dict(changes), default_flow_style=True, width=float("inf")).strip()
     raise CheckpointError(f"README.md: expected metadata with a line for each key, got others; add {lines} yourself")
 
 
 def _with(block: str, key: str, value: str | list[Any], line_end: str) -> str:
-    """Metadata with a key set; a list begins with what was there."""
+    """Return metadata with a key set. A list begins with the entries of the present one."""
     style = None if isinstance(value, list) else False
     line = yaml.safe_dump({key: value}, default_flow_style=style, width=float("inf"), allow_unicode=True).strip()
     root = yaml.compose(block + "\n", yaml.SafeLoader)
@@ -110,7 +113,7 @@ def _with(block: str, key: str, value: str | list[Any], line_end: str) -> str:
 
 
 def _with_entries(block: str, there: Any, more: str | list[Any], line_end: str) -> str:
-    """Metadata with more entries in a list, which is not empty."""
+    """Return metadata with more entries in a list, which is not empty."""
     end: int = there.value[-1].end_mark.index
     if there.flow_style:
         return block[:end] + "".join(f", {entry}" for entry in more) + block[end:]

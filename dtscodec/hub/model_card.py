@@ -1,4 +1,4 @@
-"""The page of a repository: metadata for the Hub, a section about the packs, and the owner's own text."""
+"""The model card of a repository: metadata for the Hub, a section about the packs, and the owner's own text."""
 
 import re
 import shlex
@@ -20,8 +20,10 @@ _HEADS = {
 _SHARES = ("agreement", "accuracy", "accuracy_fine_tune")
 
 
-def card(repo: str, folder: DirectoryIndex, before: bytes | None = None, known: DirectoryIndex | None = None) -> bytes:
-    """The README of a repository.
+def model_card_text(
+    repo: str, folder: DirectoryIndex, before: bytes | None = None, known: DirectoryIndex | None = None
+) -> bytes:
+    """Return the README of a repository.
 
     Parameters
     ----------
@@ -30,14 +32,14 @@ def card(repo: str, folder: DirectoryIndex, before: bytes | None = None, known: 
     folder : DirectoryIndex
         Index of the repository after the push.
     before : bytes, optional
-        The present README; the owner's text in it stays.
+        The present README. The owner's text in it stays.
     known : DirectoryIndex, optional
-        What the repository holds.
+        Index of the repository before the push.
 
     Raises
     ------
     CheckpointError
-        Our part of it cannot be found.
+        The README is not UTF-8, its metadata are invalid, or its section about packs cannot be found.
     """
     text = _text(before) if before else f"# {repo.partition('/')[2]}\n"
     found = re.search(r"\r?\n", text)
@@ -69,16 +71,18 @@ def _metadata(repo: str, folder: DirectoryIndex) -> CardValues:
 
 
 def _replaced(text: str, part: str, line_end: str) -> str:
+    """Return a page with our section replaced, or appended if it has none."""
     before, begin, rest = text.partition(BEGIN)
     if not begin and END not in text:
         return text + line_end * (1 if text.endswith(line_end) else 2) + part + line_end
     if not begin or rest.count(END) != 1 or BEGIN in rest:
         detail = f"expected one line '{BEGIN}' and then one '{END}', got others"
-        raise CheckpointError(f"README.md: {detail}", Remedy("mend them, or remove them and what is between"))
+        raise CheckpointError(f"README.md: {detail}", Remedy("restore them, or remove them and the lines between them"))
     return before + part + rest.partition(END)[2]
 
 
 def _part(repo: str, folder: DirectoryIndex) -> str:
+    """Return our section: a table of the packs, and how to use them."""
     tasks = sorted(folder.packs)
     first = tasks[0]
     base = folder.base or "BASE"

@@ -1,4 +1,4 @@
-"""Which base packs need, and the one that a repository's index names: it serves packs that do not remember theirs."""
+"""Bases of packs: their checks, and the base in a repository's index, which serves packs that record no base."""
 
 from pathlib import Path
 from typing import cast
@@ -10,34 +10,35 @@ from dtscodec.storage.hub_path import HubPath, parse_hub_path
 from dtscodec.storage.storage_errors import read_errors
 
 
-def base_of(packs: list[LocalPack], named: str | None, known: DirectoryIndex | None) -> str | None:
-    """The base that the index is to name, at a commit, after the base of each pack was checked.
+def index_base(packs: list[LocalPack], named: str | None, known: DirectoryIndex | None) -> str | None:
+    """Check the base of each pack, and return the base for the index, with its commit; None if no pack needs one.
 
     Parameters
     ----------
     packs : list of LocalPack
+        The packs of the push.
     named : str, optional
-        The Hub's name of the base of all packs. By default each remembers its own, or has that of the index.
+        Name on the Hub of the base of all packs. By default it is the one that a pack records, else that of the index.
     known : DirectoryIndex, optional
-        The index as it is.
+        Index of the repository before the push.
 
     Raises
     ------
     ConfigError
-        The base of a pack is not known, or is not that of others that do not remember theirs.
+        The base of a pack is not known, or differs from that of other packs that record none.
     BaseMismatchError
-        A base lacks what a pack needs.
+        A base lacks tensors or rows that a pack needs.
     """
     needs = [pack for pack in packs if pack.base_digest is not None]
     names = {pack.task: _name_of_base(pack, named, known) for pack in needs}
-    places = {
-        name: _checked_place(name, [pack for pack in needs if names[pack.task] == name])
+    paths = {
+        name: _checked_path(name, [pack for pack in needs if names[pack.task] == name])
         for name in dict.fromkeys(names.values())
     }
     if not needs:
         return None
     serves = next((pack for pack in needs if pack.base is None), needs[0])
-    return _shared_base(str(places[names[serves.task]]), packs, known, is_needed=serves.base is None)
+    return _shared_base(str(paths[names[serves.task]]), packs, known, is_needed=serves.base is None)
 
 
 def _name_of_base(pack: LocalPack, named: str | None, known: DirectoryIndex | None) -> str:
@@ -49,7 +50,7 @@ def _name_of_base(pack: LocalPack, named: str | None, known: DirectoryIndex | No
 
 
 def _shared_base(base: str, packs: list[LocalPack], known: DirectoryIndex | None, is_needed: bool) -> str:
-    """The base of these packs, or of others that stay: theirs, unless these need the index to name their own."""
+    """Return the base for the index: that of packs that stay in the repository, unless these packs need another."""
     others = known is not None and known.packs.keys() - {pack.task for pack in packs}
     if known is None or not others or known.base in (None, base):
         return base
@@ -59,16 +60,16 @@ def _shared_base(base: str, packs: list[LocalPack], known: DirectoryIndex | None
     return str(known.base)
 
 
-def _checked_place(base: str, packs: list[LocalPack]) -> HubPath:
-    """Where a base lies; it has the tensors that packs need, or BaseMismatchError. Content is checked at use."""
+def _checked_path(base: str, packs: list[LocalPack]) -> HubPath:
+    """Return the path of a base, checked to have the tensors that packs need; their content is checked on use."""
     from dtscodec.checkpoints.open import open_checkpoint
     from dtscodec.packs.pack import Pack
 
     with read_errors(cast(Path, base)):
-        place = parse_hub_path(base)
-    with open_checkpoint(str(place)) as checkpoint:
+        path = parse_hub_path(base)
+    with open_checkpoint(str(path)) as checkpoint:
         for local in packs:
             with Pack(local.path) as pack:
                 for entry in pack.index.tensors:
                     entry.check_base(checkpoint.specs, checkpoint.location)
-    return place
+    return path

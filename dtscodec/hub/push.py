@@ -1,4 +1,4 @@
-"""Local packs -> a repository of the Hub, in one commit."""
+"""Pushing local packs to a repository of the Hub, in one commit."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -7,32 +7,33 @@ from pathlib import Path
 from typing import Any, cast
 
 from dtscodec.errors import ConfigError, OutputError, Remedy
-from dtscodec.hub.model_card import card
-from dtscodec.hub.pack_bases import base_of
+from dtscodec.hub.model_card import model_card_text
+from dtscodec.hub.pack_bases import index_base
 from dtscodec.hub.push_target import PushTarget, prepared_target
-from dtscodec.hub.repository import CONFIG, README, LocalPack, index_of, is_ours, local_packs, small_files
+from dtscodec.hub.repository import CONFIG, README, LocalPack, is_ours, local_packs, small_files, updated_index
 from dtscodec.messages import listed
 from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.hub_client import hub_api
-from dtscodec.storage.hub_tree import forget
+from dtscodec.storage.hub_tree import clear_listings
 from dtscodec.storage.storage_errors import write_errors
 
 
 @dataclass(frozen=True, slots=True)
-class Push:
-    """The changes of a push, planned or done.
+class PushReport:
+    """Changes of a push, planned or done.
 
     Parameters
     ----------
     repo : str
+        `user/name`.
     files : dict
-        Paths in the repository and the sizes of what is new there.
+        New and changed files: path in the repository -> size in bytes.
     unchanged : tuple of str
-        Tasks whose packs are in the repository already.
+        Tasks of packs that are in the repository already.
     url : str or None
-        Of the commit; None if nothing was, or is to be, committed.
+        Address of the commit; None if there was none.
     branch : str or None
-        One that was, or is to be, made of the main one.
+        Branch that the push creates; None if it exists.
     """
 
     repo: str
@@ -53,39 +54,38 @@ def push(
     message: str | None = None,
     dry_run: bool = False,
     progress: ProgressCallback = no_progress,
-) -> Push:
-    """Push packs to a repository of the Hub: one commit, or none if nothing changed.
+) -> PushReport:
+    """Push packs to a repository of the Hub, in one commit; there is none if the repository has them already.
 
     Parameters
     ----------
     source : path
         A directory of packs as `dtscodec.encode` writes it, or one pack.
     repo : str
-        `user/name`. It is created if it does not exist. Packs of other tasks that it holds stay.
+        `user/name`. It is created if it does not exist. Its packs of other tasks stay.
     base : str, optional
-        The Hub's name of the base, `hf://user/repo[@revision]`, for packs that do not remember it.
+        Name of the base on the Hub, `hf://user/repo[@revision]`, for packs that do not record it.
     figures : mapping, optional
-        By task, numbers about its quality for the page (see `dtscodec.hub.repository.read_figures`).
+        Task -> figures about its quality for the model card; see `dtscodec.hub.repository.read_figures`.
     revision : str, optional
-        The branch; by default the main one. It is created from that if it does not exist.
+        The branch; by default the main branch, from which another one is created if it does not exist.
     private : bool
-        Whether a repository that is made is private.
+        Whether a repository that is created is private.
     message : str, optional
-        Of the commit.
+        Message of the commit.
     dry_run : bool
-        Change nothing; say what would be.
+        Return the changes without making them.
     progress : callable
-        Told the bytes of each pack that was checked.
+        Called with the bytes of each pack that was verified.
 
     Raises
     ------
     ConfigError
-        A base is not known, or packs that do not remember theirs differ in it, or there can be no repository of that
-        name.
+        A base is not known, packs that do not record theirs differ in it, or the repository's name is invalid.
     BaseMismatchError
-        The base lacks what a pack needs.
+        The base lacks tensors or rows that a pack needs.
     OutputError
-        The Hub does not take it, or a pack changed meanwhile; the repository is as it was.
+        The Hub refuses the push, or a pack changed meanwhile. The repository is unchanged then.
     CheckpointError, PackNotFoundError, FormatError
         There are no packs, or one is damaged.
     """
@@ -95,16 +95,16 @@ def push(
         progress(pack.listed.size)
     where = cast(Path, f"hf://{repo}" + (f"@{revision}" if revision else ""))
     with write_errors(where):
-        there = PushTarget.read(repo, revision)
-        changes = _changes(there, packs, base)
+        found = PushTarget.read(repo, revision)
+        changes = _changes(found, packs, base)
         url = None
-        if not dry_run and (changes or not there.has_branch):
-            with prepared_target(there, private) as target:
-                if target.commit != there.commit:  # Whatever has come there meanwhile stays.
+        if not dry_run and (changes or not found.has_branch):
+            with prepared_target(found, private) as target:
+                if target.commit != found.commit:  # Somebody else has committed meanwhile: build on that.
                     changes = _changes(target, packs, base)
                 url = _commit(target, changes, message or _message(packs, changes)) if changes else None
-            forget()
-    return Push(
+            clear_listings()
+    return PushReport(
         repo,
         {
             path: len(content) if isinstance(content, bytes) else content.listed.size
@@ -112,7 +112,7 @@ def push(
         },
         _unchanged(packs, changes),
         url,
-        None if there.has_branch else revision,
+        None if found.has_branch else revision,
     )
 
 
@@ -127,32 +127,32 @@ def _check_name(repo: str) -> None:
         raise ConfigError(f"{repo[:100]!r}: expected user/name as the Hub takes it, got: {error!s:.160}") from error
 
 
-def _changes(there: PushTarget, packs: list[LocalPack], base: str | None) -> dict[str, bytes | LocalPack]:
-    """Return the files that differ from those in the repository."""
-    known = there.folder()
-    folder = index_of(known, packs, base_of(packs, base, known))
+def _changes(target: PushTarget, packs: list[LocalPack], base: str | None) -> dict[str, bytes | LocalPack]:
+    """Return the files that are new or differ from those in the repository: path -> content or pack."""
+    known = target.index()
+    index = updated_index(known, packs, index_base(packs, base, known))
     before = known.packs if known else {}
-    present = there.present([pack.listed.file for pack in packs])
+    present = target.present([pack.listed.file for pack in packs])
     changes: dict[str, bytes | LocalPack] = {
         pack.listed.file: pack
         for pack in packs
         if pack.task not in before or before[pack.task].id != pack.listed.id or pack.listed.file not in present
     }
-    files = small_files(folder)
-    if not is_ours(there.file(CONFIG)):
-        del files[CONFIG]  # A model's own, without which it would not load.
-    files[README] = card(there.repo, folder, there.file(README), known)
-    return changes | {path: data for path, data in files.items() if there.file(path) != data}
+    files = small_files(index)
+    if not is_ours(target.file(CONFIG)):
+        del files[CONFIG]  # It is a model's own configuration, which the model needs to load.
+    files[README] = model_card_text(target.repo, index, target.file(README), known)
+    return changes | {path: data for path, data in files.items() if target.file(path) != data}
 
 
-def _commit(there: PushTarget, changes: Mapping[str, bytes | LocalPack], message: str) -> str:
+def _commit(target: PushTarget, changes: Mapping[str, bytes | LocalPack], message: str) -> str:
     with _quietly():
         done: Any = hub_api().create_commit(
-            there.repo,
+            target.repo,
             [_addition(path, content) for path, content in changes.items()],
             commit_message=message,
-            revision=there.branch,
-            parent_commit=there.commit,  # Somebody else's commit in between is refused, not overwritten.
+            revision=target.branch,
+            parent_commit=target.commit,  # If somebody else commits meanwhile, the Hub refuses ours.
         )
     return str(done.commit_url)
 
@@ -162,17 +162,17 @@ def _addition(path: str, content: bytes | LocalPack) -> Any:
 
     if isinstance(content, bytes):
         return CommitOperationAdd(path, content)
-    with suppress(OSError, ValueError):  # It may be gone.
+    with suppress(OSError, ValueError):  # The file may have been deleted.
         found = CommitOperationAdd(path, content.path)
         if found.upload_info.sha256.hex() == content.sha256:
             return found
     detail = "expected the pack that was checked, got another file or none"
-    raise OutputError(f"{content.path}: {detail}", Remedy("push again once nothing writes there any more"))
+    raise OutputError(f"{content.path}: {detail}", Remedy("push again when no other program writes it"))
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep the client from drawing bars of its own."""
+    """Disable the client's own progress bars inside the block."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     was_off = are_progress_bars_disabled()

@@ -1,4 +1,4 @@
-"""The repository that a push goes to: its state, and what is created for the push and deleted if that fails."""
+"""The repository of a push: its state, and its creation, which is undone if the push fails."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,18 +15,16 @@ _OF_THE_HUB = {".gitattributes"}
 
 @dataclass(frozen=True, slots=True)
 class PushTarget:
-    """A branch of a repository as it is: its commit, and small files.
-
-    For a branch that does not exist yet it is the state of the main one.
+    """State of a branch of a repository; of the main branch if the branch does not exist yet.
 
     Parameters
     ----------
     repo : str
         `user/name`.
     branch : str or None
-        None for the main one.
+        Its name; None for the main branch.
     commit : str or None
-        None for a repository that does not exist.
+        40 hex digits; None for a repository that does not exist.
     has_branch : bool
         Whether the branch exists.
     """
@@ -38,7 +36,15 @@ class PushTarget:
 
     @classmethod
     def read(cls, repo: str, branch: str | None) -> "PushTarget":
-        """Ask the Hub, where there may be no such repository."""
+        """Return the state of a branch; the repository need not exist.
+
+        Parameters
+        ----------
+        repo : str
+            `user/name`.
+        branch : str or None
+            Its name; None for the main branch.
+        """
         from huggingface_hub.errors import RepositoryNotFoundError
 
         try:
@@ -48,7 +54,7 @@ class PushTarget:
 
     @classmethod
     def find(cls, repo: str, branch: str | None) -> "PushTarget":
-        """Ask the Hub."""
+        """Return the state of a branch of a repository that exists; see `read`."""
         from huggingface_hub.errors import RevisionNotFoundError
 
         try:
@@ -58,48 +64,58 @@ class PushTarget:
             return cls(repo, branch, main, has_branch=False)
 
     def file(self, path: str) -> bytes | None:
-        """A file's content; None if there is no such file."""
-        place = HubPath(self.repo, self.commit, path) if self.commit else None
-        return place.read_bytes() if place and place.is_file() else None
+        """Return the content of a file of the repository; None if there is no such file."""
+        found = HubPath(self.repo, self.commit, path) if self.commit else None
+        return found.read_bytes() if found and found.is_file() else None
 
     def present(self, paths: list[str]) -> set[str]:
-        """Return which of these files exist."""
+        """Return those of some files that exist in the repository."""
         if self.commit is None:
             return set()
         return {entry.path for entry in hub_api().get_paths_info(self.repo, paths, revision=self.commit)}
 
-    def folder(self) -> DirectoryIndex | None:
-        """Its index."""
+    def index(self) -> DirectoryIndex | None:
+        """Return the repository's index of packs; None if it has none."""
         data = self.file(INDEX)
         return None if data is None else parse_directory_index(data, f"hf://{self.repo}/{INDEX}")
 
 
 @contextmanager
-def prepared_target(there: PushTarget, private: bool) -> Iterator[PushTarget]:
-    """A target whose repository and branch exist, created if needed; another process may create them first.
+def prepared_target(target: PushTarget, private: bool) -> Iterator[PushTarget]:
+    """Create the repository and the branch of a push if needed, and yield its state.
 
-    If the push then fails, what we made is removed again, unless something has come into it.
+    Another process may create them first. If the push fails, a repository or branch that was created here is deleted,
+    unless somebody has used it.
+
+    Parameters
+    ----------
+    target : PushTarget
+        The state before.
+    private : bool
+        Whether a repository that is created is private.
     """
     api, has_made_repo, has_made_branch = hub_api(), False, False
     try:
-        if there.commit is None:
-            has_made_repo = _is_ours(lambda: api.create_repo(there.repo, private=private))
-            there = PushTarget.find(there.repo, there.branch)
-        if not there.has_branch:
-            start = there
+        if target.commit is None:
+            has_made_repo = _is_ours(lambda: api.create_repo(target.repo, private=private))
+            target = PushTarget.find(target.repo, target.branch)
+        if not target.has_branch:
+            start = target
             has_made_branch = _is_ours(
                 lambda: api.create_branch(start.repo, branch=start.branch, revision=start.commit)
             )
-            there = replace(there, has_branch=True) if has_made_branch else PushTarget.find(there.repo, there.branch)
-        yield there
+            target = (
+                replace(target, has_branch=True) if has_made_branch else PushTarget.find(target.repo, target.branch)
+            )
+        yield target
     except BaseException:
-        with suppress(Exception):  # The failure that led here is the one to report.
-            _take_back(there, has_made_repo, has_made_branch)
+        with suppress(Exception):  # The first failure is the one to report.
+            _undo(target, has_made_repo, has_made_branch)
         raise
 
 
 def _is_ours(make: Callable[[], object]) -> bool:
-    """Make something; False if it was there already."""
+    """Call a function that creates a repository or a branch; return False if it existed already."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
@@ -111,17 +127,20 @@ def _is_ours(make: Callable[[], object]) -> bool:
     return True
 
 
-def _take_back(there: PushTarget, has_made_repo: bool, has_made_branch: bool) -> None:
-    """Remove what we made and nobody has used. A commit may be there although its answer was lost: then all stays."""
+def _undo(target: PushTarget, has_made_repo: bool, has_made_branch: bool) -> None:
+    """Delete the repository or branch that was created here, unless it has a commit.
+
+    Our own commit may have been made although the answer was lost; then all stays.
+    """
     if not has_made_repo and not has_made_branch:
         return
     api = hub_api()
-    refs = api.list_repo_refs(there.repo, include_pull_requests=True)
+    refs = api.list_repo_refs(target.repo, include_pull_requests=True)
     heads = {branch.name: branch.target_commit for branch in refs.branches}
     if not has_made_repo:
-        if heads.get(there.branch) == there.commit:
-            api.delete_branch(there.repo, branch=there.branch)
+        if heads.get(target.branch) == target.commit:
+            api.delete_branch(target.repo, branch=target.branch)
         return
-    files = {file for head in heads.values() for file in api.list_repo_files(there.repo, revision=head)}
+    files = {file for head in heads.values() for file in api.list_repo_files(target.repo, revision=head)}
     if files <= _OF_THE_HUB and not refs.tags and not refs.pull_requests:
-        api.delete_repo(there.repo)
+        api.delete_repo(target.repo)

@@ -1,4 +1,4 @@
-"""Local packs -> the files of a repository."""
+"""Local packs, checked, and the files of a repository for them."""
 
 import json
 import math
@@ -16,32 +16,36 @@ from dtscodec.packs.pack import Pack
 from dtscodec.storage.storage_errors import pack_errors
 
 _NAME = re.compile(r"[^\s./\\@%#?|<>:*`\"\ud800-\udfff][^/\\@%#?|<>:*`\"\x00-\x1f\x7f\ud800-\udfff]*")
-"""Tasks that are file names everywhere, and part of a name on the Hub, if they are not longer than this."""
+"""Names of tasks that are valid file names on every system, and valid in names on the Hub."""
+
 _NAME_BYTES = 200
+"""Most bytes of such a name."""
 
 README, INDEX, CONFIG = "README.md", "dtscodec.json", "config.json"
 FIGURES = ("relative_error", "kl", "agreement", "accuracy", "accuracy_fine_tune")
-"""Figures about a pack on the page, if known: from the report of `dtscodec compare` as JSON."""
+"""Figures about a pack that a model card shows: fields of the JSON output of `dtscodec compare`."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalPack:
-    """A pack on this machine, every byte of it checked.
+    """A pack on this machine, verified completely.
 
     Parameters
     ----------
     task : str
+        Name of the task.
     path : Path
+        The pack.
     listed : ListedPack
-        As the repository's index will list it.
+        Its entry in the repository's index.
     base : str or None
-        The Hub's name of the base that it remembers, if it does.
+        Name on the Hub of the base that the pack records, if any.
     base_digest : str or None
-        Which base it needs.
+        Digest of the base that the pack needs, if any.
     parameters : int
         Elements of the fine-tune.
     sha256 : str
-        Of the file, as it was before it was checked.
+        SHA-256 of the file, taken before the pack was verified, so that a later change is noticed.
     """
 
     task: str
@@ -54,18 +58,19 @@ class LocalPack:
 
 
 def local_packs(source: Path, figures: Mapping[str, Mapping[str, float]]) -> list[LocalPack]:
-    """The packs of a directory that `dtscodec encode` made, or a single pack; each is checked.
+    """Return the packs of a directory that `dtscodec encode` wrote, or a single pack; each is verified.
 
     Parameters
     ----------
     source : Path
+        The directory or the pack.
     figures : mapping
-        By task, numbers about its quality.
+        Task -> figures about its quality, by name.
 
     Raises
     ------
     CheckpointError
-        It is no directory of packs.
+        The directory is not one of packs.
     ConfigError
         Figures are given for a task that has no pack.
     PackNotFoundError, FormatError
@@ -84,12 +89,17 @@ def local_packs(source: Path, figures: Mapping[str, Mapping[str, float]]) -> lis
 
 
 def read_figures(path: Path) -> dict[str, float]:
-    """Numbers about a pack's quality, from the report of `dtscodec compare` as JSON.
+    """Return figures about a pack's quality, from the JSON output of `dtscodec compare`.
+
+    Parameters
+    ----------
+    path : Path
+        A file with that output.
 
     Raises
     ------
     CheckpointError
-        It is something else.
+        The file is missing or has another content.
     """
     try:
         document = json.loads(path.read_bytes())
@@ -100,8 +110,18 @@ def read_figures(path: Path) -> dict[str, float]:
         raise CheckpointError(f"{path}: expected the report of 'dtscodec compare' as JSON, got '{error}'") from error
 
 
-def index_of(known: DirectoryIndex | None, packs: list[LocalPack], base: str | None) -> DirectoryIndex:
-    """The index of a repository after packs were added; those of the same task are replaced."""
+def updated_index(known: DirectoryIndex | None, packs: list[LocalPack], base: str | None) -> DirectoryIndex:
+    """Return an index with packs added, or replaced if their task is listed already.
+
+    Parameters
+    ----------
+    known : DirectoryIndex or None
+        Index of the repository before the push, if it has one.
+    packs : list of LocalPack
+        The packs of the push.
+    base : str or None
+        Base for the index; by default that of `known`.
+    """
     listed = dict(known.packs) if known else {}
     for pack in packs:
         before = listed.get(pack.task)
@@ -112,7 +132,7 @@ def index_of(known: DirectoryIndex | None, packs: list[LocalPack], base: str | N
 
 
 def small_files(folder: DirectoryIndex) -> dict[str, bytes]:
-    """The index, and a configuration: the Hub counts downloads of that."""
+    """Return the index and a configuration, by file name; the Hub counts downloads of the latter."""
     config: dict[str, Any] = {"library_name": "dtscodec", "packs": sorted(folder.packs)}
     if folder.base:
         config["base_model"] = folder.base
@@ -120,7 +140,7 @@ def small_files(folder: DirectoryIndex) -> dict[str, bytes]:
 
 
 def is_ours(config: bytes | None) -> bool:
-    """Whether a configuration is one of ours, or none."""
+    """Return whether a repository's configuration is missing or was written by a push."""
     try:
         return config is None or json.loads(config).get("library_name") == "dtscodec"
     except (ValueError, AttributeError, RecursionError):
@@ -128,6 +148,7 @@ def is_ours(config: bytes | None) -> bool:
 
 
 def _checked(path: Path, task: str | None) -> LocalPack:
+    """Verify a pack; its task is, by default, the one that it records, or the stem of its file name."""
     with pack_errors(path):
         digest = _sha256(path)
     with Pack(path) as pack:

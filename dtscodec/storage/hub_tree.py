@@ -92,7 +92,7 @@ def snapshot(repo: str, commit: str) -> Path:
     return _cache(repo) / "snapshots" / commit
 
 
-def forget() -> None:
+def clear_listings() -> None:
     """Clear all cached answers, so that branches are resolved again."""
     _commit_at_hub.cache_clear()
     whole_tree.cache_clear()

@@ -68,9 +68,9 @@ def cli(
         write_model(work / task, fine_tensors(seed), task=task)
     hub.create("me/base")
     hub.commit("me/base", {path.name: path.read_bytes() for path in (work / "base").iterdir()})
-    hub_tree.forget()
+    hub_tree.clear_listings()
     yield Cli(capsys, work)
-    hub_tree.forget()
+    hub_tree.clear_listings()
 
 
 @pytest.fixture
@@ -78,6 +78,6 @@ def pushed(cli: Cli, hub: LoopbackHub) -> LoopbackHub:
     """The Hub with packs of all tasks."""
     cli.run("encode", "hf://me/base", *TASKS, "-o", "packs", *CODED)
     assert cli.run("push", "packs", "me/packs")[0] == 0
-    hub_tree.forget()
+    hub_tree.clear_listings()
     hub.requests.clear()
     return hub

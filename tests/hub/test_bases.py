@@ -81,7 +81,7 @@ def test_the_index_of_the_repository_names_the_base_of_a_pack_further_down(cli: 
         listed = {"a/b/movie": {"file": path, "size": len(pack), "id": opened.id}}
     index = json.dumps({"version": 1, "packs": listed, "base": "hf://me/base"}).encode()
     hub.commit("me/packs", {path: pack, "dtscodec.json": index})
-    hub_tree.forget()
+    hub_tree.clear_listings()
     for number, name in enumerate(("a/b/movie", path)):
         cli("decode", f"hf://me/packs/{name}", "-o", f"out-{number}")
     cli("decode", "pack", "--base", "base", "-o", "local")

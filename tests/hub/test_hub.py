@@ -71,7 +71,7 @@ def test_info_reads_no_more_than_the_head_of_a_pack_in_two_requests(cli: Cli, hu
     )
     hub.create("me/big")
     hub.commit("me/big", {"big": Path("big").read_bytes()})
-    hub_tree.forget()
+    hub_tree.clear_listings()
     hub.requests.clear()
     info = cli.json("info", "hf://me/big/big")
     assert info["id"] == cli.json("info", "big")["id"]
@@ -87,7 +87,7 @@ def test_info_of_a_long_index_takes_two_requests_too(
     dtscodec.encode({name: torch.zeros(1) for name in fine}, fine, "long", dtscodec.EncodeConfig(raw=("*",)))
     hub.create("me/long")
     hub.commit("me/long", {"long": Path("long").read_bytes()})
-    hub_tree.forget()
+    hub_tree.clear_listings()
     hub.requests.clear()
     assert cli.json("info", "hf://me/long/long")["id"] == cli.json("info", "long")["id"]
     assert len([log for log in hub.requests if log.range and "/cdn/" in log.path]) == 2
@@ -124,7 +124,7 @@ def test_a_branch_that_moves_meanwhile_does_not_matter(cli: Cli, pushed: Loopbac
         pushed.commit("me/base", {"model.safetensors": b"other"})
         cli("decode", "hf://me/packs/movie", "-o", "a")  # In this process the branch is where it was.
         assert pack.delta("encoder.weight").any()
-    hub_tree.forget()
+    hub_tree.clear_listings()
     assert "expected" in cli.fails("info", "hf://me/packs/movie")
     first = pushed.history("me/packs")[1].sha
     cli("decode", f"hf://me/packs@{first}/movie", "-o", "b")
@@ -139,10 +139,10 @@ def test_a_pack_is_named_by_its_path_its_task_or_being_the_only_one(cli: Cli, pu
     assert "tasks there: amazon" in cli.fails("info", "hf://me/packs")
     cli("encode", "hf://me/base", "movie", "-o", "one/")
     cli("push", "one", "me/one")
-    hub_tree.forget()
+    hub_tree.clear_listings()
     assert cli.json("info", "hf://me/one")["task"] == "movie"
     pushed.commit("me/packs", {"movie": Path("packs/packs/tweets.safetensors").read_bytes()})
-    hub_tree.forget()
+    hub_tree.clear_listings()
     assert cli.json("info", "hf://me/packs/movie")["task"] == "tweets"  # A path wins.
 
 
@@ -197,7 +197,7 @@ def test_what_the_owner_wrote_stays_on_the_page(cli: Cli, hub: LoopbackHub) -> N
     figures = cli("compare", "packs/packs/movie.safetensors", "movie", "--json")
     Path("figures.json").write_text(figures)
     cli("push", "packs", "me/packs", "--figures", "movie=figures.json")
-    hub_tree.forget()
+    hub_tree.clear_listings()
     cli("encode", "hf://me/base", "tweets", "-o", "packs/")
     cli("push", "packs", "me/packs")
     page = hub.files("me/packs")["README.md"].decode()
@@ -224,7 +224,7 @@ def test_a_base_that_a_pack_does_not_remember_must_be_named_and_fit(cli: Cli, hu
     assert "base-tensor" in cli.fails("push", "packs", "me/packs", "--base", "hf://me/other")
     assert "me/packs" not in hub.repositories
     cli("push", "packs", "me/packs", "--base", "hf://me/base")
-    hub_tree.forget()
+    hub_tree.clear_listings()
     cli("decode", "hf://me/packs/movie", "-o", "out")
     cli("decode", "packs/packs/movie.safetensors", "--base", "base", "-o", "local")
     assert snapshot(Path("out")) == snapshot(Path("local"))
@@ -238,7 +238,7 @@ def test_packs_of_several_bases_share_a_repository_if_they_remember_them(cli: Cl
     cli("encode", "tweets", "movie", "-o", "forgets.safetensors", *CODED)
     line = cli.fails("push", "forgets.safetensors", "me/packs", "--base", "hf://me/second")
     assert "push them to a repository of their own" in line
-    hub_tree.forget()
+    hub_tree.clear_listings()
     for task, base in (("other", "tweets"), ("amazon", "base")):
         cli("decode", f"hf://me/packs/{task}", "-o", f"out-{task}")
         with dtscodec.open(f"hf://me/packs/{task}") as pack, dtscodec.decode(pack, base) as state:
@@ -248,7 +248,7 @@ def test_packs_of_several_bases_share_a_repository_if_they_remember_them(cli: Cl
 def test_packs_of_two_commits_of_one_base_are_pushed_together(cli: Cli, hub: LoopbackHub) -> None:
     cli("encode", "hf://me/base", "movie", "-o", "packs/")
     hub.commit("me/base", {"model.safetensors": Path("tweets/model.safetensors").read_bytes()})
-    hub_tree.forget()
+    hub_tree.clear_listings()
     cli("encode", "hf://me/base", "amazon", "-o", "packs/", *CODED)
     cli("push", "packs", "me/packs")
     index = json.loads(hub.files("me/packs")["dtscodec.json"])
@@ -276,7 +276,7 @@ def test_a_branch_that_is_not_there_begins_with_what_the_main_one_has(cli: Cli, 
     cli("encode", "hf://me/base", "more=movie", "-o", "more.safetensors")
     cli("push", "more.safetensors", "me/packs", "--revision", "try")
     assert pushed.files("me/packs") == main
-    hub_tree.forget()
+    hub_tree.clear_listings()
     for task in ("more", "movie"):
         cli("decode", f"hf://me/packs@try/{task}", "-o", task + "-out")
 
@@ -333,7 +333,7 @@ def test_a_page_whose_marks_are_damaged_is_left_alone(cli: Cli, pushed: Loopback
     damaged = {"begin": page.replace(BEGIN, ""), "end": page.replace(END, "mine"), "twice": page + page}[damage]
     pushed.commit("me/packs", {"README.md": damaged.encode()})
     cli("encode", "hf://me/base", "more=movie", "-o", "more.safetensors")
-    assert "mend them" in cli.fails("push", "more.safetensors", "me/packs")
+    assert "restore them" in cli.fails("push", "more.safetensors", "me/packs")
     assert pushed.files("me/packs")["README.md"] == damaged.encode()
 
 
@@ -432,7 +432,7 @@ def test_a_wrong_token_is_told_and_a_right_one_reads_what_is_private(
     monkeypatch.delenv("HF_TOKEN")
     assert "or to be made, log in with" in cli.fails("push", "packs", "me/new")
     monkeypatch.setenv("HF_TOKEN", "hf_me")
-    hub_tree.forget()
+    hub_tree.clear_listings()
     assert cli.json("info", "hf://me/packs/movie")["task"] == "movie"
 
 

@@ -35,7 +35,7 @@ def before(monkeypatch: pytest.MonkeyPatch, name: str, happens: Callable[[], obj
     monkeypatch.setattr(module, name, step)
 
 
-@pytest.mark.parametrize("step", ["made", "_commit"])
+@pytest.mark.parametrize("step", ["prepared_target", "_commit"])
 def test_two_first_pushes_at_once_lose_nothing(
     packs: Cli, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -117,7 +117,7 @@ def test_what_somebody_else_made_meanwhile_is_not_taken_back(
         else:
             hub.create("me/packs")
 
-    before(monkeypatch, "made", make)
+    before(monkeypatch, "prepared_target", make)
     hub.fail("POST .*/commit/", status=500, times=9)
     packs.fails("push", "tweets-packs", "me/packs", *(["--revision", branch] if branch else []))
     assert (branch or "main") in hub.repositories["me/packs"].branches
@@ -148,7 +148,7 @@ def test_a_branch_is_made_though_nothing_else_is_new(packs: Cli, hub: LoopbackHu
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-@pytest.mark.parametrize("step", ["made", "_commit"])
+@pytest.mark.parametrize("step", ["prepared_target", "_commit"])
 @pytest.mark.parametrize("other", ["tweets-packs/packs/tweets.safetensors", None])
 def test_a_pack_that_is_replaced_after_its_check_is_not_pushed(
     packs: Cli, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, step: str, other: str | None, is_first: bool

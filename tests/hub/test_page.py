@@ -145,7 +145,7 @@ def test_a_page_that_cannot_be_added_to_is_left_alone(cli: Cli, hub: LoopbackHub
     before = hub.history("me/packs")
     line = cli.fails("push", "packs", "me/packs")
     assert "README.md" in line
-    assert any(way in line for way in ("mend", "yourself", "save it"))
+    assert any(way in line for way in ("correct", "yourself", "save it"))
     assert "network" not in line
     assert hub.history("me/packs") == before
 

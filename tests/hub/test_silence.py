@@ -29,7 +29,7 @@ def silence(pushed: LoopbackHub, monkeypatch: pytest.MonkeyPatch, request: pytes
     monkeypatch.setattr("time.sleep", lambda seconds: None)
 
     def begin() -> None:
-        hub_tree.forget()
+        hub_tree.clear_listings()
         if request.param == "refused":
             monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
         elif request.param == "503":
@@ -111,7 +111,7 @@ def test_a_branch_is_asked_for_once_and_a_commit_in_the_cache_not_at_all(cli: Cl
     commit = pushed.history("me/packs")[0].sha
     cli("decode", f"hf://me/packs@{commit}/movie", "-o", "out")
     pushed.requests.clear()
-    hub_tree.forget()
+    hub_tree.clear_listings()
     cli("info", f"hf://me/packs@{commit}/packs/movie.safetensors")
     assert pushed.requests == []
 
@@ -133,7 +133,7 @@ def test_a_slow_hub_is_told_in_time(
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     monkeypatch.setattr(hub_client, "WAIT_SECONDS", 0.1)
     close_session()
-    hub_tree.forget()
+    hub_tree.clear_listings()
     pushed.fail(where, wait=60, times=1000)
     start = time.monotonic()
     line = cli.fails(*command)
