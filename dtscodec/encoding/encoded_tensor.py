@@ -1,4 +1,7 @@
-"""One tensor of a fine-tune -> its entry and streams."""
+"""Encoding plans of a tensor's segments -> its index entry and streams.
+
+The inverse is `dtscodec.decoding`, which reads an entry's blocks and adds their deltas to the base.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

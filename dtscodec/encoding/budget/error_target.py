@@ -33,6 +33,7 @@ def smallest_for(error: float, survey: Survey, error_of: Callable[[Choices], flo
     error_of : callable
         Returns the actual error of some choices, by encoding all tensors.
     """
+    # The candidates of largest benefit, if no trial reaches the error; then a bracket around the predicted error.
     found = at_multiplier(survey.candidates, LAMBDA_MIN)
     low, high, aim = 0.0, 1.0, error
     for _ in range(TRIALS):

@@ -98,6 +98,7 @@ def _uncompressed(segment: MatrixSegment, recipe: Recipe) -> Iterator[Candidate]
 def _of_elements(segment: ElementSegment, config: EncodeConfig) -> CandidateList:
     energy = segment.energy
     unchanged = _unchanged(segment)
+    # Elements that will be fitted to samples must be stored: leaving them out gets a large negative benefit.
     if config.will_be_fitted:
         unchanged = replace(unchanged, benefit=-FITTED_ELEMENTS * energy)
     exact = _exact(segment, config.recipe.benefit(None, vectors=1) * energy, energy)
@@ -144,6 +145,7 @@ def _of_new(segment: NewSegment, config: EncodeConfig, request: SpectrumRequest)
     delta, energy = segment.delta, squared_norm(segment.delta.values)
     (exact,) = _exact(segment, energy, energy)
     candidates = sorted([*_quantized_new(segment, energy), exact], key=lambda candidate: candidate.cost)
+    # Quantized rows that take as many bytes as exact ones are no candidates.
     candidates = [candidate for candidate in candidates if candidate.cost < exact.cost] + [exact]
     if min(delta.shape) < NEW_MATRIX_SIDE:
         return CandidateList(tuple(candidates), 0.0)

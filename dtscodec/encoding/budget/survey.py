@@ -149,6 +149,7 @@ class Survey:
         asked = self._asked()
         if isinstance(self.config.target, Size):
             return asked
+        # Room for what a default pack holds in any case: whole deltas of low rank, new matrices in 8 bits.
         whole = {key: each.preferred or each.best(LAMBDA_MAX) for key, each in self.candidates.items()}
         return max(asked, self.size(whole, metadata))
 

@@ -71,6 +71,7 @@ class ScaledDelta:
                     weighted = WeightedDelta.through(metric, values, rank, device)
                 return cls(weighted, unit, delta.noise.edge / unit if delta.noise else 0.0, is_factored=False)
             case FactoredDelta():
+                # Its triplets are known in float64; the rest of the spectrum is 0.
                 unit = 2.0 ** math.frexp(float(delta.s[0]))[1]
                 scaled = Factored((delta.u * (delta.s / unit)).float(), delta.v.float())
                 return cls(WeightedDelta.plain(scaled, _factors(delta, rank, unit)), unit, 0.0, is_factored=True)

@@ -96,6 +96,7 @@ class DenseDelta(CodedSubset):
         """
         if count >= len(self.values):
             return self
+        # The mask among the coded rows selects values; as a mask of all rows it becomes the bitmap.
         within = largest(self.row_energies(), count)
         smaller = replace(self, rows=None, cols=None)._select(within, None)
         return replace(smaller, rows=self.rows_among(within), cols=self.cols)

@@ -84,6 +84,7 @@ class FactoredDelta(CodedSubset):
             return self
         left = self.u * self.s
         within = largest(left.square().sum(1), count)
+        # Some rows of a matrix have other singular vectors than the whole.
         found = factored_triplets(Factored(left[torch.from_numpy(within)], self.v))
         return replace(self, u=found.u, s=found.s, v=found.v, rows=self.rows_among(within))
 

@@ -88,6 +88,7 @@ def segment_tensor(fine: StoredTensor, base: StoredTensor | None, config: Encode
     if shared is None:
         return SegmentedTensor(fine.name, fine.spec, [_new_segment(fine, config)])
     segments, split = _segment_shared(*shared, config, is_whole=shared[0] is fine)
+    # A grown tensor, such as a vocabulary: the rows after the shared ones are new.
     rows = shared[0].spec.shape[:1]
     if rows != fine.spec.shape[:1]:
         segments = [*segments, _new_segment(fine.cut(*rows, *fine.spec.shape[:1]), config, split)]
@@ -128,6 +129,7 @@ def segment_delta(
         return [_matrix_segment(*part, 2, is_rounded) for part in zip(delta, parts, rows, strict=True)], 2
     if config.is_factorized(TensorSpec("F32", tuple(delta.shape)).matrix(), delta.ndim):
         return [_matrix_segment(delta.reshape(len(delta), -1), fine, BaseRows(base, 0), 1, is_rounded)], 1
+    # All others element by element: each is a row, so that single unchanged elements are left out.
     split = max(1, delta.ndim)
     changed = _changed(delta.reshape(-1, 1), fine, BaseRows(base, 0), is_rounded)
     return [
