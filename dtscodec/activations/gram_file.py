@@ -56,8 +56,8 @@ class Gram:
         Parameters
         ----------
         damping : float
-            The multiple, relative to the mean of the moment's diagonal. At 0 only layer outputs count; far above 1 all
-            elements of a weight count alike.
+            The multiple, relative to the mean of the moment's diagonal. At 0 only layer outputs matter; far above 1 all
+            elements of a weight have about the same influence.
         """
         size = len(self.moment)
         return self.moment + damping * self.moment.trace() / size * torch.eye(size, dtype=torch.float64)
@@ -84,7 +84,8 @@ class GramSet:
     def renamed(self, names: Mapping[str, str]) -> "GramSet":
         """Return the Gram matrices under other names.
 
-        Weights that are not renamed are left out; a Gram matrix stays as long as one weight that shares it is renamed.
+        Weights that are not renamed are left out. A Gram matrix remains if at least one weight that shares it is
+        renamed.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The activation metric: the norm in which a delta counts by how much it changes a layer's outputs.
+"""The activation metric: a norm of deltas that measures the change of a layer's outputs.
 
 The squared change of a layer's outputs over inputs X is ``||X D^T||^2 = ||D R||^2`` with ``R R^T = X^T X``.
 `dtscodec.linalg.essential_subspace` finds the best approximation of low rank in it.
@@ -22,7 +22,7 @@ class Metric:
     root : float32 [d_in, any]
         R, scaled so that the mean squared norm of its rows is 1.
     on_rows : bool
-        Whether inputs belong to the rows of the matrix, whose weight is [d_in, d_out], rather than to its columns.
+        Whether the layer's inputs are the rows of the matrix, for a weight [d_in, d_out], rather than the columns.
     """
 
     root: Tensor
@@ -46,7 +46,18 @@ class Metric:
         return cls(symmetric_root(moment / mean).float(), gram.input_first)
 
     def check(self, rows: int, columns: int) -> None:
-        """Raise EncodeError unless a matrix of this size has as many inputs as the metric."""
+        """Check that a matrix of this size has as many inputs as the metric.
+
+        Parameters
+        ----------
+        rows, columns : int
+            Size of the matrix.
+
+        Raises
+        ------
+        EncodeError
+            It has more or fewer.
+        """
         wanted = rows if self.on_rows else columns
         if len(self.root) != wanted:
             detail = f"expected a Gram matrix of {wanted} inputs, as the weight has, got one of {len(self.root)}"

@@ -1,7 +1,7 @@
 """Bias correction: the difference of a layer's mean outputs is added to its bias.
 
-As quantizers do by the mean of a layer's inputs (Nagel et al., arXiv 1906.04721, section 4.2). Layers are corrected
-in the order in which they run, each by its outputs with all layers before it decoded and corrected.
+Quantizers correct biases by the mean of a layer's inputs (Nagel et al., arXiv 1906.04721, section 4.2). Here layers are
+corrected in the order in which they run, each by its outputs when all layers before it are decoded and corrected.
 """
 
 from collections import Counter
@@ -19,8 +19,8 @@ from dtscodec.runtime.branches.linear import Conv1DBranch, LinearBranch
 from dtscodec.runtime.branches.norm import LayerNormBranch
 from dtscodec.runtime.side_branches import branch_class
 
-KINDS = LinearBranch, Conv1DBranch, LayerNormBranch
-"""Kinds of layers whose output is a sum of the bias and of what does not depend on it."""
+ADDITIVE = LinearBranch, Conv1DBranch, LayerNormBranch
+"""Classes for layers whose output is the bias plus a term that does not depend on it."""
 
 
 def biased_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -28,7 +28,7 @@ def biased_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {
         name: module
         for name, module in model.named_modules()
-        if branch_class(module) in KINDS and getattr(module, "bias", None) is not None
+        if branch_class(module) in ADDITIVE and getattr(module, "bias", None) is not None
     }
 
 
@@ -77,7 +77,7 @@ def mean_outputs(
 def correct_biases(student: Student, batches: Sequence[SampleBatch], wanted: Mapping[str, Tensor]) -> None:
     """Make the mean outputs of a student's layers those of its teacher, up to the rounding of what the pack stores.
 
-    Only biases that the pack codes element by element are corrected. The model runs on all batches once for each.
+    Only biases that the pack codes element by element are corrected. The model runs on all batches once per bias.
 
     Parameters
     ----------
@@ -85,8 +85,8 @@ def correct_biases(student: Student, batches: Sequence[SampleBatch], wanted: Map
         The decoded model; its biases are changed in place.
     batches : sequence of SampleBatch
         The calibration samples.
-    wanted : mapping
-        The result of `mean_outputs` for the teacher on these batches.
+    wanted : mapping of str to float64 [d_out]
+        The teacher's mean outputs on these batches; see `mean_outputs`.
     """
     layers = {name: module for name, module in biased_layers(student.model).items() if student.has_bias(module)}
     for name, mean in wanted.items():

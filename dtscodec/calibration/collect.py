@@ -94,7 +94,10 @@ def collect(
 
 
 def _check_finite(collected: GramSet, names: Mapping[str, str], where: str) -> None:
-    """Raise CheckpointError that names the first layer to run whose Gram matrix overflows float32, the file's dtype."""
+    """Raise CheckpointError about the first layer, in the order in which they run, with inputs beyond float32.
+
+    The file is in float32, so a Gram matrix that overflows there is refused, too.
+    """
     for name, gram in collected.grams.items():
         if not gram.moment.float().isfinite().all():
             detail = "expected finite inputs of layers, got NaN or infinity"

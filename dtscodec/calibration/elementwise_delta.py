@@ -1,4 +1,4 @@
-"""A delta that is coded element by element, during a fit: free elements, which are quantized again at the end."""
+"""A delta that is coded element by element, during a fit: free elements that are quantized again at the end."""
 
 from collections.abc import Mapping, Sequence
 
@@ -55,21 +55,21 @@ class ElementwiseDelta:
 
     @staticmethod
     def concatenate(deltas: "Sequence[ElementwiseDelta]", device: torch.device) -> tuple[Tensor, Tensor]:
-        """Put the values of several tensors into one, of which each one's values become a view.
+        """Concatenate the values of several tensors; the `values` of each become a view of the result.
 
         Parameters
         ----------
         deltas : sequence of ElementwiseDelta
             The tensors.
         device : torch.device
-            Where they are.
+            Their device.
 
         Returns
         -------
         values : float32 [count]
             All values.
         units : float32 [count]
-            For each value the root mean square of its tensor's values.
+            The root mean square of the values of each value's tensor.
         """
         empty = torch.empty(0, device=device)
         units = [delta.values.square().mean().sqrt().expand(len(delta.values)) for delta in deltas]
@@ -88,7 +88,7 @@ class ElementwiseDelta:
         return weight
 
     def shift(self, by: Tensor) -> None:
-        """Add to the tensor's coded elements; the others stay.
+        """Add to the tensor's coded elements; the others do not change.
 
         Parameters
         ----------
@@ -110,12 +110,12 @@ class ElementwiseDelta:
         total[self._begin : self._begin + len(self.values)] += weight_gradient[self._packed.where()].flatten()
 
     def quantize(self, stored: Streams, dtype: str) -> Streams:
-        """Return the values as streams of the block, at its own width; `values` become what these decode to.
+        """Quantize the values at the block's width, and return its streams. `values` become the decoded ones.
 
         Parameters
         ----------
         stored : Streams
-            The block's streams so far, whose bitmaps stay.
+            The block's streams so far; their bitmaps are used again.
         dtype : {"F32", "BF16"}
             Dtype of the pack's numbers.
         """

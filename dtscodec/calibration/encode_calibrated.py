@@ -47,9 +47,9 @@ def encode_calibrated(
 ) -> tuple[EncodeReport, FitReport | None]:
     """Encode a fine-tune, and fit the pack to the fine-tune's outputs on samples before it is written.
 
-    `dtscodec.encode` with settings that store biases and norms for the fit, then `dtscodec.fit`. The pack is as large
-    as one without the fit, and is written as a whole or not at all. Where no tensor is coded, so that there is nothing
-    to fit, it is the pack that `dtscodec.encode` writes.
+    This is `dtscodec.encode` with settings that store biases and norms for the fit, then `dtscodec.fit`. The pack is as
+    large as one without the fit, and only the fitted pack appears at `out`. If no tensor is coded, there are no numbers
+    to fit, and the pack is the one that `dtscodec.encode` writes.
 
     Parameters
     ----------
@@ -72,31 +72,31 @@ def encode_calibrated(
     progress : callable
         Called with the bytes of each tensor that is encoded, as by `dtscodec.encode`.
     fit_progress : callable
-        Called with 1 after each step of the fit.
+        Called with 0 when the encode is complete, then with 1 after each step of the fit.
     executor : concurrent.futures.Executor, optional
         Its workers encode tensors, as for `dtscodec.encode`. The fit runs in this process.
     journal : Journal, optional
-        Keeps results, so that a call that was interrupted resumes. A pack that an earlier run has fitted and written
-        is not fitted again.
+        Stores results, so that the same call resumes an interrupted one. A pack that an earlier run has fitted and
+        written is not fitted again.
 
     Returns
     -------
     encoded : EncodeReport
-        Of the written pack; its relative error is that before the fit.
+        The report on the pack; its relative error is that before the fit.
     fitted : FitReport or None
-        None if there was nothing to fit.
+        The report on the fit; None if no tensor is coded.
 
     Raises
     ------
     SamplesError, CheckpointError, BackendError
-        As for `dtscodec.fit`; samples that the model does not take are reported before anything is encoded.
+        As for `dtscodec.fit`. Samples that the model does not take are reported before the encode.
     ConfigError, BaseMismatchError, EncodeError, OutputError
         As for `dtscodec.encode`.
     """
     out, config = as_output_path(out), config or EncodeConfig()
     if journal is None or not len(journal):
         check_new(out, force)
-    # Reported now rather than after the encode, which takes longer.
+    # Errors in samples are raised here, before the encode, which takes longer.
     prepare_samples(read_architecture(model_directory(model, fine_tune)), Path(samples))
     settings = FitSettings(
         str(samples), None if model is None else str(model), steps, elements, bias_correction, batch_size, device
@@ -109,6 +109,7 @@ def encode_calibrated(
     ):
         run = partial(encode, opened, checkpoint, task=task, executor=executor, journal=journal)
         encoded = run(Path(folder, "pack.safetensors"), config.for_fitting(), force=True, progress=progress)
+        fit_progress(0)
         try:
             fitted = _fit_or_resume(
                 encoded.path,
@@ -144,13 +145,13 @@ def _fit_or_resume(
     progress: ProgressCallback,
     journal: Journal | NoJournal,
 ) -> FitReport:
-    """Fit a pack and write it to `out`, unless the journal says that an earlier run has, and it is still there."""
+    """Fit a pack and write it to `out`, unless an earlier run has by the journal, and its pack still exists."""
     step, name = f"fit {settings}", str(fine_tune)
     recorded = next(journal.stored(step, [name]), None)
     if recorded and holds_pack(out, recorded["pack_id"]):
         return _report_of(recorded, out)
     fitted = fit(pack, fine_tune, pack.with_name("fitted.safetensors"), base, **asdict(settings), progress=progress)
-    # First the journal, then the pack: with both, the next run has nothing to do.
+    # The journal comes first: a run that finds the pack there then finds its report, too.
     if not recorded:
         journal.store(step, name, _record_of(fitted))
     with new_file(out, force) as file:
@@ -159,7 +160,7 @@ def _fit_or_resume(
 
 
 def _record_of(report: FitReport) -> dict[str, Any]:
-    """Return a report, but for its path, as the journal holds it; the inverse of `_report_of`."""
+    """Return a report without its path, as the journal stores it; the inverse of `_report_of`."""
     return {name: value for name, value in asdict(report).items() if name != "path"}
 
 

@@ -1,9 +1,9 @@
-"""Pack + samples -> a pack of the same codes, whose numbers are fitted to the fine-tune's outputs.
+"""Pack + samples -> pack with numbers that are fitted to the fine-tune's outputs, by knowledge distillation.
 
-Codes of matrices stay as they are. Levels and scales, some thousand numbers, and the elements of biases and norms,
-which are quantized again, are adjusted by gradient descent until the decoded model's outputs are near the fine-tune's
-(knowledge distillation): the loss is KL(fine-tune || decoded) of the predictions plus, in every layer, the relative
-squared difference of hidden states. BitDelta (arXiv 2402.10193) fits its scales to logits alone.
+Codes of matrices do not change. Gradient descent adjusts levels and scales, some thousand numbers, and the elements of
+biases and norms, which are quantized again, until the decoded model's outputs are near the fine-tune's. The loss is
+KL(fine-tune || decoded) of the predictions plus, averaged over layers, the relative squared difference of hidden
+states. BitDelta (arXiv 2402.10193) fits its scales to logits alone.
 """
 
 import time
@@ -33,7 +33,7 @@ from dtscodec.storage.paths import as_output_path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitReport(PackReport):
-    """The result of a fit.
+    """The report on a pack that was fitted.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class FitReport(PackReport):
     numbers : int
         Number of levels, scales and elements that gradient descent adjusted.
     before, after : FitLoss
-        Losses on the calibration samples. On other samples the gain is smaller.
+        Losses on the calibration samples. On other samples the improvement is smaller.
 
     Other parameters are those of `PackReport`.
     """
@@ -71,9 +71,9 @@ def fit(
 ) -> FitReport:
     """Fit a pack's levels and scales, biases and norms to its fine-tune's outputs on samples.
 
-    The codes of matrices stay, and so does the size, but for the word about it in the summary. If the fit does not
-    lower the loss on these samples, the numbers stay, too. The fine-tune and the decoded model are in memory one after
-    the other, in float32, with the hidden states of all samples. Needs the package transformers.
+    The codes of matrices do not change. The size changes only by the word about the fit in the summary. If the fit does
+    not lower the loss on these samples, the numbers do not change either. The fine-tune and the decoded model are in
+    memory one after the other, in float32, with the hidden states of all samples. Needs the package transformers.
 
     `dtscodec.encode_calibrated` encodes and fits in one call.
 
@@ -106,6 +106,11 @@ def fit(
     progress : callable
         Called with 1 after each step.
 
+    Returns
+    -------
+    FitReport
+        Losses before and after, size and time.
+
     Raises
     ------
     SamplesError, BackendError
@@ -123,10 +128,12 @@ def fit(
     out = as_output_path(out)
     check_new(out, force)
     architecture = read_architecture(model_directory(model, fine_tune))
+    # Teacher: run the fine-tune on all samples.
     targets, means = teacher_outputs(
         architecture, fine_tune, Path(samples), batch_size=batch_size, device=device, with_means=bias_correction
     )
     with decode(pack, base, whole=True) as decoded, quiet_transformers():
+        # Student: the decoded model, with weights that are functions of the pack's numbers.
         built = architecture.build(decoded, str(decoded.pack.path or "pack")).to(device)
         specs = {entry.name: entry.spec for entry in decoded.pack.index.tensors}
         student = Student(built, decoded, checkpoint_names(architecture, specs, built))
@@ -134,11 +141,12 @@ def fit(
         before = mean_loss(built, targets)
         if bias_correction:
             correct_biases(student, [target.batch for target in targets], means)
+        # Fit, and write the pack with the fitted numbers.
         optimize(student, targets, steps, elements, progress)
         student.rebuild()
         after = mean_loss(built, targets)
         streams = student.streams()
-        # Quantizing again may cost more than the fit has gained.
+        # Quantizing again may cost more than the fit has gained: then the numbers of the pack remain.
         if not after.total <= before.total:
             streams, after = {}, before
         inputs = [decoded.pack.path] if decoded.pack.path else []
@@ -155,6 +163,6 @@ def fit(
 
 
 def _encoder(pack: Pack) -> str:
-    """Return the summary's text about the encoder, with the word for a fitted pack."""
+    """Return the summary's text about the encoder, which ends in the word for a fitted pack."""
     text = pack.summary.encoder or ""
     return text if text.endswith(DISTILLED) else f"{text} {DISTILLED}".strip()

@@ -1,4 +1,4 @@
-"""The loss of a fit: how far the decoded model is from its fine-tune on calibration samples."""
+"""The loss of a fit: the distance of the decoded model from its fine-tune on calibration samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from dtscodec.calibration.teacher import TeacherOutput, model_outputs, without_p
 from dtscodec.evaluation.prediction_sums import kl_terms
 
 HIDDEN_WEIGHT = 10.0
-"""Weight of the relative squared difference of hidden states, beside that of KL in nats, which is 1.
+"""Weight of the relative squared difference of hidden states; the weight of the KL, in nats, is 1.
 
-Hidden states say more than the predictions of so few samples, and keep the fit from memorizing these.
+Hidden states carry more information than predictions on few samples, and prevent the fit from memorizing these.
 """
 
 
@@ -39,7 +39,7 @@ class FitLoss:
 
 
 def batch_losses(model: Any, target: TeacherOutput) -> tuple[Tensor, Tensor]:
-    """Return KL and the relative squared difference of hidden states on one batch, with their graphs.
+    """Return the KL and the relative squared difference of hidden states on one batch, with their graphs.
 
     Parameters
     ----------
@@ -47,6 +47,13 @@ def batch_losses(model: Any, target: TeacherOutput) -> tuple[Tensor, Tensor]:
         The decoded model.
     target : TeacherOutput
         The batch, with the fine-tune's outputs.
+
+    Returns
+    -------
+    kl : float32 scalar
+        Mean over predictions.
+    hidden : float32 scalar
+        Mean over layers.
     """
     logits, hidden_states = model_outputs(model, target.batch)
     log_probabilities = torch.log_softmax(logits, dim=-1)
@@ -61,9 +68,17 @@ def _relative_square(true: Tensor, found: Tensor) -> Tensor:
 
 @torch.no_grad()
 def mean_loss(model: Any, targets: Sequence[TeacherOutput]) -> FitLoss:
-    """Return the mean loss over all samples; each batch counts by its number of predictions."""
+    """Return the mean loss over all samples. A batch is weighted by its number of predictions.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        The decoded model.
+    targets : sequence of TeacherOutput
+        All batches, with the fine-tune's outputs.
+    """
     weights = torch.tensor([float(len(target.batch.places)) for target in targets])
     losses = torch.tensor([[float(part) for part in batch_losses(model, target)] for target in targets])
     kl, hidden = (weights @ losses / weights.sum()).tolist()
-    # Rounding may leave a KL below zero. In this order of the arguments NaN stays NaN.
+    # Rounding may leave a KL below zero. In this order of the arguments of `max`, NaN remains NaN.
     return FitLoss(max(kl, 0.0), hidden)

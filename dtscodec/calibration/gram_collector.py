@@ -14,7 +14,7 @@ from dtscodec.runtime.side_branches import branch_class
 
 
 class GramCollector:
-    """Sums up x x^T and x over the inputs x of a model's linear layers, by forward pre-hooks.
+    """Sums x x^T and x over the inputs x of a model's linear layers, by forward pre-hooks.
 
     Layers that share one input tensor, such as query, key and value projections, share one sum.
 
@@ -37,7 +37,7 @@ class GramCollector:
 
     @contextmanager
     def watching(self, mask: Tensor | None = None) -> Iterator[None]:
-        """Return a context that adds the layer inputs of one call of the model.
+        """Return a context manager that adds the layer inputs of one call of the model.
 
         Parameters
         ----------
@@ -71,7 +71,7 @@ class GramCollector:
         self._sums[name] = moment + rows.T @ rows, total + rows.sum(0), count + len(rows)
 
     def grams(self) -> GramSet:
-        """Return the Gram matrices so far, by the model's names of its weights."""
+        """Return the Gram matrices so far, under the model's names of its weights."""
         found = {
             name: Gram((moment / max(1, count)).cpu(), (total / max(1, count)).cpu(), count)
             for name, (moment, total, count) in self._sums.items()

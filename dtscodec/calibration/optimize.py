@@ -16,6 +16,7 @@ ELEMENT_RATE = 0.1
 ELEMENT_SHARE = 0.6
 """Share of the steps in which elements are fitted. The steps after it compensate for quantizing them again."""
 BETAS = 0.9, 0.99
+"""Decay rates of Adam's means of gradients and their squares."""
 
 
 def optimize(
@@ -25,7 +26,10 @@ def optimize(
     with_elements: bool,
     progress: ProgressCallback,
 ) -> None:
-    """Fit the numbers of a student to its teacher's outputs, and round them to what a pack can hold.
+    """Fit the numbers of a student to its teacher's outputs, and round them to values that a pack can store.
+
+    Adam on relative changes, with a cosine schedule. Elements are fitted in the first steps only, then quantized, and
+    the remaining steps compensate for the quantization.
 
     Parameters
     ----------
@@ -42,14 +46,14 @@ def optimize(
     """
     element_steps = round(steps * ELEMENT_SHARE) if with_elements else 0
     numbers, elements = student.numbers.clone(), student.elements.clone()
-    # The parameters are changes in units of what they change: of each number itself, and of each tensor's RMS.
+    # The parameters are relative changes: in units of each number itself, and of the RMS of each element's tensor.
     changes = torch.zeros_like(numbers), torch.zeros_like(elements)
     rates = NUMBER_RATE, ELEMENT_RATE
     groups = [{"params": [change], "lr": rate} for change, rate in zip(changes, rates, strict=True)]
     optimizer = torch.optim.Adam(groups, betas=BETAS)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step, target in enumerate(_shuffled(targets, steps)):
-        # Gradient: by the chain rule those of the relative changes.
+        # Gradient of the loss, by the chain rule that of the relative changes.
         kl, hidden = batch_losses(student.model, target)
         number_gradient, element_gradient = student.gradient(kl + HIDDEN_WEIGHT * hidden)
         changes[0].grad, changes[1].grad = numbers * number_gradient, student.units * element_gradient

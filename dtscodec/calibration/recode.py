@@ -1,4 +1,4 @@
-"""A pack with other streams of the same shapes: codes, levels and scales that something has fitted better."""
+"""A pack of the same index with other streams: levels, scales and elements after a fit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,23 +20,24 @@ Floats = NDArray[np.float32]
 def recode(
     assembler: PackAssembler, pack: Pack, streams: Mapping[str, Sequence[Streams]], encoder: str | None = None
 ) -> PackReport:
-    """Write a pack of the same index with other streams.
+    """Write a pack of the same index with other streams, and return its report.
 
     Parameters
     ----------
     assembler : PackAssembler
-        Empty, for the pack's dtype of numbers.
+        An empty one, with the pack's dtype of numbers.
     pack : Pack
+        The pack whose index, metadata and auxiliary files are used.
     streams : mapping of str to sequence of Streams
-        By tensor those of each of its blocks, in order, with numbers that `ordered` made. Tensors that are not named
-        retain theirs. Norms are computed anew.
+        By tensor the streams of its blocks, in order, with numbers from `storable_numbers`. Other tensors retain
+        theirs. Norms are computed here.
     encoder : str, optional
-        Text for the summary on how the pack was made.
+        The summary's text about the encoder; by default the pack's.
 
     Raises
     ------
     EncodeError
-        A number is beyond what a pack can store.
+        A number overflows float32.
     """
     for entry in pack.index.tensors:
         if entry.name in streams:
@@ -51,7 +52,7 @@ def recode(
 
 
 def _with_norm(name: str, columns: int, block: Block, streams: Streams) -> Streams:
-    """A block's streams with the norm that belongs to them, if it has one."""
+    """Return a block's streams with the norm of the delta that they decode to, if the block stores a norm."""
     numbers = streams.numbers.copy()
     if block.is_coded and block.has_norm:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -61,19 +62,26 @@ def _with_norm(name: str, columns: int, block: Block, streams: Streams) -> Strea
     return replace(streams, numbers=numbers)
 
 
-def ordered(block: Coded, columns: int, numbers: Floats, dtype: str) -> Floats:
-    """A block's numbers as a pack can hold them: rounded to their dtype, levels ascending (rule N2).
+def storable_numbers(block: Coded, columns: int, numbers: Floats, dtype: str) -> Floats:
+    """Return a block's numbers as a pack can store them: rounded to their dtype, levels ascending (rule N2).
 
     Parameters
     ----------
     block : Values or LowRank
+        The block.
     columns : int
-        Of its tensor.
+        Columns of its tensor.
     numbers : float32 [count]
-        In the order of its kind (spec section 5).
+        Its norm, levels and scales, in the order of its kind (spec section 5).
     dtype : {"F32", "BF16"}
+        Dtype of the pack's numbers.
+
+    Returns
+    -------
+    float32 [count]
     """
     rounded = round_numbers(numbers, dtype)
+    # The code books are views of the numbers: this sorts in place, by raising levels to those before them.
     for levels in block.code_books(rounded, columns):
         np.maximum.accumulate(levels, axis=1, out=levels)
     return rounded

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dtscodec.calibration.elementwise_delta import ElementwiseDelta
 from dtscodec.calibration.number_gradients import add_number_gradients
-from dtscodec.calibration.recode import ordered
+from dtscodec.calibration.recode import storable_numbers
 from dtscodec.decoding.decoded import Decoded
 from dtscodec.decoding.reconstruct import LoadedTensor, load_tensors
 from dtscodec.errors import NothingToFitError, Remedy
@@ -23,10 +23,10 @@ from dtscodec.runtime.slots import Slot, slots_of, writable, write_slot
 
 
 class Student:
-    """A model with a pack's weights, on one device, whose levels, scales and elements can be changed.
+    """A model with the weights of a pack, whose levels, scales and elements can be changed. On one device.
 
-    Change `numbers` and `elements` in place, then call `rebuild`. At the end `quantize_elements` and `round_numbers`
-    make them such as a pack can hold, and `streams` returns what to store.
+    Change `numbers` and `elements` in place, then call `rebuild`. At the end, `quantize_elements` and `round_numbers`
+    turn them into values that a pack can store, and `streams` returns the streams to store.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Student:
     elements : float32 [count]
         Deltas that are coded element by element, before they are quantized again.
     units : float32 [count]
-        For each element the root mean square of its tensor's delta.
+        The root mean square of each element's tensor's delta.
 
     Raises
     ------
@@ -63,7 +63,7 @@ class Student:
         # Buffers, such as the statistics of batch norms, have no gradients: they stay as decoded.
         coded = {slot: name for slot, name in changed.items() if slot.is_parameter and _is_coded(pack, name)}
         if not coded:
-            detail = "expected coded tensors, got none: nothing can be fitted"
+            detail = "expected coded tensors, got none that can be fitted"
             raise NothingToFitError(f"{pack.path or 'pack'}: {detail}", Remedy("use the pack as it is"))
         device = next(iter(coded)).device
         loaded = load_tensors(pack.reader, sorted(coded.values()), device)
@@ -97,7 +97,7 @@ class Student:
         return [payload for payload in payloads if isinstance(payload, Packed)]
 
     def count(self, with_elements: bool) -> int:
-        """Return how many numbers have gradients: levels and scales, and elements where they are fitted.
+        """Return the number of levels and scales, and of elements if they are fitted: those that have gradients.
 
         Norms have none; they are computed when the pack is written.
 
@@ -173,7 +173,7 @@ class Student:
         self._quantize(slot)
 
     def quantize_elements(self) -> None:
-        """Quantize `elements` again: they become values that a pack can hold."""
+        """Quantize `elements` again: they become values that a pack can store."""
         for slot in self._elements:
             self._quantize(slot)
 
@@ -183,7 +183,7 @@ class Student:
         self._streams[name] = [self._elements[slot].quantize(stored, self._numbers_dtype)]
 
     def round_numbers(self) -> None:
-        """Round `numbers` to the pack's dtype and sort levels: they become values that a pack can hold."""
+        """Round `numbers` to the pack's dtype and sort levels: they become values that a pack can store."""
         for slot, change in self._changes.items():
             if slot not in self._elements:
                 self._round(change)
@@ -194,12 +194,12 @@ class Student:
             if isinstance(block.payload, Packed):
                 place, columns = block.payload.number_span, change.entry.columns
                 numbers = self.numbers[place].cpu().numpy()
-                rounded = ordered(block.payload.block, columns, numbers, self._numbers_dtype)
+                rounded = storable_numbers(block.payload.block, columns, numbers, self._numbers_dtype)
                 self.numbers[place] = torch.from_numpy(rounded).to(self.numbers.device)
                 stored[at] = replace(stored[at], numbers=rounded)
 
     def streams(self) -> Mapping[str, list[Streams]]:
-        """Return the streams of every coded tensor, block by block, as last quantized and rounded."""
+        """Return the streams of the blocks of every coded tensor, as last quantized and rounded."""
         return self._streams
 
 

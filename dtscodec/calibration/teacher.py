@@ -46,7 +46,7 @@ def teacher_outputs(
     device: str,
     with_means: bool,
 ) -> tuple[list[TeacherOutput], dict[str, Tensor]]:
-    """Run a fine-tune on all samples.
+    """Run a fine-tune on all samples, and return its outputs.
 
     Parameters
     ----------
@@ -59,9 +59,9 @@ def teacher_outputs(
     batch_size : int
         Samples in a batch.
     device : str
-        The device that the model runs on; outputs stay there.
+        The device that the model runs on; the outputs are there, too.
     with_means : bool
-        Also compute the mean outputs of its layers with a bias (`mean_outputs`).
+        Also compute the mean outputs of layers that add a bias; see `mean_outputs`.
 
     Returns
     -------
@@ -115,7 +115,22 @@ def teacher_output(model: Any, batch: SampleBatch, where: str) -> TeacherOutput:
 
 
 def model_outputs(model: Any, batch: SampleBatch) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Return the logits of a batch's predictions, and the hidden states of every layer: float32."""
+    """Return the logits of a batch's predictions, and the hidden states of every layer: float32.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        The fine-tune or the decoded model.
+    batch : SampleBatch
+        The batch.
+
+    Returns
+    -------
+    logits : float32 [predictions, choices]
+        Logits where the batch has predictions.
+    hidden_states : tuple of float32 [samples, ..., features]
+        Hidden states: of the embeddings, then of each layer.
+    """
     with transformers_errors(type(model).__name__, "a model that takes these samples and gives its hidden states"):
         found = model(**batch.inputs, return_dict=True, output_hidden_states=True)
         return found.logits.flatten(0, -2)[batch.places], tuple(found.hidden_states)

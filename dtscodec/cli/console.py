@@ -3,12 +3,13 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from dtscodec.errors import OutputError
 from dtscodec.messages import number, percent, printable, size
+from dtscodec.progress import ProgressCallback
 
 __all__ = [
     "number",
@@ -80,8 +81,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> 
 
 
 @contextmanager
-def progress_bar(label: str, total: int, unit: str = "B") -> Iterator[Callable[[int], None]]:
+def progress_bar(label: str, total: int, unit: str = "B") -> Iterator[ProgressCallback]:
     """Show a bar with the amount done, rate and time left; nothing unless standard error is a terminal.
+
+    The bar disappears when it is complete, so that another one can follow, or at the end of the context.
 
     Parameters
     ----------
@@ -104,4 +107,10 @@ def progress_bar(label: str, total: int, unit: str = "B") -> Iterator[Callable[[
 
     scale = unit == "B"
     with tqdm(desc=label, total=total, unit=unit, unit_scale=scale, leave=False, file=sys.stderr) as bar:  # type: ignore[no-untyped-call]
-        yield lambda count: bar.update(count) and None
+
+        def advance(count: int) -> None:
+            bar.update(count)
+            if bar.n >= total:
+                bar.close()
+
+        yield advance

@@ -14,9 +14,7 @@ from dtscodec.cli.names import name_fine_tunes
 from dtscodec.cli.result_lines import fit_words, pack_line
 from dtscodec.cli.resume import journal_path, open_journal
 from dtscodec.errors import CheckpointError, Remedy
-from dtscodec.storage.open_file import Access
 from dtscodec.storage.paths import as_output_path
-from dtscodec.storage.storage_errors import write_errors
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -95,7 +93,7 @@ def _encode_file(options: argparse.Namespace, task: str, path: str, out: Path, c
     from dtscodec import Base
     from dtscodec.checkpoints.open import open_checkpoint
     from dtscodec.encoding.encode import passes
-    from dtscodec.storage.open_file import check_new, staging_folder_for
+    from dtscodec.storage.open_file import Access, check_new, staging_folder_for
 
     part = journal_path(out, is_directory=False)
     if not part.exists():
@@ -174,7 +172,7 @@ class PackEncoder:
         executor: "Executor | None",
         journal: "Journal | None",
     ) -> "EncodeReport":
-        """Write a pack; see `dtscodec.encode`."""
+        """Write the pack of one fine-tune; see `dtscodec.encode`."""
         from dtscodec import encode, encode_calibrated
 
         if not self._samples:
@@ -190,7 +188,7 @@ class PackEncoder:
                 journal=journal,
             )
         with ExitStack() as stack:
-            # The bar of the fit appears with its first step, when that of the encode is complete and gone.
+            # The bar of the fit appears when that of the encode is complete and gone.
             fit_bar = cache(lambda: stack.enter_context(progress_bar("fit", STEPS, unit=" steps")))
             report, fitted = encode_calibrated(
                 base,
@@ -215,7 +213,9 @@ class PackEncoder:
 
 
 def _directory(output: str | None, count: int) -> Path | None:
-    """Return the directory of packs that is to be written; None for a single pack."""
+    """Return the directory of packs to write; None for a single pack."""
+    from dtscodec.storage.storage_errors import write_errors
+
     path = as_output_path(output or ".")
     with write_errors(path):
         return path if count > 1 or (output and (output.endswith("/") or path.is_dir())) else None

@@ -50,7 +50,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         metavar="GLOB",
         action="append",
         default=[],
-        help="tensors to store exactly (paper: beside classifier* and score*); repeatable",
+        help="tensors to store exactly (paper: in addition to classifier* and score*); repeatable",
     )
     workers = parser.add_mutually_exclusive_group()
     workers.add_argument(
@@ -63,7 +63,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     workers.add_argument(
         "--dask",
         metavar="ADDRESS",
-        help="scheduler of a Dask cluster whose workers encode tensors, and have the checkpoints at the same paths",
+        help="scheduler of a Dask cluster; its workers encode tensors, and read the checkpoints at the same paths",
     )
     parser.add_argument("--device", default="cpu", help="device for large matrix products, such as cuda (default: cpu)")
     parser.add_argument(
@@ -84,12 +84,12 @@ def open_executor(options: argparse.Namespace) -> "AbstractContextManager[Execut
 
 
 def config_of(options: argparse.Namespace, renames: tuple[tuple[str, str], ...] = ()) -> "EncodeConfig":
-    """Return the settings; those that exclude each other are wrong usage.
+    """Return the settings. Settings that exclude each other end the process as wrong usage.
 
     Parameters
     ----------
     options : argparse.Namespace
-        With the options that `add_to` adds, and `parser`.
+        The options that `add_to` adds, and the command's `parser`.
     renames : tuple of (str, str)
         See `EncodeConfig`.
     """

@@ -13,9 +13,9 @@ from dtscodec.cli.result_lines import fit_line
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command."""
     parser.description = (
-        "Adjust the levels, scales, biases and norms of a pack until the decoded model's predictions and "
-        "hidden states on samples are near the fine-tune's. The pack keeps its size. `encode --calibration` encodes "
-        "and fits in one go."
+        "Adjust the levels, scales, biases and norms of a pack until the decoded model's predictions and hidden states "
+        "on samples are near the fine-tune's. The size of the pack does not change. `encode --calibration` encodes and "
+        "fits in one go."
     )
     parser.epilog = (
         "SAMPLES is a file of texts or a folder of images, as for `dtscodec compare --samples`; 64 are enough, "
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     from dtscodec.calibration.fit import fit
 
     if not options.steps and not options.bias_correction:
-        options.misused("--steps 0 leaves nothing to do without --bias-correction")
+        options.misused("--steps 0 needs --bias-correction")
     out = options.output or f"{task_name(options.pack)}.fitted.dts.safetensors"
     with progress_bar("fit", options.steps, unit=" steps") as progress:
         report = fit(

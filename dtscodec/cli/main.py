@@ -109,10 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         return _fail(f"interrupted; {str(error) or 'no partial output is left'}")
     except BrokenPipeError:
-        return 1  # Whoever read our output has seen enough.
+        return 1  # The reader of our output, such as `head`, has closed it.
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not re.search("out of memory|allocate memory", str(error)):
-            raise  # For want of memory torch raises a RuntimeError.
+            raise  # torch raises a RuntimeError when memory runs out.
         return _fail("out of memory: expected about eight times the largest tensor's size as float32")
     except OSError as error:
         return _fail(f"{error.filename or 'a file'}: expected to read or write it, got '{error.strerror or error}'")
@@ -122,12 +122,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _catch_signals() -> dict[signal.Signals, Any]:
-    """Let a process that is terminated, or loses its terminal, clean up as an interrupted one does."""
+    """Make a process that is terminated, or loses its terminal, clean up like an interrupted one."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     numbers = [signal.Signals[name] for name in names]
-    # What is ignored stays so: `nohup` means it.
+    # Signals that are ignored remain so, as `nohup` wants it.
     caught = [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
     return {number: signal.signal(number, _interrupt) for number in caught}
 

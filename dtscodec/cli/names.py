@@ -34,7 +34,7 @@ def name_fine_tunes(fine_tunes: Sequence[str]) -> dict[str, str]:
     Raises
     ------
     EncodeError
-        A name is not printable, or there twice.
+        A name is not printable, or occurs twice.
     """
     named: dict[str, str] = {}
     for text in fine_tunes:
@@ -42,8 +42,8 @@ def name_fine_tunes(fine_tunes: Sequence[str]) -> dict[str, str]:
         if not equals or Path(text).exists() or "/" in name:
             name, path = task_name(text), text
         if not name or not name.isprintable():
-            raise EncodeError(f"{text}: expected a printable name, got {name!r}; say NAME={path}")
+            raise EncodeError(f"{text}: expected a printable name, got {name!r}; write NAME={path}")
         if name in named:
-            raise EncodeError(f"{path}: expected a name of its own, got {name!r} again; say NAME={path}")
+            raise EncodeError(f"{path}: expected a name of its own, got {name!r} again; write NAME={path}")
         named[name] = path
     return named

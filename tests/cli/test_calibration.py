@@ -1,8 +1,10 @@
 """``dtscodec collect`` and ``dtscodec encode --calibration``, on a small classifier. See `test_fit` for the details."""
 
 import contextlib
+import re
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from dtscodec.calibration.fit_loss import FitLoss
 from dtscodec.cli.console import progress_bar
 from tests.cli.helpers import Cli, load, snapshot
 from tests.cli.test_interrupts import signalling
+from tests.cli.test_main import Terminal
 from tests.evaluation.helpers import Made, broken, make, write_texts
 
 pytestmark = pytest.mark.slow
@@ -59,6 +62,21 @@ def test_a_pack_that_is_fitted_to_texts_is_closer_and_no_larger(cli: Cli, small:
     with dtscodec.open("fitted") as pack:
         assert pack.summary.encoder.endswith(" distilled")  # type: ignore[union-attr]
     assert sorted(path.name for path in Path().iterdir() if "part" in path.name) == []
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_the_bar_of_the_fit_follows_that_of_the_encode(
+    cli: Cli, small: Made, texts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal)
+        command = "encode", str(small.base), f"t={small.fine}", "-o", "out", *SMALL, "--calibration", texts
+        assert cli.run(*command)[0] == 0
+    labels = re.findall(r"\r(t|fit): ", terminal.getvalue())
+    assert labels == sorted(labels, reverse=True)
+    assert set(labels) == {"t", "fit"}
+    assert "\n" not in terminal.getvalue()  # Two bars at once take two lines.
 
 
 @pytest.mark.usefixtures("few_steps")
