@@ -18,7 +18,7 @@ from dtscodec.version import __version__
 
 COMMANDS = {
     "encode": "store a fine-tune as a pack",
-    "decode": "get a plain checkpoint back from a pack",
+    "decode": "decode a pack to a plain checkpoint",
     "info": "show what a pack holds",
     "verify": "check every byte of a pack, and its base",
     "compare": "measure how close a pack is to its fine-tune",
@@ -30,7 +30,7 @@ COMMANDS = {
     "report": "show a pack, or a directory of packs, on one page",
     "export": "convert a pack to a LoRA adapter for PEFT, vLLM and SGLang",
     "import": "convert a LoRA adapter of PEFT to a pack",
-    "push": "put packs into a repository of the Hugging Face Hub",
+    "push": "upload packs to a repository of the Hugging Face Hub",
 }
 """Help of each command. The command is defined in the module of its name, which is imported only if it is given."""
 

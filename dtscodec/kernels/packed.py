@@ -141,7 +141,8 @@ class PackedFactors(PackedBlock):
     def view(self) -> list[BandFactors]:
         """Return the factors of each band as numpy views of the store, which must be on the CPU."""
         codes, numbers = self.store.codes.numpy(), self.store.numbers.numpy()
-        return [place.view(self.coded_shape, codes[place.code_span], numbers) for place in self.band_places()]
+        shape = self.coded_shape
+        return [place.view(shape, codes[place.code_span], numbers) for place in self.band_places()]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -124,11 +124,12 @@ class LowRank(SubsetBlock):
             # Codes: per component a vector of u, then one of v. Numbers: levels of u, levels of v, scales.
             u_bytes = vector_bytes(m, band.bits)
             stride = u_bytes + vector_bytes(n, band.bits)
-            levels = band.width.stored_levels * band.table_count(self.per_vector)
+            width = band.width
+            levels = width.stored_levels * (band.rank if self.per_vector else 1)
             v_levels, scales = numbers_at + levels, numbers_at + 2 * levels
             yield BandPlace(band.bits, band.rank, codes_at, codes_at + u_bytes, stride, numbers_at, v_levels, scales)
             codes_at += band.rank * stride
-            numbers_at += band.number_count(self.per_vector)
+            numbers_at = scales + band.rank * width.has_scales
 
     def code_books(self, numbers: NDArray[np.float32], columns: int) -> list[NDArray[np.float32]]:
         """Return views of the levels among the block's numbers: float32 [tables, levels] for bands that have some."""
