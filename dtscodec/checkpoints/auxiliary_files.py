@@ -141,6 +141,7 @@ def restore_files(files: Iterable[AuxiliaryFile], base_dir: Path | None) -> dict
 def _candidates(directory: Path) -> list[str]:
     with read_errors(directory):
         entries = sorted(directory.iterdir())
+        # Directories of modules have configurations of their own.
         inner = [file for d in entries if _MODULE.fullmatch(d.name) and d.is_dir() for file in d.glob("*.json")]
         names = {file.relative_to(directory).as_posix() for file in [*entries, *inner] if file.is_file()}
     return [name for name in names if valid_file_name(name) and not _OF_TRAINING.fullmatch(name.split("/")[-1])]
@@ -151,6 +152,7 @@ def _auxiliary_file(name: str, fine_dir: Path, base_dir: Path | None) -> Auxilia
     if base_dir is not None and _is_file(base_dir / name):
         other = _read(base_dir / name)
         if _same_content(name, data, other):
+            # The digest of the base's file, since that is the one restored; equal JSON may have other bytes.
             return Named(name, hashlib.sha256(other).hexdigest())
     return Carried(name, data)
 
@@ -184,6 +186,7 @@ def _read_named(file: Named, base_dir: Path | None) -> bytes:
 
 def _read(path: Path) -> bytes:
     with read_errors(path, _RESTORE_FILE):
+        # Before reading, since the file may be of any size.
         if (size := path.stat().st_size) > MAX_FILE_BYTES:
             raise CheckpointError(f"{path}: expected at most {MAX_FILE_BYTES} bytes, got {size}", _REMOVE_FILE)
         return path.read_bytes()

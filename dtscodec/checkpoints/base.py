@@ -218,6 +218,7 @@ class Base:
 
     def _known(self, name: str, signature: Signature | None) -> bytes | None:
         known, found = self._leaves.get(name, (None, b""))
+        # Own leaves first: a mapping has no signature, and is hashed once per `Base`.
         if found and known == signature:
             return found
         return _leaves.get(signature) if signature is not None else None

@@ -77,12 +77,15 @@ def match_names(
     >>> match_names(fine, {"w": TensorSpec("F32", (4, 2)), "pooler": TensorSpec("F32", (3,))})
     NameMatch(prefix=('bert.', ''), counterpart={'bert.w': 'w', 'head': None}, absent=('pooler',))
     """
+    # Renames first: tensors that they match take no part in the choice of a prefix.
     renamed = _apply_renames(fine, base, renames)
     rule = best_rule({name: spec for name, spec in fine.items() if name not in renamed}, base)
+    # Counterparts: by a rename, else by the rule.
     counterpart: dict[str, str | None] = {}
     for name in fine:
         target = renamed.get(name, base_name(name, rule))
         counterpart[name] = target if target in base else None
+    # Of tied tensors, those without a counterpart do not count against the base if another has one.
     known = {aliases.get(name, name) for name, other in counterpart.items() if other is not None}
     own = {n: s for n, s in fine.items() if counterpart[n] is not None or aliases.get(n, n) not in known}
     _check_architecture(own, base, counterpart, is_merged)
@@ -126,12 +129,15 @@ def _count_agreeing(fine: Specs, base: Specs) -> Counter[Rule]:
     """
     equal = [name for name in fine if _same_shape(fine, name, base, name)]
     counts: Counter[Rule] = Counter()
+    # Rules that drop a prefix: cut each name at its dots.
     for name in fine:
         counts.update((prefix, "") for prefix, rest in _cuts(name) if _same_shape(fine, name, base, rest))
     # Names that are equal differ under a rule that drops their prefix.
     lost = Counter(prefix for name in equal for prefix, _ in _cuts(name) if (prefix, "") in counts)
+    # Add the tensors of equal names, which such a rule leaves alone.
     for rule in counts:
         counts[rule] += len(equal) - lost[rule[0]]
+    # Rules that add a prefix: cut the base's names.
     for name in base:
         counts.update(("", prefix) for prefix, rest in _cuts(name) if _same_shape(fine, rest, base, name))
     counts[IDENTITY] = len(equal)
@@ -161,6 +167,7 @@ def _apply_renames(fine: Specs, base: Specs, renames: Sequence[tuple[str, str]])
     if repeated := [old for old, n in Counter(old for old, _ in renames).items() if n > 1]:
         raise EncodeError(f"renaming: expected each old name once, got {repeated[0]!r} again")
     result: dict[str, str] = {}
+    # Longest `old` first: the first rename that matches a name applies.
     for old, new in sorted(renames, key=lambda pair: (-len(pair[0]), pair)):
         targets = {name: base_name(name, (old, new)) for name in fine if name.startswith(old) and name not in result}
         if not targets:
@@ -174,11 +181,14 @@ def _apply_renames(fine: Specs, base: Specs, renames: Sequence[tuple[str, str]])
 
 def _check_architecture(fine: Specs, base: Specs, counterpart: Mapping[str, str | None], is_merged: bool) -> None:
     """Refuse a base if columns agree for less than half of the fine-tune's elements, or of a merged base's."""
+    # Elements that fit: those of tensors whose counterpart has as many columns; rows may have been added.
     others = {name: other for name in fine if (other := counterpart[name]) is not None}
     fits = {name for name, other in others.items() if _columns_agree(fine[name], base[other])}
+    # A merged base lacks tensors, so it is measured by its own elements.
     whole, found = (base, {others[name] for name in fits}) if is_merged else (fine, fits)
     if 2 * sum(whole[name].elements for name in found) >= sum(spec.elements for spec in whole.values()):
         return
+    # As the example in the message, a counterpart of another shape is more telling than a missing one.
     misfits = sorted((name for name in fine if name not in fits), key=lambda name: counterpart[name] is None)
     other = counterpart[misfits[0]]
     example = (

@@ -122,6 +122,7 @@ def _open_container(path: Path, is_directory: bool, access: Access) -> Checkpoin
         case "torch":
             return TorchCheckpoint(path, is_directory)
         case "safetensors":
+            # A pack is a safetensors file, too; its metadata show which it is.
             plain = SafetensorsCheckpoint(path, is_directory, access)
             return PackedCheckpoint(plain.file, is_directory, access.staging) if is_pack(plain.metadata) else plain
         case never:
@@ -129,6 +130,7 @@ def _open_container(path: Path, is_directory: bool, access: Access) -> Checkpoin
 
 
 def _open_shard(access: Access, path: Path) -> Checkpoint:
+    # Otherwise an index that lists itself would be opened forever.
     if _container_of(path) == "index":
         raise CheckpointError(f"{path}: expected a file of tensors, got an index in an index")
     return _open_container(path, False, access)
@@ -181,5 +183,6 @@ def _weights_in(directory: Path) -> Path:
 
 def _candidates(directory: Path) -> list[Path]:
     """Return the candidates for the weights of a model directory: a file of a usual name, or all safetensors files."""
+    # A usual name wins; other safetensors files beside it do not matter.
     usual = next((directory / name for name in WEIGHTS if (directory / name).is_file()), None)
     return [usual] if usual else sorted(directory.glob("*.safetensors"))

@@ -176,7 +176,9 @@ def tensor_bytes(tensor: "torch.Tensor") -> Bytes:
     import torch
 
     _check_kind(tensor)
+    # torch conjugates and negates lazily, by a flag that bytes do not have.
     plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    # Viewed as bytes first, since numpy lacks dtypes such as bfloat16.
     result: Bytes = plain.reshape(-1).view(torch.uint8).numpy().view()
     result.flags.writeable = False
     return result

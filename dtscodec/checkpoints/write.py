@@ -90,6 +90,7 @@ def write_checkpoint(
                 _write_safetensors(file, _aligned(specs), read, metadata)
             else:
                 write_torch_archive(file, specs, read, ties)
+            # The caller's last check, while the output can still be discarded.
             finish()
         return
     if odd := [name for name in files if not valid_file_name(name)]:
@@ -129,6 +130,7 @@ def _create(directory: Path, shown: Path, name: str) -> AbstractContextManager[B
 
 def _write_shards(create: Create, specs: Specs, read: Read, metadata: Mapping[str, str], shard_bytes: int) -> None:
     """Write one file, or several and their index."""
+    # Cut before anything is written: file names contain the number of shards.
     shards = list(_cut(specs, shard_bytes))
     names = [f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
     if len(shards) == 1:
@@ -149,6 +151,7 @@ def _cut(specs: Specs, shard_bytes: int) -> Iterator[dict[str, TensorSpec]]:
     shard: dict[str, TensorSpec] = {}
     size = 0
     for name in sorted(specs):
+        # A tensor larger than a shard gets one to itself.
         if shard and size + specs[name].nbytes > shard_bytes:
             yield shard
             shard, size = {}, 0

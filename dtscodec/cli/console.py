@@ -110,6 +110,7 @@ def progress_bar(label: str, total: int, unit: str = "B") -> Iterator[ProgressCa
 
         def advance(count: int) -> None:
             bar.update(count)
+            # Make room for the next bar.
             if bar.n >= total:
                 bar.close()
 

@@ -96,9 +96,11 @@ def _encode_file(options: argparse.Namespace, task: str, path: str, out: Path, c
     from dtscodec.storage.open_file import Access, check_new, staging_folder_for
 
     part = journal_path(out, is_directory=False)
+    # Before any work; writing the pack checks again.
     if not part.exists():
         check_new(out, options.force)
     encoder = PackEncoder(options, {task: path})
+    # The journal first: its lock keeps another process from the same output.
     with (
         open_journal(part, options.no_resume) as journal,
         staging_folder_for(out, options.base, path) as staging,
@@ -218,4 +220,5 @@ def _directory(output: str | None, count: int) -> Path | None:
 
     path = as_output_path(output or ".")
     with write_errors(path):
+        # A trailing slash, or a directory that exists, means a directory of packs even for one fine-tune.
         return path if count > 1 or (output and (output.endswith("/") or path.is_dir())) else None

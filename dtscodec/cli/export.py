@@ -103,6 +103,7 @@ def _left_out(items: "Sequence[LeftOut]") -> list[str]:
         groups[item.why + remedy].append(item)
     lines = []
     for why, group in groups.items():
+        # New tensors have no delta, and so no share of it.
         shares = [item.share for item in group if item.share is not None]
         share = f"{100 * sum(shares):.2f} %" if shares else "-"
         names = listed([item.name for item in group], MAX_NAMES)

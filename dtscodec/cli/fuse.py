@@ -111,6 +111,7 @@ def _likeness(options: argparse.Namespace) -> "str | HeadSimilarity | VectorSimi
     """Return the argument `like` of `dtscodec.fuse`."""
     from dtscodec.fusion import HeadSimilarity, VectorSimilarity
 
+    # For a path alone, `fuse` compares heads.
     if not (options.vectors or options.minus or options.plain_sum):
         like: str | None = options.like
         return like

@@ -108,6 +108,7 @@ def _text(document: dict[str, Any]) -> list[str]:
         ]
         for kind, total in document["kinds"].items()
     ]
+    # What is not part of a tensor: files, then bytes that all tensors share.
     stored = sum(file.get("stored", 0) for file in document["files"])
     rows.append(["files", str(len(document["files"])), "-", f"{stored:,}", console.percent(stored, size)])
     for shared in ("bitmaps", "overhead"):

@@ -69,6 +69,7 @@ def parser(commands: Collection[str] = COMMANDS) -> argparse.ArgumentParser:
     subparsers = root.add_subparsers(metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         command = subparsers.add_parser(name, help=summary)
+        # Other commands need not be imported, which takes time.
         if name in commands:
             _module(name).add_to(command)
     return root
@@ -117,12 +118,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(f"{error.filename or 'a file'}: expected to read or write it, got '{error.strerror or error}'")
     finally:
+        # `main` may have been called by a program with handlers of its own.
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
 def _catch_signals() -> dict[signal.Signals, Any]:
     """Make a process that is terminated, or loses its terminal, clean up like an interrupted one."""
+    # Python lets only the main thread set handlers.
     if threading.current_thread() is not threading.main_thread():
         return {}
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]

@@ -89,6 +89,7 @@ def report_document(report: "MergeReport", names: Sequence[str]) -> dict[str, An
 
 def describe(report: "MergeReport", names: Sequence[str]) -> str:
     """Return one line about a merge."""
+    # Only the groups of tensors that occur are named.
     counts = {"merged": report.merged, "averaged, since the base lacks them": report.averaged, "copied": report.copied}
     if report.method == "average":
         counts = {"averaged": report.merged + report.averaged, "copied": report.copied}

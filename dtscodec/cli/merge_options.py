@@ -46,6 +46,7 @@ def method_of(options: argparse.Namespace) -> "MergeMethod":
 
 def given(options: argparse.Namespace) -> dict[str, Any]:
     """Return the options of methods that were given, by field name."""
+    # Options have no default here, so None means that an option was not given.
     values = {name: getattr(options, name) for name in _by_name()}
     return {name: value for name, value in values.items() if value is not None}
 

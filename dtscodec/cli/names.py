@@ -39,6 +39,7 @@ def name_fine_tunes(fine_tunes: Sequence[str]) -> dict[str, str]:
     named: dict[str, str] = {}
     for text in fine_tunes:
         name, equals, path = text.partition("=")
+        # A path may contain an equals sign itself.
         if not equals or Path(text).exists() or "/" in name:
             name, path = task_name(text), text
         if not name or not name.isprintable():

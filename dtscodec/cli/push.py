@@ -60,6 +60,7 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         console.print_json({**asdict(done), "dry_run": options.dry_run})
         return
+    # A line for each file, then a summary: unchanged packs, a new branch, the commit.
     lines = [f"{path}  {console.size(size)}" for path, size in sorted(done.files.items())]
     same = f"{len(done.unchanged)} packs unchanged" if done.unchanged else ""
     branch = (

@@ -54,6 +54,7 @@ def open_journal(part: Path, fresh: bool) -> Iterator["Journal"]:
                 console.print_note(f"{len(journal)} results of an earlier run in {part}")
             yield journal
     except (KeyboardInterrupt, Exception) as error:
+        # Without a journal, or with one of other inputs, there is nothing to resume.
         if not part.exists() or isinstance(error, JournalMismatchError):
             raise
         how_to_resume = (

@@ -48,6 +48,7 @@ class ClusterCall(Generic[RESULT]):
     def __init__(self, client: Any, future: Any) -> None:
         self._client, self._future = client, future
         self._done = threading.Event()
+        # An event of our own, so that `_wait` can check on the cluster in between.
         future.add_done_callback(lambda _: self._done.set())
 
     def result(self) -> RESULT:
@@ -60,8 +61,10 @@ class ClusterCall(Generic[RESULT]):
         """
         try:
             self._wait()
+            # It is done, but its bytes must still be transferred.
             packed = self._future.result(timeout=ARRIVE_WITHIN)
         except (Exception, CancelledError, asyncio.CancelledError) as error:
+            # asyncio's CancelledError is no Exception.
             self._explain(error)
         result: RESULT = pickle.loads(packed)
         return result
@@ -76,6 +79,7 @@ class ClusterCall(Generic[RESULT]):
         while not (self._done.wait(CHECK_EVERY) or self._future.done()):
             if self._client.status != "running":
                 raise ConnectionError
+            # This also fails if the scheduler does not answer in time.
             if _threads(self._client):
                 had_workers = time.monotonic()
             elif time.monotonic() - had_workers > ANSWER_WITHIN:
@@ -83,7 +87,9 @@ class ClusterCall(Generic[RESULT]):
 
     def _explain(self, error: BaseException) -> NoReturn:
         """Raise the function's own exception unchanged, and one of Dask as a BackendError with a remedy."""
+        # Exceptions of Dask's own classes are about workers or the connection, not from the function.
         if self._future.status == "error" and not type(error).__module__.startswith("distributed."):
+            # The scheduler unpickles the reference to `call`, for which it needs this package.
             if "deserialization of the task graph" not in str(error):
                 raise error
             detail = "expected the package dtscodec on the scheduler, got none"
@@ -159,6 +165,7 @@ def call(packed: bytes, expected: Build) -> bytes:
     """
     import distributed
 
+    # On every call, since workers may join at any time.
     check_build(distributed.get_worker().address, build(), expected)
     function, arguments = pickle.loads(packed)
     return pickle.dumps(function(*arguments), pickle.HIGHEST_PROTOCOL)

@@ -65,6 +65,7 @@ def _connect(distributed: Any, address: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Versions are checked below.
         try:
+            # Not as the default client, since the program may have one of its own.
             return distributed.Client(address, timeout=CONNECT_WITHIN, set_as_default=False)
         except Exception as error:  # A malformed address raises nearly any exception.
             detail = f"expected a Dask scheduler, got '{one_line(error)}'"
@@ -76,6 +77,7 @@ def _check_workers(client: Any, address: str) -> None:
     """Check that there are workers, and that each has the versions of this process."""
     try:
         client.wait_for_workers(1, timeout=WORKERS_WITHIN)
+        # Exceptions are returned, so that the message can name the worker.
         builds = client.run(build, on_error="return", callback_timeout=VERSIONS_WITHIN)
     except (asyncio.TimeoutError, OSError) as error:
         detail = f"expected workers, got none that answered in time ({type(error).__name__})"

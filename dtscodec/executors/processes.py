@@ -49,6 +49,7 @@ def in_order(
         ahead = max(AHEAD, 2 * workers.count_threads())
     try:
         for task in tasks:
+            # Submit ahead, so that workers need not wait for the caller, but not so far that results pile up.
             waiting.append(workers.submit(function, *task))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
@@ -58,6 +59,7 @@ def in_order(
         detail = "expected a result, got none: a worker was killed, perhaps for want of memory"
         raise BackendError(f"workers: {detail}", Remedy("use fewer workers")) from error
     finally:
+        # After an error, or when the caller stops early.
         for future in waiting:
             future.cancel()
 
@@ -73,6 +75,7 @@ def processes(count: int) -> Iterator[Executor]:
     """
     pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_begin)
     try:
+        # Start all workers now, while signals are blocked: they inherit the mask, and lift it in `_begin`.
         with _no_interrupts():
             for _ in range(count):
                 pool.submit(os.getpid)  # This starts a worker, since none is idle yet.
@@ -93,6 +96,7 @@ def _no_interrupts() -> Iterator[None]:
 
 def _begin() -> None:
     """Initialize a worker: it ignores Ctrl-C, which the parent handles, and never outlives the parent."""
+    # Ignore first, then unblock: a Ctrl-C that is pending would end the worker otherwise.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -102,4 +106,5 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        # `sys.exit` would end this thread only.
         os._exit(1)

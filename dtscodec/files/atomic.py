@@ -57,13 +57,16 @@ def atomic_file(path: str | os.PathLike[str], force: bool = False, inputs: Itera
     """
     path = Path(path)
     _check_file(path, force, inputs)
+    # In the output's own directory: neither a rename nor a hard link can cross file systems.
     temporary = _sibling(path)
     try:
         with unnamed_file(temporary, path) as file:
             yield file
         with output_errors(path):
+            # The content is on disk by now, so a crash leaves the whole file under this name, or none.
             _publish_file(temporary, path, force)
     finally:
+        # After a hard link, the temporary is a second name of the output.
         with contextlib.suppress(OSError):  # It does not exist, or could not even be made.
             temporary.unlink()
 
@@ -99,6 +102,7 @@ def atomic_directory(
         As for `atomic_file`; also if the old directory has a file that is not `replaceable`, or is a home directory,
         a working directory or a mount point.
     """
+    # A symbolic link stays; the directory that it leads to is replaced.
     path = Path(os.path.realpath(path))
     check_new_directory(path, force, inputs, replaceable)
     temporary = _sibling(path)
@@ -125,6 +129,7 @@ def _check_file(path: Path, force: bool, inputs: Iterable[Path]) -> None:
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         kind = "a directory" if path.is_dir() else "a device"
         raise OutputError(f"{path}: expected a file to replace, got {kind}", OTHER_OUTPUT)
+    # `samefile` recognizes an input under other names, such as links.
     if any(other.exists() and path.exists() and other.samefile(path) for other in inputs):
         raise output_is_input(path)
 
@@ -150,11 +155,14 @@ def check_new_directory(
             return
     if not force:
         raise output_exists(path)
+    # The directory is an input, or contains one.
     if any(path == real or path in real.parents for real in (Path(os.path.realpath(p)) for p in inputs)):
         raise output_is_input(path)
     here, home = (Path(os.path.realpath(p)) for p in (".", os.path.expanduser("~")))
+    # Never delete a directory that the user lives or works in, nor one above it.
     if path in {here, home, *here.parents, *home.parents} or path.is_mount():
         raise OutputError(f"{path}: expected a directory to replace, got one in use", OTHER_OUTPUT)
+    # A symbolic link counts as a file even if it leads to a directory: it would be deleted.
     for file in sorted(p for p in path.rglob("*") if p.is_symlink() or not p.is_dir()):
         name = file.relative_to(path).as_posix()
         if not replaceable(name):
@@ -204,20 +212,25 @@ def _publish_file(temporary: Path, path: Path, force: bool) -> None:
         except OSError as e:
             if e.errno not in _NO_LINKS:
                 raise
+            # Without hard links, check and rename: a file that appears in between would be replaced.
             if os.path.lexists(path):
                 raise output_exists(path) from None
             os.rename(temporary, path)
+    # The new name is durable only when its directory is synced.
     _fsync_directory(path.parent)
 
 
 def _publish_directory(temporary: Path, path: Path, force: bool) -> None:
     """Give the temporary its name. Renaming replaces only an empty directory, so the old one is renamed first."""
+    # `output_file` has synced the files; their names still need it.
     for directory, _, _ in os.walk(temporary):
         _fsync_directory(Path(directory))
     old = _sibling(path)
     try:
+        # A crash between the two renames leaves the old directory under a temporary name.
         if force and path.exists():
             os.rename(path, old)
+        # Fails if a directory with files has appeared there meanwhile.
         os.rename(temporary, path)
         _fsync_directory(path.parent)
     finally:

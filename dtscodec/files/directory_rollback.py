@@ -35,6 +35,7 @@ def directory_rollback(
         Append the files that the block is about to add; they are removed if it fails.
     """
     snapshot = directory / SNAPSHOT
+    # A snapshot that exists is from before an interrupted run, and that state is the one to restore.
     if not snapshot.exists() and not is_resumed:
         _save(directory, snapshot)
     added: list[Path] = []
@@ -42,6 +43,7 @@ def directory_rollback(
         yield added
     except BaseException as error:
         if not will_resume(error):
+            # New files are removed; replaced ones come back from the snapshot.
             for path in added:
                 path.unlink(missing_ok=True)
             _restore(directory, snapshot)
@@ -57,6 +59,7 @@ def _save(directory: Path, snapshot: Path) -> None:
         target = snapshot / path.relative_to(directory)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
+            # The link holds the old content after the file itself is replaced.
             os.link(path, target)
         except OSError:  # Not every file system has hard links.
             shutil.copy2(path, target)
@@ -64,6 +67,7 @@ def _save(directory: Path, snapshot: Path) -> None:
 
 def _restore(directory: Path, snapshot: Path) -> None:
     """Move the files of a snapshot back to their places; the inverse of `_save`."""
+    # A list, since moving files changes the directories that `rglob` walks.
     for path in list(snapshot.rglob("*")):
         if path.is_file():
             target = directory / path.relative_to(snapshot)

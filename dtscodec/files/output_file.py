@@ -46,6 +46,7 @@ def output_file(path: Path, mode: str = "xb", shown: Path | None = None) -> Iter
     """
     shown = shown or path
     with output_errors(shown):
+        # O_EXCL: never open a file that exists. O_BINARY: on Windows, line ends would be translated without it.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     with _durable(descriptor, mode, shown) as file:
         yield file
@@ -72,6 +73,7 @@ def unnamed_file(path: Path, shown: Path) -> Iterator[BinaryIO]:
     try:
         descriptor = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
     except (AttributeError, OSError):
+        # AttributeError: the system has no O_TMPFILE. OSError: the file system has no unnamed files.
         with output_file(path, "w+b", shown) as file:
             yield file
         return
@@ -93,6 +95,7 @@ def _durable(descriptor: int, mode: str, shown: Path, at_end: Callable[[], None]
     try:
         yield file
         with output_errors(shown):
+            # The content is on disk before `at_end` gives the file a name, for which the descriptor must still be open.
             file.flush()
             os.fsync(descriptor)
             at_end()

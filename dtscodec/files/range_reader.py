@@ -110,6 +110,7 @@ class LocalFile:
     def _read_into(self, view: memoryview, offset: int) -> int:
         if hasattr(os, "preadv"):
             return os.preadv(self._file.fileno(), [view], offset)
+        # Without preadv the position is shared, so threads take turns.
         with self._lock:
             self._file.seek(offset)
             return self._file.readinto(view) or 0

@@ -65,10 +65,13 @@ class RecordFile:
         with output_errors(path):
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
+            # Lock before reading: another process may be appending.
             self._lock()
             self._begin()
+            # Take records up to the first that is incomplete or was changed.
             while (record := self._next_sound()) is not None:
                 self.records.append(record)
+            # Cut off the rest, so that the file ends where the next record goes.
             self.cut(len(self.records))
         except BaseException:
             os.close(self._file)
@@ -93,7 +96,9 @@ class RecordFile:
         begin = self._end + _HEAD_BYTES
         seal = self._seal(head, content)
         with output_errors(self.path):
+            # The seal comes last: without it the next opening cuts the record off.
             self._write(head + content + seal)
+        # Only after the write: if that fails, the next record overwrites what it left.
         self.records.append(Record(kind, begin, begin + len(content), seal))
 
     def read(self, record: Record) -> bytes:
@@ -139,6 +144,7 @@ class RecordFile:
         """
         try:
             if remove:
+                # Before the lock is released, so that no other process resumes from a file that is about to go.
                 self.path.unlink(missing_ok=True)
         finally:
             os.close(self._file)
@@ -149,6 +155,7 @@ class RecordFile:
         return self.records[-1].end + _SEAL_BYTES if self.records else len(self._magic)
 
     def _seal(self, head: bytes, content: bytes) -> bytes:
+        # Each seal covers the one before it, so no record can be left out or moved; the first covers the magic.
         before = self.records[-1].seal if self.records else self._magic
         return hashlib.sha256(before + head + content).digest()
 
@@ -161,6 +168,7 @@ class RecordFile:
 
     def _begin(self) -> None:
         found = os.pread(self._file, len(self._magic), 0)
+        # The file may be empty, or end within the magic after a crash.
         if not self._magic.startswith(found):
             detail = "expected a journal of an earlier encode or nothing, got another file"
             raise OutputError(f"{self.path}: {detail}", OTHER_OUTPUT)
@@ -173,6 +181,7 @@ class RecordFile:
         head = os.pread(self._file, _HEAD_BYTES, self._end)
         begin = self._end + _HEAD_BYTES
         end = begin + int.from_bytes(head[1:], "little")
+        # Check the length against the file before reading: a damaged one may be anything.
         if len(head) < _HEAD_BYTES or end + _SEAL_BYTES > os.fstat(self._file).st_size:
             return None
         content = os.pread(self._file, end - begin, begin)
@@ -182,5 +191,6 @@ class RecordFile:
     def _write(self, data: bytes) -> None:
         view, at = memoryview(data), self._end
         while view:
+            # A call may write less than asked, and 2 GiB at most.
             count = os.pwrite(self._file, view, at)
             view, at = view[count:], at + count

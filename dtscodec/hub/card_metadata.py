@@ -50,6 +50,7 @@ def _split(page: str, line_end: str) -> tuple[str, str, str]:
     found = _BLOCK.match(page)
     if found and _parsed(found[2]) is not None:
         return found[1], found[2], page[found.end(2) :]
+    # A byte order mark stays at the very beginning.
     mark = "\ufeff" if page.startswith("\ufeff") else ""
     return f"{mark}---{line_end}", "", f"{line_end}---{line_end}{line_end}{page[len(mark) :]}"
 
@@ -59,6 +60,7 @@ def _parsed(block: str) -> dict[Any, Any] | None:
     try:
         data = yaml.safe_load(block + "\n")
     except _INVALID as error:
+        # Without a line like `key:` this is text between two rules, not YAML with an error.
         if not _KEY.search(block):
             return None
         detail = f"expected metadata in YAML between its first two lines of ---, got: {one_line(error, 160)}"
@@ -71,11 +73,13 @@ def _changes(data: Mapping[Any, Any], ours: CardValues, was: CardValues) -> dict
     changes: dict[str, Any] = {}
     for key, value in ours.items():
         there = data.get(key)
+        # Lists only grow: the owner's entries first, then ours that are missing.
         if isinstance(there, list) or isinstance(value, list):
             entries = there if isinstance(there, list) else [there] if there is not None else []
             more = [entry for entry in (value if isinstance(value, list) else [value]) if entry not in entries]
             if more:
                 changes[key] = [*entries, *more]
+        # A text is replaced only if an earlier push wrote it.
         elif there in (None, was.get(key)) and there != value:
             changes[key] = value
     if data.get("base_model") not in (None, was.get("base_model"), ours.get("base_model")):
@@ -89,6 +93,7 @@ def _edited(block: str, changes: Mapping[str, Any], wanted: dict[Any, Any], line
     try:
         for key, value in changes.items():
             edited = _with(edited, key, value, line_end)
+        # Edits by position can go wrong in unusual YAML, so the result is checked against the values.
         if repr(_parsed(edited)) == repr(wanted):
             return edited
     except _INVALID:  # The edited metadata are no YAML.
@@ -101,6 +106,7 @@ def _with(block: str, key: str, value: str | list[Any], line_end: str) -> str:
     """Return metadata with a key set. A list begins with the entries of the present one."""
     style = None if isinstance(value, list) else False
     line = yaml.safe_dump({key: value}, default_flow_style=style, width=float("inf"), allow_unicode=True).strip()
+    # Edit at the positions of nodes: dumping the whole block would lose comments and quoting.
     root = yaml.compose(block + "\n", yaml.SafeLoader)
     found = [pair for pair in root.value if pair[0].value == key] if root else []
     if not found:
@@ -115,8 +121,10 @@ def _with(block: str, key: str, value: str | list[Any], line_end: str) -> str:
 def _with_entries(block: str, there: Any, more: str | list[Any], line_end: str) -> str:
     """Return metadata with more entries in a list, which is not empty."""
     end: int = there.value[-1].end_mark.index
+    # `[a, b]`: after the last entry, before the bracket.
     if there.flow_style:
         return block[:end] + "".join(f", {entry}" for entry in more) + block[end:]
+    # One entry a line: after the last entry's line, which may end in a comment.
     found = _LINE_END.search(block, end)
     end = found.start() if found else len(block)
     indent = " " * there.start_mark.column

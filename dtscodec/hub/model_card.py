@@ -42,9 +42,11 @@ def model_card_text(
         The README is not UTF-8, its metadata are invalid, or its section about packs cannot be found.
     """
     text = _text(before) if before else f"# {repo.partition('/')[2]}\n"
+    # Our lines end as the page's own do.
     found = re.search(r"\r?\n", text)
     line_end = found[0] if found else "\n"
     part = f"{BEGIN}\n{_part(repo, folder)}{END}".replace("\n", line_end)
+    # Values of the last push may be replaced; all others are the owner's.
     was = _metadata(repo, known) if known else {}
     return with_metadata(_replaced(text, part, line_end), _metadata(repo, folder), was, line_end).encode()
 
@@ -73,8 +75,10 @@ def _metadata(repo: str, folder: DirectoryIndex) -> CardValues:
 def _replaced(text: str, part: str, line_end: str) -> str:
     """Return a page with our section replaced, or appended if it has none."""
     before, begin, rest = text.partition(BEGIN)
+    # No section yet.
     if not begin and END not in text:
         return text + line_end * (1 if text.endswith(line_end) else 2) + part + line_end
+    # If marks are missing or repeated, what lies between them may be the owner's text.
     if not begin or rest.count(END) != 1 or BEGIN in rest:
         detail = f"expected one line '{BEGIN}' and then one '{END}', got others"
         raise CheckpointError(f"README.md: {detail}", Remedy("restore them, or remove them and the lines between them"))

@@ -18,7 +18,7 @@ def index_base(packs: list[LocalPack], named: str | None, known: DirectoryIndex 
     packs : list of LocalPack
         The packs of the push.
     named : str, optional
-        Name on the Hub of the base of all packs. By default it is the one that a pack records, else that of the index.
+        Name on the Hub of the base of all packs; by default the one that each pack records, else that of the index.
     known : DirectoryIndex, optional
         Index of the repository before the push.
 
@@ -31,12 +31,14 @@ def index_base(packs: list[LocalPack], named: str | None, known: DirectoryIndex 
     """
     needs = [pack for pack in packs if pack.base_digest is not None]
     names = {pack.task: _name_of_base(pack, named, known) for pack in needs}
+    # Open each base once, for all packs that name it.
     paths = {
         name: _checked_path(name, [pack for pack in needs if names[pack.task] == name])
         for name in dict.fromkeys(names.values())
     }
     if not needs:
         return None
+    # The index has a single base: it is for packs that record none.
     serves = next((pack for pack in needs if pack.base is None), needs[0])
     return _shared_base(str(paths[names[serves.task]]), packs, known, is_needed=serves.base is None)
 

@@ -64,7 +64,8 @@ def push(
     repo : str
         `user/name`. It is created if it does not exist. Its packs of other tasks stay.
     base : str, optional
-        Name of the base on the Hub, `hf://user/repo[@revision]`, for packs that do not record it.
+        Name on the Hub of the base of all packs, `hf://user/repo[@revision]`; by default the one that each pack
+        records, else that of the repository's index.
     figures : mapping, optional
         Task -> figures about its quality for the model card; see `dtscodec.hub.repository.read_figures`.
     revision : str, optional
@@ -95,14 +96,17 @@ def push(
         progress(pack.listed.size)
     where = cast(Path, f"hf://{repo}" + (f"@{revision}" if revision else ""))
     with write_errors(where):
+        # Compute the changes against one commit; `_commit` later insists on it.
         found = PushTarget.read(repo, revision)
         changes = _changes(found, packs, base)
         url = None
+        # A branch that does not exist is created even without changes.
         if not dry_run and (changes or not found.has_branch):
             with prepared_target(found, private) as target:
                 if target.commit != found.commit:  # Somebody else has committed meanwhile: build on that.
                     changes = _changes(target, packs, base)
                 url = _commit(target, changes, message or _message(packs, changes)) if changes else None
+            # Cached answers are from before the commit.
             clear_listings()
     return PushReport(
         repo,
@@ -133,6 +137,7 @@ def _changes(target: PushTarget, packs: list[LocalPack], base: str | None) -> di
     index = updated_index(known, packs, index_base(packs, base, known))
     before = known.packs if known else {}
     present = target.present([pack.listed.file for pack in packs])
+    # A pack is in place if the index lists its id and the file exists.
     changes: dict[str, bytes | LocalPack] = {
         pack.listed.file: pack
         for pack in packs
@@ -164,6 +169,7 @@ def _addition(path: str, content: bytes | LocalPack) -> Any:
         return CommitOperationAdd(path, content)
     with suppress(OSError, ValueError):  # The file may have been deleted.
         found = CommitOperationAdd(path, content.path)
+        # The client has hashed the file just now; it may have been replaced since it was verified.
         if found.upload_info.sha256.hex() == content.sha256:
             return found
     detail = "expected the pack that was checked, got another file or none"

@@ -60,6 +60,7 @@ class PushTarget:
         try:
             return cls(repo, branch, hub_api().repo_info(repo, revision=branch, timeout=WAIT_SECONDS).sha)
         except RevisionNotFoundError:
+            # A branch that does not exist starts at the main one.
             main = hub_api().repo_info(repo, timeout=WAIT_SECONDS).sha
             return cls(repo, branch, main, has_branch=False)
 
@@ -97,6 +98,7 @@ def prepared_target(target: PushTarget, private: bool) -> Iterator[PushTarget]:
     api, has_made_repo, has_made_branch = hub_api(), False, False
     try:
         if target.commit is None:
+            # Another process may be first: then it is not ours to delete.
             has_made_repo = _is_ours(lambda: api.create_repo(target.repo, private=private))
             target = PushTarget.find(target.repo, target.branch)
         if not target.has_branch:
@@ -104,6 +106,7 @@ def prepared_target(target: PushTarget, private: bool) -> Iterator[PushTarget]:
             has_made_branch = _is_ours(
                 lambda: api.create_branch(start.repo, branch=start.branch, revision=start.commit)
             )
+            # A branch that another process made may already be ahead.
             target = (
                 replace(target, has_branch=True) if has_made_branch else PushTarget.find(target.repo, target.branch)
             )
@@ -121,6 +124,7 @@ def _is_ours(make: Callable[[], object]) -> bool:
     try:
         make()
     except HfHubHTTPError as error:
+        # 409, Conflict: it exists.
         if error.response.status_code != 409:
             raise
         return False
@@ -138,9 +142,11 @@ def _undo(target: PushTarget, has_made_repo: bool, has_made_branch: bool) -> Non
     refs = api.list_repo_refs(target.repo, include_pull_requests=True)
     heads = {branch.name: branch.target_commit for branch in refs.branches}
     if not has_made_repo:
+        # Still where it was created, so nobody has committed to it.
         if heads.get(target.branch) == target.commit:
             api.delete_branch(target.repo, branch=target.branch)
         return
+    # On any branch, a file that the Hub did not put there is somebody's work.
     files = {file for head in heads.values() for file in api.list_repo_files(target.repo, revision=head)}
     if files <= _OF_THE_HUB and not refs.tags and not refs.pull_requests:
         api.delete_repo(target.repo)

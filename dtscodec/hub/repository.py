@@ -104,6 +104,7 @@ def read_figures(path: Path) -> dict[str, float]:
     try:
         document = json.loads(path.read_bytes())
         found = {**document, **(document.get("behaviour") or {})}
+        # Not isinstance, for which booleans are integers.
         numbers = {name: found[name] for name in FIGURES if type(found.get(name)) in (int, float)}
         return {name: float(value) for name, value in numbers.items() if math.isfinite(value)}
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
@@ -125,6 +126,7 @@ def updated_index(known: DirectoryIndex | None, packs: list[LocalPack], base: st
     listed = dict(known.packs) if known else {}
     for pack in packs:
         before = listed.get(pack.task)
+        # Figures stay if the pack is the same; new ones take precedence.
         same = before is not None and before.id == pack.listed.id
         figures = {**(before.figures if before and same else {}), **pack.listed.figures}
         listed[pack.task] = ListedPack(pack.listed.file, pack.listed.size, pack.listed.id, figures)
@@ -150,6 +152,7 @@ def is_ours(config: bytes | None) -> bool:
 def _checked(path: Path, task: str | None) -> LocalPack:
     """Verify a pack; its task is, by default, the one that it records, or the stem of its file name."""
     with pack_errors(path):
+        # Hash before the check, so that a change during or after it is noticed.
         digest = _sha256(path)
     with Pack(path) as pack:
         for _ in pack.reader.check_all():

@@ -67,6 +67,7 @@ class Browser:
         self._profile = tempfile.TemporaryDirectory(prefix="dtscodec-", ignore_cleanup_errors=True)
         self._start()
         try:
+            # Open a page; later calls go to its session.
             target = self.call("Target.createTarget", url="about:blank")["targetId"]
             self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
             for domain in ("Page", "Runtime", "Log", "Network"):
@@ -123,6 +124,7 @@ class Browser:
         scale : float
             Pixels of the picture per CSS pixel.
         """
+        # Lay the page out at this width, measure its height, and make the window as high.
         self._resize(width, 600, scale)
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
         self._resize(width, int(size["height"]), scale)
@@ -135,18 +137,20 @@ class Browser:
 
     def _start(self) -> None:
         """Start the browser, which reads commands from descriptor 3 and answers on 4."""
+        # Above 4, so that duplicating two of them to 3 and 4 does not close another.
         ours = [_high(end) for end in (*os.pipe(), *os.pipe())]
         commands, self._to, self._from, answers = ours
         flags = [*_FLAGS, f"--user-data-dir={self._profile.name}"]
         if os.geteuid() == 0:
-            flags.append(
-                "--no-sandbox"
-            )  # Chromium's sandbox refuses to run as root. The page is ours, and runs no script.
+            # Chromium's sandbox refuses to run as root. The page is ours, and runs no script.
+            flags.append("--no-sandbox")
         actions = [(os.POSIX_SPAWN_OPEN, n, os.devnull, os.O_RDWR, 0) for n in range(3)]
         pipes = [(os.POSIX_SPAWN_DUP2, commands, 3), (os.POSIX_SPAWN_DUP2, answers, 4)]
+        # A process group of its own, so that `_stop` also reaches child processes.
         self._process = os.posix_spawn(
             self._program, [self._program, *flags], os.environ, file_actions=[*actions, *pipes], setpgroup=0
         )
+        # With the browser's ends closed here, reading ends when the browser does.
         os.close(commands)
         os.close(answers)
 

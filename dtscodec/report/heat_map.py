@@ -70,7 +70,9 @@ def heat_maps(grid: ModuleGrid, quantities: list[Quantity]) -> Markup:
     """
     layers, others = list(grid.layers)[:MAX_HEAT_MAP_ROWS], list(grid.others)[:MAX_HEAT_MAP_ROWS]
     rows = _Rows([*layers, *others], len(layers))
+    # Modules outside of layers have one cell, in the first column.
     groups = [*(grid.layers[label] for label in layers), *({0: grid.others[label]} for label in others)]
+    # Widths: labels, then one panel per quantity, side by side if cells stay wide enough for figures.
     margin = 10 + _CHARACTER * max((len(shorten(label, _LABEL)) for label in rows.labels), default=0)
     columns = max(1, len(grid.columns))
     share = (WIDTH - margin - _GAP * (len(quantities) - 1)) / len(quantities)
@@ -82,6 +84,7 @@ def heat_maps(grid: ModuleGrid, quantities: list[Quantity]) -> Markup:
     for position, quantity in enumerate(quantities):
         left = margin + (position * panel if together else 0)
         top = 0 if together else position * height
+        # Panels side by side share the labels of rows.
         if position == 0 or not together:
             shapes.append(element("g", *_labels(rows, margin - 10), transform=f"translate(0 {top:g})"))
         shown = _panel(grid.columns, rows, groups, quantity, cell)

@@ -42,7 +42,6 @@ def element(tag: str, *children: str, **attributes: "str | float | None") -> Mar
         Its attributes, of which a trailing underscore is removed and other underscores become hyphens. Those that are
         None are left out.
 
-
     Examples
     --------
     >>> element("p", "a < b", class_="note")
@@ -115,6 +114,7 @@ def bar(parts: Mapping[str, int], whole: int, width: float, height: float = 12) 
         length = width * count / max(1, whole)
         if count:
             title = element("title", f"{name}: {count:,} bytes")
+            # With a least width, so that a part of few bytes stays visible.
             shapes.append(element("rect", title, class_=f"k{name}", x=begin, width=max(length, 0.75), height=height))
         begin += length
     described = ", ".join(f"{name} {count:,} bytes" for name, count in parts.items() if count) or "no bytes"

@@ -59,6 +59,7 @@ def module_paths(names: Iterable[str]) -> dict[str, ModulePath]:
 def _parse(name: str) -> tuple[str, int | None, str]:
     """Return the text before the layer's number, the number, and the text after it."""
     parts = name.split(".")
+    # The last part is the tensor's own name, never a layer.
     numbers = [position for position, part in enumerate(parts[:-1]) if _NUMBER.fullmatch(part)]
     if not numbers:
         return "", None, _without_weight(parts)
@@ -153,11 +154,13 @@ def module_grid(tensors: Iterable[TensorStatistics]) -> ModuleGrid:
     """
     matrices = [tensor for tensor in tensors if len(tensor.shape) > 1]
     depths = sorted({tensor.depth for tensor in matrices if tensor.depth is not None})
+    # Depths per column: the fewest for which MAX_COLUMNS suffice.
     share = -(-len(depths) // MAX_COLUMNS) or 1
     columns = [depths[i : i + share] for i in range(0, len(depths), share)]
     column_of = {depth: column for column, shared in enumerate(columns) for depth in shared}
     layers = {}
     for module, group in by_module(tensor for tensor in matrices if tensor.depth is not None).items():
+        # Depths that share a column share a group.
         cells: dict[int, list[TensorStatistics]] = defaultdict(list)
         for tensor in group.tensors:
             if tensor.depth is not None:

@@ -67,6 +67,7 @@ def pack_statistics(
         As for `dtscodec.compare`.
     """
     with as_pack(source) as pack:
+        # Only a comparison needs the base; otherwise it is not searched for.
         if fine_tune is not None and base is None:
             base = find_base(pack)
         comparison = None
@@ -183,6 +184,7 @@ def _parts(pack: Pack, name: str) -> dict[str, int]:
     parts = dict.fromkeys(PARTS, 0)
     entry = pack.reader.entry(name)
     for block, place in zip(entry.blocks, pack.reader.block_spans(name), strict=True):
+        # Spans of numbers are counted in numbers, all others in bytes.
         parts["numbers"] += (place.numbers[1] - place.numbers[0]) * pack.reader.number_bytes
         parts["exact"] += place.raw[1] - place.raw[0]
         if block.is_coded:

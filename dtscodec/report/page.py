@@ -86,6 +86,7 @@ def _directory_sections(directory: DirectoryStatistics) -> list[Markup]:
 
 
 def _overview(packs: list[tuple[str, PackStatistics]]) -> Markup:
+    # The bars of all packs have one scale.
     largest = max((pack.size for _, pack in packs), default=0)
     rows = [
         [

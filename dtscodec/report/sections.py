@@ -86,6 +86,7 @@ def widths(pack: PackStatistics) -> Markup:
     """Return bytes by width for each module, with one row for all small modules together."""
     groups = {name: group for name, group in by_module(pack.tensors).items() if group.size}
     ordered = sorted(groups.items(), key=lambda item: -item[1].size)
+    # A row for each module of at least 1 % of the pack, and one for all others if there are several.
     chosen = {name: group for name, group in ordered[:MAX_MODULES] if group.size >= pack.size / 100}
     small = [group for name, group in ordered if name not in chosen]
     if len(small) > 1:
@@ -93,6 +94,7 @@ def widths(pack: PackStatistics) -> Markup:
         chosen[f"{len(small):,} smaller modules"] = TensorGroup(joined)
     else:
         chosen = dict(ordered)
+    # The bars of all modules have one scale.
     largest = max((group.size for group in chosen.values()), default=0)
     compared = pack.closeness is not None
     rows = [_module_row(name, group, largest, compared) for name, group in chosen.items()]

@@ -49,6 +49,7 @@ def spectra(tensors: Iterable[TensorStatistics]) -> Markup | None:
     lines = [line for _, members in panels for line in map(_line, members) if line]
     if not lines:
         return None
+    # All panels have the same axes, so that modules can be compared.
     ends = [value for line in lines for value in (line[0], line[-1])]
     frame = _Frame(max(map(len, lines)), math.log10(min(ends)) - 0.1, math.log10(max(ends)) + 0.1)
     shapes = []
@@ -69,6 +70,7 @@ def _panels(tensors: Iterable[TensorStatistics]) -> list[tuple[str, Sequence[Ten
     modules = by_module(tensor for tensor in chosen if tensor.depth is not None)
     others = [tensor for tensor in chosen if tensor.depth is None]
     panels: list[tuple[str, Sequence[TensorStatistics]]] = [(name, group.tensors) for name, group in modules.items()]
+    # Leave room for the panel of the others.
     panels = panels[: MAX_PANELS - 1]
     return [*panels, ("outside of layers", others)] if others else panels
 
@@ -84,6 +86,7 @@ def _panel(title: str, members: Sequence[TensorStatistics], frame: _Frame) -> Ma
     ]
     deepest = max((tensor.depth or 0 for tensor in shown), default=0)
     for tensor in shown:
+        # Colour by depth, up to the deepest layer that is shown.
         step = (tensor.depth or 0) * (DEPTH_STEPS - 1) // max(1, deepest)
         shapes += _curve(tensor, frame, step)
     return join(shapes)
@@ -142,6 +145,7 @@ def _line(tensor: TensorStatistics) -> list[float]:
     longest = max(map(len, tensor.spectra), default=0)
     squares = [[s[i] ** 2 for s in tensor.spectra if i < len(s)] for i in range(longest)]
     line = [math.sqrt(sum(column) / len(column)) for column in squares]
+    # The axis is logarithmic.
     return [value for value in line if value > 0]
 
 

@@ -67,6 +67,7 @@ def write_report(
     if Path(out).suffix not in REPORT_SUFFIXES:
         raise ConfigError(f"out: expected a name that ends in {' or '.join(REPORT_SUFFIXES)}, got {os.fspath(out)!r}")
     inputs = [] if isinstance(source, (bytes, Pack)) or is_remote(source) else [Path(source)]
+    # The output first: if it exists, that is reported before the longer work.
     with new_file(as_output_path(out), force, inputs) as file:
         statistics = read_statistics(source, fine_tune=fine_tune, base=base, progress=progress)
         text = page(statistics)

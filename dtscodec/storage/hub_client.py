@@ -77,6 +77,7 @@ def ask_api(path: str) -> list[Any]:
     while url:
         response = ask(url, max_retries=_RETRIES, retry_on_exceptions=())
         pages.append(response.json())
+        # The Hub links each page to the next.
         url = response.links.get("next", {}).get("url")
     return pages
 
@@ -86,6 +87,7 @@ def is_silence(error: Exception) -> bool:
     from huggingface_hub import errors
 
     if isinstance(error, errors.HfHubHTTPError):
+        # Other statuses are answers, such as that a repository was deleted: the cache must not contradict them.
         return bool(error.response.status_code >= 500)
     return isinstance(error, (errors.HTTPError, errors.OfflineModeIsEnabled))  # type: ignore[attr-defined]
 
@@ -117,6 +119,7 @@ def _in_time(method: Callable[..., Any]) -> Callable[..., Any]:
         from huggingface_hub import get_session
 
         client: Any = get_session()
+        # The session is the program's: its own timeout is respected, and ours is set for this call only.
         lends = client.timeout.read is None
         before = client.timeout
         if lends:

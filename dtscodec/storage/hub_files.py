@@ -28,6 +28,7 @@ class HubFiles:
         """Return a file's size and, as ETag, the commit; FileNotFoundError if there is no such file."""
         path = PurePosixPath(name)
         above = "" if path.parent == PurePosixPath() else str(path.parent)
+        # One listing answers for all files of a directory, and is cached.
         size = whole_tree(self._repo, self._commit, above).get(path.name)
         if size is None:
             raise FileNotFoundError(2, "No such file")
@@ -41,6 +42,7 @@ class HubFiles:
         wanted = {"Range": f"bytes={start}-{end - 1}"}
         response = ask(url, headers=wanted, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
         content: bytes = response.content
+        # A server that ignores the range sends the whole file.
         return content if response.status_code == 206 else content[start:end]
 
     def open(self, name: str, mode: str = "rb", cache_type: str = "none") -> BinaryIO:

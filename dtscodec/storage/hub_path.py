@@ -90,6 +90,7 @@ class HubPath:
 
     def is_file(self) -> bool:
         """Return whether there is such a file."""
+        # The cache first: it takes no request, and a file of a commit never changes.
         return bool(self.path) and (self.cached() is not None or self._around().get(self.name) is not None)
 
     def is_dir(self) -> bool:
@@ -159,6 +160,7 @@ def parse_hub_path(name: str) -> HubPath:
             raise ValueError(f"expected a model repository, got a {uri.type}")
         validate_repo_id(uri.id)
         path = uri.path_in_repo.strip("/")
+        # The path is also used within the local cache, and must not lead out of it.
         if path and not all(_PART.fullmatch(part) for part in path.split("/")):
             raise ValueError(f"expected a path within the repository, got {path!r:.80}")
     except ValueError as error:

@@ -35,11 +35,13 @@ def commit_of(repo: str, revision: str | None) -> str:
     """
     from huggingface_hub import get_token
 
+    # A full commit id needs no request.
     if revision and _COMMIT.fullmatch(revision):
         return revision
     try:
         return _commit_at_hub(hub_api().endpoint, get_token(), repo, revision)
     except Exception as error:
+        # The cache stands in for a Hub that does not answer, not for one that refuses.
         if not is_silence(error) or (cached := _cached_commit(repo, revision)) is None:
             raise
         return cached
@@ -101,6 +103,7 @@ def clear_listings() -> None:
 @lru_cache(256)
 def _commit_at_hub(endpoint: str, token: str | None, repo: str, revision: str | None) -> str:
     """Return the commit of a revision on the Hub, and record it in the client's cache as the client does."""
+    # Endpoint and token are part of the cache's key: others may get another answer.
     (answer,) = ask_api(repo + (f"/revision/{quote(revision, safe='')}" if revision else ""))
     commit: str = answer["sha"]
     ref = _ref(repo, revision)

@@ -69,6 +69,7 @@ def open_file(path: Path, access: Access, *, is_pack: bool = False) -> LocalFile
     """
     if isinstance(path, HubPath):
         with pack_errors(path) if is_pack else read_errors(path):
+            # What is read whole is downloaded into the cache; for ranges the cache is used only if it has the file.
             cached = path.local() if access.whole else path.cached()
         if cached is not None:
             return LocalFile(cached)
@@ -119,6 +120,7 @@ def check_new(path: Path, force: bool = False) -> None:
         check_upload(path, force)
         return
     with write_errors(path):
+        # A symbolic link that leads nowhere is an output, too.
         exists = path.exists() or path.is_symlink()
     if exists and not force:
         raise output_exists(path)

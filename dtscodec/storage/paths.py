@@ -117,6 +117,7 @@ def _scheme(name: object) -> str | None:
 
 
 def _is_path(value: object) -> bool:
+    # Remote paths need not be subclasses of `Path`; all have this attribute.
     return isinstance(value, Path) or hasattr(value, "storage_options")
 
 

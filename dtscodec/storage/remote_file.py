@@ -58,6 +58,7 @@ class RemoteFile:
         self.path, self._is_pack = path, is_pack
         self._errors = pack_errors if is_pack else read_errors
         self._staging = staging if staging and staging.is_dir() else None
+        # The version comes first: whatever is read later must belong to it.
         self._signature = self._read_signature()
         self.size = self._signature[2]
         self._closed = False
@@ -121,10 +122,12 @@ class RemoteFile:
 
     def close(self) -> None:
         """Stop transfers; reading is then an error."""
+        # Waiting transfers are cancelled; one that is running fails at its next piece.
         self._closed = True
         self._background.shutdown(cancel_futures=True)
 
     def _stage(self, folder: Path, offset: int, size: int) -> Path:
+        # The name covers the version, so ranges of a file that was replaced are never mixed in.
         name = hashlib.sha256(repr((*self._signature, offset, size)).encode()).hexdigest()
         return stage_range(folder, name, size, self._pieces(offset, size))
 
@@ -134,6 +137,7 @@ class RemoteFile:
         try:
             for begin in range(offset, end, _PIECE_BYTES):
                 piece = self._piece(begin, min(begin + _PIECE_BYTES, end))
+                # Check before the last piece is handed over: no range of two versions is ever complete.
                 if begin + len(piece) == end and not self._is_pack:
                     self._check_same()
                 yield piece

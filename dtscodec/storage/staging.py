@@ -69,10 +69,12 @@ def stage_range(folder: Path, name: str, size: int, pieces: Iterable[bytes]) -> 
     """
     path = folder / name
     with output_errors(folder), (folder / f"{name}.lock").open("wb") as lock, _locked(lock.fileno()):
+        # Check under the lock: another thread or process may have written it while this one waited.
         if not (path.is_file() and path.stat().st_size == size):
             part = folder / f"{name}.{secrets.token_hex(4)}.part"  # A name of its own, for file systems without locks.
             with part.open("wb") as file:
                 file.writelines(pieces)
+            # Renamed when complete, so that a range is never seen in part.
             part.replace(path)
     return path
 
@@ -81,6 +83,7 @@ def _sweep(directory: Path) -> None:
     """Delete the staging folders in a directory that no process has locked."""
     for folder in directory.glob(".dtscodec-*.staging"):
         with contextlib.suppress(OSError), (folder / _OWNER).open("r+b") as lock:
+            # Fails while the owner lives: the system releases the locks of killed processes.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
 

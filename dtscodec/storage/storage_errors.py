@@ -67,6 +67,7 @@ def _explain_hub_error(error: BaseException) -> tuple[str, Remedy] | None:
 
     if isinstance(error, RuntimeError) and error.__cause__ is not None:  # The client wraps failures of uploads.
         return _explain_hub_error(error.__cause__)
+    # Subclasses first: a GatedRepoError is also a RepositoryNotFoundError.
     of_kind: tuple[tuple[type[BaseException], str, str], ...] = (
         (errors.HFValidationError, "no name of a repository, which is user/name", "check the name"),
         (errors.GatedRepoError, "a gated repository", f"ask for access on its page, then {_LOG_IN}"),

@@ -73,8 +73,10 @@ def uploaded_file(path: Path, force: bool = False, inputs: Iterable[Path] = ()) 
     folder = Path(tempfile.gettempdir())
     temporary = folder / f".dtscodec-{secrets.token_hex(8)}.tmp"
     with output_file(temporary, "w+b", shown=folder) as file:
+        # A file without a name is gone however the process ends.
         temporary.unlink()
         yield file
+        # Again, as an output may have appeared meanwhile, and not every storage can refuse to replace it.
         check_upload(path, force)
         file.seek(0)
         _upload(file, path, force)
@@ -94,6 +96,7 @@ def _upload(file: BinaryIO, path: Path, force: bool) -> None:
         try:
             thread.submit(_send, file, path, force, stop).result()
         finally:
+            # The executor then waits for the thread, which aborts the upload at its next check.
             stop.set()
 
 
@@ -105,10 +108,12 @@ def _send(file: BinaryIO, path: Path, force: bool, stop: Event) -> None:
             while piece := file.read(_PIECE_BYTES):
                 remote.write(piece)
                 _check(stop)
+            # This sends the last piece; only `commit` makes the file appear.
             remote.close()
             _check(stop)
             remote.commit()
         except BaseException as e:
+            # Clean up; further failures must not hide the first.
             with contextlib.suppress(Exception):
                 remote.close()
             with contextlib.suppress(Exception):

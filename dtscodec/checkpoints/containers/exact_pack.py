@@ -48,6 +48,7 @@ class PackedCheckpoint:
             file.close()
             raise _as_checkpoint_error(error, self.location) from error
         entries = self._reader.index.tensors
+        # Blocks of other kinds need a base.
         if other := [entry.name for entry in entries if not all(isinstance(b, Raw | Tie) for b in entry.blocks)]:
             file.close()
             detail = f"expected a checkpoint, got a pack whose {other[0]!r} is not whole"
@@ -58,6 +59,7 @@ class PackedCheckpoint:
 
     def read(self, name: str) -> Bytes:
         """Return the bytes of a tensor: uint8 [nbytes], fresh or a read-only view."""
+        # A tied tensor is read as the one that it is tied to.
         entry = self._reader.entry(self.aliases.get(name, name))
         if entry.spec.nbytes > MAX_TENSOR_BYTES:
             detail = f"expected tensors of at most {MAX_TENSOR_BYTES} bytes, got {entry.spec}"
@@ -67,6 +69,7 @@ class PackedCheckpoint:
             parts = [content for _, _, content in contents if isinstance(content, np.ndarray)]
         except (FormatError, OSError) as error:
             raise _as_checkpoint_error(error, self.location) from error
+        # A tensor of one block is not copied.
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def prefetch(self, name: str) -> None:

@@ -125,6 +125,7 @@ def _memory(tensor: "np.ndarray[Any, Any] | torch.Tensor") -> object:
         return (tensor.ctypes.data, tensor.shape, tensor.strides, tensor.dtype.str) if tensor.size else None
     if not tensor.numel():
         return None
+    # Lazy conjugation and negation: other values on the same memory.
     signs = tensor.is_conj(), tensor.is_neg()
     return tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, signs
 
@@ -157,6 +158,7 @@ def _array_spec(array: "np.ndarray[Any, Any]") -> TensorSpec:
 
 
 def _array_bytes(array: "np.ndarray[Any, Any]") -> Bytes:
+    # Swaps the bytes of big-endian arrays; others are not copied.
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
     result: Bytes = np.ascontiguousarray(little).reshape(-1).view(np.uint8).view()
     result.flags.writeable = False

@@ -49,6 +49,7 @@ class SafetensorsCheckpoint:
             raise
         self.metadata: Mapping[str, str] = header.metadata
         self.specs = {name: header.tensors[name].spec for name in sorted(header.tensors)}
+        # The header counts from its own end; ranges count from the start of the file.
         self._offsets = {name: header.data_start + entry.begin for name, entry in header.tensors.items()}
 
     def read(self, name: str) -> Bytes:

@@ -40,6 +40,7 @@ class ShardedCheckpoint:
         weight_map = _read_weight_map(index)
         shards = sorted(set(weight_map.values()))
         self.weight_files = frozenset({index.name, *shards})
+        # If a shard is missing or misplaced, those opened before are closed.
         with ExitStack() as stack:
             opened = {name: stack.enter_context(open_shard(index.parent / name)) for name in shards}
             _check_places(weight_map, opened, self.location)
@@ -61,7 +62,7 @@ class ShardedCheckpoint:
         self._shards[name].prefetch(name)
 
     def signature(self, name: str) -> Signature | None:
-        """Identity of the content of the tensor's shard now, and the name."""
+        """Return the identity, size and time of change of the tensor's shard as they are now, and the name."""
         return self._shards[name].signature(name)
 
     def close(self) -> None:
@@ -85,6 +86,7 @@ def _read_weight_map(index: Path) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: expected an object 'weight_map' of tensors, got {weight_map!r:.60}")
     for name, shard in weight_map.items():
+        # An index must not lead out of its directory.
         if not isinstance(shard, str) or not _is_plain_name(shard):
             raise CheckpointError(f"{index}: {name!r}: expected a file name without a directory, got {shard!r:.60}")
     return weight_map

@@ -83,10 +83,12 @@ def write_torch_archive(
         torch has no such dtype.
     """
     _check_forms(specs)
+    # Tied tensors refer to the storage of the tensor that owns it.
     owners = [name for name in specs if name not in ties]
     storages = {name: _Storage(str(i), specs[name]) for i, name in enumerate(owners)}
     tensors = {name: _Tensor(storages[ties.get(name, name)]) for name in specs}
     with zipfile.ZipFile(file, "w") as archive:
+        # The pickle first: it needs specs only. Then one tensor at a time.
         _add(archive, file, "data.pkl", memoryview(_pickle(tensors)))
         _add(archive, file, "byteorder", memoryview(b"little"))
         for name, storage in storages.items():
@@ -110,6 +112,7 @@ class _Pickler(pickle.Pickler):
 
         if not isinstance(obj, _Storage):
             return None
+        # Typed storages count elements, untyped ones bytes.
         if obj.spec.dtype in _STORAGES:
             return "storage", getattr(torch, _STORAGES[obj.spec.dtype]), obj.key, "cpu", obj.spec.elements
         return "storage", torch.UntypedStorage, obj.key, "cpu", obj.spec.nbytes
@@ -125,11 +128,13 @@ class _Pickler(pickle.Pickler):
         common = (obj.storage, 0, shape, _strides(shape), False, hooks)
         if spec.dtype in _STORAGES:
             return torch._utils._rebuild_tensor_v2, common
+        # v3 also takes the dtype, which an untyped storage does not have.
         return torch._utils._rebuild_tensor_v3, (*common, dtype)
 
 
 def _pickle(tensors: Mapping[str, _Tensor]) -> bytes:
     buffer = io.BytesIO()
+    # `torch.save` uses protocol 2 by default.
     _Pickler(buffer, protocol=2).dump(tensors)
     return buffer.getvalue()
 

@@ -44,6 +44,7 @@ class TorchCheckpoint:
         self.location = str(path)
         local = _local(path)
         try:
+            # torch maps the file by itself; this descriptor shows whether it has changed since.
             self._file = LocalFile(local)
         except OSError as error:
             raise CheckpointError(f"{local}: expected a file to read, got '{error.strerror}'") from error
@@ -110,6 +111,7 @@ def _load(path: Path, where: str) -> object:
 
     mapped = _is_plain_zip(path)
     try:
+        # With `weights_only`, code in the pickle is refused, not run.
         return torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
     except pickle.UnpicklingError as e:
         found = re.search(r"GLOBAL (\S+)", str(e))
