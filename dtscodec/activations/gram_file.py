@@ -92,6 +92,7 @@ class GramSet:
         names : mapping
             New names by old ones.
         """
+        # The first renamed weight that uses a Gram matrix names it; the others refer to that one.
         heads: dict[str, str] = {}
         same: dict[str, str] = {}
         for name, new in names.items():
@@ -136,7 +137,7 @@ class GramFile:
         text = self._file.metadata.get(key)
         try:
             found = kind() if text is None else json.loads(text)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError):  # JSON that nests too deeply raises RecursionError.
             found = None
         if not isinstance(found, kind) or not all(isinstance(name, str) for name in found):
             raise CheckpointError(f"{self.location}: expected JSON of names under {key!r}, got {text!r:.60}")
@@ -188,7 +189,7 @@ class GramFile:
         Raises
         ------
         CheckpointError
-            The file was changed, or the Gram matrix has NaN or infinity.
+            The file was changed, or a mean has NaN or infinity.
         """
         names = [name.removesuffix(MEAN) for name in self._file.specs if name.endswith(MEAN)]
         found = {name: mean for name in names if (mean := self._mean(name)) is not None}

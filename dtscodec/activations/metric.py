@@ -40,6 +40,7 @@ class Metric:
             See `Gram.damped`.
         """
         moment = gram.damped(damping)
+        # Scaled to a mean diagonal of 1: with isotropic inputs, the metric is the plain norm.
         mean = float(moment.trace()) / max(1, len(moment))
         if not mean > 0:
             return None
@@ -58,6 +59,7 @@ class Metric:
         EncodeError
             It has more or fewer.
         """
+        # Inputs enter by the rows of a weight [d_in, d_out], by the columns of one [d_out, d_in].
         wanted = rows if self.on_rows else columns
         if len(self.root) != wanted:
             detail = f"expected a Gram matrix of {wanted} inputs, as the weight has, got one of {len(self.root)}"

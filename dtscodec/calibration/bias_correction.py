@@ -65,12 +65,14 @@ def mean_outputs(
 
     for batch in batches:
         mask = batch.inputs.get("attention_mask")
+        # The hooks of each batch leave out its padding.
         hooks = [module.register_forward_hook(partial(add_output, name, mask)) for name, module in layers.items()]
         try:
             model(**batch.inputs)
         finally:
             for hook in hooks:
                 hook.remove()
+    # Layers that run more than once in a call have more runs than batches.
     return {name: total / max(1, counts[name]) for name, total in sums.items() if runs[name] == len(batches)}
 
 
@@ -91,6 +93,7 @@ def correct_biases(student: Student, batches: Sequence[SampleBatch], wanted: Map
     layers = {name: module for name, module in biased_layers(student.model).items() if student.has_bias(module)}
     for name, mean in wanted.items():
         if name in layers:
+            # Measured only now: corrections of the layers before it have changed this layer's inputs.
             (found,) = mean_outputs(student.model, batches, {name: layers[name]}).values()
             student.shift_bias(layers[name], (mean - found).float())
             student.rebuild()

@@ -77,6 +77,7 @@ def collect(
         names, where = checkpoint_names(architecture, fine.specs, built), fine.location
     collector = GramCollector(built)
     with quiet_transformers():
+        # Run the model; hooks add up the Gram matrices.
         for batch in prepared.batches(built, batch_size):
             inputs = batch.to(device).inputs
             explained = transformers_errors(type(built).__name__, "a model that takes these samples")
@@ -85,6 +86,7 @@ def collect(
             progress(batch.samples)
     collected = collector.grams()
     _check_finite(collected, names, where)
+    # From the model's names of tensors to the checkpoint's.
     found = collected.renamed(names)
     if not found.grams:
         detail = "expected linear layers, got none under the checkpoint's names"

@@ -40,6 +40,7 @@ class ElementwiseDelta:
         assert isinstance(loaded.payload, PackedValues)
         assert loaded.block.base is not None
         self._block, self._packed, self._columns = loaded.block, loaded.payload, change.entry.columns
+        # The base rows that the block is a delta from, as float32 [height, columns].
         spec, data = bases[loaded.block.base.name]
         first = loaded.block.base.first
         base = data.view(torch_dtype(spec.dtype)).view(-1, self._columns)[first : first + loaded.block.height]
@@ -75,6 +76,7 @@ class ElementwiseDelta:
         units = [delta.values.square().mean().sqrt().expand(len(delta.values)) for delta in deltas]
         whole = torch.cat([empty, *(delta.values for delta in deltas)])
         begin = 0
+        # Views, so that a step on the whole changes every tensor.
         for delta in deltas:
             delta._begin, end = begin, begin + len(delta.values)
             delta.values = whole[begin:end]
@@ -121,10 +123,12 @@ class ElementwiseDelta:
         """
         values = self.values.view(self._packed.coded_shape)
         codes, scales = quantize_elements(values.cpu(), self._block.bits, self._block.per_row, rounded)
+        # Rounded as stored, so that the decoded values below are those of the pack.
         levels = round_numbers(codes.levels, dtype).reshape(codes.levels.shape)
         codes, scales = codes.with_levels(levels), round_numbers(scales, dtype)
         numbers, bands = Values.join(codes, scales)
         streams = Streams(stored.bitmaps, numbers, bands)
+        # The fit goes on with the decoded values.
         decoded = dequantize_values(codes, scales, self._packed.coded_shape)
         self.values.copy_(torch.from_numpy(np.ascontiguousarray(decoded, np.float32)).flatten())
         return streams

@@ -108,6 +108,7 @@ def encode_calibrated(
         tempfile.TemporaryDirectory() as folder,
     ):
         run = partial(encode, opened, checkpoint, task=task, executor=executor, journal=journal)
+        # Into a temporary folder: only the fitted pack appears at `out`.
         encoded = run(Path(folder, "pack.safetensors"), config.for_fitting(), force=True, progress=progress)
         fit_progress(0)
         try:
@@ -122,8 +123,10 @@ def encode_calibrated(
                 journal=NoJournal() if journal is None else journal,
             )
         except NothingToFitError:
+            # Nothing to fit: encode again, with the settings of a plain pack.
             plain = run(out, config, force=force)
             return replace(plain, seconds=encoded.seconds + plain.seconds), None
+    # Errors are those of the encode; size and id are those of the fitted pack.
     report = replace(
         encoded,
         path=out,

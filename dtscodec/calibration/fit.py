@@ -149,6 +149,7 @@ def fit(
         # Quantizing again may cost more than the fit has gained: then the numbers of the pack remain.
         if not after.total <= before.total:
             streams, after = {}, before
+        # The pack is read while the fitted one is written, so it must not be replaced.
         inputs = [decoded.pack.path] if decoded.pack.path else []
         numbers = decoded.pack.reader.numbers_dtype
         with PackAssembler(out, numbers, force=force, inputs=inputs, start=start) as assembler:

@@ -57,6 +57,7 @@ def batch_losses(model: Any, target: TeacherOutput) -> tuple[Tensor, Tensor]:
     """
     logits, hidden_states = model_outputs(model, target.batch)
     log_probabilities = torch.log_softmax(logits, dim=-1)
+    # Each layer is relative to its own squared norm, so that all count alike.
     pairs = zip(target.hidden_states, hidden_states, strict=True)
     layers = [_relative_square(*(without_padding(layer, target.batch) for layer in pair)) for pair in pairs]
     return kl_terms(target.log_probabilities, log_probabilities).sum(-1).mean(), torch.stack(layers).mean()

@@ -58,15 +58,18 @@ class GramCollector:
 
     def _add_inputs(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Add the inputs of a layer, unless they are the very tensor that another layer was given before."""
+        # The only input of a layer, by position or by name.
         x: Tensor = args[0] if args else next(iter(kwargs.values()))
         # The tensor is held until the call ends, so that no other one is given its id.
         _, first = self._inputs.setdefault(id(x), (x, name))
+        # A layer that shares its input in the first call shares the sum from then on.
         if name not in self._sums:
             self._same.setdefault(name, first)
         if self._same[name] == name:
             self._add(name, unpadded_rows(x.detach(), self._mask).double())
 
     def _add(self, name: str, rows: Tensor) -> None:
+        # Sums of x x^T and x over rows x, in float64.
         moment, total, count = self._sums.get(name, (0.0, 0.0, 0))
         self._sums[name] = moment + rows.T @ rows, total + rows.sum(0), count + len(rows)
 
@@ -77,6 +80,7 @@ class GramCollector:
             for name, (moment, total, count) in self._sums.items()
         }
         shared = {name: first for name, first in self._same.items() if first != name and first in found}
+        # Layers with weights [d_in, d_out].
         input_first = [name for name, module in self._layers.items() if branch_class(module) is Conv1DBranch]
         return GramSet(found, shared, frozenset(input_first))
 

@@ -46,6 +46,7 @@ def recode(
         else:
             blocks = [stored for _, _, stored in pack.reader.blocks(entry.name)]
         assembler.add(EncodedTensor(entry, blocks, Squares()))
+    # Only the summary's text about the encoder changes.
     index, summary = pack.index, replace(pack.summary, encoder=encoder or pack.summary.encoder)
     metadata = PackMetadata(summary, index.prefix, index.absent, index.metadata, pack.auxiliary_files())
     return assembler.finish(metadata, pack.reader.leaves).extended(PackReport)
@@ -55,6 +56,7 @@ def _with_norm(name: str, columns: int, block: Block, streams: Streams) -> Strea
     """Return a block's streams with the norm of the delta that they decode to, if the block stores a norm."""
     numbers = streams.numbers.copy()
     if block.is_coded and block.has_norm:
+        # The norm comes first among the numbers; it is that of the decoded delta, in float64.
         with np.errstate(over="ignore", invalid="ignore"):
             numbers[0] = delta_square(block.split(columns, streams).delta(np.float64)) ** 0.5
     if not np.isfinite(numbers).all():

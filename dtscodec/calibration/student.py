@@ -46,7 +46,7 @@ class Student:
     elements : float32 [count]
         Deltas that are coded element by element, before they are quantized again.
     units : float32 [count]
-        The root mean square of each element's tensor's delta.
+        For each element, the root mean square of its tensor's delta.
 
     Raises
     ------
@@ -71,15 +71,19 @@ class Student:
         self._streams = {name: [streams for _, _, streams in pack.reader.blocks(name)] for name in coded.values()}
         self._numbers_dtype = pack.reader.numbers_dtype
         self._bases = {name: _base_tensor(decoded, name, device) for name in self._base_names()}
+        # The numbers of all packed blocks are in one store.
         self.numbers: Tensor = self._packed()[0].store.numbers
+        # Biases, norms and the like: their elements are free during the fit.
         free = {slot: change for slot, change in self._changes.items() if ElementwiseDelta.accepts(change)}
         self._elements = {slot: ElementwiseDelta(change, self._bases) for slot, change in free.items()}
         self.elements, self.units = ElementwiseDelta.concatenate(list(self._elements.values()), device)
+        # Biases of one layer alone, which can be corrected.
         self._biases = {
             slot.owners[0][0]: slot
             for slot in self._elements
             if len(slot.owners) == 1 and slot.owners[0][1] == "bias" and len(slot.shape) == 1
         }
+        # Only coded weights get gradients, which hooks turn into those of numbers.
         model.requires_grad_(False)
         for slot, change in self._changes.items():
             module, attribute = slot.owners[0]
@@ -135,6 +139,7 @@ class Student:
             The loss, with its graph.
         """
         self.numbers.grad, self.elements.grad = torch.zeros_like(self.numbers), torch.zeros_like(self.elements)
+        # Only during the backward pass: outside of it, they are changed in place.
         self.numbers.requires_grad_(True)
         try:
             torch.autograd.backward(loss)
@@ -145,6 +150,7 @@ class Student:
     def _fold(self, change: LoadedTensor, elements: ElementwiseDelta | None, weight: Tensor) -> None:
         """Turn a weight's gradient into that of the numbers or elements that it is decoded from."""
         assert weight.grad is not None
+        # Take the gradient as a matrix, and free the weight's own.
         rows, weight.grad = weight.grad.reshape(change.entry.spec.matrix(change.entry.split)), None
         if elements is not None:
             assert self.elements.grad is not None
@@ -192,6 +198,7 @@ class Student:
         stored = self._streams[change.entry.name]
         for at, block in enumerate(change.blocks):
             if isinstance(block.payload, Packed):
+                # The numbers of a block are a span of the store's.
                 place, columns = block.payload.number_span, change.entry.columns
                 numbers = self.numbers[place].cpu().numpy()
                 rounded = storable_numbers(block.payload.block, columns, numbers, self._numbers_dtype)

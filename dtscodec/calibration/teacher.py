@@ -82,6 +82,7 @@ def teacher_outputs(
         model, where = architecture.load(fine).to(device), fine.location
     with quiet_transformers(), torch.no_grad():
         batches = [batch.to(device) for batch in prepared.batches(model, batch_size)]
+        # Batches without predictions cannot change the loss.
         outputs = [teacher_output(model, batch, where) for batch in batches if len(batch.places)]
         means = mean_outputs(model, [output.batch for output in outputs], biased_layers(model)) if with_means else {}
         return outputs, means

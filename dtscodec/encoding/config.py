@@ -180,6 +180,7 @@ class EncodeConfig:
         dimensions : int
             Number of dimensions of the tensor itself.
         """
+        # `paper` factorizes 2-d tensors only; `best` also convolutions, as matrices.
         return dimensions == 2 if isinstance(self.preset, Paper) else min(shape) >= SMALLEST_SIDE
 
     def for_fitting(self) -> "EncodeConfig":

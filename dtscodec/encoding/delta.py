@@ -21,6 +21,7 @@ def is_same(fine: StoredTensor, base: StoredTensor) -> bool:
     base : StoredTensor
         Its counterpart in the base.
     """
+    # Bytes, not values: a NaN equals itself, and -0 differs from 0.
     if fine.spec == base.spec:
         return np.array_equal(fine.data, base.data)
     if fine.spec.shape != base.spec.shape or not {fine.spec.dtype, base.spec.dtype} <= CODED_DTYPES:
@@ -57,6 +58,7 @@ def shared_part(fine: StoredTensor, base: StoredTensor) -> tuple[StoredTensor, S
         return None
     if fine.spec.shape[1:] != base.spec.shape[1:]:
         return None
+    # Only the first dimension differs. The rows are related if the base predicts them better than zeros would.
     rows = min(fine.spec.shape[0], base.spec.shape[0])
     ours, theirs = fine.cut(0, rows), base.cut(0, rows)
     values = ours.tensor().float()
@@ -90,8 +92,10 @@ def delta_of(fine: StoredTensor, base: StoredTensor) -> Tensor:
     _check_finite(fine.name, theirs, f" in the base's {base.name!r}")
     delta = torch.empty(ours.shape, dtype=torch.float32)
     flat, ours, theirs = delta.view(-1), ours.reshape(-1), theirs.reshape(-1)
+    # In chunks, so that wide copies of both stay in the cache.
     for part in cache_sized(len(flat)):
         flat[part] = _difference(ours[part], theirs[part], fine.spec.dtype)
+    # Two finite numbers may differ by more than float32 holds.
     _check_finite(fine.name, delta, " in its difference from the base")
     return delta
 
@@ -100,6 +104,7 @@ def _difference(ours: Tensor, theirs: Tensor, dtype: DType) -> Tensor:
     """Return fine-tune minus base, 0 where both are the same in the fine-tune's dtype: float32 or float64."""
     wide = torch.float64 if torch.float64 in (ours.dtype, theirs.dtype) else torch.float32
     delta = ours.to(wide) - theirs.to(wide)
+    # What equals the rounded base did not change, although the difference is not 0.
     if ours.dtype != theirs.dtype:
         delta[_bits(ours) == _bits(convert_dtype(theirs, dtype))] = 0
     return delta
@@ -113,6 +118,7 @@ def _bits(tensor: Tensor) -> Tensor:
 def _check_finite(name: str, tensor: Tensor, where: str = "") -> None:
     if is_finite(tensor):
         return
+    # The first NaN or infinity, for the message.
     place = (~tensor.isfinite()).nonzero()[0].tolist()
     value = tensor[tuple(place)].item()
     detail = f"expected finite elements, got {value} at {place}{where}"

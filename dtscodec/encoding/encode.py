@@ -111,6 +111,7 @@ def encode(
     """
     start = time.perf_counter()
     config = config or EncodeConfig()
+    # A missing device is reported before any work.
     usable_device(config.device)
     out = as_output_path(out)
     results = NoJournal() if journal is None else journal
@@ -130,6 +131,7 @@ def encode(
             return EncodeReport(path=out, seconds=time.perf_counter() - start, **saved)
 
         tensors = TensorPasses(opened, fine, match, config, executor, results)
+        # Dtype of norms, levels and scales; the costs of `best` are computed for NUMBERS.
         numbers = "F32" if isinstance(config.preset, Paper) else NUMBERS
         inputs = weight_paths(out, fine, opened.checkpoint)
         with PackAssembler(out, numbers, force=force, inputs=inputs, start=start, progress=progress) as assembler:
@@ -139,6 +141,7 @@ def encode(
             # Encode all tensors, and write the pack.
             for tensor in tensors.encode(choices):
                 assembler.add(tensor)
+            # The base digest covers only the base tensors that the pack uses.
             reference, leaves = reference_to(opened, tensors.leaves(assembler.used_bases))
             report = assembler.finish(metadata.with_base(reference), leaves)
             results.finish({name: value for name, value in asdict(report).items() if name not in ("path", "seconds")})
@@ -183,6 +186,7 @@ def _metadata(base: Base, fine: Checkpoint, match: NameMatch, config: EncodeConf
     """Return everything except the tensors, with zeros for the base digest, which is not known before the end."""
     encoder = f"dtscodec {__version__} {config.describe()}" + (f"; base: {base.made_by}" if base.made_by else "")
     has_counterparts = any(counterpart is not None for counterpart in match.counterpart.values())
+    # The digest has a fixed length, so the size of the file can be planned with zeros in its place.
     placeholder = base.reference(bytes(32)) if has_counterparts else None
     summary = Summary(task=task, encoder=encoder, tensors=0, base=placeholder)
     return PackMetadata(summary, match.prefix, match.absent, fine.metadata, _auxiliary_files(base, fine, config))

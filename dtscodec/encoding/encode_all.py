@@ -118,6 +118,7 @@ def encode_all(
     config = config or EncodeConfig()
     target = as_output_path(directory)
     packs = {task: pack_path(target, task) for task in fine_tunes}
+    # A resumed run finds packs that it has written itself.
     if journal is None or not journal.was_found:
         for path in packs.values():
             check_new(path, force)
@@ -127,6 +128,7 @@ def encode_all(
         staging_folder_for(target, base) as staging,
         as_base(base, Access(staging, whole=True)) as opened,
     ):
+        # One fine-tune after the other; the base stays open, and is hashed once.
         for task, path in packs.items():
             with (
                 staging_folder_for(path, fine_tunes[task]) as fine_staging,
@@ -145,6 +147,7 @@ def encode_all(
                     journal=journal,
                 )
             entry = report.pack_bytes, report.pack_id, _path_of(base)
+            # Listed at once, so that the pack remains if a later one fails.
             list_pack(target, task, path, *entry, figures.get(task, {}))
             reports[task] = report
             on_pack(task, report)

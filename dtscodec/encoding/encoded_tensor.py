@@ -93,8 +93,10 @@ def encode_segments(name: str, spec: TensorSpec, split: int, plans: Sequence[Enc
         A matrix cannot be decomposed, or its delta is too large for float32.
     """
     try:
+        # Codes are computed now; exact and unchanged blocks have none.
         blocks = [plan if isinstance(plan, EncodedBlock) else plan.encode() for plan in plans]
     except EncodeError as error:
+        # Plans do not know the name of their tensor.
         raise EncodeError(f"{name}: {error.problem}", store_exactly(name)) from error
     entry = TensorEntry(name, spec, tuple(coded.block for coded in blocks), split)
     return EncodedTensor(entry, [coded.streams for coded in blocks], sum(map(_squares, blocks), Squares()))

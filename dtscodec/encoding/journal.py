@@ -67,7 +67,7 @@ class Journal:
         self._file = RecordFile(self.path, MAGIC)
         if fresh:
             self._file.cut(0)
-        self._used = 0
+        self._used = 0  # Records that this run has passed or appended.
         self._is_begun = False
 
     def __len__(self) -> int:
@@ -112,7 +112,7 @@ class Journal:
         step : str
             Name of the step.
         names : sequence of str
-            Names of tensors, in the order of the step. Results are yielded for the first of them, as far as there are.
+            Names of tensors, in the order of the step. Results are yielded for as many of the first as are stored.
 
         Raises
         ------
@@ -235,6 +235,7 @@ def journal_key(checkpoints: Sequence[Checkpoint], *settings: object) -> bytes:
         detail = f"expected tensors in files, got {unsure[0]!r} in memory, where changes cannot be detected"
         raise ConfigError(f"journal: {detail}", Remedy("save them, or give no journal"))
     metadata = [c.metadata for c in checkpoints]
+    # Results of other versions or vector instructions may differ in the last bits, and must not be mixed.
     arithmetic = build(), torch.backends.cpu.get_cpu_capability()
     return hashlib.sha256(repr((arithmetic, tensors, metadata, settings)).encode()).digest()
 

@@ -133,6 +133,7 @@ def reference_to(base: Base, leaves: Mapping[str, bytes]) -> tuple[BaseRef | Non
     leaves : mapping of str to bytes
         Leaves of the base tensors that the pack uses. A pack that uses none has no base.
     """
+    # The base digest covers whole leaves, of which the pack stores the first bytes.
     reference = base.reference(base_digest(leaves)) if leaves else None
     return reference, {name: leaf[:LEAF_BYTES] for name, leaf in leaves.items()}
 
@@ -181,6 +182,7 @@ class PackAssembler:
 
     def __enter__(self) -> "PackAssembler":
         with ExitStack() as stack:
+            # The stack is handed over when both are open: if the second fails, the first is closed here.
             self._file = stack.enter_context(new_file(self._out, self._force, self._inputs))
             self._writer = stack.enter_context(PackWriter(self._numbers, work_folder(self._out)))
             self._stack = stack.pop_all()

@@ -85,7 +85,9 @@ class Size:
         tensor_bytes, parameters : int
             Bytes and number of elements of all tensors of the fine-tune.
         """
+        # Bytes of one unit.
         whole = {"bytes": Fraction(1), "share": Fraction(tensor_bytes), "bpp": Fraction(parameters, 8)}
+        # An exact fraction, rounded down: a size is an upper bound.
         return int(self.amount * whole[self.unit])
 
     def __str__(self) -> str:
@@ -120,6 +122,7 @@ class Rank:
     components: int
 
     def __post_init__(self) -> None:
+        # A bool is an Integral, too.
         if not isinstance(self.components, Integral) or isinstance(self.components, bool) or self.components < 1:
             raise ConfigError(f"expected a rank of at least 1, got {self.components!r}")
 

@@ -63,6 +63,7 @@ class TensorInputs:
     def __reduce__(
         self,
     ) -> "tuple[object, tuple[str, CheckpointPlace, CheckpointPlace, dict[str, str | None], EncodeConfig]]":
+        # Pickles carry the places of both checkpoints, and workers open the files there.
         for checkpoint in (self.fine, self.base.checkpoint):
             if checkpoint.directory is None:
                 detail = "expected files, got tensors in memory, which workers cannot read"
@@ -109,6 +110,7 @@ class TensorInputs:
         if other is None:
             return fine, None, None
         if known:
+            # The base need not hash this tensor again.
             self.base.learn_leaf(other, known)
         data, found = self.base.read_with_leaf(other)
         return fine, StoredTensor(other, self.base.specs[other], data), found

@@ -81,6 +81,7 @@ class TensorPasses:
             if settled := self._settle(name, found.identity):
                 survey.add_settled(settled.entry)
             elif found.problem:
+                # The problem of a tied tensor would not count, since it is not coded itself.
                 raise found.problem
             else:
                 survey.add(name, self._fine.specs[name], found.split, found.candidates)
@@ -112,6 +113,7 @@ class TensorPasses:
             A tensor cannot be encoded.
         """
         results = self._results(encode_tensor, lambda name: (None if choices is None else choices[name],))
+        # Settled tensors take their places among the others: names ascend in a pack.
         for name in self._fine.specs:
             yield self._settled.get(name) or self._encoded(*next(results))
 
@@ -154,6 +156,7 @@ class TensorPasses:
         self._prefetch(rest[:PREFETCHED])
         for place, (name, result) in enumerate(zip(rest, in_order(self._executor, task, calls), strict=True)):
             self._prefetch(rest[place + PREFETCHED : place + PREFETCHED + 1])
+            # Stored before it is used: an interrupted run resumes after it.
             self._journal.store(task.__name__, name, result)
             yield name, result
 
@@ -171,10 +174,12 @@ class TensorPasses:
     def _settle(self, name: str, identity: Identity) -> EncodedTensor | None:
         """Record the leaves of a tensor that was read. Return its encoded form if it equals another one, else None."""
         counterpart, spec = self._match.counterpart[name], self._fine.specs[name]
+        # Leaves: for the base digest, and for later passes, which need not hash again.
         if counterpart is not None and identity.base is not None:
             self._leaves[counterpart] = identity.base
         if counterpart is not None and identity.known is not None:
             self._base.learn_leaf(counterpart, identity.known)
+        # Equal to its counterpart, or to another tensor of the fine-tune.
         if identity.content is None and counterpart is not None:
             self._settled[name] = encode_same(name, spec, counterpart)
         elif identity.content is not None and (original := self._ties.original(name, identity.content)) != name:

@@ -195,6 +195,7 @@ def _segment(
     inputs: TensorInputs, name: str, known: KnownLeaf | None
 ) -> "tuple[Identity, SegmentedTensor | EncodeError]":
     fine, base, found = inputs.read(name, known)
+    # The counterpart's leaf comes with its bytes; the tensor's own is needed only if it changed.
     identity = Identity(found, inputs.base.known_leaf(base.name) if base else None, None)
     unchanged = segment_unchanged(fine, base)
     if unchanged is not None:
@@ -203,4 +204,5 @@ def _segment(
     try:
         return identity, segment_tensor(fine, base, inputs.config)
     except EncodeError as error:
+        # Not raised: a tied tensor is not coded, and its problem does not count.
         return identity, error

@@ -38,11 +38,13 @@ class TiedTensors:
         content : bytes
             Its leaf.
         """
+        # All empty tensors are equal, but a tie would save nothing.
         if not self._fine.specs[name].nbytes:
             return name
         if name not in self._originals:
             self._originals[name] = self._find(name, content)
         original = self._originals[name]
+        # From now on it must not become tied itself.
         self._originals[original] = original
         return original
 
@@ -53,11 +55,14 @@ class TiedTensors:
         Without the search ahead, the head would have to be stored exactly.
         """
         exact = self._config.stores_exactly(name)
+        # A tensor that may be quantized can refer to an exact one, but not the other way round.
         if not exact and (content, True) in self._first_of:
             return self._first_of[content, True]
         is_new = self._match.counterpart[name] is None
+        # A new tensor: search ahead among all that have a counterpart in the base.
         matched = self._matched_of(self._fine.specs[name]).get(content) if is_new else None
         if matched is not None and (not exact or self._config.stores_exactly(matched)):
+            # A match that is tied itself leads on to its original.
             original = self._originals.get(matched, matched)
             self._first_of.setdefault((content, self._config.stores_exactly(original)), original)
             return original
@@ -67,5 +72,6 @@ class TiedTensors:
         """Return leaf -> first name of the fine-tune's tensors of one spec that have a counterpart. Reads them once."""
         if spec not in self._matched:
             names = [n for n, s in self._fine.specs.items() if s == spec and self._match.counterpart[n] is not None]
+            # Reversed, so that the first name of equal tensors wins.
             self._matched[spec] = {leaf(spec, self._fine.read(name)): name for name in reversed(names)}
         return self._matched[spec]

@@ -30,6 +30,7 @@ def cache_sized(count: int, width: int = 1) -> Iterator[slice]:
     >>> list(cache_sized(5, 2**16))
     [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None)]
     """
+    # At least one row, however wide it is.
     step = max(1, ELEMENTS_AT_ONCE // max(1, width))
     return (slice(begin, begin + step) for begin in range(0, count, step))
 
@@ -38,6 +39,7 @@ def squared_norm(tensor: Tensor) -> float:
     """Return the squared Frobenius norm of a tensor of any shape, summed in float64."""
     flat, total = tensor.reshape(-1), 0.0
     for part in cache_sized(len(flat)):
+        # A wide copy of one chunk only.
         wide = flat[part].double()
         total += float(wide @ wide)
     return total

@@ -28,6 +28,7 @@ def usable_device(device: str | torch.device) -> torch.device:
     try:
         found = torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, ImportError) as error:
+        # The first sentence of the first line; torch goes on with advice.
         reason = str(error).splitlines()[0].split(". ")[0]
         raise BackendError(f"device '{device}': expected one that torch can use here, got '{reason}'") from error
     if found.type == "meta":
@@ -53,6 +54,7 @@ def product(left: Tensor, right: Tensor | Factored) -> Tensor:
         On the CPU.
     """
     if isinstance(right, Factored):
+        # Factor by factor: the large matrix is never formed.
         return product(product(left, right.left), right.right)
     device = left.device if right.device.type == "cpu" else right.device
     return (left.to(device) @ right.to(device)).cpu()
@@ -67,6 +69,7 @@ def one_thread() -> Iterator[None]:
     """
     with _threads.lock:
         if not _threads.inside:
+            # The first one to enter remembers the setting of the process.
             _threads.before = torch.get_num_threads()
         _threads.inside += 1
         torch.set_num_threads(1)

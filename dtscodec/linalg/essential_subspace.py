@@ -32,6 +32,7 @@ def symmetric_root(moment: Tensor) -> Tensor:
     """
     with lapack_errors():
         squares, vectors = torch.linalg.eigh(moment)
+    # R = V diag(sqrt(w)); rounding may leave eigenvalues w a little below 0.
     root: Tensor = vectors * squares.clamp(min=0).sqrt()
     return root
 
@@ -96,6 +97,7 @@ def essential_factors(delta: Tensor, leading: Factors, rank: int, on_rows: bool)
         # The SVD of a thin matrix: the delta projected onto the subspace.
         if on_rows:
             u, s, v = torch.linalg.svd(delta @ leading.v.T, full_matrices=False)
+            # From coordinates in the subspace back to the whole space.
             v = v @ leading.v
         else:
             u, s, v = torch.linalg.svd(leading.u.T @ delta, full_matrices=False)

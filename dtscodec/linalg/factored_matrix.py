@@ -55,6 +55,7 @@ class Factored:
 
     def minus(self, other: "Factored") -> "Factored":
         """Return the difference `self - other` of matrices of equal shape; its rank is the sum of both."""
+        # L1 R1 - L2 R2 = [L1, -L2] [R1; R2].
         return Factored(torch.cat([self.left, -other.left], 1), torch.cat([self.right, other.right]))
 
     def square(self) -> float:

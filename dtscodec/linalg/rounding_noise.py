@@ -54,6 +54,7 @@ class Noise:
         rows, columns : bool mask [m], [n]
             The rows and columns of the submatrix.
         """
+        # The small bound avoids 0 / 0 where there is no noise.
         share_rows = float(self.rows[rows].sum()) / max(self.total, 1e-300)
         share_columns = float(self.columns[columns].sum()) / max(self.total, 1e-300)
         return Noise(self.rows[rows] * share_columns, self.columns[columns] * share_rows)
@@ -63,6 +64,7 @@ class Noise:
         """The largest singular value of the noise, estimated (Bandeira and van Handel, Annals of Probability 2016)."""
         if not len(self.rows) or not len(self.columns):
             return 0.0
+        # Largest standard deviation of a row, plus that of a column.
         return MARGIN * float(self.rows.max().sqrt() + self.columns.max().sqrt())
 
 
@@ -96,6 +98,7 @@ def _rounded_to(stored: Tensor) -> torch.dtype:
     parts = [flat[part] for part in cache_sized(len(flat))]
 
     def is_held(dtype: torch.dtype) -> bool:
+        # The round trip through the narrower dtype changes nothing.
         return all(torch.equal(part.to(dtype).to(part.dtype), part) for part in parts)
 
     return next(filter(is_held, narrower), stored.dtype)

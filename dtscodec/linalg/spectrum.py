@@ -64,6 +64,7 @@ def singular_values(delta: Tensor, least: int | None = None, share: float = 0.0,
             count *= 2
         # In full: squared singular values are the eigenvalues of the Gram matrix.
         squares: Tensor = torch.linalg.eigvalsh(gram(delta))
+    # Eigenvalues ascend, and rounding may leave some below 0.
     return squares.clamp(min=0).sqrt().flip(0)
 
 
@@ -148,10 +149,12 @@ def gram(delta: Tensor) -> Tensor:
     -------
     float64 [min(m, n), min(m, n)]
     """
+    # D^T D of a tall matrix, D D^T of a wide one: the smaller of both.
     tall = delta if delta.shape[0] >= delta.shape[1] else delta.T
     total = torch.zeros(tall.shape[1], tall.shape[1], dtype=torch.float64)
     step = max(1, WIDENED_ELEMENTS // max(1, tall.shape[1]))
     for begin in range(0, len(tall), step):
+        # Only some rows at a time are copied to float64.
         wide = tall[begin : begin + step].double()
         total.addmm_(wide.T, wide)
     return total
@@ -197,4 +200,5 @@ def extrapolate_spectrum(leading: Tensor, square: float, count: int) -> Tensor:
             low = power
         else:
             high = power
+    # The upper end: the tail holds no more energy than is left.
     return torch.cat([leading, last * places**-high])

@@ -76,6 +76,7 @@ def orthonormal(block: Tensor) -> Tensor:
         Fewer than k columns if the block is rank-deficient.
     """
     squares, turns = _descending(block)
+    # Drop directions of rounding error, which would be scaled up to unit length.
     real = squares > NEGLIGIBLE_SQUARE * squares[:1]
     return block @ (turns[:, real] * squares[real].rsqrt()).float()
 
@@ -83,6 +84,7 @@ def orthonormal(block: Tensor) -> Tensor:
 def _descending(block: Tensor) -> tuple[Tensor, Tensor]:
     """Return the squared singular values of a thin block, descending, and its right singular vectors: float64."""
     wide = block.double()
+    # Squaring the condition number is harmless: float64 has more than twice the digits of the input.
     squares, turns = torch.linalg.eigh(wide.T @ wide)
     return squares.flip(0).clamp(min=0), turns.flip(1)
 

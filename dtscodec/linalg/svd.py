@@ -128,6 +128,7 @@ def numerical_rank(s: Tensor, shape: Sequence[int], edge: float = 0.0) -> int:
     """
     if not len(s):
         return 0
+    # The common bound on rounding errors: largest singular value, longer side, machine epsilon.
     least = max(edge, float(s[0]) * max(shape) * torch.finfo(torch.float64).eps)
     return int((s > least).sum())
 
@@ -147,6 +148,7 @@ def canonical_signs(u: Tensor, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Te
         Right singular vectors, as rows.
     """
     largest = u.gather(0, u.abs().argmax(dim=0, keepdim=True))
+    # Not `sign`, which is 0 for a zero vector.
     signs = torch.where(largest < 0, -1.0, 1.0).to(u.dtype)
     return u * signs, s, v * signs.T
 

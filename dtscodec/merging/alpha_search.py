@@ -87,12 +87,15 @@ def golden_section(function: Callable[[float], float], search: AlphaSearch) -> t
         if high - low <= search.tolerance:
             break
         if left_value >= right_value:
+            # The maximum lies below `right`.
             high, right, right_value = right, left, left_value
             left = high - GOLDEN * (high - low)
             left_value = at(left)
         else:
+            # The maximum lies above `left`.
             low, left, left_value = left, right, right_value
             right = low + GOLDEN * (high - low)
             right_value = at(right)
+    # Of equal values, the one at the smallest alpha.
     value, best = max(evaluated, key=lambda pair: (pair[0], -pair[1]))
     return best, value

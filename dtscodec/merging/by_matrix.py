@@ -76,7 +76,9 @@ def combine_by_matrix(vectors: TaskVectors, combine: CombineMatrices) -> Tensor:
     shape = matrix_shape(vectors.deltas[0].shape)
     if shape is None:
         return mean_task_vector(vectors)
+    # [matrices, m, n]: each matrix of a stack is merged by itself.
     stacks = [delta.reshape(shape) for delta in vectors.deltas]
+    # An edge of 0 where noise edges were not computed.
     edges = [found or [0.0] * shape[0] for found in vectors.noise_edges]
     merged = [combine([s[i] for s in stacks], [edge[i] for edge in edges]).float() for i in range(shape[0])]
     return torch.stack(merged).reshape(vectors.deltas[0].shape)
@@ -132,4 +134,5 @@ def polar(matrix: Tensor) -> Polar:
     [[0.0, 1.0], [1.0, 0.0]]
     """
     found = triplets(matrix)
+    # X = U S V^T, so X (X^T X)^(-1/2) = U V^T.
     return Polar(found.u @ found.v, float(found.s.mean()) if len(found) else 0.0)

@@ -60,12 +60,14 @@ class DistanceTotals:
         """
         flat = [point.reshape(-1) for point in points]
         other = merged.reshape(-1)
+        # float64 copies of one chunk at a time.
         for part in cache_sized(len(other)):
             self._add([point[part].double() for point in flat], other[part].double())
 
     def _add(self, points: list[Tensor], merged: Tensor) -> None:
         mean = mean_tensors(points)
         for task, point in enumerate(points):
+            # Columns: from the merged base, from the average, from the pre-trained base.
             for at, difference in enumerate((point - merged, point - mean, point)):
                 self._squares[task, at] += torch.dot(difference, difference)
 

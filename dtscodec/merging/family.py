@@ -128,6 +128,7 @@ def encode_family(
         raise ConfigError("expected no renames, since the base of a family has the names of its fine-tunes, got some")
     check_directory(out)
     family = _Family(fine_tunes, as_path(out), chosen, base, config, grams, plain_base, force, journal, progress)
+    # Refuse existing outputs before any work.
     family.check_new()
     with (
         open_pack_directory(family.directory),
@@ -137,10 +138,13 @@ def encode_family(
             will_resume=lambda error: journal is not None and journal.outlives(error),
         ) as added,
     ):
+        # Removed if the call fails and will not be resumed.
         added += [family.base, family.directory / INDEX_NAME, *family.packs.values()]
+        # Merge the base, unless an interrupted run has.
         report, figures = family.make_base(added)
         if report is not None:
             on_base(report)
+        # Encode each fine-tune against it.
         packs = encode_all(
             family.base,
             fine_tunes,
@@ -193,6 +197,7 @@ class _Family:
             for path in self.packs.values():
                 check_new(path, self.force)
         index = read_directory_index(self.directory)
+        # Packs of other tasks refer to the base that would be replaced.
         if others := sorted(index.packs.keys() - self.fine_tunes.keys()) if index else []:
             raise OutputError(
                 f"{self.directory}: expected no packs of another base, got {others[0]!r}",

@@ -89,12 +89,15 @@ def make_base(
     with open_merger(
         sources, out, method, pretrained, raw=raw, grams=grams, device=device, progress=progress
     ) as merger:
+        # Auxiliary files that all have in common are stored once, beside the base.
         shared = _shared_files(merger) if files else {}
         paths = [out, *(directory / name for name in shared)]
+        # All outputs are checked before the first is written.
         for path in paths:
             check_new(path, force)
         if added is not None:
             added += [path for path in paths if not path.exists()]
+        # Each tensor is merged when it is written.
         _write_base(out, merger, list(fine_tunes), plain, force)
         for name, data in shared.items():
             with new_file(directory / name, force) as file:
@@ -146,6 +149,7 @@ def key_of_base(
         sources = [*fine_tunes.values(), *([] if pretrained is None else [pretrained])]
         opened = [stack.enter_context(open_checkpoint(source, Access(staging))) for source in sources]
         digests = [stack.enter_context(GramFile(source)).digest() for source in grams]
+        # Gram matrices count by content, wherever the file is.
         settings = method.describe(), list(fine_tunes), pretrained is None, list(raw), digests, plain
         return journal_key(opened, *settings)
 
@@ -205,6 +209,7 @@ def write_base_pack(
         It cannot be written, or exists.
     """
     with PackAssembler(out, force=force, inputs=inputs) as assembler:
+        # Names of a pack ascend by their UTF-8 bytes.
         for name in sorted(specs, key=utf8):
             spec = specs[name]
             if name in ties:

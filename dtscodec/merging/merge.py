@@ -138,6 +138,7 @@ def merge(
     start = time.perf_counter()
     place = as_path(out)
     with open_merger(fine_tunes, place, method, base, raw=raw, grams=grams, device=device, progress=progress) as merger:
+        # Search alpha first; then each tensor is merged when it is written.
         if search is not None:
             merger.search(search)
         first = merger.inputs.fine_tunes[0]

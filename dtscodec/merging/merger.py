@@ -144,6 +144,7 @@ class Merger:
         if self.inputs.base is None or name in self.inputs.averaged:
             values = list(self.inputs.fine_tune_tensors(name))
             merged = self._mean(name, values)
+            # Differences of tensors equal those of task vectors: distances need no base.
             if self.inputs.base is None:
                 self._totals.add(values, merged)
             return tensor_bytes(merged)
@@ -157,6 +158,7 @@ class Merger:
         else:
             vector = self._merge_vectors(vectors) if self._factors is None else self._stored_vector(name)
             merged = self._add(name, start, vector, self.method.alpha)
+        # Merged minus base, after rounding to the result's dtype: packs are relative to the rounded weights.
         exact = map_chunks([merged, start], torch.float64, lambda pair: pair[0].double() - pair[1].double())
         self._totals.add(vectors.deltas, exact)
         return merged
@@ -174,7 +176,9 @@ class Merger:
 
     def _add(self, name: str, start: Tensor, vector: Tensor, alpha: float | None) -> Tensor:
         """Return base + alpha * merged task vector, in the result's dtype."""
+        # Tensors that alpha does not scale get their task vectors as they are.
         factor = alpha if name in self._scaled and alpha is not None else 1.0
+        # In float64 if the base is, or if float32 cannot hold the factor.
         fits = start.dtype != torch.float64 and abs(factor) <= torch.finfo(torch.float32).max
         wide = torch.float32 if fits else torch.float64
 

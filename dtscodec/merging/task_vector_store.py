@@ -46,6 +46,7 @@ class TaskVectorStore:
             It cannot be written, such as on a full disk.
         """
         with output_errors(self._folder):
+            # Append: a `read` may have moved the position.
             begin = self._file.seek(0, 2)
             self._file.write(tensor_bytes(vector).data)
         self._places[name] = begin, TensorSpec("F32", tuple(vector.shape))
@@ -56,6 +57,7 @@ class TaskVectorStore:
         begin, spec = self._places[name]
         with output_errors(self._folder):
             self._file.seek(begin)
+            # A bytearray, since torch expects writable memory.
             data = np.frombuffer(bytearray(self._file.read(spec.nbytes)), np.uint8)
         return tensor_from_bytes(data, spec)
 

@@ -48,6 +48,7 @@ def map_chunks(tensors: Sequence[Tensor], dtype: torch.dtype, function: Callable
     """
     flat = [tensor.reshape(-1) for tensor in tensors]
     result = torch.empty(flat[0].shape, dtype=dtype, device=flat[0].device)
+    # In chunks, so that wide intermediate results stay in the cache.
     for part in cache_sized(len(result)):
         result[part] = function([tensor[part] for tensor in flat])
     return result.reshape(tensors[0].shape)
@@ -55,6 +56,7 @@ def map_chunks(tensors: Sequence[Tensor], dtype: torch.dtype, function: Callable
 
 def sum_tensors(tensors: Sequence[Tensor]) -> Tensor:
     """Return the sum of tensors of one shape: float64, of their shape."""
+    # A copy in any case, since it is summed up in place.
     total = tensors[0].to(torch.float64, copy=True)
     for tensor in tensors[1:]:
         total += tensor

@@ -52,6 +52,7 @@ def _code_set(values: NDArray[np.float32], codes: NDArray[np.uint8]) -> NDArray[
         # The level of a group is its root mean square.
         levels[low] = sign * _rms(magnitudes[~large])
         levels[high] = sign * _rms(magnitudes[large]) if large.any() else levels[low]
+    # Zeros have no sign: they get the level nearest to 0.
     codes[values == 0] = 2 if levels[2] <= -levels[1] else 1
     return levels
 

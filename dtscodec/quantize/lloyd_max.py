@@ -90,4 +90,5 @@ def nearest(values: Tensor, levels: Tensor) -> Tensor:
     >>> nearest(torch.tensor([-5.0, 0.1, 0.9]), torch.tensor([-1.0, 0.0, 1.0])).tolist()
     [0, 1, 2]
     """
+    # Thresholds lie half way between levels.
     return torch.bucketize(values, (levels[1:] + levels[:-1]) / 2)

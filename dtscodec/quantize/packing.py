@@ -58,6 +58,7 @@ def vector_bytes(count: int, bits: Bits) -> int:
     >>> vector_bytes(384, 2), vector_bytes(1, 2)
     (96, 16)
     """
+    # Rounded up to the alignment.
     return -(-count * bits // (8 * VECTOR_ALIGNMENT)) * VECTOR_ALIGNMENT
 
 
@@ -76,6 +77,7 @@ def pack_codes(codes: NDArray[np.generic], bits: Bits) -> NDArray[np.uint8]:
     uint8 [k, vector_bytes(n, bits)]
     """
     vectors, count = codes.shape
+    # Padding is zero (rule E1).
     padded = np.zeros((vectors, vector_bytes(count, bits) * 8 // bits), width_of(bits).dtype)
     padded[:, :count] = codes
     match bits:
@@ -134,5 +136,6 @@ def codes_of_bytes(bits: Literal[2, 4]) -> NDArray[np.uint8]:
 
 def padding_is_zero(packed: NDArray[np.uint8], count: int, bits: Bits) -> bool:
     """Return whether all bits after the `count` codes of each packed vector are zero (rule E1)."""
+    # Full bytes of codes, and the bits of codes in a byte that they share with padding.
     whole, rest = divmod(count * bits, 8)
     return not packed[:, whole + bool(rest) :].any() and (not rest or not (packed[:, whole] >> rest).any())

@@ -14,6 +14,7 @@ Bits: TypeAlias = Literal[2, 4, 8, 16]
 ALL_BITS: Final[tuple[Bits, ...]] = get_args(Bits)
 """Every width, ascending."""
 
+# The positive half of a symmetric code book.
 _POSITIVE = [0.1279296875, 0.388671875, 0.65625, 0.94140625, 1.2578125, 1.6171875, 2.0625, 2.734375]
 NORMAL_LEVELS: Final = np.array([-level for level in reversed(_POSITIVE)] + _POSITIVE, np.float32)
 """The 16 levels of 4-bit codes, ascending: those of a Lloyd-Max quantizer for a normal variable of unit variance."""
@@ -106,6 +107,7 @@ def as_bits(value: int) -> Bits:
     ValueError
         The format has no such width.
     """
+    # A comparison narrows the type to `Bits`; `in` does not.
     for bits in ALL_BITS:
         if bits == value:
             return bits

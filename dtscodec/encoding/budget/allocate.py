@@ -111,6 +111,7 @@ def allocate(candidates: Mapping[SegmentKey, Candidates], budget: int, size_of: 
         size = size_of(trial)
         if size <= budget:
             chosen = trial
+        # The estimate is at most 8 bytes too low. Where it is too high, `_fill` spends the difference.
         if size <= budget and shared >= size - total_cost(trial) - 8:
             break
         shared = size - total_cost(trial)
@@ -120,6 +121,7 @@ def allocate(candidates: Mapping[SegmentKey, Candidates], budget: int, size_of: 
 
 def _spend(candidates: Mapping[SegmentKey, Candidates], payload: int) -> Choices:
     """Return the best choices at a total cost of at most `payload` bytes."""
+    # At a multiplier near 0, segments take all that adds benefit.
     everything = at_multiplier(candidates, LAMBDA_MIN)
     if total_cost(everything) <= payload:
         return everything

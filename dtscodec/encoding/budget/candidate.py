@@ -50,6 +50,7 @@ def coded_bytes(block: Coded, columns: int, bitmaps: bytes) -> int:
     bitmaps : bytes
         Bitmaps of coded rows and columns.
     """
+    # Codes, numbers, bitmaps.
     return sum(block.band_bytes(columns)) + NUMBER_BYTES * block.number_count(columns) + len(bitmaps)
 
 
@@ -100,6 +101,7 @@ class CandidateList:
 
     def best(self, multiplier: float) -> Candidate:
         """See `Candidates`."""
+        # Ties go to the cheaper candidate: `max` returns the first, and costs ascend.
         return max(self.candidates, key=lambda candidate: candidate.benefit - multiplier * candidate.cost)
 
     @property

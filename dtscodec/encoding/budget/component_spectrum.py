@@ -21,7 +21,8 @@ than their share."""
 LEAST_COMPUTED = 160
 """Singular values that are computed in any case: adapters have ranks up to 128."""
 HALF_FACTORS = (2.0**-34, 2.0**8)
-"""Range of root mean squares of matrices whose factors float16 holds: factors have about the root of it, and peaks."""
+"""Range of root mean squares of matrices whose factors float16 holds: elements of factors are about the square root of
+it, and the largest ones well above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ class ComponentSpectrum:
             How much of the spectrum to compute.
         """
         energies, largest = delta.spectrum(*request.of(delta.shape), config.device)
+        # Floating-point codes have no scales: they are left out for factors beyond their range.
         recipe = config.recipe if fits_half_factors(largest, delta.shape) else config.recipe.without_floats()
         return cls(delta.subset, delta.shape, energies, delta.bitmaps, recipe)
 
@@ -136,6 +138,7 @@ class ComponentSpectrum:
         bands = tuple(Band(counts[bits], bits) for bits in sorted(counts, reverse=True) if counts[bits])
         if not bands:
             return None
+        # Bands take components in descending order of energy, widest codes first.
         benefit = removed = 0.0
         first = 0
         for band in bands:
@@ -160,8 +163,10 @@ class ComponentSpectrum:
             Bands of the current choice; empty if no component is coded.
         """
         counts = dict.fromkeys(self.recipe.widths, 0) | {band.bits: band.rank for band in bands}
+        # One component more, in the fewest bits.
         if sum(counts.values()) < len(self.energies):
             yield self._changed(counts, {self.recipe.widths[0]: 1})
+        # One component a width wider.
         for narrow, wide in zip(self.recipe.widths, self.recipe.widths[1:], strict=False):
             if counts[narrow]:
                 yield self._changed(counts, {narrow: -1, wide: 1})
@@ -182,6 +187,7 @@ def root_mean_square(largest: float, shape: tuple[int, int]) -> float:
     shape : (int, int)
         Rows and columns.
     """
+    # The Frobenius norm of such a matrix is its singular value.
     return largest / math.sqrt(math.prod(shape))
 
 

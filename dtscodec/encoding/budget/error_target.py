@@ -40,6 +40,7 @@ def smallest_for(error: float, survey: Survey, error_of: Callable[[Choices], flo
         trial = _choices_for(survey, aim)
         got = error_of(trial)
         if got <= error:
+            # Reached: a larger prediction may do, too, in fewer bytes.
             low = aim
             if total_cost(trial) <= total_cost(found):
                 found = trial
@@ -64,5 +65,6 @@ def _choices_for(survey: Survey, error: float) -> Choices:
 def _predicted_error(survey: Survey, choices: Choices) -> float:
     """Return the relative error that the candidates' removed energies predict, before any tensor is encoded."""
     whole = survey.energy()
+    # New rows are no part of the delta: their energy is 0, and what they remove does not count.
     left = whole - sum(choice.removed_energy for key, choice in choices.items() if survey.candidates[key].energy)
     return (max(0.0, left) / whole) ** 0.5 if whole else 0.0

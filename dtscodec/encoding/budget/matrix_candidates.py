@@ -45,6 +45,7 @@ class MatrixCandidates:
         """See `Candidates`."""
         candidates = [*self.others, *filter(None, (spectrum.best(multiplier) for spectrum in self.spectra))]
         if self.is_new:
+            # New rows cannot be left out: the least is one component.
             candidates.append(self.spectra[0].smallest())
         return max(candidates, key=lambda candidate: candidate.benefit - multiplier * candidate.cost)
 
@@ -52,6 +53,7 @@ class MatrixCandidates:
     def preferred(self) -> Candidate | None:
         """See `Candidates`."""
         if self.is_new:
+            # The cheapest: elements in 8 bits, or exact bytes where these take no more.
             return self.others[0]
         spectrum = self.spectra[0]
         rank = len(spectrum.energies)
@@ -98,4 +100,5 @@ def matrix_candidates(
 def _row_counts(rows: int, columns: int, recipe: Recipe) -> list[int]:
     """Return how many rows of a matrix candidates code, descending: all, and of a tall one also the most changed."""
     shares = ROW_SHARES if recipe.row_subsets and rows >= TALL * columns else ROW_SHARES[:1]
+    # At least as many rows as columns: fewer would limit the rank.
     return sorted({max(columns, int(rows * share)) for share in shares}, reverse=True)

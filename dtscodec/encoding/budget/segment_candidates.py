@@ -113,6 +113,7 @@ def _quantized_elements(segment: ElementSegment, energy: float, recipe: Recipe) 
         if width_of(bits).is_float and not is_in_range:
             continue
         block = Values(*delta.subset, bits=bits)
+        # Retained energy is that of two vectors; an element is quantized once.
         removed = block.width.retained_energy**0.5 * energy
         cost = coded_bytes(block, delta.columns, delta.bitmaps)
         yield Candidate(block, cost, recipe.benefit(bits, 1) * energy, removed, delta.bitmaps)
@@ -120,6 +121,7 @@ def _quantized_elements(segment: ElementSegment, energy: float, recipe: Recipe) 
 
 def _fits_half(delta: DenseDelta) -> bool:
     """Return whether float16, whose codes have no scales, holds the elements well enough."""
+    # Small elements would lose bits as subnormal numbers, large ones overflow.
     rms = (squared_norm(delta.values) / delta.values.numel()) ** 0.5
     return rms >= HALF_VALUES[0] and delta.largest_magnitude <= HALF_VALUES[1]
 
@@ -127,10 +129,12 @@ def _fits_half(delta: DenseDelta) -> bool:
 def _of_rank(segment: MatrixSegment | ElementSegment, rank: Rank | RankShare, recipe: Recipe) -> Candidate:
     """Return the only candidate where the rank is given: the fewest bits per code."""
     if isinstance(segment, ElementSegment):
+        # Widths ascend: the first has the fewest bits.
         smallest = next(_quantized_elements(segment, 0.0, recipe))
         return min(smallest, *_exact(segment, 0.0, 0.0), key=lambda candidate: candidate.cost)
     delta = segment.delta
     count = min(rank.of(delta.height, delta.columns), *delta.shape)
+    # Energies are not needed: there is only one candidate.
     spectrum = ComponentSpectrum(delta.subset, delta.shape, np.zeros(count), delta.bitmaps, recipe)
     candidate = spectrum.candidate({ALL_BITS[0]: count})
     assert candidate is not None
@@ -158,6 +162,7 @@ def _quantized_new(segment: NewSegment, energy: float) -> Iterator[Candidate]:
     for width in map(width_of, ALL_BITS):
         if not width.suits_new or (width.is_float and not _fits_half(delta)):
             continue
+        # Rows of one element would each take a scale.
         per_row = width.has_value_scales and delta.shape[1] > 1
         block = Values(*delta.subset, bits=width.bits, per_row=per_row)
         removed = energy - _rounding_energy(delta.values, energy, width, per_row)
@@ -171,4 +176,5 @@ def _rounding_energy(values: Tensor, energy: float, width: Width, per_row: bool)
     # Steps of one size, from the negative to the positive largest magnitude of a row or of all.
     largest = values.abs().amax(dim=1) if per_row else values.abs().max().expand(len(values))
     step = largest.double() / width.largest_code
+    # A uniform error within a step has a variance of step^2 / 12.
     return float(step.square().sum() / 12 * values.shape[1])

@@ -131,6 +131,7 @@ class Survey:
         )
         index = replace(empty, tensors=entries)
         bitmaps = b"".join(choice.bitmaps for choice in choices.values())
+        # A pack that uses no base tensor has no base in its summary.
         return planned_size(
             index, summary if index.base_names() else replace(summary, base=None), bitmaps, LEAF_BYTES, NUMBERS
         )
@@ -166,6 +167,7 @@ class Survey:
         """The number of singular values that candidates must be based on."""
         match self.config.target:
             case MaxError(error=error):
+                # The target is a ratio of norms, the share one of squared norms.
                 return SpectrumRequest(0.0, 1 - (KNOWN_ERROR * error) ** 2)
             case Size() | Rank() | RankShare() | None:
                 return SpectrumRequest(self._asked() / max(1, self._parameters()), 0.0)
@@ -180,6 +182,7 @@ class Survey:
         """Return the message for a budget that is smaller than the smallest pack."""
         least = at_multiplier(self.candidates, LAMBDA_MAX)
         costs = sorted(((choice.cost, name) for (name, _), choice in least.items() if choice.cost), reverse=True)
+        # Name the three that take the most.
         takers = ", ".join(f"{name} {cost:,}" for cost, name in costs[:3])
         rest = smallest - total_cost(least)
         return (

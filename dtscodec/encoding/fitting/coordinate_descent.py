@@ -107,6 +107,7 @@ class FittedComponents:
         decoded = float(scales.double() @ self._system() @ scales.double())
         if decoded_effect <= 0 or decoded <= 0:
             return 1.0
+        # Never below 1; above it, bounded by the norm of the delta and by the recipe.
         return max(1.0, min(true_effect / decoded_effect, math.sqrt(true / decoded), self._recipe.largest_gain))
 
     def _system(self) -> Tensor:
@@ -162,6 +163,7 @@ def balanced(u: Tensor, v: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
     of_u, of_v : float32 [r]
         One factor for each vector.
     """
+    # Elements of one size: of_u * rms(u) = of_v * rms(v), and of_u * of_v = scale.
     ratio = (v.square().mean(1) / u.square().mean(1).clamp(min=TINY)).clamp(min=TINY).sqrt()
     of_u = (scales.abs() * ratio).sqrt()
     return of_u * scales.sign(), scales.abs() / of_u.clamp(min=TINY)

@@ -46,6 +46,7 @@ class QuantizedFactor:
         """Return code books for the vectors of two bits, of root mean square 1: float32 [tables, levels]."""
         if not len(vectors):
             return torch.empty(0, self._recipe.levels)
+        # Vectors of root mean square 1: their norms are in the scales.
         unit = vectors / vectors.square().mean(1, keepdim=True).sqrt().clamp(min=TINY)
         sets = unit if self._recipe.per_vector else unit.reshape(1, -1)
         if not self._recipe.fitted_levels:

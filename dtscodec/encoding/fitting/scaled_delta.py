@@ -87,6 +87,7 @@ def unit_scaled(delta: DenseDelta) -> tuple[Tensor, float]:
     delta : DenseDelta
         The coded rows and columns.
     """
+    # A power of two, since dividing by it changes no mantissa.
     exponent = math.frexp(delta.largest_magnitude)[1]
     if abs(exponent) <= UNSCALED_EXPONENTS:
         return delta.values, 1.0
@@ -96,5 +97,6 @@ def unit_scaled(delta: DenseDelta) -> tuple[Tensor, float]:
 
 def _factors(delta: FactoredDelta, rank: int, unit: float) -> Factors:
     u, s, v = canonical_signs(delta.u[:, :rank], delta.s[:rank] / unit, delta.v[:rank])
+    # Singular values beyond the rank are 0.
     spectrum = torch.nn.functional.pad(delta.s / unit, (0, min(delta.shape) - len(delta.s)))
     return Factors(u.float(), s.float(), v.float(), spectrum.float())

@@ -74,7 +74,9 @@ class WeightedDelta:
         """
         delta, metric = delta.to(device), replace(metric, root=metric.root.to(device))
         weighted = metric.matrix(delta)
+        # R weights one side only, by which the layer's inputs enter.
         by_left, by_right = (weighted, delta) if metric.on_rows else (delta, weighted)
         factors = leading_factors(weighted, rank, device)
+        # Components decode to D, so they start from triplets of D, not of D R.
         start = essential_factors(delta, factors, rank, metric.on_rows)
         return cls(weighted, by_left, by_right, factors, start, metric.left, metric.right)

@@ -109,6 +109,7 @@ def plan_best(
         metric = None
     match block:
         case Values() | LowRank():
+            # Rows that the candidate leaves out stay as in the base, and count as error.
             coded = delta.largest_rows(delta.shape[0] if block.rows is None else block.rows)
             left_out = max(0.0, segment.energy - coded.energy)
             return BestPlan(coded, block, config.recipe, left_out, metric and _subset(metric, coded), config.device)
@@ -117,6 +118,7 @@ def plan_best(
         case Raw():
             assert segment.stored is not None
             exact = raw_block(segment.stored, segment.split)
+            # The size of the file was planned with bytes that are not compressed.
             if block.planes is None:
                 exact = EncodedBlock(block, Streams(raw=segment.stored.data.tobytes()))
             return replace(exact, delta_energy=segment.energy)

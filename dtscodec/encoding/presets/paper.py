@@ -37,6 +37,7 @@ class PaperPlan:
     def size(self) -> int:
         """Bytes of the block's streams, bitmaps before compression."""
         columns = self.delta.columns
+        # Numbers are F32: four bytes each.
         numbers = 4 * self.block.number_count(columns)
         return self.block.bitmap_bytes(columns) + numbers + sum(self.block.band_bytes(columns))
 
@@ -96,6 +97,7 @@ def _block(segment: MatrixSegment | ElementSegment, delta: DenseDelta, config: E
         return Values(*delta.subset, bits=2)
     assert isinstance(config.preset, Paper)
     assert config.uniform_rank is not None
+    # The rank follows from the whole matrix, but cannot exceed its changed rows or columns.
     rank = min(config.uniform_rank.of(delta.height, delta.columns), *delta.shape)
     return LowRank(*delta.subset, (Band(rank, 2),), config.preset.levels == "vector")
 
@@ -119,5 +121,6 @@ def quantize_factors(u: Tensor, s: Tensor, v: Tensor, per_vector: bool) -> BandF
 
 def _quantize(vectors: Tensor, per_vector: bool) -> QuantizedVectors:
     count, length = vectors.shape
+    # One set of groups for a factor, or one for each vector.
     codes, levels = four_groups(vectors if per_vector else vectors.reshape(1, -1))
     return QuantizedVectors(codes.reshape(count, length).numpy(), levels.numpy(), 2)

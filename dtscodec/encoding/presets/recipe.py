@@ -22,7 +22,7 @@ class Recipe:
         closer.
     gain : float, optional
         Power of singular values that weights directions where a decoded delta is scaled to have the effect of the true
-        one (`dtscodec.encoding.fitting.coordinate_descent.FittedComponents.gain`). By default of None it is not scaled.
+        one (`dtscodec.encoding.fitting.coordinate_descent.FittedComponents.gain`). With None it is not scaled.
     largest_gain : float
         Largest factor of that scaling. Where little of the delta is retained, a larger one would make a few directions
         stand in for all that are missing, and models of many classes suffer.
@@ -70,6 +70,7 @@ class Recipe:
         >>> [round(Recipe().benefit(bits), 4) for bits in Recipe().widths]
         [0.78, 0.8102, 0.813, 0.813]
         """
+        # What the narrowest width retains counts in full, and what wider codes add, by its weight.
         least = width_of(self.widths[0]).retained_energy ** (vectors / 2)
         retained = 1.0 if bits is None else width_of(bits).retained_energy ** (vectors / 2)
         return float(least + self.precision_weight * (retained - least))

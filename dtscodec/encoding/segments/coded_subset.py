@@ -56,5 +56,6 @@ def largest(energies: Tensor, count: int) -> Mask:
         Number of rows to select.
     """
     within = np.zeros(len(energies), np.bool_)
+    # A stable sort of negated energies: ties go to the first rows.
     within[(-energies).argsort(stable=True)[:count].numpy()] = True
     return within

@@ -104,6 +104,7 @@ class DenseDelta(CodedSubset):
     def row_energies(self) -> Tensor:
         """Return the squared norm of each coded row: float64."""
         norms = torch.empty(len(self.values), dtype=torch.float64)
+        # Summed in float64, without a wide copy of the whole matrix.
         for part in cache_sized(*self.values.shape):
             norms[part] = torch.linalg.vector_norm(self.values[part], dim=1, dtype=torch.float64)
         return norms.square()
@@ -121,6 +122,7 @@ class DenseDelta(CodedSubset):
             Device for products of large matrices.
         """
         singular = singular_values(self.values, least, share, device)
+        # Remove the noise from each singular value.
         squares = singular.square() if self.noise is None else signal_energies(singular, self.noise)
         return squares[squares > 0].numpy()[:MAX_COMPONENTS], float(singular[0])
 
@@ -147,6 +149,7 @@ class DenseDelta(CodedSubset):
         """
         if self.base is None:
             return 0.0
+        # In place, as the matrix may be large. Rounding noise counts neither as delta nor as error.
         return max(0.0, squared_norm(decoded.sub_(self.values)) - self.noise_energy)
 
 

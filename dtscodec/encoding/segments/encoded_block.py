@@ -96,6 +96,7 @@ def low_rank_block(
         A number is beyond float32.
     """
     with np.errstate(over="ignore", invalid="ignore"):
+        # Levels and scales are those that will be stored, so this is the error of the decoded delta.
         norm, error = delta.compare_product(*scaled_factors(bands, np.float32))
         numbers, codes = LowRank.join(norm, bands)
         return _checked(block, delta, Streams(delta.bitmaps, rounding(numbers), codes), error)
@@ -121,6 +122,7 @@ def values_block(block: Values, delta: DenseDelta, codes: Vectors, scales: NDArr
         A number is beyond float32.
     """
     with np.errstate(over="ignore", invalid="ignore"):
+        # As the decoder computes it, from levels and scales as stored.
         decoded = torch.from_numpy(
             np.ascontiguousarray(dequantize_values(codes, scales, block.coded_shape(delta.columns)))
         )
@@ -132,4 +134,5 @@ def _checked(block: Coded, delta: ChangedDelta, streams: Streams, error: float) 
     """Return the block with its squared norms, if its numbers are finite."""
     if not np.isfinite(streams.numbers).all():
         raise EncodeError("expected a delta whose norm float32 can hold, got a larger one")
+    # New rows are no part of the delta, so they have no energy.
     return EncodedBlock(block, streams, 0.0 if delta.base is None else delta.energy, error)

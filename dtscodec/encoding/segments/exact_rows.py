@@ -52,6 +52,7 @@ def exact_reason(stored: StoredTensor, config: EncodeConfig, is_new: bool) -> Ex
         return None
     if not config.quantizes_new_tensors:
         return ExactReason.NEW
+    # In float32, as deltas are: float64 numbers beyond it become infinite.
     values = stored.tensor().to(torch.float32)
     if not is_finite(values):
         return ExactReason.NOT_FINITE

@@ -56,8 +56,10 @@ class FactoredDelta(CodedSubset):
         floor : float
             Singular values up to this one are rounding errors and count as 0.
         """
+        # A zero row of the left factor is an unchanged row, a zero column of the right one an unchanged column.
         rows, cols = _nonzero_rows(delta.left), _nonzero_rows(delta.right.T)
         found = factored_triplets(delta.rows(rows).T.rows(cols).T)
+        # Truncate to singular values that are no rounding errors.
         k = min(int((found.s > floor).sum()), MAX_COMPONENTS)
         coded_rows, coded_cols = (None if mask.all() else mask.numpy() for mask in (rows, cols))
         return cls(found.u[:, :k], found.s[:k], found.v[:k], coded_rows, coded_cols, *delta.shape, base) if k else None
@@ -110,6 +112,7 @@ class FactoredDelta(CodedSubset):
             Right factor.
         """
         decoded = Factored(torch.from_numpy(np.ascontiguousarray(left.T)), torch.from_numpy(right))
+        # In float64, since nearly equal terms cancel.
         error = Factored(self.u * self.s, self.v).minus(decoded.double()).square()
         return math.sqrt(decoded.square()), error
 

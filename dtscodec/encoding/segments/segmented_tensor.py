@@ -84,6 +84,7 @@ def segment_tensor(fine: StoredTensor, base: StoredTensor | None, config: Encode
     """
     if exact_reason(fine, config, is_new=False):
         return SegmentedTensor(fine.name, fine.spec, [raw_block(fine)])
+    # The rows that both have and that are related; all others are new.
     shared = None if base is None else shared_part(fine, base)
     if shared is None:
         return SegmentedTensor(fine.name, fine.spec, [_new_segment(fine, config)])

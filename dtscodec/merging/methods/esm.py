@@ -39,8 +39,8 @@ class Esm(MergeMethod):
         Scale tensors that are not matrices, and matrices without Gram matrices, by alpha, too. The authors' code for
         text does; theirs for images does not.
     damping : float
-        Share of the mean squared input that is added to each input's, so that directions that few inputs
-        have are not neglected. Published: 0.
+        Share of the mean squared input that is added to the mean square of every input, so that directions that
+        few inputs have are not neglected. Published: 0.
     task_scaling : bool
         Scale each task's coordinates in a layer by the squared norm of its task vector, relative to the mean of all
         tasks. First level of polarized scaling.
@@ -101,12 +101,14 @@ class Esm(MergeMethod):
         """Merge the task vectors of one weight, [d_out, d_in] or, in layers such as GPT-2's, [d_in, d_out]."""
         is_whole = inputs.specs[name].shape == deltas[0].shape  # Gram matrices are of whole weights, not of stacks.
         grams = [inputs.gram(task, name) if is_whole else None for task in range(len(deltas))]
+        # Inputs enter by columns below, so weights [d_in, d_out] are transposed.
         if any(gram is not None and gram.input_first for gram in grams):
             return self._merge_matrices([delta.T for delta in deltas], grams, noise_edges).T
         return self._merge_matrices(deltas, grams, noise_edges)
 
     def _merge_matrices(self, deltas: list[Tensor], grams: Sequence[Gram | None], noise_edges: list[float]) -> Tensor:
         """Merge the task vectors of one weight [d_out, d_in]: float64."""
+        # Squared norm of each task vector in this layer, relative to the mean norm of all tasks.
         scales = relative_squares([float(delta.double().square().sum()) ** 0.5 for delta in deltas])
         bases, coordinates = [], []
         for delta, gram, edge, scale in zip(deltas, grams, noise_edges, scales, strict=True):
@@ -156,6 +158,7 @@ def essential(delta: Tensor, gram: Gram | None, damping: float = 0.0, edge: floa
         return Triplets(found.u, found.s, found.s[:, None] * found.v)
     wide = delta.double()
     root = symmetric_root(gram.damped(damping).to(wide.device))
+    # Without damping, the moment's rank is at most the number of inputs.
     return essential_triplets(wide, root, gram.rows if gram.rows and not damping else None)
 
 

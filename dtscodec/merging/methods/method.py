@@ -143,6 +143,7 @@ class MergeMethod(ABC):
         """
         if self.alpha is None:
             raise ConfigError(f"{self.name}: expected a method with an alpha to search, got one without")
+        # A mapping, since the base class has no field of this name.
         options: dict[str, object] = {"alpha": alpha}
         return replace(self, **options)
 

@@ -60,6 +60,7 @@ def _imported() -> Iterator[tuple[str, str]]:
     for node in ast.walk(_tree("__init__")):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{_PACKAGE}."):
             module = str(node.module).removeprefix(f"{_PACKAGE}.")
+            # These two define no method.
             if module not in ("registry", "method"):
                 yield module, node.names[0].name
 
@@ -155,6 +156,7 @@ def options_of(method: str) -> tuple[MethodOption, ...]:
     """
     node = _class_node(*METHODS[method])
     texts = dict(_descriptions(ast.get_docstring(node) or ""))
+    # Class variables describe the method; all other fields are its options.
     return tuple(
         MethodOption(method, name, ast.literal_eval(default), _choices(annotation), texts[name])
         for name, annotation, default in _assignments(node)
@@ -177,5 +179,6 @@ def _descriptions(docstring: str) -> Iterator[tuple[str, str]]:
     {'keep': 'Share to retain'}
     """
     _, _, section = inspect.cleandoc(docstring).partition("Parameters\n----------\n")
+    # An entry is a line ``name : type``, and the indented lines below it.
     for name, lines in re.findall(r"^(\w+) : .*\n((?:    .*\n?)*)", section, re.MULTILINE):
         yield name, " ".join(lines.split()).split(". ")[0].rstrip(".")

@@ -45,6 +45,7 @@ class Threshold:
         """Count numbers: float32, finite, of any shape."""
         flat = values.reshape(-1)
         for begin in range(0, len(flat), AT_ONCE):
+            # Bits without the sign, as an integer of the same order.
             bits = flat[begin : begin + AT_ONCE].abs().view(torch.int32)
             if self._bin is None:  # First pass: upper 16 bits.
                 self._counts += torch.bincount(bits >> LOW_BITS, minlength=HIGH)
@@ -61,6 +62,7 @@ class Threshold:
         """Return the magnitude, after the second pass."""
         if self._bin is None:
             raise ValueError("expected two passes, got one")
+        # Upper bits from the first pass, lower bits from the second.
         bits = (self._bin << LOW_BITS) + self._find()
         return float(torch.tensor(bits, dtype=torch.int32).view(torch.float32))
 

@@ -68,6 +68,7 @@ def _thresholds(inputs: MergeInputs, keep: float, progress: ProgressCallback) ->
     count = sum(inputs.specs[name].elements for name in inputs.task_vector_names)
     if not count:
         return [0.0] * len(inputs)
+    # Of n magnitudes, k are larger than the (n - k)-th smallest.
     found = [Threshold(max(1, count - int(keep * count))) for _ in range(len(inputs))]
     for is_second in (False, True):
         if is_second:
@@ -87,6 +88,7 @@ def _majority_sign(inputs: MergeInputs, thresholds: Sequence[float], progress: P
         signs = map_chunks(
             inputs.task_vectors(name).deltas, torch.int8, lambda chunks: sum_tensors(trim(chunks, thresholds)).sign()
         )
+        # The sign of this sum is that of the majority.
         total += int(signs.sum())
         progress(inputs.nbytes(name))
     return (total > 0) - (total < 0)

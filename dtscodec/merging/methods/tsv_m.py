@@ -58,6 +58,7 @@ def decorrelate(parts: Sequence[Triplets], spectrum: Tensor | None = None) -> Te
     spectrum : float64 [k], optional
         Singular values to use in place of those of the k components.
     """
+    # Whitening: the nearest orthonormal matrix on either side.
     u = polar(torch.cat([part.u for part in parts], 1)).factor
     v = polar(torch.cat([part.v for part in parts])).factor
     s = torch.cat([part.s for part in parts]) if spectrum is None else spectrum
