@@ -65,6 +65,7 @@ def find_counterparts(adapter: LoraAdapter, base: Specs, renames: Sequence[tuple
     transposed = adapter.settings.fan_in_fan_out
     for name, pair in weights.items():
         spec = _checked(name, pair, counterparts[name], base)
+        # A weight that fits as [in, out] only decides for the square ones.
         transposed |= spec.shape != pair.weight_shape(False)
     return Counterparts(prefix, dict(sorted(bases.items(), key=lambda item: utf8(item[0]))), transposed)
 
@@ -98,6 +99,7 @@ def _checked(name: str, pair: LoraPair, counterpart: str | None, base: Specs) ->
         text = "name the base that the adapter was trained on, or, if the tensor has another name there, give {renames}"
         raise EncodeError(f"{name}: {detail}", Remedy(text, {"renames": repr([(name, "NAME")])}))
     spec = base[counterpart]
+    # As [out, in] and as [in, out]: one shape if it is square.
     shapes = dict.fromkeys(pair.weight_shape(transposed) for transposed in (False, True))
     if spec.shape not in shapes or spec.dtype not in CODED_DTYPES:
         detail = f"expected {' or '.join(str([*shape]) for shape in shapes)} of floats in the base"

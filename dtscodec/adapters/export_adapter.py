@@ -141,12 +141,13 @@ def export_adapter(
         opened, its_base = decoded.pack, decoded.base
         inputs = [opened.path] if opened.path else []
         inputs += weight_paths(out, its_base.checkpoint) if its_base else ()
+        # Problems of the output are reported before any work is done.
         check_new_adapter(out, force, inputs)
         # Plan: which module carries each change.
         layers = read_model_layers(model, opened, its_base)
         plan = plan_export(opened.index.tensors, list(iter_changes(opened, its_base)), layers, save_modules)
         plan.check(strict)
-        # Factor the deltas at one rank.
+        # Factor the deltas at one rank, by default rounded up to one that vLLM accepts, if there is any.
         chosen = rank or max_lora_rank(plan.largest_rank) or plan.largest_rank
         pairs, lost = plan.pairs(chosen, dtype)
         recorded = opened.summary.base.repo if opened.summary.base else None
@@ -207,6 +208,7 @@ def target_modules(chosen: Collection[str], modules: Collection[str]) -> list[st
     >>> target_modules(["0.q", "1.q"], ["0.q", "1.q", "0.k"]), target_modules(["0.q"], ["0.q", "1.q"])
     (['q'], ['0.q'])
     """
+    # PEFT matches the end of names: use it only if it selects the chosen modules and no others.
     ends = {name.rpartition(".")[2] for name in chosen}
     matched = {name for name in modules if name.rpartition(".")[2] in ends}
     return sorted(ends if matched == set(chosen) else chosen)

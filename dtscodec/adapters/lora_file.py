@@ -63,6 +63,7 @@ class LoraAdapter:
 
     def __post_init__(self) -> None:
         for module, pair in self.pairs.items():
+            # The scale depends on the rank, so the configuration must state the true one.
             if pair.rank != (expected := self.settings.rank_of(module)):
                 raise ValueError(f"{module}: expected the rank {expected} of {CONFIG_NAME}, got {pair.rank}")
 
@@ -141,6 +142,7 @@ def _read_tensors(checkpoint: Checkpoint, location: Path) -> tuple[dict[str, Lor
 
 
 def _pair(module: str, parts: Mapping[str, Tensor]) -> LoraPair:
+    # PEFT has names of its own for the matrices of an embedding.
     for a, b in ((A, B), (EMBEDDING_A, EMBEDDING_B)):
         if parts.keys() == {a, b}:
             try:

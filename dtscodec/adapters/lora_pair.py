@@ -44,6 +44,7 @@ class LoraPair:
 
     def __post_init__(self) -> None:
         a, b = self.a.shape, self.b.shape
+        # B is [out, r]; for convolutions, whose A has 3 to 5 dimensions, with a kernel of size 1.
         flat = self.is_embedding or len(a) == 2
         ones = () if flat else (1,) * (len(a) - 2)
         if not (len(a) == len(b) == 2 or (not flat and 3 <= len(a) == len(b) <= 5)) or b[1:] != (a[0], *ones):
@@ -82,6 +83,7 @@ class LoraPair:
         Factored
             float64, not multiplied out. A convolution's weight is flattened to [out, in * kernel].
         """
+        # B [out, r] times A [r, in * kernel], in float64.
         product = Factored(scale * self.b.double().flatten(1), self.a.double().flatten(1))
         return product.T if self.is_embedding or (transposed and self.a.ndim == 2) else product
 

@@ -143,6 +143,7 @@ def _build_without_weights(directory: Path) -> nn.Module:
     kind = model_class_of(config, str(directory / CONFIG), NAME_CONFIGURATION)
     with (
         quiet_transformers(),
+        # Shapes only: weights take no memory.
         torch.device("meta"),
         transformers_errors(str(directory / CONFIG), f"one of a {kind.__name__}"),
     ):

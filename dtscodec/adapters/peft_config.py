@@ -88,6 +88,7 @@ class LoraSettings:
         (8.0, 4.0)
         """
         rank = self.rank_of(module)
+        # alpha / r, or alpha / sqrt(r) in rank-stabilized LoRA.
         return _first_match(self.alpha_pattern, module, self.alpha) / (math.sqrt(rank) if self.use_rslora else rank)
 
 
@@ -97,6 +98,7 @@ def _first_match(pattern: Mapping[str, _Value], module: str, default: _Value) ->
 
 def _compiled(key: str) -> "re.Pattern[str]":
     try:
+        # The whole name, or the end of it after a dot.
         return re.compile(rf"(.*\.)?({key})")
     except re.error as error:
         raise ValueError(f"expected a regular expression, got {key!r:.60}: {error}") from error
@@ -174,6 +176,7 @@ def settings_document(
         "peft_type": "LORA",
         "task_type": task_type,
         "base_model_name_or_path": base,
+        # Alpha equals the rank, so the scale is 1.
         "r": rank,
         "lora_alpha": rank,
         "target_modules": list(target_modules),

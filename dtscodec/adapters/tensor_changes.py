@@ -84,6 +84,7 @@ def _other_change(pack: Pack, entry: TensorEntry, base: Base | None) -> TensorCh
     # Exact bytes; else coded without a base; else coded element by element.
     if any(isinstance(block, Raw) for block in blocks):
         found = _exact_square(pack, entry, base)
+        # Without the base it is unknown whether the tensor is new.
         is_new = base is not None and base_name(entry.name, pack.index.prefix) not in base.specs
         return TensorChange(entry, None, found, "new" if is_new else "stored exactly")
     if any(block.base is None for block in blocks):

@@ -157,6 +157,7 @@ def compare(
         for size in tensor_sizes(decoded.pack):
             compared.append(_compare_tensor(decoded, fine, size))
             progress(size.spec.nbytes)
+        # Before any figure is reported (rule H3).
         decoded.check_base()
         specs = list(fine.specs.values())
         total = sum((item.counted for item in compared), Closeness())
@@ -174,9 +175,11 @@ def _check_specs(pack: Pack, fine: Checkpoint) -> None:
 
 def _compare_tensor(decoded: Decoded, fine: Checkpoint, size: TensorSize) -> TensorComparison:
     ours, theirs = decoded.read(size.name), fine.read(size.name)
+    # Bytes, not values: NaN equals itself, and -0.0 differs from 0.0.
     exact = bool((ours == theirs).all())
     entry = decoded.pack.reader.entry(size.name)
     is_coded = any(block.is_coded for block in entry.blocks)
+    # Nothing to measure: the tensor is exact and not coded, or its elements are no floats.
     if entry.spec.dtype not in CODED_DTYPES or (exact and not is_coded):
         return TensorComparison(size, exact, None)
     ours_matrix, theirs_matrix = _matrix(ours, entry), _matrix(theirs, entry)
@@ -188,6 +191,7 @@ def _compare_tensor(decoded: Decoded, fine: Checkpoint, size: TensorSize) -> Ten
             start = _base_rows(decoded, entry, block.base, block.height).to(ours_matrix.dtype)
             measured = _compare_deltas(theirs_matrix[rows] - start, ours_matrix[rows] - start)
             closeness += measured
+            # The total leaves out blocks that are coded without a base.
             if not block.is_coded or block.base is not None:
                 counted += measured
     return TensorComparison(size, exact, closeness, counted)

@@ -78,5 +78,6 @@ def decode(
         found = base if base is not None else find_base(opened)
         opened_base = stack.enter_context(as_base(found, Access(whole=whole))) if found is not None else None
         decoded = Decoded(opened, opened_base, usable_device(device), dtype, check, max_tensor_bytes)
+        # From here on the decoded fine-tune owns what was opened.
         decoded.take_ownership(stack.pop_all())
         return decoded

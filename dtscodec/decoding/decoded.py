@@ -92,6 +92,7 @@ class Decoded(Mapping[str, Tensor]):
         entry = self.pack.reader.entry(name)
         if entry.tied_to is not None:
             return self._bytes(entry.tied_to)
+        # In both dtypes: a tensor is reconstructed in its own, then converted.
         check_size(name, max(entry.spec.nbytes, self.spec(name).nbytes), self._max_bytes)
         # Check, load, reconstruct in the fine-tune's dtype, convert.
         self._check_fit(entry)

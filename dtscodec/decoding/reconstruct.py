@@ -185,6 +185,7 @@ def _write_same(part: Tensor, entry: TensorEntry, loaded: LoadedBlock, read_base
         part.zero_()
         return
     spec, data = _rows(base, loaded.block.height, entry.columns, read_base)
+    # Exact bytes if dtypes are equal, else widened exactly or rounded (section 6.1).
     if spec.dtype == entry.spec.dtype:
         part.copy_(data)
     else:
@@ -207,6 +208,7 @@ def _write_coded(
     # The base's rows in its own dtype: converting them first would round twice.
     rows = loaded.block.base
     if rows is None:
+        # One zero, broadcast, takes no memory.
         base = torch.zeros((), dtype=dtype, device=part.device).expand(shape)
     else:
         spec, data = _rows(rows, loaded.block.height, entry.columns, read_base)

@@ -65,6 +65,7 @@ def verify(
         The pack was made against another base (rules R1, R2, H2 and H3).
     """
     with as_pack(pack, whole=True) as opened:
+        # Every byte of the pack first, then the base tensors that it uses.
         for count in opened.reader.check_all():
             progress(count)
         if base is not None:

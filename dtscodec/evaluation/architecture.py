@@ -136,6 +136,7 @@ def read_architecture(directory: Path) -> Architecture:
     where = str(directory / "config.json")
     config = read_config(directory)
     names = config.architectures or ["no name under 'architectures'"]
+    # The class tells which samples the model takes, and what it predicts.
     takes_images = names[0] in _names("IMAGE_CLASSIFICATION")
     is_classifier = takes_images or names[0] in _names("SEQUENCE_CLASSIFICATION")
     model_class = getattr(library, names[0], None)
@@ -211,6 +212,7 @@ def _names(task: str) -> set[str]:
     """Return the names of all model classes that transformers has for a task."""
     from transformers.models.auto import modeling_auto
 
+    # Some configurations have several classes.
     entries: Iterable[str | tuple[str, ...]] = getattr(modeling_auto, f"MODEL_FOR_{task}_MAPPING_NAMES").values()
     return {name for entry in entries for name in ([entry] if isinstance(entry, str) else entry)}
 

@@ -40,6 +40,7 @@ def checkpoint_names(architecture: Architecture, specs: Mapping[str, TensorSpec]
     # Without renaming no probes are needed.
     if specs.keys() <= ours.keys():
         return {name: name for name in specs}
+    # Numbered from 1, since 0 stands for an empty tensor.
     probes = {name: _probe(number, spec.shape) for number, (name, spec) in enumerate(specs.items(), start=1)}
     loaded = architecture.build(probes, "the names of the checkpoint").state_dict()
     # Recognize each tensor by its number. All elements must agree, since a fused tensor starts with one of its parts.

@@ -136,6 +136,7 @@ def _compare_batch(fine_tune: Any, decoded: Any, batch: SampleBatch) -> Predicti
     sums = PredictionSums()
     if len(batch.places):
         fine_logits, decoded_logits = _logits(fine_tune, batch), _logits(decoded, batch)
+        # A part of the predictions at a time, since they are compared in float64.
         for start in range(0, len(batch.places), PREDICTIONS_AT_A_TIME):
             rows = slice(start, start + PREDICTIONS_AT_A_TIME)
             places, targets = batch.places[rows], None if batch.targets is None else batch.targets[rows]
@@ -146,6 +147,7 @@ def _compare_batch(fine_tune: Any, decoded: Any, batch: SampleBatch) -> Predicti
 def _logits(model: Any, batch: SampleBatch) -> Tensor:
     with transformers_errors(type(model).__name__, "a model that takes these samples"):
         logits: Tensor = model(**batch.inputs, return_dict=True).logits
+        # [samples, classes] or [samples, tokens, vocabulary] -> one row per prediction.
         return logits.flatten(0, -2)
 
 

@@ -87,6 +87,7 @@ def read_images(path: Path, classes: Classes | None = None) -> list[ImageSample]
     [1, 0]
     """
     files, folders = _contents(path)
+    # Images without labels lie in the folder itself, those with labels in folders named after them.
     if files and folders:
         detail = "expected images, or folders of them named after their labels, got both"
         raise SamplesError(f"{path}: {detail}: {files[0].name!r} and {folders[0].name!r}", Remedy("label all or none"))

@@ -61,6 +61,7 @@ def compare_predictions(fine_tune: Tensor, decoded: Tensor, targets: Tensor | No
     if targets is None:
         return sums
     rights = (int((chosen == targets).sum()) for chosen in (choices, decoded_choices))
+    # Negative log-likelihoods of the targets, in nats.
     losses = (-values.gather(-1, targets[:, None]).sum().item() for values in (fine_logs, logs))
     return sums + PredictionSums(0, 0.0, 0, *rights, *losses)
 

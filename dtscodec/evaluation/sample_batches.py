@@ -144,9 +144,11 @@ def max_tokens(model: Any, tokenizer: Any) -> int | None:
 
 def _next_tokens(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Return the flat indices of all tokens but the last of each text, and the token that follows each."""
+    # True where the text's next token follows.
     follows = torch.zeros_like(mask)
     follows[:, :-1] = mask[:, 1:]
     places = follows.flatten().nonzero().flatten()
+    # No place is at the end of a row, so the next token is at the next flat index.
     return places, tokens.flatten()[places + 1].long()
 
 
@@ -199,6 +201,7 @@ class ImageBatcher:
         pictures = [image.open() for image in images]
         with transformers_errors(str(self._directory), "an image processor that makes pictures of one size of these"):
             made = dict(self._processor(pictures, return_tensors="pt"))
+        # Only what the model's `forward` takes.
         inputs = {name: tensor for name, tensor in made.items() if name in self._parameters}
         return SampleBatch(len(images), inputs, torch.arange(len(images)), label_tensor(images))
 

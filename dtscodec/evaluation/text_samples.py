@@ -56,6 +56,7 @@ def read_texts(path: Path, classes: Classes | None = None) -> list[TextSample]:
     texts = [_read_line(line, f"{path}: line {number}", path.suffix.lower(), classes) for number, line in _lines(path)]
     if not texts:
         raise SamplesError(f"{path}: expected at least one text, got none")
+    # All texts have a label if the first one has.
     is_labelled = texts[0].label is not None
     for text in texts:
         if (text.label is not None) != is_labelled:
@@ -109,6 +110,7 @@ def _from_json(line: str) -> tuple[str, Label | None]:
     text = entry.get("text") if isinstance(entry, dict) else None
     if not isinstance(text, str):
         raise ValueError(f'expected an object such as {{"text": "well made", "label": 1}}, got {line[:60]!r}')
+    # JSON may escape half a surrogate pair, which UTF-8 cannot encode.
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise ValueError("expected a text in Unicode, got half a surrogate pair")
     label = entry.get("label")

@@ -93,6 +93,7 @@ def transformers_errors(where: str, expected: str) -> Iterator[None]:
     except (DtsError, MemoryError):
         raise
     except Exception as error:  # transformers raises exceptions of any kind, with texts of many lines.
+        # Errors about memory of other classes are known by their text only.
         if re.search("out of memory|allocate memory", str(error)):
             raise
         raise CheckpointError(f"{where}: expected {expected}, got '{one_line(error)}'") from error

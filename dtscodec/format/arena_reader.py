@@ -95,6 +95,7 @@ class ArenaReader:
             raise FormatError("limit", f"{self._where}: {name}", str(error), "10") from error
         except ValueError as error:
             raise FormatError("zstd", f"{self._where}: {name}", str(error), "4") from error
+        # The frame tells where it ends; only padding may follow.
         self.check_length(name, used)
         self._refuse_padding(name, data[used:])
         return content
@@ -108,6 +109,7 @@ class ArenaReader:
             It is longer or shorter.
         """
         arena = self.arena(name)
+        # Padding belongs to the arena before an aligned one; the last arena has none.
         names = [*self.header.arenas, ""]
         following = names[names.index(name) + 1] if name in names else ""
         expected = length + padding_before(following, arena.begin + length)

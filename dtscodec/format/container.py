@@ -101,6 +101,7 @@ def pack_header_bytes(summary: Summary, arenas: Mapping[str, ArenaSpec]) -> byte
         document[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
     text = canonical.dumps(document)
+    # Spaces align the data that follows (rule C2).
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
     if len(text) > MAX_HEADER:
         raise ValueError(f"expected a header of at most {MAX_HEADER} bytes, got {len(text)}")
@@ -161,6 +162,7 @@ def parse_pack_header(begin: bytes, size: int, where: str) -> Header:
 def _parse_json(padded: bytes) -> tuple[str, dict[str, Arena]]:
     """Return the summary's text and the arenas in file order (rules C3 and C4)."""
     text = padded.rstrip(b" ")
+    # Rule C3: no more spaces than alignment needs.
     if len(padded) - len(text) >= ALIGNMENT:
         raise ValueError(f"expected fewer than {ALIGNMENT} spaces after the header")
     document = canonical.loads(text)
@@ -170,6 +172,7 @@ def _parse_json(padded: bytes) -> tuple[str, dict[str, Arena]]:
     summary = metadata.take("dtscodec", str)
     metadata.end()
     arenas = {name: _parse_arena(name, item) for name, item in document.items()}
+    # Canonical JSON sorts arenas by name; their offsets give the order in the file.
     return summary, dict(sorted(arenas.items(), key=lambda item: (item[1].begin, item[1].end)))
 
 
@@ -238,4 +241,5 @@ def _fits(name: str, arena: Arena) -> bool:
         return len(arena.shape) == 2 and arena.shape[1] == DIGEST_BYTES
     if name == "base":
         return len(arena.shape) == 2 and 4 <= arena.shape[1] <= DIGEST_BYTES
+    # Arenas of optional features may have any shape (rule C8).
     return len(arena.shape) == 1 or name not in ARENAS

@@ -17,6 +17,7 @@ _REPLACE_PACK = Remedy("copy or download the pack again")
 
 def digest_block_size(data_bytes: int) -> int:
     """Return the size of a digest block, in bytes, for `data_bytes` bytes after the digests (spec section 9)."""
+    # Doubled, since a digest block is a power of two (section 3.3).
     block = MIN_BLOCK
     while block < MAX_BLOCK and data_bytes > MAX_DIGESTS * block:
         block *= 2
@@ -76,6 +77,7 @@ def pack_id(header: bytes, rows: Iterable[bytes]) -> bytes:
     rows : iterable of bytes
         SHA-256 of each digest block, in order.
     """
+    # Rows cover the data, and the header is hashed itself: no byte of the file is left out.
     return sha256(header + b"".join(rows)).digest()
 
 
@@ -107,11 +109,13 @@ class CheckedBytes:
 
     def __init__(self, source: RangeReader, where: str) -> None:
         self._source, self._where = source, where
+        # One read covers the longest header, so that its length need not be read first.
         self.header: Header = parse_pack_header(source.read(0, 8 + MAX_HEADER), source.size, where)
         self._size = source.size
-        self._origin = self.header.arenas["digests"].end
+        self._origin = self.header.arenas["digests"].end  # Digest blocks begin after the digests themselves.
+        # Before anything but the header is used (rule D2).
         self.id, self._rows = self._read_digests()
-        self._checked = bytearray(len(self._rows))
+        self._checked = bytearray(len(self._rows))  # A flag per digest block: 1 once it was verified.
 
     def close(self) -> None:
         """Close the source."""
@@ -158,6 +162,7 @@ class CheckedBytes:
     def _read_digests(self) -> tuple[bytes, list[bytes]]:
         """Return the pack id, which must match, and the digest of each block (rule D2)."""
         data = self._read_source(self.header.arenas["digests"].begin, self._origin)
+        # Row 0 is the pack id, the others are the digests of the blocks.
         own, *rows = (data[i : i + DIGEST_BYTES] for i in range(0, len(data), DIGEST_BYTES))
         if pack_id(self.header.data, rows) != own:
             detail = "header or digests differ from what was written: damaged"

@@ -40,6 +40,7 @@ _BITS |= dict.fromkeys(["I16", "U16", "F16", "BF16"], 16)
 _BITS |= dict.fromkeys(["I32", "U32", "F32"], 32)
 _BITS |= dict.fromkeys(["C64", "F64", "I64", "U64"], 64)
 
+# Limits of spec section 10.
 MAX_DIMENSIONS = 8
 MAX_ELEMENTS = 2**48
 MAX_NAME_BYTES = 1024

@@ -37,10 +37,12 @@ class TensorEntry:
     split: int = 1
 
     def __post_init__(self) -> None:
+        # A tensor without dimensions is viewed as 1 x 1; its split is 1 as well.
         if not 1 <= self.split <= max(1, len(self.spec.shape)):
             raise ValueError(f"expected a split of 1 to {len(self.spec.shape)} dimensions, got {self.split}")
         if not self.blocks:
             raise ValueError("expected at least one block")
+        # Rule B1: heights add up to the tensor's rows. Rule B2: one block if there are no elements.
         rows = self.spec.matrix(self.split)[0]
         heights = [block.height for block in self.blocks]
         if len(heights) > 1 and not self.spec.elements:

@@ -21,6 +21,7 @@ MAX_BLOCKS = 2**22
 def index_text(index: Index) -> bytes:
     """Return the canonical JSON of an index; the inverse of `parse_index`."""
     document: dict[str, Json] = {"tensors": [_tensor_json(entry, index.prefix) for entry in index.tensors]}
+    # Fields that have their default value are left out (section 4.1).
     if index.prefix[0] != index.prefix[1]:
         document["prefix"] = list(index.prefix)
     if index.absent:
@@ -104,9 +105,11 @@ def _parse_tensors(fields: Fields, prefix: tuple[str, str]) -> Iterator[TensorEn
     blocks = 0
     for document in documents:
         tensor = Fields(document, "a tensor")
+        # Interned, since packs of one base have the same names.
         name = sys.intern(tensor.take("name", str))
         with _located(name):
             entry = _parse_tensor(tensor, name, prefix)
+        # Limits are checked on the way (section 10).
         blocks += len(entry.blocks)
         if blocks > MAX_BLOCKS:
             raise OverflowError(f"expected at most {MAX_BLOCKS} blocks, got more")
@@ -124,11 +127,13 @@ def _parse_tensor(fields: Fields, name: str, prefix: tuple[str, str]) -> TensorE
     row = 0
     for document in documents:
         block = Fields(document, "a block")
+        # The height of an only block is the tensor's (section 4.3).
         if len(documents) == 1 and "height" in block:
             raise ValueError("expected no height for an only block")
         height = rows if len(documents) == 1 else block.take("height", int)
         if height < 0:
             raise ValueError(f"expected a height of at least 1, got {height}")
+        # The default base of a block: the tensor's own name after `prefix`, the same rows (section 4.4).
         own = _base_rows(sys.intern(base_name(name, prefix)), row)
         blocks.append(parse_block(block, height, own))
         block.done("4.3")
@@ -142,9 +147,11 @@ _base_rows = lru_cache(4096)(BaseRows)
 
 
 def _check_size(shape: tuple[int, ...]) -> None:
+    # Dimensions of 0 are not counted (section 10).
     elements = 1
     for extent in shape:
         elements *= max(extent, 1)
+    # Too many dimensions are refused by TensorSpec, for another reason (rule T1).
     if len(shape) <= MAX_DIMENSIONS and elements > MAX_ELEMENTS:
         raise OverflowError(f"expected at most 2**48 elements, got {list(shape)}")
 
@@ -194,6 +201,7 @@ def _parse_file(item: dict[str, Json]) -> FileEntry:
     if not valid_file_name(name):
         raise FormatError("file", "files", f"expected a file that may travel, got {name!r:.80}", "4.5")
     entry: FileEntry
+    # Named by a digest, or carried with its sizes.
     if "digest" in fields:
         entry = NamedFile(name, fields.take("digest", str))
         if len(entry.digest) != 64 or set(entry.digest) - set("0123456789abcdef"):
@@ -202,6 +210,7 @@ def _parse_file(item: dict[str, Json]) -> FileEntry:
         entry = CarriedFile(name, fields.take("size", int), fields.take("stored", int))
         if entry.size < 0 or entry.stored < 0:
             raise ValueError(f"expected sizes of at least 0 for {name}, got {entry.size}, {entry.stored}")
+        # Rule F2: a frame is never longer than the file itself.
         if not entry.stored <= entry.size <= MAX_FILE_BYTES:
             detail = f"expected a size of at most 1 GiB and no more bytes stored, got {entry.size}, {entry.stored}"
             raise FormatError("file", name, detail, "4.5")

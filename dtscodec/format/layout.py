@@ -106,6 +106,7 @@ def _place_bands(coded: Sequence[tuple[BlockSpans, tuple[int, ...]]]) -> int:
     """Assign the spans of all first bands, then of all second ones, and so on; return their total length."""
     codes = _Cursor()
     for band in count():
+        # Blocks leave the list after their last band.
         waiting = [(place, lengths) for place, lengths in coded if len(lengths) > band]
         if not waiting:
             return codes.end
@@ -131,6 +132,7 @@ def plan_file(
     numbers : {"F32", "BF16"}
         Dtype of the arena `numbers`.
     """
+    # From the contents without padding, as `PackWriter.write` computes it.
     summary = replace(summary, tensors=tensors, block=digest_block_size(sum(lengths.values())))
     arenas = plan_arenas({name: _arena_spec(name, lengths[name], leaves, numbers) for name in lengths}, summary.block)
     return pack_header_bytes(summary, arenas), arenas
@@ -187,6 +189,7 @@ def plan_arenas(contents: Mapping[str, ArenaSpec], block: int) -> dict[str, Aren
     """
     planned = dict(contents)
     names = list(contents)
+    # Counted from the end of `digests`, which is a multiple of 32 bytes long and so does not affect alignment.
     offset = 0
     for name, following in zip(names, [*names[1:], ""], strict=True):
         dtype, shape = contents[name]
@@ -195,4 +198,5 @@ def plan_arenas(contents: Mapping[str, ArenaSpec], block: int) -> dict[str, Aren
         if padding:  # It belongs to the arena before it.
             planned[name] = (dtype, (shape[0] + padding // ARENA_ITEM_BYTES[dtype],))
             offset += padding
+    # A row for the pack id, then one per digest block, the last of which may be shorter.
     return {"digests": ("U8", (1 + -(-offset // block), DIGEST_BYTES))} | planned

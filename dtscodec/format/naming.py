@@ -36,6 +36,7 @@ def check_names(names: Sequence[str]) -> None:
     for name, key in zip(names, keys, strict=True):
         if not 0 < len(key) <= MAX_NAME_BYTES or name == "__metadata__":
             raise ValueError(f"expected a name of 1 to {MAX_NAME_BYTES} bytes, got {name!r:.60}")
+    # Strictly ascending, and therefore unique.
     for first, second in pairwise(keys):
         if first >= second:
             raise ValueError(f"expected names unique and ascending, got {second!r:.60} after {first!r:.60}")

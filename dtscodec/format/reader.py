@@ -62,6 +62,7 @@ class PackReader:
         self._layout = self._lay_out()
         self._entries = {entry.name: entry for entry in self.index.tensors}
         self._ends = self._check_lengths()
+        # At once only for local files: a remote pack would need a request for each arena (spec section 8, step 2).
         if not source.is_remote:
             self.check_padding()
 
@@ -213,7 +214,7 @@ class PackReader:
             Rules D3 and F2.
         """
         data = self._arenas.read("raw", self._layout.files[entry.name])
-        if entry.stored == entry.size:
+        if entry.stored == entry.size:  # Stored plain (section 4.5).
             return data
         where = f"{self._where}: {entry.name}"
         try:
@@ -238,6 +239,7 @@ class PackReader:
         """
         yield from self._arenas.check_digests()
         self.check_padding()
+        # Reading blocks and files checks the rules on their contents (W, N, E, P and F).
         for entry in self.index.tensors:
             for _ in self.contents(entry.name):
                 pass

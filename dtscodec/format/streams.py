@@ -75,7 +75,7 @@ def numbers_to_bytes(numbers: NDArray[np.float32], dtype: str) -> bytes:
     """
     if dtype == "F32":
         return numbers.astype("<f4", copy=False).tobytes()
-    # BF16 is the upper half of float32. Adding just below half a unit, and the last bit kept, rounds ties to even.
+    # BF16 is the upper half of float32. Adding 0x7FFF and the lowest bit of that half rounds to nearest, ties to even.
     bits = numbers.astype("<f4", copy=False).view("<u4").astype(np.uint64)
     return (bits + 0x7FFF + (bits >> 16 & 1) >> 16).astype("<u2").tobytes()
 
@@ -84,6 +84,7 @@ def numbers_from_bytes(data: bytes, dtype: str) -> NDArray[np.float32]:
     """Return numbers of a dtype, F32 or BF16, as float32; the inverse of `numbers_to_bytes`."""
     if dtype == "F32":
         return np.frombuffer(data, "<f4").astype(np.float32, copy=False)
+    # The upper half of each float32; the lower half is zero.
     return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
 
 

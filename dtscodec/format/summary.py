@@ -119,10 +119,12 @@ def parse_summary(text: str, where: str) -> Summary:
         document = canonical.loads(text.encode("utf-8"))
         fields = Fields(document, "the summary")
         version = fields.take_any("version")
+        # In Python, True equals 1.
         if version is True or version != VERSION:
             detail = f"expected version {VERSION}, got {version!r:.60}"
             raise UnsupportedError("version", "the summary", detail, "3.3", _NEWER)
         summary, requires = _parse(fields)
+        # A text with `requires` cannot be written again here: its features are refused below.
         if not requires and summary_text(summary) != text:
             raise ValueError("expected defaults to be left out")
     except UnsupportedError as error:

@@ -57,6 +57,7 @@ class PackWriter:
         self._files: list[FileEntry] = []
         self._rows, self._numbers = bytearray(), bytearray()
         self._bands: list[Spool] = []
+        # The arena `raw` holds exact blocks, then carried files: a spool for each.
         self._raw, self._attached = self._spool(), self._spool()
 
     def __enter__(self) -> "PackWriter":
@@ -168,6 +169,7 @@ class PackWriter:
             "codes": self._bands,
             "raw": [self._raw, self._attached],
         }
+        # Arenas that would be empty are left out (section 3.2).
         lengths = {name: length for name, content in contents.items() if (length := sum(map(len, content)))}
         header, arenas = plan_file(summary, lengths, len(self._entries), len(leaves), self._numbers_dtype)
         # Zeros in place of the digests, then the other arenas, hashed on the way; digests last.

@@ -126,19 +126,24 @@ def fuse(
     True
     """
     start = time.perf_counter()
+    # A path is a sequence of characters, bytes are one of integers: neither is a list of packs.
     if isinstance(packs, (str, bytes, os.PathLike)):
         raise ConfigError("expected a list of packs, got one")
     out = as_output_path(out)
     config = EncodeConfig(target)
     check_new(out, force)
     with ExitStack() as stack, one_thread():
+        # Check that the packs have one base, and find their weights.
         sources = SourcePacks([stack.enter_context(as_pack(pack, True)) for pack in packs], base, stack)
         mixing = find_weights(sources, stack, weights, like)
         donor = Head(head, sources, stack) if head is not None else mixing.head
         encoder = FusionEncoder(sources, mixing.weights, donor, config, task, files)
+        # First pass: candidate encodings of every summed tensor.
         survey = encoder.survey(progress)
+        # Files that are read must not be replaced.
         heads = [opened for opened in (mixing.head, donor) if opened is not None]
         inputs = [*sources.paths(out), *(path for opened in heads for path in opened.paths(out))]
+        # Second pass: encode the chosen candidates, tensor by tensor.
         with PackAssembler(out, NUMBERS, force=force, inputs=inputs, start=start, progress=progress) as assembler:
             report = encoder.write(encoder.choose_candidates(survey), assembler)
     return report.extended(

@@ -59,13 +59,14 @@ class FusionEncoder:
         self.names = sorted({name for name in sources.names if self._is_fused(name)} | {*self.head_names}, key=utf8)
         self._files: list[AuxiliaryFile] = []
         if files:
+            # Files of the head, else those of the pack with the largest weight.
             heaviest = max(range(len(sources.packs)), key=lambda i: abs(self._weights[i]))
             self._files = (head.files() if head else []) or sources.packs[heaviest].auxiliary_files()
         encoder = f"dtscodec {__version__} fuse weights={','.join(f'{weight:.4g}' for weight in self._weights)}"
         self._summary = Summary(task=task, encoder=encoder, tensors=0)
 
     def _is_fused(self, name: str) -> bool:
-        """Return whether the fused pack has a tensor of the source packs, and not of their heads only."""
+        """Return whether a tensor is fused. If a head is given, head tensors that not all packs have are left out."""
         sources = self._sources
         return self._head is None or sources.is_in_all(name) or not (is_head(name) or sources.is_own(name))
 
@@ -103,6 +104,7 @@ class FusionEncoder:
     def choose_candidates(self, survey: Survey) -> TensorChoices:
         """Return the chosen encoding of each segment, by the config's target."""
         target = self._config.target
+        # An error is measured by encoding; a size follows from the candidates.
         if isinstance(target, MaxError):
             choices = smallest_for(target.error, survey, lambda trial: self._error_of(survey.by_tensor(trial)))
         else:
@@ -140,6 +142,7 @@ def _default_budget(survey: Survey, metadata: PackMetadata) -> int:
     Unlike the default of `dtscodec.encode`, it does not grow for deltas of low rank: a sum has up to the sum of the
     ranks, and most of that is error that encoding left in the source packs.
     """
+    # At the largest multiplier every segment takes its cheapest encoding.
     least = at_multiplier(survey.candidates, LAMBDA_MAX)
     asked = DEFAULT_SIZE.in_bytes(0, sum(spec.elements for spec in survey.specs))
     return max(asked + total_cost(least), survey.size(least, metadata))

@@ -143,10 +143,12 @@ def _as_named(file: Carried, named: set[tuple[str, str]]) -> AuxiliaryFile:
 def _open(source: HeadSource, stack: ExitStack) -> "Checkpoint | Pack":
     if isinstance(source, Pack):
         return source
+    # A checkpoint that the caller opened, and closes.
     if not isinstance(source, (str, os.PathLike, Mapping)):
         return source
     if isinstance(source, Mapping):
         return stack.enter_context(open_checkpoint(source))
+    # Packs and checkpoints may both be safetensors files: try one, then the other.
     try:
         return stack.enter_context(Pack(source))
     except (FormatError, PackNotFoundError) as error:

@@ -149,6 +149,7 @@ def _stem(pack: Pack) -> str:
 
 def _of_heads(sources: SourcePacks, head: Head, minus: Head | None) -> tuple[float, ...]:
     """Return the cosines of the packs' heads to the unseen task's."""
+    # Integers, such as counters, are not compared.
     names = [name for name in head.names if head.specs[name].dtype in CODED_DTYPES]
     unseen = {name: head.read(name).tensor() for name in names}
     others = [
@@ -159,6 +160,7 @@ def _of_heads(sources: SourcePacks, head: Head, minus: Head | None) -> tuple[flo
         }
         for pack, entries in zip(sources.packs, sources.entries, strict=True)
     ]
+    # Subtract the initial head, which the heads trained from it have in common.
     if minus is not None:
         initial = {name: minus.read(name).tensor() for name in names if name in minus.names}
         unseen, *others = (_relative(tensors, initial) for tensors in (unseen, *others))
@@ -177,10 +179,12 @@ def _relative(tensors: Mapping[str, Tensor], initial: Mapping[str, Tensor]) -> d
 def _of_vectors(sources: SourcePacks, like: VectorSimilarity) -> tuple[float, ...]:
     """Return the cosines of given vectors to the unseen task's."""
     with open_checkpoint(like.vectors) as given:
+        # The unseen task is a name among the vectors, or a file with its own.
         is_name = isinstance(like.task, str) and like.task in given.specs
         unseen = _vector(given, str(like.task)) if is_name else _only_vector(like.task)
         others = []
         for pack in sources.packs:
+            # By the pack's task, else by the name of its file.
             name = next((name for name in (pack.summary.task, _stem(pack)) if name in given.specs), None)
             if name is None:
                 known = ", ".join(list(given.specs)[:5])

@@ -43,6 +43,7 @@ def task_vector(tensor: Tensor) -> Tensor:
     wide = tensor.double()
     if wide.ndim != 2:
         return wide.reshape(-1)
+    # The mean row has the same length, whatever the number of classes.
     mean = wide.mean(0)
     return mean / norm if (norm := float(mean.norm())) else mean
 
@@ -72,10 +73,13 @@ def head_vectors(unseen: Mapping[str, Tensor], known: Sequence[Mapping[str, Tens
     ConfigError
         The heads have no tensors that can be compared.
     """
+    # Tensors that all heads have; among them those of one shape.
     names = sorted(name for name in unseen if all(name in head for head in known))
     same = [name for name in names if all(head[name].shape == unseen[name].shape for head in known)]
+    # Flattened tensors. Biases alone do not represent a head, unless heads have nothing else.
     if any(unseen[name].ndim > 1 for name in same) or (same and same == names):
         return _joined(unseen, same), [_joined(head, same) for head in known]
+    # Else mean rows, since numbers of classes differ.
     rows = [name for name in names if _are_rows([unseen[name], *(head[name] for head in known)])]
     if not rows:
         detail = "expected heads with tensors of one shape, or rows of one length"
@@ -145,6 +149,7 @@ def normalize_similarities(similarities: Sequence[float], plain_sum: bool = Fals
     >>> normalize_similarities([0.5, 0.75, -0.25], plain_sum=True)
     (0.5, 0.75, -0.25)
     """
+    # The authors' plain sum, or negative cosines clamped at zero.
     counted = similarities if plain_sum else [max(0.0, similarity) for similarity in similarities]
     total = sum(counted)
     least = CANCELLED * sum(map(abs, counted)) if plain_sum else 0.0

@@ -150,6 +150,7 @@ class SourcePacks:
         names = sorted(used, key=utf8)
         if not names:
             return None, {}
+        # A pack that uses exactly these base tensors has their digest; else hash the base.
         known = next((pack for pack in self.packs if pack.index.base_names() == names), None)
         if known is not None and known.summary.base is not None:
             digest = known.summary.base.digest
@@ -208,6 +209,7 @@ def _shared_leaves(packs: Sequence[Pack]) -> dict[str, bytes]:
     leaves: dict[str, bytes] = {}
     for pack in packs:
         for name, leaf in pack.reader.leaves.items():
+            # Packs may store leaves of different lengths: compare what both have.
             known = leaves.get(name, leaf)
             if not (known.startswith(leaf) or leaf.startswith(known)):
                 first = next(other for other in packs if name in other.reader.leaves)

@@ -158,7 +158,9 @@ def _sum_block(block: Block, columns: int, parts: Sequence[tuple[float, CodedDel
     base = block.base
     assert base is not None
     if not parts:
+        # No pack changes these rows.
         return same_block(block.height, base)
+    # Coded element by element: sum dense deltas.
     if parts[0][1].right is None:
         deltas = [
             (weight, torch.from_numpy(coded.place(block.height, columns).astype(np.float32))) for weight, coded in parts
@@ -172,6 +174,7 @@ def _sum_block(block: Block, columns: int, parts: Sequence[tuple[float, CodedDel
         torch.cat([weight * factored.left for weight, factored in factors], 1),
         torch.cat([factored.right for _, factored in factors]),
     )
+    # `reach` bounds the norm of the sum (triangle inequality): a sum that is negligible beside it is rounding.
     reach = sum(abs(weight) * factored.square() ** 0.5 for weight, factored in factors)
     changed = FactoredDelta.of(joined, base, NEGLIGIBLE * reach)
     return same_block(block.height, base) if changed is None else MatrixSegment(changed, None, split)
@@ -179,6 +182,7 @@ def _sum_block(block: Block, columns: int, parts: Sequence[tuple[float, CodedDel
 
 def sum_dense(deltas: Sequence[tuple[float, Tensor]]) -> Tensor:
     """Return the weighted sum of deltas of one shape: float32, exactly 0 where they cancel up to rounding."""
+    # `reach` bounds each element's magnitude: a sum that is negligible beside it is rounding.
     total, reach = (torch.zeros(deltas[0][1].shape, dtype=torch.float64) for _ in range(2))
     for weight, delta in deltas:
         total.add_(delta.double(), alpha=weight)
@@ -223,9 +227,11 @@ def _sum_exact(
     """Return a tensor that packs store without the base: unchanged if all are equal, else the sum of its deltas."""
     stored = [sources.stored(term.pack, name, "it is stored as a delta from it") for term in terms]
     is_equal = all(other.spec == stored[0].spec and np.array_equal(other.data, stored[0].data) for other in stored)
+    # Weights that add up to 1 leave equal tensors as they are.
     if is_equal and abs(sum(term.weight for term in terms) - 1) < SUM_TOLERANCE:
         return _stored_exactly(sources, name, terms)
     counterpart = None if sources.base is None else sources.base.specs.get(sources.counterpart(name))
+    # Stored exactly, though the base has it: sum the deltas from the base.
     if counterpart is not None and counterpart.shape == spec.shape:
         return _sum_dense_deltas(sources, name, spec, terms, config)
     if is_equal:

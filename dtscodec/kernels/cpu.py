@@ -32,6 +32,7 @@ class Cpu(Reference):
             return
         base = as_summand(base, out)
         left, right = unpack_factors(factors, wide_dtype(out.dtype))
+        # Rows that are not coded are the base's; in place they are there already.
         if factors.rows is not None and not only_coded and out.data_ptr() != base.data_ptr():
             out.copy_(base)
         with full_precision(out.device):
@@ -44,11 +45,13 @@ class Cpu(Reference):
 def _add_product(base: Tensor, left: Tensor, right: Tensor, out: Tensor) -> None:
     """Write base + left^T right, for left [r, m] and right [r, n]."""
     count, columns = left.shape[1], right.shape[1]
+    # Rows of a chunk: as many as fit, but at least 16, however wide they are.
     step = min(count, max(16, CHUNK_ELEMENTS * torch.get_num_threads() // columns))
     product = _scratch(step * columns, left.dtype).view(step, columns)
     for begin in range(0, count, step):
         end = min(begin + step, count)
         torch.mm(left[:, begin:end].T, right, out=product[: end - begin])
+        # The product is complete before the base is added, so the sum is rounded once.
         torch.add(base[begin:end], product[: end - begin], out=out[begin:end])
 
 

@@ -43,6 +43,7 @@ class Store:
     """
 
     def __init__(self, blocks: Iterable[tuple[Coded, int]], device: torch.device) -> None:
+        # Sizes follow from the blocks, so that each tensor is allocated once.
         sizes = [(sum(block.band_bytes(columns)), block.number_count(columns)) for block, columns in blocks]
         self.codes = torch.empty(sum(size for size, _ in sizes), dtype=torch.uint8, device=device)
         self.numbers = torch.empty(sum(count for _, count in sizes), dtype=torch.float32, device=device)
@@ -67,6 +68,7 @@ class Store:
     def _put(self, streams: Streams) -> tuple[int, int]:
         """Copy the streams of the next block; return where its codes and its numbers begin."""
         codes, numbers = self._used_codes, self._used_numbers
+        # Writable copies, since torch warns about read-only memory.
         packed = bytearray().join(streams.bands)
         self._used_codes += len(packed)
         self._used_numbers += len(streams.numbers)

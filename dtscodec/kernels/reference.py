@@ -22,6 +22,7 @@ class Reference:
         with full_precision(out.device):
             delta = left.T @ right
         if factors.is_whole:
+            # Added in the wide dtype; copy_ rounds once.
             out.copy_(delta.add_(base))
             return
         if not only_coded and out.data_ptr() != base.data_ptr():
@@ -78,6 +79,7 @@ def add_rows(y: Tensor, rows: "slice | Tensor", delta: Tensor, columns: Tensor |
         The columns of y; None for all.
     """
     if columns is not None:
+        # Spread to all columns, with zeros where none is coded.
         delta = y.new_zeros(len(delta), y.shape[1], dtype=delta.dtype).index_copy_(1, columns.long(), delta)
     if isinstance(rows, slice):
         y[rows] += delta
@@ -105,6 +107,7 @@ def coded_positions(ids: Tensor, factors: PackedFactors) -> tuple[Tensor, Tensor
     if factors.rows is None:
         return ids, torch.ones_like(ids, dtype=torch.bool)
     rows = factors.rows.long()
+    # The first coded row that is not smaller; it equals the row exactly if that is coded.
     at = torch.searchsorted(rows, ids).clamp_(max=len(rows) - 1)
     return at, rows[at] == ids
 
@@ -117,6 +120,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
     if precision in ("highest", "ieee", "none") and not torch.is_autocast_enabled(device.type):
         yield
         return
+    # Each of torch's two interfaces has its own name for full precision.
     put("ieee" if precision in ("tf32", "bf16") else "highest")
     try:
         with torch.autocast(device.type, enabled=False):

@@ -91,6 +91,7 @@ def _unpack(factors: PackedFactors, rows: Tensor, dtype: torch.dtype) -> tuple[T
     for band in factors.band_places():
         # (u s)^T of the rows, then v^T of all columns.
         left = _values_at(*_packed(factors, band, band.u_at, band.u_levels), band.bits, rows).to(dtype)
+        # Components of 16 bits have no scales.
         if width_of(band.bits).has_scales:
             left = left * factors.store.numbers[band.scales : band.scales + band.rank].to(dtype)[:, None]
         lefts.append(left)
@@ -104,6 +105,7 @@ def _packed(factors: PackedFactors, band: BandPlace, at: int, levels_at: int) ->
     count = width_of(band.bits).stored_levels
     tables = (band.rank if factors.block.per_vector else 1) if count else 0
     levels = factors.store.numbers[levels_at : levels_at + count * tables].view(tables, count)
+    # Not beyond the store, at whose end no vector follows that of v.
     end = min(band.stride, len(factors.store.codes) - at - (band.rank - 1) * band.stride)
     return factors.store.codes.as_strided((band.rank, end), (band.stride, 1), at), levels
 
@@ -157,6 +159,7 @@ def _values_at(packed: Tensor, levels: Tensor, bits: Bits, elements: Tensor) -> 
             shifts = (elements % per_byte * bits).to(torch.uint8)
             codes = (packed[:, elements // per_byte] >> shifts & (1 << bits) - 1).long()
             fixed = width_of(bits).fixed_levels
+            # Levels that the format prescribes are not in the store.
             if fixed is not None:
                 levels = torch.from_numpy(fixed).to(packed.device)[None]
             return levels[0][codes] if len(levels) == 1 else levels.gather(1, codes)

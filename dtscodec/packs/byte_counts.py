@@ -53,6 +53,7 @@ def bitmap_bytes(pack: Pack) -> int:
 
 def overhead(pack: Pack, sizes: Iterable[TensorSize]) -> int:
     """Return the bytes of header, digests, index and padding, which belong to no tensor or carried file."""
+    # All bytes of the file but those of carried files, bitmaps and tensors.
     carried = sum(file.stored for file in pack.index.files if isinstance(file, CarriedFile))
     return pack.size - carried - bitmap_bytes(pack) - sum(tensor.size for tensor in sizes)
 
@@ -72,6 +73,7 @@ def kind_totals(sizes: Iterable[TensorSize]) -> dict[str, tuple[int, int, int]]:
 
 def _tensor_size(pack: Pack, entry: TensorEntry) -> TensorSize:
     size = 0
+    # Bitmaps are compressed together, so no tensor has a share of them.
     for place in pack.reader.block_spans(entry.name):
         size += sum(end - begin for begin, end in [*place.bands, place.raw])
         size += (place.numbers[1] - place.numbers[0]) * pack.reader.number_bytes

@@ -32,6 +32,7 @@ def find_base(pack: Pack) -> str | None:
     reference = pack.summary.base
     if reference is None and not any(isinstance(file, NamedFile) for file in pack.index.files):
         return None
+    # In order of preference: a base within a directory, the Hub name that the pack records, the one in an index.
     named = None
     for directory in _around(pack):
         folder = read_directory_index(directory)
@@ -53,6 +54,7 @@ def _around(pack: Pack) -> tuple[Path, ...]:
     """Return the directories that may have a pack's index: its own, the parent, on the Hub the repository's top."""
     if pack.path is None:
         return ()
+    # An absolute path, so that a relative one has a parent, too.
     beside = pack.path.parent if is_remote(pack.path) else Path(os.path.abspath(pack.path)).parent
     top = (beside.top,) if isinstance(beside, HubPath) else ()
     return tuple(dict.fromkeys((beside, beside.parent, *top)))
@@ -74,6 +76,7 @@ def open_pack_directory(directory: Path) -> Iterator[None]:
     OutputError
         It cannot be created.
     """
+    # A damaged index is reported before any pack is written.
     read_directory_index(directory)
     made: list[Path] = []
     try:
@@ -87,6 +90,7 @@ def open_pack_directory(directory: Path) -> Iterator[None]:
                 made.append(path)
         yield
     finally:
+        # Deepest first; a directory that is not empty stays.
         for path in reversed(made):
             with suppress(OSError):
                 path.rmdir()
@@ -123,6 +127,7 @@ def list_pack(
     folder = read_directory_index(directory) or DirectoryIndex({})
     listed = ListedPack(path.relative_to(directory).as_posix(), size, pack_id, dict(figures))
     within = None if base is None else _within(directory, as_path(base))
+    # A base outside the directory does not replace the one that the index names.
     write_directory_index(directory, DirectoryIndex(folder.packs | {task: listed}, within or folder.base))
 
 

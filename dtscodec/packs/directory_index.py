@@ -67,6 +67,7 @@ class DirectoryIndex:
     base: str | None = None
 
     def __post_init__(self) -> None:
+        # Paths must stay within the directory (spec section 14).
         within = [self.base] if self.base and not self.base.startswith("hf://") else []
         for path in [pack.file for pack in self.packs.values()] + within:
             if Path(path).is_absolute() or ".." in Path(path).parts:
@@ -155,9 +156,11 @@ def locate_pack(source: str | os.PathLike[str]) -> Path:
     """
     with pack_errors(cast(Path, source)):
         place = as_path(source)
+        # A local path, or a file on the Hub.
         if not isinstance(place, HubPath) or place.is_file():
             return place
         packs = (read_directory_index(cast(Path, place.top)) or DirectoryIndex({})).packs
+    # A repository on the Hub that has one pack, or the task of a pack in it.
     if not place.path and len(packs) == 1:
         return cast(Path, place.top / next(iter(packs.values())).file)
     if place.path in packs:

@@ -65,6 +65,7 @@ def numpy_tensor(entry: TensorEntry, contents: Iterable[tuple[int, Block, Conten
                 part[:] = _rounded(_base_rows(entry, base, block.height, read_base).astype(wide), spec.dtype)
             if content is not None:
                 _add(part, entry, content, read_base)
+        # BF16 stays float32, since numpy has no bfloat16.
         return weights.reshape(spec.shape).astype("<f2") if spec.dtype == "F16" else weights.reshape(spec.shape)
 
 
@@ -73,6 +74,7 @@ def _exact(entry: TensorEntry, contents: Iterable[tuple[int, Block, Content]], r
     spec = entry.spec
     if spec.dtype not in NUMPY_DTYPES:
         raise ValueError(f"{entry.name}: expected a dtype that numpy has, got {spec.dtype}; use dtscodec.decode")
+    # A block without base and content is zeros (section 6.1).
     data = np.zeros(spec.nbytes, np.uint8)
     width = entry.columns * bits_of(spec.dtype) // 8
     for row, block, content in contents:
@@ -114,5 +116,6 @@ def _rounded(values: Floats, dtype: DType) -> Floats:
         return values.astype(np.float16).astype(values.dtype)
     if dtype == "BF16":
         rounded = round_numbers(np.ascontiguousarray(values, np.float32).ravel(), "BF16").reshape(values.shape)
+        # Rounding by bits can turn a NaN into infinity.
         return np.where(np.isnan(values), np.float32(np.nan), rounded)
     return values

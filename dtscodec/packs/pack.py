@@ -215,6 +215,7 @@ class Pack:
             return numpy_tensor(entry, self.reader.contents(entry.name), self._no_base)
         with as_base(base) as opened:
             entry.check_base(opened.specs, opened.location)
+            # Each base tensor is read and checked once, however many blocks use it.
             read = cache(lambda name: (opened.specs[name], opened.read(name, self.reader.leaves[name])))
             return numpy_tensor(entry, self.reader.contents(entry.name), read)
 

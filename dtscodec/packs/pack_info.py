@@ -182,6 +182,7 @@ def directory_info(directory: str | os.PathLike[str]) -> DirectoryInfo:
 
 
 def _stored_base(directory: Path, name: str) -> StoredBase:
+    # Sizes are known of a local base only.
     if name.startswith("hf://") or not (directory / name).exists():
         return StoredBase(name)
     with open_checkpoint(directory / name) as base:

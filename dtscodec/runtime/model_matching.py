@@ -93,6 +93,7 @@ def _model_names(pack: Pack, slots: Mapping[str, Slot]) -> dict[str, str]:
 
 def _bases(pack: Pack, slots: Mapping[str, Slot], names: Mapping[str, str]) -> dict[str, Slot | None]:
     """Return the slot of each base tensor: that of its counterpart in the fine-tune, else that of its own name."""
+    # Names in the base -> names in the model, by way of the fine-tune's.
     model_names = {base_name(name, pack.index.prefix): own for name, own in names.items()}
     return {name: slots.get(model_names.get(name, name)) for name in pack.index.base_names()}
 
@@ -103,6 +104,7 @@ def _is_unchanged(
     """Return whether a tensor equals the base tensor of its slot, so that a model that holds the base holds it."""
     block = entry.blocks[0]
     base = block.base
+    # Unchanged: a single block of all rows of the base tensor, from its first on.
     if len(entry.blocks) > 1 or not is_unchanged(block) or base is None or base.first:
         return False
     return bases[base.name] is slot and specs[base.name] == entry.spec

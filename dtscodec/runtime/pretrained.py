@@ -81,6 +81,7 @@ def from_pretrained(
         chosen = dtype or getattr(config, "dtype", None)
         remedy = Remedy("give {model_class}, or {config}")
         model = load_weights(kind, config, state, where, remedy, dtype=chosen, device_map=device_map, **how)
+        # Before the model is handed over (rule H3).
         decoded.check_base()
         if "generation_config.json" in files and model.can_generate():
             model.generation_config = library.GenerationConfig.from_pretrained(folder)

@@ -50,6 +50,7 @@ def stack_prototypes(given: Mapping[str, Prototypes], widths: Mapping[str, int])
             f"prototypes: expected a linear layer that packs change with one of every task, got none ({counts})",
             Remedy("collect Gram matrices with the fine-tunes"),
         )
+    # Normalized, so that the largest product belongs to the largest cosine.
     return {name: torch.stack([F.normalize(found[name], dim=0) for found in by_task.values()]) for name in routed}
 
 

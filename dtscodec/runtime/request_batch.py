@@ -80,6 +80,7 @@ class RequestBatch:
         """
         requests: dict[ResidentPack, list[int]] = {}
         for request, resident in enumerate(residents):
+            # None stands for the base, which needs no branch.
             if resident is not None:
                 requests.setdefault(resident, []).append(request)
         return cls(tuple(TaskRequests(task, tuple(found)) for task, found in requests.items()), len(residents))
@@ -104,6 +105,7 @@ class RequestBatch:
         list of Tensor
             For each request a view of shape [..., own width].
         """
+        # Cut off the padding of narrower heads.
         return [row[..., : self.widths.get(request, row.shape[-1])] for request, row in enumerate(output)]
 
     def note_widths(self, others: int, own: Mapping[TaskRequests, int]) -> None:
@@ -117,6 +119,7 @@ class RequestBatch:
             Width for the requests of each group.
         """
         if any(width != others for width in own.values()):
+            # The layer's own width, except for tasks that use another head.
             self.widths = dict.fromkeys(range(self.size or 0), others)
             for group, width in own.items():
                 self.widths |= dict.fromkeys(group.requests or (), width)
@@ -147,6 +150,7 @@ class RequestBatch:
                     "name as many tasks as the model has rows (beams and sequences to return are rows), or one for all"
                 ),
             )
+        # Rows that belong to one request, such as its tokens.
         each = math.prod(leading[1:])
         device = slot.device
         # Layers with equally many rows per request share the index.

@@ -57,6 +57,7 @@ class ResidentPack:
         """
         change = self.changes[slot]
         payload, base = change.blocks[0].payload, change.blocks[0].block.base
+        # One coded block on the same rows of the base, and rows of the matrix that are rows of the tensor (split 1).
         if (
             len(change.blocks) > 1
             or change.entry.split > 1
@@ -70,6 +71,7 @@ class ResidentPack:
     @property
     def nbytes(self) -> int:
         """Bytes in memory: codes, numbers, indices of coded rows and columns, exact bytes, copies of base tensors."""
+        # Blocks share stores, so count each tensor once.
         return sum(_size(tensor) for tensor in set(self._tensors()))
 
     def _tensors(self) -> list[Tensor]:

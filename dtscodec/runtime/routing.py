@@ -67,6 +67,7 @@ class LayerRouter:
                 Remedy("give a row of the mask for each of the model (beams are rows), or none"),
             )
         # Sum over tokens, padding excluded. The sum has the mean's direction, which is all that a cosine needs.
+        # [rows, ..., d_in] -> [rows, tokens, d_in].
         tokens = x.detach()[:, None].flatten(1, -2).to(wide_dtype(x.dtype))
         if mask is not None and mask.shape == x.shape[:-1]:
             tokens = tokens.masked_fill(~mask.to(x.device)[:, :, None], 0)
@@ -145,6 +146,7 @@ class Routing:
 
     def select(self, module: nn.Module, x: Tensor) -> RequestBatch:
         """Return the rows by task for one call of a layer; see `TaskSelector`."""
+        # A head as the caller chose, else the row's earlier choice, else a choice by this layer.
         if self._heads is not None and module in self._router.heads:
             return self._heads
         if self._chosen is not None:
@@ -203,6 +205,7 @@ def make_router(
     layer_routers = {}
     for name, rows in stack_prototypes(prototypes, {name: branch.inputs for name, branch in routable.items()}).items():
         branch = routable[name]
+        # The dtype in which inputs are summed.
         dtype = wide_dtype(branch.slots["weight"].tensor.dtype)
         layer_routers[branch.module] = LayerRouter(name, rows.to(branch.device, dtype))
     changed = dict.fromkeys(slot for resident in tasks.values() for slot in resident.changes)

@@ -93,6 +93,7 @@ class RunningBase:
             Device of the copies.
         """
         for name in names:
+            # By slot, so that base tensors that are tied in the model are copied once.
             key = bases[name] or name
             if key not in self._copies:
                 spec, data = self._read_source(name, bases[name], device)
@@ -155,6 +156,7 @@ class RunningBase:
 
     def _check_model(self, name: str, slot: Slot) -> None:
         """Raise ModelMismatchError unless the model holds the source's values, converted to the model's dtype."""
+        # A copied slot was compared before the copy, and may hold a task's weights by now.
         if self.source is None or slot in self._copies or (slot, slot.version) in self._compared:
             return
         spec, found = self.source.specs[name], slot.spec

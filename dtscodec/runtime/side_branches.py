@@ -55,6 +55,7 @@ class SideBranches:
         self._selector: ContextVar[TaskSelector | None] = ContextVar("selector", default=None)
         self._hooks = ExitStack()
         self._slots_of: dict[nn.Module, dict[str, Slot]] = defaultdict(dict)
+        # The slots of each layer, by attribute.
         for slot in slots:
             for module, attribute in slot.owners:
                 self._slots_of[module][attribute] = slot
@@ -142,9 +143,11 @@ class SideBranches:
         inputs = [*args, *(rest[0].values() if len(rest) > 1 else ())]
         if selector is None or not inputs:
             return out
+        # Copying a model copies its hooks, but not its branches.
         if module not in self.by_layer:
             problem = "expected the model that packs were attached to, got a copy of it"
             raise ModelMismatchError(problem, Remedy("attach to the copy"))
+        # Tasks as named by the caller, or as routed by the layer's input.
         batch = selector.select(module, inputs[0])
         if not batch.groups:
             return out
@@ -174,6 +177,7 @@ def _runs_forward_of(kind: type[nn.Module]) -> Test:
     """
 
     def runs(module: nn.Module) -> bool:
+        # accelerate wraps `forward` of an instance, marked by `_hf_hook`, and still calls that of the class.
         is_replaced = "forward" in vars(module) and not hasattr(module, "_hf_hook")
         return isinstance(module, kind) and type(module).forward is kind.forward and not is_replaced
 

@@ -47,6 +47,7 @@ class Slot:
         """
         for module, attribute in self.owners:
             tensor: Tensor = getattr(module, attribute)
+            # The same memory, dtype and shape: writing in place is allowed, replacing the tensor is noticed.
             if (tensor.data_ptr(), tensor.dtype, tensor.shape) != self._memory:
                 raise ModelMismatchError(
                     f"{self.name}: expected the tensor that the model had before, got another",

@@ -175,12 +175,14 @@ class Switcher:
             for slot in resident.changes:
                 base.save_copies(resident.bases, resident.base_names(slot), slot.device)
                 if slot not in self._originals:
+                    # The copy of the base tensor may hold these bytes already.
                     saved = base.saved_original(slot)
                     self._originals[slot] = bytes_of(slot.tensor).clone() if saved is None else saved
 
     def _switch(self, new: ResidentPack) -> None:
         """Change the model from the active task to another, or back to it if that fails."""
         old = NO_TASK if self._active is None else self._registry[self._active]
+        # Slots of the old task are restored, those of the new one written.
         slots = {**old.changes, **new.changes}
         with writable(slots):
             try:

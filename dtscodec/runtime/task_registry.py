@@ -107,6 +107,7 @@ class TaskRegistry:
                 raise TaskError(problem, Remedy("remove it first"))
             with as_pack(pack, whole=True) as opened:
                 resident = load_resident(opened, self.slots, self.base, check)
+            # Before the task can be looked up, so that no thread sees it half prepared.
             prepare(resident)
             # Replace the mapping: lookups in other threads hold no lock.
             self._residents = {**self._residents, task: resident}

@@ -50,6 +50,7 @@ class Band:
 
     def number_count(self, per_vector: bool) -> int:
         """Return the number of levels and scales of the band; for `per_vector` see `table_count`."""
+        # Levels of u and of v, then a scale per component.
         return 2 * self.width.stored_levels * self.table_count(per_vector) + self.rank * self.width.has_scales
 
     def to_json(self) -> Json:
@@ -120,6 +121,7 @@ class BandPlace:
         width, (m, n) = width_of(self.bits), shape
         # A component is a record: its vector of u, then its vector of v.
         records, cut = codes.reshape(self.rank, self.stride), self.v_at - self.u_at
+        # Code books of u and of v; the spans are empty where the width stores no levels.
         u_books = width.code_books(numbers[self.u_levels : self.v_levels])
         v_books = width.code_books(numbers[self.v_levels : self.scales])
         return BandFactors(
@@ -161,6 +163,7 @@ class BandFactors:
     def scaled_u(self, dtype: type[np.floating]) -> Floats:
         """Return (U S)^T, float [r, coded rows], in the given numpy dtype."""
         u = dequantize(self.u).astype(dtype, copy=False)
+        # A scale multiplies the row of U^T that belongs to its component; 16-bit components have none.
         return u * self.scales.astype(dtype, copy=False)[:, None] if len(self.scales) else u
 
 
@@ -183,6 +186,7 @@ def scaled_factors(bands: Sequence[BandFactors], dtype: type[np.floating]) -> tu
     """
     if len(bands) == 1:  # Without a copy.
         return bands[0].scaled_u(dtype), dequantize(bands[0].v).astype(dtype, copy=False)
+    # Stack the bands: each is dequantized into its rows.
     rank = sum(len(band.u) for band in bands)
     left, right = np.empty((rank, bands[0].u.count), dtype), np.empty((rank, bands[0].v.count), dtype)
     begin = 0

@@ -43,6 +43,7 @@ def base_json(base: BaseRows | None, own: BaseRows) -> dict[str, Json]:
     """
     if base is None:
         return {"base": None}
+    # Rule I5: the shortest form.
     if base.first != own.first:
         return {"base": [base.name, base.first]}
     return {} if base.name == own.name else {"base": base.name}
@@ -74,6 +75,7 @@ def parse_base(fields: Fields, own: BaseRows) -> BaseRows | None:
     value = fields.take_any("base")
     if value is None:
         return None
+    # [name, first row], or a name alone for the same rows.
     name, first = value if isinstance(value, list) and len(value) == 2 else (value, own.first)
     if not isinstance(name, str) or not isinstance(first, int) or isinstance(first, bool):
         raise ValueError(f"expected a name, [name, first row] or null for 'base', got {value!r:.60}")

@@ -132,6 +132,7 @@ def split_masks(block: SubsetBlock, columns: int, streams: Streams) -> tuple[Mas
     """
     masks: list[Mask | None] = []
     begin = 0
+    # The bitmap of rows, then that of columns, each padded to a byte (section 5.1).
     for chosen, whole in ((block.rows, block.height), (block.cols, columns)):
         mask = None
         if chosen is not None:
@@ -140,6 +141,7 @@ def split_masks(block: SubsetBlock, columns: int, streams: Streams) -> tuple[Mas
                 mask = unpack_bitmap(streams.bitmaps[begin:end], whole)
             except ValueError as error:
                 raise FormatError("rows", "bitmap", str(error), "5.1") from error
+            # Rule W1: as many bits set as the index says.
             if mask.sum() != chosen:
                 raise FormatError("rows", "bitmap", f"expected {chosen} bits set, got {mask.sum()}", "5.1")
             begin = end
@@ -165,10 +167,13 @@ def check_vectors(given: Vectors) -> PackedVectors:
         (rule E2).
     """
     vectors = given.pack()
+    # Rule N2: levels ascend; equal neighbours are allowed.
     if (np.diff(vectors.levels, axis=1) < 0).any():
         raise FormatError("numbers", "levels", "expected levels that ascend", "5.2")
+    # Rule E1.
     if not padding_is_zero(vectors.packed, vectors.count, vectors.bits):
         raise FormatError("padding", "codes", "expected padding bits of zero", "5.3")
+    # Rule E2: codes of 16 bits are half-precision numbers, which may be infinite or NaN.
     if width_of(vectors.bits).is_float:
         codes = unpack_codes(np.ascontiguousarray(vectors.packed), vectors.count, vectors.bits)
         if not np.isfinite(codes.astype(np.float32)).all():
@@ -212,4 +217,5 @@ class CodedDelta:
         """Return the index of the coded rows and columns of a [height, columns] array."""
         rows = np.arange(height) if self.rows is None else np.flatnonzero(self.rows)
         cols = np.arange(columns) if self.cols is None else np.flatnonzero(self.cols)
+        # The cross product of both.
         return np.ix_(rows, cols)  # type: ignore[return-value]

@@ -89,6 +89,7 @@ class LowRank(SubsetBlock):
         """
         subset = parse_subset(fields, own)
         bands = tuple(Band.from_json(item) for item in fields.take_list("bands", list))
+        # Limits are checked before anything is allocated (section 10).
         if sum(band.rank for band in bands) > MAX_COMPONENTS:
             raise OverflowError(f"expected at most {MAX_COMPONENTS} components in a block, got more")
         return cls(height, *subset, bands, fields.take_flag("levels", "vector"))
@@ -155,6 +156,7 @@ class LowRank(SubsetBlock):
         for band in bands:
             # The order of `places`.
             numbers += [band.u.levels.ravel(), band.v.levels.ravel(), band.scales]
+            # A record per component: its vector of u, then that of v.
             packed.append(np.concatenate([band.u.pack().packed, band.v.pack().packed], axis=1).tobytes())
         return np.concatenate(numbers), tuple(packed)
 
@@ -175,6 +177,7 @@ class LowRank(SubsetBlock):
         """
         rows, cols = split_masks(self, columns, streams)
         norm, shape = float(streams.numbers[0]), self.coded_shape(columns)
+        # Rule N2.
         if norm < 0:
             raise FormatError("numbers", "norm", f"expected at least 0, got {norm}", "5.2")
         bands = []
@@ -216,4 +219,5 @@ class LowRankContent:
         """Return the delta, dequantized in float32 or, for tensors of F64, in float64."""
         with np.errstate(over="ignore", invalid="ignore"):
             left, right = scaled_factors(self.bands, dtype)
+            # u s [coded rows, r] and v^T [r, coded columns].
             return CodedDelta(self.rows, self.cols, left.T, right)

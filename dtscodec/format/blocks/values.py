@@ -52,6 +52,7 @@ class Values(SubsetBlock):
 
     def __post_init__(self) -> None:
         as_bits(self.bits)
+        # `per` is for 4 and 8 bits only (section 4.3).
         if self.per_row and not self.width.has_value_scales:
             scaled = " or ".join(str(bits) for bits in ALL_BITS if width_of(bits).has_value_scales)
             raise ValueError(f"expected scales per row with {scaled} bits only, got {self.bits}")
@@ -91,6 +92,7 @@ class Values(SubsetBlock):
     def band_bytes(self, columns: int) -> tuple[int, ...]:
         """Return the length of the codes in bytes, band by band: there is one."""
         rows, cols = self.coded_shape(columns)
+        # One vector of all coded elements, row by row.
         return (vector_bytes(rows * cols, self.bits),)
 
     def stream_sizes(self, columns: int, dtype: DType) -> StreamSizes:
@@ -207,5 +209,6 @@ def dequantize_values(codes: Vectors, scales: NDArray[np.float32], shape: tuple[
     -------
     float32, of that shape
     """
+    # Scale times value in float32, for tensors of F64 as well (section 6.4).
     values = dequantize(codes).reshape(shape)
     return values * scales[:, None] if len(scales) else values

@@ -51,9 +51,10 @@ def split_planes(data: NDArray[np.uint8], planes: int) -> tuple[bytes, tuple[int
     lengths : tuple of int, or None
         Stored length of each plane; None if the bytes are stored plain.
     """
-    # A plane is stored as a frame if that is shorter: a piece of the plane's own length is plain.
+    # A plane is stored as a frame only if that is shorter, so that one of its plain length is plain.
     pieces: list[bytes] = []
     for begin in range(0, len(data), CHUNK_BYTES):
+        # Column p of [elements, bytes of an element] is plane p.
         for plane in data[begin : begin + CHUNK_BYTES].reshape(-1, planes).T:
             plain = plane.tobytes()
             frame = _frame(plain)
@@ -95,6 +96,7 @@ def join_planes(stored: bytes, lengths: Sequence[int], size: int, planes: int) -
     data = np.empty(size, np.uint8)
     begin = offset = 0
     sizes = plane_sizes(size, planes)
+    # Chunk by chunk, and in it plane by plane.
     for position in range(0, len(sizes), planes):
         plain = sizes[position]
         chunk = data[begin : begin + plain * planes].reshape(plain, planes)
@@ -106,6 +108,7 @@ def join_planes(stored: bytes, lengths: Sequence[int], size: int, planes: int) -
 
 
 def _plane(piece: bytes, plain: int) -> bytes:
+    # A plane of its plain length is stored as it is.
     if len(piece) == plain:
         return piece
     try:

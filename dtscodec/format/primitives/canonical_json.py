@@ -64,6 +64,7 @@ def _check(value: Json, depth: int) -> Json:
     """Return the value with keys in order (by UTF-16 units, as RFC 8785 has it), or raise ValueError."""
     if value is None or value is True or isinstance(value, str):
         return value
+    # bool is a subclass of int: False, which the format excludes, must not pass for 0.
     if isinstance(value, int) and not isinstance(value, bool):
         if abs(value) > MAX_INTEGER:
             raise ValueError("integer beyond 2**53")
@@ -73,6 +74,7 @@ def _check(value: Json, depth: int) -> Json:
     if isinstance(value, list):
         return [_check(item, depth - 1) for item in value]
     if isinstance(value, dict):
+        # UTF-16 units, not code points, by which Python sorts.
         keys = sorted(value, key=lambda key: key.encode("utf-16-be"))
         return {key: _check(value[key], depth - 1) for key in keys}
     raise ValueError(f"{value!r} has no place in it")

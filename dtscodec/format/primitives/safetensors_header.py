@@ -100,6 +100,7 @@ def header_bytes(metadata: Mapping[str, str], specs: Mapping[str, TensorSpec]) -
         offsets = [offset, offset := offset + spec.nbytes]
         document[name] = {"dtype": spec.dtype, "shape": list(spec.shape), "data_offsets": offsets}
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    # Spaces after the JSON align the data to 8 bytes.
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
 
@@ -129,6 +130,7 @@ def check_name(name: str, where: str) -> None:
     CheckpointError
         The name is not valid.
     """
+    # Lone surrogates have no UTF-8; they are refused below, with a message of their own.
     size = len(name.encode(errors="surrogatepass"))
     if not 1 <= size <= MAX_NAME_BYTES or name == "__metadata__":
         _fail(where, f"tensor names of 1 to {MAX_NAME_BYTES} bytes", f"{name[:40]!r} of {size}")

@@ -88,8 +88,10 @@ def _frame_length(data: bytes, has_checksum: bool) -> int:
     position = zstandard.frame_header_size(data)
     last = False
     while not last:
+        # Header of a block, 3 bytes: whether it is the last, 2 bits of kind, 21 bits of size.
         header = int.from_bytes(data[position : position + 3], "little")
         last, kind, size = bool(header & 1), header >> 1 & 3, header >> 3
+        # A block of kind 1 (RLE) stores one byte, whatever its size when decompressed.
         position += 3 + (1 if kind == 1 else size)
         if position > len(data):
             raise ValueError("expected a whole zstd frame, got a part of one")

@@ -44,6 +44,7 @@ def project(
     hidden += tl.program_id(1).to(tl.int64) * hidden_part + b[:, None] * hidden_row
     first = tl.program_id(1) * part_columns
     end = tl.minimum(first + part_columns, tl.load(share + COUNT + V).to(tl.int32))
+    # Bands are grouped by width, since each width is compiled into the kernel.
     for width in tl.static_range(len(WIDTHS)):
         for band in range(tl.load(share + BANDS + width), tl.load(share + BANDS + width + 1), BAND):
             _project_band(
@@ -58,6 +59,7 @@ def _project_band(
     BITS: tl.constexpr, COLUMN_INDEX: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
+    # Programs along the third axis take turns at the components, BLOCK_K at a time.
     step = tl.num_programs(2) * BLOCK_K
     for begin in range(tl.program_id(2) * BLOCK_K, tl.load(band + RANK).to(tl.int32), step):
         # total [b, k] = sum over columns of x [b, n] v [n, k]; scales last, as they are per component.
@@ -92,6 +94,7 @@ def _pick_band(place, live_row, band, hidden, BITS: tl.constexpr, BLOCK_K: tl.co
     coded = place >= 0
     for begin in range(0, tl.load(band + RANK).to(tl.int32), BLOCK_K):
         k, live = components(band, begin, BLOCK_K)
+        # Rows that are not coded are masked: code 0 stands for them until they are set to zero.
         u = elements(band, k, tl.maximum(place, 0), coded, BITS, U) * scales(band, k, live, BITS)[None, :]
         _store_hidden(hidden, live_row, band, k, live, tl.where(coded[:, None], u, 0.0))
 
@@ -108,6 +111,7 @@ def expand(
     hidden += b[:, None] * hidden_row
     first = tl.program_id(1) * BLOCK_N
     count = tl.load(share + COUNT + SIDE).to(tl.int32)
+    # Sum hidden [b, k] times the vectors [k, n] over all bands.
     total = tl.zeros((BLOCK_B, BLOCK_N), tl.float32)
     for width in tl.static_range(len(WIDTHS)):
         for band in range(tl.load(share + BANDS + width), tl.load(share + BANDS + width + 1), BAND):
@@ -131,6 +135,7 @@ def _expand_band(
 ):  # fmt: skip
     for begin in range(0, tl.load(band + RANK).to(tl.int32), BLOCK_K):
         k, live = components(band, begin, BLOCK_K)
+        # A band's components begin at COMPONENT among the columns of hidden.
         spot = hidden + (tl.load(band + COMPONENT) + k)[None, :]
         left = tl.load(spot, mask=live_row[:, None] & live[None, :], other=0.0)
         total = tl.dot(left, tile(band, k, first, count, BITS, SIDE, BLOCK_N), total, input_precision=PRECISION)

@@ -55,6 +55,7 @@ def tile(band, k, first, count, BITS: tl.constexpr, SIDE: tl.constexpr, BLOCK: t
     It reads words, not bytes: vectors begin and end at multiples of 16 bytes, and a word holds up to 16 elements.
     Values beyond the last element are finite, but arbitrary.
     """
+    # A word of 32 bits holds PER_WORD codes, the first in its lowest bits.
     PER_WORD: tl.constexpr = 32 // BITS
     word = first // PER_WORD + tl.arange(0, BLOCK // PER_WORD)
     vectors = _address(band + CODES + SIDE, tl.int32) + k[:, None] * tl.load(band + STEP)
@@ -82,6 +83,7 @@ def positions(share, i, SIDE: tl.constexpr, INDEX_TYPE: tl.constexpr):
     if INDEX_TYPE is None:
         return i
     else:
+        # An address of 0 stands for all rows or columns.
         address = tl.load(share + INDEX + SIDE)
         inside = (i < tl.load(share + COUNT + SIDE)) & (address != 0)
         chosen = tl.load(address.to(tl.pointer_type(INDEX_TYPE)) + i, mask=inside, other=0)
@@ -92,6 +94,7 @@ def positions(share, i, SIDE: tl.constexpr, INDEX_TYPE: tl.constexpr):
 def _values(band, k, codes, BITS: tl.constexpr, SIDE: tl.constexpr):
     """Return the values of codes, each in the low bits of its word; k broadcasts to them."""
     if BITS == 16:
+        # The low 16 bits, reinterpreted as half precision.
         return codes.to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32)
     elif BITS == 8:
         return codes.to(tl.int8).to(tl.float32)

@@ -46,6 +46,7 @@ def _add_band(
     """Add the product of a band's factors to a tile."""
     for begin in range(0, tl.load(band + RANK).to(tl.int32), BLOCK_K):
         k, live = components(band, begin, BLOCK_K)
+        # The scales multiply u, which is the order of the spec: (u s) v^T.
         u = tile(band, k, first_row, m, BITS, U, BLOCK_M) * scales(band, k, live, BITS)[:, None]
         v = tile(band, k, first_column, n, BITS, V, BLOCK_N)
         delta = tl.dot(tl.trans(u), v, delta, input_precision=PRECISION)

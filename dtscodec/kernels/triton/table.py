@@ -38,6 +38,7 @@ def table_of(shares: Sequence[PackedFactors]) -> Table:
     """Return the table of the factors of each share, all on one device."""
     # Records of shares come first, then those of bands: share by share, width by width.
     widths = tuple(sorted({band.bits for factors in shares for band in factors.block.bands}))
+    # Fields of a share: two counts, two addresses, the first band of each width, the end of the last one.
     record = 4 + len(widths) + 1
     first_band = record * len(shares)
     heads: list[int] = []
@@ -62,6 +63,7 @@ def _band(factors: PackedFactors, band: BandPlace, component: int) -> list[int]:
     # Levels that the format prescribes are not in the store, but in memory of their own.
     if width_of(band.bits).fixed_levels is not None:
         u_levels = v_levels = _fixed_levels(band.bits, numbers.device).data_ptr()
+    # A step of 0: one table serves all components of a band.
     table_step = width_of(band.bits).stored_levels if factors.block.per_vector else 0
     scales = numbers.data_ptr() + numbers.element_size() * band.scales
     places = [codes + band.u_at, codes + band.v_at, u_levels, v_levels]

@@ -67,6 +67,7 @@ class Triton(Reference):
         if not _is_supported([base, out], [factors]):
             super().reconstruct(base, factors, out, only_coded)
             return
+        # The kernel writes coded elements only; the others are the base's.
         if not factors.is_whole and not only_coded and out.data_ptr() != base.data_ptr():
             out.copy_(base)
         table = table_of([factors])
@@ -91,8 +92,10 @@ class Triton(Reference):
         # Divide the columns into parts, so that a small batch, too, has programs for the whole GPU.
         blocks = triton.cdiv(batch.table.rank, COMMON["BLOCK_K"])
         n = max(share.factors.coded_shape[1] for share in shares)
+        # Enough parts to fill the GPU, each a multiple of PART columns.
         parts = min(triton.cdiv(n, PART), triton.cdiv(PROGRAMS, batch.tile_count * blocks))
         part = triton.cdiv(n, parts * PART) * PART
+        # Partial sums over the parts: float32 [parts, rows, rank].
         hidden = torch.empty((triton.cdiv(n, part), len(batch.rows), batch.table.rank), device=y.device)
         with _current(y.device):
             project[batch.tile_count, len(hidden), blocks](
@@ -110,6 +113,7 @@ class Triton(Reference):
         batch = batch_of(shares, len(y), y.device)
         if batch is None:
             return
+        # Positions among the coded rows: int64 [rows], -1 for rows that are not coded.
         at = torch.cat([_positions(ids[share.rows], share.factors) for share in shares])
         hidden = torch.empty((len(batch.rows), batch.table.rank), device=y.device)
         with _current(y.device):
@@ -121,7 +125,7 @@ class Triton(Reference):
 
 
 def _expand(hidden: Tensor, batch: Batch, shares: Sequence[PackedFactors], side: int, y: Tensor) -> None:
-    """The second half of `apply` and `gather`: add hidden times the vectors of u or of v."""
+    """Add hidden times the vectors of u or of v to y: the second step of `apply` and `gather`."""
     count = max(factors.coded_shape[side] for factors in shares)
     index = _index_type(*((factors.rows, factors.cols)[side] for factors in shares))
     expand[batch.tile_count, triton.cdiv(count, EXPAND[batch.block]["BLOCK_N"])](
@@ -149,7 +153,7 @@ def registers(widths: Sequence[int], *, whole: bool) -> int:
 
 
 def _current(device: torch.device) -> AbstractContextManager[object]:
-    """Triton launches on the current device; in the interpreter there is none."""
+    """Return a context with a device as the current one, which Triton launches on; the interpreter needs none."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 

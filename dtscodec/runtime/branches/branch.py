@@ -138,6 +138,7 @@ class SideBranch(ABC):
         # Deltas are formed in at least float32, whatever the dtype of the layer.
         own = self.slots[attribute].tensor
         wide = wide_dtype(own.dtype)
+        # Not the base's own rows plus a delta: rebuild the tensor, and subtract the base.
         if not is_additive(change.entry):
             return self.rebuild(resident, change).to(wide) - own.to(wide)
         # One block of values that covers the tensor is the delta itself; else add up the blocks.
@@ -163,6 +164,7 @@ def is_additive(entry: TensorEntry) -> bool:
 
 def has_factors(change: LoadedTensor) -> bool:
     """Return whether the delta of a tensor consists of factors, so that it need not be formed."""
+    # A block without payload equals the base, so it adds nothing.
     are_factors = [block.payload is None or isinstance(block.payload, PackedFactors) for block in change.blocks]
     return change.entry.split == 1 and all(are_factors) and is_additive(change.entry)
 

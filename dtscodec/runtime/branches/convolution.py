@@ -48,6 +48,7 @@ class ConvolutionBranch(SideBranch):
         geometry: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
         factors = single_factors(change)
         if factors is None or not factors.is_whole or layer.groups > 1:
+            # Without factors, with a subset coded, or grouped: form the delta.
             delta = self.delta("weight", resident, change).to(x.dtype)
             return convolve(x, delta, groups=layer.groups, **geometry)
         left, right = unpack_factors(factors, wide_dtype(x.dtype))

@@ -55,6 +55,7 @@ class LinearBranch(SideBranch):
                 y = self._own_output(flat_x[rows], group.resident, change)
                 flat = _replace_rows(flat, rows, y)
                 own[group] = y.shape[-1]
+        # Rows may differ in width now; `RequestBatch.outputs` cuts them.
         batch.note_widths(out.shape[-1], own)
         return flat.view(*leading, flat.shape[-1])
 
@@ -64,6 +65,7 @@ class LinearBranch(SideBranch):
         Low-rank blocks that cover the same rows of the weight, of whatever tasks, go to the backend in one call.
         """
         shares: dict[tuple[int, int], list[Share]] = defaultdict(list)
+        # Blocks of the same rows of the weight go to the backend in one call.
         for group, change, rows in self.changes("weight", batch, leading):
             if has_factors(change):
                 for block in change.blocks:
@@ -74,6 +76,7 @@ class LinearBranch(SideBranch):
                 delta = self.delta("weight", group.resident, change)
                 out[rows] += x[rows].to(delta.dtype) @ (delta if self.transposed else delta.T)
         for part, found in shares.items():
+            # Rows of a weight [in, out] are inputs of the layer, those of [out, in] are outputs.
             if self.transposed:
                 self.backend.apply(x[:, slice(*part)], found, out)
             else:

@@ -27,6 +27,7 @@ class NormBranch(SideBranch):
         leading = x.shape[: x.dim() - len(self.slots["weight"].shape)]
         rest = x.shape[len(leading) :]
         flat_x, flat = x.reshape(-1, *rest), out.reshape(-1, *rest)
+        # x' (w + dw) + b + db = y + x' dw + db, and likewise for x' (1 + w) + b.
         for group, change, rows in self.changes("weight", batch, leading):
             delta = self.delta("weight", group.resident, change)
             flat[rows] += self.normalize(flat_x[rows]).to(delta.dtype) * delta
@@ -69,6 +70,7 @@ def rms_normalized(layer: nn.Module, x: Tensor) -> Tensor:
         In the input's dtype, computed in at least float32.
     """
     weight: Tensor = layer.weight  # type: ignore[assignment]
+    # transformers' classes call it variance_epsilon or eps; None in torch means the dtype's epsilon.
     eps = next(
         (value for name in ("variance_epsilon", "eps") if (value := getattr(layer, name, None)) is not None), None
     )
