@@ -27,7 +27,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "are listed with their share of the delta. Needs pip install 'dtscodec[transformers]'."
     )
     parser.epilog = (
-        "An adapter holds factors in half precision and is about ten times larger than its pack. The model that "
+        "An adapter holds factors in half precision and is ten times larger than its pack or more. The model that "
         "uses it is found by its configuration, which packs made from model directories include."
     )
     parser.add_argument("pack", metavar="PACK")

@@ -25,9 +25,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         if isinstance(first.default, bool):
             _add_switch(group, first)
         elif first.choices:
-            group.add_argument(f"--{first.name}", choices=first.choices, help=_help(options))
+            group.add_argument(_flag(first), dest=first.name, choices=first.choices, help=_help(options))
         else:
-            group.add_argument(f"--{first.name}", metavar="X", type=arguments.number, help=_help(options))
+            number = arguments.count if isinstance(first.default, int) else arguments.number
+            group.add_argument(_flag(first), dest=first.name, metavar="X", type=number, help=_help(options))
     group.add_argument(
         "--grams",
         metavar="FILE",
@@ -59,9 +60,14 @@ def _by_name() -> dict[str, list[MethodOption]]:
     return found
 
 
+def _flag(option: MethodOption, prefix: str = "") -> str:
+    """Return an option as the command line spells a field."""
+    return f"--{prefix}{option.name.replace('_', '-')}"
+
+
 def _add_switch(group: "argparse._ArgumentGroup", option: MethodOption) -> None:
     """Add the flag that changes a boolean from its default."""
-    flag = f"--{'no-' if option.default else ''}{option.name.replace('_', '-')}"
+    flag = _flag(option, "no-" if option.default else "")
     text = f"of {option.method}: {'do not ' if option.default else ''}{_lowered(option.text)}"
     group.add_argument(flag, dest=option.name, action="store_const", const=not option.default, help=text)
 

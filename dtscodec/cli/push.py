@@ -22,7 +22,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "source", metavar="DIR_OR_PACK", help="a directory of packs, as `dtscodec encode -o DIR` writes it, or one pack"
     )
     parser.add_argument("repo", metavar="USER/REPO", type=_repo, help="the repository, created if it does not exist")
-    parser.add_argument("--base", metavar="hf://USER/REPO", help="the base, for packs that do not name its repository")
+    parser.add_argument("--base", metavar="hf://USER/REPO", help="the base of all packs, in place of what they record")
     parser.add_argument(
         "--figures",
         metavar="TASK=FILE",

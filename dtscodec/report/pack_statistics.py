@@ -243,7 +243,7 @@ def reason(pack: Pack, entry: TensorEntry, base_names: Container[str] | None) ->
     if not entry.spec.shape:
         return f"{some}exact: a single number"
     if base_names is None:
-        return f"{some}exact: new, no smaller if coded, or on request"
+        return f"{some}exact: new, tiny, the best use of its bytes, or on request"
     if base_name(entry.name, pack.index.prefix) not in base_names:
         return f"{some}exact: new, not in the base"
-    return f"{some}exact: no smaller if coded, or on request"
+    return f"{some}exact: tiny, the best use of its bytes, or on request"

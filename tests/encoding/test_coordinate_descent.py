@@ -21,7 +21,7 @@ from dtscodec.quantize.scalar import dequantize
 from dtscodec.quantize.widths import ALL_BITS, Bits
 
 few = settings(deadline=None, max_examples=25)
-RECIPES = LEAST_ERROR, replace(BEST, gain=None)
+RECIPES = LEAST_ERROR, replace(BEST, gain_power=None)
 """Fitted levels, and those of the published four groups."""
 
 
@@ -120,7 +120,7 @@ def test_what_least_squares_leaves_is_orthogonal_to_what_it_takes(delta: Tensor,
 def test_the_gain_is_at_least_1_and_makes_no_delta_larger_than_the_true_one(
     delta: Tensor, widths: list[Bits], power: float, floor: float
 ) -> None:
-    components, scales = refined(delta, widths, replace(LEAST_ERROR, gain=power))
+    components, scales = refined(delta, widths, replace(LEAST_ERROR, gain_power=power))
     gain = components.gain(scales, floor)
     assert gain >= 1
     if gain > 1:
@@ -134,7 +134,7 @@ def test_the_gain_is_at_least_1_and_makes_no_delta_larger_than_the_true_one(
 @given(small, st.sampled_from([0.5, 1.0, 2.0, 4.0]))
 def test_the_gain_gives_the_decoded_delta_the_effect_of_the_true_one_unless_capped(delta: Tensor, power: float) -> None:
     rank = min(delta.shape)
-    components, scales = refined(delta, [2] * rank, replace(LEAST_ERROR, gain=power))
+    components, scales = refined(delta, [2] * rank, replace(LEAST_ERROR, gain_power=power))
     u, s, v = torch.linalg.svd(delta.double(), full_matrices=False)
     gradient = (u * (s / s[0]).pow(power)) @ v
     plain = decoded(components.bands(scales))
@@ -145,7 +145,7 @@ def test_the_gain_gives_the_decoded_delta_the_effect_of_the_true_one_unless_capp
 
 def test_the_gain_in_full_is_below_its_cap_where_strong_directions_count_most() -> None:
     delta = power_law(0, 64, 64, 0.8)
-    components, scales = refined(delta, [2] * 64, replace(LEAST_ERROR, gain=4.0))
+    components, scales = refined(delta, [2] * 64, replace(LEAST_ERROR, gain_power=4.0))
     u, s, v = torch.linalg.svd(delta.double(), full_matrices=False)
     gradient = (u * (s / s[0]).pow(4)) @ v
     gain = components.gain(scales, 0.0)

@@ -27,7 +27,7 @@ LAMBDA_BISECTIONS = 80
 LAMBDA_MAX = 1e200
 LAMBDA_MIN = 1e-200
 """Multipliers beyond any quotient of a squared norm of float32 numbers and a number of bytes."""
-SHARED_ROUNDS = 12
+OVERHEAD_ROUNDS = 12
 """Most corrections of the bytes that segments share, which depend on the choices."""
 
 
@@ -104,17 +104,17 @@ def allocate(candidates: Mapping[SegmentKey, Candidates], budget: int, size_of: 
     smallest = size_of(chosen)
     if smallest > budget:
         raise TooSmallError(smallest)
-    shared = smallest - total_cost(chosen)
-    for _ in range(SHARED_ROUNDS):
-        # Spend what the shared bytes leave, then correct these by the size of the file.
-        trial = _spend(candidates, budget - shared)
+    overhead = smallest - total_cost(chosen)
+    for _ in range(OVERHEAD_ROUNDS):
+        # Spend what the overhead leaves, then correct these by the size of the file.
+        trial = _spend(candidates, budget - overhead)
         size = size_of(trial)
         if size <= budget:
             chosen = trial
         # The estimate is at most 8 bytes too low. Where it is too high, `_fill` spends the difference.
-        if size <= budget and shared >= size - total_cost(trial) - 8:
+        if size <= budget and overhead >= size - total_cost(trial) - 8:
             break
-        shared = size - total_cost(trial)
+        overhead = size - total_cost(trial)
     # No single multiplier spends the budget to the last byte.
     return _fill(candidates, chosen, budget, size_of)
 

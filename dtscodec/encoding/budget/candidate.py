@@ -24,9 +24,9 @@ class Candidate:
     cost : int
         Bytes of its streams, bitmaps before compression.
     benefit : float
-        Squared norm of the delta that it removes, weighted by the recipe (`Recipe.benefit`).
+        Squared norm of the delta that it accounts for, weighted by the recipe (`Recipe.benefit`).
     removed_energy : float
-        Squared norm of the delta that it removes, as predicted before encoding.
+        Squared norm of the delta that it accounts for, as predicted before encoding.
     bitmaps : bytes
         Bitmaps of coded rows and columns.
     """

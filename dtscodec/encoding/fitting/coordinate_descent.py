@@ -92,7 +92,7 @@ class FittedComponents:
         floor : float
             Singular values up to this one are rounding noise and not part of D.
         """
-        factors, power = self._weighted.factors, self._recipe.gain
+        factors, power = self._weighted.factors, self._recipe.gain_power
         if power is None:
             return 1.0
         # <G, D> over the whole spectrum above the noise, and <G, decoded> over the components.

@@ -187,7 +187,7 @@ def encode_values(delta: DenseDelta, block: Values, recipe: Recipe) -> EncodedBl
         # Codes that are floating-point numbers have no scales that could take the unit back.
         values, unit = (delta.values, 1.0) if block.width.is_float else unit_scaled(delta)
         codes, scales = quantize_elements(values, block.bits, block.per_row, rounded)
-        norm = 0.0 if recipe.gain is None else float(delta.energy**0.5) / unit
+        norm = 0.0 if recipe.gain_power is None else float(delta.energy**0.5) / unit
         if norm and len(codes.levels):
             # Cell means shrink: scale the levels to the norm of the true delta. Wider codes are close enough.
             decoded = squared_norm(torch.from_numpy(dequantize(codes))) ** 0.5

@@ -20,12 +20,12 @@ class Recipe:
         Whether levels are Lloyd-Max levels, rather than the root mean squares of the published four groups. Lloyd-Max
         levels leave less squared error, but shrink vectors; root mean squares preserve their norm, and behaviour is
         closer.
-    gain : float, optional
+    gain_power : float, optional
         Power of singular values that weights directions where a decoded delta is scaled to have the effect of the true
         one (`dtscodec.encoding.fitting.coordinate_descent.FittedComponents.gain`). With None it is not scaled.
     largest_gain : float
         Largest factor of that scaling. Where little of the delta is retained, a larger one would make a few directions
-        stand in for all that are missing, and models of many classes suffer.
+        stand in for all that are missing, and classifiers with many classes lose accuracy.
     row_subsets : bool
         Whether the least changed rows of a tall matrix may be left out, where few rows hold most of a change.
     precision_weight : float
@@ -43,7 +43,7 @@ class Recipe:
 
     rounds: int = 5
     fitted_levels: bool = False
-    gain: float | None = 2.0
+    gain_power: float | None = 2.0
     largest_gain: float = 1.5
     row_subsets: bool = True
     precision_weight: float = 0.15
@@ -56,7 +56,7 @@ class Recipe:
             raise ValueError(f"{self.levels} levels: only four have a published rule, others must be fitted")
 
     def benefit(self, bits: Bits | None, vectors: int = 2) -> float:
-        """Return the share of energy that coding counts as removing, from a component or from a single vector.
+        """Return the weighted share of energy that the allocation credits to a width, of a component or a single vector.
 
         Parameters
         ----------
@@ -83,5 +83,5 @@ class Recipe:
 BEST = Recipe()
 """The default recipe."""
 
-LEAST_ERROR = Recipe(fitted_levels=True, gain=None, precision_weight=1.0)
+LEAST_ERROR = Recipe(fitted_levels=True, gain_power=None, precision_weight=1.0)
 """The recipe for a target error: it minimizes the squared error alone."""

@@ -1,10 +1,13 @@
-"""Why a tensor, or some rows of it, are stored exactly: as a block of kind `raw`.
+"""Why `encode` stores a tensor, or some rows of it, exactly: as a block of kind `raw`.
 
 1. `exact_reason` names a reason: they are never quantized.
 2. They have at most `ALWAYS_EXACT` bytes, and the preset is `best`.
 3. Exact bytes are the best choice. For `best`, `dtscodec.encoding.budget.segment_candidates` offers them at their cost
    as one candidate encoding, and `dtscodec.encoding.budget.allocate` chooses among candidates. The preset `paper`
-   chooses them where codes would take as many bytes (`dtscodec.encoding.presets.paper.plan_paper`).
+   chooses them where codes would take as many bytes (`dtscodec.encoding.presets.paper.plan_paper`), and `best` with a
+   rank as target does so for rows that are quantized element by element.
+
+`fuse`, `import_adapter` and merged bases store tensors exactly for reasons of their own.
 
 Deltas that hold NaN or infinity are not stored exactly but refused (`dtscodec.encoding.delta.delta_of`); the remedy is
 to name the tensor in `raw`.
@@ -26,7 +29,7 @@ class ExactReason(Enum):
     """Why some rows are never quantized."""
 
     NAMED = "a pattern names the tensor: one of `raw`, or for `paper` one of the heads that its authors store exactly"
-    DTYPE = "the dtype is not quantized, such as integers"
+    DTYPE = "the dtype is not quantized, such as integers, booleans and FP8"
     NEW = "the rows have no counterpart in the base, and the preset `paper`, or a rank as target, quantizes deltas only"
     NOT_FINITE = "the rows have no counterpart in the base, and hold NaN, infinity, or what float32 cannot hold"
     ZERO = "the rows have no counterpart in the base, and hold zeros only"

@@ -14,7 +14,10 @@ from dtscodec.merging.task_vectors import TaskVectors
 from dtscodec.progress import ProgressCallback
 
 Combine: TypeAlias = Callable[[TaskVectors], Tensor]
-"""Task vectors of one tensor -> the merged task vector, float32, which alpha scales."""
+"""Task vectors of one tensor -> the merged task vector, float32, which alpha scales.
+
+Deterministic, since it may be called more than once for a tensor: a random method seeds itself by the tensor's name.
+"""
 
 
 @dataclass(frozen=True, slots=True)
