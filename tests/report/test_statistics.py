@@ -74,11 +74,11 @@ def test_reasons_are_told_as_far_as_they_are_known(pack: Path, base: Tensors, tm
         return {tensor.name: tensor.reason for tensor in facts.tensors if tensor.reason}
 
     never = {"steps": "exact: I64 is never coded"}
-    unknown = {"classifier.weight": "exact: new, no smaller if coded, or on request"}
+    unknown = {"classifier.weight": "exact: new, tiny, the best use of its bytes, or on request"}
     assert why(pack_statistics(pack)) == never | unknown
     assert why(pack_statistics(pack, base=base)) == never | {"classifier.weight": "exact: new, not in the base"}
     kept = make_pack(base, fine, tmp_path / "raw", target=dtscodec.Rank(1), raw=("embeddings*",)).path
-    assert why(pack_statistics(kept, base=base))["embeddings.weight"] == "exact: no smaller if coded, or on request"
+    assert why(pack_statistics(kept, base=base))["embeddings.weight"] == "exact: tiny, the best use of its bytes, or on request"
     tight = make_pack(base, fine, tmp_path / "tight", target=dtscodec.Size.parse("3kB")).path
     assert why(pack_statistics(tight))["classifier.weight"] == "new: not in the base, so coded by itself"
 

@@ -56,7 +56,7 @@ class Recipe:
             raise ValueError(f"{self.levels} levels: only four have a published rule, others must be fitted")
 
     def benefit(self, bits: Bits | None, vectors: int = 2) -> float:
-        """Return the weighted share of energy that the allocation credits to a width, of a component or a single vector.
+        """Return the weighted share of a component's or a vector's energy that the allocation credits to a width.
 
         Parameters
         ----------
