@@ -78,7 +78,8 @@ def test_reasons_are_told_as_far_as_they_are_known(pack: Path, base: Tensors, tm
     assert why(pack_statistics(pack)) == never | unknown
     assert why(pack_statistics(pack, base=base)) == never | {"classifier.weight": "exact: new, not in the base"}
     kept = make_pack(base, fine, tmp_path / "raw", target=dtscodec.Rank(1), raw=("embeddings*",)).path
-    assert why(pack_statistics(kept, base=base))["embeddings.weight"] == "exact: tiny, the best use of its bytes, or on request"
+    reason = why(pack_statistics(kept, base=base))["embeddings.weight"]
+    assert reason == "exact: tiny, the best use of its bytes, or on request"
     tight = make_pack(base, fine, tmp_path / "tight", target=dtscodec.Size.parse("3kB")).path
     assert why(pack_statistics(tight))["classifier.weight"] == "new: not in the base, so coded by itself"
 
