@@ -88,7 +88,7 @@ def test_a_name_is_printable(cli: Cli, source: str) -> None:
 def test_a_path_need_not_be_printable(cli: Cli) -> None:
     odd = "movie\udcff\n"
     Path("movie").rename(odd)
-    assert "say NAME=" in cli.fails("encode", "base", odd)
+    assert "write NAME=" in cli.fails("encode", "base", odd)
     assert cli("encode", "base", f"movie={odd}", "-o", "a\n\udcffb").endswith("s: a\\n\\udcffb\n")
 
 
