@@ -8,6 +8,9 @@ TORCH_INDEX ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# Rooms that answer at once: what most changes break first. `make check` runs everything.
+QUICK := tests/test_layers.py tests/files tests/format tests/quantize tests/linalg tests/packs
+
 .PHONY: demo test check quick setup vectors clean
 
 demo: setup
@@ -26,7 +29,7 @@ check:
 # An answer while working: no whole models, servers or commands in processes of their own, and few drawn examples.
 quick:
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -m "not slow" --hypothesis-profile quick
+	$(BIN)/python -m pytest -m "not slow" --hypothesis-profile quick $(QUICK)
 
 setup: $(READY)
 
