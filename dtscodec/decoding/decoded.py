@@ -16,7 +16,7 @@ from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import dtype_code, tensor_bytes, torch_dtype, torch_form
 from dtscodec.checkpoints.write import SHARD_BYTES, is_single_file, write_checkpoint
 from dtscodec.decoding.reconstruct import as_tensor, load_tensors, reconstruct
-from dtscodec.errors import NAME_BASE, BaseMismatchError, OutputError, Remedy
+from dtscodec.errors import NAME_BASE, BaseMismatchError, OutputError
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.index import TensorEntry
@@ -130,9 +130,7 @@ class Decoded(Mapping[str, Tensor]):
 
     def _needed_base(self) -> Base:
         if self.base is None:
-            where = str(self.pack.path or "pack")
-            detail = "expected the base that it was made against, got none"
-            raise BaseMismatchError("base-tensor", where, detail, "4.4", Remedy("name it with {base}"))
+            raise self.pack.missing_base()
         return self.base
 
     def check_base_tensors(self) -> None:

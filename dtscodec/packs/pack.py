@@ -220,9 +220,12 @@ class Pack:
             return numpy_tensor(entry, self.reader.contents(entry.name), read)
 
     def _no_base(self, name: str) -> NoReturn:
-        where = str(self.path or "pack")
-        detail = "expected the base that it was made against, got none"
-        raise BaseMismatchError("base-tensor", where, detail, "4.4", Remedy("name it with {base}"))
+        raise self.missing_base()
+
+    def missing_base(self) -> BaseMismatchError:
+        """Return the error that the pack needs its base, and none is given."""
+        where, detail = str(self.path or "pack"), "expected the base that it was made against, got none"
+        return BaseMismatchError("base-tensor", where, detail, "4.4", Remedy("name it with {base}"))
 
     def close(self) -> None:
         """Close the file."""
