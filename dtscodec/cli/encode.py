@@ -11,7 +11,7 @@ from dtscodec.calibration.fit_settings import STEPS
 from dtscodec.cli import arguments, console, encode_options
 from dtscodec.cli.console import progress_bar
 from dtscodec.cli.names import name_fine_tunes
-from dtscodec.cli.result_lines import fit_words, pack_line
+from dtscodec.cli.result_lines import fit_words, note_lines, pack_line, report_facts
 from dtscodec.cli.resume import journal_path, open_journal
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.storage.paths import as_output_path
@@ -19,7 +19,7 @@ from dtscodec.storage.paths import as_output_path
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from dtscodec import Base, EncodeConfig, EncodeReport, Journal
+    from dtscodec import Base, EncodeConfig, EncodeReport, FitReport, Journal
     from dtscodec.checkpoints.checkpoint import Checkpoint
     from dtscodec.progress import ProgressCallback
 
@@ -50,6 +50,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         help="names of the fine-tune that begin with OLD begin with NEW in the base; repeatable",
     )
     add_calibration(parser)
+    arguments.add_json(parser)
     parser.set_defaults(run=run, parser=parser)
 
 
@@ -121,6 +122,7 @@ def _encode_file(options: argparse.Namespace, task: str, path: str, out: Path, c
             journal=journal,
         )
     encoder.print_report(task, report)
+    encoder.print_json()
 
 
 def _encode_directory(
@@ -152,6 +154,7 @@ def _encode_directory(
             on_pack=encoder.print_report,
             encode_one=encoder,
         )
+    encoder.print_json()
 
 
 class PackEncoder:
@@ -159,7 +162,9 @@ class PackEncoder:
 
     def __init__(self, options: argparse.Namespace, fine_tunes: dict[str, str]) -> None:
         self._samples, self._device, self._paths = options.calibration, options.device, fine_tunes
-        self._fits: dict[str, str] = {}
+        self._json = options.json
+        self._fits: dict[str, FitReport | None] = {}
+        self._reports: dict[str, EncodeReport] = {}
 
     def __call__(
         self,
@@ -206,12 +211,22 @@ class PackEncoder:
                 executor=executor,
                 journal=journal,
             )
-        self._fits[task] = fit_words(fitted, self._samples)
+        self._fits[task] = fitted
         return report
 
     def print_report(self, task: str, report: "EncodeReport") -> None:
-        """Print a line about a pack."""
-        console.print_lines(pack_line(task, report, self._fits.get(task, "")))
+        """Print a line about a pack, and one for each note on it; with ``--json`` keep them for `print_json`."""
+        self._reports[task] = report
+        if not self._json:
+            fit = fit_words(self._fits[task], self._samples) if self._samples else ""
+            console.print_lines(pack_line(task, report, fit), *note_lines(task, report))
+
+    def print_json(self) -> None:
+        """Print all reports as one document, if ``--json`` asks for it."""
+        if self._json:
+            packs = {task: report_facts(report) for task, report in self._reports.items()}
+            fits = {task: {"fit": fit and report_facts(fit)} for task, fit in self._fits.items()}
+            console.print_json({"packs": {task: facts | fits.get(task, {}) for task, facts in packs.items()}})
 
 
 def _directory(output: str | None, count: int) -> Path | None:

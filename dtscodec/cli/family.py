@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtscodec.cli import console, encode, encode_options, merge, merge_options
+from dtscodec.cli import arguments, console, encode, encode_options, merge, merge_options
 from dtscodec.cli.console import progress_bar
 from dtscodec.cli.names import name_fine_tunes
 from dtscodec.cli.resume import journal_path, open_journal
@@ -37,6 +37,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     encode_options.add_to(parser)
     encode.add_calibration(parser)
     merge_options.add_options(parser)
+    arguments.add_json(parser)
     parser.set_defaults(run=run, parser=parser)
 
 
@@ -68,10 +69,11 @@ def run(options: argparse.Namespace) -> None:
             executor=executor,
             journal=journal,
             progress=progress_bar,
-            on_base=lambda report: _print_base(report, list(fine_tunes)),
+            on_base=lambda report: None if options.json else _print_base(report, list(fine_tunes)),
             on_pack=encoder.print_report,
             encode_one=encoder,
         )
+    encoder.print_json()
 
 
 def _print_base(report: "MergeReport", tasks: list[str]) -> None:

@@ -1,11 +1,11 @@
 """``dtscodec import``: LoRA adapter of PEFT -> pack."""
 
 import argparse
-from dataclasses import asdict
 
 from dtscodec.cli import arguments, console
 from dtscodec.cli.console import progress_bar
 from dtscodec.cli.names import task_name
+from dtscodec.cli.result_lines import note_lines, report_facts
 from dtscodec.quantize.widths import ALL_BITS
 
 
@@ -58,10 +58,11 @@ def run(options: argparse.Namespace) -> None:
             progress=progress,
         )
     if options.json:
-        console.print_json(asdict(report) | {"path": str(report.path)})
+        console.print_json(report_facts(report))
         return
     sizes = f"{console.size(report.adapter_bytes)} -> {console.size(report.pack_bytes)}"
     exact = f", {len(report.exact)} tensors exact" if report.exact else ""
     error = f"relative error {report.relative_error:.2g}"
     end = f"{report.seconds:.1f} s: {report.path}"
-    console.print_lines(f"{name}: {sizes}, {report.modules} layers, {error}{exact}, {end}")
+    line = f"{name}: {sizes}, {report.modules} layers, {error}{exact}, {end}"
+    console.print_lines(line, *note_lines(name, report))

@@ -1,11 +1,13 @@
 """The lines that commands print about a pack, a fit and a comparison of behaviour."""
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from dtscodec.cli import console
 
 if TYPE_CHECKING:
     from dtscodec import EncodeReport, FitReport
+    from dtscodec.encoding.pack_assembler import PackReport
     from dtscodec.evaluation.compare_behaviour import Behaviour
 
 
@@ -26,6 +28,30 @@ def pack_line(task: str, report: "EncodeReport", fit: str = "") -> str:
     left_out = f", {100 * report.left_out:.1f} % of the delta left out" if report.left_out else ""
     error = f"relative error {report.relative_error:.2f}{fit}"
     return f"{task}: {sizes} ({share}), {error}{left_out}, {report.seconds:.1f} s: {report.path}"
+
+
+def note_lines(task: str, report: "PackReport") -> list[str]:
+    """Return the lines about the notes on a pack, which follow its own line.
+
+    Parameters
+    ----------
+    task : str
+        Name of the fine-tune.
+    report : PackReport
+        The report with the notes.
+    """
+    return [f"{task}: {note.text}" for note in report.notes]
+
+
+def report_facts(report: "PackReport") -> dict[str, Any]:
+    """Return a report as a document for ``--json``.
+
+    Parameters
+    ----------
+    report : PackReport
+        The report of any call that writes a pack.
+    """
+    return asdict(report) | {"path": str(report.path)}
 
 
 def fit_words(report: "FitReport | None", samples: str) -> str:

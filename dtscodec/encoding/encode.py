@@ -2,7 +2,7 @@
 
 import time
 from concurrent.futures import Executor
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from dtscodec.activations.gram_file import GramFile
@@ -144,7 +144,8 @@ def encode(
             # The base digest covers only the base tensors that the pack uses.
             reference, leaves = reference_to(opened, tensors.leaves(assembler.used_bases))
             report = assembler.finish(metadata.with_base(reference), leaves)
-            results.finish({name: value for name, value in asdict(report).items() if name not in ("path", "seconds")})
+            names = [field.name for field in fields(report) if field.name not in ("path", "seconds")]
+            results.finish({name: getattr(report, name) for name in names})
     return report
 
 

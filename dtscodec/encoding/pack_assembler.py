@@ -13,6 +13,7 @@ from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.content_digest import base_digest
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares
+from dtscodec.encoding.notes import Note, ordered
 from dtscodec.format.index import Index, TensorEntry
 from dtscodec.format.summary import BaseRef, Summary
 from dtscodec.format.writer import PackWriter
@@ -45,6 +46,8 @@ class PackReport:
         Size of the pack file.
     seconds : float
         Wall time.
+    notes : tuple of Note
+        What a user should know beyond the figures, in the order of the kinds of notes.
     """
 
     path: Path
@@ -53,6 +56,7 @@ class PackReport:
     fine_bytes: int
     pack_bytes: int
     seconds: float
+    notes: tuple[Note, ...] = ()
 
     def extended(self, kind: type[Report], **more: Any) -> Report:
         """Return a report of another class: the values that both classes have, and those that are given.
@@ -105,6 +109,8 @@ class PackMetadata:
         Metadata of the fine-tune's file; see `Index`.
     files : sequence of AuxiliaryFile
         Auxiliary files, names ascending.
+    notes : sequence of Note
+        Notes for the report. They are not part of the pack.
     """
 
     summary: Summary
@@ -112,6 +118,7 @@ class PackMetadata:
     absent: Sequence[str] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     files: Sequence[AuxiliaryFile] = ()
+    notes: Sequence[Note] = ()
 
     def index(self, tensors: Sequence[TensorEntry]) -> Index:
         """Return the index of a pack of these tensors. Compresses the auxiliary files to find their stored sizes."""
@@ -236,4 +243,5 @@ class PackAssembler:
             seconds=time.perf_counter() - self._start,
             relative_error=self._squares.relative_error,
             left_out=self._squares.left_out_share,
+            notes=ordered(metadata.notes),
         )

@@ -17,6 +17,7 @@ from dtscodec.encoding.budget.component_spectrum import ComponentSpectrum, Spect
 from dtscodec.encoding.budget.matrix_candidates import MatrixCandidates
 from dtscodec.encoding.budget.segment_candidates import candidates_of
 from dtscodec.encoding.encoded_tensor import EncodedTensor, EncodingPlan, Squares, encode_segments
+from dtscodec.encoding.notes import Note
 from dtscodec.encoding.presets.best import plan_best
 from dtscodec.encoding.presets.paper import plan_paper
 from dtscodec.encoding.presets.recipe import Recipe
@@ -100,8 +101,9 @@ RESULT_PARTS = _by_name(
     *(TensorSurvey, TensorResult, Identity, Squares, EncodedTensor, TensorEntry, TensorSpec, EncodeError),
     *(CandidateList, MatrixCandidates, ComponentSpectrum, Candidate, Recipe),
     *(LowRank, Values, Raw, Same, Tie, Band, BaseRows, Streams, *_ARRAY_PARTS),
+    Note,
 )
-"""The classes that results consist of, by module and name: a journal unpickles no others."""
+"""The classes that results and reports consist of, by module and name: a journal unpickles no others."""
 
 
 def survey_tensor(inputs: TensorInputs, name: str, known: KnownLeaf | None, request: SpectrumRequest) -> TensorSurvey:

@@ -254,3 +254,12 @@ def test_the_pack_is_the_librarys(cli: Cli) -> None:
     report = dtscodec.encode("base", "movie", "a", dtscodec.EncodeConfig(target=dtscodec.RankShare(0.1)), task="movie")
     assert Path("a").read_bytes() == Path(PACK).read_bytes()
     assert cli.json("info", PACK)["id"] == report.pack_id
+
+
+def test_json_holds_the_report_of_every_pack(cli: Cli) -> None:
+    document = json.loads(cli("encode", "base", "movie", "tweets", "-o", "both/", "--json", *CODED))
+    assert list(document["packs"]) == ["movie", "tweets"]
+    for task, facts in document["packs"].items():
+        info = cli.json("info", f"both/packs/{task}.safetensors")
+        assert (facts["pack_id"], facts["pack_bytes"]) == (info["id"], info["size"])
+        assert facts["notes"] == []

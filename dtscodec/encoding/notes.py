@@ -1,0 +1,53 @@
+"""Notes on a pack: what a user should know about how a fine-tune was stored, beyond sizes and errors."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+NoteKind: TypeAlias = Literal[
+    "without-counterpart",
+    "exact",
+    "unchanged",
+    "dequantized-base",
+    "passed-over",
+]
+"""Kinds of notes, in the order in which they are printed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """One note: a sentence for people, and the facts in it for programs.
+
+    Parameters
+    ----------
+    kind : str
+        ``"without-counterpart"``: tensors that the base lacks. ``"exact"``: tensors that are stored exactly, and why.
+        ``"unchanged"``: no tensor differs from the base. ``"dequantized-base"``: how a quantized base was read.
+        ``"passed-over"``: files of the fine-tune or the base that were not read, and why.
+    text : str
+        One line, without the name of the fine-tune.
+    names : tuple of str
+        The tensors or files, ascending.
+    parameters : int
+        Elements of these tensors; 0 for files.
+    share : float
+        These elements as a share of the fine-tune's; 0 for files.
+    """
+
+    kind: NoteKind
+    text: str
+    names: tuple[str, ...] = ()
+    parameters: int = 0
+    share: float = 0.0
+
+
+def ordered(notes: Iterable[Note]) -> tuple[Note, ...]:
+    """Return notes in the order of their kinds; those of one kind keep their order.
+
+    Parameters
+    ----------
+    notes : iterable of Note
+        Notes of any kinds.
+    """
+    kinds = get_args(NoteKind)
+    return tuple(sorted(notes, key=lambda note: kinds.index(note.kind)))
