@@ -412,12 +412,12 @@ def check_base_tensor(t: Any, b: Any, tensors: dict[str, Any]) -> None:
     """For a block of a tensor, both as parsed, in the tensors of the base."""
     need(b.base[0] in tensors, "base-tensor", "R1", f"{t.name}: the base has no {b.base[0]!r}")
     base = tensors[b.base[0]]
-    height, columns = prod(base.shape[: t.split]), prod(base.shape[t.split :])
-    whole = BITS.get(base.dtype, 0) * height * columns == 8 * len(base.data)
+    elements = prod(base.shape)
+    whole = BITS.get(base.dtype, 0) * elements == 8 * len(base.data)
     need(whole, "base-tensor", "R1", f"{t.name}: dtype and shape of its base do not give its size")
-    good = len(base.shape) >= t.split if t.shape else not base.shape
+    good = any(prod(base.shape[i:]) == b.columns for i in range(len(base.shape) + 1))
     need(good, "base-tensor", "R1", f"{t.name}: the base's shape is {base.shape}")
-    good = columns == b.columns and b.base[1] + b.height <= height
+    good = (b.base[1] + b.height) * b.columns <= elements
     need(good, "base-tensor", "R1", f"{t.name}: the base's shape is {base.shape}")
     good = base.dtype == t.dtype or (base.dtype in FLOATS and t.dtype in FLOATS)  # as a coded block's dtype is (B2)
     need(good, "base-tensor", "R2", f"{t.name}: {base.dtype} to {t.dtype}")

@@ -217,6 +217,6 @@ def _base_rows(decoded: Decoded, entry: TensorEntry, base: BaseRows | None, heig
     """Return the rows that a block's delta is relative to: the base's in the tensor's dtype; zero without a base."""
     if base is None or decoded.base is None:
         return torch.zeros((), device="cpu")
-    spec = decoded.base.specs[base.name]
-    whole = tensor_from_bytes(decoded.base.read(base.name), spec).reshape(spec.matrix(entry.split))
-    return convert_dtype(whole[base.first : base.first + height], entry.spec.dtype)
+    whole = tensor_from_bytes(decoded.base.read(base.name), decoded.base.specs[base.name])
+    rows = whole.reshape(-1, entry.columns)[base.first : base.first + height]
+    return convert_dtype(rows, entry.spec.dtype)

@@ -2,12 +2,35 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import mul
 from typing import TypeAlias
 
 from dtscodec.errors import BaseMismatchError
 from dtscodec.format.blocks import BaseRows, Block
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec, bits_of
 from dtscodec.format.naming import utf8
+
+
+def has_rows_of(spec: TensorSpec, columns: int) -> bool:
+    """Return whether a base tensor can be viewed as rows of so many elements: a product of its last dimensions (R1).
+
+    Parameters
+    ----------
+    spec : TensorSpec
+        Spec of the base tensor.
+    columns : int
+        Columns of the tensor that is decoded.
+
+    Examples
+    --------
+    >>> experts = TensorSpec("BF16", (8, 64, 32))
+    >>> has_rows_of(experts, 32), has_rows_of(experts, 2048), has_rows_of(experts, 64)
+    (True, True, False)
+    """
+    # From the last dimension on; the product of none is 1.
+    products = accumulate(reversed(spec.shape), mul, initial=1)
+    return columns in products
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +121,10 @@ class TensorEntry:
         where = f"{location}: {base.name!r}"
         if spec is None:
             raise BaseMismatchError("base-tensor", where, "expected a tensor of this name, got none", "4.4")
-        # Rule R1: at least `split` dimensions, as many columns, and the rows referred to.
-        rows, columns = spec.matrix(self.split)
-        too_flat = len(spec.shape) < self.split if self.spec.shape else bool(spec.shape)
-        if too_flat or columns != self.columns or base.first + block.height > rows:
-            wanted = f"expected {base.first + block.height} rows of {self.columns}"
+        # Rule R1: rows of as many columns, and those referred to.
+        end = base.first + block.height
+        if not has_rows_of(spec, self.columns) or end * self.columns > spec.elements:
+            wanted = f"expected {end} rows of {self.columns}"
             raise BaseMismatchError("base-tensor", where, f"{wanted}, got {spec}", "4.4")
         # Rule R2: dtypes that can be converted; equal ones suffice for a block that is not coded.
         convertible = {spec.dtype, self.spec.dtype} <= CODED_DTYPES

@@ -305,6 +305,30 @@ def blocks_split_base() -> Maker:
     return maker
 
 
+def blocks_fused_experts() -> Maker:
+    """Experts [E, 2 m, n], gate before up, of a base with a tensor for each expert and half."""
+    rng = rng_of("blocks_fused_experts")
+    base = {f"{e}.{x}": noise(rng, "BF16", 4, 5) for e in range(2) for x in ("gate", "up")}
+    first: list[list[str | int] | str] = ["0.gate", ["0.up", 0], ["1.gate", 0], ["1.up", 0]]
+    kinds = some_lowrank(rng, [(1, 2)], 4, 5, height=4, base=first[0]), same(height=4, base=first[1])
+    more = some_values(rng, 4, 4, 5, height=4, base=first[2]), same(height=4, base=first[3])
+    return one("gate_up", "BF16", (2, 8, 5), *kinds, *more, base=base, split=2)
+
+
+def blocks_split_experts() -> Maker:
+    """The other way round: a tensor for each expert and half, rows of one base tensor; and other dimensions."""
+    rng = rng_of("blocks_split_experts")
+    maker = Maker({"gate_up": noise(rng, "BF16", 2, 8, 5), "vector": noise(rng, "F32", 3)})
+    maker.add("0.gate", "BF16", (4, 5), same(base="gate_up"))
+    maker.add("0.up", "BF16", (4, 5), some_values(rng, 4, 4, 5, base=["gate_up", 4]))
+    maker.add("1.gate", "BF16", (4, 5), some_lowrank(rng, [(1, 2)], 4, 5, base=["gate_up", 8]))
+    maker.add("1.up", "BF16", (4, 5), same(base=["gate_up", 12]))
+    maker.add("flat", "BF16", (2, 40), same(base="gate_up"))
+    maker.add("rows", "BF16", (16, 5), some_lowrank(rng, [(1, 4)], 16, 5, base="gate_up"))
+    maker.add("scalar", "F32", (), same(base=["vector", 2]))
+    return maker
+
+
 def blocks_all_kinds() -> Maker:
     rng = rng_of("blocks_all_kinds")
     blocks = [
@@ -484,6 +508,8 @@ def valid_cases() -> list[Valid]:
         Valid("blocks-shrunk", "R1", "fewer rows than the base has", blocks_shrunk()),
         Valid("blocks-experts", "B1 T1", "fused experts: split 2, a block for each", blocks_experts()),
         Valid("blocks-qkv", "B1 R1", "fused q, k and v, of a base that keeps them apart", blocks_qkv()),
+        Valid("blocks-fused-experts", "R1", "fused experts of a base with one tensor each", blocks_fused_experts()),
+        Valid("blocks-split-experts", "R1", "the other way round, and other dimensions", blocks_split_experts()),
         Valid("blocks-split-base", "R1", "parts of a fused base; a base of another shape", blocks_split_base()),
         Valid("blocks-all-kinds", "B1", "all kinds but tie in one tensor", blocks_all_kinds()),
         Valid("blocks-small-dtypes", "T2", "blocks of 4 and 6 bits an element", blocks_small_dtypes()),
