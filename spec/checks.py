@@ -163,10 +163,13 @@ def check_summary(summary: Any) -> None:
 
 def check_summary_base(base: Any) -> None:
     need(isinstance(base, dict), "summary", "S2", "base is no object")
-    need(base.keys() <= {"digest", "repo", "revision"}, "unknown", "S2", f"a key of base: {sorted(base)}")
+    need(
+        base.keys() <= {"digest", "repo", "revision", "dequantized"}, "unknown", "S2", f"a key of base: {sorted(base)}"
+    )
     need(is_hex(base.get("digest")), "summary", "S2", "digest of base")
     for key in ("repo", "revision"):
         need(key not in base or is_text(base[key]), "summary", "S2", f"{key} of base")
+    need(base.get("dequantized", "F32") in ("BF16", "F16", "F32"), "summary", "S2", "dequantized of base")
 
 
 # --- 3.4 digests ---

@@ -92,7 +92,7 @@ def _text(document: dict[str, Any]) -> list[str]:
         f"task        {document['task'] or '-'}",
         f"id          {document['id']}",
         f"encoder     {document['encoder'] or '-'}",
-        f"base        {document['base']['digest'] if document['base'] else 'none needed'}",
+        f"base        {_base_words(document['base'])}",
         f"size        {console.size(size)} of {console.size(whole)} "
         f"({console.percent(size, whole)}), {bits:.3f} bits/parameter",
         f"tensors     {document['tensors']}, {document['parameters']:,} parameters",
@@ -125,6 +125,13 @@ def _text(document: dict[str, Any]) -> list[str]:
     lines += [f"new         {name}: not in the base; coded, not exact" for name in document["without_base"]]
     lines += [f"only in the base, so not decoded: {name}" for name in document["absent"]]
     return lines
+
+
+def _base_words(base: dict[str, Any] | None) -> str:
+    if base is None:
+        return "none needed"
+    how = f", of a quantized base dequantized to {base['dequantized']}" if base["dequantized"] else ""
+    return f"{base['digest']}{how}"
 
 
 def _tensor_table(tensors: "Sequence[TensorSize]") -> list[str]:

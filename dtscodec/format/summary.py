@@ -1,9 +1,11 @@
 """The summary: the one metadata string of a pack (spec section 3.3)."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import cast
 
 from dtscodec.errors import FormatError, Remedy, UnsupportedError
+from dtscodec.format.dtypes import DType
 from dtscodec.format.primitives import canonical_json as canonical
 from dtscodec.format.primitives.canonical_json import Fields, Json
 
@@ -13,6 +15,9 @@ FEATURES: frozenset[str] = frozenset()
 
 MIN_BLOCK, MAX_BLOCK = 2**16, 2**24
 """Smallest and largest digest block, in bytes."""
+
+DEQUANTIZED_DTYPES: frozenset[DType] = frozenset({"BF16", "F16", "F32"})
+"""Dtypes that the weights of a quantized base may be dequantized to (spec section 7.1)."""
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -29,16 +34,22 @@ class BaseRef:
         Content digest over the base tensors used (spec section 7), 64 hex digits.
     repo, revision : str or None
         Hub repository and commit of the base, if known.
+    dequantized : {"BF16", "F16", "F32"} or None
+        Dtype of the weights of a quantized base that is read dequantized (spec section 7.1); None for a base that is
+        used as it is stored.
     """
 
     digest: str
     repo: str | None = None
     revision: str | None = None
+    dequantized: DType | None = None
 
     def __post_init__(self) -> None:
         if not _DIGEST.fullmatch(self.digest):
             raise ValueError(f"expected a digest of 64 hex digits, got {self.digest!r:.80}")
         _check_texts(self.repo, self.revision)
+        if self.dequantized is not None and self.dequantized not in DEQUANTIZED_DTYPES:
+            raise ValueError(f"expected a base dequantized to BF16, F16 or F32, got {self.dequantized!r:.60}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +100,7 @@ def summary_text(summary: Summary) -> str:
     if summary.optional:
         document["optional"] = list(summary.optional)
     if summary.base:
-        fields = {"digest": summary.base.digest, "repo": summary.base.repo, "revision": summary.base.revision}
-        document["base"] = {key: value for key, value in fields.items() if value is not None}
+        document["base"] = {key: value for key, value in asdict(summary.base).items() if value is not None}
     for key, value in (("task", summary.task), ("encoder", summary.encoder)):
         if value is not None:
             document[key] = value
@@ -159,6 +169,8 @@ def _parse_base(fields: Fields) -> BaseRef | None:
     if "base" not in fields:
         return None
     base = Fields(fields.take_any("base"), "base in the summary")
-    ref = BaseRef(base.take("digest", str), base.take("repo", str, None), base.take("revision", str, None))
+    texts = base.take("digest", str), base.take("repo", str, None), base.take("revision", str, None)
+    # `BaseRef` refuses texts that are no such dtype.
+    ref = BaseRef(*texts, cast("DType | None", base.take("dequantized", str, None)))
     base.done("3.3")
     return ref

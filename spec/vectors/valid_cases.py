@@ -469,6 +469,10 @@ def optional(parts: Parts) -> None:
     parts.extra["x.some-index"] = b"64 bytes that version 1 skips".ljust(64, b".")
 
 
+def dequantized(parts: Parts) -> None:
+    parts.summary["base"]["dequantized"] = "BF16"
+
+
 def valid_cases() -> list[Valid]:
     cases = [
         Valid("all-kinds", "L1 C7 D2 D3 H2 H3 I4 B3", "a little of everything", all_kinds()),
@@ -520,6 +524,7 @@ def valid_cases() -> list[Valid]:
         Valid("names", "I4 I2", "names of all sorts, and keys whose UTF-8 and UTF-16 orders differ", names()),
         Valid("shapes", "T1 T3 B2", "0, 1, 4 and 8 dimensions, empty tensors, splits", shapes()),
         Valid("files", "F1 F2", "files stored plain, as frames, and named; no tensors", only_files()),
+        Valid("dequantized-base", "S2 H3", "a base read dequantized: its result as base", all_kinds(), dequantized),
         Valid("optional", "C8 S2", "an optional feature with an arena, another without", all_kinds(), optional),
     ]
     for bits in (2, 4, 8, 16):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dtscodec.errors import FormatError, UnsupportedError
 from dtscodec.format.blocks import BaseRows, Raw, Same, Tie
-from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.dtypes import DType, TensorSpec
 from dtscodec.format.index import CarriedFile, Index, NamedFile, TensorEntry
 from dtscodec.format.index_json import index_text, parse_index
 from dtscodec.format.primitives import canonical_json as canonical
@@ -37,6 +37,14 @@ def test_a_summary_reads_back_equal(summary: Summary) -> None:
 def test_a_summary_records_repository_and_commit_of_the_base() -> None:
     summary = Summary(1, base=BaseRef("ab" * 32, "user/repo", "f" * 40), encoder="me", optional=("a", "b"))
     assert parse_summary(summary_text(summary), "here") == summary
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
+def test_a_summary_records_that_a_base_is_read_dequantized(dtype: DType) -> None:
+    summary = Summary(1, base=BaseRef("ab" * 32, dequantized=dtype))
+    assert parse_summary(summary_text(summary), "here") == summary
+    with pytest.raises(ValueError, match="expected a base dequantized to"):
+        BaseRef("ab" * 32, dequantized="F8_E4M3")
 
 
 W = TensorEntry("w", TensorSpec("F32", (4, 2)), (Same(4, BaseRows("w", 0)),))
