@@ -269,7 +269,7 @@ def refuse_token(token: str) -> None:
 
 def check_index(index: Any, tensors: int) -> None:
     """Everything that the index alone can tell, but for `planes`; `tensors` is what the summary says."""
-    check_keys(index, "the index", {"tensors", "prefix", "absent", "metadata", "files"})
+    check_keys(index, "the index", {"tensors", "prefix", "absent", "metadata", "files", "stem", "folders"})
     check_index_values(index)
     entries, absent, files = index["tensors"], index.get("absent", []), index.get("files", [])
     need(len(entries) <= 2**20, "limit", "T3", f"{len(entries)} tensors")
@@ -283,6 +283,7 @@ def check_index(index: Any, tensors: int) -> None:
     need(len(entries) == tensors, "summary", "S2", f"{len(entries)} tensors, not {tensors}")
     check_ties({entry["name"]: entry for entry in entries})
     check_files(files)
+    check_weight_files(index.get("stem", "model"), index.get("folders", []), [entry["name"] for entry in entries])
 
 
 def check_index_values(index: dict[str, Any]) -> None:
@@ -290,9 +291,11 @@ def check_index_values(index: dict[str, Any]) -> None:
     prefix = index.get("prefix", ["a", "b"])
     good = isinstance(prefix, list) and len(prefix) == 2 and all(isinstance(x, str) for x in prefix)
     need(good and prefix[0] != prefix[1], "index", "I5", "prefix")
-    for key, kind in (("absent", list), ("files", list), ("metadata", dict)):
+    for key, kind in (("absent", list), ("files", list), ("metadata", dict), ("folders", list)):
         need(key not in index or (isinstance(index[key], kind) and index[key]), "index", "I5", key)
-    for key, values in (("absent", index.get("absent", [])), ("metadata", index.get("metadata", {}).values())):
+    need(isinstance(index.get("stem", "x"), str) and index.get("stem") != "model", "index", "I5", "stem")
+    texts = {"absent": index.get("absent", []), "folders": index.get("folders", [])}
+    for key, values in (*texts.items(), ("metadata", index.get("metadata", {}).values())):
         need(all(isinstance(v, str) for v in values), "index", "I5", key)
 
 
@@ -448,10 +451,34 @@ def check_file(f: Any) -> None:
     need(isinstance(f.get("name"), str) and good, "index", "I5", "a file's name, digest, size or stored")
     name = f["name"]
     need(len(name.encode()) <= 1024, "limit", "T3", f"{name!r:.40}: a long name")
-    need(all(part and part[0] != "." for part in name.split("/")), "file", "F1", f"{name!r}: a component")
-    need(not any(c in "\\:" or c < " " for c in name), "file", "F1", f"{name!r}: a character")
-    need(name.endswith(SUFFIXES) and not name.endswith(".index.json"), "file", "F1", f"{name!r}: a suffix")
+    need(all(is_component(part) for part in name.split("/")), "file", "F1", f"{name!r}: a component")
+    is_index = ".index." in name.split("/")[-1] and name.endswith(".json")
+    need(name.endswith(SUFFIXES) and not is_index, "file", "F1", f"{name!r}: a suffix")
     need(f.get("stored", 0) <= f.get("size", 0) <= 2**30, "file", "F2", f"{name!r}: size or stored")
+
+
+def is_component(part: str) -> bool:
+    return part != "" and part[0] != "." and not any(c in "\\:" or c < " " for c in part)
+
+
+# --- 4.6 weight files ---
+
+
+def check_weight_files(stem: str, folders: list[str], names: list[str]) -> None:
+    need(len(stem.encode()) <= 1024 and "/" not in stem and is_component(stem), "file", "F3", f"stem {stem!r:.40}")
+    check_names(folders)
+    for folder in folders:
+        parts = folder.split("/")
+        good = all(is_component(part) and not part.endswith((*SUFFIXES, ".safetensors")) for part in parts)
+        need(good, "file", "F3", f"folder {folder!r:.40}")
+    taken = set()
+    for name in names:
+        within = [folder for folder in folders if name.startswith(folder + "/")]
+        if within:
+            folder = max(within, key=len)
+            taken.add(folder)
+            need(is_name(name[len(folder) + 1 :]), "file", "F3", f"{name!r:.40}: its name in the folder")
+    need(taken == set(folders), "file", "F3", "a folder without tensors")
 
 
 # --- 5. streams, and 3.2 again: their lengths ---

@@ -83,6 +83,7 @@ class Pack:
         index = checks.canonical_json(content, "index", "I2")
         checks.check_index(index, self.summary["tensors"])
         self.absent, self.metadata = index.get("absent", []), index.get("metadata", {})
+        self.stem, self.folders = index.get("stem", "model"), index.get("folders", [])
         self._files = index.get("files", [])
         self._entries = {t["name"]: stages.parse_tensor(t, index.get("prefix", ["", ""])) for t in index["tensors"]}
         self.names = list(self._entries)

@@ -48,7 +48,8 @@ def recode(
         assembler.add(EncodedTensor(entry, blocks, Squares()))
     # Only the summary's text about the encoder changes.
     index, summary = pack.index, replace(pack.summary, encoder=encoder or pack.summary.encoder)
-    metadata = PackMetadata(summary, index.prefix, index.absent, index.metadata, pack.auxiliary_files())
+    files = pack.auxiliary_files()
+    metadata = PackMetadata(summary, index.prefix, index.absent, index.metadata, files, index.stem, index.folders)
     return assembler.finish(metadata, pack.reader.leaves).extended(PackReport)
 
 

@@ -16,6 +16,7 @@ from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares
 from dtscodec.encoding.notes import Note, ordered
 from dtscodec.format.index import Index, TensorEntry
 from dtscodec.format.summary import BaseRef, Summary
+from dtscodec.format.weight_files import DEFAULT_STEM
 from dtscodec.format.writer import PackWriter
 from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.open_file import new_file
@@ -109,6 +110,10 @@ class PackMetadata:
         Metadata of the fine-tune's file; see `Index`.
     files : sequence of AuxiliaryFile
         Auxiliary files, names ascending.
+    stem : str
+        Name of the fine-tune's weight files without its ending; see `Index`.
+    folders : sequence of str
+        The fine-tune's folders with weights of their own; see `Index`.
     notes : sequence of Note
         Notes for the report. They are not part of the pack.
     """
@@ -118,12 +123,15 @@ class PackMetadata:
     absent: Sequence[str] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     files: Sequence[AuxiliaryFile] = ()
+    stem: str = DEFAULT_STEM
+    folders: Sequence[str] = ()
     notes: Sequence[Note] = ()
 
     def index(self, tensors: Sequence[TensorEntry]) -> Index:
         """Return the index of a pack of these tensors. Compresses the auxiliary files to find their stored sizes."""
         files = tuple(file.entry for file in self.files)
-        return Index(tuple(tensors), self.prefix, tuple(self.absent), dict(self.metadata), files)
+        folders = tuple(self.folders)
+        return Index(tuple(tensors), self.prefix, tuple(self.absent), dict(self.metadata), files, self.stem, folders)
 
     def with_base(self, base: BaseRef | None) -> "PackMetadata":
         """Return the same with another reference to the base."""
@@ -233,6 +241,8 @@ class PackAssembler:
             prefix=metadata.prefix,
             absent=metadata.absent,
             metadata=metadata.metadata,
+            stem=metadata.stem,
+            folders=metadata.folders,
         )
         return EncodeReport(
             path=self._out,

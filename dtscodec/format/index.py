@@ -10,6 +10,7 @@ from dtscodec.errors import BaseMismatchError
 from dtscodec.format.blocks import BaseRows, Block
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec, bits_of
 from dtscodec.format.naming import utf8
+from dtscodec.format.weight_files import DEFAULT_STEM, split_folder
 
 
 def has_rows_of(spec: TensorSpec, columns: int) -> bool:
@@ -186,6 +187,11 @@ class Index:
         The safetensors metadata of the fine-tune.
     files : tuple of FileEntry
         Names ascending.
+    stem : str
+        Name of the weight files in a model directory, without its ending; see `WeightFiles`.
+    folders : tuple of str
+        Folders of a model directory with weights of their own, ascending. Names of their tensors begin with the folder
+        and a slash; see `dtscodec.format.weight_files.split_folder`.
     """
 
     tensors: tuple[TensorEntry, ...]
@@ -193,8 +199,20 @@ class Index:
     absent: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     files: tuple[FileEntry, ...] = ()
+    stem: str = DEFAULT_STEM
+    folders: tuple[str, ...] = ()
 
     def base_names(self) -> list[str]:
         """Return the names of the base tensors that blocks use, ascending by UTF-8 bytes."""
         used = {base.name for entry in self.tensors for block in entry.blocks if (base := block.base)}
         return sorted(used, key=utf8)
+
+    def folder_of(self, name: str) -> str | None:
+        """Return the folder of weights that a tensor belongs to; None for one of the model's own weight files.
+
+        Parameters
+        ----------
+        name : str
+            The tensor.
+        """
+        return split_folder(name, self.folders)[0]

@@ -4,15 +4,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import PurePosixPath
 
 from dtscodec.errors import FormatError
 from dtscodec.format.blocks import BaseRows, Block, parse_block
-from dtscodec.format.dtypes import MAX_DIMENSIONS, MAX_ELEMENTS, MAX_NAME_BYTES, TensorSpec
-from dtscodec.format.index import CarriedFile, FileEntry, Index, NamedFile, TensorEntry
-from dtscodec.format.naming import MAX_FILE_BYTES, MAX_FILES, base_name, check_names, utf8, valid_file_name
+from dtscodec.format.dtypes import MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
+from dtscodec.format.index import Index, TensorEntry
+from dtscodec.format.index_files_json import check_files, check_weight_files, file_json, parse_file
+from dtscodec.format.naming import base_name, check_names
 from dtscodec.format.primitives import canonical_json as canonical
 from dtscodec.format.primitives.canonical_json import Fields, Json
+from dtscodec.format.weight_files import DEFAULT_STEM
 
 MAX_TENSORS = 2**20
 MAX_BLOCKS = 2**22
@@ -29,7 +30,11 @@ def index_text(index: Index) -> bytes:
     if index.metadata:
         document["metadata"] = dict(index.metadata)
     if index.files:
-        document["files"] = [_file_json(entry) for entry in index.files]
+        document["files"] = [file_json(entry) for entry in index.files]
+    if index.stem != DEFAULT_STEM:
+        document["stem"] = index.stem
+    if index.folders:
+        document["folders"] = list(index.folders)
     return canonical.dumps(document)
 
 
@@ -56,14 +61,17 @@ def parse_index(text: bytes, where: str) -> Index:
             prefix=prefix,
             absent=tuple(fields.take_list("absent", str, [])),
             metadata=_parse_metadata(fields),
-            files=tuple(_parse_file(item) for item in fields.take_list("files", dict, [])),
+            files=tuple(parse_file(item) for item in fields.take_list("files", dict, [])),
+            stem=fields.take("stem", str, DEFAULT_STEM),
+            folders=tuple(fields.take_list("folders", str, [])),
         )
         fields.done("4")
         # Rules that concern more than one entry.
         check_names([entry.name for entry in index.tensors])
         check_names(list(index.absent))
         _check_ties(index)
-        _check_files(index)
+        check_files(index)
+        check_weight_files(index)
         # A default that is written out makes another text than that of its index (rule I2).
         if index_text(index) != text:
             raise ValueError("expected defaults to be left out")
@@ -184,51 +192,3 @@ def _check_ties(index: Index) -> None:
         target = entries.get(entry.tied_to)
         if target is None or target.spec != entry.spec or target.tied_to is not None:
             raise ValueError(f"expected {entry.name} tied to a {entry.spec} that is no tie, got {entry.tied_to!r:.60}")
-
-
-# Files
-
-
-def _file_json(entry: FileEntry) -> Json:
-    if isinstance(entry, CarriedFile):
-        return {"name": entry.name, "size": entry.size, "stored": entry.stored}
-    return {"name": entry.name, "digest": entry.digest}
-
-
-def _parse_file(item: dict[str, Json]) -> FileEntry:
-    fields = Fields(item, "a file")
-    name = fields.take("name", str)
-    if not valid_file_name(name):
-        raise FormatError("file", "files", f"expected a file that may travel, got {name!r:.80}", "4.5")
-    entry: FileEntry
-    # Named by a digest, or carried with its sizes.
-    if "digest" in fields:
-        entry = NamedFile(name, fields.take("digest", str))
-        if len(entry.digest) != 64 or set(entry.digest) - set("0123456789abcdef"):
-            raise ValueError(f"expected a digest of 64 hex digits for {name}, got {entry.digest!r:.80}")
-    else:
-        entry = CarriedFile(name, fields.take("size", int), fields.take("stored", int))
-        if entry.size < 0 or entry.stored < 0:
-            raise ValueError(f"expected sizes of at least 0 for {name}, got {entry.size}, {entry.stored}")
-        # Rule F2: a frame is never longer than the file itself.
-        if not entry.stored <= entry.size <= MAX_FILE_BYTES:
-            detail = f"expected a size of at most 1 GiB and no more bytes stored, got {entry.size}, {entry.stored}"
-            raise FormatError("file", name, detail, "4.5")
-    fields.done("4.5")
-    return entry
-
-
-def _check_files(index: Index) -> None:
-    if len(index.files) > MAX_FILES:
-        raise OverflowError(f"expected at most {MAX_FILES} files, got {len(index.files)}")
-    if sum(entry.size for entry in index.files if isinstance(entry, CarriedFile)) > MAX_FILE_BYTES:
-        raise OverflowError(f"expected at most {MAX_FILE_BYTES} bytes of files in all, got more")
-    if any(len(utf8(entry.name)) > MAX_NAME_BYTES for entry in index.files):
-        raise OverflowError(f"expected names of files of at most {MAX_NAME_BYTES} bytes, got a longer one")
-    check_names([entry.name for entry in index.files])
-    # No file may have the name of another's directory.
-    names = {entry.name for entry in index.files}
-    for name in sorted(names):
-        for folder in PurePosixPath(name).parents:
-            if str(folder) in names:
-                raise FormatError("file", name, f"expected a folder for {folder}, got a file of that name", "4.5")

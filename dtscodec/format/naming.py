@@ -56,13 +56,31 @@ def valid_file_name(name: str) -> bool:
     >>> valid_file_name("1_Pooling/config.json"), valid_file_name("../config.json"), valid_file_name("run.py")
     (True, False, False)
     """
-    if not name.endswith(FILE_SUFFIXES) or name.endswith(".index.json"):
+    parts = name.split("/")
+    if not name.endswith(FILE_SUFFIXES) or is_shard_index(parts[-1]):
         return False
-    return all(map(_valid_component, name.split("/")))
+    return all(map(is_valid_component, parts))
 
 
-def _valid_component(part: str) -> bool:
-    """Return whether a component is valid: no leading dot, backslash, colon, control character or lone surrogate."""
+def is_shard_index(name: str) -> bool:
+    """Return whether a file of this name, without its directory, is an index of shards, perhaps of a variant.
+
+    >>> is_shard_index("model.safetensors.index.json"), is_shard_index("model.safetensors.index.fp16.json")
+    (True, True)
+    >>> is_shard_index("tokenizer.json"), is_shard_index("index.json")
+    (False, False)
+    """
+    return ".index." in name and name.endswith(".json")
+
+
+def is_valid_component(part: str) -> bool:
+    """Return whether a component of a path is valid (spec section 4.5, F1).
+
+    It is not empty, does not start with a dot, and has no backslash, colon, control character or lone surrogate.
+
+    >>> is_valid_component("2_Dense"), is_valid_component(".."), is_valid_component("c:")
+    (True, False, False)
+    """
     return (
         bool(part)
         and not part.startswith(".")

@@ -17,6 +17,7 @@ from dtscodec.format.naming import utf8
 from dtscodec.format.primitives.zstd_frames import INDEX_LEVEL, RAW_LEVEL, compress
 from dtscodec.format.streams import Streams, numbers_to_bytes
 from dtscodec.format.summary import Summary
+from dtscodec.format.weight_files import DEFAULT_STEM
 
 LARGE_FILE = 2**20
 """Carried files beyond this many bytes are compressed at a lower level."""
@@ -129,6 +130,8 @@ class PackWriter:
         prefix: tuple[str, str] = ("", ""),
         absent: Sequence[str] = (),
         metadata: Mapping[str, str] | None = None,
+        stem: str = DEFAULT_STEM,
+        folders: Sequence[str] = (),
     ) -> bytes:
         """Write the pack and return its id.
 
@@ -140,7 +143,7 @@ class PackWriter:
             The summary; its `tensors` and `block` are replaced.
         leaves : mapping of str to bytes
             The first 4 to 32 bytes of the leaf of each base tensor that is used.
-        prefix, absent, metadata
+        prefix, absent, metadata, stem, folders
             See `Index`.
 
         Returns
@@ -154,7 +157,8 @@ class PackWriter:
             `leaves` are not those of the base tensors used, or the header would be too long.
         """
         # The index, read back: an encoder writes valid packs only (spec section 9).
-        index = Index(tuple(self._entries), prefix, tuple(absent), dict(metadata or {}), tuple(self._files))
+        texts = dict(metadata or {})
+        index = Index(tuple(self._entries), prefix, tuple(absent), texts, tuple(self._files), stem, tuple(folders))
         names = index.base_names()
         if names != sorted(leaves, key=utf8):
             raise ValueError("expected a leaf for each base tensor used and no other")

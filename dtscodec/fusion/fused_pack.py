@@ -131,9 +131,11 @@ class FusionEncoder:
         return assembler.finish(self._metadata().with_base(base), leaves)
 
     def _metadata(self) -> PackMetadata:
-        """Return metadata and files of the pack; prefix, absent tensors and metadata are those of the first pack."""
+        """Return metadata and files of the pack; all that its index says of names is as in the first pack."""
         index = self._sources.packs[0].index
-        return PackMetadata(self._summary, index.prefix, index.absent, index.metadata, self._files)
+        return PackMetadata(
+            self._summary, index.prefix, index.absent, index.metadata, self._files, index.stem, index.folders
+        )
 
 
 def _default_budget(survey: Survey, metadata: PackMetadata) -> int:

@@ -61,7 +61,7 @@ def file_facts(content: tuple[bytes, bytes] | str) -> dict[str, Any]:
 def valid_files(case: Valid) -> Iterator[tuple[str, bytes]]:
     facts: dict[str, Any] = {"rules": case.rules.split(), "what": case.what}
     index = case.parts.index
-    facts |= {key: index[key] for key in ("metadata", "absent") if key in index}
+    facts |= {key: index[key] for key in ("metadata", "absent", "stem", "folders") if key in index}
     facts |= {"files": {name: file_facts(f) for name, f in case.maker.files.items()}} if case.maker.files else {}
     yield "case.json", table_text(facts)
     yield "pack.safetensors", case.parts.file()
@@ -107,9 +107,13 @@ def comparable(t: decoder.Tensor | T | None) -> Any:
 def check_valid(case: Valid) -> Iterator[str]:
     try:
         tensors, files = decoder.decode(case.parts.file(), as_base(case.maker.base))
+        pack = decoder.Pack(case.parts.file())
     except decoder.Refused as error:
         yield f"valid/{case.name}: {error}"
         return
+    index = case.parts.index
+    if (pack.stem, pack.folders) != (index.get("stem", "model"), index.get("folders", [])):
+        yield f"valid/{case.name}: stem or folders are something else"
     wanted = case.maker.expected
     for name in sorted(tensors.keys() | wanted.keys()):
         if comparable(tensors.get(name)) != comparable(wanted.get(name)):

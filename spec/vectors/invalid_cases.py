@@ -572,6 +572,15 @@ def index_cases() -> list[Invalid]:
         x("I5", "index", "name-missing", "a tensor without name", without("t", "name"), worked),
         x("I5", "index", "blocks-missing", "a tensor without blocks", without("t", "blocks"), worked),
         x("I5", "index", "absent-text", "absent is text", in_index(absent="a")),
+        x("I5", "index", "stem-number", "a stem that is a number", in_index(stem=1)),
+        x("I5 I2", "index", "stem-default", "the default stem is written", in_index(stem="model")),
+        x("I5", "index", "folders-text", "folders that are text", in_index(folders="2_Dense"), "folders"),
+        x("I5", "index", "folders-number", "a number in folders", in_index(folders=[1]), "folders"),
+        x("I5 I2", "index", "folders-default", "folders is written although empty", in_index(folders=[])),
+        x("I4", "index", "folders-unsorted", "folders that do not ascend",
+          lambda p, base: p.index["folders"].reverse(), "folders"),
+        x("I4", "index", "folders-twice", "a folder twice", in_index(folders=["2_Dense", "2_Dense"]), "folders"),
+        x("I4", "index", "folders-empty-name", "an empty folder", in_index(folders=["", "2_Dense"]), "folders"),
         x("I5", "index", "absent-number", "a number in absent", in_index(absent=[1])),
         x("I5", "index", "metadata-array", "metadata that is an array", in_index(metadata=["a"])),
         x("I5", "index", "prefix-numbers", "a prefix of numbers", in_index(prefix=[1, 2])),
@@ -770,6 +779,7 @@ def file_cases() -> list[Invalid]:
         "backslash": "a\\config.json", "drive": "c:config.json", "control": "a\nb.json", "zero": "a\0.json",
         "code": "model.py", "pickle": "model.bin", "no-suffix": "config", "weights": "model.safetensors.index.json",
         "only-suffix": ".json", "capitals": "CONFIG.JSON", "slash-end": "config.json/",
+        "variant-index": "model.safetensors.index.fp16.json", "any-index": "a/vocab.index.json",
     }  # fmt: skip
     return [
         *(x("F1", "file", f"file-{name}", f"a file named {text!r}", both(file_alone, file_named(text)))
@@ -796,6 +806,44 @@ def file_cases() -> list[Invalid]:
         x("F2", "zstd", "file-garbage", "bytes after a file's frame",
           both(in_file(1, stored=len(plain_frame(b"x" * 100)) + 1), lambda p, base: setattr(p, "raw", p.raw + b"\0"))),
     ]
+
+
+def weight_file_cases() -> list[Invalid]:
+    x = Invalid
+    stems = {
+        "empty": "", "parent": "..", "hidden": ".model", "folder": "unet/model", "backslash": "a\\model",
+        "drive": "c:model", "control": "a\nb", "long": "x" * 1025,
+    }  # fmt: skip
+    folders = {
+        "parent": "../2_Dense", "inner-parent": "1/../2_Dense", "absolute": "/2_Dense", "dot": "./2_Dense",
+        "hidden": ".2_Dense", "double-slash": "a//2_Dense", "backslash": "a\\2_Dense", "drive": "c:2_Dense",
+        "control": "a\nb", "slash-end": "2_Dense/", "like-weights": "model.safetensors",
+        "like-shard": "model-00001-of-00002.safetensors/a", "like-file": "config.json", "like-folder-file": "a.json/b",
+    }  # fmt: skip
+    return [
+        *(x("F3", "file", f"stem-{name}", f"the stem {text[:20]!r}", in_index(stem=text))
+          for name, text in stems.items()),
+        *(x("F3", "file", f"folder-{name}", f"the folder {text!r}", folder_named(text), "minimal")
+          for name, text in folders.items()),
+        x("F3", "file", "folder-without-tensors", "a folder without tensors", in_index(folders=["2_Dense"])),
+        x("F3", "file", "folder-no-tensor-left", "a folder whose tensors all belong to a longer one",
+          folder_named("2_Dense", extra=["2_Dense/inner"], name="2_Dense/inner/w"), "minimal"),
+        x("F3", "file", "folder-tensor-empty", "a tensor without a name in its folder",
+          folder_named("2_Dense", name="2_Dense/"), "minimal"),
+        x("F3", "file", "folder-tensor-metadata", "a tensor that is __metadata__ in its folder",
+          folder_named("2_Dense", name="2_Dense/__metadata__"), "minimal"),
+    ]
+
+
+def folder_named(folder: str, extra: list[str] | None = None, name: str | None = None) -> Edit:
+    """A pack of one tensor, which is in a folder."""
+
+    def edit(p: Parts, base: Base) -> None:
+        only("F32", [3], {"kind": "same", "base": None})(p, base)
+        p.index["tensors"][0]["name"] = name or f"{folder}/w"
+        p.index["folders"] = [folder, *(extra or [])]
+
+    return edit
 
 
 def file_frame(size: int, change: Callable[[bytes], bytes]) -> Edit:
@@ -883,7 +931,7 @@ def stream_cases() -> list[Invalid]:
 
 def invalid_cases(sources: dict[str, Valid]) -> list[Invalid]:
     cases = container_cases() + summary_cases() + index_cases() + tensor_cases()
-    cases += base_cases() + file_cases() + stream_cases()
+    cases += base_cases() + file_cases() + weight_file_cases() + stream_cases()
     for case in cases:
         case.build(sources)
     return cases

@@ -434,6 +434,20 @@ def all_kinds(numbers: str = "F32") -> Maker:
     return maker
 
 
+def weight_files(stem: str, folders: list[str]) -> Maker:
+    """Tensors of the model's own files, and of folders; folders within folders, and a name that only looks like one."""
+    rng = rng_of(f"weight_files {stem}")
+    base = {n: noise(rng, "BF16", 4, 6) for n in ("2_Dense/linear.weight", "w")}
+    maker = Maker(base)
+    maker.index |= ({"stem": stem} if stem else {}) | ({"folders": folders} if folders else {})
+    maker.add("2_Dense/linear.weight", "BF16", (4, 6), some_lowrank(rng, [(1, 4)], 4, 6))
+    for name in ("1_Router/q/0_Dense/bias", "1_Router/scale", "2_Dense.other/bias"):
+        maker.add(name, "F32", (3,), raw(noise(rng, "F32", 3).data))
+    maker.add("w", "BF16", (4, 6), same())
+    maker.carry("2_Dense/config.json", b"{}")
+    return maker
+
+
 def frame_windows() -> Maker:
     """All frames need the largest window that there may be, whatever they hold."""
     maker = all_kinds()
@@ -525,6 +539,14 @@ def valid_cases() -> list[Valid]:
         Valid("shapes", "T1 T3 B2", "0, 1, 4 and 8 dimensions, empty tensors, splits", shapes()),
         Valid("files", "F1 F2", "files stored plain, as frames, and named; no tensors", only_files()),
         Valid("dequantized-base", "S2 H3", "a base read dequantized: its result as base", all_kinds(), dequantized),
+        Valid("stem", "F3 I5", "weight files of another name", weight_files("diffusion_pytorch_model", [])),
+        Valid("stem-variant", "F3 I5", "weight files of a variant", weight_files("model.fp16", [])),
+        Valid(
+            "folders",
+            "F3 I4",
+            "folders with weights, one in another",
+            weight_files("", ["1_Router", "1_Router/q/0_Dense", "2_Dense"]),
+        ),
         Valid("optional", "C8 S2", "an optional feature with an arena, another without", all_kinds(), optional),
     ]
     for bits in (2, 4, 8, 16):

@@ -29,6 +29,14 @@ def test_an_index_reads_back_equal(
     assert parse_index(index_text(index), "here") == index
 
 
+@given(st.sampled_from(["model.fp16", "diffusion_pytorch_model", "consolidated"]), st.booleans())
+def test_the_names_of_weight_files_read_back_equal(stem: str, has_folders: bool) -> None:
+    entries = tuple(TensorEntry(name, TensorSpec("F32", (2,)), (Raw(2),)) for name in ("1_Dense/b", "1_Dense/c/d", "w"))
+    index = Index(entries, stem=stem, folders=("1_Dense", "1_Dense/c") if has_folders else ())
+    assert parse_index(index_text(index), "here") == index
+    assert [index.folder_of(entry.name) for entry in entries] == [*(index.folders or (None, None)), None]
+
+
 @given(st.builds(Summary, st.integers(0, 9), st.sampled_from([2**16, 2**20]), task=st.none() | names))
 def test_a_summary_reads_back_equal(summary: Summary) -> None:
     assert parse_summary(summary_text(summary), "here") == summary
