@@ -20,8 +20,8 @@ from dtscodec.encoding.config import Paper as Paper
 from dtscodec.encoding.encode import encode as encode
 from dtscodec.encoding.encode_all import encode_all as encode_all
 from dtscodec.encoding.journal import Journal as Journal
-from dtscodec.encoding.pack_assembler import EncodeReport as EncodeReport
-from dtscodec.encoding.pack_assembler import PackReport as PackReport
+from dtscodec.encoding.pack_report import EncodeReport as EncodeReport
+from dtscodec.encoding.pack_report import PackReport as PackReport
 from dtscodec.encoding.targets import MaxError as MaxError
 from dtscodec.encoding.targets import Rank as Rank
 from dtscodec.encoding.targets import RankShare as RankShare

@@ -17,7 +17,8 @@ from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.budget.candidate import NUMBERS
 from dtscodec.encoding.delta import is_same
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, encode_exactly, encode_same
-from dtscodec.encoding.pack_assembler import EncodeReport, PackAssembler, PackMetadata, reference_to
+from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata, reference_to
+from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.encoding.presets.one_width import encode_factored
 from dtscodec.errors import ConfigError, EncodeError, Remedy
 from dtscodec.format.blocks import BaseRows

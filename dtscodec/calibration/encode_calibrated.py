@@ -16,7 +16,7 @@ from dtscodec.checkpoints.open import as_checkpoint
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.encode import encode, holds_pack
 from dtscodec.encoding.journal import Journal, NoJournal
-from dtscodec.encoding.pack_assembler import EncodeReport
+from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.errors import NothingToFitError
 from dtscodec.evaluation.architecture import model_directory, read_architecture
 from dtscodec.evaluation.samples import prepare_samples

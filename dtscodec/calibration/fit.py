@@ -21,7 +21,8 @@ from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.decoding.decode import decode
 from dtscodec.encoding.config import DISTILLED
-from dtscodec.encoding.pack_assembler import PackAssembler, PackReport
+from dtscodec.encoding.pack_assembler import PackAssembler
+from dtscodec.encoding.pack_report import PackReport
 from dtscodec.evaluation.architecture import model_directory, read_architecture
 from dtscodec.evaluation.checkpoint_names import checkpoint_names
 from dtscodec.evaluation.transformers_library import quiet_transformers

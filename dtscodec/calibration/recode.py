@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares
-from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata, PackReport
+from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata
+from dtscodec.encoding.pack_report import PackReport
 from dtscodec.errors import EncodeError
 from dtscodec.format.blocks import Block, Coded
 from dtscodec.format.streams import Streams, round_numbers

@@ -7,7 +7,7 @@ from dtscodec.cli import console
 
 if TYPE_CHECKING:
     from dtscodec import EncodeReport, FitReport
-    from dtscodec.encoding.pack_assembler import PackReport
+    from dtscodec.encoding.pack_report import PackReport
     from dtscodec.evaluation.compare_behaviour import Behaviour
 
 

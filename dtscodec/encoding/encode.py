@@ -16,7 +16,8 @@ from dtscodec.encoding.budget.candidate import NUMBERS
 from dtscodec.encoding.budget.error_target import smallest_for
 from dtscodec.encoding.config import Best, EncodeConfig, Paper, check_patterns
 from dtscodec.encoding.journal import Journal, NoJournal, journal_key
-from dtscodec.encoding.pack_assembler import EncodeReport, PackAssembler, PackMetadata, reference_to
+from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata, reference_to
+from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
 from dtscodec.encoding.tensor_passes import TensorPasses
 from dtscodec.errors import DtsError, assert_never

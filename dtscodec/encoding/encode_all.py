@@ -14,7 +14,7 @@ from dtscodec.checkpoints.open import as_checkpoint
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.encode import encode, passes
 from dtscodec.encoding.journal import Journal
-from dtscodec.encoding.pack_assembler import EncodeReport
+from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.packs.directory import list_pack, open_pack_directory, pack_path
 from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.open_file import Access, check_new, staging_folder_for

@@ -4,16 +4,16 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, TypeVar
 
 from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.content_digest import base_digest
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares
 from dtscodec.encoding.notes import Note, ordered
+from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.format.index import Index, TensorEntry
 from dtscodec.format.summary import BaseRef, Summary
 from dtscodec.format.weight_files import DEFAULT_STEM
@@ -24,74 +24,6 @@ from dtscodec.storage.paths import work_folder
 
 LEAF_BYTES = 4
 """Bytes of a base tensor's leaf that a pack stores; the whole base digest is in the summary (spec section 7)."""
-
-
-Report = TypeVar("Report", bound="PackReport")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackReport:
-    """The report on a pack that was written; base class of the reports of all calls that write packs.
-
-    Parameters
-    ----------
-    path : Path
-        The pack.
-    pack_id : str
-        SHA-256 over the pack, as 64 hex digits.
-    tensors : int
-        Number of tensors of the fine-tune.
-    fine_bytes : int
-        Bytes of the fine-tune's tensors.
-    pack_bytes : int
-        Size of the pack file.
-    seconds : float
-        Wall time.
-    notes : tuple of Note
-        What a user should know beyond the figures, in the order of the kinds of notes.
-    """
-
-    path: Path
-    pack_id: str
-    tensors: int
-    fine_bytes: int
-    pack_bytes: int
-    seconds: float
-    notes: tuple[Note, ...] = ()
-
-    def extended(self, kind: type[Report], **more: Any) -> Report:
-        """Return a report of another class: the values that both classes have, and those that are given.
-
-        Parameters
-        ----------
-        kind : type
-            The class, derived from `PackReport`.
-        more
-            Values of the other fields, by name.
-        """
-        names = {field.name for field in fields(self)} & {field.name for field in fields(kind)}
-        return kind(**{name: getattr(self, name) for name in names}, **more)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodeReport(PackReport):
-    """The report on a pack that was encoded, with the loss by encoding.
-
-    Parameters
-    ----------
-    relative_error : float
-        Frobenius norm of the loss, divided by that of the delta, over all tensors that have a counterpart in the base
-        and that no pattern stores exactly; both without what rounding the fine-tune to its dtype explains. 0 without a
-        delta.
-    left_out : float
-        Share of the delta's squared norm in tensors that changed but are stored as equal to the base, because the
-        budget had more benefit elsewhere.
-
-    Other parameters are those of `PackReport`.
-    """
-
-    relative_error: float
-    left_out: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.encoding.budget.candidate import NUMBERS
 from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.pack_assembler import EncodeReport, PackAssembler
+from dtscodec.encoding.pack_assembler import PackAssembler
+from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.encoding.targets import MaxError, Size
 from dtscodec.errors import ConfigError
 from dtscodec.fusion.fused_pack import FusionEncoder

@@ -11,7 +11,8 @@ from dtscodec.encoding.budget.segment_candidates import candidates_of
 from dtscodec.encoding.budget.survey import Survey
 from dtscodec.encoding.config import DEFAULT_SIZE, EncodeConfig
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, encode_segments
-from dtscodec.encoding.pack_assembler import EncodeReport, PackAssembler, PackMetadata
+from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata
+from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.encoding.presets.best import plan_best
 from dtscodec.encoding.segments.segmented_tensor import SegmentedTensor
 from dtscodec.encoding.targets import MaxError, Size

@@ -11,7 +11,7 @@ from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.encode import encode
 from dtscodec.encoding.encode_all import Encode, ProgressOf, encode_all, no_bar
 from dtscodec.encoding.journal import Journal
-from dtscodec.encoding.pack_assembler import EncodeReport
+from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.errors import ConfigError, OutputError, Remedy
 from dtscodec.files.directory_rollback import directory_rollback
 from dtscodec.merging.family_base import BASE_NAME, figures_of, key_of_base, make_base

@@ -14,7 +14,8 @@ from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.encoding.encoded_tensor import encode_exactly, encode_tie
 from dtscodec.encoding.journal import journal_key
-from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata, PackReport
+from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata
+from dtscodec.encoding.pack_report import PackReport
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.naming import utf8

@@ -1,0 +1,74 @@
+"""The reports on packs that were written, which all calls that write packs return."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dtscodec.encoding.notes import Note
+
+Report = TypeVar("Report", bound="PackReport")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackReport:
+    """The report on a pack that was written; base class of the reports of all calls that write packs.
+
+    Parameters
+    ----------
+    path : Path
+        The pack.
+    pack_id : str
+        SHA-256 over the pack, as 64 hex digits.
+    tensors : int
+        Number of tensors of the fine-tune.
+    fine_bytes : int
+        Bytes of the fine-tune's tensors.
+    pack_bytes : int
+        Size of the pack file.
+    seconds : float
+        Wall time.
+    notes : tuple of Note
+        What a user should know beyond the figures, in the order of the kinds of notes.
+    """
+
+    path: Path
+    pack_id: str
+    tensors: int
+    fine_bytes: int
+    pack_bytes: int
+    seconds: float
+    notes: tuple[Note, ...] = ()
+
+    def extended(self, kind: type[Report], **more: Any) -> Report:
+        """Return a report of another class: the values that both classes have, and those that are given.
+
+        Parameters
+        ----------
+        kind : type
+            The class, derived from `PackReport`.
+        more
+            Values of the other fields, by name.
+        """
+        names = {field.name for field in fields(self)} & {field.name for field in fields(kind)}
+        return kind(**{name: getattr(self, name) for name in names}, **more)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodeReport(PackReport):
+    """The report on a pack that was encoded, with the loss by encoding.
+
+    Parameters
+    ----------
+    relative_error : float
+        Frobenius norm of the loss, divided by that of the delta, over all tensors that have a counterpart in the base
+        and that no pattern stores exactly; both without what rounding the fine-tune to its dtype explains. 0 without a
+        delta.
+    left_out : float
+        Share of the delta's squared norm in tensors that changed but are stored as equal to the base, because the
+        budget had more benefit elsewhere.
+
+    Other parameters are those of `PackReport`.
+    """
+
+    relative_error: float
+    left_out: float
