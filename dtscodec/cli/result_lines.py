@@ -25,9 +25,12 @@ def pack_line(task: str, report: "EncodeReport", fit: str = "") -> str:
     """
     sizes = f"{console.size(report.fine_bytes)} -> {console.size(report.pack_bytes)}"
     share = console.percent(report.pack_bytes, report.fine_bytes)
-    left_out = f", {100 * report.left_out:.1f} % of the delta left out" if report.left_out else ""
-    error = f"relative error {report.relative_error:.2f}{fit}"
-    return f"{task}: {sizes} ({share}), {error}{left_out}, {report.seconds:.1f} s: {report.path}"
+    # Exact tensors are no part of the error, which is then that of the others.
+    exact = f", {console.size(report.exact_bytes)} of it exact" if report.exact_bytes else ""
+    rest, whole = (" of the rest", "its") if exact else ("", "the")
+    error = f"relative error{rest} {report.relative_error:.2f}{fit}"
+    left_out = f", {100 * report.left_out:.1f} % of {whole} delta left out" if report.left_out else ""
+    return f"{task}: {sizes} ({share}){exact}, {error}{left_out}, {report.seconds:.1f} s: {report.path}"
 
 
 def note_lines(task: str, report: "PackReport") -> list[str]:

@@ -15,6 +15,7 @@ from dtscodec.encoding.budget.allocate import TensorChoices
 from dtscodec.encoding.budget.candidate import NUMBERS
 from dtscodec.encoding.budget.error_target import smallest_for
 from dtscodec.encoding.config import Best, EncodeConfig, Paper, check_patterns
+from dtscodec.encoding.exact_tensors import ExactReport, ExactTensors
 from dtscodec.encoding.journal import Journal, NoJournal, journal_key
 from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata, reference_to
 from dtscodec.encoding.pack_report import EncodeReport
@@ -131,7 +132,9 @@ def encode(
         if saved is not None and holds_pack(out, saved["pack_id"]):
             return EncodeReport(path=out, seconds=time.perf_counter() - start, **saved)
 
-        tensors = TensorPasses(opened, fine, match, config, executor, results)
+        # Tensors that are exact whatever the budget.
+        exact = ExactTensors.of(fine.specs, opened.specs, match, config)
+        tensors = TensorPasses(opened, fine, match, config, exact, executor, results)
         # Dtype of norms, levels and scales; the costs of `best` are computed for NUMBERS.
         numbers = "F32" if isinstance(config.preset, Paper) else NUMBERS
         inputs = weight_paths(out, fine, opened.checkpoint)
@@ -140,11 +143,14 @@ def encode(
             choices = None if isinstance(config.preset, Paper) else _choose(tensors, metadata, config, progress)
 
             # Encode all tensors, and write the pack.
+            exact_report = ExactReport(exact)
             for tensor in tensors.encode(choices):
                 assembler.add(tensor)
+                exact_report.add(tensor)
             # The base digest covers only the base tensors that the pack uses.
             reference, leaves = reference_to(opened, tensors.leaves(assembler.used_bases))
-            report = assembler.finish(metadata.with_base(reference), leaves)
+            metadata = metadata.with_base(reference).with_notes(exact_report.notes())
+            report = assembler.finish(metadata, leaves, exact_report.weight_bytes)
             names = [field.name for field in fields(report) if field.name not in ("path", "seconds")]
             results.finish({name: getattr(report, name) for name in names})
     return report

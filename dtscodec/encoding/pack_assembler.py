@@ -69,6 +69,10 @@ class PackMetadata:
         """Return the same with another reference to the base."""
         return replace(self, summary=replace(self.summary, base=base))
 
+    def with_notes(self, notes: Iterable[Note]) -> "PackMetadata":
+        """Return the same with more notes."""
+        return replace(self, notes=(*self.notes, *notes))
+
 
 def reference_to(base: Base, leaves: Mapping[str, bytes]) -> tuple[BaseRef | None, dict[str, bytes]]:
     """Return a pack's reference to its base for the summary, and the leaves as the pack stores them.
@@ -154,7 +158,9 @@ class PackAssembler:
         self._fine_bytes += tensor.entry.spec.nbytes
         self._progress(tensor.entry.spec.nbytes)
 
-    def finish(self, metadata: PackMetadata, leaves: Mapping[str, bytes] = MappingProxyType({})) -> EncodeReport:
+    def finish(
+        self, metadata: PackMetadata, leaves: Mapping[str, bytes] = MappingProxyType({}), exact_bytes: int = 0
+    ) -> EncodeReport:
         """Write the pack, and return its report.
 
         Parameters
@@ -163,6 +169,8 @@ class PackAssembler:
             Everything except the tensors.
         leaves : mapping of str to bytes
             Leaves of the base tensors that are used, as the pack stores them; see `reference_to`.
+        exact_bytes : int
+            For the report: see `EncodeReport`.
         """
         for file in metadata.files:
             file.add_to(self._writer)
@@ -185,5 +193,6 @@ class PackAssembler:
             seconds=time.perf_counter() - self._start,
             relative_error=self._squares.relative_error,
             left_out=self._squares.left_out_share,
+            exact_bytes=exact_bytes,
             notes=ordered(metadata.notes),
         )

@@ -66,9 +66,13 @@ class EncodeReport(PackReport):
     left_out : float
         Share of the delta's squared norm in tensors that changed but are stored as equal to the base, because the
         budget had more benefit elsewhere.
+    exact_bytes : int
+        Bytes of the pack in weights that are stored exactly whatever the budget: quantized ones with their scales, and
+        those that a pattern names. The two figures above are about the other tensors.
 
     Other parameters are those of `PackReport`.
     """
 
     relative_error: float
     left_out: float
+    exact_bytes: int = 0

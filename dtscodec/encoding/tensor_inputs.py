@@ -35,6 +35,8 @@ class TensorInputs:
         For each tensor of the fine-tune the base tensor that it is encoded against, or None.
     config : EncodeConfig
         Settings of the encode.
+    companions : frozenset of str
+        Tensors of the fine-tune that are companions of quantized weights, and stored exactly.
     encode : str, optional
         Identifier of the encode. A worker that outlives it must open files afresh, since they may have changed.
     """
@@ -45,9 +47,11 @@ class TensorInputs:
         base: Base,
         counterpart: Mapping[str, str | None],
         config: EncodeConfig,
+        companions: frozenset[str] = frozenset(),
         encode: str | None = None,
     ) -> None:
         self.fine, self.base, self.counterpart, self.config = fine, base, counterpart, config
+        self.companions = companions
         self._encode = encode or uuid.uuid4().hex
 
     def only(self, name: str) -> "TensorInputs":
@@ -58,18 +62,19 @@ class TensorInputs:
         name : str
             Name of the tensor in the fine-tune.
         """
-        return TensorInputs(self.fine, self.base, {name: self.counterpart[name]}, self.config, self._encode)
+        counterpart, companions = {name: self.counterpart[name]}, self.companions & {name}
+        return TensorInputs(self.fine, self.base, counterpart, self.config, companions, self._encode)
 
     def __reduce__(
         self,
-    ) -> "tuple[object, tuple[str, CheckpointPlace, CheckpointPlace, dict[str, str | None], EncodeConfig]]":
+    ) -> "tuple[object, tuple[object, ...]]":
         # Pickles carry the places of both checkpoints, and workers open the files there.
         for checkpoint in (self.fine, self.base.checkpoint):
             if checkpoint.directory is None:
                 detail = "expected files, got tensors in memory, which workers cannot read"
                 raise EncodeError(f"{checkpoint.location}: {detail}", Remedy("save them, or use no workers"))
         places = _absolute_place(self.fine), _absolute_place(self.base.checkpoint)
-        return _reopened, (self._encode, *places, dict(self.counterpart), self.config)
+        return _reopened, (self._encode, *places, dict(self.counterpart), self.config, self.companions)
 
     def metric(self, name: str) -> Metric | None:
         """Return the activation metric of a layer; None if the preset has no Gram matrix of its inputs.
@@ -128,6 +133,7 @@ def _reopened(
     base: CheckpointPlace,
     counterpart: dict[str, str | None],
     config: EncodeConfig,
+    companions: frozenset[str],
 ) -> TensorInputs:
     """Return the inputs in a worker.
 
@@ -136,7 +142,7 @@ def _reopened(
     CheckpointError
         The checkpoints cannot be opened there.
     """
-    return TensorInputs(*_opened(encode, fine, base), counterpart, config, encode)
+    return TensorInputs(*_opened(encode, fine, base), counterpart, config, companions, encode)
 
 
 @lru_cache(maxsize=1)

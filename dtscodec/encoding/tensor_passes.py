@@ -15,6 +15,7 @@ from dtscodec.encoding.budget.candidate import Candidate
 from dtscodec.encoding.budget.survey import Survey
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, encode_same, encode_tie
+from dtscodec.encoding.exact_tensors import ExactTensors
 from dtscodec.encoding.journal import Journal, NoJournal
 from dtscodec.encoding.tensor_inputs import TensorInputs
 from dtscodec.encoding.tensor_task import Identity, TensorResult, encode_tensor, measure_tensor, survey_tensor
@@ -41,6 +42,8 @@ class TensorPasses:
         The counterpart of each of its tensors.
     config : EncodeConfig
         Settings of the encode.
+    exact : ExactTensors
+        The tensors that are stored exactly.
     executor : concurrent.futures.Executor or None
         Its workers compute the results; None for this process.
     journal : Journal or NoJournal
@@ -53,13 +56,14 @@ class TensorPasses:
         fine: Checkpoint,
         match: NameMatch,
         config: EncodeConfig,
+        exact: ExactTensors,
         executor: Executor | None,
         journal: Journal | NoJournal,
     ) -> None:
         self._base, self._fine, self._match, self._config = base, fine, match, config
         self._executor, self._journal = executor, journal
-        self._inputs = TensorInputs(fine, base, match.counterpart, config)
-        self._ties = TiedTensors(fine, match, config)
+        self._inputs = TensorInputs(fine, base, match.counterpart, config, exact.companions)
+        self._ties = TiedTensors(fine, match, exact)
         self._leaves: dict[str, bytes] = {}
         self._settled: dict[str, EncodedTensor] = {}
 

@@ -204,7 +204,7 @@ def _segment(
         return identity, unchanged
     identity = replace(identity, content=leaf(fine.spec, fine.data))
     try:
-        return identity, segment_tensor(fine, base, inputs.config)
+        return identity, segment_tensor(fine, base, inputs.config, is_companion=name in inputs.companions)
     except EncodeError as error:
         # Not raised: a tied tensor is not coded, and its problem does not count.
         return identity, error

@@ -3,7 +3,7 @@
 from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.content_digest import leaf
 from dtscodec.checkpoints.name_matching import NameMatch
-from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.exact_tensors import ExactTensors
 from dtscodec.format.dtypes import TensorSpec
 
 
@@ -16,12 +16,12 @@ class TiedTensors:
         The fine-tune.
     match : NameMatch
         The counterparts of its tensors.
-    config : EncodeConfig
-        The settings. Tensors that they store exactly are tied only to tensors that are stored exactly, too.
+    exact : ExactTensors
+        The tensors that are stored exactly. They are tied only to others that are, too.
     """
 
-    def __init__(self, fine: Checkpoint, match: NameMatch, config: EncodeConfig) -> None:
-        self._fine, self._match, self._config = fine, match, config
+    def __init__(self, fine: Checkpoint, match: NameMatch, exact: ExactTensors) -> None:
+        self._fine, self._match, self._exact = fine, match, exact
         self._first_of: dict[tuple[bytes, bool], str] = {}
         self._matched: dict[TensorSpec, dict[bytes, str]] = {}
         self._originals: dict[str, str] = {}
@@ -54,17 +54,17 @@ class TiedTensors:
         In a state dict a tied `lm_head.weight` comes before the embedding, and a base on disk has the embedding only.
         Without the search ahead, the head would have to be stored exactly.
         """
-        exact = self._config.stores_exactly(name)
+        exact = self._exact.includes(name)
         # A tensor that may be quantized can refer to an exact one, but not the other way round.
         if not exact and (content, True) in self._first_of:
             return self._first_of[content, True]
         is_new = self._match.counterpart[name] is None
         # A new tensor: search ahead among all that have a counterpart in the base.
         matched = self._matched_of(self._fine.specs[name]).get(content) if is_new else None
-        if matched is not None and (not exact or self._config.stores_exactly(matched)):
+        if matched is not None and (not exact or self._exact.includes(matched)):
             # A match that is tied itself leads on to its original.
             original = self._originals.get(matched, matched)
-            self._first_of.setdefault((content, self._config.stores_exactly(original)), original)
+            self._first_of.setdefault((content, self._exact.includes(original)), original)
             return original
         return self._first_of.setdefault((content, exact), name)
 

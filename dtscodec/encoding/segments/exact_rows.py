@@ -30,12 +30,15 @@ class ExactReason(Enum):
 
     NAMED = "a pattern names the tensor: one of `raw`, or for `paper` one of the heads that its authors store exactly"
     DTYPE = "the dtype is not quantized, such as integers, booleans and FP8"
+    COMPANION = "the tensor is a scale or another companion of a quantized weight"
     NEW = "the rows have no counterpart in the base, and the preset `paper`, or a rank as target, quantizes deltas only"
     NOT_FINITE = "the rows have no counterpart in the base, and hold NaN, infinity, or what float32 cannot hold"
     ZERO = "the rows have no counterpart in the base, and hold zeros only"
 
 
-def exact_reason(stored: StoredTensor, config: EncodeConfig, is_new: bool) -> ExactReason | None:
+def exact_reason(
+    stored: StoredTensor, config: EncodeConfig, is_new: bool, is_companion: bool = False
+) -> ExactReason | None:
     """Return why some rows are stored exactly, whatever the budget; None if they may be quantized.
 
     Parameters
@@ -46,11 +49,15 @@ def exact_reason(stored: StoredTensor, config: EncodeConfig, is_new: bool) -> Ex
         Holds the patterns of exact tensors, the preset and the target.
     is_new : bool
         Whether the rows have no counterpart in the base.
+    is_companion : bool
+        Whether the tensor is a companion of a quantized weight (`dtscodec.checkpoints.companions`).
     """
     if config.stores_exactly(stored.name):
         return ExactReason.NAMED
     if stored.spec.dtype not in CODED_DTYPES:
         return ExactReason.DTYPE
+    if is_companion:
+        return ExactReason.COMPANION
     if not is_new:
         return None
     if not config.quantizes_new_tensors:

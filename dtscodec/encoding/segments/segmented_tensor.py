@@ -67,7 +67,9 @@ def segment_unchanged(fine: StoredTensor, base: StoredTensor | None) -> Segmente
     return SegmentedTensor(fine.name, fine.spec, [same_block(fine.spec.matrix()[0], BaseRows(base.name, 0))])
 
 
-def segment_tensor(fine: StoredTensor, base: StoredTensor | None, config: EncodeConfig) -> SegmentedTensor:
+def segment_tensor(
+    fine: StoredTensor, base: StoredTensor | None, config: EncodeConfig, is_companion: bool = False
+) -> SegmentedTensor:
     """Divide a tensor that changed, or is new, into segments.
 
     Parameters
@@ -76,13 +78,15 @@ def segment_tensor(fine: StoredTensor, base: StoredTensor | None, config: Encode
         As for `segment_unchanged`.
     config : EncodeConfig
         Holds the patterns of exact tensors, and the rule for which tensors are matrices.
+    is_companion : bool
+        Whether the tensor is a companion of a quantized weight, which is stored exactly.
 
     Raises
     ------
     EncodeError
         A tensor that is to be quantized holds NaN or infinity.
     """
-    if exact_reason(fine, config, is_new=False):
+    if exact_reason(fine, config, is_new=False, is_companion=is_companion):
         return SegmentedTensor(fine.name, fine.spec, [raw_block(fine)])
     # The rows that both have and that are related; all others are new.
     shared = None if base is None else shared_part(fine, base)

@@ -1,0 +1,97 @@
+"""Companions of quantized weights: the scales, zero points and code books without which their integers mean nothing.
+
+A quantized weight cannot be coded, so it is stored exactly. Its companions may have dtypes that can be coded, but a
+scale that is off, or one from another quantization, changes every weight that it belongs to. They are exact, too.
+
+Libraries name companions in many ways. Most follow from where they are: in the module of a quantized weight, beside or
+below its name. The others are known by name (`_KNOWN`).
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from dtscodec.checkpoints.checkpoint import Specs
+from dtscodec.format.dtypes import CODED_DTYPES, DType, TensorSpec
+
+NEVER_QUANTIZED: frozenset[DType] = CODED_DTYPES | {"BOOL", "I64", "U64", "C64"}
+"""Dtypes of plain weights, masks, positions and counters, in which no library stores quantized weights."""
+
+_KNOWN = re.compile(
+    r"(?:.*\.)?(?:"
+    # Scales of activations, attention and its cache; those of weights that are named unlike their weight.
+    r"(?:[qkvp]|kv|\w+_cache|prob_output|softmax|in|out|input|output|act|activation|weight)(?:_global)?"
+    r"_(?:scales?|scale_inv|amax|absmax|zero_points?)(?:_\w+)?"
+    # bitsandbytes.
+    r"|SCB|(?:nested_)?(?:absmax|quant_map)"
+    # Code books of vector quantization.
+    r"|(?:res_)?centroids\.weight|codebooks?"
+    r")"
+)
+"""Names of companions that are known in any module of a checkpoint that has quantized weights."""
+
+
+def companions_of(fine: Specs, base: Specs, counterpart: Mapping[str, str | None]) -> frozenset[str]:
+    """Return the tensors of a fine-tune that could be coded but are companions of quantized weights.
+
+    Parameters
+    ----------
+    fine, base : mapping
+        Specs by name.
+    counterpart : mapping
+        Name of each tensor of the fine-tune -> name of its counterpart in the base, or None. A weight that is quantized
+        in either checkpoint has companions.
+
+    Examples
+    --------
+    >>> a = TensorSpec("F32", (8,))
+    >>> specs = {"q.weight": TensorSpec("I8", (8, 8)), "q.bias": a, "q.SCB": a}
+    >>> sorted(companions_of(specs, {}, dict.fromkeys(specs)))
+    ['q.SCB']
+    """
+    spec_of = {name: (spec, base.get(counterpart[name] or "")) for name, spec in fine.items()}
+    quantized = [name for name, specs in spec_of.items() if any(map(_is_quantized, specs))]
+    if not quantized:
+        return frozenset()
+    modules, wholes = set(map(_module_of, quantized)), set(_dotted_prefixes(quantized))
+    names = frozenset(quantized)
+    return frozenset(
+        name
+        for name, spec in fine.items()
+        if spec.dtype in CODED_DTYPES
+        # What is packed in a tensor of floats has its description below its own name.
+        and (name in wholes or (not name.endswith("bias") and _is_companion(name, names, modules)))
+    )
+
+
+def _is_quantized(spec: TensorSpec | None) -> bool:
+    return spec is not None and spec.dtype not in NEVER_QUANTIZED
+
+
+def _is_companion(name: str, quantized: frozenset[str], modules: set[str]) -> bool:
+    """Return whether a tensor is known as a companion, or is one by its place: below, beside or in a module."""
+    if _KNOWN.fullmatch(name):
+        return True
+    # A name that continues that of a quantized weight: `weight_scale`, `weight.absmax`.
+    if any(name[:at] in quantized for at in range(len(name)) if name[at] in "._:"):
+        return True
+    # Any other parameter of its module, except a weight of its own.
+    return not name.endswith("weight") and _module_of(name) in modules
+
+
+def _module_of(name: str) -> str:
+    """Return the module of a tensor: the name up to its last component, or to the one that is a weight's.
+
+    >>> _module_of("q.weight"), _module_of("q.weight.absmax"), _module_of("q.weight._data"), _module_of("q.input_scale")
+    ('q', 'q', 'q', 'q')
+    """
+    parts = name.split(".")
+    return ".".join(parts[:-2] if len(parts) > 1 and parts[-2] in ("weight", "qweight") else parts[:-1])
+
+
+def _dotted_prefixes(names: Iterable[str]) -> Iterable[str]:
+    """Yield each name that others continue after a dot."""
+    for name in names:
+        at = name.rfind(".")
+        while at > 0:
+            yield name[:at]
+            at = name.rfind(".", 0, at)
