@@ -9,6 +9,8 @@ import pytest
 import torch
 
 import dtscodec
+from benchmarks.architectures.table import ARCHITECTURES as TABLE
+from benchmarks.architectures.table import check
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.encoding.targets import Size
 from dtscodec.packs.byte_counts import TensorSize, tensor_sizes
@@ -21,6 +23,26 @@ pytestmark = pytest.mark.slow
 PRESETS: dict[str, dict[str, Any]] = {"paper": {"preset": dtscodec.Paper()}, "best": {"target": Size.parse("30%")}}
 KINDS = {"directory": models.save, "sharded": models.save_sharded, "bin": models.save_bin}
 """Ways to save a fine-tune; besides there is the state dict in memory."""
+
+REPRESENTATIVES = {
+    "dense decoder": "Qwen2 (tied)",
+    "fused projections": "Phi-3",
+    "mixture of experts": "Qwen3-MoE",
+    "encoder-decoder": "T5",
+    "encoder": "BERT (classification)",
+    "vision": "ViT",
+    "vision-language": "LLaVA",
+}
+"""An architecture of each class in the table of `docs/architectures.md`."""
+
+
+@pytest.mark.parametrize("name", REPRESENTATIVES.values(), ids=REPRESENTATIVES.keys())
+def test_every_way_on_an_architecture_is_right_or_refused_by_name(name: str) -> None:
+    assert check(TABLE[name]).failures == []
+
+
+def test_every_class_of_the_table_has_a_representative() -> None:
+    assert {TABLE[name].kind: name for name in REPRESENTATIVES.values()} == REPRESENTATIVES
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
