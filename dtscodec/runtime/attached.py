@@ -37,9 +37,9 @@ class Attached:
 
     Notes
     -----
-    The first dimension of every layer's input must be that of the requests. A model that reads a layer's weight without
-    calling the layer silently gets the base's weight. Attach before the first call of a compiled model, since torch
-    checks for hooks only while it compiles. A backward pass that recomputes layers (gradient checkpointing) must run
+    The first dimension of every layer's input must be that of the requests. Layers with a side branch have a subclass
+    of their class until `detach`. Models may be compiled and run before or after; `fullgraph=True` is an error, since
+    side branches stay outside of graphs. A backward pass that recomputes layers (gradient checkpointing) must run
     inside `serve` too.
     """
 

@@ -44,6 +44,15 @@ class TaskSelector(Protocol):
             Its input.
         """
 
+    def may_change(self, slot: Slot) -> bool:
+        """Return whether a task that may be chosen changes a parameter.
+
+        Parameters
+        ----------
+        slot : Slot
+            The parameter.
+        """
+
 
 @dataclass(slots=True, eq=False)
 class RequestBatch:
@@ -88,6 +97,10 @@ class RequestBatch:
     def select(self, module: nn.Module, x: Tensor) -> "RequestBatch":
         """Return this batch, whatever the layer."""
         return self
+
+    def may_change(self, slot: Slot) -> bool:
+        """Return whether a task of this batch changes a parameter."""
+        return any(slot in group.resident.changes for group in self.groups)
 
     def outputs(self, output: Tensor) -> list[Tensor]:
         """Split a model's output by request.

@@ -14,6 +14,7 @@ from dtscodec.runtime.branches.linear import LinearBranch
 from dtscodec.runtime.prototypes import Prototypes, stack_prototypes
 from dtscodec.runtime.request_batch import RequestBatch
 from dtscodec.runtime.resident_pack import ResidentPack
+from dtscodec.runtime.slots import Slot
 
 Scope: TypeAlias = Literal["layer", "sample"]
 """Whether each layer chooses for itself, or the first layer that routes chooses for all that follow."""
@@ -157,6 +158,11 @@ class Routing:
         if self._router.scope == "sample":
             self._chosen = batch
         return batch
+
+    def may_change(self, slot: Slot) -> bool:
+        """Return whether a task of the router, or a head that the caller chose, changes a parameter."""
+        is_of_head = self._heads is not None and self._heads.may_change(slot)
+        return is_of_head or any(slot in resident.changes for resident in self._router.tasks.values())
 
     def outputs(self, output: Tensor) -> list[Tensor]:
         """Split a model's output by row, each as wide as the head that was used; see `RequestBatch.outputs`."""

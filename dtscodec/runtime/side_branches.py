@@ -6,11 +6,11 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor, nn
 
 from dtscodec.errors import ModelMismatchError, Remedy
 from dtscodec.format.index import TensorEntry
+from dtscodec.runtime.branched_class import add_branched_class, not_compiled, remove_branched_class
 from dtscodec.runtime.branches.branch import ReadTaskBase, SideBranch
 from dtscodec.runtime.branches.convolution import CONVOLUTIONS, ConvolutionBranch
 from dtscodec.runtime.branches.embedding import EmbeddingBranch
@@ -126,10 +126,17 @@ class SideBranches:
         if kind is None:
             return
         self.by_layer[module] = self._branch(module, kind)
-        # Excluded from compilation, since tasks are added and removed, and numpy reads packed codes.
-        hook: Any = torch.compiler.disable(self._hook)  # type: ignore[no-untyped-call]
-        handle = module.register_forward_hook(hook, with_kwargs=True)
+        handle = module.register_forward_hook(not_compiled(self._hook), with_kwargs=True)
         self._hooks.callback(handle.remove)
+        # After the hook, and removed before it: code that is compiled for the layer's new class calls the hook.
+        add_branched_class(module, self._find_changed)
+        self._hooks.callback(remove_branched_class, module, self._find_changed)
+
+    def _find_changed(self, module: nn.Module, attribute: str) -> str | None:
+        """Return the name of a layer's parameter if the tasks of this context may change it, else None."""
+        selector, slot = self._selector.get(), self._slots_of[module].get(attribute)
+        is_changed = selector is not None and slot is not None and selector.may_change(slot)
+        return slot.name if slot is not None and is_changed else None
 
     def _hook(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> Tensor:
         """Return a layer's output with those of its side branch added.

@@ -46,7 +46,7 @@ class Slot:
             The model's tensor was replaced.
         """
         for module, attribute in self.owners:
-            tensor: Tensor = getattr(module, attribute)
+            tensor = held_tensor(module, attribute)
             # The same memory, dtype and shape: writing in place is allowed, replacing the tensor is noticed.
             if (tensor.data_ptr(), tensor.dtype, tensor.shape) != self._memory:
                 raise ModelMismatchError(
@@ -97,8 +97,7 @@ class Slot:
 
     def _found(self) -> Tensor:
         module, attribute = self.owners[0]
-        tensor: Tensor = getattr(module, attribute)
-        return tensor
+        return held_tensor(module, attribute)
 
 
 def slots_of(model: nn.Module) -> dict[str, Slot]:
@@ -111,6 +110,13 @@ def slots_of(model: nn.Module) -> dict[str, Slot]:
         if (module, attribute) not in slot.owners:
             slot.owners.append((module, attribute))
     return slots
+
+
+def held_tensor(module: nn.Module, attribute: str) -> Tensor:
+    """Return a module's parameter or buffer, without running a property of that name."""
+    tensor = module._parameters.get(attribute, module._buffers.get(attribute))
+    held: Tensor = getattr(module, attribute) if tensor is None else tensor
+    return held
 
 
 def memory_of(tensor: Tensor) -> object:
