@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from dtscodec.adapters.lora_file import LoraAdapter
 from dtscodec.adapters.lora_pair import LoraPair
 from dtscodec.checkpoints.checkpoint import Specs
-from dtscodec.checkpoints.name_matching import Rule, best_rule
+from dtscodec.checkpoints.name_match import Rule
+from dtscodec.checkpoints.name_matching import best_rule
 from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.naming import base_name, utf8

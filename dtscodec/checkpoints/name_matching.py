@@ -1,42 +1,16 @@
 """Matching of tensor names: the base's counterpart of each tensor of a fine-tune (spec section 4.4)."""
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
+from dtscodec.checkpoints.architecture_check import check_architecture
 from dtscodec.checkpoints.checkpoint import Specs
-from dtscodec.errors import BaseMismatchError, EncodeError, Remedy
-from dtscodec.format.dtypes import TensorSpec
+from dtscodec.checkpoints.expert_layouts import transposed_experts
+from dtscodec.checkpoints.name_match import IDENTITY, NameMatch, Rule
+from dtscodec.checkpoints.rest_of_names import pair_rest
+from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.naming import base_name
-
-Rule = tuple[str, str]
-"""(a, b): a name that starts with a has b in place of it in the base."""
-
-IDENTITY: Rule = ("", "")
-"""The rule under which names are equal."""
-
-_OLD_NEW = {"renames": "[('OLD', 'NEW')]"}
-
-
-@dataclass(frozen=True, slots=True)
-class NameMatch:
-    """Counterparts in a base of the tensors of a fine-tune.
-
-    Parameters
-    ----------
-    prefix : (str, str)
-        The rule for all names; ``("", "")`` if names are equal.
-    counterpart : mapping
-        Name of each tensor of the fine-tune -> name of its counterpart in the base, of whatever shape, or None.
-    absent : tuple of str
-        Tensors of the base that are not a counterpart, ascending.
-    """
-
-    prefix: Rule
-    counterpart: Mapping[str, str | None]
-    absent: tuple[str, ...]
 
 
 def match_names(
@@ -48,8 +22,11 @@ def match_names(
 ) -> NameMatch:
     """Match the names of a fine-tune to those of its base.
 
-    Names are equal, or those of one side have an additional prefix. The rule is chosen under which most tensors agree
-    in name and shape. `renames` take precedence for the tensors that they match.
+    1. `renames` come first, for the tensors that they match.
+    2. One rule for all other names: they are equal, or those of one side have an additional prefix. It is the rule
+       under which most tensors agree in name and shape.
+    3. What is left: names that are equal without the components of wrappers (`canonical_name`), then names that several
+       prefix rules pair (`pair_by_prefixes`), then fused experts and split ones (`fused_view`).
 
     Parameters
     ----------
@@ -73,24 +50,51 @@ def match_names(
 
     Examples
     --------
+    >>> from dtscodec.format.dtypes import TensorSpec
     >>> fine = {"bert.w": TensorSpec("F32", (4, 2)), "head": TensorSpec("F32", (2, 2))}
-    >>> match_names(fine, {"w": TensorSpec("F32", (4, 2)), "pooler": TensorSpec("F32", (3,))})
-    NameMatch(prefix=('bert.', ''), counterpart={'bert.w': 'w', 'head': None}, absent=('pooler',))
+    >>> match = match_names(fine, {"w": TensorSpec("F32", (4, 2)), "pooler": TensorSpec("F32", (3,))})
+    >>> match.prefix, match.counterpart, match.absent
+    (('bert.', ''), {'bert.w': 'w', 'head': None}, ('pooler',))
     """
-    # Renames first: tensors that they match take no part in the choice of a prefix.
+    match = pair_names(fine, base, renames)
+    check_architecture(fine, base, match, aliases, is_merged, lambda more: pair_names(fine, base, [*renames, *more]))
+    return match
+
+
+def pair_names(fine: Specs, base: Specs, renames: Sequence[tuple[str, str]] = ()) -> NameMatch:
+    """Match names as `match_names` does, whatever share of the fine-tune has a counterpart.
+
+    Parameters
+    ----------
+    fine, base, renames
+        As for `match_names`.
+
+    Raises
+    ------
+    EncodeError
+        As for `match_names`.
+    """
+    # 1. Renames: tensors that they match take no part in the choice of a prefix.
     renamed = _apply_renames(fine, base, renames)
-    rule = best_rule({name: spec for name, spec in fine.items() if name not in renamed}, base)
-    # Counterparts: by a rename, else by the rule.
+    # 2. The rule under which most tensors agree.
+    rule = _first_rule({name: spec for name, spec in fine.items() if name not in renamed}, base)
     counterpart: dict[str, str | None] = {}
     for name in fine:
         target = renamed.get(name, base_name(name, rule))
         counterpart[name] = target if target in base else None
-    # Of tied tensors, those without a counterpart do not count against the base if another has one.
-    known = {aliases.get(name, name) for name, other in counterpart.items() if other is not None}
-    own = {n: s for n, s in fine.items() if counterpart[n] is not None or aliases.get(n, n) not in known}
-    _check_architecture(own, base, counterpart, is_merged)
+    # 3. What is left on both sides.
     used = set(counterpart.values())
-    return NameMatch(rule, counterpart, tuple(sorted(name for name in base if name not in used)))
+    rest = pair_rest(
+        {n: s for n, s in fine.items() if counterpart[n] is None and n not in renamed},
+        {n: s for n, s in base.items() if n not in used},
+    )
+    counterpart |= rest.pairs
+    # Experts whose matrices are transposed are no counterparts, although some may agree in shape.
+    transposed = transposed_experts(fine, base, counterpart)
+    counterpart |= dict.fromkeys(transposed)
+    used = {*counterpart.values(), *(part.name for parts in rest.parts.values() for part in parts)}
+    absent = tuple(sorted(name for name in base if name not in used))
+    return NameMatch(rule, counterpart, absent, rest.parts, (*transposed, *rest.transposed), rest.open_pairs)
 
 
 def best_rule(fine: Specs, base: Specs) -> Rule:
@@ -106,19 +110,40 @@ def best_rule(fine: Specs, base: Specs) -> Rule:
     EncodeError
         Two other rules tie.
     """
+    best, count = _best_rules(fine, base)
+    if len(best) > 1:
+        raise _tie(best, count)
+    return best[0]
+
+
+def _first_rule(fine: Specs, base: Specs) -> Rule:
+    """Return the best rule; of several that tie, the first if they do not exclude each other."""
+    best, count = _best_rules(fine, base)
+    targets: set[str] = set()
+    names: set[str] = set()
+    for rule in best if len(best) > 1 else ():
+        pairs = {n: base_name(n, rule) for n in fine if _same_shape(fine, n, base, base_name(n, rule))}
+        if not (names.isdisjoint(pairs) and targets.isdisjoint(pairs.values())):
+            raise _tie(best, count)
+        names.update(pairs)
+        targets.update(pairs.values())
+    return best[0]
+
+
+def _best_rules(fine: Specs, base: Specs) -> tuple[list[Rule], int]:
+    """Return the rules under which most tensors agree, and how many do; equal names alone if these are as good."""
     counts = _count_agreeing(fine, base)
     identity = counts.pop(IDENTITY)
     top = max(counts.values(), default=0)
     if identity >= top:
-        return IDENTITY
-    best = sorted(rule for rule, count in counts.items() if count == top)
-    if len(best) > 1:
-        one, other = (_describe(rule) for rule in best[:2])
-        raise EncodeError(
-            f"names: expected one prefix that fits best, got {one} and {other} with {top} tensors each",
-            Remedy("choose with {renames}", _OLD_NEW),
-        )
-    return best[0]
+        return [IDENTITY], identity
+    return sorted(rule for rule, count in counts.items() if count == top), top
+
+
+def _tie(best: Sequence[Rule], count: int) -> EncodeError:
+    one, other = (_describe(rule) for rule in best[:2])
+    problem = f"names: expected one prefix that fits best, got {one} and {other} with {count} tensors each"
+    return EncodeError(problem, Remedy("choose with {renames}", {"renames": "[('OLD', 'NEW')]"}))
 
 
 def _count_agreeing(fine: Specs, base: Specs) -> Counter[Rule]:
@@ -177,33 +202,3 @@ def _apply_renames(fine: Specs, base: Specs, renames: Sequence[tuple[str, str]])
             raise EncodeError(f"renaming {old} to {new}: expected tensors of the base such as {target!r}, got none")
         result |= targets
     return result
-
-
-def _check_architecture(fine: Specs, base: Specs, counterpart: Mapping[str, str | None], is_merged: bool) -> None:
-    """Refuse a base if columns agree for less than half of the fine-tune's elements, or of a merged base's."""
-    # Elements that fit: those of tensors whose counterpart has as many columns; rows may have been added.
-    others = {name: other for name in fine if (other := counterpart[name]) is not None}
-    fits = {name for name, other in others.items() if _columns_agree(fine[name], base[other])}
-    # A merged base lacks tensors, so it is measured by its own elements.
-    whole, found = (base, {others[name] for name in fits}) if is_merged else (fine, fits)
-    if 2 * sum(whole[name].elements for name in found) >= sum(spec.elements for spec in whole.values()):
-        return
-    # As the example in the message, a counterpart of another shape is more telling than a missing one.
-    misfits = sorted((name for name in fine if name not in fits), key=lambda name: counterpart[name] is None)
-    other = counterpart[misfits[0]]
-    example = (
-        f"{misfits[0]!r} is {fine[misfits[0]]}, the base's {other!r} {base[other]}"
-        if other
-        else (f"{misfits[0]!r} is {fine[misfits[0]]}, the base has none of that name")
-    )
-    raise BaseMismatchError(
-        "base-tensor",
-        "base",
-        f"expected the fine-tune's architecture, got a base that fits {len(fits)} of {len(fine)} tensors ({example})",
-        "4.4",
-        Remedy("name the right base, or rename tensors with {renames}", _OLD_NEW),
-    )
-
-
-def _columns_agree(a: TensorSpec, b: TensorSpec) -> bool:
-    return math.prod(a.shape[1:]) == math.prod(b.shape[1:])

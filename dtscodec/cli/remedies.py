@@ -15,6 +15,7 @@ OPTIONS = {
     "fresh": "--no-resume",
     "grams": "--grams",
     "head": "--head",
+    "import_adapter": "dtscodec import",
     "like": "--like",
     "model": "--model",
     "out": "-o",
@@ -26,7 +27,7 @@ OPTIONS = {
     "vectors": "--vectors",
     "weights": "--weights",
 }
-"""Options by the Python names of arguments. Options that are flags take no value."""
+"""Options by the Python names of arguments, and a command by that of its call. Options that are flags take no value."""
 
 FLAGS = frozenset({"files", "force", "fresh", "save_modules", "strict"})
 

@@ -9,7 +9,8 @@ from dtscodec.activations.gram_file import GramFile
 from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, collect_files
 from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
-from dtscodec.checkpoints.name_matching import NameMatch, match_names
+from dtscodec.checkpoints.name_match import NameMatch
+from dtscodec.checkpoints.name_matching import match_names
 from dtscodec.checkpoints.open import as_checkpoint, weight_paths
 from dtscodec.encoding.budget.allocate import TensorChoices
 from dtscodec.encoding.budget.candidate import NUMBERS
@@ -193,7 +194,7 @@ def _choose(
 def _metadata(base: Base, fine: Checkpoint, match: NameMatch, config: EncodeConfig, task: str | None) -> PackMetadata:
     """Return everything except the tensors, with zeros for the base digest, which is not known before the end."""
     encoder = f"dtscodec {__version__} {config.describe()}" + (f"; base: {base.made_by}" if base.made_by else "")
-    has_counterparts = any(counterpart is not None for counterpart in match.counterpart.values())
+    has_counterparts = any(match.bases(name) for name in match.counterpart)
     # The digest has a fixed length, so the size of the file can be planned with zeros in its place.
     placeholder = base.reference(bytes(32)) if has_counterparts else None
     summary = Summary(task=task, encoder=encoder, tensors=0, base=placeholder)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from dtscodec.checkpoints.expert_layouts import Parts
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.config import store_exactly
 from dtscodec.encoding.presets.best import BestPlan
@@ -115,6 +116,23 @@ def encode_same(name: str, spec: TensorSpec, base: str) -> EncodedTensor:
         Name of the base tensor.
     """
     return _alone(name, spec, Same(spec.matrix()[0], BaseRows(base, 0)))
+
+
+def encode_same_parts(name: str, spec: TensorSpec, parts: Parts) -> EncodedTensor:
+    """Return a tensor that equals rows of base tensors.
+
+    Parameters
+    ----------
+    name : str
+        Name of the tensor.
+    spec : TensorSpec
+        Dtype and shape.
+    parts : Parts
+        The rows, in the order of the tensor's.
+    """
+    blocks = tuple(Same(part.height, BaseRows(part.name, part.first)) for part in parts)
+    entry = TensorEntry(name, spec, blocks, len(spec.shape) - 1)
+    return EncodedTensor(entry, [Streams()] * len(blocks), Squares())
 
 
 def encode_tie(name: str, spec: TensorSpec, to: str) -> EncodedTensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dtscodec.checkpoints.checkpoint import Specs
 from dtscodec.checkpoints.companions import NEVER_QUANTIZED, companions_of
-from dtscodec.checkpoints.name_matching import NameMatch
+from dtscodec.checkpoints.name_match import NameMatch
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.encoded_tensor import EncodedTensor
 from dtscodec.encoding.notes import Note
@@ -54,7 +54,7 @@ class ExactTensors:
         config : EncodeConfig
             Settings of the encode.
         """
-        new = frozenset(name for name, other in match.counterpart.items() if other is None)
+        new = frozenset(name for name in fine if not match.bases(name))
         parameters = sum(spec.elements for spec in fine.values())
         return cls(config, companions_of(fine, base, match.counterpart), new, parameters)
 

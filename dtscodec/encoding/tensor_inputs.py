@@ -4,6 +4,7 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
@@ -12,14 +13,45 @@ from dtscodec.activations.gram_file import GramFile
 from dtscodec.activations.metric import Metric
 from dtscodec.checkpoints.base import Base, KnownLeaf
 from dtscodec.checkpoints.checkpoint import Checkpoint
+from dtscodec.checkpoints.expert_layouts import Parts
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.stored_tensor import StoredTensor
+from dtscodec.encoding.base_parts import read_parts
 from dtscodec.encoding.config import EncodeConfig, Paper
 from dtscodec.errors import CheckpointError, EncodeError, Remedy
 from dtscodec.storage.open_file import Access
 
 CheckpointPlace: TypeAlias = "tuple[str, Path | None]"
 """Location of a checkpoint, and the staging folder of what is read from it."""
+
+
+Counterpart: TypeAlias = str | Parts | None
+"""A base tensor, rows of base tensors, or nothing."""
+
+KnownLeaves: TypeAlias = Mapping[str, KnownLeaf]
+"""Leaves of base tensors that have been hashed before, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPair:
+    """A tensor and its counterpart.
+
+    Parameters
+    ----------
+    fine : StoredTensor
+        The tensor.
+    base : StoredTensor or None
+        Its counterpart; None if it is new.
+    parts : Parts
+        The rows of base tensors that the counterpart was joined from; empty if it is one base tensor.
+    leaves : mapping of str to bytes
+        Leaves of the base tensors that were read, by name.
+    """
+
+    fine: StoredTensor
+    base: StoredTensor | None = None
+    parts: Parts = ()
+    leaves: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class TensorInputs:
@@ -32,7 +64,7 @@ class TensorInputs:
     base : Base
         The base.
     counterpart : mapping
-        For each tensor of the fine-tune the base tensor that it is encoded against, or None.
+        For each tensor of the fine-tune the base tensor that it is encoded against, rows of several, or None.
     config : EncodeConfig
         Settings of the encode.
     companions : frozenset of str
@@ -45,7 +77,7 @@ class TensorInputs:
         self,
         fine: Checkpoint,
         base: Base,
-        counterpart: Mapping[str, str | None],
+        counterpart: Mapping[str, Counterpart],
         config: EncodeConfig,
         companions: frozenset[str] = frozenset(),
         encode: str | None = None,
@@ -91,34 +123,28 @@ class TensorInputs:
             gram = grams.read(name)
         return None if gram is None else Metric.of(gram, preset.damping)
 
-    def read(self, name: str, known: KnownLeaf | None) -> tuple[StoredTensor, StoredTensor | None, bytes | None]:
-        """Read a tensor and its counterpart.
+    def read(self, name: str, known: KnownLeaves) -> TensorPair:
+        """Return a tensor and its counterpart.
 
         Parameters
         ----------
         name : str
             Name of the tensor in the fine-tune.
-        known : KnownLeaf or None
-            Leaf of its counterpart, if that has been hashed before.
-
-        Returns
-        -------
-        fine : StoredTensor
-            The tensor.
-        base : StoredTensor or None
-            Its counterpart.
-        leaf : bytes or None
-            Leaf of the counterpart.
+        known : mapping of str to KnownLeaf
+            Leaves of the base tensors of its counterpart that have been hashed before.
         """
         other = self.counterpart[name]
         fine = StoredTensor(name, self.fine.specs[name], self.fine.read(name))
+        # The base need not hash these tensors again.
+        for base_name, leaf in known.items():
+            self.base.learn_leaf(base_name, leaf)
         if other is None:
-            return fine, None, None
-        if known:
-            # The base need not hash this tensor again.
-            self.base.learn_leaf(other, known)
+            return TensorPair(fine)
+        if isinstance(other, tuple):
+            base, leaves = read_parts(self.base, other, fine.spec)
+            return TensorPair(fine, base, other, leaves)
         data, found = self.base.read_with_leaf(other)
-        return fine, StoredTensor(other, self.base.specs[other], data), found
+        return TensorPair(fine, StoredTensor(other, self.base.specs[other], data), (), {other: found})
 
 
 def _absolute_place(checkpoint: Checkpoint) -> CheckpointPlace:
@@ -131,7 +157,7 @@ def _reopened(
     encode: str,
     fine: CheckpointPlace,
     base: CheckpointPlace,
-    counterpart: dict[str, str | None],
+    counterpart: dict[str, Counterpart],
     config: EncodeConfig,
     companions: frozenset[str],
 ) -> TensorInputs:

@@ -8,16 +8,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
-from dtscodec.checkpoints.base import Base, KnownLeaf
+from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Checkpoint
-from dtscodec.checkpoints.name_matching import NameMatch
+from dtscodec.checkpoints.name_match import NameMatch
 from dtscodec.encoding.budget.candidate import Candidate
 from dtscodec.encoding.budget.survey import Survey
 from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, encode_same, encode_tie
+from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, encode_same, encode_same_parts, encode_tie
 from dtscodec.encoding.exact_tensors import ExactTensors
 from dtscodec.encoding.journal import Journal, NoJournal
-from dtscodec.encoding.tensor_inputs import TensorInputs
+from dtscodec.encoding.tensor_inputs import KnownLeaves, TensorInputs
 from dtscodec.encoding.tensor_task import Identity, TensorResult, encode_tensor, measure_tensor, survey_tensor
 from dtscodec.encoding.tied_tensors import TiedTensors
 from dtscodec.executors.processes import in_order
@@ -62,7 +62,7 @@ class TensorPasses:
     ) -> None:
         self._base, self._fine, self._match, self._config = base, fine, match, config
         self._executor, self._journal = executor, journal
-        self._inputs = TensorInputs(fine, base, match.counterpart, config, exact.companions)
+        self._inputs = TensorInputs(fine, base, {**match.counterpart, **match.parts}, config, exact.companions)
         self._ties = TiedTensors(fine, match, exact)
         self._leaves: dict[str, bytes] = {}
         self._settled: dict[str, EncodedTensor] = {}
@@ -156,7 +156,7 @@ class TensorPasses:
 
         # Compute the rest.
         rest = names[done:]
-        calls = ((self._inputs.only(name), name, self._known_leaf(name), *arguments(name)) for name in rest)
+        calls = ((self._inputs.only(name), name, self._known_leaves(name), *arguments(name)) for name in rest)
         self._prefetch(rest[:PREFETCHED])
         for place, (name, result) in enumerate(zip(rest, in_order(self._executor, task, calls), strict=True)):
             self._prefetch(rest[place + PREFETCHED : place + PREFETCHED + 1])
@@ -168,24 +168,27 @@ class TensorPasses:
         """Start reading tensors while others are computed."""
         for name in names:
             self._fine.prefetch(name)
-            if (counterpart := self._match.counterpart[name]) is not None:
-                self._base.checkpoint.prefetch(counterpart)
+            for base in self._match.bases(name):
+                self._base.checkpoint.prefetch(base)
 
-    def _known_leaf(self, name: str) -> KnownLeaf | None:
-        counterpart = self._match.counterpart[name]
-        return None if counterpart is None else self._base.known_leaf(counterpart)
+    def _known_leaves(self, name: str) -> KnownLeaves:
+        known = {base: self._base.known_leaf(base) for base in self._match.bases(name)}
+        return {base: leaf for base, leaf in known.items() if leaf is not None}
 
     def _settle(self, name: str, identity: Identity) -> EncodedTensor | None:
         """Record the leaves of a tensor that was read. Return its encoded form if it equals another one, else None."""
-        counterpart, spec = self._match.counterpart[name], self._fine.specs[name]
+        spec = self._fine.specs[name]
         # Leaves: for the base digest, and for later passes, which need not hash again.
-        if counterpart is not None and identity.base is not None:
-            self._leaves[counterpart] = identity.base
-        if counterpart is not None and identity.known is not None:
-            self._base.learn_leaf(counterpart, identity.known)
+        self._leaves.update(identity.bases)
+        for base, leaf in identity.known.items():
+            self._base.learn_leaf(base, leaf)
         # Equal to its counterpart, or to another tensor of the fine-tune.
-        if identity.content is None and counterpart is not None:
-            self._settled[name] = encode_same(name, spec, counterpart)
+        if identity.content is None and self._match.bases(name):
+            counterpart = self._match.counterpart[name]
+            parts = self._match.parts.get(name, ())
+            self._settled[name] = (
+                encode_same_parts(name, spec, parts) if counterpart is None else encode_same(name, spec, counterpart)
+            )
         elif identity.content is not None and (original := self._ties.original(name, identity.content)) != name:
             self._settled[name] = encode_tie(name, spec, original)
         return self._settled.get(name)

@@ -4,13 +4,12 @@ Workers receive names and choices, and return what is small: candidate encodings
 both places, each on one thread, so that the pack does not depend on where they ran.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from dtscodec.checkpoints.base import KnownLeaf
 from dtscodec.checkpoints.content_digest import leaf
 from dtscodec.encoding.budget.candidate import Candidate, CandidateList, Candidates
 from dtscodec.encoding.budget.component_spectrum import ComponentSpectrum, SpectrumRequest
@@ -22,7 +21,7 @@ from dtscodec.encoding.presets.best import plan_best
 from dtscodec.encoding.presets.paper import plan_paper
 from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.segmented_tensor import SegmentedTensor, segment_tensor, segment_unchanged
-from dtscodec.encoding.tensor_inputs import TensorInputs
+from dtscodec.encoding.tensor_inputs import KnownLeaves, TensorInputs
 from dtscodec.errors import EncodeError
 from dtscodec.format.blocks import Band, BaseRows, LowRank, Raw, Same, Tie, Values
 from dtscodec.format.dtypes import TensorSpec
@@ -37,16 +36,16 @@ class Identity:
 
     Parameters
     ----------
-    base : bytes or None
-        Leaf of the counterpart.
-    known : KnownLeaf or None
-        The same leaf for `Base.learn_leaf`; None if the file changed meanwhile.
+    bases : mapping of str to bytes
+        Leaves of the base tensors of the counterpart, by name.
+    known : mapping of str to KnownLeaf
+        The same leaves for `Base.learn_leaf`, without those whose file changed meanwhile.
     content : bytes or None
         Leaf of the tensor; None if it equals its counterpart.
     """
 
-    base: bytes | None
-    known: KnownLeaf | None
+    bases: Mapping[str, bytes]
+    known: KnownLeaves
     content: bytes | None
 
 
@@ -106,7 +105,7 @@ RESULT_PARTS = _by_name(
 """The classes that results and reports consist of, by module and name: a journal unpickles no others."""
 
 
-def survey_tensor(inputs: TensorInputs, name: str, known: KnownLeaf | None, request: SpectrumRequest) -> TensorSurvey:
+def survey_tensor(inputs: TensorInputs, name: str, known: KnownLeaves, request: SpectrumRequest) -> TensorSurvey:
     """Return the candidate encodings of a tensor's segments.
 
     Parameters
@@ -115,8 +114,8 @@ def survey_tensor(inputs: TensorInputs, name: str, known: KnownLeaf | None, requ
         Both checkpoints and the settings.
     name : str
         Name of the tensor in the fine-tune.
-    known : KnownLeaf or None
-        Leaf of its counterpart, if that has been hashed before.
+    known : mapping of str to KnownLeaf
+        Leaves of the base tensors of its counterpart that have been hashed before.
     request : SpectrumRequest
         How many singular values to compute.
     """
@@ -129,7 +128,7 @@ def survey_tensor(inputs: TensorInputs, name: str, known: KnownLeaf | None, requ
 
 
 def encode_tensor(
-    inputs: TensorInputs, name: str, known: KnownLeaf | None, choices: Sequence[Candidate] | None
+    inputs: TensorInputs, name: str, known: KnownLeaves, choices: Sequence[Candidate] | None
 ) -> TensorResult:
     """Encode a tensor.
 
@@ -171,7 +170,7 @@ def _plans(
     return [plan_best(segment, choice, config, metric) for segment, choice in pairs]
 
 
-def measure_tensor(inputs: TensorInputs, name: str, known: KnownLeaf | None, choices: Sequence[Candidate]) -> Squares:
+def measure_tensor(inputs: TensorInputs, name: str, known: KnownLeaves, choices: Sequence[Candidate]) -> Squares:
     """Return the squared norms of a tensor's delta and of the error of encoding it.
 
     The error of coordinate descent is known only after running it, so the tensor is encoded. Its streams are dropped:
@@ -193,18 +192,18 @@ def measure_tensor(inputs: TensorInputs, name: str, known: KnownLeaf | None, cho
     return result.tensor.squares if result.tensor else Squares()
 
 
-def _segment(
-    inputs: TensorInputs, name: str, known: KnownLeaf | None
-) -> "tuple[Identity, SegmentedTensor | EncodeError]":
-    fine, base, found = inputs.read(name, known)
-    # The counterpart's leaf comes with its bytes; the tensor's own is needed only if it changed.
-    identity = Identity(found, inputs.base.known_leaf(base.name) if base else None, None)
-    unchanged = segment_unchanged(fine, base)
+def _segment(inputs: TensorInputs, name: str, known: KnownLeaves) -> "tuple[Identity, SegmentedTensor | EncodeError]":
+    pair = inputs.read(name, known)
+    # The counterpart's leaves come with its bytes; the tensor's own is needed only if it changed.
+    leaves = {base: known_leaf for base in pair.leaves if (known_leaf := inputs.base.known_leaf(base)) is not None}
+    identity = Identity(pair.leaves, leaves, None)
+    unchanged = segment_unchanged(pair.fine, pair.base, pair.parts)
     if unchanged is not None:
         return identity, unchanged
-    identity = replace(identity, content=leaf(fine.spec, fine.data))
+    identity = replace(identity, content=leaf(pair.fine.spec, pair.fine.data))
     try:
-        return identity, segment_tensor(fine, base, inputs.config, is_companion=name in inputs.companions)
+        is_companion = name in inputs.companions
+        return identity, segment_tensor(pair.fine, pair.base, inputs.config, is_companion, pair.parts)
     except EncodeError as error:
         # Not raised: a tied tensor is not coded, and its problem does not count.
         return identity, error

@@ -2,7 +2,7 @@
 
 from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.content_digest import leaf
-from dtscodec.checkpoints.name_matching import NameMatch
+from dtscodec.checkpoints.name_match import NameMatch
 from dtscodec.encoding.exact_tensors import ExactTensors
 from dtscodec.format.dtypes import TensorSpec
 
@@ -58,7 +58,7 @@ class TiedTensors:
         # A tensor that may be quantized can refer to an exact one, but not the other way round.
         if not exact and (content, True) in self._first_of:
             return self._first_of[content, True]
-        is_new = self._match.counterpart[name] is None
+        is_new = not self._match.bases(name)
         # A new tensor: search ahead among all that have a counterpart in the base.
         matched = self._matched_of(self._fine.specs[name]).get(content) if is_new else None
         if matched is not None and (not exact or self._exact.includes(matched)):
@@ -71,7 +71,7 @@ class TiedTensors:
     def _matched_of(self, spec: TensorSpec) -> dict[bytes, str]:
         """Return leaf -> first name of the fine-tune's tensors of one spec that have a counterpart. Reads them once."""
         if spec not in self._matched:
-            names = [n for n, s in self._fine.specs.items() if s == spec and self._match.counterpart[n] is not None]
+            names = [n for n, s in self._fine.specs.items() if s == spec and self._match.bases(n)]
             # Reversed, so that the first name of equal tensors wins.
             self._matched[spec] = {leaf(spec, self._fine.read(name)): name for name in reversed(names)}
         return self._matched[spec]

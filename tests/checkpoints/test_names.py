@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtscodec.checkpoints.name_matching import IDENTITY, Rule, best_rule, match_names
+from dtscodec.checkpoints.name_match import IDENTITY, Rule
+from dtscodec.checkpoints.name_matching import best_rule, match_names
 from dtscodec.errors import BaseMismatchError, EncodeError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.naming import base_name
@@ -148,7 +149,8 @@ def test_base_of_other_names_is_another_architecture() -> None:
     with pytest.raises(BaseMismatchError) as caught:
         match_names(BODY, specs(conv__w=(8, 8, 3)))
     assert caught.value.reason == "base-tensor"
-    assert all(word in str(caught.value) for word in ("0 of 5", "'emb.w'", "F32 [50, 8]", "renames=[('OLD', 'NEW')]"))
+    assert all(word in str(caught.value) for word in ("0 of 5", "'emb.w'", "F32 [50, 8]", "the right base"))
+    assert "renames" not in str(caught.value)
 
 
 def test_base_of_other_sizes_is_another_architecture() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dtscodec.checkpoints.expert_layouts import Parts
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.delta import delta_of, is_same, shared_part
@@ -52,8 +53,8 @@ class SegmentedTensor:
         return self.split == 1 and any(isinstance(segment, MatrixSegment) for segment in self.segments)
 
 
-def segment_unchanged(fine: StoredTensor, base: StoredTensor | None) -> SegmentedTensor | None:
-    """Return a tensor that equals its counterpart as one segment; None if it does not.
+def segment_unchanged(fine: StoredTensor, base: StoredTensor | None, parts: Parts = ()) -> SegmentedTensor | None:
+    """Return a tensor that equals its counterpart, as one segment or one for each part; None if it does not.
 
     Parameters
     ----------
@@ -61,20 +62,29 @@ def segment_unchanged(fine: StoredTensor, base: StoredTensor | None) -> Segmente
         The fine-tune's tensor.
     base : StoredTensor or None
         Its counterpart in the base; None if there is none.
+    parts : Parts
+        The rows of base tensors that the counterpart was joined from; empty if it is one base tensor.
     """
     if base is None or not is_same(fine, base):
         return None
+    if parts:
+        blocks = [same_block(part.height, BaseRows(part.name, part.first)) for part in parts]
+        return SegmentedTensor(fine.name, fine.spec, blocks, len(fine.spec.shape) - 1)
     return SegmentedTensor(fine.name, fine.spec, [same_block(fine.spec.matrix()[0], BaseRows(base.name, 0))])
 
 
 def segment_tensor(
-    fine: StoredTensor, base: StoredTensor | None, config: EncodeConfig, is_companion: bool = False
+    fine: StoredTensor,
+    base: StoredTensor | None,
+    config: EncodeConfig,
+    is_companion: bool = False,
+    parts: Parts = (),
 ) -> SegmentedTensor:
     """Divide a tensor that changed, or is new, into segments.
 
     Parameters
     ----------
-    fine, base
+    fine, base, parts
         As for `segment_unchanged`.
     config : EncodeConfig
         Holds the patterns of exact tensors, and the rule for which tensors are matrices.
@@ -92,6 +102,9 @@ def segment_tensor(
     shared = None if base is None else shared_part(fine, base)
     if shared is None:
         return SegmentedTensor(fine.name, fine.spec, [_new_segment(fine, config)])
+    if parts:
+        segments, split = segment_parts(delta_of(*shared), fine, parts, config)
+        return SegmentedTensor(fine.name, fine.spec, segments, split)
     segments, split = _segment_shared(*shared, config, is_whole=shared[0] is fine)
     # A grown tensor, such as a vocabulary: the rows after the shared ones are new.
     rows = shared[0].spec.shape[:1]
@@ -136,15 +149,56 @@ def segment_delta(
         return [_matrix_segment(delta.reshape(len(delta), -1), fine, BaseRows(base, 0), 1, is_rounded)], 1
     # All others element by element: each is a row, so that single unchanged elements are left out.
     split = max(1, delta.ndim)
-    changed = _changed(delta.reshape(-1, 1), fine, BaseRows(base, 0), is_rounded)
-    return [
-        same_block(delta.numel(), BaseRows(base, 0)) if changed is None else ElementSegment(changed, fine, split)
-    ], split
+    return [_element_segment(delta, fine, BaseRows(base, 0), split, is_rounded)], split
+
+
+def segment_parts(
+    delta: Tensor, fine: StoredTensor, parts: Parts, config: EncodeConfig
+) -> tuple[Sequence[Segment], int]:
+    """Divide a delta from rows of several base tensors into one segment for each part; also return the split.
+
+    Parameters
+    ----------
+    delta : float32
+        Of the tensor's shape, 2-d or 3-d.
+    fine : StoredTensor
+        The fine-tune's tensor.
+    parts : Parts
+        The rows of base tensors, of as many columns as the tensor's last dimension.
+    config : EncodeConfig
+        Holds the rule for which tensors are matrices.
+    """
+    columns, dimensions = delta.shape[-1], delta.ndim
+    rows = delta.reshape(-1, columns)
+    flat = StoredTensor(fine.name, TensorSpec(fine.spec.dtype, tuple(rows.shape)), fine.data)
+    # All parts are of equal size, so that all are matrices or none is.
+    is_matrix = config.is_factorized((parts[0].height, columns), 2)
+    segments: list[Segment] = []
+    first = 0
+    for part in parts:
+        end = first + part.height
+        shape = (*[1] * (dimensions - 2), part.height, columns)
+        own = StoredTensor(fine.name, TensorSpec(fine.spec.dtype, shape), flat.cut(first, end).data)
+        if is_matrix:
+            base = BaseRows(part.name, part.first)
+            segments.append(_matrix_segment(rows[first:end], own, base, dimensions - 1, is_rounded=True))
+        else:
+            base = BaseRows(part.name, part.first * columns)
+            segments.append(_element_segment(rows[first:end], own, base, dimensions))
+        first = end
+    return segments, dimensions - 1 if is_matrix else dimensions
 
 
 def _matrix_segment(matrix: Tensor, fine: StoredTensor | None, base: BaseRows, split: int, is_rounded: bool) -> Segment:
     changed = _changed(matrix, fine, base, is_rounded)
     return same_block(len(matrix), base) if changed is None else MatrixSegment(changed, fine, split)
+
+
+def _element_segment(
+    delta: Tensor, fine: StoredTensor | None, base: BaseRows, split: int, is_rounded: bool = True
+) -> Segment:
+    changed = _changed(delta.reshape(-1, 1), fine, base, is_rounded)
+    return same_block(delta.numel(), base) if changed is None else ElementSegment(changed, fine, split)
 
 
 def _changed(matrix: Tensor, fine: StoredTensor | None, base: BaseRows, is_rounded: bool) -> DenseDelta | None:
