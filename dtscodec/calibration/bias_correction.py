@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from dtscodec.calibration.gram_collector import unpadded_rows
 from dtscodec.calibration.student import Student
 from dtscodec.evaluation.sample_batches import SampleBatch
+from dtscodec.runtime.branches.branch_class import branch_class
 from dtscodec.runtime.branches.linear import Conv1DBranch, LinearBranch
 from dtscodec.runtime.branches.norm import LayerNormBranch
-from dtscodec.runtime.side_branches import branch_class
 
 ADDITIVE = LinearBranch, Conv1DBranch, LayerNormBranch
 """Classes for layers whose output is the bias plus a term that does not depend on it."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from dtscodec.activations.gram_file import Gram, GramSet
+from dtscodec.runtime.branches.branch_class import branch_class
 from dtscodec.runtime.branches.linear import Conv1DBranch, LinearBranch
-from dtscodec.runtime.side_branches import branch_class
 
 
 class GramCollector:

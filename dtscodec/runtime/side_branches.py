@@ -1,10 +1,10 @@
 """The side branches of a model: the layers that can have one, and the forward hooks that run them."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,14 +12,9 @@ from dtscodec.errors import ModelMismatchError, Remedy
 from dtscodec.format.index import TensorEntry
 from dtscodec.runtime.branched_class import add_branched_class, not_compiled, remove_branched_class
 from dtscodec.runtime.branches.branch import ReadTaskBase, SideBranch
-from dtscodec.runtime.branches.convolution import CONVOLUTIONS, ConvolutionBranch
-from dtscodec.runtime.branches.embedding import EmbeddingBranch
-from dtscodec.runtime.branches.linear import Conv1DBranch, LinearBranch
-from dtscodec.runtime.branches.norm import LayerNormBranch, RMSNormBranch, is_rms_norm
+from dtscodec.runtime.branches.branch_class import branch_class
 from dtscodec.runtime.request_batch import TaskSelector
 from dtscodec.runtime.slots import Slot
-
-Test: TypeAlias = Callable[[nn.Module], bool]
 
 BYPASS_CHILDREN = (nn.MultiheadAttention,)
 """Layers that use the weights of their children without calling them, so that hooks of those never run."""
@@ -161,57 +156,3 @@ class SideBranches:
         if out.requires_grad and out.is_leaf:
             out = out.clone()  # Branches add in place, which torch forbids for leaves.
         return self.by_layer[module].forward(inputs[0], out, batch)
-
-
-def branch_class(module: nn.Module) -> type[SideBranch] | None:
-    """Return the class of side branch that a layer can have, or None if it can have none.
-
-    Since a subclass may compute another function, its `forward` must be that of the class in question. RMSNorm has many
-    implementations, so a layer of that name is called on a probe.
-
-    Parameters
-    ----------
-    module : nn.Module
-        Any module.
-    """
-    return next((branch for computes, branch in _BRANCHES if computes(module)), None)
-
-
-def _runs_forward_of(kind: type[nn.Module]) -> Test:
-    """Return a predicate of layers: their `forward` is that of a class.
-
-    A `forward` that accelerate wrapped counts, since its hooks only move tensors between devices.
-    """
-
-    def runs(module: nn.Module) -> bool:
-        # accelerate wraps `forward` of an instance, marked by `_hf_hook`, and still calls that of the class.
-        is_replaced = "forward" in vars(module) and not hasattr(module, "_hf_hook")
-        return isinstance(module, kind) and type(module).forward is kind.forward and not is_replaced
-
-    return runs
-
-
-def _is_embedding(module: nn.Module) -> bool:
-    # With max_norm the layer renormalizes its weight in place as it looks rows up.
-    return _runs_forward_of(nn.Embedding)(module) and module.max_norm is None
-
-
-def _is_zero_padded_convolution(module: nn.Module) -> bool:
-    return any(_runs_forward_of(kind)(module) for kind in CONVOLUTIONS) and module.padding_mode == "zeros"
-
-
-def _is_conv1d_of_transformers(module: nn.Module) -> bool:
-    # By name, since transformers may not be installed.
-    kind = type(module)
-    return kind.__module__ == "transformers.pytorch_utils" and kind.__name__ == "Conv1D"
-
-
-_BRANCHES: tuple[tuple[Test, type[SideBranch]], ...] = (
-    (_runs_forward_of(nn.Linear), LinearBranch),
-    (_is_embedding, EmbeddingBranch),
-    (_runs_forward_of(nn.LayerNorm), LayerNormBranch),
-    (_is_zero_padded_convolution, ConvolutionBranch),
-    (_is_conv1d_of_transformers, Conv1DBranch),
-    (is_rms_norm, RMSNormBranch),
-)
-"""Tests of layers, with branches. The first that holds decides; that of RMSNorm is last, since it calls the layer."""
