@@ -13,6 +13,7 @@ from dtscodec.errors import ConfigError, Remedy
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.packs.pack import PackSource
 from dtscodec.runtime.branches.branch import is_additive
+from dtscodec.runtime.offloading import check_stays_in_place
 from dtscodec.runtime.prototypes import Prototypes
 from dtscodec.runtime.request_batch import RequestBatch, TaskRequests
 from dtscodec.runtime.resident_pack import ResidentPack
@@ -44,6 +45,7 @@ class Attached:
     """
 
     def __init__(self, model: nn.Module, base: "Source | Base | None" = None) -> None:
+        check_stays_in_place(model)
         self._model = model
         self._registry = TaskRegistry(
             model, base, "expected attached packs, got detached ones", Remedy("attach them again")

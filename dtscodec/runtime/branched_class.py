@@ -78,6 +78,14 @@ def remove_branched_class(layer: nn.Module, find_changed: FindChanged) -> None:
         layer.__class__ = type(layer).__bases__[0]
 
 
+def own_class(layer: nn.Module) -> type[nn.Module]:
+    """Return the class that a layer has without side branches."""
+    kind = type(layer)
+    while "_is_branched" in vars(kind):
+        kind = kind.__bases__[0]
+    return kind
+
+
 # Cached, so that equal layers share code that was compiled for one of them.
 @functools.cache
 def _branched_class(kind: Any) -> type[nn.Module]:

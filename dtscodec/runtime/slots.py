@@ -80,6 +80,9 @@ class Slot:
         ModelMismatchError
             It has no data, or is not a dense tensor.
         """
+        if self._found().is_meta:
+            problem = f"{self.name}: expected a weight in memory, got one that is offloaded or was never loaded"
+            raise ModelMismatchError(problem, Remedy("load the weights first, without offloading"))
         try:
             return tensor_spec(self._found())
         except CheckpointError as error:

@@ -1,5 +1,6 @@
 """Base class of side branches, which add the deltas of a batch's tasks to the output of a layer."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -185,3 +186,8 @@ def check_same_shape(slot: Slot, entry: TensorEntry) -> None:
     """Raise ModelMismatchError unless a task's tensor has the layer's shape, and both are floating-point."""
     if entry.spec.shape != slot.shape or not {entry.spec.dtype, slot.spec.dtype} <= CODED_DTYPES:
         raise ModelMismatchError(f"{slot.name}: expected {slot.spec}, got {entry.spec} in the pack")
+
+
+def has_single_input(layer: nn.Module) -> bool:
+    """Return whether a layer's `forward` takes one argument."""
+    return len(inspect.signature(layer.forward).parameters) == 1

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.reference import wide_dtype
-from dtscodec.runtime.branches.branch import SideBranch, check_same_shape
+from dtscodec.runtime.branches.branch import SideBranch, check_same_shape, has_single_input
 from dtscodec.runtime.request_batch import RequestBatch
 
 
@@ -94,6 +94,7 @@ def is_rms_norm(layer: nn.Module) -> bool:
         not type(layer).__name__.endswith("RMSNorm")
         or not isinstance(weight, Tensor)
         or getattr(layer, "bias", None) is not None
+        or not has_single_input(layer)  # A second one may be a gate.
     ):
         return False
     # Elements of both signs and many sizes; the scales put the epsilon above, near and below the mean square.
