@@ -169,8 +169,15 @@ class _Importer:
         reference, leaves = reference_to(self._base, self._leaves)
         encoder = f"dtscodec {__version__} import=peft bits={self._bits}"
         summary = Summary(tensors=0, base=reference, task=self._task, encoder=encoder)
-        metadata = self._base.checkpoint.metadata
-        return PackMetadata(summary, self._counterparts.prefix, metadata=metadata, files=files), leaves
+        base = self._base.checkpoint
+        metadata = PackMetadata(
+            *(summary, self._counterparts.prefix),
+            metadata=base.metadata,
+            files=files,
+            stem=base.stem,
+            folders=base.folders,
+        )
+        return metadata, leaves
 
     def _encode(self, name: str, counterpart: str | None) -> EncodedTensor:
         whole, module = self._adapter.whole.get(name), name.removesuffix(".weight")

@@ -7,17 +7,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dtscodec.checkpoints.directories.modules import module_folders
+from dtscodec.checkpoints.directories.other_files import ADAPTER_CONFIG
+from dtscodec.checkpoints.lfs_pointer import check_no_pointer
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.format.index import CarriedFile, NamedFile
 from dtscodec.format.naming import MAX_FILE_BYTES, MAX_FILES, valid_file_name
 from dtscodec.format.writer import PackWriter, carried_entry
+from dtscodec.storage.listing import list_directory
 from dtscodec.storage.storage_errors import read_errors
 
 _OF_TRAINING = re.compile(r"trainer_state\.json|training_args.*|optimizer.*|(.*_)?all_results\.json|.*_results\.json")
 """Files that a training run leaves behind, which are not collected."""
 
 _MODULE = re.compile(r"[0-9]+_[^/]*")
-"""Directories of modules, as sentence-transformers names them: `1_Pooling`."""
+"""Directories of modules, as sentence-transformers names them: `1_Pooling`. Those in `modules.json` may have others."""
 
 _NO_FILES = {"files": "False"}
 _REMOVE_FILE = Remedy("remove it, or leave files out with {files}", _NO_FILES)
@@ -140,11 +144,22 @@ def restore_files(files: Iterable[AuxiliaryFile], base_dir: Path | None) -> dict
 
 def _candidates(directory: Path) -> list[str]:
     with read_errors(directory):
-        entries = sorted(directory.iterdir())
-        # Directories of modules have configurations of their own.
-        inner = [file for d in entries if _MODULE.fullmatch(d.name) and d.is_dir() for file in d.glob("*.json")]
-        names = {file.relative_to(directory).as_posix() for file in [*entries, *inner] if file.is_file()}
-    return [name for name in names if valid_file_name(name) and not _OF_TRAINING.fullmatch(name.split("/")[-1])]
+        listing = list_directory(directory, is_complete=True)
+        # Modules have configurations of their own; those that are listed may have tokenizers, too.
+        modules = module_folders(directory, listing)
+        named = [folder for folder in listing.folders if _MODULE.fullmatch(folder) and folder not in modules]
+        inner = [f"{folder}/{name}" for folder in modules for name in _files_in(directory / folder)]
+        inner += [f"{d}/{name}" for d in named for name in _files_in(directory / d) if name.endswith(".json")]
+    return [name for name in {*listing.files, *inner} if valid_file_name(name) and not _stays(name.split("/")[-1])]
+
+
+def _files_in(folder: Path) -> tuple[str, ...]:
+    return list_directory(folder, is_complete=True).files if folder.is_dir() else ()
+
+
+def _stays(name: str) -> bool:
+    """Return whether a file is of the training, or configures an adapter, whose weights do not travel."""
+    return name == ADAPTER_CONFIG or bool(_OF_TRAINING.fullmatch(name))
 
 
 def _auxiliary_file(name: str, fine_dir: Path, base_dir: Path | None) -> AuxiliaryFile:
@@ -189,7 +204,9 @@ def _read(path: Path) -> bytes:
         # Before reading, since the file may be of any size.
         if (size := path.stat().st_size) > MAX_FILE_BYTES:
             raise CheckpointError(f"{path}: expected at most {MAX_FILE_BYTES} bytes, got {size}", _REMOVE_FILE)
-        return path.read_bytes()
+        data = path.read_bytes()
+    check_no_pointer(path, data)
+    return data
 
 
 def _is_file(path: Path) -> bool:

@@ -8,7 +8,8 @@ from types import TracebackType
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Signature, Source
 from dtscodec.checkpoints.content_digest import base_digest, leaf
-from dtscodec.checkpoints.open import is_model_of, open_checkpoint
+from dtscodec.checkpoints.directories.open_directory import is_chosen
+from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.errors import NAME_BASE, BaseMismatchError
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
@@ -69,7 +70,7 @@ class Base:
             The base digest, 32 bytes.
         """
         directory = self.checkpoint.directory
-        if not isinstance(directory, HubPath) or directory.path or not is_model_of(self.checkpoint, directory):
+        if not isinstance(directory, HubPath) or directory.path or not is_chosen(self.checkpoint):
             return BaseRef(digest.hex())
         return BaseRef(digest.hex(), directory.repo, directory.commit)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, runtime_checkable
 
+from dtscodec.checkpoints.passed_over import PassedOver
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
 
@@ -51,6 +52,24 @@ class Checkpoint(Protocol):
     @property
     def is_directory(self) -> bool:
         """Whether the checkpoint was opened as a directory, or by the index of one."""
+
+    @property
+    def stem(self) -> str:
+        """Stem of its weight files, by which it is restored; see `dtscodec.format.weight_files.WeightFiles`."""
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Folders with weights of their own, ascending; names of their tensors begin with the folder and a slash."""
+
+    @property
+    def passed_over(self) -> tuple[PassedOver, ...]:
+        """Files of a directory that hold weights but were not read, and why.
+
+        Raises
+        ------
+        CheckpointError
+            A folder of the directory cannot be listed.
+        """
 
     @property
     def weight_files(self) -> frozenset[str]:

@@ -13,21 +13,13 @@ from dtscodec.checkpoints.containers.in_memory import MappingCheckpoint
 from dtscodec.checkpoints.containers.safetensors_file import SafetensorsCheckpoint, is_pack
 from dtscodec.checkpoints.containers.sharded import ShardedCheckpoint
 from dtscodec.checkpoints.containers.torch_file import TorchCheckpoint
+from dtscodec.checkpoints.directories.file_names import TORCH_ENDINGS
+from dtscodec.checkpoints.directories.open_directory import open_directory
 from dtscodec.errors import CheckpointError, assert_never
+from dtscodec.format.naming import is_shard_index
 from dtscodec.storage.open_file import BY_RANGE, Access
 from dtscodec.storage.paths import as_path, is_remote
 from dtscodec.storage.storage_errors import read_errors
-
-WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-"""Weight files of a model directory, in order of preference."""
-
-TORCH_ENDINGS = (".bin", ".pt", ".pth")
-"""Endings of files that `torch.save` wrote."""
 
 Container: TypeAlias = Literal["index", "torch", "safetensors"]
 """Kinds of file. A pack of exact tensors is a safetensors file with metadata of its own."""
@@ -41,8 +33,9 @@ def open_checkpoint(source: Source, access: Access = BY_RANGE) -> Checkpoint:
     source : path or mapping
         A `.safetensors` file, plain or a pack that needs no base; a `.bin`, `.pt` or `.pth` file of `torch.save`; an
         index (`*.index.json`); a model directory; or tensors in memory. Other files are recognized by their first
-        bytes. `hf://user/repo[@revision]` is a repository of the Hub, and names with a scheme that fsspec knows, as
-        `s3://bucket/model`, are those of safetensors files in remote storage.
+        bytes. Of a directory those weights are read that its framework loads, and those in folders of modules;
+        `passed_over` of the result lists the others. `hf://user/repo[@revision]` is a repository of the Hub, and names
+        with a scheme that fsspec knows, as `s3://bucket/model`, are those of safetensors files in remote storage.
     access : Access
         How remote files are read.
 
@@ -68,8 +61,12 @@ def open_checkpoint(source: Source, access: Access = BY_RANGE) -> Checkpoint:
     with read_errors(cast(Path, source)):
         path = as_path(source)
         if path.is_dir():
-            return _open_file(_weights_in(path), True, access)
-        return _open_file(path, False, access)
+            return open_directory(path, partial(_open_container, access))
+        _check_file(path)
+        # An index stands for its directory.
+        if _container_of(path) == "index":
+            return open_directory(path.parent, partial(_open_container, access), chosen=path.name)
+        return _open_container(access, path)
 
 
 def as_checkpoint(source: "Source | Checkpoint", access: Access = BY_RANGE) -> AbstractContextManager[Checkpoint]:
@@ -107,24 +104,23 @@ def weight_paths(out: Path, *checkpoints: Checkpoint) -> Iterator[Path]:
             yield from (checkpoint.directory / name for name in checkpoint.weight_files)
 
 
-def _open_file(path: Path, is_directory: bool, access: Access) -> Checkpoint:
+def _check_file(path: Path) -> None:
     if not path.exists():
         raise CheckpointError(f"{path}: expected a checkpoint, got nothing of that name")
     if not path.is_file():
         raise CheckpointError(f"{path}: expected a file or a directory, got something else")
-    return _open_container(path, is_directory, access)
 
 
-def _open_container(path: Path, is_directory: bool, access: Access) -> Checkpoint:
+def _open_container(access: Access, path: Path) -> Checkpoint:
     match _container_of(path):
         case "index":
             return ShardedCheckpoint(path, partial(_open_shard, access), access.staging)
         case "torch":
-            return TorchCheckpoint(path, is_directory)
+            return TorchCheckpoint(path)
         case "safetensors":
             # A pack is a safetensors file, too; its metadata show which it is.
-            plain = SafetensorsCheckpoint(path, is_directory, access)
-            return PackedCheckpoint(plain.file, is_directory, access.staging) if is_pack(plain.metadata) else plain
+            plain = SafetensorsCheckpoint(path, access)
+            return PackedCheckpoint(plain.file, access.staging) if is_pack(plain.metadata) else plain
         case never:
             assert_never(never)
 
@@ -133,12 +129,12 @@ def _open_shard(access: Access, path: Path) -> Checkpoint:
     # Otherwise an index that lists itself would be opened forever.
     if _container_of(path) == "index":
         raise CheckpointError(f"{path}: expected a file of tensors, got an index in an index")
-    return _open_container(path, False, access)
+    return _open_container(access, path)
 
 
 def _container_of(path: Path) -> Container:
     """Return the kind of a file: by the ending of its name, else by its first bytes (a zip archive or a pickle)."""
-    if path.name.endswith(".index.json"):
+    if is_shard_index(path.name):
         return "index"
     if path.suffix in TORCH_ENDINGS:
         return "torch"
@@ -149,40 +145,3 @@ def _container_of(path: Path) -> Container:
     # A safetensors header is '{...', after its length in eight bytes.
     is_torch = head.startswith((b"PK\3\4", b"\x80\2")) and not head.endswith(b"{")
     return "torch" if is_torch else "safetensors"
-
-
-def is_model_of(checkpoint: Checkpoint, directory: Path) -> bool:
-    """Return whether a checkpoint is the one that `open_checkpoint` opens for a directory.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-        An open checkpoint.
-    directory : Path
-        A model directory, local or remote.
-
-    Raises
-    ------
-    CheckpointError
-        The directory cannot be listed.
-    """
-    with read_errors(directory):
-        found = _candidates(directory)
-    return len(found) == 1 and checkpoint.directory == directory and found[0].name in checkpoint.weight_files
-
-
-def _weights_in(directory: Path) -> Path:
-    """Return the file to open for a model directory: its weights, or their index."""
-    found = _candidates(directory)
-    if len(found) == 1:
-        return found[0]
-    got = f"{len(found)} such files" if found else "none of them"
-    usual = ", ".join(WEIGHTS)
-    raise CheckpointError(f"{directory}: expected {usual} or exactly one *.safetensors, got {got}")
-
-
-def _candidates(directory: Path) -> list[Path]:
-    """Return the candidates for the weights of a model directory: a file of a usual name, or all safetensors files."""
-    # A usual name wins; other safetensors files beside it do not matter.
-    usual = next((directory / name for name in WEIGHTS if (directory / name).is_file()), None)
-    return [usual] if usual else sorted(directory.glob("*.safetensors"))

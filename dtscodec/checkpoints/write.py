@@ -1,7 +1,7 @@
 """Writing a checkpoint of any kind atomically, one tensor at a time."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -10,13 +10,14 @@ from typing import BinaryIO
 
 from dtscodec.checkpoints.checkpoint import Specs
 from dtscodec.checkpoints.containers.torch_archive import write_torch_archive
-from dtscodec.checkpoints.open import TORCH_ENDINGS
+from dtscodec.checkpoints.directories.file_names import TORCH_ENDINGS
 from dtscodec.files.atomic import atomic_directory, atomic_file
 from dtscodec.files.output_file import output_errors, output_file
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec, bits_of
-from dtscodec.format.naming import valid_file_name
+from dtscodec.format.naming import is_shard_index, valid_file_name
 from dtscodec.format.primitives.safetensors_header import header_bytes
+from dtscodec.format.weight_files import DEFAULT_STEM, VARIANT_STEMS, WeightFiles, is_valid_folder, split_folder
 from dtscodec.progress import ProgressCallback, no_progress
 
 SHARD_BYTES = 5_000_000_000
@@ -38,6 +39,8 @@ def write_checkpoint(
     shard_bytes: int = SHARD_BYTES,
     ties: Mapping[str, str] = _NOTHING,
     files: Mapping[str, bytes] = _NO_FILES,
+    stem: str = DEFAULT_STEM,
+    folders: Sequence[str] = (),
     force: bool = False,
     inputs: Iterable[Path] = (),
     progress: ProgressCallback = no_progress,
@@ -63,6 +66,11 @@ def write_checkpoint(
         Name -> name of the tensor of equal spec and bytes, whose storage it shares in files of torch's.
     files : mapping
         Auxiliary files for a directory: relative name -> content. Must be empty for a single file.
+    stem : str
+        Stem of a directory's weight files; see `WeightFiles`.
+    folders : sequence of str
+        Folders of a directory with weights of their own. Names of their tensors begin with the folder and a slash,
+        which a single file has and the folder's file lacks. A folder gets one file, of any size.
     force : bool
         Replace an output that exists.
     inputs : iterable of Path
@@ -95,12 +103,18 @@ def write_checkpoint(
         return
     if odd := [name for name in files if not valid_file_name(name)]:
         raise ValueError(f"expected names of small files (F1), got {odd}")
-    with atomic_directory(out, force, inputs, _is_ours) as directory:
+    if odd := [folder for folder in folders if not is_valid_folder(folder)]:
+        raise ValueError(f"expected folders of weights (F3), got {odd}")
+    names = WeightFiles(stem)
+    with atomic_directory(out, force, inputs, partial(_is_ours, stem)) as directory:
         create = partial(_create, directory, out)
         for name, data in sorted(files.items()):
             with create(name) as file:
                 file.write(data)
-        _write_shards(create, specs, read, metadata, shard_bytes)
+        own = _write_folders(create, specs, read, metadata, folders)
+        # A directory may have weights in folders only.
+        if own or not folders:
+            _write_shards(create, names, own, read, metadata, shard_bytes)
         finish()
 
 
@@ -128,13 +142,35 @@ def _create(directory: Path, shown: Path, name: str) -> AbstractContextManager[B
     return output_file(path, shown=shown / name)
 
 
-def _write_shards(create: Create, specs: Specs, read: Read, metadata: Mapping[str, str], shard_bytes: int) -> None:
+def _write_folders(
+    create: Create, specs: Specs, read: Read, metadata: Mapping[str, str], folders: Sequence[str]
+) -> Specs:
+    """Write the file of each folder, and return the specs of all other tensors."""
+    own: dict[str, TensorSpec] = {}
+    within: dict[str, dict[str, TensorSpec]] = {}
+    for name, spec in specs.items():
+        folder, inner = split_folder(name, folders)
+        part = own if folder is None else within.setdefault(folder, {})
+        part[inner] = spec
+    for folder, inside in within.items():
+        with create(f"{folder}/{WeightFiles().single}") as file:
+            _write_safetensors(file, _aligned(inside), partial(_read_within, read, folder), metadata)
+    return own
+
+
+def _read_within(read: Read, folder: str, name: str) -> Bytes:
+    return read(f"{folder}/{name}")
+
+
+def _write_shards(
+    create: Create, weights: WeightFiles, specs: Specs, read: Read, metadata: Mapping[str, str], shard_bytes: int
+) -> None:
     """Write one file, or several and their index."""
     # Cut before anything is written: file names contain the number of shards.
     shards = list(_cut(specs, shard_bytes))
-    names = [f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
+    names = [weights.shard(i, len(shards)) for i in range(1, len(shards) + 1)]
     if len(shards) == 1:
-        names = ["model.safetensors"]
+        names = [weights.single]
     for name, shard in zip(names, shards, strict=True):
         with create(name) as file:
             _write_safetensors(file, _aligned(shard), read, metadata)
@@ -142,7 +178,7 @@ def _write_shards(create: Create, specs: Specs, read: Read, metadata: Mapping[st
         total = sum(spec.nbytes for spec in specs.values())
         weight_map = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-        with create("model.safetensors.index.json") as file:
+        with create(weights.index) as file:
             file.write((json.dumps(index, indent=2, ensure_ascii=False) + "\n").encode())
 
 
@@ -185,7 +221,8 @@ def _check_ties(specs: Specs, ties: Mapping[str, str]) -> None:
             raise ValueError(f"expected {name!r} to be tied to an untied tensor of equal spec, got {to!r}")
 
 
-def _is_ours(name: str) -> bool:
+def _is_ours(stem: str, name: str) -> bool:
     """Return whether a file may be deleted with a directory that is replaced: a file that we could have written."""
-    weights = name.startswith("model") and name.endswith((".safetensors", ".safetensors.index.json"))
-    return weights or valid_file_name(name)
+    last = name.split("/")[-1]
+    usual = any(last.startswith((f"{own}.", f"{own}-")) for own in (*VARIANT_STEMS, "consolidated", stem))
+    return (usual and last.endswith(".safetensors")) or is_shard_index(last) or valid_file_name(name)

@@ -211,6 +211,8 @@ class Decoded(Mapping[str, Tensor]):
             shard_bytes=shard_bytes,
             ties={entry.name: to for entry in self.pack.index.tensors if (to := entry.tied_to) is not None},
             files={} if is_single_file(out) or not files else self.files(),
+            stem=self.pack.index.stem,
+            folders=self.pack.index.folders,
             force=force,
             inputs=inputs,
             progress=progress,

@@ -20,6 +20,7 @@ from dtscodec.encoding.exact_tensors import ExactReport, ExactTensors
 from dtscodec.encoding.journal import Journal, NoJournal, journal_key
 from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata, reference_to
 from dtscodec.encoding.pack_report import EncodeReport
+from dtscodec.encoding.passed_over_note import passed_over_notes
 from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
 from dtscodec.encoding.tensor_passes import TensorPasses
 from dtscodec.errors import DtsError, assert_never
@@ -198,7 +199,16 @@ def _metadata(base: Base, fine: Checkpoint, match: NameMatch, config: EncodeConf
     # The digest has a fixed length, so the size of the file can be planned with zeros in its place.
     placeholder = base.reference(bytes(32)) if has_counterparts else None
     summary = Summary(task=task, encoder=encoder, tensors=0, base=placeholder)
-    return PackMetadata(summary, match.prefix, match.absent, fine.metadata, _auxiliary_files(base, fine, config))
+    return PackMetadata(
+        summary,
+        match.prefix,
+        match.absent,
+        fine.metadata,
+        _auxiliary_files(base, fine, config),
+        stem=fine.stem,
+        folders=fine.folders,
+        notes=passed_over_notes(base.checkpoint, fine),
+    )
 
 
 def _auxiliary_files(base: Base, fine: Checkpoint, config: EncodeConfig) -> list[AuxiliaryFile]:

@@ -16,7 +16,7 @@ from dtscodec.encoding.notes import Note, ordered
 from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.format.index import Index, TensorEntry
 from dtscodec.format.summary import BaseRef, Summary
-from dtscodec.format.weight_files import DEFAULT_STEM
+from dtscodec.format.weight_files import DEFAULT_STEM, used_folders
 from dtscodec.format.writer import PackWriter
 from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.open_file import new_file
@@ -62,7 +62,7 @@ class PackMetadata:
     def index(self, tensors: Sequence[TensorEntry]) -> Index:
         """Return the index of a pack of these tensors. Compresses the auxiliary files to find their stored sizes."""
         files = tuple(file.entry for file in self.files)
-        folders = tuple(self.folders)
+        folders = used_folders((entry.name for entry in tensors), self.folders)
         return Index(tuple(tensors), self.prefix, tuple(self.absent), dict(self.metadata), files, self.stem, folders)
 
     def with_base(self, base: BaseRef | None) -> "PackMetadata":

@@ -1,6 +1,6 @@
 """Names of a model directory's weight files, and folders with weights of their own (spec section 4.6)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dtscodec.format.dtypes import MAX_NAME_BYTES
@@ -107,3 +107,22 @@ def split_folder(name: str, folders: Sequence[str]) -> tuple[str | None, str]:
         return None, name
     found = max((folder for folder in folders if name.startswith(f"{folder}/")), key=len, default=None)
     return found, name if found is None else name[len(found) + 1 :]
+
+
+def used_folders(names: Iterable[str], folders: Sequence[str]) -> tuple[str, ...]:
+    """Return those of some folders that tensors belong to, in their order.
+
+    Parameters
+    ----------
+    names : iterable of str
+        The tensors.
+    folders : sequence of str
+        Folders of weights.
+
+    Examples
+    --------
+    >>> used_folders(["2_Dense/linear.weight"], ["2_Dense", "3_Dense"])
+    ('2_Dense',)
+    """
+    used = {split_folder(name, folders)[0] for name in names} if folders else set()
+    return tuple(folder for folder in folders if folder in used)

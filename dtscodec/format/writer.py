@@ -17,7 +17,7 @@ from dtscodec.format.naming import utf8
 from dtscodec.format.primitives.zstd_frames import INDEX_LEVEL, RAW_LEVEL, compress
 from dtscodec.format.streams import Streams, numbers_to_bytes
 from dtscodec.format.summary import Summary
-from dtscodec.format.weight_files import DEFAULT_STEM
+from dtscodec.format.weight_files import DEFAULT_STEM, used_folders
 
 LARGE_FILE = 2**20
 """Carried files beyond this many bytes are compressed at a lower level."""
@@ -144,7 +144,7 @@ class PackWriter:
         leaves : mapping of str to bytes
             The first 4 to 32 bytes of the leaf of each base tensor that is used.
         prefix, absent, metadata, stem, folders
-            See `Index`.
+            See `Index`. Folders without tensors are left out.
 
         Returns
         -------
@@ -158,7 +158,8 @@ class PackWriter:
         """
         # The index, read back: an encoder writes valid packs only (spec section 9).
         texts = dict(metadata or {})
-        index = Index(tuple(self._entries), prefix, tuple(absent), texts, tuple(self._files), stem, tuple(folders))
+        used = used_folders((entry.name for entry in self._entries), folders)
+        index = Index(tuple(self._entries), prefix, tuple(absent), texts, tuple(self._files), stem, used)
         names = index.base_names()
         if names != sorted(leaves, key=utf8):
             raise ValueError("expected a leaf for each base tensor used and no other")

@@ -20,6 +20,7 @@ from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.naming import utf8
 from dtscodec.format.summary import Summary
+from dtscodec.format.weight_files import DEFAULT_STEM
 from dtscodec.merging.distances import Distances
 from dtscodec.merging.merge import MergeReport, auxiliary_file_data, report_of
 from dtscodec.merging.merger import GramSource, Merger, open_merger
@@ -112,8 +113,17 @@ def _write_base(out: Path, merger: Merger, tasks: list[str], plain: bool, force:
     if plain:
         write_checkpoint(out, specs, merger.read, metadata=metadata, ties=ties, force=force, inputs=paths)
         return
-    made_by = merger.method.describe()
-    write_base_pack(out, specs, merger.read, metadata=metadata, ties=ties, made_by=made_by, force=force, inputs=paths)
+    made_by, first = merger.method.describe(), merger.inputs.fine_tunes[0]
+    write_base_pack(
+        *(out, specs, merger.read),
+        metadata=metadata,
+        ties=ties,
+        made_by=made_by,
+        stem=first.stem,
+        folders=first.folders,
+        force=force,
+        inputs=paths,
+    )
 
 
 def _shared_files(merger: Merger) -> dict[str, bytes]:
@@ -180,6 +190,8 @@ def write_base_pack(
     metadata: Mapping[str, str],
     ties: Mapping[str, str],
     made_by: str,
+    stem: str = DEFAULT_STEM,
+    folders: Sequence[str] = (),
     force: bool = False,
     inputs: Iterable[Path] = (),
 ) -> PackReport:
@@ -199,6 +211,8 @@ def write_base_pack(
         Tied tensors: name -> name of the tensor of equal spec and bytes.
     made_by : str
         Merge method and options, for the summary.
+    stem, folders
+        How a directory of the checkpoint is laid out; see `dtscodec.format.index.Index`.
     force : bool
         Replace a file that exists.
     inputs : iterable of Path
@@ -218,4 +232,5 @@ def write_base_pack(
             else:
                 assembler.add(encode_exactly(StoredTensor(name, spec, read(name))))
         summary = Summary(tensors=len(specs), encoder=f"dtscodec {__version__} base: {made_by}")
-        return assembler.finish(PackMetadata(summary, metadata=metadata)).extended(PackReport)
+        layout = PackMetadata(summary, metadata=metadata, stem=stem, folders=folders)
+        return assembler.finish(layout).extended(PackReport)

@@ -150,6 +150,8 @@ def merge(
             shard_bytes=shard_bytes,
             ties=merger.inputs.ties,
             files=auxiliary_file_data(first) if files and not is_single_file(place) else {},
+            stem=first.stem,
+            folders=first.folders,
             force=force,
             inputs=merger.paths(place),
         )

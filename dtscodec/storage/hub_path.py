@@ -4,9 +4,7 @@ A revision is resolved once, to a commit; what lies at a commit never changes.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
@@ -97,22 +95,24 @@ class HubPath:
         """Return whether there is such a directory."""
         return not self.path or (self.cached() is None and self._around().get(self.name, 0) is None)
 
-    def iterdir(self) -> Iterator["HubPath"]:
-        """Yield its files and directories: with HF_HUB_OFFLINE those in the cache, else those on the Hub.
+    def sizes(self, is_complete: bool) -> Sizes:
+        """Return the sizes of its files by name, None for directories.
+
+        Parameters
+        ----------
+        is_complete : bool
+            Whether the cache, which may lack files, stands in for the Hub with HF_HUB_OFFLINE only, not if the Hub
+            does not answer.
 
         Raises
         ------
         Exception
-            Errors of the client, also if the Hub does not answer.
+            Errors of the client.
         """
         from huggingface_hub import is_offline_mode
 
-        list_files = tree if is_offline_mode() else whole_tree  # The cache may lack files.
-        return iter(self / name for name in sorted(list_files(self.repo, self.commit, self.path)))
-
-    def glob(self, pattern: str) -> Iterator["HubPath"]:
-        """Yield its files and directories whose names match a pattern of `fnmatch`."""
-        return (path for path in self.iterdir() if fnmatchcase(path.name, pattern))
+        list_files = whole_tree if is_complete and not is_offline_mode() else tree
+        return list_files(self.repo, self.commit, self.path)
 
     def stat(self) -> SimpleNamespace:
         """Return an object whose `st_size` is the size in bytes."""

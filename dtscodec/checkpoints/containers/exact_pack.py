@@ -7,6 +7,7 @@ from types import TracebackType
 import numpy as np
 
 from dtscodec.checkpoints.checkpoint import Signature
+from dtscodec.checkpoints.passed_over import PassedOver
 from dtscodec.errors import CheckpointError, FormatError, Remedy
 from dtscodec.files.range_reader import Bytes, LocalFile
 from dtscodec.format.blocks import Raw, Tie
@@ -24,8 +25,6 @@ class PackedCheckpoint:
     ----------
     file : LocalFile or RemoteFile
         The pack; closed by `close`.
-    is_directory : bool
-        Whether the user named the directory that holds it.
     staging : Path, optional
         The folder for ranges of a remote file.
 
@@ -35,10 +34,10 @@ class PackedCheckpoint:
         The pack is not valid, or needs a base itself.
     """
 
-    def __init__(self, file: LocalFile | RemoteFile, is_directory: bool, staging: Path | None) -> None:
+    def __init__(self, file: LocalFile | RemoteFile, staging: Path | None) -> None:
         self.location = str(file.path)
         self.directory: Path | None = file.path.parent
-        self.is_directory = is_directory
+        self.is_directory = False
         self.weight_files = frozenset({file.path.name})
         self.staging = staging
         self._file = file
@@ -54,6 +53,8 @@ class PackedCheckpoint:
             detail = f"expected a checkpoint, got a pack whose {other[0]!r} is not whole"
             raise CheckpointError(f"{self.location}: {detail}", Remedy("decode it first"))
         self.metadata: Mapping[str, str] = self._reader.index.metadata
+        self.stem, self.folders = self._reader.index.stem, self._reader.index.folders
+        self.passed_over: tuple[PassedOver, ...] = ()
         self.specs = {entry.name: entry.spec for entry in entries}
         self.aliases = {entry.name: to for entry in entries if (to := entry.tied_to) is not None}
 

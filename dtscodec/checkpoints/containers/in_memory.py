@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dtscodec.checkpoints.checkpoint import Signature
+from dtscodec.checkpoints.passed_over import PassedOver
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_spec
 from dtscodec.errors import CheckpointError
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import DType, TensorSpec
 from dtscodec.format.primitives.safetensors_header import check_name
+from dtscodec.format.weight_files import DEFAULT_STEM
 from dtscodec.messages import listed
 
 if TYPE_CHECKING:
@@ -63,6 +65,9 @@ class MappingCheckpoint:
         self.location = location
         self.directory: Path | None = None
         self.is_directory = False
+        self.stem = DEFAULT_STEM
+        self.folders: tuple[str, ...] = ()
+        self.passed_over: tuple[PassedOver, ...] = ()
         self.staging: Path | None = None
         self.weight_files = frozenset[str]()
         self.metadata: Mapping[str, str] = {}

@@ -5,6 +5,9 @@ from pathlib import Path
 from types import TracebackType
 
 from dtscodec.checkpoints.checkpoint import Signature
+from dtscodec.checkpoints.directories.file_names import usual_stem
+from dtscodec.checkpoints.lfs_pointer import check_file_is_no_pointer
+from dtscodec.checkpoints.passed_over import PassedOver
 from dtscodec.errors import CheckpointError, DtsError
 from dtscodec.files.range_reader import Bytes, LocalFile
 from dtscodec.format.primitives.safetensors_header import read_header
@@ -22,8 +25,6 @@ class SafetensorsCheckpoint:
     ----------
     path : Path
         The file.
-    is_directory : bool
-        Whether the user named the directory that holds it.
     access : Access
         How a remote file is read.
 
@@ -33,10 +34,13 @@ class SafetensorsCheckpoint:
         The file is missing, truncated, or not a valid safetensors file.
     """
 
-    def __init__(self, path: Path, is_directory: bool = False, access: Access = BY_RANGE) -> None:
+    def __init__(self, path: Path, access: Access = BY_RANGE) -> None:
         self.location = str(path)
         self.directory: Path | None = path.parent
-        self.is_directory = is_directory
+        self.is_directory = False
+        self.stem = usual_stem(path.name)
+        self.folders: tuple[str, ...] = ()
+        self.passed_over: tuple[PassedOver, ...] = ()
         self.weight_files = frozenset({path.name})
         self.aliases: Mapping[str, str] = {}
         self.staging = access.staging
@@ -46,6 +50,7 @@ class SafetensorsCheckpoint:
                 header = read_header(stream, self.location)
         except BaseException:
             self.file.close()
+            check_file_is_no_pointer(path)
             raise
         self.metadata: Mapping[str, str] = header.metadata
         self.specs = {name: header.tensors[name].spec for name in sorted(header.tensors)}

@@ -7,6 +7,9 @@ from types import TracebackType
 from typing import Any
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Signature
+from dtscodec.checkpoints.directories.file_names import stem_of
+from dtscodec.checkpoints.lfs_pointer import check_no_pointer
+from dtscodec.checkpoints.passed_over import PassedOver
 from dtscodec.errors import CheckpointError
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
@@ -35,7 +38,10 @@ class ShardedCheckpoint:
     def __init__(self, index: Path, open_shard: Callable[[Path], Checkpoint], staging: Path | None = None) -> None:
         self.location = str(index)
         self.directory: Path | None = index.parent
-        self.is_directory = True
+        self.is_directory = False
+        self.stem = stem_of(index.name)
+        self.folders: tuple[str, ...] = ()
+        self.passed_over: tuple[PassedOver, ...] = ()
         self.staging = staging
         weight_map = _read_weight_map(index)
         shards = sorted(set(weight_map.values()))
@@ -82,6 +88,7 @@ def _read_weight_map(index: Path) -> dict[str, str]:
     """Return the names of files by tensor; each file is in the index's own directory."""
     with read_errors(index):
         data = index.read_bytes()
+    check_no_pointer(index, data)
     weight_map = parse_object(data, str(index)).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: expected an object 'weight_map' of tensors, got {weight_map!r:.60}")

@@ -10,6 +10,9 @@ from typing import Any
 
 from dtscodec.checkpoints.checkpoint import Signature
 from dtscodec.checkpoints.containers.in_memory import MappingCheckpoint, is_tensor
+from dtscodec.checkpoints.directories.file_names import usual_stem
+from dtscodec.checkpoints.lfs_pointer import check_file_is_no_pointer
+from dtscodec.checkpoints.passed_over import PassedOver
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.files.range_reader import Bytes, LocalFile
 from dtscodec.storage.hub_path import HubPath
@@ -31,8 +34,6 @@ class TorchCheckpoint:
     ----------
     path : Path
         The file. One of the Hub is downloaded into the client's cache; other remote files are refused.
-    is_directory : bool
-        Whether the user named the directory that holds it.
 
     Raises
     ------
@@ -40,7 +41,7 @@ class TorchCheckpoint:
         The file is missing, damaged or remote, or contains code or objects other than tensors.
     """
 
-    def __init__(self, path: Path, is_directory: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         self.location = str(path)
         local = _local(path)
         try:
@@ -52,9 +53,13 @@ class TorchCheckpoint:
             self._tensors = MappingCheckpoint(_unwrap(_load(local, self.location), self.location), self.location)
         except BaseException:
             self._file.close()
+            check_file_is_no_pointer(path)
             raise
         self.directory: Path | None = path.parent
-        self.is_directory = is_directory
+        self.is_directory = False
+        self.stem = usual_stem(path.name)
+        self.folders: tuple[str, ...] = ()
+        self.passed_over: tuple[PassedOver, ...] = ()
         self.staging: Path | None = None
         self.weight_files = frozenset({path.name})
         self.metadata: Mapping[str, str] = {}

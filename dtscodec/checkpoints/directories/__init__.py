@@ -1,0 +1,1 @@
+"""Model directories: which of their files hold the weights, folders of modules, and what is passed over."""
