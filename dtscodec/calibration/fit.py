@@ -24,7 +24,6 @@ from dtscodec.encoding.config import DISTILLED
 from dtscodec.encoding.pack_assembler import PackAssembler
 from dtscodec.encoding.pack_report import PackReport
 from dtscodec.evaluation.architecture import model_directory, read_architecture
-from dtscodec.evaluation.checkpoint_names import checkpoint_names
 from dtscodec.evaluation.transformers_library import quiet_transformers
 from dtscodec.packs.pack import Pack, PackSource
 from dtscodec.progress import ProgressCallback, no_progress
@@ -136,8 +135,7 @@ def fit(
     with decode(pack, base, whole=True) as decoded, quiet_transformers():
         # Student: the decoded model, with weights that are functions of the pack's numbers.
         built = architecture.build(decoded, str(decoded.pack.path or "pack")).to(device)
-        specs = {entry.name: entry.spec for entry in decoded.pack.index.tensors}
-        student = Student(built, decoded, checkpoint_names(architecture, specs, built))
+        student = Student(built, decoded)
         student.rebuild()
         before = mean_loss(built, targets)
         if bias_correction:

@@ -19,7 +19,8 @@ from dtscodec.format.streams import Streams
 from dtscodec.kernels.packed import Packed
 from dtscodec.packs.pack import Pack
 from dtscodec.runtime.model_matching import match_model
-from dtscodec.runtime.slots import Slot, slots_of, writable, write_slot
+from dtscodec.runtime.model_slots import ModelSlots
+from dtscodec.runtime.slots import Slot, writable, write_slot
 
 
 class Student:
@@ -34,8 +35,6 @@ class Student:
         The model in float32, with the weights that the pack decodes to. Its parameters' `requires_grad` is set here.
     decoded : Decoded
         The pack on its base, on the CPU.
-    names : mapping
-        The pack's names of the model's tensors, where they differ from the model's own.
 
     Attributes
     ----------
@@ -56,12 +55,16 @@ class Student:
         Nothing in the pack is coded.
     """
 
-    def __init__(self, model: Any, decoded: Decoded, names: Mapping[str, str]) -> None:
+    def __init__(self, model: Any, decoded: Decoded) -> None:
         self.model, pack = model, decoded.pack
-        slots = {names.get(name, name): slot for name, slot in slots_of(model).items()}
-        changed = match_model(pack, slots, decoded.base.specs if decoded.base else {}).changed
-        # Buffers, such as the statistics of batch norms, have no gradients: they stay as decoded.
-        coded = {slot: name for slot, name in changed.items() if slot.is_parameter and _is_coded(pack, name)}
+        changed = match_model(pack, ModelSlots(model), decoded.base.specs if decoded.base else {}).changed
+        # Buffers, such as the statistics of batch norms, have no gradients: they stay as decoded. So do tensors that
+        # the model holds in another form, such as experts in one parameter.
+        coded = {
+            slot: name
+            for slot, name in changed.items()
+            if slot.is_parameter and slot.is_whole and _is_coded(pack, name)
+        }
         if not coded:
             detail = "expected coded tensors, got none that can be fitted"
             raise NothingToFitError(f"{pack.path or 'pack'}: {detail}", Remedy("use the pack as it is"))

@@ -9,9 +9,10 @@ from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.packs.pack import PackSource, as_pack
+from dtscodec.runtime.model_slots import ModelSlots
 from dtscodec.runtime.resident_pack import ResidentPack, load_resident
 from dtscodec.runtime.running_base import RunningBase, open_running_base
-from dtscodec.runtime.slots import Slot, slots_of, writable, write_slot
+from dtscodec.runtime.slots import Slot, are_same_rows, writable, write_slot
 
 
 def apply_(model: nn.Module, pack: PackSource, base: "Source | Base | None" = None) -> None:
@@ -36,7 +37,7 @@ def apply_(model: nn.Module, pack: PackSource, base: "Source | Base | None" = No
     """
     with ExitStack() as stack:
         running = stack.enter_context(open_running_base(base))
-        resident = load_resident(stack.enter_context(as_pack(pack, whole=True)), slots_of(model), running)
+        resident = load_resident(stack.enter_context(as_pack(pack, whole=True)), ModelSlots(model), running)
         # Copy base tensors that are overwritten before their last use.
         for slot in resident.changes:
             running.save_copies(resident.bases, _overwritten_bases(resident, slot), slot.device)
@@ -51,8 +52,12 @@ def _overwritten_bases(resident: ResidentPack, slot: Slot) -> list[str]:
     They are in another slot, or other rows of this slot are made from their rows.
     """
     entry = resident.changes[slot].entry
-    used = [(row, base) for row, block in entry.placed() if (base := block.base) is not None]
-    return [base.name for row, base in used if resident.bases[base.name] is not slot or base.first != row]
+    used = [(row, base, resident.bases[base.name]) for row, block in entry.placed() if (base := block.base) is not None]
+    return [
+        base.name
+        for row, base, own in used
+        if own is None or not are_same_rows(slot, row, own, base.first, entry.columns)
+    ]
 
 
 def _read_base(running: RunningBase, resident: ResidentPack, slot: Slot, name: str) -> tuple[TensorSpec, Tensor]:

@@ -4,14 +4,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dtscodec.checkpoints.name_matching import best_rule
-from dtscodec.errors import EncodeError, ModelMismatchError, Remedy
-from dtscodec.format.blocks import is_unchanged
+from dtscodec.errors import BaseMismatchError, ModelMismatchError, Remedy
+from dtscodec.format.blocks import BaseRows, is_unchanged
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.naming import base_name
 from dtscodec.packs.pack import Pack
-from dtscodec.runtime.slots import Slot
+from dtscodec.runtime.model_slots import ModelSlots
+from dtscodec.runtime.slots import Slot, are_same_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +31,14 @@ class ModelMatch:
     bases: Mapping[str, Slot | None]
 
 
-def match_model(
-    pack: Pack, slots: Mapping[str, Slot], base_specs: Mapping[str, TensorSpec] | None = None
-) -> ModelMatch:
-    """Match a pack to a model by names, which are equal or differ by one leading prefix.
+def match_model(pack: Pack, slots: ModelSlots, base_specs: Mapping[str, TensorSpec] | None = None) -> ModelMatch:
+    """Match a pack to a model by names; see `ModelSlots.find`.
 
     Parameters
     ----------
     pack : Pack
         The pack.
-    slots : mapping of str to Slot
+    slots : ModelSlots
         The model's parameters and buffers.
     base_specs : mapping of str to TensorSpec, optional
         Dtypes and shapes of the base's tensors; by default those of the model itself.
@@ -57,57 +55,114 @@ def match_model(
     BaseMismatchError
         The base lacks a tensor, or has it in another shape.
     """
-    # Match names, then check that the blocks fit the base's shapes.
-    names = _model_names(pack, slots)
-    bases = _bases(pack, slots, names)
+    # Match names, then sort the fine-tune's tensors by slot: those that change it and those that equal the base there.
+    found = slots.find({entry.name: entry.spec for entry in pack.index.tensors}, pack.index.folders)
+    bases = _bases(pack, slots, found)
     specs = base_specs if base_specs is not None else {name: slot.spec for name, slot in bases.items() if slot}
-    for entry in pack.index.tensors:
-        entry.check_base(specs, "the model" if base_specs is None else "the base")
     changed: dict[Slot, list[TensorEntry]] = defaultdict(list)
     unchanged: dict[Slot, list[TensorEntry]] = defaultdict(list)
-    # Sort the fine-tune's tensors by slot, separately those that change it and those that equal the base there.
+    missing = []
     for entry in pack.index.tensors:
         source = pack.reader.entry(entry.tied_to) if entry.tied_to is not None else entry
-        slot = slots.get(names[entry.name])
+        slot = found.get(entry.name)
         is_unchanged = _is_unchanged(source, slot, specs, bases)
         if slot is not None:
             (unchanged if is_unchanged else changed)[slot].append(source)
-        elif not is_unchanged:
-            detail = "expected a tensor of this name in the model, got none"
-            raise ModelMismatchError(f"{entry.name}: {detail}", Remedy("load a model of the fine-tune's kind"))
+        elif not is_unchanged and not slots.is_ignored(entry.name):
+            missing.append(entry.name)
+    if missing:
+        raise _missing_tensors(pack, slots, found, missing)
+    # Check that the blocks fit the base's shapes.
+    if base_specs is None:
+        check_bases(bases)
+    for entry in pack.index.tensors:
+        entry.check_base(specs, "the model" if base_specs is None else "the base")
     return ModelMatch(
         {slot: _single_tensor(slot, sources, unchanged.get(slot, [])) for slot, sources in changed.items()}, bases
     )
 
 
-def _model_names(pack: Pack, slots: Mapping[str, Slot]) -> dict[str, str]:
-    """Return the name in the model of each of the pack's tensors. The model need not have a tensor of that name."""
-    # Only shapes are matched: a model may hold weights in another dtype.
-    shapes = {name: TensorSpec("U8", slot.shape) for name, slot in slots.items()}
-    try:
-        rule = best_rule({entry.name: entry.spec for entry in pack.index.tensors}, shapes)
-    except EncodeError as error:
-        raise ModelMismatchError(error.problem) from error
-    return {entry.name: base_name(entry.name, rule) for entry in pack.index.tensors}
-
-
-def _bases(pack: Pack, slots: Mapping[str, Slot], names: Mapping[str, str]) -> dict[str, Slot | None]:
-    """Return the slot of each base tensor: that of its counterpart in the fine-tune, else that of its own name."""
-    # Names in the base -> names in the model, by way of the fine-tune's.
-    model_names = {base_name(name, pack.index.prefix): own for name, own in names.items()}
-    return {name: slots.get(model_names.get(name, name)) for name in pack.index.base_names()}
+def _bases(pack: Pack, slots: ModelSlots, found: Mapping[str, Slot]) -> dict[str, Slot | None]:
+    """Return the slot of each base tensor: that of its counterpart in the fine-tune, or that of its own name."""
+    names = pack.index.base_names()
+    # The counterpart by name, by way of the fine-tune's names.
+    by_name = {base_name(name, pack.index.prefix): slot for name, slot in found.items()}
+    by_own = slots.find_names([name for name in names if name not in by_name])
+    # The counterpart of a fine-tune whose names were mapped to the base's: the tensor whose first rows are the base's.
+    by_rows = {
+        base.name: found[entry.name]
+        for entry in pack.index.tensors
+        if (base := entry.blocks[0].base) is not None and not base.first and entry.name in found
+    }
+    return {name: by_name.get(name) or by_own.get(name) or by_rows.get(name) for name in names}
 
 
 def _is_unchanged(
     entry: TensorEntry, slot: Slot | None, specs: Mapping[str, TensorSpec], bases: Mapping[str, Slot | None]
 ) -> bool:
-    """Return whether a tensor equals the base tensor of its slot, so that a model that holds the base holds it."""
-    block = entry.blocks[0]
-    base = block.base
-    # Unchanged: a single block of all rows of the base tensor, from its first on.
-    if len(entry.blocks) > 1 or not is_unchanged(block) or base is None or base.first:
+    """Return whether a tensor equals the base tensors of its slot, so that a model that holds the base holds it."""
+    if not all(map(is_unchanged, entry.blocks)):
         return False
-    return bases[base.name] is slot and specs[base.name] == entry.spec
+    return all(
+        _is_in_place(entry, row, base, slot, specs, bases)
+        for row, block in entry.placed()
+        if (base := block.base) is not None
+    )
+
+
+def _is_in_place(
+    entry: TensorEntry,
+    row: int,
+    base: BaseRows,
+    slot: Slot | None,
+    specs: Mapping[str, TensorSpec],
+    bases: Mapping[str, Slot | None],
+) -> bool:
+    """Return whether the base rows of a block are where the model has the block, in the same dtype."""
+    own, spec = bases[base.name], specs.get(base.name)
+    if slot is None and own is None:
+        # The model has neither, so that only a base tensor of the same form counts.
+        return base.first == row and spec in (None, entry.spec)
+    if slot is None or own is None or spec is None or spec.dtype != entry.spec.dtype:
+        return False
+    return are_same_rows(slot, row, own, base.first, entry.columns)
+
+
+def check_bases(bases: Mapping[str, Slot | None]) -> None:
+    """Raise BaseMismatchError unless a model has all base tensors.
+
+    Parameters
+    ----------
+    bases : mapping of str to Slot or None
+        See `ModelMatch`.
+    """
+    missing = [name for name, slot in bases.items() if slot is None]
+    if missing:
+        more = f", nor of {len(missing) - 1} others" if len(missing) > 1 else ""
+        detail = f"expected the base's tensor of this name, got none{more}"
+
+        where, remedy = f"the model: {missing[0]!r}", Remedy("give the base as {base}")
+        raise BaseMismatchError("base-tensor", where, detail, "4.4", remedy)
+
+
+def _missing_tensors(
+    pack: Pack, slots: ModelSlots, found: Mapping[str, Slot], missing: Sequence[str]
+) -> ModelMismatchError:
+    """Return the error about changed tensors that the model lacks: which, and the likely cause."""
+    model, first = type(slots.model).__name__, missing[0]
+    more = f", nor of {len(missing) - 1} others" if len(missing) > 1 else ""
+    folders = sorted({folder for name in missing if (folder := pack.index.folder_of(name)) is not None})
+    if len(found) < len(pack.index.tensors) / 2:
+        detail = f"expected the fine-tune's architecture, got a {model} with {len(found)} of its"
+        return ModelMismatchError(
+            f"{first}: {detail} {len(pack.index.tensors)} tensors",
+            Remedy("load a model of the fine-tune's kind from the base, or use dtscodec.from_pretrained"),
+        )
+    if folders:
+        detail = f"expected a pipeline with the module {folders[0]}, got a {model}"
+        return ModelMismatchError(f"{first}: {detail}", Remedy("pass the SentenceTransformer of the base's directory"))
+    detail = f"expected a tensor of this name in the model, a {model}, got none{more}"
+    return ModelMismatchError(f"{first}: {detail}", Remedy("load a model of the fine-tune's kind"))
 
 
 def _single_tensor(slot: Slot, sources: Sequence[TensorEntry], unchanged: Sequence[TensorEntry]) -> str:

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from dtscodec.decoding.reconstruct import LoadedTensor, load_tensors
+from dtscodec.errors import ModelMismatchError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.packed import Packed
 from dtscodec.packs.pack import Pack
 from dtscodec.runtime.model_matching import ModelMatch, check_writable, match_model
+from dtscodec.runtime.model_slots import ModelSlots
 from dtscodec.runtime.running_base import RunningBase
 from dtscodec.runtime.slots import Slot
 
@@ -52,8 +54,8 @@ class ResidentPack:
         Returns
         -------
         int [rows] or None
-            None if all rows are coded, if only some columns are, or if the tensor has several blocks or a base of other
-            rows.
+            None if all rows are coded, if only some columns are, if the tensor has several blocks or a base of other
+            rows, or if the model holds it in another form.
         """
         change = self.changes[slot]
         payload, base = change.blocks[0].payload, change.blocks[0].block.base
@@ -64,6 +66,7 @@ class ResidentPack:
             or not isinstance(payload, Packed)
             or base is None
             or base.first
+            or not slot.is_in_place
         ):
             return None
         return payload.rows if self.bases[base.name] is slot and payload.cols is None else None
@@ -84,9 +87,10 @@ class ResidentPack:
 
 def load_resident(
     pack: Pack,
-    slots: Mapping[str, Slot],
+    slots: ModelSlots,
     base: RunningBase,
     check: Callable[[TensorEntry, Slot], None] = check_writable,
+    check_match: Callable[[ModelMatch], None] = lambda _: None,
 ) -> ResidentPack:
     """Match a pack to a model, check the base, and read the tensors that the pack changes.
 
@@ -94,12 +98,14 @@ def load_resident(
     ----------
     pack : Pack
         The pack. It may be closed afterwards.
-    slots : mapping of str to Slot
+    slots : ModelSlots
         The model's parameters and buffers.
     base : RunningBase
         The base.
     check : callable
         Raises ModelMismatchError unless a changed tensor can be used in a slot.
+    check_match : callable
+        Raises an error if the slots of changed tensors and of base tensors cannot be used now.
 
     Returns
     -------
@@ -117,11 +123,26 @@ def load_resident(
     """
     # Match, check, then read: errors come before memory is taken.
     found = match_model(pack, slots, base.source.specs if base.source else None)
-    for slot, name in found.changed.items():
-        check(pack.reader.entry(name), slot)
+    _check_all([(pack.reader.entry(name), slot) for slot, name in found.changed.items()], check)
+    check_match(found)
     base.check(pack, found.bases)
     with torch.inference_mode(False):  # Tensors made in inference mode could not be used outside of it.
         return ResidentPack(_read(pack, found), found.bases)
+
+
+def _check_all(changes: "list[tuple[TensorEntry, Slot]]", check: Callable[[TensorEntry, Slot], None]) -> None:
+    """Check all changed tensors. The error is that of the first which cannot be used, with the number of the others."""
+    refused = []
+    for entry, slot in changes:
+        try:
+            check(entry, slot)
+        except ModelMismatchError as error:
+            refused.append(error)
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        more = f"{refused[0].problem}, and {len(refused) - 1} more tensors that cannot be used"
+        raise ModelMismatchError(more, refused[0].remedy)
 
 
 def _read(pack: Pack, found: ModelMatch) -> dict[Slot, LoadedTensor]:

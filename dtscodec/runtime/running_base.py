@@ -20,7 +20,6 @@ from dtscodec.storage.open_file import WHOLE
 
 OTHER_BASE = Remedy("name the base that the pack was made against")
 OTHER_WEIGHTS = Remedy("load the base's weights in their own dtype, or give the base as {base}")
-BASE_NEEDED = Remedy("give the base as {base}")
 
 
 class RunningBase:
@@ -133,26 +132,20 @@ class RunningBase:
         if self.source is not None:
             spec = self.source.specs[name]
             return spec, as_tensor(self.source.read(name)).to(device, copy=True)
-        found = self._in_model(name, slot)
-        return found.spec, bytes_of(found.tensor).to(device)
+        assert slot is not None, f"{name} is neither in the model nor in a base"  # `check_bases` has refused it.
+        return slot.spec, bytes_of(slot.tensor).to(device)
 
     def _leaf(self, name: str, slot: Slot | None) -> bytes:
         """Return the leaf of a base tensor; the model's tensors are hashed again only when they were written."""
         if self.source is not None:
             return self.source.leaf(name)
-        found = self._in_model(name, slot)
-        is_copied = found in self._copies  # If so, the model may hold a task's weights there now.
-        key = found, -1 if is_copied else found.version
+        assert slot is not None, f"{name} is neither in the model nor in a base"  # `check_bases` has refused it.
+        is_copied = slot in self._copies  # If so, the model may hold a task's weights there now.
+        key = slot, -1 if is_copied else slot.version
         if key not in self._leaves:
-            spec, data = self._copies[found] if is_copied else (found.spec, found.tensor)
+            spec, data = self._copies[slot] if is_copied else (slot.spec, slot.tensor)
             self._leaves[key] = leaf(spec, tensor_bytes(data))
         return self._leaves[key]
-
-    def _in_model(self, name: str, slot: Slot | None) -> Slot:
-        if slot is not None:
-            return slot
-        detail = "expected a tensor of this name, got none"
-        raise BaseMismatchError("base-tensor", f"the model: {name!r}", detail, "4.4", BASE_NEEDED)
 
     def _check_model(self, name: str, slot: Slot) -> None:
         """Raise ModelMismatchError unless the model holds the source's values, converted to the model's dtype."""

@@ -102,7 +102,8 @@ class SideBranches:
         for module, attribute in slot.owners:
             kind = self._class_for(module)
             has_rows = not any(part in NO_ROW_PER_REQUEST for part in slot.name.split("."))
-            if kind is None or not has_rows or attribute not in ("weight", "bias"):
+            # A tensor that the model holds as a part of another has no layer of its own.
+            if kind is None or not has_rows or not slot.is_whole or attribute not in ("weight", "bias"):
                 problem = f"{slot.name}: expected a layer that can have a side branch, got {type(module).__name__}"
                 raise ModelMismatchError(problem, Remedy("use Switcher"))
             self._branch(module, kind).check(attribute, entry)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dtscodec.checkpoints.stored_tensor import convert_dtype
-from dtscodec.checkpoints.torch_dtypes import tensor_spec, torch_form
+from dtscodec.checkpoints.torch_dtypes import dtype_code, tensor_spec, torch_form
 from dtscodec.decoding.reconstruct import LoadedTensor, ReadBase, reconstruct
 from dtscodec.errors import CheckpointError, ModelMismatchError, Remedy
 from dtscodec.format.dtypes import TensorSpec
@@ -16,7 +16,7 @@ from dtscodec.kernels.select import backend_for
 
 
 class Slot:
-    """One parameter or buffer of a model, whatever number of names it has.
+    """One parameter or buffer of a model, whatever number of names it has; subclasses are made from one or several.
 
     Parameters
     ----------
@@ -31,10 +31,25 @@ class Slot:
         The modules that own it, each with the attribute that holds it.
     """
 
+    is_whole = True
+    """Whether the slot is one parameter or buffer."""
+    is_in_place = True
+    """Whether `tensor` is the model's memory, so that writing to it changes the model."""
+
     def __init__(self, name: str, tensor: Tensor) -> None:
         self.name = name
         self.owners: list[tuple[nn.Module, str]] = []
         self._memory = tensor.data_ptr(), tensor.dtype, tensor.shape
+
+    @property
+    def wholes(self) -> "tuple[Slot, ...]":
+        """The slots of the parameters and buffers that it is made from."""
+        return (self,)
+
+    @property
+    def place(self) -> object:
+        """A key that is equal for slots of the same part of the same parameters."""
+        return self
 
     @property
     def tensor(self) -> Tensor:
@@ -54,6 +69,16 @@ class Slot:
                     Remedy("make a new Switcher, or attach again, after .to(), .half() and similar calls"),
                 )
         return tensor.detach()
+
+    def write(self, values: Tensor) -> None:
+        """Write a tensor of the slot's shape and dtype. The caller opens `writable` first."""
+        self.tensor.copy_(values)
+
+    @property
+    def form(self) -> tuple[torch.dtype, tuple[int, ...]]:
+        """Torch's dtype and shape of the tensor. Raises ModelMismatchError like `tensor`."""
+        tensor = self.tensor
+        return tensor.dtype, tuple(tensor.shape)
 
     @property
     def version(self) -> int:
@@ -122,6 +147,28 @@ def held_tensor(module: nn.Module, attribute: str) -> Tensor:
     return held
 
 
+def are_same_rows(slot: Slot, row: int, other: Slot, first: int, columns: int) -> bool:
+    """Return whether rows of two slots are the same memory.
+
+    Parameters
+    ----------
+    slot, other : Slot
+        The slots.
+    row, first : int
+        The first row in `slot`, and in `other`.
+    columns : int
+        Columns of both, viewed as matrices.
+    """
+    if slot is other:
+        return row == first
+    if not (slot.is_in_place and other.is_in_place) or set(slot.wholes).isdisjoint(other.wholes):
+        return False
+    one, two = slot.tensor, other.tensor
+    if not (one.is_contiguous() and two.is_contiguous()):
+        return False
+    return one.data_ptr() + row * columns * one.element_size() == two.data_ptr() + first * columns * two.element_size()
+
+
 def memory_of(tensor: Tensor) -> object:
     """Return a key that is equal for tensors that are the same view of the same memory.
 
@@ -154,17 +201,18 @@ def write_slot(slot: Slot, change: LoadedTensor, read_base: ReadBase, holds_base
         Whether the slot holds the base's values now. Then only coded rows and columns are written, if the model has
         the tensor contiguous and in the fine-tune's dtype.
     """
-    tensor, spec = slot.tensor, change.entry.spec
+    spec = change.entry.spec
     dtype, shape = torch_form(spec)
-    backend = backend_for(tensor.device)
-    if tensor.dtype == dtype and tensor.is_contiguous():
+    found, _ = slot.form
+    backend = backend_for(slot.device)
+    if slot.is_in_place and found == dtype and (tensor := slot.tensor).is_contiguous():
         reconstruct(change, read_base, backend, bytes_of(tensor), holds_base)
         return
-    # Where dtype or strides differ: rebuild the tensor in memory of its own, then convert it.
-    data = torch.empty(spec.nbytes, dtype=torch.uint8, device=tensor.device)
+    # Where dtype, strides or form differ: rebuild the tensor in memory of its own, then convert it.
+    data = torch.empty(spec.nbytes, dtype=torch.uint8, device=slot.device)
     reconstruct(change, read_base, backend, data)
     whole = data.view(dtype).view(shape)
-    tensor.copy_(whole if tensor.dtype == dtype else convert_dtype(whole, slot.spec.dtype))
+    slot.write(whole if found == dtype else convert_dtype(whole, dtype_code(found)))
 
 
 @contextmanager

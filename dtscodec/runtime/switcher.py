@@ -11,6 +11,8 @@ from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.errors import Remedy, TaskError
 from dtscodec.packs.pack import PackSource
+from dtscodec.runtime.converted_slots import first_overlapping
+from dtscodec.runtime.model_matching import ModelMatch
 from dtscodec.runtime.resident_pack import ResidentPack
 from dtscodec.runtime.slots import Slot, bytes_of, writable, write_slot
 from dtscodec.runtime.task_registry import TaskRegistry
@@ -67,7 +69,6 @@ class Switcher:
         self._registry = TaskRegistry(
             model, base, "expected an open Switcher, got a closed one", Remedy("make a new one")
         )
-        self._devices = {slot: slot.device for slot in self._registry.slots.values()}
         self._originals: dict[Slot, Tensor] = {}
         self._active: str | None = None
         with ExitStack() as stack:
@@ -110,9 +111,10 @@ class Switcher:
         FormatError
             The pack is damaged.
         TaskError
-            There is a task of that name.
+            There is a task of that name; or a task is active whose pack has names on disk where this one has names in
+            memory, or the other way round.
         """
-        self._registry.add(task, pack, self._save_originals)
+        self._registry.add(task, pack, self._save_originals, check_match=self._check_apart)
 
     def remove(self, task: str) -> None:
         """Remove a task that is not active, and free its memory. Saved tensors of the base stay in memory.
@@ -168,6 +170,16 @@ class Switcher:
         """Close the base, if it was opened here. No more tasks can be added. The model's weights do not change."""
         self._registry.close()
 
+    def _check_apart(self, found: ModelMatch) -> None:
+        """Raise TaskError if the active task has written parts of tensors whose original values are needed now."""
+        if self._active is None:
+            return
+        bases = (slot for slot in found.bases.values() if slot is not None)
+        slot = first_overlapping([*found.changed, *bases], self._registry[self._active].changes)
+        if slot is not None:
+            problem = f"{slot.name}: expected the base's values, got those of the task {self._active!r}"
+            raise TaskError(problem, Remedy("call deactivate() first"))
+
     def _save_originals(self, resident: ResidentPack) -> None:
         """Copy the base tensors of a task, and the model's own tensors where the task will be written."""
         base = self._registry.base
@@ -211,7 +223,7 @@ class Switcher:
         if slot not in resident.changes:
             self._restore(slot, None, None)
             return
-        base, names, device = self._registry.base, resident.bases, self._devices[slot]
+        base, names, device = self._registry.base, resident.bases, slot.device
         write_slot(slot, resident.changes[slot], lambda name: base.read(name, names[name], device), holds_base)
 
     def _restore(self, slot: Slot, written: Tensor | None, to_write: Tensor | None) -> None:
@@ -226,11 +238,12 @@ class Switcher:
         to_write : int [rows], optional
             Rows that need not be restored, since the next task writes them completely.
         """
-        tensor = slot.tensor
-        original = self._originals[slot].view(tensor.dtype).view(tensor.shape)
+        dtype, shape = slot.form
+        original = self._originals[slot].view(dtype).view(shape)
         if written is None:
-            tensor.copy_(original)
+            slot.write(original)
             return
+        tensor = slot.tensor
         # Restore the rows that the old task wrote and the new one does not write.
         rows = written.long()
         if to_write is not None:

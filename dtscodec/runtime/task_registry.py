@@ -11,10 +11,11 @@ from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.errors import ModelMismatchError, Remedy, TaskError
 from dtscodec.format.index import TensorEntry
 from dtscodec.packs.pack import PackSource, as_pack
-from dtscodec.runtime.model_matching import check_writable
+from dtscodec.runtime.model_matching import ModelMatch, check_writable
+from dtscodec.runtime.model_slots import ModelSlots
 from dtscodec.runtime.resident_pack import ResidentPack, load_resident
 from dtscodec.runtime.running_base import open_running_base
-from dtscodec.runtime.slots import Slot, slots_of
+from dtscodec.runtime.slots import Slot
 
 
 class TaskRegistry:
@@ -38,15 +39,15 @@ class TaskRegistry:
     ----------
     lock : threading.RLock
         Held while tasks are added or removed.
-    slots : dict of str to Slot
-        The model's parameters and buffers by name.
+    slots : ModelSlots
+        The model's parameters and buffers.
     base : RunningBase
         The base tensors, which packs are checked against.
     """
 
     def __init__(self, model: nn.Module, base: "Source | Base | None", closed: str, reopen: Remedy) -> None:
         self.lock = threading.RLock()
-        self.slots = slots_of(model)
+        self.slots = ModelSlots(model)
         self._stack = ExitStack()
         self.base = self._stack.enter_context(open_running_base(base))
         self._residents: Mapping[str, ResidentPack] = {}
@@ -75,6 +76,7 @@ class TaskRegistry:
         pack: PackSource,
         prepare: Callable[[ResidentPack], None],
         check: Callable[[TensorEntry, Slot], None] = check_writable,
+        check_match: Callable[[ModelMatch], None] = lambda _: None,
     ) -> None:
         """Read a pack, check it against model and base, and register it.
 
@@ -88,6 +90,8 @@ class TaskRegistry:
             Called with the resident pack before the task can be looked up. If it raises an error, no task is added.
         check : callable
             Raises ModelMismatchError unless a changed tensor can be used in a slot of the model.
+        check_match : callable
+            Raises an error if the slots of changed tensors and of base tensors cannot be used now.
 
         Raises
         ------
@@ -106,7 +110,7 @@ class TaskRegistry:
                 problem = f"{task!r}: expected the name of a new task, got an existing one"
                 raise TaskError(problem, Remedy("remove it first"))
             with as_pack(pack, whole=True) as opened:
-                resident = load_resident(opened, self.slots, self.base, check)
+                resident = load_resident(opened, self.slots, self.base, check, check_match)
             # Before the task can be looked up, so that no thread sees it half prepared.
             prepare(resident)
             # Replace the mapping: lookups in other threads hold no lock.
