@@ -1,76 +1,26 @@
-"""Pack -> LoRA adapter for PEFT, vLLM and SGLang: one rank and a scale of 1 for all layers."""
+"""Pack -> LoRA adapter for PEFT and vLLM: each layer has its own rank, and all have a scale of 1."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import torch
 from torch import nn
 
-from dtscodec.adapters.export_plan import ExportPlan, LeftOut, plan_export
+from dtscodec.adapters.export_document import export_document
+from dtscodec.adapters.export_plan import Reader, plan_export
+from dtscodec.adapters.export_report import ExportReport
 from dtscodec.adapters.lora_file import adapter_tensors, check_new_adapter, write_adapter
-from dtscodec.adapters.lora_pair import LoraPair
 from dtscodec.adapters.model_layers import read_model_layers
-from dtscodec.adapters.peft_config import settings_document
 from dtscodec.adapters.tensor_changes import iter_changes
 from dtscodec.adapters.vllm import max_lora_rank, vllm_problems
+from dtscodec.adapters.vllm_models import VERSION, lora_embeddings
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.open import weight_paths
 from dtscodec.decoding.decode import decode
-from dtscodec.errors import ConfigError, OutputError
+from dtscodec.errors import ConfigError, EncodeError, OutputError, Remedy
 from dtscodec.packs.pack import PackSource
 from dtscodec.storage.paths import as_path, is_remote
-
-PEFT_TASKS = {"ForCausalLM": "CAUSAL_LM", "LMHeadModel": "CAUSAL_LM", "ForConditionalGeneration": "SEQ_2_SEQ_LM"}
-"""PEFT's `task_type` by the end of a model's class name. For other tasks PEFT would add heads of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExportReport:
-    """An adapter that was exported from a pack.
-
-    Parameters
-    ----------
-    path : Path
-        The adapter's directory.
-    model : str
-        Class name of the model that uses it.
-    rank : int
-        Rank of the adapter.
-    modules : int
-        Number of layers that it changes.
-    saved : tuple of str
-        Modules that it stores as a whole (`modules_to_save`).
-    adapter_bytes, pack_bytes : int
-        Sizes on disk of the adapter's tensors and of the pack.
-    cut_off : float
-        Share of the delta's squared norm that truncation to the rank removes.
-    left_out : tuple of LeftOut
-        Changed tensors that the adapter does not carry, the largest shares first.
-    vllm_rank : int or None
-        The smallest `max_lora_rank` with which vLLM loads the adapter; None if vLLM does not load it.
-    vllm_problems : tuple of str
-        The reasons why vLLM does not load it.
-    """
-
-    path: Path
-    model: str
-    rank: int
-    modules: int
-    saved: tuple[str, ...]
-    adapter_bytes: int
-    pack_bytes: int
-    cut_off: float
-    left_out: tuple[LeftOut, ...]
-    vllm_rank: int | None
-    vllm_problems: tuple[str, ...]
-
-    @property
-    def left_out_share(self) -> float:
-        """Share of the delta's squared norm in tensors that are left out; unknown shares count as zero."""
-        return sum(left.share or 0.0 for left in self.left_out)
 
 
 def export_adapter(
@@ -78,18 +28,20 @@ def export_adapter(
     out: str | Path,
     base: "Source | Base | None" = None,
     *,
+    to: Reader = "peft",
     model: "nn.Module | str | Path | None" = None,
     rank: int | None = None,
     dtype: torch.dtype = torch.float16,
     base_name_or_path: str | None = None,
+    uniform_rank: bool = False,
     save_modules: bool = False,
     strict: bool = False,
     force: bool = False,
 ) -> ExportReport:
     """Export a pack as a LoRA adapter of PEFT; the counterpart of `import_adapter`.
 
-    Added to the base, the adapter's low-rank deltas give the pack's weights, up to rank and dtype. Changes that a LoRA
-    cannot express are listed in the report.
+    Added to the base, the adapter's low-rank deltas give the pack's weights, up to rank and dtype. Changed heads of
+    classifiers are stored as a whole. Changes that a LoRA cannot express are listed in the report.
 
     Parameters
     ----------
@@ -100,18 +52,22 @@ def export_adapter(
     base : path, mapping of tensors, or Base, optional
         The base. By default the one that the directory's index names. Without a base the share of tensors that are
         stored exactly is unknown.
+    to : {"peft", "vllm"}
+        The program that the adapter is for. For vLLM, what it refuses is left out; for PEFT it is only reported.
     model : Module or path, optional
         The model that uses the adapter, or a directory with its configuration; its weights are not read. By default
         the model that the configuration among the pack's auxiliary files describes.
     rank : int, optional
-        Rank of the adapter: each delta is truncated to its strongest components. By default vLLM's smallest
-        `max_lora_rank` that holds all components.
+        Largest rank: each delta is truncated to its strongest components. By default no component is lost.
     dtype : torch.dtype
         Dtype of the factors: float16, bfloat16 or float32.
     base_name_or_path : str, optional
         The base's name in the adapter's configuration; by default the repository that the pack names, if any.
+    uniform_rank : bool
+        Pad all layers with zeros to the largest rank, for programs that know one rank only, such as SGLang.
     save_modules : bool
-        Store modules that a LoRA cannot change, such as new heads and norms, as a whole. vLLM loads no such adapter.
+        Store modules that a LoRA cannot change, such as norms, as a whole, and the biases of layers that it changes.
+        PEFT only.
     strict : bool
         Fail if any change would be left out.
     force : bool
@@ -125,9 +81,10 @@ def export_adapter(
     Raises
     ------
     EncodeError
-        An adapter can carry no change, or with `strict` not every one; or the dtype is too narrow.
+        An adapter can carry no change, or with `strict` not every one; vLLM supports no LoRA for the model; or the
+        dtype is too narrow.
     ConfigError
-        A rank below 1, or another dtype.
+        A rank below 1, another dtype or program, or `save_modules` for vLLM.
     CheckpointError, ModelMismatchError
         No model is known, or its names are not the pack's.
     FormatError, BaseMismatchError
@@ -135,80 +92,69 @@ def export_adapter(
     OutputError
         The directory exists or cannot be written. This is checked before any other work.
     """
-    _check_settings(out, rank, dtype)
+    _check_settings(out, rank, dtype, to, save_modules)
     out = as_path(out)
+    # Problems of the output are reported before any work is done.
+    check_new_adapter(out, force)
     with decode(pack, base) as decoded:
         opened, its_base = decoded.pack, decoded.base
         inputs = [opened.path] if opened.path else []
         inputs += weight_paths(out, its_base.checkpoint) if its_base else ()
-        # Problems of the output are reported before any work is done.
         check_new_adapter(out, force, inputs)
         # Plan: which module carries each change.
         layers = read_model_layers(model, opened, its_base)
-        plan = plan_export(opened.index.tensors, list(iter_changes(opened, its_base)), layers, save_modules)
+        _check_reader(to, layers.model)
+        changes = list(iter_changes(opened, its_base))
+        plan = plan_export(opened.index.tensors, changes, layers, save_modules=save_modules, to=to, base=its_base)
         plan.check(strict)
-        # Factor the deltas at one rank, by default rounded up to one that vLLM accepts, if there is any.
-        chosen = rank or max_lora_rank(plan.largest_rank) or plan.largest_rank
-        pairs, lost = plan.pairs(chosen, dtype)
+        # Factor the deltas, each at its own rank.
+        pairs, lost = plan.pairs(rank, dtype)
+        largest = max(pair.rank for pair in pairs.values())
+        if uniform_rank:
+            pairs = {module: pair.padded(largest) for module, pair in pairs.items()}
         recorded = opened.summary.base.repo if opened.summary.base else None
-        document = _configuration(plan, pairs, chosen, base_name_or_path or recorded)
+        document = export_document(plan, pairs, base_name_or_path or recorded)
         # Write, and check the result by vLLM's constraints.
         saved = {name: decoded[pack_name] for name, pack_name in plan.saved_tensors.items()}
-        tensors = adapter_tensors(pairs, saved, dtype)
+        biases = {name: decoded[layers.names.in_checkpoint[name]] for name in plan.biases}
+        tensors = adapter_tensors(pairs, saved, biases, dtype)
         size = write_adapter(out, document, tensors, force=force, inputs=inputs)
-        problems = vllm_problems(document, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        problems = vllm_problems(
+            document, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, layers.model
+        )
         return ExportReport(
             path=out,
             model=layers.model,
-            rank=chosen,
-            modules=len(pairs),
+            ranks={module: pair.rank for module, pair in pairs.items()},
             saved=plan.saved,
+            tied=plan.tied,
             adapter_bytes=size,
             pack_bytes=opened.size,
             cut_off=lost / plan.square if plan.square else 0.0,
             left_out=plan.left_out,
-            vllm_rank=None if problems else max_lora_rank(chosen),
+            vllm_rank=None if problems else max_lora_rank(largest),
             vllm_problems=tuple(problems),
         )
 
 
-def _check_settings(out: str | Path, rank: int | None, dtype: torch.dtype) -> None:
+def _check_settings(out: str | Path, rank: int | None, dtype: torch.dtype, to: str, save_modules: bool) -> None:
     if rank is not None and rank < 1:
         raise ConfigError(f"expected a rank of at least 1, got {rank}")
     if dtype not in (torch.float16, torch.bfloat16, torch.float32):
         raise ConfigError(f"expected float16, bfloat16 or float32, got {dtype}")
+    if to not in get_args(Reader):
+        raise ConfigError(f"expected an adapter for peft or vllm, got {to!r}")
+    if to == "vllm" and save_modules:
+        remedy = Remedy("leave out {save_modules}, or export for PEFT ({to})", {"to": "'peft'"})
+        raise ConfigError("expected no whole modules but heads, since vLLM refuses others, got all", remedy)
     if is_remote(out):
         raise OutputError(f"{out}: expected a local path, since only encode writes to remote storage")
 
 
-def _configuration(plan: ExportPlan, pairs: Mapping[str, LoraPair], rank: int, base: str | None) -> dict[str, Any]:
-    layers = plan.layers
-    return settings_document(
-        rank,
-        base=base,
-        task_type=next((task for end, task in PEFT_TASKS.items() if layers.model.endswith(end)), None),
-        target_modules=target_modules(pairs, layers.modules),
-        modules_to_save=plan.saved,
-        fan_in_fan_out=any(layers.kinds[module] == "transposed" for module in pairs),
-    )
-
-
-def target_modules(chosen: Collection[str], modules: Collection[str]) -> list[str]:
-    """Return PEFT's `target_modules`: last parts of names if no other module has them, else names in full.
-
-    Parameters
-    ----------
-    chosen : collection of str
-        Modules that the adapter changes.
-    modules : collection of str
-        All modules of the model.
-
-    Examples
-    --------
-    >>> target_modules(["0.q", "1.q"], ["0.q", "1.q", "0.k"]), target_modules(["0.q"], ["0.q", "1.q"])
-    (['q'], ['0.q'])
-    """
-    # PEFT matches the end of names: use it only if it selects the chosen modules and no others.
-    ends = {name.rpartition(".")[2] for name in chosen}
-    matched = {name for name in modules if name.rpartition(".")[2] in ends}
-    return sorted(ends if matched == set(chosen) else chosen)
+def _check_reader(to: Reader, model: str) -> None:
+    """Raise EncodeError if the program supports no LoRA for a model at all."""
+    if to == "vllm" and lora_embeddings(model) is None:
+        problem = f"{model}: expected a model for which vLLM {VERSION} supports LoRA, got one for which it does not"
+        raise EncodeError(
+            problem, Remedy("decode the pack and serve the checkpoint, or export for PEFT ({to})", {"to": "'peft'"})
+        )

@@ -1,45 +1,30 @@
 """Plan of an export: the changes of a pack that an adapter carries, by module, and those that it leaves out."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import torch
 
+from dtscodec.adapters.left_out import LeftOut, Obstacle
 from dtscodec.adapters.lora_pair import LoraPair
 from dtscodec.adapters.model_layers import ModelLayers
 from dtscodec.adapters.tensor_changes import TensorChange
-from dtscodec.checkpoints.name_matching import best_rule
+from dtscodec.adapters.vllm import is_embedding_refused, is_head_refused
+from dtscodec.adapters.whole_modules import choose_whole, enclosing, head_modules, holders
+from dtscodec.checkpoints.base import Base
 from dtscodec.errors import EncodeError, ModelMismatchError, Remedy
 from dtscodec.format.index import TensorEntry
-from dtscodec.format.naming import base_name
 from dtscodec.messages import listed
+
+Reader: TypeAlias = Literal["peft", "vllm"]
+"""The program that an adapter is for."""
 
 MAX_CONVERSION_ERROR = 0.01
 """Relative error above which a dtype is too narrow for a pair."""
 NAME_FINE_TUNE = Remedy("name the fine-tune's model ({model})")
 """For every error about a model that is not the fine-tune's."""
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A changed tensor that an adapter does not carry.
-
-    Parameters
-    ----------
-    name : str
-        Name of the tensor in the pack.
-    why : str
-        The reason, as a phrase.
-    share : float or None
-        Share of the tensor's delta in the squared norm of all deltas. None if it is unknown or the tensor is new.
-    remedy : Remedy, optional
-        What to do so that an adapter carries it.
-    """
-
-    name: str
-    why: str
-    share: float | None
-    remedy: Remedy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,34 +35,42 @@ class ExportPlan:
     ----------
     layers : ModelLayers
         Layers of the model that uses the adapter.
-    pack_names : mapping of str to str
-        Names in the pack by names in the model.
     square : float
         Squared Frobenius norm of all deltas that are known.
     carried : mapping of str to TensorChange
         Low-rank changes that become pairs, by module.
     saved : tuple of str
         Modules that are stored as a whole (PEFT's `modules_to_save`), ascending.
+    biases : tuple of str
+        Biases, by their names in the model, of layers that have a pair.
     left_out : tuple of LeftOut
         All other changes, the largest shares first.
     """
 
     layers: ModelLayers
-    pack_names: Mapping[str, str]
     square: float
     carried: Mapping[str, TensorChange]
     saved: tuple[str, ...]
+    biases: tuple[str, ...]
     left_out: tuple[LeftOut, ...]
 
     @property
     def saved_tensors(self) -> dict[str, str]:
         """Tensors of the modules that are stored as a whole: names in the model -> names in the pack."""
-        return {name: self.pack_names[name] for module in self.saved for name in self.layers.leaves[module]}
+        ours = self.layers.names.in_checkpoint
+        return {name: ours[name] for name in sorted(self.layers.specs) if enclosing(name, self.saved)}
 
     @property
-    def largest_rank(self) -> int:
-        """Largest rank of the changes that are carried."""
-        return max(_rank(change) for change in self.carried.values())
+    def has_heads(self) -> bool:
+        """Whether a classifier's heads are among the modules that are stored as a whole."""
+        heads = head_modules(self.layers)
+        return bool(heads) and heads <= set(self.saved)
+
+    @property
+    def tied(self) -> tuple[str, ...]:
+        """Modules that carry a change and share their weight with another one, ascending."""
+        counts = Counter(change.entry.name for change in self.carried.values())
+        return tuple(sorted(module for module, change in self.carried.items() if counts[change.entry.name] > 1))
 
     def check(self, strict: bool) -> None:
         """Raise EncodeError if no change is carried.
@@ -90,20 +83,21 @@ class ExportPlan:
         left = self.left_out
         names = listed([item.name for item in left], 3)
         if not self.carried:
-            raise EncodeError(f"expected a low-rank delta of some layer, got none ({names or 'no tensor is changed'})")
+            found = names or ", ".join(self.saved) or "no tensor is changed"
+            raise EncodeError(f"expected a low-rank delta of some layer, got none ({found})")
         if strict and left:
             share = 100 * sum(item.share or 0.0 for item in left)
             detail = f"got {len(left)} tensors that it cannot carry, {share:.2g} % of the delta ({names})"
             remedy = Remedy("leave out {strict}, or store whole modules with {save_modules}", {"save_modules": "True"})
             raise EncodeError(f"expected a pack that an adapter carries completely, {detail}", remedy)
 
-    def pairs(self, rank: int, dtype: torch.dtype) -> tuple[dict[str, LoraPair], float]:
-        """Factor the deltas into pairs of one rank.
+    def pairs(self, rank: int | None, dtype: torch.dtype) -> tuple[dict[str, LoraPair], float]:
+        """Factor the deltas into pairs, each of its own rank.
 
         Parameters
         ----------
-        rank : int
-            Rank of all pairs.
+        rank : int or None
+            Largest rank of a pair.
         dtype : torch.dtype
             Dtype that the pairs will be stored in.
 
@@ -126,26 +120,22 @@ class ExportPlan:
             pair = LoraPair.from_delta(change.delta, kind, change.entry.spec.shape, rank)
             _check_dtype(module, pair, dtype)
             pairs[module] = pair
-            if rank < _rank(change):  # By tensor: the loss of a change that tied modules share counts once.
+            if (
+                rank is not None and rank < change.delta.left.shape[1]
+            ):  # By tensor: the loss of a change that tied modules share counts once.
                 retained = pair.to_delta(1.0, kind == "transposed").square()
                 lost[change.entry.name] = max(0.0, change.delta.square() - retained)
         return pairs, sum(lost.values())
 
 
-@dataclass(frozen=True, slots=True)
-class _Dropped:
-    """A change that is not carried as a pair: the reason, and its squared norm if it is known."""
-
-    why: str
-    square: float | None
-    remedy: Remedy | None = None
-
-    def share_of(self, total: float) -> float | None:
-        return None if self.square is None else self.square / (total or 1.0)
-
-
 def plan_export(
-    entries: Sequence[TensorEntry], changes: Sequence[TensorChange], layers: ModelLayers, save_modules: bool = False
+    entries: Sequence[TensorEntry],
+    changes: Sequence[TensorChange],
+    layers: ModelLayers,
+    *,
+    save_modules: bool = False,
+    to: Reader = "peft",
+    base: Base | None = None,
 ) -> ExportPlan:
     """Find the module that carries each change of a pack.
 
@@ -159,83 +149,91 @@ def plan_export(
         Layers of the model that uses the adapter.
     save_modules : bool
         Store modules as a whole where a LoRA cannot change them, if no other module shares their tensors.
+    to : {"peft", "vllm"}
+        The program that the adapter is for. What it refuses is left out.
+    base : Base, optional
+        The base, for the relative changes of what is left out.
 
     Raises
     ------
     ModelMismatchError
         The model has none of the pack's tensors.
     """
-    rule = best_rule({entry.name: entry.spec for entry in entries}, layers.specs)
-    pack_names = {base_name(entry.name, rule): entry.name for entry in entries}
-    if not pack_names.keys() & layers.specs.keys():
+    ours = layers.names.in_checkpoint
+    if not (ours.keys() & layers.specs.keys() or layers.names.converted):
         problem = f"expected the pack's tensors, such as {entries[0].name!r}, got none of these names"
         raise ModelMismatchError(f"{layers.model}: {problem}", NAME_FINE_TUNE)
-    # Tensors that the pack ties to a stored one, by their names in the model.
-    ties = {base_name(entry.name, rule): entry.tied_to for entry in entries if entry.tied_to is not None}
+    # Heads of classifiers are stored as a whole, since PEFT does so unasked.
+    names = layers.names.names
+    changed = [names[change.entry.name] for change in changes if change.entry.name in names]
+    heads = [head for head in head_modules(layers) if to == "peft" or not is_head_refused(layers.model, head)]
+    whole = choose_whole(changed, heads, ours, layers)
+    if whole:  # All of them, since PEFT expects them in the adapter.
+        whole |= choose_whole(layers.specs, heads, ours, layers)
     carried: dict[str, TensorChange] = {}
-    dropped: dict[str, _Dropped] = {}
+    dropped: dict[str, Obstacle] = {}
+    # Tensors that the pack ties to a stored one, by their names in the model.
+    ties = {names[entry.name]: entry.tied_to for entry in entries if entry.tied_to is not None and entry.name in names}
     for change in changes:
-        name = base_name(change.entry.name, rule)
+        name = names.get(change.entry.name, change.entry.name)
         shared = layers.sharing.get(name, ())
         # Tied in the pack, but not in the model: the model would not change both.
-        tied = [tie for tie, to in ties.items() if to == change.entry.name]
+        tied = [tie for tie, to_name in ties.items() if to_name == change.entry.name]
         why = f"tied to {change.entry.name}, not so in {layers.model}"
-        dropped |= {tie: _Dropped(why, None) for tie in tied if tie not in shared}
+        dropped |= {tie: Obstacle(why, None) for tie in tied if tie not in shared}
         # Every module that shares the weight carries the change, unless the pack has another tensor for it.
-        modules = [
-            other.removesuffix(".weight") for other in shared if other in (name, *tied) or other not in pack_names
-        ]
-        obstacle = _obstacle(name, change, modules, layers)
+        modules = [other.removesuffix(".weight") for other in shared if other in (name, *tied) or other not in ours]
+        if name in whole:
+            continue
+        obstacle = _obstacle(name, change, modules, layers, to)
         if obstacle is None:
             carried |= dict.fromkeys(modules, change)
         else:
             dropped[name] = obstacle
-    # Dropped tensors are stored with their whole module where that is asked for and possible; the others are left out.
-    saved = _modules_to_save(dropped, carried, pack_names, layers) if save_modules else {}
+    biases: list[str] = []
+    if save_modules:
+        # Dropped tensors are stored with their whole module, biases beside the pair of their layer.
+        whole |= choose_whole(dropped, holders(dropped, carried, layers), ours, layers)
+        biases = [name for name in dropped if name.endswith(".bias") and name.removesuffix(".bias") in carried]
     square = sum(change.square or 0.0 for change in changes)
     left_out = [
-        LeftOut(pack_names[name], item.why, item.share_of(square), item.remedy)
-        for name, item in dropped.items()
-        if name not in saved
+        obstacle.left_out(ours.get(name, name), square, base)
+        for name, obstacle in dropped.items()
+        if name not in whole and name not in biases
     ]
     left_out.sort(key=lambda left: (-(left.share or 0.0), left.name))
-    return ExportPlan(layers, pack_names, square, carried, tuple(sorted(set(saved.values()))), tuple(left_out))
+    saved = tuple(sorted(set(whole.values())))
+    return ExportPlan(layers, square, carried, saved, tuple(sorted(biases)), tuple(left_out))
 
 
-def _obstacle(name: str, change: TensorChange, modules: Sequence[str], layers: ModelLayers) -> _Dropped | None:
+def _obstacle(
+    name: str, change: TensorChange, modules: Sequence[str], layers: ModelLayers, to: Reader
+) -> Obstacle | None:
     """Return the reason why a LoRA of the given modules cannot carry a change, or None if it can."""
+    if change.entry.name in layers.names.converted:
+        return Obstacle("transformers stacks or joins it with others in memory", change)
     if name not in layers.specs or layers.specs[name].shape != change.entry.spec.shape:
-        why = f"no such tensor in {layers.model}, the model that uses the adapter"
-        return _Dropped(why, change.square, NAME_FINE_TUNE)
+        return Obstacle(f"no such tensor in {layers.model}, the model that uses the adapter", change, NAME_FINE_TUNE)
     if change.delta is None:
-        return _Dropped(change.how, change.square)
+        return Obstacle(change.how, change)
+    theirs = layers.base_names.names if layers.base_names else {}
+    if not change.is_aligned or theirs.get(change.counterpart, name) != name:
+        return Obstacle("encoded against other rows or another tensor of the base", change)
+    if refused := [layers.refused[module] for module in modules if module in layers.refused]:
+        return Obstacle(refused[0], change)
     if not name.endswith(".weight") or not all(module in layers.kinds for module in modules):
-        return _Dropped("no layer that a LoRA changes", change.square)
+        return Obstacle("no layer that a LoRA changes", change)
+    if to == "vllm":
+        return _vllm_obstacle(change, modules, layers)
     return None
 
 
-def _modules_to_save(
-    dropped: Mapping[str, _Dropped],
-    carried: Mapping[str, TensorChange],
-    pack_names: Mapping[str, str],
-    layers: ModelLayers,
-) -> dict[str, str]:
-    """Return the modules of dropped tensors that can be stored as a whole, by the tensors' names in the model.
-
-    A module can if all its tensors are in the pack and no other module uses them.
-    """
-    found = {}
-    for name in dropped:
-        module = name.rpartition(".")[0]
-        own = layers.leaves.get(module, ())
-        is_alone = all(tensor in pack_names and len(layers.sharing[tensor]) == 1 for tensor in own)
-        if name in own and is_alone and module not in carried:
-            found[name] = module
-    return found
-
-
-def _rank(change: TensorChange) -> int:
-    return change.delta.left.shape[1] if change.delta is not None else 0
+def _vllm_obstacle(change: TensorChange, modules: Sequence[str], layers: ModelLayers) -> Obstacle | None:
+    """Return the reason why vLLM would refuse a LoRA of the given modules, or None if it would not."""
+    kinds = {module: layers.kinds[module] for module in modules}
+    if any(is_embedding_refused(layers.model, module, kind == "embedding") for module, kind in kinds.items()):
+        return Obstacle(f"vLLM refuses LoRA of embeddings for {layers.model}", change)
+    return Obstacle("vLLM refuses LoRA of convolutions", change) if "convolution" in kinds.values() else None
 
 
 def _check_dtype(module: str, pair: LoraPair, dtype: torch.dtype) -> None:

@@ -153,7 +153,7 @@ def _pair(module: str, parts: Mapping[str, Tensor]) -> LoraPair:
 
 
 def adapter_tensors(
-    pairs: Mapping[str, LoraPair], whole: Mapping[str, Tensor], dtype: torch.dtype
+    pairs: Mapping[str, LoraPair], whole: Mapping[str, Tensor], biases: Mapping[str, Tensor], dtype: torch.dtype
 ) -> dict[str, Tensor]:
     """Return an adapter's tensors by PEFT's names.
 
@@ -163,10 +163,13 @@ def adapter_tensors(
         A and B by module. They are converted to `dtype`.
     whole : mapping of str to Tensor
         Tensors that replace those of the model, by their names in the model. Their dtypes do not change.
+    biases : mapping of str to Tensor
+        The same for biases of layers that have a pair.
     dtype : torch.dtype
         Dtype of the pairs.
     """
     tensors = {PREFIX + name: tensor for name, tensor in whole.items()}
+    tensors |= {f"{PREFIX}{name.removesuffix('bias')}base_layer.bias": bias for name, bias in biases.items()}
     for module, pair in pairs.items():
         a, b = (EMBEDDING_A, EMBEDDING_B) if pair.is_embedding else (A, B)
         tensors[f"{PREFIX}{module}.{a}"] = pair.a.to(dtype)

@@ -88,8 +88,10 @@ class LoraPair:
         return product.T if self.is_embedding or (transposed and self.a.ndim == 2) else product
 
     @classmethod
-    def from_delta(cls, delta: Factored, kind: LayerKind, shape: tuple[int, ...], rank: int) -> "LoraPair":
-        """Factor a weight's delta into A and B; the inverse of `to_delta` where `rank` suffices.
+    def from_delta(
+        cls, delta: Factored, kind: LayerKind, shape: tuple[int, ...], rank: int | None = None
+    ) -> "LoraPair":
+        """Factor a weight's delta into A and B of its rank; the inverse of `to_delta` where `rank` suffices.
 
         A delta of larger rank is truncated to its strongest components (Eckart-Young).
 
@@ -101,8 +103,8 @@ class LoraPair:
             Kind of the layer.
         shape : tuple of int
             Shape of the weight.
-        rank : int
-            Rank of the pair. Unused components are zero.
+        rank : int, optional
+            Largest rank of the pair.
 
         Returns
         -------
@@ -113,13 +115,26 @@ class LoraPair:
         # SVD of the product B A, from its factors.
         found = factored_triplets(delta.T if kind in ("embedding", "transposed") else delta)
         u, s, v = found.u, found.s, found.v
-        # Truncate to the strongest components.
-        k = min(rank, len(s))
+        # Truncate to the strongest components; a pair has at least one.
+        k = len(s) if rank is None else min(rank, len(s))
         root = s[:k].sqrt()
-        a, b = torch.zeros(rank, v.shape[1], dtype=torch.float64), torch.zeros(u.shape[0], rank, dtype=torch.float64)
         # Balance: A and B share each singular value evenly.
-        a[:k], b[:, :k] = root[:, None] * v[:k], u[:, :k] * root
+        a, b = root[:, None] * v[:k], u[:, :k] * root
+        pair = cls(a, b, kind == "embedding").padded(max(1, k))
+        if kind != "convolution":
+            return pair
         # B is a 1 x 1 convolution on the output of A.
-        if kind == "convolution":
-            a, b = a.view(rank, *shape[1:]), b.view(*b.shape, *[1] * (len(shape) - 2))
-        return cls(a, b, kind == "embedding")
+        ones = [1] * (len(shape) - 2)
+        return cls(pair.a.view(-1, *shape[1:]), pair.b.view(*pair.b.shape, *ones))
+
+    def padded(self, rank: int) -> "LoraPair":
+        """Return a pair of a larger rank with the same product: its additional components are zero.
+
+        Parameters
+        ----------
+        rank : int
+            The rank, at least that of the pair.
+        """
+        more = rank - self.rank
+        a, b = self.a.new_zeros(more, *self.a.shape[1:]), self.b.new_zeros(len(self.b), more, *self.b.shape[2:])
+        return LoraPair(torch.cat([self.a, a]), torch.cat([self.b, b], 1), self.is_embedding)

@@ -1,4 +1,4 @@
-"""The layers of a model that an adapter can change, found by their classes, not by their names."""
+"""The layers and tensors of the model that uses an adapter, by the names that they have in memory."""
 
 import tempfile
 from collections import defaultdict
@@ -9,9 +9,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from dtscodec.adapters.layer_kinds import lora_layers
 from dtscodec.adapters.lora_pair import LayerKind
+from dtscodec.adapters.module_names import ModuleNames, match_module_names
 from dtscodec.checkpoints.auxiliary_files import Named, restore_files
 from dtscodec.checkpoints.base import Base
+from dtscodec.checkpoints.checkpoint import Specs
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.evaluation.transformers_library import (
     model_class_of,
@@ -37,33 +40,49 @@ class ModelLayers:
     ----------
     model : str
         Name of the model's class.
+    task : str or None
+        PEFT's `task_type` of a language model; None for others. Those of classifiers depend on what an adapter has.
     kinds : mapping of str to LayerKind
         Kinds of the modules that a LoRA can change, by name.
+    refused : mapping of str to str
+        Modules of these kinds that PEFT cannot change in this model, and why.
     modules : frozenset of str
         Names of all modules.
-    leaves : mapping of str to tuple of str
-        For each module without children the names of its tensors.
     sharing : mapping of str to tuple of str
         For each tensor all names of the same tensor, its own included.
     specs : mapping of str to TensorSpec
         Shapes of all tensors. Their dtypes are meaningless.
+    names : ModuleNames
+        Where the tensors of the fine-tune are in the model.
+    base_names : ModuleNames or None
+        Where those of the base are, if it is known.
     """
 
     model: str
+    task: str | None
     kinds: Mapping[str, LayerKind]
+    refused: Mapping[str, str]
     modules: frozenset[str]
-    leaves: Mapping[str, tuple[str, ...]]
     sharing: Mapping[str, tuple[str, ...]]
     specs: Mapping[str, TensorSpec]
+    names: ModuleNames
+    base_names: ModuleNames | None = None
 
     @classmethod
-    def of(cls, model: nn.Module) -> "ModelLayers":
+    def of(cls, model: nn.Module, fine: Specs, base: Specs | None = None) -> "ModelLayers":
         """Collect the layers of a model.
 
         Parameters
         ----------
         model : nn.Module
             The model. Its tensors may be on the meta device.
+        fine, base : mapping
+            Specs of the fine-tune and of the base, by name.
+
+        Raises
+        ------
+        EncodeError
+            Two prefixes fit the names of one of them equally well.
         """
         modules = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
         state = model.state_dict(keep_vars=True)
@@ -71,42 +90,29 @@ class ModelLayers:
         same: dict[int, list[str]] = defaultdict(list)
         for name, tensor in state.items():
             same[id(tensor)].append(name)
+        kinds, refused = lora_layers(model)
         return cls(
             type(model).__name__,
-            {name: kind for name, module in modules.items() if (kind := lora_layer_kind(module))},
+            _language_task(model),
+            kinds,
+            refused,
             frozenset(modules),
-            {name: _tensor_names(name, module) for name, module in modules.items() if not [*module.children()]},
             {name: tuple(same[id(tensor)]) for name, tensor in state.items()},
             {name: TensorSpec("U8", tuple(tensor.shape)) for name, tensor in state.items()},
+            match_module_names(model, fine),
+            None if base is None else match_module_names(model, base),
         )
 
 
-def lora_layer_kind(module: nn.Module) -> LayerKind | None:
-    """Return the kind of a layer that a LoRA can change.
-
-    Parameters
-    ----------
-    module : nn.Module
-        Any module.
-
-    Returns
-    -------
-    LayerKind or None
-        None if a LoRA cannot change the module.
-    """
-    if isinstance(module, nn.Linear):
-        return "linear"
-    if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # By name, since transformers may not be installed.
-        return "transposed"
-    if isinstance(module, nn.Embedding):
-        return "embedding"
-    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module.groups == 1:
-        return "convolution"
-    return None
-
-
-def _tensor_names(name: str, module: nn.Module) -> tuple[str, ...]:
-    return tuple(f"{name}.{tensor}" for tensor in module.state_dict())
+def _language_task(model: nn.Module) -> str | None:
+    """Return PEFT's `task_type` of a language model. PEFT then passes it arguments that speech models do not take."""
+    name, config = type(model).__name__, getattr(model, "config", None)
+    if name.endswith(("ForCausalLM", "LMHeadModel")):
+        return "CAUSAL_LM"
+    is_translator = (
+        getattr(config, "is_encoder_decoder", False) and getattr(model, "main_input_name", "") == "input_ids"
+    )
+    return "SEQ_2_SEQ_LM" if name.endswith("ForConditionalGeneration") and is_translator else None
 
 
 def read_model_layers(model: "nn.Module | str | Path | None", pack: Pack, base: Base | None) -> ModelLayers:
@@ -128,13 +134,15 @@ def read_model_layers(model: "nn.Module | str | Path | None", pack: Pack, base: 
     BackendError
         The package transformers is missing or too old.
     """
+    specs = {entry.name: entry.spec for entry in pack.index.tensors}
+    base_specs = base.specs if base else None
     if isinstance(model, nn.Module):
-        return ModelLayers.of(model)
+        return ModelLayers.of(model, specs, base_specs)
     if model is not None:
-        return ModelLayers.of(_build_without_weights(Path(model)))
+        return ModelLayers.of(_build_without_weights(Path(model)), specs, base_specs)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / CONFIG).write_bytes(_read_configuration(pack, base))
-        return ModelLayers.of(_build_without_weights(Path(folder)))
+        return ModelLayers.of(_build_without_weights(Path(folder)), specs, base_specs)
 
 
 def _build_without_weights(directory: Path) -> nn.Module:

@@ -105,7 +105,7 @@ def _compiled(key: str) -> "re.Pattern[str]":
 
 
 def parse_settings(data: bytes, where: str) -> LoraSettings:
-    """Parse a configuration; the inverse of `settings_document` where one rank and a scale of 1 hold for all modules.
+    """Parse a configuration; the inverse of `settings_document`, whose scales are 1.
 
     Parameters
     ----------
@@ -145,22 +145,23 @@ def parse_settings(data: bytes, where: str) -> LoraSettings:
 
 
 def settings_document(
-    rank: int,
+    ranks: Mapping[str, int],
     *,
     base: str | None,
     task_type: str | None,
     target_modules: Sequence[str],
     modules_to_save: Sequence[str],
+    has_biases: bool,
     fan_in_fan_out: bool,
 ) -> dict[str, Any]:
-    """Return a configuration with one rank and a scale of 1 for all modules; the inverse of `parse_settings`.
+    """Return a configuration with a scale of 1 for all modules; the inverse of `parse_settings`.
 
-    All readers agree on it: vLLM ignores patterns, and SGLang has one rank and one scale for an adapter.
+    `r` is the largest rank and equals `lora_alpha`, so that readers that ignore patterns apply the right scale, too.
 
     Parameters
     ----------
-    rank : int
-        Rank and alpha, so that the scale is 1.
+    ranks : mapping of str to int
+        Rank of each module.
     base : str or None
         PEFT's `base_model_name_or_path`.
     task_type : str or None
@@ -169,19 +170,25 @@ def settings_document(
         Names, or last parts of names, of the layers that the adapter changes.
     modules_to_save : sequence of str
         Names of the modules that the adapter stores as a whole.
+    has_biases : bool
+        Whether the adapter stores biases of layers that it changes.
     fan_in_fan_out : bool
         Whether layers hold their weights as [in, out].
     """
+    largest = max(ranks.values())
+    # Whole names, since PEFT would match the ends of longer ones, too. Alpha equals the rank, so the scale is 1.
+    pattern = {f"^{re.escape(module)}": rank for module, rank in sorted(ranks.items()) if rank < largest}
     return {
         "peft_type": "LORA",
         "task_type": task_type,
         "base_model_name_or_path": base,
-        # Alpha equals the rank, so the scale is 1.
-        "r": rank,
-        "lora_alpha": rank,
+        "r": largest,
+        "lora_alpha": largest,
+        "rank_pattern": pattern,
+        "alpha_pattern": pattern,
         "target_modules": list(target_modules),
         "modules_to_save": list(modules_to_save) or None,
-        "bias": "none",
+        "bias": "lora_only" if has_biases else "none",
         "fan_in_fan_out": fan_in_fan_out,
         "inference_mode": True,
         "lora_dropout": 0.0,

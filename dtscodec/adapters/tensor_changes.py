@@ -33,12 +33,18 @@ class TensorChange:
     how : str
         How the tensor is stored, in words: ``"low rank"``, ``"new"``, ``"stored exactly"`` or ``"stored element by
         element"``.
+    counterpart : str
+        Name of the base tensor that the delta is added to. A new tensor has no such tensor.
+    is_aligned : bool
+        Whether the delta is added to the rows of that tensor in their order, from the first one on.
     """
 
     entry: TensorEntry
     delta: Factored | None
     square: float | None
     how: str
+    counterpart: str
+    is_aligned: bool
 
 
 def iter_changes(pack: Pack, base: Base | None = None) -> Iterator[TensorChange]:
@@ -62,7 +68,7 @@ def iter_changes(pack: Pack, base: Base | None = None) -> Iterator[TensorChange]
             continue
         if all(_is_low_rank(block) or is_unchanged(block) for block in entry.blocks):
             delta = _low_rank_delta(pack, entry)
-            yield TensorChange(entry, delta, delta.square(), "low rank")
+            yield TensorChange(entry, delta, delta.square(), "low rank", *_counterpart(pack, entry))
         else:
             yield _other_change(pack, entry, base)
 
@@ -80,17 +86,24 @@ def _low_rank_delta(pack: Pack, entry: TensorEntry) -> Factored:
 
 def _other_change(pack: Pack, entry: TensorEntry, base: Base | None) -> TensorChange:
     """Return the change of a tensor that is new, stored exactly, or stored element by element."""
-    blocks = list(entry.blocks)
+    blocks, (name, is_aligned) = list(entry.blocks), _counterpart(pack, entry)
     # Exact bytes; else coded without a base; else coded element by element.
     if any(isinstance(block, Raw) for block in blocks):
         found = _exact_square(pack, entry, base)
         # Without the base it is unknown whether the tensor is new.
-        is_new = base is not None and base_name(entry.name, pack.index.prefix) not in base.specs
-        return TensorChange(entry, None, found, "new" if is_new else "stored exactly")
+        is_new = base is not None and name not in base.specs
+        return TensorChange(entry, None, found, "new" if is_new else "stored exactly", name, is_aligned)
     if any(block.base is None for block in blocks):
-        return TensorChange(entry, None, None, "new")
+        return TensorChange(entry, None, None, "new", name, is_aligned)
     total = sum(delta_square(coded) for _, coded in pack.factors(entry.name))
-    return TensorChange(entry, None, total, "stored element by element")
+    return TensorChange(entry, None, total, "stored element by element", name, is_aligned)
+
+
+def _counterpart(pack: Pack, entry: TensorEntry) -> tuple[str, bool]:
+    """Return the base tensor of a tensor, and whether its rows are that tensor's rows in their order."""
+    rows = [(base.name, base.first, row) for row, block in entry.placed() if (base := block.base)]
+    name = rows[0][0] if rows else base_name(entry.name, pack.index.prefix)
+    return name, all((used, first) == (name, row) for used, first, row in rows)
 
 
 def _exact_square(pack: Pack, entry: TensorEntry, base: Base | None) -> float | None:

@@ -11,8 +11,8 @@ from dtscodec.cli.remedies import spell_option
 from dtscodec.messages import listed
 
 if TYPE_CHECKING:
-    from dtscodec.adapters.export_adapter import ExportReport
-    from dtscodec.adapters.export_plan import LeftOut
+    from dtscodec.adapters.export_report import ExportReport
+    from dtscodec.adapters.left_out import LeftOut
 
 FACTOR_DTYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32"}
 MAX_NAMES = 3
@@ -22,21 +22,27 @@ MAX_NAMES = 3
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command."""
     parser.description = (
-        "Write the delta of a pack as a LoRA adapter, with one rank and a scale of 1 for all layers. "
-        "Norms, biases, new heads and tensors stored exactly or element by element cannot be expressed as a LoRA; they "
-        "are listed with their share of the delta. Needs pip install 'dtscodec[transformers]'."
+        "Write the delta of a pack as a LoRA adapter: each layer has its own rank, and all have a scale of 1. Heads of "
+        "classifiers are stored as a whole. Norms, biases and tensors stored exactly or element by element cannot be "
+        "expressed as a LoRA; they are listed with their share of the delta, and by how much they change. Needs "
+        "pip install 'dtscodec[transformers]'."
     )
     parser.epilog = (
         "An adapter holds factors in half precision and is ten times larger than its pack or more. The model that "
         "uses it is found by its configuration, which packs made from model directories include."
     )
     parser.add_argument("pack", metavar="PACK")
-    parser.add_argument("--to", choices=["peft"], required=True, help="kind of adapter")
+    parser.add_argument(
+        "--to", choices=["peft", "vllm"], required=True, help="program that loads it; what vLLM refuses is left out"
+    )
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the directory to write")
     arguments.add_base(parser)
     parser.add_argument("--model", metavar="DIR", help="directory with the configuration of the model that uses it")
     parser.add_argument(
-        "--rank", type=arguments.count, metavar="N", help="adapter rank (default: smallest for all components)"
+        "--rank", type=arguments.count, metavar="N", help="largest rank of a layer (default: all components)"
+    )
+    parser.add_argument(
+        "--uniform-rank", action="store_true", help="pad all layers to one rank, for programs that need it (SGLang)"
     )
     parser.add_argument("--dtype", choices=FACTOR_DTYPES, default="f16", help="dtype of the factors (default: f16)")
     parser.add_argument(
@@ -45,7 +51,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--modules-to-save",
         action="store_true",
-        help="store modules that a LoRA cannot change, such as new heads, as a whole (PEFT only)",
+        help="store modules that a LoRA cannot change, such as norms, as a whole, and biases (PEFT only)",
     )
     parser.add_argument("--strict", action="store_true", help="fail if any change would be left out")
     arguments.add_json(parser)
@@ -63,10 +69,12 @@ def run(options: argparse.Namespace) -> None:
         options.pack,
         options.output,
         options.base,
+        to=options.to,
         model=options.model,
         rank=options.rank,
         dtype=getattr(torch, FACTOR_DTYPES[options.dtype]),
         base_name_or_path=options.base_name,
+        uniform_rank=options.uniform_rank,
         save_modules=options.modules_to_save,
         strict=options.strict,
         force=options.force,
@@ -74,20 +82,26 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         console.print_json(_document(report))
     else:
-        console.print_lines(*_left_out(report.left_out), _summary(report))
+        console.print_lines(*_left_out(report.left_out), *_advice(report), _summary(report))
 
 
 def _document(report: "ExportReport") -> dict[str, Any]:
     values = {field.name: getattr(report, field.name) for field in fields(report)}
-    left_out = [{"name": item.name, "why": item.why, "share": item.share} for item in report.left_out]
-    return values | {"path": str(report.path), "left_out": left_out, "left_out_share": report.left_out_share}
+    left_out = [
+        {"name": item.name, "why": item.why, "share": item.share, "relative_change": item.relative_change}
+        for item in report.left_out
+    ]
+    shown = {"path": str(report.path), "ranks": dict(report.ranks), "rank": report.rank, "left_out": left_out}
+    return values | shown | {"left_out_share": report.left_out_share}
 
 
 def _summary(report: "ExportReport") -> str:
+    least = min(report.ranks.values())
+    ranks = f"rank {least}" if least == report.rank else f"ranks {least} to {report.rank}"
     parts = [
         f"{console.size(report.pack_bytes)} -> {console.size(report.adapter_bytes)}",
-        f"{report.modules} layers of {report.model} at rank {report.rank}",
-        *([f"{len(report.saved)} modules whole"] if report.saved else []),
+        f"{len(report.ranks)} layers of {report.model} at {ranks}",
+        *([f"whole: {listed(report.saved, MAX_NAMES)}"] if report.saved else []),
         f"{100 * report.left_out_share:.2f} % of the pack's delta left out",
         *([f"{100 * report.cut_off:.2f} % lost to the rank"] if report.cut_off else []),
         f"vLLM: {'; '.join(report.vllm_problems) or f'--max-lora-rank {report.vllm_rank}'}",
@@ -107,5 +121,32 @@ def _left_out(items: "Sequence[LeftOut]") -> list[str]:
         shares = [item.share for item in group if item.share is not None]
         share = f"{100 * sum(shares):.2f} %" if shares else "-"
         names = listed([item.name for item in group], MAX_NAMES)
-        lines.append(f"left out  {share:>7}  {why}: {names}")
+        lines.append(f"left out  {share:>7}  {why}{_most_changed(group)}: {names}")
+    return lines
+
+
+def _most_changed(group: "Sequence[LeftOut]") -> str:
+    changes = [item.relative_change for item in group if item.relative_change is not None]
+    return f", changed by up to {100 * max(changes):.2g} % of its norm" if changes else ""
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _advice(report: "ExportReport") -> list[str]:
+    """Return lines on what the shares do not say: the effect of what is left out, and of merging tied layers."""
+    lines = []
+    if report.left_out:
+        places = {item.name.rpartition(".")[0] for item in report.left_out}
+        count = f"{_counted(len(report.left_out), 'tensor')} of {_counted(len(places), 'module')}"
+        lines.append(
+            f"outputs differ from the decoded model's: {count} left out, and the share says nothing about the effect; "
+            "measure it (--samples), or serve the decoded model"
+        )
+    if report.tied:
+        lines.append(
+            f"do not merge it with PEFT: {listed(report.tied, MAX_NAMES)} share a weight, to which merging adds the "
+            "delta more than once; for merged weights, decode the pack"
+        )
     return lines

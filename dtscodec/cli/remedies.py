@@ -24,6 +24,7 @@ OPTIONS = {
     "save_modules": "--modules-to-save",
     "size": "--size",
     "strict": "--strict",
+    "to": "--to",
     "vectors": "--vectors",
     "weights": "--weights",
 }

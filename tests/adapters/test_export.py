@@ -1,4 +1,4 @@
-"""The changes of a pack that an adapter carries, those that it reports as left out, and the constraints of vLLM."""
+"""The changes of a pack that an adapter carries, and those that it reports as left out."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import dtscodec
 from dtscodec.adapters.model_layers import ModelLayers, read_model_layers
-from dtscodec.adapters.vllm import RANKS, max_lora_rank, vllm_problems
+from dtscodec.adapters.peft_config import parse_settings, settings_document
 from dtscodec.errors import CheckpointError, ConfigError, EncodeError, ModelMismatchError, OutputError
 from tests import models
 from tests.adapters.helpers import train
@@ -61,14 +61,62 @@ def export(base: Any, fine: Any, folder: Path, encode: dict[str, Any] | None = N
 def test_the_configuration_is_what_every_reader_understands(states: States, tmp_path: Path) -> None:
     report = export(*states, tmp_path, base_name_or_path="org/base")
     document = json.loads((report.path / "adapter_config.json").read_text())
-    assert (document["r"], document["lora_alpha"], document["bias"]) == (8, 8, "none")
+    assert (document["r"], document["lora_alpha"], document["bias"]) == (3, 3, "none")
     assert document["base_model_name_or_path"] == "org/base"
     assert document["target_modules"] == ["first", "second"]
-    assert not {"rank_pattern", "alpha_pattern", "use_dora", "use_rslora"} & document.keys()
+    assert document["rank_pattern"] == document["alpha_pattern"] == {}
+    assert not {"use_dora", "use_rslora"} & document.keys()
     peft.LoraConfig.from_pretrained(report.path)
-    shapes = {tuple(t.shape) for t in load_file(report.path / "adapter_model.safetensors").values()}
-    assert shapes == {(8, 20), (30, 8), (8, 30), (40, 8)}
-    assert (report.vllm_rank, report.vllm_problems) == (8, ())
+    assert shapes(report.path) == {(3, 20), (30, 3), (3, 30), (40, 3)}
+
+
+def shapes(path: Path) -> set[tuple[int, ...]]:
+    return {tuple(tensor.shape) for tensor in load_file(path / "adapter_model.safetensors").values()}
+
+
+def test_each_layer_has_its_own_rank_and_a_scale_of_1(states: States, tmp_path: Path) -> None:
+    base, fine = states
+    fine["first.weight"] = base["first.weight"] + low_rank(base["first.weight"].shape, 2, 0)
+    fine["second.weight"] = base["second.weight"] + low_rank(base["second.weight"].shape, 9, 1)
+    report = export(base, fine, tmp_path, {"target": dtscodec.MaxError(0.001)}, dtype=torch.float32)
+    few, many = report.ranks["first"], report.ranks["second"]
+    assert few < many == report.rank
+    config = peft.LoraConfig.from_pretrained(report.path)
+    assert (config.r, config.lora_alpha) == (many, many)
+    assert config.rank_pattern == config.alpha_pattern == {r"^first": few}
+    assert shapes(report.path) == {(few, 20), (30, few), (many, 30), (40, many)}
+    adapted = peft.PeftModel.from_pretrained(build_small(base), report.path).merge_and_unload().state_dict()
+    with dtscodec.decode(tmp_path / "pack", base) as decoded:
+        for name in ("first.weight", "second.weight"):
+            assert torch.allclose(adapted[name], decoded[name], atol=1e-5)
+
+
+def build_small(state: dict[str, Tensor]) -> Any:
+    model = Small()
+    model.load_state_dict(state)
+    return model
+
+
+def test_names_in_patterns_match_no_longer_name() -> None:
+    ranks = {"a.b": 2, "x.a.b": 4, "a_b": 3}
+    options: dict[str, Any] = {"base": None, "task_type": None, "target_modules": [], "modules_to_save": []}
+    document = settings_document(ranks, has_biases=False, fan_in_fan_out=False, **options)
+    settings = parse_settings(json.dumps(document).encode(), "here")
+    assert {name: (settings.rank_of(name), settings.scale_of(name)) for name in ranks} == {
+        name: (rank, 1.0) for name, rank in ranks.items()
+    }
+
+
+def test_a_uniform_rank_pads_with_zeros(states: States, tmp_path: Path) -> None:
+    base, fine = states
+    fine["first.weight"] = base["first.weight"] + low_rank(base["first.weight"].shape, 1, 0)
+    export(base, fine, tmp_path, {"target": dtscodec.MaxError(0.001)})
+    own = {module: product(tmp_path / "adapter", module) for module in ("first", "second")}
+    report = dtscodec.export_adapter(tmp_path / "pack", tmp_path / "padded", model=Small(), uniform_rank=True)
+    assert shapes(report.path) == {(report.rank, 20), (30, report.rank), (report.rank, 30), (40, report.rank)}
+    assert json.loads((report.path / "adapter_config.json").read_text())["rank_pattern"] == {}
+    for module, delta in own.items():
+        assert torch.equal(product(report.path, module), delta)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -149,7 +197,8 @@ def test_strict_passes_where_modules_are_saved_and_vllm_problems_are_reported(st
     fine["norm.weight"] = base["norm.weight"] + 0.5
     report = export(base, fine, tmp_path, strict=True, save_modules=True)
     assert (report.saved, report.left_out) == (("norm",), ())
-    assert (report.vllm_rank, report.vllm_problems) == (None, ("modules_to_save are not supported",))
+    assert report.vllm_rank is None
+    assert "modules_to_save other than classifier and score are not supported: norm" in report.vllm_problems
 
 
 def test_only_some_layers_of_a_name_are_named_in_full(states: States, tmp_path: Path) -> None:
@@ -228,48 +277,10 @@ def test_the_same_pack_gives_the_same_bytes(states: States, tmp_path: Path) -> N
         assert (report.path / name).read_bytes() == (again.path / name).read_bytes()
 
 
-# vLLM, by its documented rules
-
-
-PLAIN: dict[str, Any] = {"r": 16, "lora_alpha": 16, "bias": "none"}
-TENSORS = {"base_model.model.a.lora_A.weight": (16, 8), "base_model.model.a.lora_B.weight": (8, 16)}
-
-
-def test_ranks_are_rounded_up_to_those_that_vllm_can_be_started_with() -> None:
-    assert RANKS == (1, 8, 16, 32, 64, 128, 256, 320, 512)
-    for rank in range(1, 513):
-        assert max_lora_rank(rank) == min(allowed for allowed in RANKS if allowed >= rank)
-    assert max_lora_rank(513) is None
-
-
-def test_a_plain_adapter_has_no_problem() -> None:
-    embedding = {"base_model.model.e.lora_embedding_A": (16, 9), "base_model.model.e.lora_embedding_B": (8, 16)}
-    skipped = {"base_model.model.lm_head.base_layer.weight": (9, 8)}
-    assert vllm_problems(PLAIN, TENSORS | embedding | skipped) == []
-
-
-@pytest.mark.parametrize(
-    ("document", "tensors", "word"),
-    [
-        ({"r": 513}, {}, "512"),
-        ({"modules_to_save": ["classifier"]}, {"base_model.model.classifier.weight": (2, 8)}, "modules_to_save"),
-        ({"use_dora": True}, {}, "DoRA"),
-        ({"bias": "all"}, {}, "biases"),
-        ({"rank_pattern": {"q": 4}}, {}, "patterns"),
-        ({"alpha_pattern": {"q": 4}}, {}, "patterns"),
-        ({}, {"base_model.model.a.lora_magnitude_vector": (8,)}, "lora_magnitude_vector"),
-        ({}, {"base_model.model.c.lora_A.weight": (16, 8, 3, 3)}, "convolutions"),
-    ],
-)
-def test_constraints_of_vllm_are_reported(document: Any, tensors: Any, word: str) -> None:
-    (problem,) = vllm_problems(PLAIN | document, TENSORS | tensors)
-    assert word in problem
-
-
 def test_models_are_not_built_with_weights(tmp_path: Path) -> None:
     trained = train("gpt2", tmp_path)
     with dtscodec.open(trained.imported().path) as pack:
         built = read_model_layers(trained.base_path, pack, None)
-    assert built == ModelLayers.of(models.gpt2())
+        assert built == ModelLayers.of(models.gpt2(), {entry.name: entry.spec for entry in pack.index.tensors})
     assert built.kinds["transformer.h.0.attn.c_attn"] == "transposed"
     assert set(built.sharing["lm_head.weight"]) == {"lm_head.weight", "transformer.wte.weight"}

@@ -13,8 +13,9 @@ from tests.support import check_against_spec
 
 @pytest.fixture(scope="module")
 def lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base, and an adapter with a head of its own."""
-    return train("bert", tmp_path_factory.mktemp("lora"), modules_to_save=["classifier"]).folder
+    """A base, and an adapter with a head and a norm of its own."""
+    whole = ["classifier", "embeddings.LayerNorm"]
+    return train("bert", tmp_path_factory.mktemp("lora"), modules_to_save=whole).folder
 
 
 @pytest.fixture
@@ -30,14 +31,17 @@ def test_an_adapter_goes_to_a_pack_and_back(cli: Cli) -> None:
     pack = Path("adapter.dts.safetensors")
     assert line.startswith("adapter: ")
     assert " 6 layers, " in line
-    assert " 2 tensors exact, " in line
+    assert " 4 tensors exact, " in line
     assert line.endswith(f": {pack}\n")
     check_against_spec(pack, "lora/base")
     lines = cli("export", str(pack), "--to", "peft", "--base", "lora/base", "-o", "again").splitlines()
-    assert [line.split()[:2] for line in lines[:-1]] == [["left", "out"]]
-    assert "stored exactly: classifier." in lines[0]
-    assert "6 layers of BertForSequenceClassification at rank 8" in lines[-1]
-    assert "vLLM: --max-lora-rank 8" in lines[-1]
+    assert [line.split()[:2] for line in lines[:-1]] == [["left", "out"], ["outputs", "differ"]]
+    assert "stored exactly, changed by up to " in lines[0]
+    assert " % of its norm: bert.embeddings.LayerNorm." in lines[0]
+    assert "2 tensors of 1 module " in lines[1]
+    assert "--samples" in lines[1]
+    assert "6 layers of BertForSequenceClassification at rank 4, whole: classifier, " in lines[-1]
+    assert "vLLM: LoRA is not supported for BertForSequenceClassification" in lines[-1]
     assert lines[-1].endswith(": again")
     assert sorted(path.name for path in Path("again").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
 
@@ -48,12 +52,14 @@ def test_json_says_what_the_text_says(cli: Cli) -> None:
     assert found["path"] == "p"
     assert found["pack_bytes"] == Path("p").stat().st_size
     assert found["modules"] == 6
-    assert found["exact"] == ["classifier.bias", "classifier.weight"]
+    norm = ["bert.embeddings.LayerNorm.bias", "bert.embeddings.LayerNorm.weight"]
+    assert found["exact"] == [*norm, "classifier.bias", "classifier.weight"]
     assert 0.2 < found["relative_error"] < 0.6
     options = ("--base", "lora/base", "-o", "again", "--modules-to-save", "--dtype", "bf16", "--base-name", "org/base")
     report = cli.json("export", "p", "--to", "peft", *options)
-    assert report["saved"] == ["classifier"]
-    assert report["left_out"] == []
+    assert report["saved"] == ["bert.embeddings.LayerNorm", "classifier"]
+    assert report["left_out"] == report["tied"] == []
+    assert set(report["ranks"].values()) == {report["rank"]} == {4}
     assert report["left_out_share"] == 0
     assert report["vllm_rank"] is None
     assert report["adapter_bytes"] == Path("again/adapter_model.safetensors").stat().st_size
@@ -67,7 +73,9 @@ def test_failures_are_one_line_and_leave_nothing(cli: Cli) -> None:
     assert "--map" in cli.fails("import", "lora/adapter", "--base", "base", "-o", "q")
     assert "--force" in cli.fails("import", "lora/adapter", "--base", "lora/base", "-o", "p")
     export = ("export", "p", "--to", "peft", "--base", "lora/base")
-    assert "classifier" in cli.fails(*export, "-o", "again", "--strict")
+    assert "LayerNorm" in cli.fails(*export, "-o", "again", "--strict")
+    assert "--to peft" in cli.fails("export", "p", "--to", "vllm", "--base", "lora/base", "-o", "again")
+    assert "leave out --modules-to-save" in cli.fails("export", "p", "--to", "vllm", "-o", "q", "--modules-to-save")
     assert "--base" in cli.fails("export", "p", "--to", "peft", "-o", "again")
     assert "--force" in cli.fails(*export, "-o", "lora")
     assert "local path" in cli.fails(*export, "-o", "s3://bucket/again")
