@@ -1,5 +1,7 @@
 """Pack -> LoRA adapter for PEFT and vLLM: each layer has its own rank, and all have a scale of 1."""
 
+import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import get_args
 
@@ -7,10 +9,12 @@ import torch
 from torch import nn
 
 from dtscodec.adapters.export_document import export_document
-from dtscodec.adapters.export_plan import Reader, plan_export
+from dtscodec.adapters.export_effect import measure_effect, prepared_effect
+from dtscodec.adapters.export_plan import plan_export
 from dtscodec.adapters.export_report import ExportReport
 from dtscodec.adapters.lora_file import adapter_tensors, check_new_adapter, write_adapter
 from dtscodec.adapters.model_layers import read_model_layers
+from dtscodec.adapters.obstacles import Reader
 from dtscodec.adapters.tensor_changes import iter_changes
 from dtscodec.adapters.vllm import max_lora_rank, vllm_problems
 from dtscodec.adapters.vllm_models import VERSION, lora_embeddings
@@ -36,6 +40,7 @@ def export_adapter(
     uniform_rank: bool = False,
     save_modules: bool = False,
     strict: bool = False,
+    samples: "str | os.PathLike[str] | None" = None,
     force: bool = False,
 ) -> ExportReport:
     """Export a pack as a LoRA adapter of PEFT; the counterpart of `import_adapter`.
@@ -70,6 +75,9 @@ def export_adapter(
         PEFT only.
     strict : bool
         Fail if any change would be left out.
+    samples : path, optional
+        Texts or images, as for `dtscodec.compare_behaviour`, on which the predictions of base + adapter are compared
+        with those of the decoded model. Both are then in memory.
     force : bool
         Replace a directory that exists.
 
@@ -85,6 +93,8 @@ def export_adapter(
         dtype is too narrow.
     ConfigError
         A rank below 1, another dtype or program, or `save_modules` for vLLM.
+    SamplesError
+        The samples cannot be read, or are not of the kind that the model takes.
     CheckpointError, ModelMismatchError
         No model is known, or its names are not the pack's.
     FormatError, BaseMismatchError
@@ -96,11 +106,13 @@ def export_adapter(
     out = as_path(out)
     # Problems of the output are reported before any work is done.
     check_new_adapter(out, force)
-    with decode(pack, base) as decoded:
+    with decode(pack, base, whole=samples is not None) as decoded, ExitStack() as stack:
         opened, its_base = decoded.pack, decoded.base
         inputs = [opened.path] if opened.path else []
         inputs += weight_paths(out, its_base.checkpoint) if its_base else ()
         check_new_adapter(out, force, inputs)
+        if samples is not None:
+            prepared = stack.enter_context(prepared_effect(decoded, samples, model))
         # Plan: which module carries each change.
         layers = read_model_layers(model, opened, its_base)
         _check_reader(to, layers.model)
@@ -114,6 +126,7 @@ def export_adapter(
             pairs = {module: pair.padded(largest) for module, pair in pairs.items()}
         recorded = opened.summary.base.repo if opened.summary.base else None
         document = export_document(plan, pairs, base_name_or_path or recorded)
+        effect = None if samples is None else measure_effect(decoded, plan, pairs, dtype, prepared, samples)
         # Write, and check the result by vLLM's constraints.
         saved = {name: decoded[pack_name] for name, pack_name in plan.saved_tensors.items()}
         biases = {name: decoded[layers.names.in_checkpoint[name]] for name in plan.biases}
@@ -134,6 +147,7 @@ def export_adapter(
             left_out=plan.left_out,
             vllm_rank=None if problems else max_lora_rank(largest),
             vllm_problems=tuple(problems),
+            effect=effect,
         )
 
 

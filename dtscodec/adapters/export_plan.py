@@ -3,28 +3,23 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import torch
 
 from dtscodec.adapters.left_out import LeftOut, Obstacle
 from dtscodec.adapters.lora_pair import LoraPair
 from dtscodec.adapters.model_layers import ModelLayers
+from dtscodec.adapters.obstacles import NAME_FINE_TUNE, Reader, find_obstacle
 from dtscodec.adapters.tensor_changes import TensorChange
-from dtscodec.adapters.vllm import is_embedding_refused, is_head_refused
+from dtscodec.adapters.vllm import is_head_refused
 from dtscodec.adapters.whole_modules import choose_whole, enclosing, head_modules, holders
 from dtscodec.checkpoints.base import Base
 from dtscodec.errors import EncodeError, ModelMismatchError, Remedy
 from dtscodec.format.index import TensorEntry
 from dtscodec.messages import listed
 
-Reader: TypeAlias = Literal["peft", "vllm"]
-"""The program that an adapter is for."""
-
 MAX_CONVERSION_ERROR = 0.01
 """Relative error above which a dtype is too narrow for a pair."""
-NAME_FINE_TUNE = Remedy("name the fine-tune's model ({model})")
-"""For every error about a model that is not the fine-tune's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +40,8 @@ class ExportPlan:
         Biases, by their names in the model, of layers that have a pair.
     left_out : tuple of LeftOut
         All other changes, the largest shares first.
+    counterparts : mapping of str to str
+        The base tensor of each changed tensor of the pack.
     """
 
     layers: ModelLayers
@@ -53,6 +50,7 @@ class ExportPlan:
     saved: tuple[str, ...]
     biases: tuple[str, ...]
     left_out: tuple[LeftOut, ...]
+    counterparts: Mapping[str, str]
 
     @property
     def saved_tensors(self) -> dict[str, str]:
@@ -185,7 +183,7 @@ def plan_export(
         modules = [other.removesuffix(".weight") for other in shared if other in (name, *tied) or other not in ours]
         if name in whole:
             continue
-        obstacle = _obstacle(name, change, modules, layers, to)
+        obstacle = find_obstacle(name, change, modules, layers, to)
         if obstacle is None:
             carried |= dict.fromkeys(modules, change)
         else:
@@ -203,37 +201,8 @@ def plan_export(
     ]
     left_out.sort(key=lambda left: (-(left.share or 0.0), left.name))
     saved = tuple(sorted(set(whole.values())))
-    return ExportPlan(layers, square, carried, saved, tuple(sorted(biases)), tuple(left_out))
-
-
-def _obstacle(
-    name: str, change: TensorChange, modules: Sequence[str], layers: ModelLayers, to: Reader
-) -> Obstacle | None:
-    """Return the reason why a LoRA of the given modules cannot carry a change, or None if it can."""
-    if change.entry.name in layers.names.converted:
-        return Obstacle("transformers stacks or joins it with others in memory", change)
-    if name not in layers.specs or layers.specs[name].shape != change.entry.spec.shape:
-        return Obstacle(f"no such tensor in {layers.model}, the model that uses the adapter", change, NAME_FINE_TUNE)
-    if change.delta is None:
-        return Obstacle(change.how, change)
-    theirs = layers.base_names.names if layers.base_names else {}
-    if not change.is_aligned or theirs.get(change.counterpart, name) != name:
-        return Obstacle("encoded against other rows or another tensor of the base", change)
-    if refused := [layers.refused[module] for module in modules if module in layers.refused]:
-        return Obstacle(refused[0], change)
-    if not name.endswith(".weight") or not all(module in layers.kinds for module in modules):
-        return Obstacle("no layer that a LoRA changes", change)
-    if to == "vllm":
-        return _vllm_obstacle(change, modules, layers)
-    return None
-
-
-def _vllm_obstacle(change: TensorChange, modules: Sequence[str], layers: ModelLayers) -> Obstacle | None:
-    """Return the reason why vLLM would refuse a LoRA of the given modules, or None if it would not."""
-    kinds = {module: layers.kinds[module] for module in modules}
-    if any(is_embedding_refused(layers.model, module, kind == "embedding") for module, kind in kinds.items()):
-        return Obstacle(f"vLLM refuses LoRA of embeddings for {layers.model}", change)
-    return Obstacle("vLLM refuses LoRA of convolutions", change) if "convolution" in kinds.values() else None
+    counterparts = {change.entry.name: change.counterpart for change in changes}
+    return ExportPlan(layers, square, carried, saved, tuple(sorted(biases)), tuple(left_out), counterparts)
 
 
 def _check_dtype(module: str, pair: LoraPair, dtype: torch.dtype) -> None:

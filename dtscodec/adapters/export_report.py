@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dtscodec.adapters.left_out import LeftOut
+from dtscodec.evaluation.compare_behaviour import Behaviour
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,9 @@ class ExportReport:
         The smallest `max_lora_rank` with which vLLM loads the adapter; None if vLLM does not load it.
     vllm_problems : tuple of str
         The reasons why vLLM does not load it.
+    effect : Behaviour or None
+        Predictions of base + adapter against the decoded model's, which is in the place of the fine-tune; None if no
+        samples were given.
     """
 
     path: Path
@@ -47,6 +51,7 @@ class ExportReport:
     left_out: tuple[LeftOut, ...]
     vllm_rank: int | None
     vllm_problems: tuple[str, ...]
+    effect: Behaviour | None = None
 
     @property
     def rank(self) -> int:

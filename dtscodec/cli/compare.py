@@ -1,13 +1,12 @@
 """``dtscodec compare``: how close a pack is to its fine-tune."""
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtscodec.cli import arguments, console
 from dtscodec.cli.console import progress_bar
-from dtscodec.cli.result_lines import behaviour_line
+from dtscodec.cli.result_lines import behaviour_facts, behaviour_line
 
 if TYPE_CHECKING:
     from dtscodec import Comparison, Pack
@@ -55,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
         with progress_bar("compare", total) as progress:
             comparison = dtscodec.compare(pack, options.fine_tune, options.base, progress=progress)
     if options.json:
-        console.print_json(_facts(comparison) | ({"behaviour": _behaviour_facts(behaviour)} if behaviour else {}))
+        console.print_json(_facts(comparison) | ({"behaviour": behaviour_facts(behaviour)} if behaviour else {}))
     else:
         console.print_lines(*_table(comparison), *([behaviour_line(behaviour, options.samples)] if behaviour else []))
 
@@ -75,11 +74,6 @@ def _behaviour(pack: "Pack", options: argparse.Namespace) -> "Behaviour":
             batch_size=options.batch_size or 16,
             progress=progress,
         )
-
-
-def _behaviour_facts(behaviour: "Behaviour") -> dict[str, Any]:
-    pairs = {"accuracy": behaviour.accuracy, "perplexity": behaviour.perplexity}
-    return asdict(behaviour) | {name: pair._asdict() if pair else None for name, pair in pairs.items()}
 
 
 def _figures(closeness: "Closeness | None") -> dict[str, float | None]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dtscodec.cli import arguments, console
 from dtscodec.cli.remedies import spell_option
+from dtscodec.cli.result_lines import behaviour_facts, behaviour_line
 from dtscodec.messages import listed
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         help="store modules that a LoRA cannot change, such as norms, as a whole, and biases (PEFT only)",
     )
     parser.add_argument("--strict", action="store_true", help="fail if any change would be left out")
+    parser.add_argument(
+        "--samples", metavar="SAMPLES", help="texts or images to compare with the decoded model on, as for compare"
+    )
     arguments.add_json(parser)
     arguments.add_force(parser)
     parser.set_defaults(run=run)
@@ -77,12 +81,15 @@ def run(options: argparse.Namespace) -> None:
         uniform_rank=options.uniform_rank,
         save_modules=options.modules_to_save,
         strict=options.strict,
+        samples=options.samples,
         force=options.force,
     )
     if options.json:
         console.print_json(_document(report))
     else:
-        console.print_lines(*_left_out(report.left_out), *_advice(report), _summary(report))
+        console.print_lines(
+            *_left_out(report.left_out), *_effect(report, options.samples), *_advice(report), _summary(report)
+        )
 
 
 def _document(report: "ExportReport") -> dict[str, Any]:
@@ -92,7 +99,8 @@ def _document(report: "ExportReport") -> dict[str, Any]:
         for item in report.left_out
     ]
     shown = {"path": str(report.path), "ranks": dict(report.ranks), "rank": report.rank, "left_out": left_out}
-    return values | shown | {"left_out_share": report.left_out_share}
+    effect = behaviour_facts(report.effect) if report.effect else None
+    return values | shown | {"left_out_share": report.left_out_share, "effect": effect}
 
 
 def _summary(report: "ExportReport") -> str:
@@ -130,6 +138,10 @@ def _most_changed(group: "Sequence[LeftOut]") -> str:
     return f", changed by up to {100 * max(changes):.2g} % of its norm" if changes else ""
 
 
+def _effect(report: "ExportReport", samples: str) -> list[str]:
+    return [f"{behaviour_line(report.effect, samples)}, base + adapter against decoded"] if report.effect else []
+
+
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
@@ -137,7 +149,7 @@ def _counted(count: int, noun: str) -> str:
 def _advice(report: "ExportReport") -> list[str]:
     """Return lines on what the shares do not say: the effect of what is left out, and of merging tied layers."""
     lines = []
-    if report.left_out:
+    if report.left_out and not report.effect:
         places = {item.name.rpartition(".")[0] for item in report.left_out}
         count = f"{_counted(len(report.left_out), 'tensor')} of {_counted(len(places), 'module')}"
         lines.append(

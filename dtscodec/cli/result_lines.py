@@ -123,6 +123,18 @@ def behaviour_line(behaviour: "Behaviour", samples: str) -> str:
     return f"behaviour   {_count(behaviour.samples, samples)}{tokens}: {', '.join(figures)}"
 
 
+def behaviour_facts(behaviour: "Behaviour") -> dict[str, Any]:
+    """Return a comparison of predictions as JSON.
+
+    Parameters
+    ----------
+    behaviour : Behaviour
+        The figures.
+    """
+    pairs = {"accuracy": behaviour.accuracy, "perplexity": behaviour.perplexity}
+    return asdict(behaviour) | {name: pair._asdict() if pair else None for name, pair in pairs.items()}
+
+
 def _count(count: int, samples: str) -> str:
     """Return a number of samples with their kind, such as ``64 texts``."""
     from dtscodec.evaluation.samples import sample_kind

@@ -17,7 +17,7 @@ from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.evaluation.architecture import model_directory, read_architecture
 from dtscodec.evaluation.prediction_sums import PredictionSums, compare_predictions
 from dtscodec.evaluation.sample_batches import SampleBatch
-from dtscodec.evaluation.samples import prepare_samples
+from dtscodec.evaluation.samples import PreparedSamples, prepare_samples
 from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
 from dtscodec.packs.pack import PackSource
 from dtscodec.progress import ProgressCallback, no_progress
@@ -116,18 +116,49 @@ def compare_behaviour(
         tuned = architecture.load(fine)
     with decode(pack, base, whole=True) as decoded:
         ours = architecture.build(decoded, str(decoded.pack.path or "pack"))
+    return compare_models(tuned, ours, prepared, str(samples), batch_size, progress)
+
+
+def compare_models(
+    fine_tune: Any,
+    decoded: Any,
+    prepared: PreparedSamples,
+    location: str,
+    batch_size: int,
+    progress: ProgressCallback = no_progress,
+) -> Behaviour:
+    """Compare the predictions of two models on samples.
+
+    Parameters
+    ----------
+    fine_tune, decoded : transformers.PreTrainedModel
+        The models, in evaluation mode.
+    prepared : PreparedSamples
+        The samples.
+    location : str
+        Path of the samples, for messages.
+    batch_size : int
+        Samples in a batch.
+    progress : callable
+        Called with the number of samples of each batch that is done.
+
+    Raises
+    ------
+    CheckpointError
+        No sample has a prediction, or predictions are not finite.
+    """
     sums = PredictionSums()
     with quiet_transformers():
         # Both models get the same batches, made for the fine-tune's model.
-        for batch in prepared.batches(tuned, batch_size):
-            sums += _compare_batch(tuned, ours, batch)
+        for batch in prepared.batches(fine_tune, batch_size):
+            sums += _compare_batch(fine_tune, decoded, batch)
             progress(batch.samples)
     if not sums.predictions:
-        raise CheckpointError(
-            f"{samples}: expected a text of at least two tokens to predict one from another, got none"
-        )
+        detail = "expected a text of at least two tokens to predict one from another, got none"
+        raise CheckpointError(f"{location}: {detail}")
     is_labelled = prepared.samples[0].label is not None
-    return _figures(sums, len(prepared.samples), is_causal=architecture.classes is None, is_labelled=is_labelled)
+    is_causal = prepared.architecture.classes is None
+    return _figures(sums, len(prepared.samples), is_causal=is_causal, is_labelled=is_labelled)
 
 
 @torch.inference_mode()

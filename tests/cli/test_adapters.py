@@ -8,6 +8,7 @@ import pytest
 
 from tests.adapters.helpers import train
 from tests.cli.helpers import Cli
+from tests.evaluation.helpers import make, write_texts
 from tests.support import check_against_spec
 
 
@@ -64,6 +65,20 @@ def test_json_says_what_the_text_says(cli: Cli) -> None:
     assert report["vllm_rank"] is None
     assert report["adapter_bytes"] == Path("again/adapter_model.safetensors").stat().st_size
     assert json.loads(Path("again/adapter_config.json").read_text())["base_model_name_or_path"] == "org/base"
+
+
+def test_samples_measure_the_effect_of_what_is_left_out(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> None:
+    causal = make("llama", tmp_path_factory.mktemp("effect"))
+    write_texts(Path("texts.jsonl"))
+    options = ("export", str(causal.pack), "--to", "peft", "--base", str(causal.base), "--samples", "texts.jsonl")
+    lines = cli(*options, "-o", "a").splitlines()
+    (line,) = [line for line in lines if line.startswith("behaviour ")]
+    assert line.endswith("base + adapter against decoded")
+    assert not any(line.startswith("outputs differ") for line in lines)
+    assert any(line.startswith("do not merge it with PEFT: lm_head, model.embed_tokens") for line in lines)
+    found = cli.json(*options, "-o", "b")
+    assert 0 <= found["effect"]["agreement"] <= 1
+    assert all(item["relative_change"] > 0 for item in found["left_out"])
 
 
 @pytest.mark.usefixtures("here")

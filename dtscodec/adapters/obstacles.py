@@ -1,0 +1,65 @@
+"""The reasons why an adapter cannot carry a change as a LoRA."""
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+from dtscodec.adapters.left_out import Obstacle
+from dtscodec.adapters.model_layers import ModelLayers
+from dtscodec.adapters.tensor_changes import TensorChange
+from dtscodec.adapters.vllm import is_embedding_refused
+from dtscodec.errors import Remedy
+
+Reader: TypeAlias = Literal["peft", "vllm"]
+"""The program that an adapter is for."""
+
+NAME_FINE_TUNE = Remedy("name the fine-tune's model ({model})")
+"""For every error about a model that is not the fine-tune's."""
+
+
+def find_obstacle(
+    name: str, change: TensorChange, modules: Sequence[str], layers: ModelLayers, to: Reader
+) -> Obstacle | None:
+    """Find the reason why a LoRA cannot carry a change.
+
+    Parameters
+    ----------
+    name : str
+        Name of the changed tensor in the model.
+    change : TensorChange
+        The change.
+    modules : sequence of str
+        The modules that would carry it: all that share the tensor.
+    layers : ModelLayers
+        Layers of the model.
+    to : {"peft", "vllm"}
+        The program that the adapter is for.
+
+    Returns
+    -------
+    Obstacle or None
+        None if a LoRA can carry it.
+    """
+    if change.entry.name in layers.names.converted:
+        return Obstacle("transformers stacks or joins it with others in memory", change)
+    if name not in layers.specs or layers.specs[name].shape != change.entry.spec.shape:
+        return Obstacle(f"no such tensor in {layers.model}, the model that uses the adapter", change, NAME_FINE_TUNE)
+    if change.delta is None:
+        return Obstacle(change.how, change)
+    theirs = layers.base_names.names if layers.base_names else {}
+    if not change.is_aligned or theirs.get(change.counterpart, name) != name:
+        return Obstacle("encoded against other rows or another tensor of the base", change)
+    if refused := [layers.refused[module] for module in modules if module in layers.refused]:
+        return Obstacle(refused[0], change)
+    if not name.endswith(".weight") or not all(module in layers.kinds for module in modules):
+        return Obstacle("no layer that a LoRA changes", change)
+    if to == "vllm":
+        return _vllm_obstacle(change, modules, layers)
+    return None
+
+
+def _vllm_obstacle(change: TensorChange, modules: Sequence[str], layers: ModelLayers) -> Obstacle | None:
+    """Return the reason why vLLM would refuse a LoRA of the given modules, or None if it would not."""
+    kinds = {module: layers.kinds[module] for module in modules}
+    if any(is_embedding_refused(layers.model, module, kind == "embedding") for module, kind in kinds.items()):
+        return Obstacle(f"vLLM refuses LoRA of embeddings for {layers.model}", change)
+    return Obstacle("vLLM refuses LoRA of convolutions", change) if "convolution" in kinds.values() else None
