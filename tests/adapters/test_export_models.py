@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-import transformers as hf
+import transformers
 from torch import Tensor, nn
 
 import dtscodec
@@ -15,9 +15,10 @@ from dtscodec.adapters.export_report import ExportReport
 from dtscodec.adapters.layer_kinds import lora_layers
 from dtscodec.errors import EncodeError
 from tests import models
-from tests.adapters.helpers import distance, with_adapter
+from tests.adapters.helpers import distance, quiet, with_adapter
 from tests.models import VOCABULARY, WIDTH
 
+hf: Any = transformers
 EXACT = 1e-4
 """Largest distance of outputs with factors of float32, relative to the fine-tune's effect."""
 
@@ -222,6 +223,7 @@ def test_tied_layers_are_reported_since_peft_would_merge_them_twice(tmp_path: Pa
     exported = Exported(base, fine, tmp_path)
     assert exported.report.tied == ("lm_head", "model.embed_tokens")
     assert exported.distance(TOKENS) < EXACT
-    merged = with_adapter(exported.base, exported.report.path).merge_and_unload()
+    with quiet():
+        merged = with_adapter(exported.base, exported.report.path).merge_and_unload()
     twice = 2 * (fine.lm_head.weight - base.lm_head.weight)
     assert torch.allclose(merged.lm_head.weight - base.lm_head.weight, twice, atol=1e-3)
