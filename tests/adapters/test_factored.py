@@ -58,7 +58,10 @@ def test_a_pair_of_enough_rank_is_the_delta_and_one_of_less_the_nearest(
     delta: Factored, rank: int, kind: LayerKind
 ) -> None:
     pair = LoraPair.from_delta(delta, kind, delta.shape, rank)
-    assert pair.rank == rank
+    assert 1 <= pair.rank <= min(rank, *delta.shape)
+    padded = pair.padded(rank + 2)
+    assert padded.rank == rank + 2
+    assert torch.allclose(dense(padded.to_delta(1.0, False)), dense(pair.to_delta(1.0, False)))
     assert pair.is_embedding == (kind == "embedding")
     lost = (dense(pair.to_delta(1.0, kind == "transposed")) - dense(delta)).norm()
     beyond = torch.linalg.svdvals(dense(delta))[rank:].norm()
@@ -71,7 +74,7 @@ def test_a_pair_of_a_convolution_has_its_shape(delta: Factored, width: int) -> N
     rows, columns = delta.shape
     shape = (rows, columns, width)
     wide = Factored(delta.left, delta.right.repeat_interleave(width, 1))
-    pair = LoraPair.from_delta(wide, "convolution", shape, 6)
+    pair = LoraPair.from_delta(wide, "convolution", shape).padded(6)
     assert (pair.a.shape, pair.b.shape) == ((6, columns, width), (rows, 6, 1))
     assert pair.weight_shape(False) == pair.weight_shape(True) == shape
     assert torch.allclose(dense(pair.to_delta(1.0, False)), dense(wide), atol=1e-5 * float(dense(wide).norm()))
