@@ -103,7 +103,7 @@ def encode_calibrated(
     )
     with (
         staging_folder_for(out, base, fine_tune) as staging,
-        as_base(base, Access(staging, whole=True)) as opened,
+        as_base(base, Access(staging, whole=True), config.dequantize_base) as opened,
         as_checkpoint(fine_tune, Access(staging, whole=True)) as checkpoint,
         tempfile.TemporaryDirectory() as folder,
     ):

@@ -1,18 +1,21 @@
 """A base checkpoint, with its tensors checked against the digests that packs hold (spec section 7)."""
 
 import os
-import time
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
 from types import TracebackType
 
-from dtscodec.checkpoints.checkpoint import Checkpoint, Signature, Source
+from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.content_digest import base_digest, leaf
 from dtscodec.checkpoints.directories.open_directory import is_chosen
+from dtscodec.checkpoints.known_leaves import KnownLeaf, KnownLeaves
 from dtscodec.checkpoints.open import open_checkpoint
+from dtscodec.checkpoints.quantized.dequantized_checkpoint import DequantizedCheckpoint, HowToDequantize
+from dtscodec.checkpoints.quantized.dequantized_checkpoint import dequantize as _dequantized
 from dtscodec.errors import NAME_BASE, BaseMismatchError
 from dtscodec.files.range_reader import Bytes
-from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.dtypes import DType, TensorSpec
 from dtscodec.format.summary import BaseRef
 from dtscodec.storage.hub_path import HubPath
 from dtscodec.storage.open_file import BY_RANGE, Access
@@ -22,15 +25,6 @@ MADE_BY, MADE_OF = "dtscodec_merge", "dtscodec_merge_of"
 
 MAX_MADE_BY = 500
 """Most characters of the former that a pack repeats: checkpoints of unknown origin may have any text there."""
-
-KnownLeaf = tuple[Signature | None, bytes]
-"""A leaf, and the signature of the content that was hashed."""
-
-_RECENT_NS = 1_000_000_000
-"""A file changed so recently may change again within the resolution of its time stamp; its leaves are not cached."""
-
-_leaves: dict[Signature, bytes] = {}
-"""Leaves of tensors in files, by signature, for the life of the process."""
 
 
 class Base:
@@ -45,21 +39,27 @@ class Base:
         The base. An open `Checkpoint` remains its owner's to close; other sources are opened, and closed by `close`.
     access : Access
         As for `open_checkpoint`.
+    dequantize : bool or {"BF16", "F16", "F32"}, optional
+        Whether the weights of a quantized base are read dequantized (spec section 7.1), and to which dtype: True for
+        that of its configuration, else bfloat16. Plain weights, and other schemes, are read as stored.
 
     Raises
     ------
     CheckpointError
-        The base cannot be opened.
+        The base cannot be opened, or what describes its quantized weights is not valid.
     """
 
-    def __init__(self, source: "Source | Checkpoint", access: Access = BY_RANGE) -> None:
-        if isinstance(source, (str, os.PathLike, Mapping)):
-            self.checkpoint: Checkpoint = open_checkpoint(source, access)
-            self._owned = True
-        else:
-            self.checkpoint = source
-            self._owned = False
-        self._leaves: dict[str, KnownLeaf] = {}
+    def __init__(
+        self, source: "Source | Checkpoint", access: Access = BY_RANGE, *, dequantize: HowToDequantize = None
+    ) -> None:
+        with ExitStack() as stack:
+            if isinstance(source, (str, os.PathLike, Mapping)):
+                opened: Checkpoint = stack.enter_context(open_checkpoint(source, access))
+            else:
+                opened = source
+            self.checkpoint = _dequantized(opened, dequantize)
+            self._stack = stack.pop_all()
+        self._leaves = KnownLeaves()
 
     def reference(self, digest: bytes) -> BaseRef:
         """Return the pack's reference to this base: its digest and, for a model of the Hub, repository and commit.
@@ -69,10 +69,24 @@ class Base:
         digest : bytes
             The base digest, 32 bytes.
         """
+        found = self._place_on_hub(digest)
+        return replace(found, dequantized=self.dequantized) if self.dequantized else found
+
+    def _place_on_hub(self, digest: bytes) -> BaseRef:
         directory = self.checkpoint.directory
         if not isinstance(directory, HubPath) or directory.path or not is_chosen(self.checkpoint):
             return BaseRef(digest.hex())
         return BaseRef(digest.hex(), directory.repo, directory.commit)
+
+    @property
+    def dequantized(self) -> DType | None:
+        """Dtype of the weights of a quantized base that is read dequantized; None for a base read as it is stored."""
+        return self.checkpoint.dtype if isinstance(self.checkpoint, DequantizedCheckpoint) else None
+
+    def dequantize(self, how: HowToDequantize) -> "Base":
+        """Return the base dequantized, as for `Base`: itself if it is so already. It remains this one's to close."""
+        found = _dequantized(self.checkpoint, how)
+        return self if found is self.checkpoint else Base(found)
 
     @property
     def made_by(self) -> str | None:
@@ -135,7 +149,7 @@ class Base:
             The tensor cannot be read.
         """
         self._check_name(name)
-        known = self._known(name, self.checkpoint.signature(name))
+        known = self._leaves.find(name, self.checkpoint.signature(name))
         return known or self.read_with_leaf(name)[1]
 
     def digest(self, names: Iterable[str]) -> bytes:
@@ -155,8 +169,7 @@ class Base:
 
     def close(self) -> None:
         """Close the checkpoint, unless it was open before."""
-        if self._owned:
-            self.checkpoint.close()
+        self._stack.close()
 
     def __enter__(self) -> "Base":
         return self
@@ -190,9 +203,10 @@ class Base:
         # A known leaf is valid if the file was the same before and after reading.
         before = self.checkpoint.signature(name)
         data = self.checkpoint.read(name)
-        if (found := self._known(name, before)) is None or self.checkpoint.signature(name) != before:
+        if (found := self._leaves.find(name, before)) is None or self.checkpoint.signature(name) != before:
             found = leaf(self.specs[name], data)
-            self._store(name, before, found)
+            if self.checkpoint.signature(name) == before:
+                self._leaves.store(name, before, found)
         return data, found
 
     def known_leaf(self, name: str) -> KnownLeaf | None:
@@ -204,7 +218,7 @@ class Base:
             The tensor.
         """
         signature = self.checkpoint.signature(name)
-        found = self._known(name, signature)
+        found = self._leaves.find(name, signature)
         return None if found is None else (signature, found)
 
     def learn_leaf(self, name: str, known: KnownLeaf) -> None:
@@ -215,25 +229,12 @@ class Base:
         name, known : str, tuple
             The tensor; its leaf and signature.
         """
-        self._leaves[name] = known
-
-    def _known(self, name: str, signature: Signature | None) -> bytes | None:
-        known, found = self._leaves.get(name, (None, b""))
-        # Own leaves first: a mapping has no signature, and is hashed once per `Base`.
-        if found and known == signature:
-            return found
-        return _leaves.get(signature) if signature is not None else None
-
-    def _store(self, name: str, before: Signature | None, found: bytes) -> None:
-        """Store a leaf, if the file did not change while it was read."""
-        if self.checkpoint.signature(name) != before:
-            return
-        self._leaves[name] = (before, found)
-        if before is not None and time.time_ns() - int(before[3]) > _RECENT_NS:
-            _leaves[before] = found
+        self._leaves.learn(name, known)
 
 
-def as_base(base: "Source | Base", access: Access = BY_RANGE) -> AbstractContextManager[Base]:
+def as_base(
+    base: "Source | Base", access: Access = BY_RANGE, dequantize: HowToDequantize = None
+) -> AbstractContextManager[Base]:
     """Return a context in which a base is open; a `Base` remains its owner's to close.
 
     Parameters
@@ -242,10 +243,14 @@ def as_base(base: "Source | Base", access: Access = BY_RANGE) -> AbstractContext
         The base.
     access : Access
         As for `open_checkpoint`.
+    dequantize : bool or {"BF16", "F16", "F32"}, optional
+        As for `Base`.
 
     Raises
     ------
     CheckpointError
-        The base cannot be opened.
+        As for `Base`.
     """
-    return nullcontext(base) if isinstance(base, Base) else Base(base, access)
+    if not isinstance(base, Base):
+        return Base(base, access, dequantize=dequantize)
+    return nullcontext(base.dequantize(dequantize))

@@ -8,7 +8,7 @@ below its name. The others are known by name (`_KNOWN`).
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from dtscodec.checkpoints.checkpoint import Specs
 from dtscodec.format.dtypes import CODED_DTYPES, DType, TensorSpec
@@ -68,14 +68,29 @@ def _is_quantized(spec: TensorSpec | None) -> bool:
 
 
 def _is_companion(name: str, quantized: frozenset[str], modules: set[str]) -> bool:
-    """Return whether a tensor is known as a companion, or is one by its place: below, beside or in a module."""
-    if _KNOWN.fullmatch(name):
-        return True
-    # A name that continues that of a quantized weight: `weight_scale`, `weight.absmax`.
-    if any(name[:at] in quantized for at in range(len(name)) if name[at] in "._:"):
-        return True
-    # Any other parameter of its module, except a weight of its own.
-    return not name.endswith("weight") and _module_of(name) in modules
+    """Return whether a tensor is a companion by its name, or as a parameter of the module of a quantized weight."""
+    # A weight beside a quantized one is a weight of its own.
+    is_parameter = not name.endswith("weight") and _module_of(name) in modules
+    return is_named_companion(name, quantized) or is_parameter
+
+
+def is_named_companion(name: str, quantized: Container[str]) -> bool:
+    """Return whether the name of a tensor tells that it belongs to a quantized weight.
+
+    Parameters
+    ----------
+    name : str
+        The tensor.
+    quantized : container of str
+        Names of all quantized weights. A name that continues one of these is a companion's: ``weight_scale``.
+
+    Examples
+    --------
+    >>> [is_named_companion(name, {"q.weight"}) for name in ("q.weight.absmax", "q.input_scale", "q.bias", "q.gate")]
+    [True, True, False, False]
+    """
+    is_continued = any(name[:at] in quantized for at in range(len(name)) if name[at] in "._:")
+    return not name.endswith("bias") and (is_continued or _KNOWN.fullmatch(name) is not None)
 
 
 def _module_of(name: str) -> str:

@@ -94,6 +94,15 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def add_dequantize_base(parser: argparse.ArgumentParser) -> None:
+    """Add the option to dequantize the base."""
+    parser.add_argument(
+        "--dequantize-base",
+        action="store_true",
+        help="read the weights of a quantized base dequantized: FP8, MXFP4, NVFP4, bitsandbytes, compressed-tensors",
+    )
+
+
 def add_force(parser: argparse.ArgumentParser) -> None:
     """Add the option to replace an output."""
     parser.add_argument("-f", "--force", action="store_true", help="replace an output that exists")

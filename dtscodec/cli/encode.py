@@ -49,6 +49,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="names of the fine-tune that begin with OLD begin with NEW in the base; repeatable",
     )
+    arguments.add_dequantize_base(parser)
     add_calibration(parser)
     arguments.add_json(parser)
     parser.set_defaults(run=run, parser=parser)
@@ -105,7 +106,7 @@ def _encode_file(options: argparse.Namespace, task: str, path: str, out: Path, c
     with (
         open_journal(part, options.no_resume) as journal,
         staging_folder_for(out, options.base, path) as staging,
-        Base(options.base, Access(staging, whole=True)) as base,
+        Base(options.base, Access(staging, whole=True), dequantize=options.dequantize_base) as base,
         encode_options.open_executor(options) as executor,
         open_checkpoint(path, Access(staging, whole=True)) as fine,
         progress_bar(task, passes(config) * sum(spec.nbytes for spec in fine.specs.values())) as progress,

@@ -103,6 +103,7 @@ def config_of(options: argparse.Namespace, renames: tuple[tuple[str, str], ...] 
             renames=renames,
             files=not options.no_files,
             device=options.device,
+            dequantize_base=getattr(options, "dequantize_base", False),
         )
     except ValueError as error:
         parser: argparse.ArgumentParser = options.parser

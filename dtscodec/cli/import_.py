@@ -31,6 +31,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a tensor that the base has under another name, such as a tied head; repeatable",
     )
+    arguments.add_dequantize_base(parser)
     parser.add_argument("--no-files", action="store_true", help="leave out configuration and tokenizer files")
     arguments.add_json(parser)
     arguments.add_force(parser)
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
 
     name = task_name(options.adapter)
     with (
-        dtscodec.Base(options.base) as base,
+        dtscodec.Base(options.base, dequantize=options.dequantize_base) as base,
         progress_bar(name, sum(spec.nbytes for spec in base.specs.values())) as progress,
     ):
         report = dtscodec.import_adapter(

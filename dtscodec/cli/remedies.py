@@ -9,6 +9,7 @@ OPTIONS = {
     "alpha": "--alpha",
     "base": "--base",
     "bits": "--bits",
+    "dequantize_base": "--dequantize-base",
     "dtype": "--dtype",
     "files": "--no-files",
     "force": "--force",
@@ -30,7 +31,7 @@ OPTIONS = {
 }
 """Options by the Python names of arguments, and a command by that of its call. Options that are flags take no value."""
 
-FLAGS = frozenset({"files", "force", "fresh", "save_modules", "strict"})
+FLAGS = frozenset({"dequantize_base", "files", "force", "fresh", "save_modules", "strict"})
 
 PYTHON_ONLY = frozenset({"config", "model_class"})
 """Arguments of calls that no command makes; they are spelled as Python."""

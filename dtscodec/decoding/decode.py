@@ -76,7 +76,9 @@ def decode(
     with ExitStack() as stack:
         opened = stack.enter_context(as_pack(pack, whole))
         found = base if base is not None else find_base(opened)
-        opened_base = stack.enter_context(as_base(found, Access(whole=whole))) if found is not None else None
+        # The pack tells whether a quantized base is read dequantized.
+        context = None if found is None else as_base(found, Access(whole=whole), opened.summary.dequantized_base)
+        opened_base = None if context is None else stack.enter_context(context)
         decoded = Decoded(opened, opened_base, usable_device(device), dtype, check, max_tensor_bytes)
         # From here on the decoded fine-tune owns what was opened.
         decoded.take_ownership(stack.pop_all())

@@ -108,6 +108,8 @@ class EncodeConfig:
         Whether configuration and tokenizer files travel in the pack.
     device : str
         Device for products of large matrices in `best`, such as ``"cuda"``.
+    dequantize_base : bool
+        Whether a quantized base is read dequantized, for fine-tunes in 16 or 32 bits (spec section 7.1).
     will_be_fitted : bool
         Whether the pack will be fitted to calibration samples (`dtscodec.fit`). `best` then always stores biases and
         norms, since only stored numbers can be fitted. The summary names the pack as fitted.
@@ -129,6 +131,7 @@ class EncodeConfig:
     renames: tuple[tuple[str, str], ...] = ()
     files: bool = True
     device: str = "cpu"
+    dequantize_base: bool = False
     will_be_fitted: bool = False
 
     def __post_init__(self) -> None:

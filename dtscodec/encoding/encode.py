@@ -21,6 +21,7 @@ from dtscodec.encoding.journal import Journal, NoJournal, journal_key
 from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata, reference_to
 from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.encoding.passed_over_note import passed_over_notes
+from dtscodec.encoding.quantized_inputs import check_quantization, dequantized_notes
 from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
 from dtscodec.encoding.tensor_passes import TensorPasses
 from dtscodec.errors import DtsError, assert_never
@@ -121,11 +122,12 @@ def encode(
     results = NoJournal() if journal is None else journal
     with (
         staging_folder_for(out, base, fine_tune) as staging,
-        as_base(base, Access(staging, whole=True)) as opened,
+        as_base(base, Access(staging, whole=True), config.dequantize_base) as opened,
         as_checkpoint(fine_tune, Access(staging, whole=True)) as fine,
     ):
         # Match names of the fine-tune with those of the base.
         check_patterns(config.raw, fine.specs)
+        check_quantization(opened, fine, config)
         match = match_names(fine.specs, opened.specs, config.renames, fine.aliases, opened.made_by is not None)
         metadata = _metadata(opened, fine, match, config, task)
 
@@ -151,7 +153,8 @@ def encode(
                 exact_report.add(tensor)
             # The base digest covers only the base tensors that the pack uses.
             reference, leaves = reference_to(opened, tensors.leaves(assembler.used_bases))
-            metadata = metadata.with_base(reference).with_notes(exact_report.notes())
+            notes = *dequantized_notes(opened, fine.specs, match), *exact_report.notes()
+            metadata = metadata.with_base(reference).with_notes(notes)
             report = assembler.finish(metadata, leaves, exact_report.weight_bytes)
             names = [field.name for field in fields(report) if field.name not in ("path", "seconds")]
             results.finish({name: getattr(report, name) for name in names})

@@ -126,7 +126,7 @@ def encode_all(
     with (
         open_pack_directory(target),
         staging_folder_for(target, base) as staging,
-        as_base(base, Access(staging, whole=True)) as opened,
+        as_base(base, Access(staging, whole=True), config.dequantize_base) as opened,
     ):
         # One fine-tune after the other; the base stays open, and is hashed once.
         for task, path in packs.items():

@@ -11,14 +11,16 @@ from typing import TypeAlias
 
 from dtscodec.activations.gram_file import GramFile
 from dtscodec.activations.metric import Metric
-from dtscodec.checkpoints.base import Base, KnownLeaf
+from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.expert_layouts import Parts
+from dtscodec.checkpoints.known_leaves import KnownLeaf
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.base_parts import read_parts
 from dtscodec.encoding.config import EncodeConfig, Paper
 from dtscodec.errors import CheckpointError, EncodeError, Remedy
+from dtscodec.format.dtypes import DType
 from dtscodec.storage.open_file import Access
 
 CheckpointPlace: TypeAlias = "tuple[str, Path | None]"
@@ -106,7 +108,14 @@ class TensorInputs:
                 detail = "expected files, got tensors in memory, which workers cannot read"
                 raise EncodeError(f"{checkpoint.location}: {detail}", Remedy("save them, or use no workers"))
         places = _absolute_place(self.fine), _absolute_place(self.base.checkpoint)
-        return _reopened, (self._encode, *places, dict(self.counterpart), self.config, self.companions)
+        return _reopened, (
+            self._encode,
+            *places,
+            self.base.dequantized,
+            dict(self.counterpart),
+            self.config,
+            self.companions,
+        )
 
     def metric(self, name: str) -> Metric | None:
         """Return the activation metric of a layer; None if the preset has no Gram matrix of its inputs.
@@ -157,6 +166,7 @@ def _reopened(
     encode: str,
     fine: CheckpointPlace,
     base: CheckpointPlace,
+    dequantized: DType | None,
     counterpart: dict[str, Counterpart],
     config: EncodeConfig,
     companions: frozenset[str],
@@ -168,15 +178,17 @@ def _reopened(
     CheckpointError
         The checkpoints cannot be opened there.
     """
-    return TensorInputs(*_opened(encode, fine, base), counterpart, config, companions, encode)
+    return TensorInputs(*_opened(encode, fine, base, dequantized), counterpart, config, companions, encode)
 
 
 @lru_cache(maxsize=1)
-def _opened(encode: str, fine: CheckpointPlace, base: CheckpointPlace) -> tuple[Checkpoint, Base]:
+def _opened(
+    encode: str, fine: CheckpointPlace, base: CheckpointPlace, dequantized: DType | None
+) -> tuple[Checkpoint, Base]:
     """Open both checkpoints in a worker. Those of the previous encode leave the cache, and are closed then."""
     try:
         (fine_path, fine_access), (base_path, base_access) = _local_place(fine), _local_place(base)
-        return open_checkpoint(fine_path, fine_access), Base(base_path, base_access)
+        return open_checkpoint(fine_path, fine_access), Base(base_path, base_access, dequantize=dequantized)
     except CheckpointError as error:
         remedy = Remedy("workers read the same paths, so keep checkpoints where each of them finds them")
         raise CheckpointError(f"{error.problem} (by a worker on {socket.gethostname()})", remedy) from error

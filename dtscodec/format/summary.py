@@ -88,6 +88,11 @@ class Summary:
             raise ValueError("expected features ascending and unique")
         _check_texts(self.task, self.encoder, *self.optional)
 
+    @property
+    def dequantized_base(self) -> DType | None:
+        """Dtype to which the weights of a quantized base are dequantized; None for a base as it is stored."""
+        return self.base.dequantized if self.base else None
+
 
 def _check_texts(*texts: str | None) -> None:
     if "" in texts:

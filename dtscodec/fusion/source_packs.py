@@ -17,6 +17,7 @@ from dtscodec.decoding.decoded import Decoded
 from dtscodec.encoding.pack_assembler import LEAF_BYTES
 from dtscodec.errors import BaseMismatchError, ConfigError, Remedy
 from dtscodec.format.blocks import Block
+from dtscodec.format.dtypes import DType
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.naming import base_name, utf8
 from dtscodec.format.summary import BaseRef
@@ -94,13 +95,18 @@ class SourcePacks:
 
     # Base
 
+    @property
+    def dequantized(self) -> DType | None:
+        """Dtype that the weights of a quantized base are dequantized to; None where it is used as it is stored."""
+        return next((pack.summary.dequantized_base for pack in self.packs if pack.summary.base), None)
+
     @cached_property
     def base(self) -> Base | None:
         """The base that was given or found; None if there is none."""
         found = self._given
         for pack in self.packs:
             found = found if found is not None else find_base(pack)
-        return None if found is None else self._stack.enter_context(as_base(found))
+        return None if found is None else self._stack.enter_context(as_base(found, dequantize=self.dequantized))
 
     def needed_base(self, why: str) -> Base:
         """Return the base.
@@ -163,7 +169,7 @@ class SourcePacks:
             digest, leaves = base_digest(whole).hex(), {name: leaf[:LEAF_BYTES] for name, leaf in whole.items()}
         remembered = [pack.summary.base for pack in self.packs if pack.summary.base and pack.summary.base.repo]
         repo, revision = (remembered[0].repo, remembered[0].revision) if remembered else (None, None)
-        return BaseRef(digest, repo, revision), leaves
+        return BaseRef(digest, repo, revision, self.dequantized), leaves
 
     def paths(self, out: Path) -> Iterator[Path]:
         """Yield the files that are read, which must not be replaced."""

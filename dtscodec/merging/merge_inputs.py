@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dtscodec.activations.gram_file import Gram, GramFile
 from dtscodec.checkpoints.checkpoint import Checkpoint
+from dtscodec.checkpoints.companions import companions_of
 from dtscodec.checkpoints.name_matching import match_names
 from dtscodec.checkpoints.stored_tensor import StoredTensor, is_finite
 from dtscodec.checkpoints.torch_dtypes import widest
@@ -41,7 +42,7 @@ class MergeInputs:
     averaged : list of str
         Tensors that the base lacks, or all without a base: they become the mean of the fine-tunes.
     copied : list of str
-        Integer tensors: they are copied from the first fine-tune.
+        Integer tensors and the scales of quantized weights: they are copied from the first fine-tune.
     left_out : dict
         Reasons why tensors are not in the result, by name.
     ties : dict
@@ -70,6 +71,7 @@ class MergeInputs:
         first = self.fine_tunes[0]
         self._own = [_names_as_in(first, other) for other in self.fine_tunes]
         self._base_names: Mapping[str, str | None] = _names_in_base(first, base) if base is not None else {}
+        self._companions = companions_of(first.specs, {}, dict.fromkeys(first.specs))
         self.specs: dict[str, TensorSpec] = {}
         self.merged: list[str] = []
         self.averaged: list[str] = []
@@ -119,7 +121,7 @@ class MergeInputs:
 
     def _list_for(self, name: str) -> list[str]:
         spec = self.specs[name]
-        if spec.dtype not in CODED_DTYPES:
+        if spec.dtype not in CODED_DTYPES or name in self._companions:
             return self.copied
         other = self._base_names.get(name)
         theirs = self.base.specs[other] if self.base is not None and other is not None else None

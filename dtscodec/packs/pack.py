@@ -213,7 +213,7 @@ class Pack:
         check_size(name, entry.spec.nbytes, max_tensor_bytes)
         if base is None:
             return numpy_tensor(entry, self.reader.contents(entry.name), self._no_base)
-        with as_base(base) as opened:
+        with as_base(base, dequantize=self.summary.dequantized_base) as opened:
             entry.check_base(opened.specs, opened.location)
             # Each base tensor is read and checked once, however many blocks use it.
             read = cache(lambda name: (opened.specs[name], opened.read(name, self.reader.leaves[name])))

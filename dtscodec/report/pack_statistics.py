@@ -75,7 +75,7 @@ def pack_statistics(
             from dtscodec.decoding.compare import compare
 
             comparison = compare(pack, fine_tune, base, progress=progress)
-        return _statistics_of(pack, comparison, _names(base))
+        return _statistics_of(pack, comparison, _names(pack, base))
 
 
 def directory_statistics(directory: Path) -> DirectoryStatistics:
@@ -98,10 +98,10 @@ def directory_statistics(directory: Path) -> DirectoryStatistics:
     return DirectoryStatistics(Path(os.path.abspath(directory)).name, packs)
 
 
-def _names(base: "Source | Base | None") -> frozenset[str] | None:
+def _names(pack: Pack, base: "Source | Base | None") -> frozenset[str] | None:
     if base is None:
         return None
-    with as_base(base) as opened:
+    with as_base(base, dequantize=pack.summary.dequantized_base) as opened:
         return frozenset(opened.specs)
 
 

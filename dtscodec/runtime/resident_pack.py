@@ -122,6 +122,7 @@ def load_resident(
         The pack is damaged.
     """
     # Match, check, then read: errors come before memory is taken.
+    base.dequantize_for(pack)
     found = match_model(pack, slots, base.source.specs if base.source else None)
     _check_all([(pack.reader.entry(name), slot) for slot, name in found.changed.items()], check)
     check_match(found)

@@ -45,6 +45,11 @@ class RunningBase:
         """Name of the base, for messages."""
         return self.source.location if self.source else "the model"
 
+    def dequantize_for(self, pack: Pack) -> None:
+        """Dequantize the source if a pack was made against a quantized base that was read so (spec section 7.1)."""
+        if self.source is not None:
+            self.source = self.source.dequantize(pack.summary.dequantized_base)
+
     def check(self, pack: Pack, bases: Mapping[str, Slot | None]) -> None:
         """Check every base tensor that a pack uses, and the base digest (rules H2 and H3).
 

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 
 from dtscodec.checkpoints import base as base_module
+from dtscodec.checkpoints import known_leaves
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.content_digest import base_digest, leaf
 from dtscodec.checkpoints.open import open_checkpoint
@@ -34,7 +35,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[TensorSpec]:
         return leaf(spec, data)
 
     monkeypatch.setattr(base_module, "leaf", counting)
-    monkeypatch.setattr(base_module, "_leaves", {})
+    monkeypatch.setattr(known_leaves, "_leaves", {})
     return specs
 
 

@@ -247,3 +247,15 @@ def test_progress_counts_every_read_of_the_fine_tunes(tmp_path: Path, method: st
     merge(tmp_path, states, method, base_state(), progress=seen.append)
     total = 2 * sum(value.nbytes for value in states[0].values())
     assert sum(seen) == total * make_method(method).reads
+
+
+def test_scales_of_quantized_weights_are_copied_with_them(tmp_path: Path) -> None:
+    def model(scale: float) -> State:
+        codes = torch.full((8, 8), round(3 / scale), dtype=torch.int8)
+        return {"fc.weight": codes, "fc.weight_scale": torch.full((8, 1), scale), "fc.bias": torch.full((8,), scale)}
+
+    one, two = model(0.5), model(0.25)
+    report = merge(tmp_path, [one, two], "average")
+    merged = load_file(report.path)
+    assert torch.equal(merged["fc.weight"].float() * merged["fc.weight_scale"], torch.full((8, 8), 3.0))
+    assert torch.equal(merged["fc.bias"], torch.full((8,), 0.375))

@@ -1,0 +1,153 @@
+"""The quantized weights of a checkpoint: those that can be dequantized, and those of schemes that cannot."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dtscodec.checkpoints.checkpoint import Checkpoint, Specs
+from dtscodec.checkpoints.companions import NEVER_QUANTIZED, companions_of, is_named_companion
+from dtscodec.checkpoints.quantized.bitsandbytes import find_four_bit, find_int8
+from dtscodec.checkpoints.quantized.four_bit_floats import find_expert_blocks, find_packed_floats
+from dtscodec.checkpoints.quantized.packed_integers import find_packed
+from dtscodec.checkpoints.quantized.scaled import FP8, find_scaled
+from dtscodec.checkpoints.quantized.settings import QuantizationSettings, read_settings
+from dtscodec.checkpoints.quantized.weight import FindWeights, QuantizedWeight
+from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
+from dtscodec.errors import Remedy
+from dtscodec.format.dtypes import CODED_DTYPES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SCHEMES: tuple[FindWeights, ...] = (
+    find_four_bit,
+    find_int8,
+    find_packed,
+    find_packed_floats,
+    find_expert_blocks,
+    find_scaled,
+)
+"""The schemes that can be dequantized. Tensors that one scheme takes are not offered to those after it."""
+
+_OTHERS = (
+    (re.compile(r"(?:.*\.)?(?:qweight)"), "GPTQ or AWQ"),
+    (re.compile(r".*\.W_q"), "HQQ"),
+    (re.compile(r".*\._data"), "quanto"),
+    (re.compile(r".*(?:_qdata|:\w+)"), "torchao"),
+    (re.compile(r".*\.(?:codes|indices)"), "vector quantization"),
+    (re.compile(r".*_packed"), "compressed-tensors"),
+)
+"""Names of codes in schemes that are not dequantized here: their layout is not certain from the checkpoint alone."""
+
+_DESCRIPTIONS = re.compile(
+    r"(?:.*\.)?weight_format|(?:.*\.)?\w*_(?:zero_points?|shape|g_idx|scales?)|(?:.*\.)?g_idx|(?:.*\.)?qzeros"
+)
+"""Names of what describes weights and is no weight itself, in dtypes that are not those of floats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """The quantized weights of a checkpoint.
+
+    Parameters
+    ----------
+    settings : QuantizationSettings
+        What its ``config.json`` says.
+    weights : mapping of str to QuantizedWeight
+        Those that can be dequantized, by name, ascending.
+    others : mapping of str to str
+        Codes of all others -> name of their scheme.
+    dropped : frozenset of str
+        Tensors that are not there when the checkpoint is dequantized.
+    """
+
+    settings: QuantizationSettings
+    weights: Mapping[str, QuantizedWeight]
+    others: Mapping[str, str]
+    dropped: frozenset[str]
+
+    def __bool__(self) -> bool:
+        """Return whether the checkpoint has quantized weights."""
+        return bool(self.weights or self.others)
+
+    @property
+    def remedy(self) -> Remedy:
+        """Advice to a user whose other checkpoint is not quantized."""
+        if not self.others:
+            return Remedy("read the base dequantized with {dequantize_base}", {"dequantize_base": "True"})
+        return Remedy("dequantize it with the library that quantized it, and name the result as the base")
+
+    @property
+    def schemes(self) -> frozenset[str]:
+        """Names of all schemes."""
+        return frozenset({weight.scheme for weight in self.weights.values()} | set(self.others.values()))
+
+
+def find_quantization(checkpoint: Checkpoint) -> Quantization:
+    """Return the quantized weights of a checkpoint. Only tensors of a few bytes that describe others are read.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        The checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        What describes the weights is not valid.
+    """
+    if all(spec.dtype in NEVER_QUANTIZED for spec in checkpoint.specs.values()):
+        return Quantization(QuantizationSettings(), {}, {}, frozenset())
+    settings = read_settings(checkpoint.directory)
+    left = dict(checkpoint.specs)
+    weights: dict[str, QuantizedWeight] = {}
+
+    def read(name: str) -> "Tensor":
+        return tensor_from_bytes(checkpoint.read(name), checkpoint.specs[name])
+
+    for find in _SCHEMES:
+        for weight in list(find(left, settings, read)):
+            weights[weight.name] = weight
+            for part in weight.parts:
+                left.pop(part, None)
+    others = dict(_other_codes(left, checkpoint.specs))
+    parts = {part for weight in weights.values() for part in weight.parts}
+    dropped = frozenset(parts | _beside_weights(checkpoint.specs, weights))
+    return Quantization(settings, dict(sorted(weights.items())), others, dropped)
+
+
+def _beside_weights(specs: Specs, weights: Mapping[str, QuantizedWeight]) -> set[str]:
+    """Return what is stored beside quantized weights and goes with them, such as scales of their inputs."""
+    if not weights:
+        return set()
+    # Other parameters of floats in the same modules, such as biases, stay.
+    floats = {name for name in companions_of(specs, {}, dict.fromkeys(specs)) if is_named_companion(name, weights)}
+    others = {name for name, spec in specs.items() if spec.dtype not in CODED_DTYPES and _DESCRIPTIONS.fullmatch(name)}
+    return (floats | others) - weights.keys()
+
+
+def _other_codes(left: Specs, specs: Specs) -> Iterator[tuple[str, str]]:
+    """Yield the codes that no scheme has taken, and the name of their scheme."""
+    suspects = {
+        name: spec
+        for name, spec in left.items()
+        if spec.dtype not in NEVER_QUANTIZED and not _DESCRIPTIONS.fullmatch(name)
+    }
+    for name, spec in suspects.items():
+        scheme = next((scheme for pattern, scheme in _OTHERS if pattern.fullmatch(name)), None)
+        if scheme is None and name + "_scale_2" in specs:
+            scheme = "NVFP4 of modelopt"
+        elif scheme is None and name + "_scales" in specs:
+            scheme = "EETQ"
+        elif scheme is None and (spec.dtype in FP8 or _has_companions(name, specs)):
+            scheme = f"an unknown scheme of {spec.dtype}"
+        if scheme is not None:
+            yield name, scheme
+
+
+def _has_companions(name: str, specs: Specs) -> bool:
+    """Return whether a tensor has companions in its own module."""
+    module = name.rpartition(".")[0]
+    beside = {other: spec for other, spec in specs.items() if other.rpartition(".")[0] == module}
+    return bool(companions_of(beside, {}, dict.fromkeys(beside)))

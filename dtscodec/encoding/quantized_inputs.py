@@ -1,0 +1,116 @@
+"""A quantized base or fine-tune: whether the two fit together, and the note on a base that was read dequantized."""
+
+from collections.abc import Mapping
+
+from dtscodec.checkpoints.base import Base
+from dtscodec.checkpoints.checkpoint import Checkpoint, Specs
+from dtscodec.checkpoints.name_match import NameMatch
+from dtscodec.checkpoints.quantized.dequantized_checkpoint import DequantizedCheckpoint
+from dtscodec.checkpoints.quantized.find import Quantization, find_quantization
+from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.notes import Note
+from dtscodec.errors import EncodeError, Remedy
+from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
+from dtscodec.messages import listed
+
+_DEQUANTIZE_BOTH = Remedy(
+    "dequantize the fine-tune with the library that quantized it, and read the base dequantized with {dequantize_base}",
+    {"dequantize_base": "True"},
+)
+
+
+def check_quantization(base: Base, fine: Checkpoint, config: EncodeConfig) -> None:
+    """Refuse a base and a fine-tune of which one is quantized and the other is not, or each in another way.
+
+    Their weights have other names, shapes or dtypes then, so that all of them would be new.
+
+    Parameters
+    ----------
+    base : Base
+        The base, perhaps read dequantized.
+    fine : Checkpoint
+        The fine-tune.
+    config : EncodeConfig
+        Holds the patterns of exact tensors: a fine-tune whose quantized weights they name is stored so.
+
+    Raises
+    ------
+    EncodeError
+        The two do not fit.
+    CheckpointError
+        What describes quantized weights is not valid.
+    """
+    ours, theirs = find_quantization(fine), find_quantization(base.checkpoint)
+    where = f"base {base.location}"
+    if theirs and not ours:
+        detail = f"expected weights like the fine-tune's, which are {_dtypes(fine.specs)}, got {_words(theirs)}"
+        raise EncodeError(f"{where}: {detail}", theirs.remedy)
+    if ours and not theirs and not _is_named(ours, config):
+        detail = f"expected weights quantized like the fine-tune's, which are {_words(ours)}, got {_dtypes(base.specs)}"
+        raise EncodeError(f"{where}: {detail}", _remedy_of_quantized_fine_tune(base))
+    if ours and theirs and not ours.schemes & theirs.schemes and not _is_named(ours, config):
+        detail = f"expected weights quantized like the fine-tune's, which are {_words(ours)}, got {_words(theirs)}"
+        raise EncodeError(f"{where}: {detail}", _DEQUANTIZE_BOTH)
+
+
+def dequantized_notes(base: Base, fine: Specs, match: NameMatch) -> list[Note]:
+    """Return the note on a base that was read dequantized; none for any other base.
+
+    Parameters
+    ----------
+    base : Base
+        The base.
+    fine : mapping
+        Specs of the fine-tune by name.
+    match : NameMatch
+        The counterparts of its tensors.
+    """
+    checkpoint = base.checkpoint
+    if not isinstance(checkpoint, DequantizedCheckpoint):
+        return []
+    quantization = checkpoint.quantization
+    names = tuple(sorted(n for n in match.counterpart if quantization.weights.keys() & set(match.bases(n))))
+    parameters = sum(fine[name].elements for name in names)
+    share = parameters / max(1, sum(spec.elements for spec in fine.values()))
+    text = (
+        f"the base is quantized ({_schemes(quantization)}) and was read dequantized to {checkpoint.dtype}: "
+        f"{len(names):,} of its weights ({100 * share:.1f} % of the parameters) are counterparts"
+    )
+    return [Note(kind="dequantized-base", text=text, names=names, parameters=parameters, share=share)]
+
+
+def _remedy_of_quantized_fine_tune(base: Base) -> Remedy:
+    if base.dequantized:
+        return Remedy("leave out {dequantize_base}, so that both are used as they are stored")
+    return Remedy("name a base that is quantized in the same way, or dequantize the fine-tune and encode the result")
+
+
+def _is_named(ours: Quantization, config: EncodeConfig) -> bool:
+    """Return whether patterns name all quantized weights."""
+    codes = [weight.parts[0] for weight in ours.weights.values()] + list(ours.others)
+    return all(config.stores_exactly(name) for name in codes)
+
+
+def _words(quantization: Quantization) -> str:
+    """Return how many weights are quantized, in which scheme, and one of them."""
+    names: Mapping[str, object] = quantization.weights or quantization.others
+    count = len(quantization.weights) + len(quantization.others)
+    weights = "1 weight" if count == 1 else f"{count:,} weights"
+    return f"{weights} of {_schemes(quantization)} ({min(names)})"
+
+
+def _schemes(quantization: Quantization) -> str:
+    return listed(sorted(quantization.schemes), 2)
+
+
+def _dtypes(specs: Specs) -> str:
+    """Return the dtypes of plain weights, the most frequent first."""
+    sizes: dict[str, int] = {}
+    for spec in specs.values():
+        if _is_plain(spec):
+            sizes[spec.dtype] = sizes.get(spec.dtype, 0) + spec.elements
+    return " and ".join(sorted(sizes, key=lambda dtype: -sizes[dtype])[:2]) or "none"
+
+
+def _is_plain(spec: TensorSpec) -> bool:
+    return spec.dtype in CODED_DTYPES
