@@ -6,23 +6,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from dtscodec.adapters.counterparts import Counterparts, find_counterparts, is_transposed
-from dtscodec.adapters.lora_file import OUR_FILES, LoraAdapter, read_adapter, weights_of
+from dtscodec.adapters.encode_change import encode_change
+from dtscodec.adapters.import_notes import import_notes
+from dtscodec.adapters.import_plan import ImportPlan, plan_import
+from dtscodec.adapters.lora_adapter import read_adapter, weights_of
+from dtscodec.adapters.lora_file import OUR_FILES
+from dtscodec.adapters.model_config import ModelConfig
+from dtscodec.adapters.model_layers import CONFIG
 from dtscodec.adapters.peft_config import CONFIG_NAME
-from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, collect_files
+from dtscodec.adapters.tied_changes import PlannedTensor
+from dtscodec.adapters.tokenizer_size import largest_added_token
+from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, Carried, collect_files
 from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.open import weight_paths
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.budget.candidate import NUMBERS
-from dtscodec.encoding.delta import is_same
-from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, encode_exactly, encode_same
+from dtscodec.encoding.encoded_tensor import EncodedTensor, encode_same, encode_tie
+from dtscodec.encoding.notes import Note
 from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata, reference_to
 from dtscodec.encoding.pack_report import EncodeReport
-from dtscodec.encoding.presets.one_width import encode_factored
-from dtscodec.errors import ConfigError, EncodeError, Remedy
-from dtscodec.format.blocks import BaseRows
-from dtscodec.format.index import TensorEntry
+from dtscodec.errors import ConfigError
+from dtscodec.format.blocks import Raw
+from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.summary import Summary
 from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.quantize.widths import ALL_BITS, Bits
@@ -69,8 +75,9 @@ def import_adapter(
 ) -> ImportReport:
     """Import a LoRA adapter of PEFT as a pack; the counterpart of `export_adapter`.
 
-    The pack's fine-tune is the model that `merge_and_unload` of PEFT returns. Where the model ties its head to an
-    embedding that the adapter changes, the head changes with it.
+    The pack's fine-tune is the model that PEFT trained and runs. Where the base ties its head to its embedding and the
+    adapter changes only one of them, the fine-tune's are no longer tied, and the pack's configuration says so; where it
+    adds tokens, the configuration has the grown vocabulary.
 
     Parameters
     ----------
@@ -120,14 +127,19 @@ def import_adapter(
     with as_base(base) as opened:
         lora = read_adapter(directory)
         # Match all names before the first tensor is encoded, so that a wrong base is reported at once.
-        importer = _Importer(lora, opened, find_counterparts(lora, opened.specs, renames), bits, task)
+        base_directory = opened.checkpoint.directory
+        config = None if base_directory is None else ModelConfig.read(base_directory)
+        plan = plan_import(lora, opened.specs, config, renames)
+        importer = _Importer(plan, opened, bits, task)
         weights = weights_of(directory)
         inputs = [] if is_remote(directory) else [directory / CONFIG_NAME, weights]
         inputs += weight_paths(out, opened.checkpoint)
         with PackAssembler(out, NUMBERS, force=force, inputs=inputs, start=start, progress=progress) as assembler:
             for tensor in importer.tensors():
                 assembler.add(tensor)
-            report = assembler.finish(*importer.metadata(importer.files(directory) if files else []))
+            collected = importer.files(directory) if files else []
+            notes = import_notes(plan, config, _added_token(directory, base_directory))
+            report = assembler.finish(*importer.metadata(collected, notes))
     return report.extended(
         ImportReport,
         modules=len(lora.pairs),
@@ -136,20 +148,24 @@ def import_adapter(
     )
 
 
+def _added_token(directory: Path, base_directory: Path | None) -> int:
+    """Return the largest number of a token that an adapter's tokenizer adds to the base's; -1 if it adds none."""
+    found = largest_added_token(directory)
+    return found if base_directory is not None and found > largest_added_token(base_directory) else -1
+
+
 class _Importer:
     """Encoder of the fine-tune's tensors, one by one, which collects the leaves of the base tensors that they use."""
 
-    def __init__(
-        self, adapter: LoraAdapter, base: Base, counterparts: Counterparts, bits: Bits, task: str | None
-    ) -> None:
-        self._adapter, self._base, self._counterparts, self._bits, self._task = adapter, base, counterparts, bits, task
+    def __init__(self, plan: ImportPlan, base: Base, bits: Bits, task: str | None) -> None:
+        self._plan, self._base, self._bits, self._task = plan, base, bits, task
         self._leaves: dict[str, bytes] = {}
         self.exact: list[str] = []
 
     def tensors(self) -> Iterator[EncodedTensor]:
         """Yield the fine-tune's tensors, names ascending."""
-        for name, counterpart in self._counterparts.bases.items():
-            yield self._encode(name, counterpart)
+        for name, planned in self._plan.tensors.items():
+            yield self._encode(name, planned)
 
     def files(self, directory: Path) -> list[AuxiliaryFile]:
         """Return the base's auxiliary files; those in the adapter's directory, such as a tokenizer, take precedence."""
@@ -161,56 +177,50 @@ class _Importer:
             *collect_files(base_files, base_files, checkpoint.weight_files),
             *collect_files(directory, base_files, OUR_FILES),
         ]
-        # Of two files of one name the later counts, that of the adapter.
-        return [file for _, file in sorted({file.name: file for file in found}.items())]
+        # Of two files of one name the later counts, that of the adapter; the configuration is the fine-tune's.
+        by_name = {file.name: file for file in found}
+        if self._plan.changed_config is not None:
+            by_name[CONFIG] = Carried(CONFIG, self._plan.changed_config.to_bytes())
+        return [file for _, file in sorted(by_name.items())]
 
-    def metadata(self, files: Sequence[AuxiliaryFile]) -> tuple[PackMetadata, dict[str, bytes]]:
+    def metadata(self, files: Sequence[AuxiliaryFile], notes: Sequence[Note]) -> tuple[PackMetadata, dict[str, bytes]]:
         """Return the pack's metadata, and the leaves of the base. Call it after all tensors are encoded."""
         reference, leaves = reference_to(self._base, self._leaves)
         encoder = f"dtscodec {__version__} import=peft bits={self._bits}"
         summary = Summary(tensors=0, base=reference, task=self._task, encoder=encoder)
-        base = self._base.checkpoint
+        base, plan = self._base.checkpoint, self._plan
         metadata = PackMetadata(
-            *(summary, self._counterparts.prefix),
+            *(summary, plan.prefix, plan.absent),
             metadata=base.metadata,
             files=files,
             stem=base.stem,
             folders=base.folders,
+            notes=notes,
         )
         return metadata, leaves
 
-    def _encode(self, name: str, counterpart: str | None) -> EncodedTensor:
-        whole, module = self._adapter.whole.get(name), name.removesuffix(".weight")
-        pair = self._adapter.pairs.get(module) if name.endswith(".weight") else None
-        # A whole tensor of the adapter replaces the base's, unless it is a copy of the base's that PEFT saved.
-        if whole is not None and not self._is_base(whole, counterpart):
-            if pair is not None:
-                problem = f"{name}: expected a LoRA with the base's own weight, got one with another weight"
-                raise EncodeError(problem, Remedy("name the base that the adapter was trained on"))
-            return self._encode_exactly(whole)
-        assert counterpart is not None
-        # All other tensors are the base's, with a low-rank delta if the adapter has a pair.
-        self._leaves[counterpart] = self._base.leaf(counterpart)
-        spec = self._base.specs[counterpart]
-        if pair is None:
-            return encode_same(name, spec, counterpart)
-        # The delta stays a product of factors: scale * B A, quantized to components.
-        transposed = is_transposed(pair, spec.shape, self._counterparts.transposed)
-        delta = pair.to_delta(self._adapter.settings.scale_of(module), transposed)
-        try:
-            coded = encode_factored(delta, BaseRows(counterpart, 0), self._bits)
-        except EncodeError as error:
-            raise EncodeError(f"{name}: {error.problem}", error.remedy) from error
-        squares = Squares(coded.delta_energy, coded.error_energy)
-        return EncodedTensor(TensorEntry(name, spec, (coded.block,)), [coded.streams], squares)
+    def _encode(self, name: str, planned: PlannedTensor) -> EncodedTensor:
+        if planned.tied_to is not None:
+            home = self._plan.tensors[planned.tied_to]
+            assert home.base is not None
+            shape = home.shape(self._base.specs)
+            return encode_tie(name, TensorSpec(self._base.specs[home.base].dtype, shape), planned.tied_to)
+        if planned.change is None:
+            assert planned.base is not None
+            spec = self._base.specs[planned.base]
+            tensor = encode_same(name, spec, planned.base)
+        else:
+            tensor = encode_change(name, planned.change, self._read(planned), self._bits, self._plan.transposed)
+        for block in tensor.entry.blocks:
+            if isinstance(block, Raw) and name not in self.exact:
+                self.exact.append(name)
+            if block.base is not None:
+                self._leaves.setdefault(block.base.name, self._base.leaf(block.base.name))
+        return tensor
 
-    def _is_base(self, whole: StoredTensor, counterpart: str | None) -> bool:
-        """Return whether a whole tensor of the adapter equals the base's."""
-        if counterpart is None:
-            return False
-        spec = self._base.specs[counterpart]
-        return is_same(whole, StoredTensor(counterpart, spec, self._base.read(counterpart)))
-
-    def _encode_exactly(self, whole: StoredTensor) -> EncodedTensor:
-        self.exact.append(whole.name)
-        return encode_exactly(whole)
+    def _read(self, planned: PlannedTensor) -> StoredTensor | None:
+        """Return a tensor's counterpart; that of a pair is not read where its elements do not matter."""
+        if planned.base is None:
+            return None
+        spec = self._base.specs[planned.base]
+        return StoredTensor(planned.base, spec, self._base.read(planned.base))

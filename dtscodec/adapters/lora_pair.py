@@ -138,3 +138,19 @@ class LoraPair:
         more = rank - self.rank
         a, b = self.a.new_zeros(more, *self.a.shape[1:]), self.b.new_zeros(len(self.b), more, *self.b.shape[2:])
         return LoraPair(torch.cat([self.a, a]), torch.cat([self.b, b], 1), self.is_embedding)
+
+
+def is_transposed(pair: LoraPair, shape: tuple[int, ...], otherwise: bool) -> bool:
+    """Return whether a model holds a linear weight as [in, out].
+
+    Parameters
+    ----------
+    pair : LoraPair
+        The pair that changes it.
+    shape : tuple of int
+        Shape of the weight.
+    otherwise : bool
+        Result for a square weight, whose shape fits both.
+    """
+    plain, transposed = pair.weight_shape(False), pair.weight_shape(True)
+    return otherwise if plain == transposed else shape == transposed

@@ -139,13 +139,13 @@ def read_model_layers(model: "nn.Module | str | Path | None", pack: Pack, base: 
     if isinstance(model, nn.Module):
         return ModelLayers.of(model, specs, base_specs)
     if model is not None:
-        return ModelLayers.of(_build_without_weights(Path(model)), specs, base_specs)
+        return ModelLayers.of(build_without_weights(Path(model)), specs, base_specs)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / CONFIG).write_bytes(_read_configuration(pack, base))
-        return ModelLayers.of(_build_without_weights(Path(folder)), specs, base_specs)
+        return ModelLayers.of(build_without_weights(Path(folder)), specs, base_specs)
 
 
-def _build_without_weights(directory: Path) -> nn.Module:
+def build_without_weights(directory: Path) -> nn.Module:
     """Build the model that a configuration describes, its tensors on the meta device."""
     config = read_config(directory)
     kind = model_class_of(config, str(directory / CONFIG), NAME_CONFIGURATION)

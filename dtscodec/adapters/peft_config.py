@@ -1,15 +1,11 @@
 """Read and write `adapter_config.json`. Reading is strict: keys that could change the delta are known or refused."""
 
 import json
-import math
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
+from dtscodec.adapters.lora_settings import LoraSettings
 from dtscodec.errors import CheckpointError, Remedy
-
-_Value = TypeVar("_Value")
 
 CONFIG_NAME = "adapter_config.json"
 
@@ -20,6 +16,8 @@ HARMLESS = frozenset(
         *("exclude_modules", "layers_to_transform", "layers_pattern", "task_type", "auto_mapping", "peft_version"),
         *("revision", "inference_mode", "lora_dropout", "ensure_weight_tying", "runtime_config", "megatron_core"),
         *("loftq_config", "eva_config", "corda_config", "lora_ga_config", "qalora_group_size"),
+        # Of versions before 0.3; `trainable_token_indices` and all others are read below.
+        *("merge_weights", "trainable_token_indices"),
     }
 )
 """Keys that are understood here, or that do not affect what a trained adapter computes."""
@@ -29,79 +27,18 @@ OFF: tuple[Any, ...] = (None, False, 0, {}, [], "")
 """Values with which any other key has no effect."""
 
 MERGE_FIRST = Remedy("merge it with PEFT (merge_and_unload), save the result, and encode that")
+SERVE_WITH_PEFT = Remedy("serve it with PEFT, since no change of weights amounts to it")
 
+_UNMERGEABLE_TYPES = frozenset(
+    {
+        *("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "CARTRIDGE"),
+        *("ADAPTION_PROMPT", "POLY", "XLORA"),
+    }
+)
+"""Values of `peft_type` that PEFT cannot merge: they change inputs or activations, or choose among adapters."""
 
-@dataclass(frozen=True, slots=True)
-class LoraSettings:
-    """Ranks and scales of a LoRA.
-
-    Parameters
-    ----------
-    rank : int
-        Rank of modules that no `rank_pattern` matches.
-    alpha : float
-        Alpha of modules that no `alpha_pattern` matches. The scale is alpha divided by the rank.
-    rank_pattern, alpha_pattern : mapping
-        Values by regular expression, which matches a module's name or the end of it after a dot. The first match
-        counts.
-    use_rslora : bool
-        Whether alpha is divided by the square root of the rank instead.
-    fan_in_fan_out : bool
-        Whether layers hold their weights as [in, out], as GPT-2's do.
-    base : str, optional
-        Name or path of the base in the adapter's configuration.
-
-    Raises
-    ------
-    ValueError
-        A rank below 1, an alpha that is not finite, or a pattern that is no regular expression.
-    """
-
-    rank: int
-    alpha: float
-    rank_pattern: Mapping[str, int] = field(default_factory=dict)
-    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
-    use_rslora: bool = False
-    fan_in_fan_out: bool = False
-    base: str | None = None
-
-    def __post_init__(self) -> None:
-        for rank in (self.rank, *self.rank_pattern.values()):
-            if rank < 1:
-                raise ValueError(f"expected a rank of at least 1, got {rank}")
-        for alpha in (self.alpha, *self.alpha_pattern.values()):
-            if not math.isfinite(alpha):
-                raise ValueError(f"expected a finite alpha, got {alpha}")
-        for pattern in (*self.rank_pattern, *self.alpha_pattern):
-            _compiled(pattern)
-
-    def rank_of(self, module: str) -> int:
-        """Return the rank of a module, given its name."""
-        return _first_match(self.rank_pattern, module, self.rank)
-
-    def scale_of(self, module: str) -> float:
-        """Return the scale of a module, given its name: the factor on B A.
-
-        Examples
-        --------
-        >>> LoraSettings(8, 16, {"q": 2}).scale_of("layers.0.q"), LoraSettings(4, 8, use_rslora=True).scale_of("v")
-        (8.0, 4.0)
-        """
-        rank = self.rank_of(module)
-        # alpha / r, or alpha / sqrt(r) in rank-stabilized LoRA.
-        return _first_match(self.alpha_pattern, module, self.alpha) / (math.sqrt(rank) if self.use_rslora else rank)
-
-
-def _first_match(pattern: Mapping[str, _Value], module: str, default: _Value) -> _Value:
-    return next((value for key, value in pattern.items() if _compiled(key).fullmatch(module)), default)
-
-
-def _compiled(key: str) -> "re.Pattern[str]":
-    try:
-        # The whole name, or the end of it after a dot.
-        return re.compile(rf"(.*\.)?({key})")
-    except re.error as error:
-        raise ValueError(f"expected a regular expression, got {key!r:.60}: {error}") from error
+_UNMERGEABLE_KEYS = frozenset({"alora_invocation_tokens", "arrow_config", "use_qalora", "use_bdlora"})
+"""Keys of variants of LoRA that PEFT cannot merge."""
 
 
 def parse_settings(data: bytes, where: str) -> LoraSettings:
@@ -137,6 +74,11 @@ def parse_settings(data: bytes, where: str) -> LoraSettings:
             bool(document.get("use_rslora")),
             bool(document.get("fan_in_fan_out")),
             _text(document.get("base_model_name_or_path")),
+            _names(document, "modules_to_save"),
+            bool(document.get("ensure_weight_tying")),
+            _token_indices(document),
+            _text(document.get("task_type")),
+            _model_class(document.get("auto_mapping")),
         )
     except CheckpointError as error:
         raise CheckpointError(f"{where}: {error.problem}", error.remedy) from error
@@ -199,7 +141,8 @@ def _check_plain(document: Mapping[str, Any]) -> None:
     """Raise CheckpointError unless an adapter adds B A to weights and changes them in no other way."""
     kind = document.get("peft_type")
     if kind != "LORA":
-        raise CheckpointError(f"expected an adapter of peft_type 'LORA', got {kind!r:.60}", MERGE_FIRST)
+        remedy = SERVE_WITH_PEFT if kind in _UNMERGEABLE_TYPES else MERGE_FIRST
+        raise CheckpointError(f"expected an adapter of peft_type 'LORA', got {kind!r:.60}", remedy)
     start = document.get("init_lora_weights", True)
     # With such an initialization B A is added to weights other than the base's.
     if start not in PLAIN_INITS:
@@ -208,7 +151,8 @@ def _check_plain(document: Mapping[str, Any]) -> None:
     # Refuse a key that is unknown unless it is off, since it may change what the adapter computes.
     for key, value in document.items():
         if key not in HARMLESS and value not in OFF:
-            raise CheckpointError(f"expected a plain LoRA, got one with {key!r:.60}: {value!r:.60}", MERGE_FIRST)
+            remedy = SERVE_WITH_PEFT if key in _UNMERGEABLE_KEYS else MERGE_FIRST
+            raise CheckpointError(f"expected a plain LoRA, got one with {key!r:.60}: {value!r:.60}", remedy)
 
 
 def _number(document: Mapping[str, Any], key: str, kind: type) -> Any:
@@ -225,11 +169,37 @@ def _pattern(document: Mapping[str, Any], key: str, kind: type) -> dict[str, Any
     return {name: _checked(value, key, kind) for name, value in pattern.items()}
 
 
+def _names(document: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    names = document.get(key) or ()
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"expected a list of names for {key!r}, got {names!r:.60}")
+    return tuple(names)
+
+
+def _token_indices(document: Mapping[str, Any]) -> Sequence[int] | Mapping[str, Sequence[int]]:
+    found = document.get("trainable_token_indices") or ()
+    if isinstance(found, dict):
+        return {name: _indices(indices) for name, indices in found.items()}
+    return _indices(found)
+
+
+def _indices(found: object) -> tuple[int, ...]:
+    if not isinstance(found, list | tuple) or not all(isinstance(index, int) and index >= 0 for index in found):
+        raise ValueError(f"expected a list of token numbers for 'trainable_token_indices', got {found!r:.60}")
+    if len(set(found)) < len(found):
+        raise ValueError("expected each token number once in 'trainable_token_indices', got one again")
+    return tuple(found)
+
+
 def _checked(value: object, key: str, kind: type) -> Any:
     """Return a value as an integer, or for alphas as any number; JSON's true is not taken for 1."""
     if isinstance(value, bool) or not isinstance(value, int if kind is int else int | float):
         raise ValueError(f"expected a number for {key!r}, got {value!r:.60}")
     return kind(value)
+
+
+def _model_class(auto_mapping: object) -> str | None:
+    return _text(auto_mapping.get("base_model_class")) if isinstance(auto_mapping, dict) else None
 
 
 def _text(value: object) -> str | None:

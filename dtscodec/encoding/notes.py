@@ -10,6 +10,8 @@ NoteKind: TypeAlias = Literal[
     "unchanged",
     "dequantized-base",
     "passed-over",
+    "changed-config",
+    "missing",
 ]
 """Kinds of notes, in the order in which they are printed."""
 
@@ -23,7 +25,9 @@ class Note:
     kind : str
         ``"without-counterpart"``: tensors that the base lacks. ``"exact"``: tensors that are stored exactly, and why.
         ``"unchanged"``: no tensor differs from the base. ``"dequantized-base"``: how a quantized base was read.
-        ``"passed-over"``: files of the fine-tune or the base that were not read, and why.
+        ``"passed-over"``: files of the fine-tune or the base that were not read, and why. ``"changed-config"``: where
+        an imported fine-tune's configuration differs from the base's. ``"missing"``: tensors or rows of an imported
+        fine-tune that neither base nor adapter holds.
     text : str
         One line, without the name of the fine-tune.
     names : tuple of str

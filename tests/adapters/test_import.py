@@ -123,8 +123,10 @@ def test_square_weights_of_gpt2_are_transposed_like_the_others_even_if_the_flag_
     check_is_merged(trained)
 
 
-def test_an_untied_head_may_be_mapped_to_the_embedding(tmp_path: Path) -> None:
+def test_a_head_that_the_base_lacks_may_be_mapped_to_the_embedding(tmp_path: Path) -> None:
     trained = train("llama", tmp_path, target_modules=["q_proj", "lm_head"])
+    # Without the configuration nothing tells that the model ties its head.
+    (trained.base_path / "config.json").unlink()
     assert "renames=[('lm_head.weight', 'NAME')]" in refusal(trained, EncodeError)
     report = trained.imported(renames=[("lm_head.weight", "model.embed_tokens.weight")])
     check_against_spec(report.path, trained.base_path)
@@ -231,9 +233,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Trained]:
     [
         ("use_dora", True),
         ("lora_bias", True),
-        ("alora_invocation_tokens", [1, 2]),
         ("target_parameters", ["experts.gate"]),
-        ("trainable_token_indices", [3]),
         ("layer_replication", [[0, 1]]),
         ("init_lora_weights", "pissa"),
         ("peft_type", "IA3"),
@@ -249,6 +249,26 @@ def test_adapters_other_than_plain_lora_are_refused_by_name(
     assert "adapter_config.json: expected " in line
     assert key in line
     assert "encode that" in line
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("alora_invocation_tokens", [1, 2]), ("arrow_config", {"top_k": 2}), ("peft_type", "PREFIX_TUNING")],
+)
+def test_what_peft_cannot_merge_is_not_to_be_merged(
+    key: str, value: object, bert: Callable[[Path], Trained], tmp_path: Path
+) -> None:
+    trained = bert(tmp_path)
+    trained.change_config(**{key: value})
+    line = refusal(trained, CheckpointError)
+    assert key in line
+    assert "serve it with PEFT" in line
+
+
+def test_rows_of_tokens_that_the_file_lacks_are_missed(bert: Callable[[Path], Trained], tmp_path: Path) -> None:
+    trained = bert(tmp_path)
+    trained.change_config(trainable_token_indices=[3])
+    assert "trainable_token_indices" in refusal(trained, CheckpointError)
 
 
 @pytest.mark.parametrize(

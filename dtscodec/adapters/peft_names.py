@@ -1,0 +1,107 @@
+"""Names of tensors in an adapter's file -> modules of the model, and what each tensor is to its module.
+
+PEFT wraps modules, and its names have the wrappers' in them:
+
+| name after ``base_model.model.`` | part |
+|---|---|
+| ``M.lora_A.weight``, ``M.lora_B.weight`` | ``lora_A``, ``lora_B`` |
+| ``M.lora_embedding_A``, ``M.lora_embedding_B`` | ``lora_embedding_A``, ``lora_embedding_B`` |
+| ``M.weight``, ``M.modules_to_save.weight``, ``M.base_layer.bias`` | ``trained``: it replaces the model's tensor |
+| ``M.base_layer.weight``, ``M.original_module.weight``, ``M.token_adapter.base_layer.weight`` | ``original``: as \
+before the training |
+| ``M.token_adapter.trainable_tokens_delta`` | ``tokens``: rows that replace those of some tokens |
+
+The adapter's own name may stand after ``lora_A`` and the like, as in the state dict of a model in memory. Wrappers of
+torch.compile, of data parallel training and of activation checkpointing are dropped.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Part: TypeAlias = Literal["lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "trained", "original", "tokens"]
+"""What a tensor of an adapter is to the model's tensor that it is named after."""
+
+PREFIX = "base_model.model."
+"""Prefix of all tensor names in an adapter of PEFT."""
+
+WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""Attributes by which wrappers of other libraries hold the module; no model has a module of such a name."""
+
+_INTERNAL = re.compile(
+    r"(?:^|\.)(?:lora_[^.]*|(?:trainable_)?tokens?_adapter|trainable_tokens_[^.]*|base_layer|modules_to_save"
+    r"|original_module|parametrizations)(?:\.|$)"
+)
+"""Names that only PEFT and torch give to parts of a module. They are understood where `parse_name` expects them."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterName:
+    """A tensor of an adapter, by its name.
+
+    Parameters
+    ----------
+    tensor : str
+        Name of the model's tensor that it belongs to, as the model has it in memory.
+    part : Part
+        What it is to that tensor.
+    adapter : str or None
+        The adapter's own name, if the name has it.
+    """
+
+    tensor: str
+    part: Part
+    adapter: str | None = None
+
+
+def parse_name(name: str) -> AdapterName | None:
+    """Parse the name of a tensor in an adapter's file.
+
+    Parameters
+    ----------
+    name : str
+        The name.
+
+    Returns
+    -------
+    AdapterName or None
+        None if it is not the name of a tensor of a plain LoRA of PEFT.
+
+    Examples
+    --------
+    >>> parse_name("base_model.model.layers.0.q_proj.lora_A.default.weight")
+    AdapterName(tensor='layers.0.q_proj.weight', part='lora_A', adapter='default')
+    >>> parse_name("base_model.model._orig_mod.score.weight")
+    AdapterName(tensor='score.weight', part='trained', adapter=None)
+    """
+    plain = _without_wrappers(name)
+    if not plain.startswith(PREFIX):
+        return None
+    found = _parse(_without_wrappers(plain.removeprefix(PREFIX)))
+    return None if found is None or _INTERNAL.search(found.tensor) else found
+
+
+def _without_wrappers(name: str) -> str:
+    parts = [part for part in name.split(".") if part not in WRAPPERS]
+    # DistributedDataParallel is the outermost wrapper, since it wraps a whole model.
+    while parts[:1] == ["module"]:
+        parts = parts[1:]
+    return ".".join(parts)
+
+
+def _parse(name: str) -> AdapterName | None:
+    if match := re.fullmatch(r"(.+)\.(lora_[AB])(?:\.([^.]+))?\.weight", name):
+        return AdapterName(f"{match[1]}.weight", "lora_A" if match[2] == "lora_A" else "lora_B", match[3])
+    if match := re.fullmatch(r"(.+)\.(lora_embedding_[AB])(?:\.([^.]+))?", name):
+        is_a = match[2] == "lora_embedding_A"
+        return AdapterName(f"{match[1]}.weight", "lora_embedding_A" if is_a else "lora_embedding_B", match[3])
+    if match := re.fullmatch(r"(.+)\.token_adapter\.trainable_tokens_delta(?:\.([^.]+))?", name):
+        return AdapterName(f"{match[1]}.weight", "tokens", match[2])
+    if match := re.fullmatch(r"(.+?)\.(?:token_adapter\.base_layer|base_layer|original_module)\.(.+)", name):
+        # Of the layers of a pair the weight is frozen; the bias is saved if it was trained.
+        is_trained = ".base_layer." in name and match[2] != "weight"
+        return AdapterName(f"{match[1]}.{match[2]}", "trained" if is_trained else "original")
+    # PEFT drops the adapter's name from names of one more part only: what precedes that part is the adapter's name.
+    if match := re.fullmatch(r"(.+)\.modules_to_save\.(?:([^.]+)\.)?(.+)", name):
+        return AdapterName(f"{match[1]}.{match[3]}", "trained", match[2])
+    return AdapterName(name, "trained")
