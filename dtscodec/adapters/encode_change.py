@@ -54,6 +54,8 @@ def encode_change(
     start = StoredTensor(name, start.spec, start.data)
     if change.tokens is not None:
         start = _with_tokens(start, change.tokens)
+    if change.bias is not None:
+        start = _with_bias(start, change.bias, change.scale)
     if change.pair is None:
         return _encode_whole(start, base)
     assert base is not None
@@ -78,6 +80,14 @@ def _with_tokens(start: StoredTensor, tokens: TokenRows) -> StoredTensor:
     embedding = start.tensor().clone()
     embedding[list(tokens.indices)] = convert_dtype(tokens.rows.tensor(), start.spec.dtype)
     return StoredTensor(start.name, start.spec, tensor_bytes(embedding))
+
+
+def _with_bias(start: StoredTensor, bias: StoredTensor, scale: float) -> StoredTensor:
+    """Return a layer's bias with that of B added."""
+    if start.spec.shape != bias.spec.shape or start.spec.dtype not in CODED_DTYPES:
+        raise EncodeError(f"{start.name}: expected a bias of {bias.spec.shape}, got {start.spec}", NAME_TRAINED_BASE)
+    total = start.tensor().double() + scale * bias.tensor().double()
+    return StoredTensor(start.name, start.spec, tensor_bytes(convert_dtype(total.float(), start.spec.dtype)))
 
 
 def _low_rank_blocks(delta: Factored, start: StoredTensor, base: StoredTensor, bits: Bits) -> list[EncodedBlock]:

@@ -7,7 +7,7 @@ from dtscodec.adapters.counterparts import NAME_TRAINED_BASE, check_pair, find_c
 from dtscodec.adapters.fine_tune_model import FineTuneModel, Shape
 from dtscodec.adapters.lora_adapter import LoraAdapter
 from dtscodec.adapters.model_config import ModelConfig
-from dtscodec.adapters.peft_config import MERGE_FIRST
+from dtscodec.adapters.peft_config import MERGE_FIRST, SERVE_WITH_PEFT
 from dtscodec.adapters.tied_changes import PlannedTensor, change_tied
 from dtscodec.adapters.weight_change import WeightChange, changes_of
 from dtscodec.checkpoints.checkpoint import Specs
@@ -165,6 +165,8 @@ def _check_new(tensors: Mapping[str, PlannedTensor], adapter: LoraAdapter, model
             continue
         if planned.change.tokens is not None:
             raise EncodeError(f"{name}: expected a tensor of this name in the base, got none", NAME_TRAINED_BASE)
+        if planned.change.bias is not None:
+            raise EncodeError(f"{name}: expected a bias of the layer, got a layer without", SERVE_WITH_PEFT)
         if not adapter.is_saved_module(name):
             detail = "expected a tensor of the base, or of modules_to_save, got one of neither"
             raise EncodeError(f"{name}: {detail}", MERGE_FIRST)

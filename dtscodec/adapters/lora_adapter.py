@@ -69,6 +69,8 @@ class LoraAdapter:
         grown they have its rows.
     tokens : mapping of str to TokenRows
         Rows of embeddings, by the names of the embeddings' tensors.
+    biases : mapping of str to StoredTensor
+        Biases of B, by the names of the biases that they are added to with the pairs' scales.
 
     Raises
     ------
@@ -81,6 +83,7 @@ class LoraAdapter:
     whole: Mapping[str, StoredTensor]
     originals: Mapping[str, StoredTensor] = field(default_factory=dict)
     tokens: Mapping[str, TokenRows] = field(default_factory=dict)
+    biases: Mapping[str, StoredTensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for module, pair in self.pairs.items():
@@ -169,6 +172,7 @@ def _read_tensors(checkpoint: Checkpoint, settings: LoraSettings, location: Path
         found["trained"],
         found["original"],
         {name: _tokens(settings, stored) for name, stored in found["tokens"].items()},
+        {name: _matrix(stored, "lora_bias") for name, stored in found["lora_bias"].items()},
     )
 
 

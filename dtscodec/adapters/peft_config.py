@@ -16,17 +16,20 @@ HARMLESS = frozenset(
         *("exclude_modules", "layers_to_transform", "layers_pattern", "task_type", "auto_mapping", "peft_version"),
         *("revision", "inference_mode", "lora_dropout", "ensure_weight_tying", "runtime_config", "megatron_core"),
         *("loftq_config", "eva_config", "corda_config", "lora_ga_config", "qalora_group_size"),
-        # Of versions before 0.3; `trainable_token_indices` and all others are read below.
-        *("merge_weights", "trainable_token_indices"),
+        # The first is one of versions before 0.3, the last matters to training only.
+        *("merge_weights", "trainable_token_indices", "lora_bias", "velora_config"),
     }
 )
 """Keys that are understood here, or that do not affect what a trained adapter computes."""
-PLAIN_INITS = (True, False, None, "gaussian", "eva", "orthogonal")
+PLAIN_INITS = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
 """Values of `init_lora_weights` that leave the base's weights unchanged; PiSSA, OLoRA and others change them."""
 OFF: tuple[Any, ...] = (None, False, 0, {}, [], "")
 """Values with which any other key has no effect."""
 
 MERGE_FIRST = Remedy("merge it with PEFT (merge_and_unload), save the result, and encode that")
+_MERGE_STATE = Remedy("merge it with PEFT (merge_and_unload), and encode the merged model's `state_dict()`")
+_CONVERT = Remedy("save it as a plain LoRA where it was trained (path_initial_model_for_weight_conversion of PEFT)")
+"""For weights that PEFT itself cannot compute again from adapter and base."""
 SERVE_WITH_PEFT = Remedy("serve it with PEFT, since no change of weights amounts to it")
 
 _UNMERGEABLE_TYPES = frozenset(
@@ -147,11 +150,14 @@ def _check_plain(document: Mapping[str, Any]) -> None:
     # With such an initialization B A is added to weights other than the base's.
     if start not in PLAIN_INITS:
         detail = "expected init_lora_weights that leave the base's weights unchanged"
-        raise CheckpointError(f"{detail}, got {start!r:.60}", MERGE_FIRST)
+        # PEFT computes the weights again when it loads the adapter; not all of these computations give the same.
+        raise CheckpointError(f"{detail}, got {start!r:.60}", MERGE_FIRST if start in ("pissa", "olora") else _CONVERT)
     # Refuse a key that is unknown unless it is off, since it may change what the adapter computes.
     for key, value in document.items():
         if key not in HARMLESS and value not in OFF:
             remedy = SERVE_WITH_PEFT if key in _UNMERGEABLE_KEYS else MERGE_FIRST
+            # The layers share tensors, which transformers does not save.
+            remedy = _MERGE_STATE if key == "layer_replication" else remedy
             raise CheckpointError(f"expected a plain LoRA, got one with {key!r:.60}: {value!r:.60}", remedy)
 
 

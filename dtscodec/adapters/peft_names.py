@@ -5,6 +5,7 @@ PEFT wraps modules, and its names have the wrappers' in them:
 | name after ``base_model.model.`` | part |
 |---|---|
 | ``M.lora_A.weight``, ``M.lora_B.weight`` | ``lora_A``, ``lora_B`` |
+| ``M.lora_B.bias`` | ``lora_bias`` |
 | ``M.lora_embedding_A``, ``M.lora_embedding_B`` | ``lora_embedding_A``, ``lora_embedding_B`` |
 | ``M.weight``, ``M.modules_to_save.weight``, ``M.base_layer.bias`` | ``trained``: it replaces the model's tensor |
 | ``M.base_layer.weight``, ``M.original_module.weight``, ``M.token_adapter.base_layer.weight`` | ``original``: as \
@@ -19,7 +20,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Part: TypeAlias = Literal["lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "trained", "original", "tokens"]
+Part: TypeAlias = Literal[
+    "lora_A", "lora_B", "lora_bias", "lora_embedding_A", "lora_embedding_B", "trained", "original", "tokens"
+]
 """What a tensor of an adapter is to the model's tensor that it is named after."""
 
 PREFIX = "base_model.model."
@@ -92,6 +95,8 @@ def _without_wrappers(name: str) -> str:
 def _parse(name: str) -> AdapterName | None:
     if match := re.fullmatch(r"(.+)\.(lora_[AB])(?:\.([^.]+))?\.weight", name):
         return AdapterName(f"{match[1]}.weight", "lora_A" if match[2] == "lora_A" else "lora_B", match[3])
+    if match := re.fullmatch(r"(.+)\.lora_B(?:\.([^.]+))?\.bias", name):
+        return AdapterName(f"{match[1]}.bias", "lora_bias", match[2])
     if match := re.fullmatch(r"(.+)\.(lora_embedding_[AB])(?:\.([^.]+))?", name):
         is_a = match[2] == "lora_embedding_A"
         return AdapterName(f"{match[1]}.weight", "lora_embedding_A" if is_a else "lora_embedding_B", match[3])

@@ -25,18 +25,21 @@ class WeightChange:
         Factor on B A.
     tokens : TokenRows or None
         Rows that replace those of some tokens.
+    bias : StoredTensor or None
+        A bias of B, which is added with the factor `scale`.
     """
 
     whole: StoredTensor | None = None
     pair: LoraPair | None = None
     scale: float = 1.0
     tokens: TokenRows | None = None
+    bias: StoredTensor | None = None
 
     @property
     def shape(self) -> tuple[int, ...] | None:
         """Shape of the changed tensor, where the change tells it; a matrix's dimensions may be reversed."""
-        if self.whole is not None:
-            return self.whole.spec.shape
+        if (known := self.whole or self.bias) is not None:
+            return known.spec.shape
         return None if self.pair is None else self.pair.weight_shape(False)
 
     def equals(self, other: "WeightChange") -> bool:
@@ -79,13 +82,15 @@ def changes_of(adapter: LoraAdapter) -> dict[str, WeightChange]:
         The adapter.
     """
     pairs = {f"{module}.weight": module for module in adapter.pairs}
+    modules = pairs | {name: name.removesuffix(".bias") for name in adapter.biases}
     changes = {}
-    for name in sorted({*pairs, *adapter.whole, *adapter.tokens}):
-        module = pairs.get(name)
+    for name in sorted({*modules, *adapter.whole, *adapter.tokens}):
+        module = modules.get(name)
         changes[name] = WeightChange(
             adapter.whole.get(name, adapter.originals.get(name)),
-            None if module is None else adapter.pairs[module],
+            adapter.pairs[pairs[name]] if name in pairs else None,
             1.0 if module is None else adapter.settings.scale_of(module),
             adapter.tokens.get(name),
+            adapter.biases.get(name),
         )
     return changes

@@ -47,6 +47,8 @@ def check_is_merged(trained: Trained, **options: Any) -> dict[str, str]:
         {"bias": "lora_only"},
         {"bias": "all"},
         {"init_lora_weights": "gaussian"},
+        {"init_lora_weights": "mica"},
+        {"lora_bias": True, "use_rslora": True},
         {"layers_to_transform": [1], "layers_pattern": "layer"},
         {"target_modules": ["word_embeddings", "query"]},
     ],
@@ -232,10 +234,9 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Trained]:
     ("key", "value"),
     [
         ("use_dora", True),
-        ("lora_bias", True),
         ("target_parameters", ["experts.gate"]),
-        ("layer_replication", [[0, 1]]),
         ("init_lora_weights", "pissa"),
+        ("init_lora_weights", "olora"),
         ("peft_type", "IA3"),
         ("something_new", {"on": True}),
     ],
@@ -249,6 +250,22 @@ def test_adapters_other_than_plain_lora_are_refused_by_name(
     assert "adapter_config.json: expected " in line
     assert key in line
     assert "encode that" in line
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "remedy"),
+    [
+        ("layer_replication", [[0, 1]], "`state_dict()`"),
+        ("init_lora_weights", "pissa_niter_4", "path_initial_model"),
+        ("init_lora_weights", "lora_ga", "path_initial_model"),
+    ],
+)
+def test_where_the_merged_model_cannot_be_saved_or_is_another_there_is_another_remedy(
+    key: str, value: object, remedy: str, bert: Callable[[Path], Trained], tmp_path: Path
+) -> None:
+    trained = bert(tmp_path)
+    trained.change_config(**{key: value})
+    assert remedy in refusal(trained, CheckpointError)
 
 
 @pytest.mark.parametrize(
