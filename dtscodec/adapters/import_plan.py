@@ -11,7 +11,7 @@ from dtscodec.adapters.peft_config import MERGE_FIRST, SERVE_WITH_PEFT
 from dtscodec.adapters.tied_changes import PlannedTensor, change_tied
 from dtscodec.adapters.weight_change import WeightChange, changes_of
 from dtscodec.checkpoints.checkpoint import Specs
-from dtscodec.checkpoints.prefix_rules import IDENTITY, Rule
+from dtscodec.checkpoints.name_match import IDENTITY, Rule
 from dtscodec.errors import EncodeError
 from dtscodec.format.naming import utf8
 

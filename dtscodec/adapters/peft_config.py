@@ -1,6 +1,7 @@
 """Read and write `adapter_config.json`. Reading is strict: keys that could change the delta are known or refused."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -20,6 +20,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from dtscodec.checkpoints.canonical_names import WRAPPERS
+
 Part: TypeAlias = Literal[
     "lora_A", "lora_B", "lora_bias", "lora_embedding_A", "lora_embedding_B", "trained", "original", "tokens"
 ]
@@ -27,9 +29,6 @@ Part: TypeAlias = Literal[
 
 PREFIX = "base_model.model."
 """Prefix of all tensor names in an adapter of PEFT."""
-
-WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-"""Attributes by which wrappers of other libraries hold the module; no model has a module of such a name."""
 
 _INTERNAL = re.compile(
     r"(?:^|\.)(?:lora_[^.]*|(?:trainable_)?tokens?_adapter|trainable_tokens_[^.]*|base_layer|modules_to_save"
@@ -85,8 +84,8 @@ def parse_name(name: str) -> AdapterName | None:
 
 
 def _without_wrappers(name: str) -> str:
-    parts = [part for part in name.split(".") if part not in WRAPPERS]
-    # DistributedDataParallel is the outermost wrapper, since it wraps a whole model.
+    # A model may have a module that is called so; of DistributedDataParallel it is in front, since it wraps a model.
+    parts = [part for part in name.split(".") if part == "module" or part not in WRAPPERS]
     while parts[:1] == ["module"]:
         parts = parts[1:]
     return ".".join(parts)
