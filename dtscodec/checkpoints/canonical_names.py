@@ -40,6 +40,22 @@ _PATTERNS = tuple((re.compile(rf"(?:(?<=\.)|^)(?:{old})"), new) for old, new in 
 """Names of modules on disk and in memory, as transformers 5 renames them in loading and saving; applied in order."""
 
 
+def unwrapped_name(name: str) -> str:
+    """Return a name without the components of wrappers.
+
+    Parameters
+    ----------
+    name : str
+        Name of a tensor.
+
+    Examples
+    --------
+    >>> unwrapped_name("_orig_mod.layers.0._fsdp_wrapped_module.attn.weight")
+    'layers.0.attn.weight'
+    """
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS) or name
+
+
 def canonical_name(name: str) -> str:
     """Return a name without the components of wrappers, and with one spelling of modules that have two.
 
@@ -55,7 +71,7 @@ def canonical_name(name: str) -> str:
     >>> canonical_name("vit.encoder.layer.0.attention.attention.query.bias")
     'vit.layers.0.attention.q_proj.bias'
     """
-    name = ".".join(part for part in name.split(".") if part not in WRAPPERS) or name
+    name = unwrapped_name(name)
     for pattern, new in _PATTERNS:
         name = pattern.sub(new, name)
     return name

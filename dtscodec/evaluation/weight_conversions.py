@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from dtscodec.checkpoints.canonical_names import unwrapped_name
+
 Shapes: TypeAlias = Mapping[str, "tuple[int, ...] | None"]
 """Shapes of a checkpoint's tensors by name; None where the shape is not known."""
 
@@ -118,7 +120,9 @@ def locate(model: Any, shapes: Shapes) -> Located:
     renamings = [one for one in transforms if isinstance(one, WeightRenaming)]
     converters = [one for one in transforms if isinstance(one, WeightConverter)]
     by_pattern = {pattern: one for one in converters for pattern in one.source_patterns}
-    state: dict[str, Any] = model.state_dict(keep_vars=True)
+    # Modules may be wrapped one by one: transformers' patterns are for names without wrappers.
+    names = {unwrapped_name(name): name for name in _tensors_of(model)}
+    state = {name: tensor for own, tensor in _tensors_of(model).items() if names[name := unwrapped_name(own)] == own}
     renamed: dict[str, str] = {}
     groups: dict[str, list[_Source]] = defaultdict(list)
     for name in sorted(shapes, key=dot_natural_key):
@@ -127,12 +131,12 @@ def locate(model: Any, shapes: Shapes) -> Located:
             continue
         converter = by_pattern.get(source.pattern or "")
         if converter is None or _stays(converter, shapes[name], state[source.target]):
-            renamed[name] = source.target
+            renamed[name] = names[source.target]
         else:
             groups[source.target].append(source)
     reverses = {id(one): _Reverse(one, state) for one in converters} if groups else {}
     found = (
-        _group(model, target, members, one := by_pattern[str(members[0].pattern)], reverses[id(one)])
+        _group(model, target, members, one := by_pattern[str(members[0].pattern)], reverses[id(one)], names)
         for target, members in groups.items()
     )
     return Located(renamed, tuple(group for group in found if group is not None))
@@ -151,6 +155,16 @@ def ignores(model: Any, name: str) -> bool:
     import re
 
     return any(re.search(pattern, name) for pattern in model._keys_to_ignore_on_load_unexpected or ())
+
+
+def _tensors_of(model: Any) -> dict[str, Tensor]:
+    """Return the tensors of a model's state dict, without the hooks that gather sharded ones."""
+    found: dict[str, Tensor] = {}
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        tensors = {**module._parameters, **module._buffers}
+        kept = {name: one for name, one in tensors.items() if name not in module._non_persistent_buffers_set}
+        found |= {f"{prefix}.{name}" if prefix else name: one for name, one in kept.items() if one is not None}
+    return found
 
 
 def _conversion_mapping(model: Any) -> list[Any]:
@@ -215,8 +229,13 @@ class _Reverse:
         return self._members[key]
 
 
-def _group(model: Any, target: str, members: list[_Source], converter: Any, reverse: _Reverse) -> WeightGroup | None:
-    """Return the group of a model tensor, or None if transformers cannot reverse its conversion."""
+def _group(
+    model: Any, target: str, members: list[_Source], converter: Any, reverse: _Reverse, names: Mapping[str, str]
+) -> WeightGroup | None:
+    """Return the group of a model tensor, or None if transformers cannot reverse its conversion.
+
+    `names` are the model's names by those without wrappers.
+    """
     key = reverse.key(target)
     if key is None:
         return None
@@ -226,7 +245,7 @@ def _group(model: Any, target: str, members: list[_Source], converter: Any, reve
     def revert(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         run = deepcopy(reverse.converter)
         for name, pattern in targets:
-            run.add_tensor(key, name, pattern, tensors[name])
+            run.add_tensor(key, name, pattern, tensors[names[name]])
         out = {name: _single(value) for name, value in run.convert(key, model=model, config=model.config).items()}
         # The names of a checkpoint of the bare model lack the prefix that the model has.
         return {
@@ -239,11 +258,12 @@ def _group(model: Any, target: str, members: list[_Source], converter: Any, reve
         run = deepcopy(converter)
         for member in members:
             run.add_tensor(target, member.name, member.pattern, tensors[member.name])
-        return {name: _single(value) for name, value in run.convert(target, model=model, config=model.config).items()}
+        out = run.convert(target, model=model, config=model.config)
+        return {names[name]: _single(value) for name, value in out.items()}
 
     operations = ", ".join(map(repr, converter.operations))
     return WeightGroup(
-        tuple(member.name for member in members), tuple(name for name, _ in targets), operations, convert, revert
+        tuple(member.name for member in members), tuple(names[name] for name, _ in targets), operations, convert, revert
     )
 
 

@@ -152,6 +152,9 @@ def _missing_tensors(
     model, first = type(slots.model).__name__, missing[0]
     more = f", nor of {len(missing) - 1} others" if len(missing) > 1 else ""
     folders = sorted({folder for name in missing if (folder := pack.index.folder_of(name)) is not None})
+    if any(name.endswith("_flat_param") for name in slots):
+        detail = f"expected a tensor of this name in the model, a {model}, got FSDP's flat parameters"
+        return ModelMismatchError(f"{first}: {detail}", Remedy("use the pack before the model is sharded"))
     if len(found) < len(pack.index.tensors) / 2:
         detail = f"expected the fine-tune's architecture, got a {model} with {len(found)} of its"
         return ModelMismatchError(
@@ -162,7 +165,18 @@ def _missing_tensors(
         detail = f"expected a pipeline with the module {folders[0]}, got a {model}"
         return ModelMismatchError(f"{first}: {detail}", Remedy("pass the SentenceTransformer of the base's directory"))
     detail = f"expected a tensor of this name in the model, a {model}, got none{more}"
-    return ModelMismatchError(f"{first}: {detail}", Remedy("load a model of the fine-tune's kind"))
+    moved = next((name for name in slots if _is_moved(name, first)), None)
+    if moved is None:
+        return ModelMismatchError(f"{first}: {detail}", Remedy("load a model of the fine-tune's kind"))
+    remedy = Remedy("use the pack before adapters, parametrizations and the like are added to the model")
+    return ModelMismatchError(f"{first}: {detail}; the layer has {moved}", remedy)
+
+
+def _is_moved(own: str, name: str) -> bool:
+    """Return whether a tensor of a model is the one of a name, which PEFT, a parametrization or pruning has moved."""
+    module, _, attribute = name.rpartition(".")
+    moved = ("base_layer.{}", "parametrizations.{}.", "{}_orig", "{}_g")
+    return any(f".{module}.{place.format(attribute)}" in f".{own}" for place in moved)
 
 
 def _single_tensor(slot: Slot, sources: Sequence[TensorEntry], unchanged: Sequence[TensorEntry]) -> str:

@@ -1,10 +1,11 @@
 """The slots of a model by its own names, and by those that its checkpoint has."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from torch import nn
 
-from dtscodec.checkpoints.name_matching import best_rule
+from dtscodec.checkpoints.name_matching import best_rule, pair_names
 from dtscodec.errors import EncodeError, ModelMismatchError
 from dtscodec.evaluation.weight_conversions import Shapes, WeightGroup, ignores, locate, transformers_models
 from dtscodec.format.dtypes import TensorSpec
@@ -41,8 +42,8 @@ class ModelSlots(Mapping[str, Slot]):
     def find(self, specs: Mapping[str, TensorSpec], folders: Sequence[str] = ()) -> dict[str, Slot]:
         """Find the tensors of a checkpoint in the model.
 
-        Names are equal, or differ by one leading prefix. For a model of transformers, they may also be those from which
-        it would load the model. Folders are those of sentence-transformers: ``2_Dense/linear.weight`` is the tensor
+        Names are equal, or differ by prefixes. For a model of transformers, they may also be those from which it would
+        load the model. Folders are those of sentence-transformers: ``2_Dense/linear.weight`` is the tensor
         ``linear.weight`` of the pipeline's third module.
 
         Parameters
@@ -73,12 +74,11 @@ class ModelSlots(Mapping[str, Slot]):
             best = self._by_prefix(specs)
         except EncodeError as error:
             best, problem = {}, error.problem
-        # Of several ways to match, that under which most tensors agree in shape.
-        if _agreeing(best, specs) < len(specs):
-            for prefix, model in self._models.items():
-                found = self._converted(prefix, model, {name: spec.shape for name, spec in specs.items()})
-                if _agreeing(found, specs) > _agreeing(best, specs):
-                    best = found
+        # Of several ways to match, the first under which most tensors agree in shape.
+        for way in (self._by_conversions, self._by_several_prefixes):
+            if _agreeing(best, specs) == len(specs):
+                break
+            best = max(best, way(specs), key=partial(_agreeing, specs=specs))
         if not best and problem is not None:
             raise ModelMismatchError(problem)
         return best
@@ -95,10 +95,24 @@ class ModelSlots(Mapping[str, Slot]):
         return any(ignores(model, name) for model in self._models.values())
 
     def _by_prefix(self, specs: Mapping[str, TensorSpec]) -> dict[str, Slot]:
-        # Only shapes are matched: a model may hold weights in another dtype.
-        shapes = {name: TensorSpec("U8", slot.shape) for name, slot in self._slots.items()}
-        rule = best_rule(specs, shapes)
+        rule = best_rule(specs, self._shapes())
         return {name: self._slots[own] for name in specs if (own := base_name(name, rule)) in self._slots}
+
+    def _by_conversions(self, specs: Mapping[str, TensorSpec]) -> dict[str, Slot]:
+        shapes = {name: spec.shape for name, spec in specs.items()}
+        ways = (self._converted(prefix, model, shapes) for prefix, model in self._models.items())
+        return max(ways, key=partial(_agreeing, specs=specs), default={})
+
+    def _by_several_prefixes(self, specs: Mapping[str, TensorSpec]) -> dict[str, Slot]:
+        try:
+            pairs = pair_names(specs, self._shapes()).counterpart
+        except EncodeError:
+            return {}
+        return {name: self._slots[own] for name, own in pairs.items() if own is not None}
+
+    def _shapes(self) -> dict[str, TensorSpec]:
+        # Only shapes are matched: a model may hold weights in another dtype.
+        return {name: TensorSpec("U8", slot.shape) for name, slot in self._slots.items()}
 
     def _converted(self, prefix: str, model: nn.Module, shapes: Shapes) -> dict[str, Slot]:
         located = locate(model, shapes)
@@ -112,6 +126,8 @@ class ModelSlots(Mapping[str, Slot]):
         wholes = {name: self._slots[prefix + name] for name in group.targets if prefix + name in self._slots}
         if len(wholes) < len(group.targets):
             return {}
+        for slot in wholes.values():
+            slot.spec  # noqa: B018  # Raises an error unless the tensor can be taken apart.
         # Names of the same place share the slot of the first, also those of another task's pack.
         return {name: self._placed.setdefault(slot.place, slot) for name, slot in slots_of_group(group, wholes)}
 

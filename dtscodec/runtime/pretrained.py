@@ -70,6 +70,11 @@ def from_pretrained(
     with decode(pack, base, whole=True) as decoded, tempfile.TemporaryDirectory() as folder:
         files = _write_configurations(decoded, Path(folder))
         where = str(decoded.pack.path or "pack")
+        if folders := decoded.pack.index.folders:
+            detail = f"expected one model of transformers, got a pipeline with weights of its own in {folders[0]}"
+            raise CheckpointError(
+                f"{where}: {detail}", Remedy("decode it, and load the directory with its own library")
+            )
         if config is None:
             if "config.json" not in files:
                 detail = "expected a pack made from model directories, got one without config.json"

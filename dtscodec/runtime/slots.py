@@ -14,6 +14,14 @@ from dtscodec.errors import CheckpointError, ModelMismatchError, Remedy
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.kernels.select import backend_for
 
+_QUANTIZED = Remedy("load the model without quantization, or pass its quantization_config to dtscodec.from_pretrained")
+_REMEDIES = {
+    "Params4bit": _QUANTIZED,
+    "Int8Params": _QUANTIZED,
+    "DTensor": Remedy("use the pack before the model is sharded"),
+}
+"""Remedies for tensors that are not plain, by the names of their classes."""
+
 
 class Slot:
     """One parameter or buffer of a model, whatever number of names it has; subclasses are made from one or several.
@@ -111,7 +119,8 @@ class Slot:
         try:
             return tensor_spec(self._found())
         except CheckpointError as error:
-            raise ModelMismatchError(f"{self.name}: {error.problem}", error.remedy) from error
+            remedy = error.remedy or _REMEDIES.get(type(self._found()).__name__)
+            raise ModelMismatchError(f"{self.name}: {error.problem}", remedy) from error
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -140,6 +140,23 @@ def test_a_model_inside_another_module_is_found(stacked: Converted) -> None:
     assert same_state(model.state_dict(), stacked.expected["one"])
 
 
+@pytest.mark.parametrize("wrap", ["whole", "each layer"])
+def test_a_compiled_model_is_written(stacked: Converted, wrap: str) -> None:
+    model: Any = stacked.model()
+    if wrap == "whole":
+        outer: Any = torch.compile(model, backend="eager")
+    else:
+        outer = model
+        for place, layer in enumerate(model.model.layers):
+            model.model.layers[place] = torch.compile(layer, backend="eager")
+    before = [tensor.clone() for tensor in model.state_dict().values()]
+    switcher = dtscodec.Switcher(outer, packs={"one": stacked.pack("one")})
+    switcher.activate("one")
+    assert all(map(torch.equal, model.state_dict().values(), stacked.expected["one"].values()))
+    switcher.deactivate()
+    assert all(map(torch.equal, model.state_dict().values(), before))
+
+
 def test_attach_refuses_changed_experts_in_one_line(stacked: Converted) -> None:
     with pytest.raises(ModelMismatchError, match=r"got OlmoeExperts, and \d+ more tensors .*; use Switcher") as error:
         dtscodec.attach(stacked.model(), {"one": stacked.pack("one")})
