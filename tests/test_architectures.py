@@ -32,6 +32,9 @@ REPRESENTATIVES = {
     "encoder": "BERT (classification)",
     "vision": "ViT",
     "vision-language": "LLaVA",
+    "state space": "Mamba",
+    "diffusion": "UNet (diffusers)",
+    "sentence embedding": "BERT with Dense (sentence-transformers)",
 }
 """An architecture of each class in the table of `docs/architectures.md`."""
 

@@ -148,6 +148,8 @@ def export(place: Workplace) -> Figure:
     with quiet():
         adapted = peft.PeftModel.from_pretrained(place.library.adapted(model), str(out)).eval()
     outputs = place.outputs(place.library.with_adapted(model, adapted))
+    if difference(expected, place.base_outputs) < HALF:
+        raise WrongError("the adapter carries no change that matters")
     note = f"{report.left_out_share:.0%} left out".replace("%", " %") if report.left_out else ""
     return Figure(difference(outputs, expected), HALF, note)
 

@@ -33,6 +33,9 @@ _SPELLINGS = (
     # Normalization layers of checkpoints that were converted from TensorFlow.
     (r"LayerNorm\.gamma$", "LayerNorm.weight"),
     (r"LayerNorm\.beta$", "LayerNorm.bias"),
+    # Weights of `torch.nn.utils.weight_norm`, which torch 2.1 replaced by a parametrization.
+    (r"weight_g$", "parametrizations.weight.original0"),
+    (r"weight_v$", "parametrizations.weight.original1"),
     # The output layer of GPT-NeoX.
     (r"embed_out\.", "lm_head."),
 )
