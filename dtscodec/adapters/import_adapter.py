@@ -26,6 +26,7 @@ from dtscodec.encoding.encoded_tensor import EncodedTensor, encode_same, encode_
 from dtscodec.encoding.notes import Note
 from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata, reference_to
 from dtscodec.encoding.pack_report import EncodeReport
+from dtscodec.encoding.passed_over_note import passed_over_notes
 from dtscodec.errors import ConfigError
 from dtscodec.format.blocks import Raw
 from dtscodec.format.dtypes import TensorSpec
@@ -139,6 +140,7 @@ def import_adapter(
                 assembler.add(tensor)
             collected = importer.files(directory) if files else []
             notes = import_notes(plan, config, _added_token(directory, base_directory))
+            notes += passed_over_notes(opened.checkpoint, None)
             report = assembler.finish(*importer.metadata(collected, notes))
     return report.extended(
         ImportReport,

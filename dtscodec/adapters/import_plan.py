@@ -184,8 +184,15 @@ def _check_pairs(tensors: Mapping[str, PlannedTensor], base: Specs, transposed: 
 
 def _shapes(tensors: Mapping[str, PlannedTensor], base: Specs, model: FineTuneModel) -> dict[str, Shape]:
     """Return the shapes of the fine-tune's tensors by the names that the model gives them."""
-    memory = {disk: name for name, disk in model.outline.disk_names.items()}
-    return {memory.get(name, name): tensors[planned.tied_to or name].shape(base) for name, planned in tensors.items()}
+    known, memory = model.outline.shapes, {disk: name for name, disk in model.outline.disk_names.items()}
+
+    def in_memory(name: str, planned: PlannedTensor) -> str:
+        if name in memory or name in known:
+            return memory.get(name, name)
+        # Under another prefix than the model's class has, as in an adapter of a model without its head.
+        return memory.get(planned.base or name, name)
+
+    return {in_memory(name, planned): tensors[planned.tied_to or name].shape(base) for name, planned in tensors.items()}
 
 
 def _compare_classes(

@@ -13,8 +13,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command."""
     parser.description = (
         "Write the pack of a base with a LoRA adapter merged into it. The adapter's factors are encoded "
-        "directly. Rank and alpha patterns, rsLoRA, embeddings, convolutions, biases and modules_to_save are "
-        "supported; DoRA and other kinds of adapter are refused."
+        "directly. Rank and alpha patterns, rsLoRA, embeddings, added tokens, convolutions, biases and modules_to_save "
+        "are supported; DoRA and other kinds of adapter are refused."
     )
     parser.epilog = "For a pack of a given size, merge the adapter with PEFT and use dtscodec encode --size."
     parser.add_argument("adapter", metavar="ADAPTER", help="directory with adapter_config.json, local or on the Hub")
@@ -62,7 +62,8 @@ def run(options: argparse.Namespace) -> None:
         console.print_json(report_facts(report))
         return
     sizes = f"{console.size(report.adapter_bytes)} -> {console.size(report.pack_bytes)}"
-    exact = f", {len(report.exact)} tensors exact" if report.exact else ""
+    count = len(report.exact)
+    exact = f", {count} tensor{'s' if count > 1 else ''} exact" if count else ""
     error = f"relative error {report.relative_error:.2g}"
     end = f"{report.seconds:.1f} s: {report.path}"
     line = f"{name}: {sizes}, {report.modules} layers, {error}{exact}, {end}"

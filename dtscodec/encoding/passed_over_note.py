@@ -10,13 +10,15 @@ _MAX_NAMES = 3
 """Most files of one reason that the text spells out."""
 
 
-def passed_over_notes(base: Checkpoint, fine: Checkpoint) -> list[Note]:
+def passed_over_notes(base: Checkpoint, fine: Checkpoint | None) -> list[Note]:
     """Return a note each for a base and a fine-tune beside whose weights other weights were passed over.
 
     Parameters
     ----------
-    base, fine : Checkpoint
-        The checkpoints.
+    base : Checkpoint
+        The base.
+    fine : Checkpoint or None
+        The fine-tune; None if it is no checkpoint but an adapter.
 
     Raises
     ------
@@ -24,7 +26,7 @@ def passed_over_notes(base: Checkpoint, fine: Checkpoint) -> list[Note]:
         A folder of a directory cannot be listed.
     """
     checkpoints = {"base": base, "fine-tune": fine}
-    return [_note(role, checkpoint) for role, checkpoint in checkpoints.items() if checkpoint.passed_over]
+    return [_note(role, each) for role, each in checkpoints.items() if each is not None and each.passed_over]
 
 
 def _note(role: str, checkpoint: Checkpoint) -> Note:

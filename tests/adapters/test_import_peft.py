@@ -364,3 +364,20 @@ def test_more_tokens_than_rows_are_told(tmp_path: Path) -> None:
     (adapter.path / "added_tokens.json").write_text(json.dumps({"<new>": VOCABULARY + 1}))
     report = dtscodec.import_adapter(adapter.path, adapter.base, tmp_path / "pack")
     assert "98 tokens, base and adapter have rows for 96" in report.notes[0].text
+
+
+def test_an_adapter_of_the_model_without_its_head_may_add_tokens(tmp_path: Path) -> None:
+    adapter = Adapter(
+        tmp_path,
+        lambda: hf.BertModel(bert_config()),
+        ADDED,
+        saved_base=lambda: hf.BertForTokenClassification(bert_config()),
+        settings={"target_modules": ["query"], "task_type": "FEATURE_EXTRACTION"},
+    )
+    report = dtscodec.import_adapter(adapter.path, adapter.base, tmp_path / "pack")
+    assert "vocab_size 96 -> 102" in report.notes[0].text
+    restored = dtscodec.from_pretrained(adapter.base, report.path).bert.eval()
+    with torch.inference_mode():
+        ours = restored(TOKENS).last_hidden_state
+        want = adapter.model(input_ids=TOKENS).last_hidden_state
+    assert float((ours - want).abs().max()) < LARGEST * float(want.abs().max())
