@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 from dtscodec.errors import CheckpointError, Remedy
-from dtscodec.storage.paths import is_remote
 
 _MAX_BYTES = 1024
 """A pointer is shorter than that, by Git LFS's own specification."""
@@ -27,20 +26,3 @@ def check_no_pointer(path: Path, data: bytes) -> None:
         size, oid = int(found[2]), found[1].decode()
         problem = f"{path}: expected a file of {size:,} bytes (sha256 {oid[:12]}...), got its Git LFS pointer"
         raise CheckpointError(problem, Remedy("run 'git lfs pull' in the repository, or download the file"))
-
-
-def check_file_is_no_pointer(path: Path) -> None:
-    """Raise CheckpointError if a file is a pointer of Git LFS; do nothing if it is remote or cannot be read.
-
-    Parameters
-    ----------
-    path : Path
-        The file. Remote storage has no pointers: the Hub resolves them.
-    """
-    if is_remote(path):
-        return
-    try:
-        data = path.read_bytes() if path.stat().st_size < _MAX_BYTES else b""
-    except OSError:
-        return
-    check_no_pointer(path, data)

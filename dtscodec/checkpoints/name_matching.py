@@ -1,5 +1,6 @@
 """Matching of tensor names: the base's counterpart of each tensor of a fine-tune (spec section 4.4)."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -11,6 +12,9 @@ from dtscodec.checkpoints.name_match import IDENTITY, NameMatch, Rule
 from dtscodec.checkpoints.rest_of_names import pair_rest
 from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.naming import base_name
+
+_SEPARATOR = re.compile("[./]")
+"""What ends a module's name, or a folder's."""
 
 
 def match_names(
@@ -170,11 +174,9 @@ def _count_agreeing(fine: Specs, base: Specs) -> Counter[Rule]:
 
 
 def _cuts(name: str) -> Iterator[tuple[str, str]]:
-    """Yield every way to cut a name into a prefix that ends in a dot, and the rest."""
-    at = name.find(".") + 1
-    while at:
-        yield name[:at], name[at:]
-        at = name.find(".", at) + 1
+    """Yield every way to cut a name into a prefix that ends in a dot, or in the slash of a folder, and the rest."""
+    for separator in _SEPARATOR.finditer(name):
+        yield name[: separator.end()], name[separator.end() :]
 
 
 def _same_shape(fine: Specs, fine_name: str, base: Specs, base_name: str) -> bool:

@@ -159,6 +159,11 @@ def test_a_plain_directory_passes_nothing_over(tmp_path: Path) -> None:
     assert reasons(tmp_path) == {}
 
 
+def test_packs_beside_their_base_are_not_passed_over(tmp_path: Path) -> None:
+    put(tmp_path, "base.safetensors", "dtscodec.json", "packs/movie.safetensors")
+    assert reasons(tmp_path) == {}
+
+
 def test_what_the_user_names_is_no_choice(tmp_path: Path) -> None:
     put(tmp_path, "model.safetensors", "model.safetensors.index.json")
     assert reasons(tmp_path / "model.safetensors.index.json") == reasons(tmp_path / "model.safetensors") == {}

@@ -99,8 +99,17 @@ def test_a_list_of_modules_that_leads_out_of_the_directory_is_refused(tmp_path: 
         open_checkpoint(modules(tmp_path / "m", path))
 
 
-@pytest.mark.parametrize("text", ["{", '{"a": 1}', "[1]", "[" * 100_000])
-def test_a_list_of_modules_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ['{"a": 1}', "[1]"])
+def test_a_file_of_that_name_that_lists_no_modules_has_none(tmp_path: Path, text: str) -> None:
+    model(tmp_path / "m")
+    (tmp_path / "m/modules.json").write_text(text)
+    with open_checkpoint(tmp_path / "m") as checkpoint:
+        assert list(checkpoint.specs) == ["w"]
+        assert [entry.file for entry in checkpoint.passed_over] == ["1_Dense/"]
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000])
+def test_a_list_of_modules_that_is_no_json_is_refused(tmp_path: Path, text: str) -> None:
     model(tmp_path / "m")
     (tmp_path / "m/modules.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"modules\.json: expected"):
@@ -112,6 +121,15 @@ def test_a_tensor_of_the_model_in_the_name_of_a_folder_is_refused(tmp_path: Path
     write_checkpoint(tmp_path / "m/model.safetensors", SPECS, DATA.__getitem__, force=True)
     with pytest.raises(CheckpointError, match="'1_Dense/b' in a folder only"):
         open_checkpoint(tmp_path / "m")
+
+
+def test_a_second_answer_in_a_folder_is_passed_over(tmp_path: Path) -> None:
+    model(tmp_path / "m")
+    (tmp_path / "m/1_Dense/pytorch_model.bin").write_bytes(b"?")
+    with open_checkpoint(tmp_path / "m") as checkpoint:
+        (found,) = checkpoint.passed_over
+    assert found.file == "1_Dense/pytorch_model.bin"
+    assert "loads model.safetensors first" in found.reason
 
 
 def test_a_folder_that_cannot_be_read_leaves_no_file_open(tmp_path: Path) -> None:

@@ -211,6 +211,17 @@ def test_best_rule_equals_the_plain_search(fine: Specs, base: Specs) -> None:
         assert rule == IDENTITY or best == [rule]
 
 
+@pytest.mark.parametrize("folder", ["0_Transformer/", "1_Router/document_0_Transformer/"])
+def test_a_folder_of_modules_is_a_prefix_like_others(folder: str) -> None:
+    dense = {"2_Dense/linear.weight": TensorSpec("F32", (3, 2))}
+    inside = prefixed(folder, BODY) | dense
+    assert match_names(inside, BODY).counterpart == {folder + name: name for name in BODY} | dict.fromkeys(dense)
+    # The other way round, and with a module that both have.
+    assert match_names(BODY, inside).counterpart == {name: folder + name for name in BODY}
+    both = match_names(BODY | dense, inside).counterpart
+    assert both == {name: folder + name for name in BODY} | {name: name for name in dense}
+
+
 def test_100_000_names_are_matched_in_seconds() -> None:
     layers = {
         f"layers.{i}.experts.{j}.{kind}.weight": TensorSpec("F32", (4, 4))

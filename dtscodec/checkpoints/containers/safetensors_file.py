@@ -6,7 +6,7 @@ from types import TracebackType
 
 from dtscodec.checkpoints.checkpoint import Signature
 from dtscodec.checkpoints.directories.file_names import usual_stem
-from dtscodec.checkpoints.lfs_pointer import check_file_is_no_pointer
+from dtscodec.checkpoints.foreign_file import check_is_ours
 from dtscodec.checkpoints.passed_over import PassedOver
 from dtscodec.errors import CheckpointError, DtsError
 from dtscodec.files.range_reader import Bytes, LocalFile
@@ -50,7 +50,7 @@ class SafetensorsCheckpoint:
                 header = read_header(stream, self.location)
         except BaseException:
             self.file.close()
-            check_file_is_no_pointer(path)
+            check_is_ours(path)
             raise
         self.metadata: Mapping[str, str] = header.metadata
         self.specs = {name: header.tensors[name].spec for name in sorted(header.tensors)}

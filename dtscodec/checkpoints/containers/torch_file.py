@@ -11,7 +11,7 @@ from typing import Any
 from dtscodec.checkpoints.checkpoint import Signature
 from dtscodec.checkpoints.containers.in_memory import MappingCheckpoint, is_tensor
 from dtscodec.checkpoints.directories.file_names import usual_stem
-from dtscodec.checkpoints.lfs_pointer import check_file_is_no_pointer
+from dtscodec.checkpoints.foreign_file import check_is_ours
 from dtscodec.checkpoints.passed_over import PassedOver
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.files.range_reader import Bytes, LocalFile
@@ -53,7 +53,7 @@ class TorchCheckpoint:
             self._tensors = MappingCheckpoint(_unwrap(_load(local, self.location), self.location), self.location)
         except BaseException:
             self._file.close()
-            check_file_is_no_pointer(path)
+            check_is_ours(path)
             raise
         self.directory: Path | None = path.parent
         self.is_directory = False
@@ -144,6 +144,9 @@ def _first_line(error: Exception, *marks: str) -> str:
 
 def _unwrap(content: object, where: str) -> Mapping[str, Any]:
     """Return the state dict, which may be wrapped in mappings under the usual keys."""
+    if isinstance(content, Mapping) and "ds_version" in content:
+        detail = "expected a whole checkpoint, got a shard of DeepSpeed"
+        raise CheckpointError(f"{where}: {detail}", Remedy("merge its directory with DeepSpeed's zero_to_fp32.py"))
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

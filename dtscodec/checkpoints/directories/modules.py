@@ -22,7 +22,9 @@ _MAX_DEPTH = 8
 
 
 def module_folders(directory: Path, listing: Listing) -> list[str]:
-    """Return the folders of a directory's modules, relative to it, ascending; none unless it has a ``modules.json``.
+    """Return the folders of a directory's modules, relative to it, ascending.
+
+    There are none without a ``modules.json`` that is a list of modules: a file of that name may be of another program.
 
     Parameters
     ----------
@@ -34,13 +36,13 @@ def module_folders(directory: Path, listing: Listing) -> list[str]:
     Raises
     ------
     CheckpointError
-        The list of modules cannot be read, or leads out of the directory.
+        The file is no JSON, or a module's folder leads out of the directory.
     """
     if MODULES not in listing.files:
         return []
     modules = read_json(directory / MODULES)
     if not isinstance(modules, list) or not all(isinstance(item, dict) for item in modules):
-        raise CheckpointError(f"{directory / MODULES}: expected a list of modules, got {modules!r:.60}")
+        return []
     found: set[str] = set()
     for module in modules:
         folder = _checked_folder(directory / MODULES, "", module.get("path", ""))

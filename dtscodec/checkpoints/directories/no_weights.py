@@ -5,22 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dtscodec.checkpoints.directories.file_names import TRANSFORMERS
-from dtscodec.checkpoints.directories.other_files import is_weight_file, other_framework
+from dtscodec.checkpoints.directories.other_files import is_training_state, is_weight_file
 from dtscodec.checkpoints.directories.weights import ADAPTER_WEIGHTS
+from dtscodec.checkpoints.foreign_file import advice_on, other_framework
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.messages import listed
 from dtscodec.storage.listing import Listing, list_directory
+from dtscodec.storage.paths import is_remote
 
 Advice = tuple[str, str]
 """What a directory is, and what to do."""
 
 _MERGE_DCP = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch"
-
-_PROGRAMS = {
-    "llama.cpp": "load it with transformers' from_pretrained(..., gguf_file=...), and save_pretrained it",
-    "TensorFlow": "load it with transformers 4, from_pretrained(..., from_tf=True), and save_pretrained it",
-    "Flax": "load it with transformers 4, from_pretrained(..., from_flax=True), and save_pretrained it",
-}
 
 
 def no_weights_error(directory: Path, listing: Listing) -> CheckpointError:
@@ -143,13 +139,26 @@ def _torch_files(directory: Path, listing: Listing) -> Advice | None:
     return f"weights of other names: {listed(found, 3)}", f"name a file itself: {directory / found[0]}"
 
 
+def _links_to_nothing(directory: Path, listing: Listing) -> Advice | None:
+    """Links whose targets are gone, as in a cache of the Hub that was cleared in part."""
+    if is_remote(directory):
+        return None
+    gone = sorted(path.name for path in directory.iterdir() if path.is_symlink() and not path.exists())
+    found = [name for name in gone if is_weight_file(name)]
+    return (f"links to nothing: {listed(found, 3)}", "download the files again") if found else None
+
+
+def _training_state(directory: Path, listing: Listing) -> Advice | None:
+    found = [name for name in listing.files if is_training_state(name)]
+    return (f"only the state of a training: {listed(found, 3)}", "name the directory of the model") if found else None
+
+
 def _other_program(directory: Path, listing: Listing) -> Advice | None:
     found = {name: program for name in listing.files if (program := other_framework(name))}
     if not found:
         return None
     name, program = next(iter(found.items()))
-    other = "take the checkpoint that it was made from"
-    return f"{name}, which only {program} reads", _PROGRAMS.get(program, other)
+    return f"{name}, which only {program} reads", advice_on(program)
 
 
 def _inner_models(directory: Path, listing: Listing) -> Advice | None:
@@ -177,5 +186,7 @@ _DIAGNOSES: tuple[Callable[[Path, Listing], Advice | None], ...] = (
     _torch_files,
     _other_program,
     _inner_models,
+    _links_to_nothing,
+    _training_state,
 )
 """From what is sure to what is a guess; the first that fits is said."""

@@ -12,7 +12,7 @@ from dtscodec.checkpoints.directories.file_names import stem_of
 from dtscodec.checkpoints.directories.model_directory import ModelDirectory
 from dtscodec.checkpoints.directories.modules import module_folders, read_json
 from dtscodec.checkpoints.directories.no_weights import no_weights_error, pipeline_error
-from dtscodec.checkpoints.directories.other_files import other_weights
+from dtscodec.checkpoints.directories.other_files import other_files, other_folders
 from dtscodec.checkpoints.directories.weights import choose_weights
 from dtscodec.checkpoints.passed_over import PassedOver
 from dtscodec.errors import CheckpointError
@@ -126,7 +126,14 @@ def _passed_over(
     directory: Path, listing: Listing, own: str | None, opened: Checkpoint | None, folders: dict[str, Checkpoint]
 ) -> tuple[PassedOver, ...]:
     """Return the files with weights that were not read, in the directory and in folders of modules."""
-    read = set(opened.weight_files) if opened else set()
-    read |= {f"{folder}/{name}" for folder, part in folders.items() for name in part.weight_files}
+    read = opened.weight_files if opened else frozenset[str]()
+    found = list(other_files(listing, own, read, _config(directory, listing)))
+    for folder, part in folders.items():
+        inside = directory / folder
+        with read_errors(inside):
+            inner = list_directory(inside)
+        chosen = part.location.split("/")[-1]
+        others = other_files(inner, chosen, part.weight_files, _config(inside, inner))
+        found += [PassedOver(f"{folder}/{entry.file}", entry.reason) for entry in others]
     with read_errors(directory):
-        return tuple(other_weights(directory, listing, own, frozenset(read), _config(directory, listing)))
+        return (*found, *other_folders(directory, listing, folders))

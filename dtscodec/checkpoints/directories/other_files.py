@@ -1,12 +1,13 @@
 """Files of a model directory that hold weights but are not read, each with the reason."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from dtscodec.checkpoints.directories.file_names import DIFFUSERS, SHARD, TRANSFORMERS, stem_of, variant_of
 from dtscodec.checkpoints.directories.weights import ADAPTER_WEIGHTS, framework_of
+from dtscodec.checkpoints.foreign_file import other_framework
 from dtscodec.checkpoints.passed_over import PassedOver
 from dtscodec.format.naming import is_shard_index
 from dtscodec.storage.listing import Listing, list_directory
@@ -15,27 +16,33 @@ ADAPTER_CONFIG = "adapter_config.json"
 """Configuration of PEFT's adapters. In a directory without their weights it keeps transformers from loading a model."""
 
 _ANY_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".distcp")
-_OTHER_FRAMEWORKS = {
-    ".h5": "TensorFlow",
-    ".msgpack": "Flax",
-    ".ot": "Rust",
-    ".onnx": "ONNX",
-    ".onnx_data": "ONNX",
-    ".gguf": "llama.cpp",
-    ".tflite": "TensorFlow Lite",
-    ".mlmodel": "Core ML",
-    ".flashpack": "FlashPack",
-}
-"""Endings of weights that only other programs read."""
-
 _OF_TRAINING = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state|random_states|sampler)[._].*")
 _OTHER_FOLDERS = ("onnx", "openvino", "coreml", "gguf", "tensorrt", "original", "tf_model", "flax_model")
 
 
-def other_weights(
-    directory: Path, listing: Listing, chosen: str | None, read: frozenset[str], config: Mapping[str, Any]
+def other_files(
+    listing: Listing, chosen: str | None, read: frozenset[str], config: Mapping[str, Any]
 ) -> Iterator[PassedOver]:
-    """Yield the files of a directory that hold weights but were not read, then such folders.
+    """Yield the files of one directory that hold weights but were not read.
+
+    Parameters
+    ----------
+    listing : Listing
+        Its files and folders.
+    chosen : str or None
+        The file that was opened; None if only folders of modules have weights.
+    read : frozenset of str
+        The files in it that were read.
+    config : mapping
+        Content of its ``config.json``.
+    """
+    for name in listing.files:
+        if name not in read and (reason := _reason(name, listing.files, chosen, config)):
+            yield PassedOver(name, reason)
+
+
+def other_folders(directory: Path, listing: Listing, modules: Iterable[str]) -> Iterator[PassedOver]:
+    """Yield the folders of a directory that hold weights but were not read.
 
     Parameters
     ----------
@@ -43,19 +50,19 @@ def other_weights(
         The model directory.
     listing : Listing
         Its files and folders.
-    chosen : str or None
-        The file that was opened; None if only folders of modules have weights.
-    read : frozenset of str
-        All files that were read, relative to the directory.
-    config : mapping
-        Content of its ``config.json``.
+    modules : iterable of str
+        Folders of modules, which were read.
+
+    Raises
+    ------
+    Exception
+        Errors of the storage, when folders are listed.
     """
-    for name in listing.files:
-        if name not in read and (reason := _reason(name, listing.files, chosen, config)):
-            yield PassedOver(name, reason)
-    folders_read = {name.split("/")[0] for name in read if "/" in name}
+    # A directory of packs has them in a folder, beside their base.
+    skipped = {folder.split("/")[0] for folder in modules}
+    skipped |= {"packs"} if "dtscodec.json" in listing.files else set()
     for folder in listing.folders:
-        if folder in folders_read or folder.startswith("."):
+        if folder in skipped or folder.startswith("."):
             continue
         if any(is_weight_file(name) for name in list_directory(directory / folder).files):
             yield PassedOver(f"{folder}/", _reason_of_folder(folder))
@@ -67,7 +74,7 @@ def is_weight_file(name: str) -> bool:
     >>> is_weight_file("model.safetensors"), is_weight_file("model.onnx"), is_weight_file("tokenizer.json")
     (True, True, False)
     """
-    return name.endswith((*_ANY_ENDINGS, *_OTHER_FRAMEWORKS)) and not is_training_state(name)
+    return (name.endswith(_ANY_ENDINGS) or other_framework(name) is not None) and not is_training_state(name)
 
 
 def is_training_state(name: str) -> bool:
@@ -77,15 +84,6 @@ def is_training_state(name: str) -> bool:
     (True, True, False)
     """
     return bool(_OF_TRAINING.fullmatch(name))
-
-
-def other_framework(name: str) -> str | None:
-    """Return the program that alone reads a file of weights; None if torch does.
-
-    >>> other_framework("tf_model.h5"), other_framework("model.safetensors")
-    ('TensorFlow', None)
-    """
-    return next((program for ending, program in _OTHER_FRAMEWORKS.items() if name.endswith(ending)), None)
 
 
 def _reason(name: str, files: tuple[str, ...], chosen: str | None, config: Mapping[str, Any]) -> str | None:

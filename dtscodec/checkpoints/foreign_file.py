@@ -1,0 +1,78 @@
+"""Files that are no checkpoint of ours: weights that only other programs read, pages in place of a download."""
+
+from pathlib import Path
+
+from dtscodec.checkpoints.lfs_pointer import check_no_pointer
+from dtscodec.errors import CheckpointError, Remedy
+from dtscodec.storage.paths import is_remote
+
+_OTHER_FRAMEWORKS = {
+    ".h5": "TensorFlow",
+    ".msgpack": "Flax",
+    ".ot": "Rust",
+    ".onnx": "ONNX",
+    ".onnx_data": "ONNX",
+    ".gguf": "llama.cpp",
+    ".tflite": "TensorFlow Lite",
+    ".mlmodel": "Core ML",
+    ".flashpack": "FlashPack",
+}
+"""Endings of weights that only other programs read."""
+
+
+_FIRST_BYTES = {b"GGUF": "llama.cpp", b"\x89HDF": "TensorFlow"}
+"""First bytes of some of these."""
+
+_ADVICE = {
+    "llama.cpp": "load it with transformers' from_pretrained(..., gguf_file=...), and save_pretrained it",
+    "TensorFlow": "load it with transformers 4, from_pretrained(..., from_tf=True), and save_pretrained it",
+    "Flax": "load it with transformers 4, from_pretrained(..., from_flax=True), and save_pretrained it",
+}
+
+
+def other_framework(name: str) -> str | None:
+    """Return the program that alone reads a file of weights of this name; None if torch does.
+
+    >>> other_framework("tf_model.h5"), other_framework("model.safetensors")
+    ('TensorFlow', None)
+    """
+    return next((program for ending, program in _OTHER_FRAMEWORKS.items() if name.endswith(ending)), None)
+
+
+def advice_on(program: str) -> str:
+    """Return how weights of another program become a checkpoint that can be read.
+
+    Parameters
+    ----------
+    program : str
+        A name that `other_framework` returns.
+    """
+    return _ADVICE.get(program, "take the checkpoint that it was made from")
+
+
+def check_is_ours(path: Path) -> None:
+    """Raise CheckpointError with the cause, if it can be told, for a file that could not be read.
+
+    Parameters
+    ----------
+    path : Path
+        The file. Remote ones are not looked into.
+    """
+    if is_remote(path):
+        return
+    try:
+        with open(path, "rb") as file:
+            head = file.read(1024)
+    except OSError:
+        return
+    check_no_pointer(path, head)
+    if head[:512].lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        detail = "expected a checkpoint, got a page of a web site"
+        raise CheckpointError(f"{path}: {detail}", Remedy("download the file again: a log-in may have been asked for"))
+    program = next((name for first, name in _FIRST_BYTES.items() if head.startswith(first)), other_framework(path.name))
+    if program is not None:
+        detail = f"expected safetensors or a file of torch.save, got one that only {program} reads"
+        raise CheckpointError(f"{path}: {detail}", Remedy.literal(advice_on(program)))
+    if path.suffix == ".distcp":
+        detail = "expected a whole checkpoint, got a shard of torch.distributed"
+        raise CheckpointError(f"{path}: {detail}", Remedy("name its directory, to learn how the shards are merged"))
