@@ -9,8 +9,8 @@ import torch
 from dtscodec.adapters.left_out import LeftOut, Obstacle
 from dtscodec.adapters.lora_pair import LoraPair
 from dtscodec.adapters.model_layers import ModelLayers
-from dtscodec.adapters.obstacles import NAME_FINE_TUNE, Reader, find_obstacle
-from dtscodec.adapters.tensor_changes import TensorChange
+from dtscodec.adapters.obstacles import NAME_FINE_TUNE, Reader, find_obstacle, has_own_base
+from dtscodec.adapters.tensor_changes import MOVED, TensorChange
 from dtscodec.adapters.vllm import is_head_refused
 from dtscodec.adapters.whole_modules import choose_whole, enclosing, head_modules, holders
 from dtscodec.checkpoints.base import Base
@@ -181,7 +181,9 @@ def plan_export(
         dropped |= {tie: Obstacle(why, None) for tie in tied if tie not in shared}
         # Every module that shares the weight carries the change, unless the pack has another tensor for it.
         modules = [other.removesuffix(".weight") for other in shared if other in (name, *tied) or other not in ours]
-        if name in whole:
+        is_converted = change.entry.name not in names
+        is_same = change.how == MOVED and (is_converted or has_own_base(name, change, layers))
+        if name in whole or is_same:
             continue
         obstacle = find_obstacle(name, change, modules, layers, to)
         if obstacle is None:

@@ -16,6 +16,23 @@ NAME_FINE_TUNE = Remedy("name the fine-tune's model ({model})")
 """For every error about a model that is not the fine-tune's."""
 
 
+def has_own_base(name: str, change: TensorChange, layers: ModelLayers) -> bool:
+    """Return whether the base tensor of a change is, in the model, the tensor that changes.
+
+    Parameters
+    ----------
+    name : str
+        Name of the changed tensor in the model.
+    change : TensorChange
+        The change.
+    layers : ModelLayers
+        Layers of the model.
+    """
+    # Without the base, its names can only be those of the pack.
+    theirs = (layers.base_names or layers.names).names.get(change.counterpart, name)
+    return change.is_aligned and (theirs == name or theirs not in layers.specs)
+
+
 def find_obstacle(
     name: str, change: TensorChange, modules: Sequence[str], layers: ModelLayers, to: Reader
 ) -> Obstacle | None:
@@ -45,9 +62,8 @@ def find_obstacle(
         return Obstacle(f"no such tensor in {layers.model}, the model that uses the adapter", change, NAME_FINE_TUNE)
     if change.delta is None:
         return Obstacle(change.how, change)
-    theirs = layers.base_names.names if layers.base_names else {}
-    if not change.is_aligned or theirs.get(change.counterpart, name) != name:
-        return Obstacle("encoded against other rows or another tensor of the base", change)
+    if not has_own_base(name, change, layers):
+        return Obstacle("encoded against rows of another tensor of the base", change)
     if refused := [layers.refused[module] for module in modules if module in layers.refused]:
         return Obstacle(refused[0], change)
     if not name.endswith(".weight") or not all(module in layers.kinds for module in modules):

@@ -17,6 +17,9 @@ from dtscodec.linalg.chunks import squared_norm
 from dtscodec.linalg.factored_matrix import Factored, delta_square, stack_blocks
 from dtscodec.packs.pack import Pack
 
+MOVED = "rows of another tensor of the base"
+"""How a tensor is stored that is none of its own counterpart's rows, but a copy of others."""
+
 
 @dataclass(frozen=True, slots=True)
 class TensorChange:
@@ -31,8 +34,8 @@ class TensorChange:
     square : float or None
         Squared Frobenius norm of the delta; None if it is unknown, or the tensor is new.
     how : str
-        How the tensor is stored, in words: ``"low rank"``, ``"new"``, ``"stored exactly"`` or ``"stored element by
-        element"``.
+        How the tensor is stored, in words: ``"low rank"``, ``"new"``, ``"of another shape in the base"``, ``"stored
+        exactly"``, ``"stored element by element"`` or `MOVED`. The latter may be the counterpart under another name.
     counterpart : str
         Name of the base tensor that the delta is added to. A new tensor has no such tensor.
     is_aligned : bool
@@ -64,7 +67,12 @@ def iter_changes(pack: Pack, base: Base | None = None) -> Iterator[TensorChange]
     """
     for entry in pack.index.tensors:
         # Skip ties and tensors that equal the base's.
-        if entry.tied_to is not None or all(map(is_unchanged, entry.blocks)):
+        if entry.tied_to is not None:
+            continue
+        if all(map(is_unchanged, entry.blocks)):
+            name, is_aligned = _counterpart(pack, entry)
+            if not is_aligned or name != base_name(entry.name, pack.index.prefix):
+                yield TensorChange(entry, None, None, MOVED, name, is_aligned)
             continue
         if all(_is_low_rank(block) or is_unchanged(block) for block in entry.blocks):
             delta = _low_rank_delta(pack, entry)
@@ -90,13 +98,20 @@ def _other_change(pack: Pack, entry: TensorEntry, base: Base | None) -> TensorCh
     # Exact bytes; else coded without a base; else coded element by element.
     if any(isinstance(block, Raw) for block in blocks):
         found = _exact_square(pack, entry, base)
-        # Without the base it is unknown whether the tensor is new.
-        is_new = base is not None and name not in base.specs
-        return TensorChange(entry, None, found, "new" if is_new else "stored exactly", name, is_aligned)
+        return TensorChange(entry, None, found, _how_exact(entry, name, base), name, is_aligned)
     if any(block.base is None for block in blocks):
-        return TensorChange(entry, None, None, "new", name, is_aligned)
+        return TensorChange(entry, None, None, _how_exact(entry, name, base, "new"), name, is_aligned)
     total = sum(delta_square(coded) for _, coded in pack.factors(entry.name))
     return TensorChange(entry, None, total, "stored element by element", name, is_aligned)
+
+
+def _how_exact(entry: TensorEntry, name: str, base: Base | None, otherwise: str = "stored exactly") -> str:
+    """Return how a tensor with exact or new rows is stored. Without the base it is unknown whether it is new."""
+    if base is None:
+        return otherwise
+    if name not in base.specs:
+        return "new"
+    return otherwise if base.specs[name].shape == entry.spec.shape else "of another shape in the base"
 
 
 def _counterpart(pack: Pack, entry: TensorEntry) -> tuple[str, bool]:
@@ -108,7 +123,7 @@ def _counterpart(pack: Pack, entry: TensorEntry) -> tuple[str, bool]:
 
 def _exact_square(pack: Pack, entry: TensorEntry, base: Base | None) -> float | None:
     """Return the squared norm of the delta of a tensor that is one exact block, if its counterpart is known."""
-    name, block = base_name(entry.name, pack.index.prefix), entry.blocks[0]
+    (name, _), block = _counterpart(pack, entry), entry.blocks[0]
     if base is None or not isinstance(block, Raw) or len(entry.blocks) > 1 or name not in base.specs:
         return None
     spec = base.specs[name]

@@ -176,6 +176,38 @@ def test_a_tensor_that_the_model_lacks_says_how_to_name_another_model(states: St
     assert "`model`" in str(left.remedy)
 
 
+class Twins(nn.Module):
+    """Two layers of equal shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = (nn.Linear(20, 20, bias=False) for _ in range(3))
+
+
+@pytest.mark.parametrize("has_base", [True, False])
+def test_a_delta_of_another_tensor_of_the_base_is_left_out_by_name(has_base: bool, tmp_path: Path) -> None:
+    """A LoRA is added to the base's tensor of its own name; here `first` is encoded against `second`."""
+    torch.manual_seed(0)
+    base = {name: tensor.clone() for name, tensor in Twins().state_dict().items()}
+    fine = {name: tensor + low_rank(tensor.shape, 2, 1) for name, tensor in base.items()}
+    fine["first.weight"] = base["second.weight"] + low_rank(torch.Size((20, 20)), 2, 5)
+    fine["second.weight"] = base["first.weight"].clone()
+    renames = (("first.", "second."), ("second.", "first."))
+    pack = make_pack(base, fine, tmp_path / "pack", target=dtscodec.Rank(3), renames=renames).path
+    report = dtscodec.export_adapter(pack, tmp_path / "adapter", base if has_base else None, model=Twins())
+    assert set(report.ranks) == {"third"}
+    assert {item.name for item in report.left_out} == {"first.weight", "second.weight"}
+    assert all("another tensor of the base" in item.why for item in report.left_out)
+
+
+def test_a_tensor_of_another_shape_in_the_base_is_left_out_by_name(states: States, tmp_path: Path) -> None:
+    base, fine = states
+    base["second.weight"], base["norm.weight"] = base["second.weight"][:32].clone(), torch.ones(32)
+    report = export(base, fine, tmp_path, {"target": dtscodec.Rank(3), "raw": ("norm*",)})
+    found = {item.name: item.why for item in report.left_out}
+    assert found["second.weight"] == found["norm.weight"] == "of another shape in the base"
+
+
 def test_without_the_base_the_share_of_what_is_stored_exactly_is_unknown(states: States, tmp_path: Path) -> None:
     base, fine = states
     fine["norm.weight"] = base["norm.weight"] + 0.5
