@@ -1,5 +1,6 @@
 """LoRA adapter of PEFT and its base -> pack. The adapter's factors are never multiplied out."""
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from dtscodec.adapters.model_layers import CONFIG
 from dtscodec.adapters.peft_config import CONFIG_NAME
 from dtscodec.adapters.tied_changes import PlannedTensor
 from dtscodec.adapters.tokenizer_size import largest_added_token
-from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, Carried, collect_files
+from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, Carried, collect_files, restore_files
 from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.open import weight_paths
+from dtscodec.checkpoints.quantized.settings import without_quantization
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.budget.candidate import NUMBERS
 from dtscodec.encoding.encoded_tensor import EncodedTensor, encode_same, encode_tie
@@ -27,6 +29,7 @@ from dtscodec.encoding.notes import Note
 from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata, reference_to
 from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.encoding.passed_over_note import passed_over_notes
+from dtscodec.encoding.quantized_inputs import check_plain, dequantized_notes
 from dtscodec.errors import ConfigError
 from dtscodec.format.blocks import Raw
 from dtscodec.format.dtypes import TensorSpec
@@ -69,6 +72,7 @@ def import_adapter(
     *,
     bits: Bits = BITS,
     renames: Sequence[tuple[str, str]] = (),
+    dequantize_base: bool = False,
     task: str | None = None,
     files: bool = True,
     force: bool = False,
@@ -93,6 +97,8 @@ def import_adapter(
     renames : sequence of (str, str)
         Tensors that the base has under another name, such as a tied head: name in the fine-tune, name in the base, as
         in ``("lm_head.weight", "model.embed_tokens.weight")``.
+    dequantize_base : bool
+        Whether the weights of a quantized base are read dequantized, as for `EncodeConfig`.
     task : str, optional
         Name of the task, stored in the pack.
     files : bool
@@ -125,8 +131,9 @@ def import_adapter(
     out = as_output_path(out)
     with read_errors(cast(Path, adapter)):
         directory = as_path(adapter)
-    with as_base(base) as opened:
+    with as_base(base, dequantize=dequantize_base) as opened:
         lora = read_adapter(directory)
+        check_plain(opened)
         # Match all names before the first tensor is encoded, so that a wrong base is reported at once.
         base_directory = opened.checkpoint.directory
         config = None if base_directory is None else ModelConfig.read(base_directory)
@@ -141,6 +148,7 @@ def import_adapter(
             collected = importer.files(directory) if files else []
             notes = import_notes(plan, config, _added_token(directory, base_directory))
             notes += passed_over_notes(opened.checkpoint, None)
+            notes += dequantized_notes(opened, opened.specs, lambda name: (name,))
             report = assembler.finish(*importer.metadata(collected, notes))
     return report.extended(
         ImportReport,
@@ -154,6 +162,13 @@ def _added_token(directory: Path, base_directory: Path | None) -> int:
     """Return the largest number of a token that an adapter's tokenizer adds to the base's; -1 if it adds none."""
     found = largest_added_token(directory)
     return found if base_directory is not None and found > largest_added_token(base_directory) else -1
+
+
+def _plain_config(found: AuxiliaryFile, base_directory: Path) -> Carried:
+    """Return the configuration of a base that is read dequantized, without what it says about quantization."""
+    data = found.data if isinstance(found, Carried) else restore_files([found], base_directory)[found.name]
+    plain = without_quantization(json.loads(data))
+    return Carried(CONFIG, json.dumps(plain, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
 class _Importer:
@@ -183,6 +198,8 @@ class _Importer:
         by_name = {file.name: file for file in found}
         if self._plan.changed_config is not None:
             by_name[CONFIG] = Carried(CONFIG, self._plan.changed_config.to_bytes())
+        if self._base.dequantized and CONFIG in by_name and base_files is not None:
+            by_name[CONFIG] = _plain_config(by_name[CONFIG], base_files)
         return [file for _, file in sorted(by_name.items())]
 
     def metadata(self, files: Sequence[AuxiliaryFile], notes: Sequence[Note]) -> tuple[PackMetadata, dict[str, bytes]]:

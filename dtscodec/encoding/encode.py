@@ -153,7 +153,7 @@ def encode(
                 exact_report.add(tensor)
             # The base digest covers only the base tensors that the pack uses.
             reference, leaves = reference_to(opened, tensors.leaves(assembler.used_bases))
-            notes = *dequantized_notes(opened, fine.specs, match), *exact_report.notes()
+            notes = *dequantized_notes(opened, fine.specs, match.bases), *exact_report.notes()
             metadata = metadata.with_base(reference).with_notes(notes)
             report = assembler.finish(metadata, leaves, exact_report.weight_bytes)
             names = [field.name for field in fields(report) if field.name not in ("path", "seconds")]

@@ -1,10 +1,9 @@
 """A quantized base or fine-tune: whether the two fit together, and the note on a base that was read dequantized."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Specs
-from dtscodec.checkpoints.name_match import NameMatch
 from dtscodec.checkpoints.quantized.dequantized_checkpoint import DequantizedCheckpoint
 from dtscodec.checkpoints.quantized.find import Quantization, find_quantization
 from dtscodec.encoding.config import EncodeConfig
@@ -53,7 +52,26 @@ def check_quantization(base: Base, fine: Checkpoint, config: EncodeConfig) -> No
         raise EncodeError(f"{where}: {detail}", _DEQUANTIZE_BOTH)
 
 
-def dequantized_notes(base: Base, fine: Specs, match: NameMatch) -> list[Note]:
+def check_plain(base: Base) -> None:
+    """Refuse a quantized base for an adapter, whose change is added to plain weights.
+
+    Parameters
+    ----------
+    base : Base
+        The base, perhaps read dequantized.
+
+    Raises
+    ------
+    EncodeError
+        It has quantized weights.
+    CheckpointError
+        What describes them is not valid.
+    """
+    if found := find_quantization(base.checkpoint):
+        raise EncodeError(f"base {base.location}: expected plain weights, got {_words(found)}", found.remedy)
+
+
+def dequantized_notes(base: Base, fine: Specs, bases: Callable[[str], Collection[str]]) -> list[Note]:
     """Return the note on a base that was read dequantized; none for any other base.
 
     Parameters
@@ -62,14 +80,14 @@ def dequantized_notes(base: Base, fine: Specs, match: NameMatch) -> list[Note]:
         The base.
     fine : mapping
         Specs of the fine-tune by name.
-    match : NameMatch
-        The counterparts of its tensors.
+    bases : callable
+        Returns the names of the base tensors that a tensor is encoded against.
     """
     checkpoint = base.checkpoint
     if not isinstance(checkpoint, DequantizedCheckpoint):
         return []
     quantization = checkpoint.quantization
-    names = tuple(sorted(n for n in match.counterpart if quantization.weights.keys() & set(match.bases(n))))
+    names = tuple(sorted(name for name in fine if quantization.weights.keys() & set(bases(name))))
     parameters = sum(fine[name].elements for name in names)
     share = parameters / max(1, sum(spec.elements for spec in fine.values()))
     text = (

@@ -229,3 +229,45 @@ def test_apply_and_switcher_take_the_quantized_base_and_the_dequantized_model(tm
         switcher.add("task", tmp_path / "p")
         switcher.activate("task")
         assert all(torch.equal(tensor, decoded[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # Of PEFT's use of transformers.
+def test_an_adapter_of_a_quantized_base_is_imported_onto_the_base_read_dequantized(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    transformers = pytest.importorskip("transformers")
+    config = transformers.Qwen2Config(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        vocab_size=50,
+        tie_word_embeddings=True,
+        architectures=["Qwen2ForCausalLM"],
+        dtype="bfloat16",
+    )
+    model = transformers.Qwen2ForCausalLM(config).to(torch.bfloat16)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    for name in [name for name in state if name.endswith("proj.weight")]:
+        state |= nf4(name, state.pop(name))
+    section = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    base = saved(tmp_path / "base", state, **config.to_dict(), quantization_config=section)
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"]))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    adapted.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(EncodeError, match="expected plain weights, got 7 weights of bitsandbytes nf4") as caught:
+        dtscodec.import_adapter(tmp_path / "adapter", base, tmp_path / "p")
+    assert "dequantize_base=True" in str(caught.value)
+    report = dtscodec.import_adapter(tmp_path / "adapter", base, tmp_path / "p", dequantize_base=True)
+    assert [note.kind for note in report.notes] == ["dequantized-base"]
+    # The decoded model is plain, and its configuration says nothing of quantization.
+    with dtscodec.decode(tmp_path / "p", base) as decoded, dtscodec.Base(base, dequantize=True) as opened:
+        assert "quantization_config" not in json.loads(decoded.files()["config.json"])
+        name = "model.layers.0.self_attn.q_proj.weight"
+        layer = adapted.base_model.model.model.layers[0].self_attn.q_proj
+        start = tensor_from_bytes(opened.read(name), opened.specs[name])
+        expected = start.float() + layer.get_delta_weight("default").float()
+        assert torch.allclose(decoded[name].float(), expected, atol=0.01)
+    assert dtscodec.from_pretrained(base, tmp_path / "p").config.to_dict().get("quantization_config") is None

@@ -83,6 +83,26 @@ def parse_settings(config: Mapping[str, Any]) -> QuantizationSettings:
     )
 
 
+def without_quantization(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a quantized model that is stored dequantized: without the sections on quantization.
+
+    Parameters
+    ----------
+    config : mapping
+        The content of its ``config.json``.
+
+    Examples
+    --------
+    >>> without_quantization({"text_config": {"quantization_config": {}, "dtype": "float16"}, "compression_config": {}})
+    {'text_config': {'dtype': 'float16'}}
+    """
+    return {
+        key: without_quantization(value) if isinstance(value, dict) else value
+        for key, value in config.items()
+        if key not in _SECTIONS
+    }
+
+
 def _block(value: object) -> tuple[int, int] | None:
     match value:
         case [int(rows), int(columns)] if rows > 0 and columns > 0:
