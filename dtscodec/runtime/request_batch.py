@@ -13,6 +13,12 @@ from dtscodec.kernels.backend import Rows
 from dtscodec.runtime.resident_pack import ResidentPack
 from dtscodec.runtime.slots import Slot
 
+ONE_FOR_ALL = Remedy("give all requests the same task, or use Switcher")
+AS_MANY = Remedy(
+    "name as many tasks as the model has rows (beams and sequences to return are rows, but not in an encoder), or one"
+    " for all"
+)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskRequests:
@@ -102,6 +108,13 @@ class RequestBatch:
         """Return whether a task of this batch changes a parameter."""
         return any(slot in group.resident.changes for group in self.groups)
 
+    def of_one_task(self) -> "RequestBatch | None":
+        """Return a batch of any number of rows for the task of all requests, or None if they ask for several."""
+        if not self.groups or (len(self.groups) == 1 and self.groups[0].requests is None):
+            return self
+        is_same = len(self.groups) == 1 and len(self.groups[0].requests or ()) == self.size
+        return RequestBatch((TaskRequests(self.groups[0].resident, None),), None) if is_same else None
+
     def outputs(self, output: Tensor) -> list[Tensor]:
         """Split a model's output by request.
 
@@ -157,12 +170,10 @@ class RequestBatch:
         if group.requests is None:
             return slice(None)
         if not leading or leading[0] != self.size:
-            raise ModelMismatchError(
-                f"{slot.name}: expected a first dimension of {self.size} requests, got an input of {list(leading)}",
-                Remedy(
-                    "name as many tasks as the model has rows (beams and sequences to return are rows), or one for all"
-                ),
+            problem = (
+                f"{slot.name}: expected a first dimension of {self.size} requests, got an input of {list(leading)}"
             )
+            raise ModelMismatchError(problem, ONE_FOR_ALL if self.size in leading else AS_MANY)
         # Rows that belong to one request, such as its tokens.
         each = math.prod(leading[1:])
         device = slot.device

@@ -13,7 +13,8 @@ from dtscodec.format.index import TensorEntry
 from dtscodec.runtime.branched_class import add_branched_class, not_compiled, remove_branched_class
 from dtscodec.runtime.branches.branch import ReadTaskBase, SideBranch
 from dtscodec.runtime.branches.branch_class import branch_class
-from dtscodec.runtime.request_batch import TaskSelector
+from dtscodec.runtime.request_batch import RequestBatch, TaskSelector
+from dtscodec.runtime.row_checks import RowChecks
 from dtscodec.runtime.slots import Slot
 
 BYPASS_CHILDREN = (nn.MultiheadAttention,)
@@ -49,6 +50,9 @@ class SideBranches:
         self._read_base = read_base
         self._selector: ContextVar[TaskSelector | None] = ContextVar("selector", default=None)
         self._hooks = ExitStack()
+        self._rows = RowChecks(model)
+        hook = model.register_forward_pre_hook(not_compiled(self._check_entry), with_kwargs=True)
+        self._hooks.callback(hook.remove)
         self._slots_of: dict[nn.Module, dict[str, Slot]] = defaultdict(dict)
         # The slots of each layer, by attribute.
         for slot in slots:
@@ -102,8 +106,10 @@ class SideBranches:
         for module, attribute in slot.owners:
             kind = self._class_for(module)
             has_rows = not any(part in NO_ROW_PER_REQUEST for part in slot.name.split("."))
-            # A tensor that the model holds as a part of another has no layer of its own.
-            if kind is None or not has_rows or not slot.is_whole or attribute not in ("weight", "bias"):
+            # A tensor that the model holds as a part of another has no layer of its own, and a parametrized layer
+            # (weight norm) computes its weight from parameters of other modules.
+            has_own = slot.is_whole and "weight" in self._slots_of[module]
+            if kind is None or not has_rows or not has_own or attribute not in ("weight", "bias"):
                 problem = f"{slot.name}: expected a layer that can have a side branch, got {type(module).__name__}"
                 raise ModelMismatchError(problem, Remedy("use Switcher"))
             self._branch(module, kind).check(attribute, entry)
@@ -129,6 +135,12 @@ class SideBranches:
         add_branched_class(module, self._find_changed)
         self._hooks.callback(remove_branched_class, module, self._find_changed)
 
+    def _check_entry(self, module: nn.Module, args: tuple[Any, ...], *rest: dict[str, Any]) -> None:
+        """Check the model's own input; `rest` is as for `_hook`."""
+        selector = self._selector.get()
+        if isinstance(selector, RequestBatch):
+            self._rows.check_entry(selector, args, rest[0] if rest else {})
+
     def _find_changed(self, module: nn.Module, attribute: str) -> str | None:
         """Return the name of a layer's parameter if the tasks of this context may change it, else None."""
         selector, slot = self._selector.get(), self._slots_of[module].get(attribute)
@@ -153,8 +165,11 @@ class SideBranches:
             raise ModelMismatchError(problem, Remedy("attach to the copy"))
         # Tasks as named by the caller, or as routed by the layer's input.
         batch = selector.select(module, inputs[0])
-        if not batch.groups:
+        branch = self.by_layer[module]
+        changed = next((slot.name for slot in branch.slots.values() if batch.may_change(slot)), None)
+        if changed is None:
             return out
+        batch = self._rows.rows_of(batch, module, changed, inputs[0])
         if out.requires_grad and out.is_leaf:
             out = out.clone()  # Branches add in place, which torch forbids for leaves.
-        return self.by_layer[module].forward(inputs[0], out, batch)
+        return branch.forward(inputs[0], out, batch)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dtscodec.errors import ModelMismatchError, Remedy
+from dtscodec.errors import ModelMismatchError
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.backend import Share
 from dtscodec.kernels.reference import wide_dtype
 from dtscodec.runtime.branches.branch import SideBranch, check_same_shape, has_single_input, is_additive, single_factors
-from dtscodec.runtime.request_batch import RequestBatch
+from dtscodec.runtime.request_batch import ONE_FOR_ALL, RequestBatch
 
 
 class EmbeddingBranch(SideBranch):
@@ -60,9 +60,7 @@ class EmbeddingBranch(SideBranch):
         slot = self.slots["weight"]
         if any(slot in group.resident.changes for group in batch.groups):
             detail = f"expected ids of {batch.size} requests, got {list(ids.shape)} ids for all of them"
-            raise ModelMismatchError(
-                f"{slot.name}: {detail}", Remedy("give all requests the same task, or use Switcher")
-            )
+            raise ModelMismatchError(f"{slot.name}: {detail}", ONE_FOR_ALL)
 
 
 class ScaledEmbeddingBranch(EmbeddingBranch):

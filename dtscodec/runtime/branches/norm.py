@@ -79,7 +79,7 @@ def rms_normalized(layer: nn.Module, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def is_rms_norm(layer: nn.Module) -> bool:
-    """Return whether a layer called RMSNorm computes x' w, or x' (1 + w) as Gemma's does.
+    """Return whether a layer called RMSNorm or LayerNorm computes x' w, or x' (1 + w) as Gemma's does.
 
     The layer is called on a probe at three magnitudes, which detects an epsilon that has another name or that is added
     in another place.
@@ -91,7 +91,7 @@ def is_rms_norm(layer: nn.Module) -> bool:
     """
     weight = getattr(layer, "weight", None)
     if (
-        not type(layer).__name__.endswith("RMSNorm")
+        not type(layer).__name__.endswith(("RMSNorm", "LayerNorm"))  # T5's LayerNorm is one.
         or not isinstance(weight, Tensor)
         or getattr(layer, "bias", None) is not None
         or not has_single_input(layer)  # A second one may be a gate.
