@@ -147,7 +147,7 @@ def import_adapter(
                 assembler.add(tensor)
             collected = importer.files(directory) if files else []
             notes = import_notes(plan, config, _added_token(directory, base_directory))
-            notes += passed_over_notes(opened.checkpoint, None)
+            notes += passed_over_notes({"base": opened.checkpoint})
             notes += dequantized_notes(opened, opened.specs, lambda name: (name,))
             report = assembler.finish(*importer.metadata(collected, notes))
     return report.extended(

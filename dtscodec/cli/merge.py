@@ -69,7 +69,8 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         console.print_json(report_document(report, names))
         return
-    console.print_lines(f"{describe(report, names)}, {report.seconds:.1f} s: {options.output}")
+    lines = [note.text for note in report.notes]
+    console.print_lines(f"{describe(report, names)}, {report.seconds:.1f} s: {options.output}", *lines)
 
 
 def _names(paths: Sequence[str]) -> list[str]:

@@ -210,7 +210,7 @@ def _metadata(base: Base, fine: Checkpoint, match: NameMatch, config: EncodeConf
         _auxiliary_files(base, fine, config),
         stem=fine.stem,
         folders=fine.folders,
-        notes=passed_over_notes(base.checkpoint, fine),
+        notes=passed_over_notes({"base": base.checkpoint, "fine-tune": fine}),
     )
 
 

@@ -1,5 +1,6 @@
 """The note on files of a model directory that were not read."""
 
+from collections.abc import Mapping
 from itertools import groupby
 
 from dtscodec.checkpoints.checkpoint import Checkpoint
@@ -10,23 +11,20 @@ _MAX_NAMES = 3
 """Most files of one reason that the text spells out."""
 
 
-def passed_over_notes(base: Checkpoint, fine: Checkpoint | None) -> list[Note]:
-    """Return a note each for a base and a fine-tune beside whose weights other weights were passed over.
+def passed_over_notes(checkpoints: Mapping[str, Checkpoint]) -> list[Note]:
+    """Return a note on each checkpoint beside whose weights other weights were passed over.
 
     Parameters
     ----------
-    base : Checkpoint
-        The base.
-    fine : Checkpoint or None
-        The fine-tune; None if it is no checkpoint but an adapter.
+    checkpoints : mapping of str to Checkpoint
+        The checkpoints by what they are: ``base``, ``fine-tune``.
 
     Raises
     ------
     CheckpointError
         A folder of a directory cannot be listed.
     """
-    checkpoints = {"base": base, "fine-tune": fine}
-    return [_note(role, each) for role, each in checkpoints.items() if each is not None and each.passed_over]
+    return [_note(role, checkpoint) for role, checkpoint in checkpoints.items() if checkpoint.passed_over]
 
 
 def _note(role: str, checkpoint: Checkpoint) -> Note:

@@ -11,6 +11,8 @@ from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.open import as_checkpoint
 from dtscodec.checkpoints.write import SHARD_BYTES, is_single_file, write_checkpoint
+from dtscodec.encoding.notes import Note
+from dtscodec.encoding.passed_over_note import passed_over_notes
 from dtscodec.errors import OutputError
 from dtscodec.merging.alpha_search import AlphaSearch
 from dtscodec.merging.distances import Distances
@@ -46,6 +48,8 @@ class MergeReport:
         Bytes of the merged tensors.
     seconds : float
         Wall time.
+    notes : tuple of Note
+        Files of fine-tunes that hold weights but were not read, and why.
     """
 
     path: Path
@@ -58,6 +62,7 @@ class MergeReport:
     distances: tuple[Distances, ...]
     size: int
     seconds: float
+    notes: tuple[Note, ...] = ()
 
 
 def merge(
@@ -204,6 +209,7 @@ def report_of(merger: Merger, path: Path, seconds: float) -> MergeReport:
         merger.distances(),
         sum(spec.nbytes for spec in inputs.specs.values()),
         seconds,
+        tuple(passed_over_notes({f"fine-tune {fine.directory}": fine for fine in inputs.fine_tunes})),
     )
 
 

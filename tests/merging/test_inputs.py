@@ -259,3 +259,14 @@ def test_scales_of_quantized_weights_are_copied_with_them(tmp_path: Path) -> Non
     merged = load_file(report.path)
     assert torch.equal(merged["fc.weight"].float() * merged["fc.weight_scale"], torch.full((8, 8), 3.0))
     assert torch.equal(merged["fc.bias"], torch.full((8,), 0.375))
+
+
+def test_weights_beside_those_that_are_merged_are_passed_over_by_name(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        save_file({"w": torch.ones(2)}, tmp_path / name / "model.safetensors")
+    (tmp_path / "b/pytorch_model.bin").write_bytes(b"?")
+    report = dtscodec.merge([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    (note,) = report.notes
+    assert note.names == ("pytorch_model.bin",)
+    assert f"the fine-tune {tmp_path / 'b'} was read from model.safetensors" in note.text
