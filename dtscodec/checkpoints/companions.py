@@ -16,6 +16,10 @@ from dtscodec.format.dtypes import CODED_DTYPES, DType, TensorSpec
 NEVER_QUANTIZED: frozenset[DType] = CODED_DTYPES | {"BOOL", "I64", "U64", "C64"}
 """Dtypes of plain weights, masks, positions and counters, in which no library stores quantized weights."""
 
+_WIDE_INTEGERS: frozenset[DType] = frozenset({"I16", "U16", "I32", "U32"})
+_CODES = re.compile(r".*(?:weight\w*|qzeros|_packed|_blocks|_qdata|\.W_q|\.codes|\.indices|:\w+)")
+"""Names of codes that several are packed into a word, or that stand for vectors."""
+
 _KNOWN = re.compile(
     r"(?:.*\.)?(?:"
     # Scales of activations, attention and its cache; those of weights that are named unlike their weight.
@@ -49,7 +53,7 @@ def companions_of(fine: Specs, base: Specs, counterpart: Mapping[str, str | None
     ['q.SCB']
     """
     spec_of = {name: (spec, base.get(counterpart[name] or "")) for name, spec in fine.items()}
-    quantized = [name for name, specs in spec_of.items() if any(map(_is_quantized, specs))]
+    quantized = [name for name, specs in spec_of.items() if any(is_quantized(name, spec) for spec in specs if spec)]
     if not quantized:
         return frozenset()
     modules, wholes = set(map(_module_of, quantized)), set(_dotted_prefixes(quantized))
@@ -63,8 +67,24 @@ def companions_of(fine: Specs, base: Specs, counterpart: Mapping[str, str | None
     )
 
 
-def _is_quantized(spec: TensorSpec | None) -> bool:
-    return spec is not None and spec.dtype not in NEVER_QUANTIZED
+def is_quantized(name: str, spec: TensorSpec) -> bool:
+    """Return whether a tensor holds the codes of quantized weights, by its dtype and name.
+
+    Parameters
+    ----------
+    name, spec : str, TensorSpec
+        The tensor.
+
+    Examples
+    --------
+    >>> codes = TensorSpec("I32", (4, 8))
+    >>> [is_quantized(name, codes) for name in ("q.qweight", "q.weight_packed", "embeddings.position_ids")]
+    [True, True, False]
+    """
+    if spec.dtype in NEVER_QUANTIZED:
+        return False
+    # Masks are bytes, and positions are wide integers, too.
+    return "mask" not in name if spec.dtype not in _WIDE_INTEGERS else _CODES.fullmatch(name) is not None
 
 
 def _is_companion(name: str, quantized: frozenset[str], modules: set[str]) -> bool:

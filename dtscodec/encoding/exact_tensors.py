@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dtscodec.checkpoints.checkpoint import Specs
-from dtscodec.checkpoints.companions import NEVER_QUANTIZED, companions_of
+from dtscodec.checkpoints.companions import companions_of, is_quantized
 from dtscodec.checkpoints.name_match import NameMatch
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.encoded_tensor import EncodedTensor
@@ -115,7 +115,7 @@ class ExactReport:
 
 
 def _is_weight(entry: TensorEntry, reason: ExactReason) -> bool:
-    is_plain = reason is ExactReason.DTYPE and entry.spec.dtype in NEVER_QUANTIZED
+    is_plain = reason is ExactReason.DTYPE and not is_quantized(entry.name, entry.spec)
     return not (is_plain or reason is ExactReason.NEW)
 
 

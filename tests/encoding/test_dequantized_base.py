@@ -139,6 +139,15 @@ def test_a_base_and_a_fine_tune_of_other_schemes_are_refused(tmp_path: Path) -> 
         dtscodec.encode(one, two, tmp_path / "p")
 
 
+def test_blocks_of_another_shape_are_of_the_same_scheme(tmp_path: Path) -> None:
+    weight = torch.randn(64, 64)
+    whole = {"fc.weight": weight.to(torch.float8_e4m3fn), "fc.weight_scale": torch.ones(1)}
+    rows = row_fp8("fc.weight", weight)
+    dtscodec.encode(whole, rows, tmp_path / "p")
+    with dtscodec.decode(tmp_path / "p", whole) as decoded:
+        assert torch.equal(decoded["fc.weight_scale"], rows["fc.weight_scale"])
+
+
 def test_patterns_store_a_quantized_fine_tune_of_a_plain_base_exactly(tmp_path: Path) -> None:
     quantized, plain, _ = models("fp8", tmp_path)
     dtscodec.encode(plain, quantized, tmp_path / "p", dtscodec.EncodeConfig(raw=("layers.*",)))

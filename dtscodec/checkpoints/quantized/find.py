@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Specs
-from dtscodec.checkpoints.companions import NEVER_QUANTIZED, companions_of, is_named_companion
+from dtscodec.checkpoints.companions import NEVER_QUANTIZED, companions_of, is_named_companion, is_quantized
 from dtscodec.checkpoints.quantized.bitsandbytes import find_four_bit, find_int8
 from dtscodec.checkpoints.quantized.four_bit_floats import find_expert_blocks, find_packed_floats
 from dtscodec.checkpoints.quantized.packed_integers import find_packed
@@ -15,7 +15,7 @@ from dtscodec.checkpoints.quantized.settings import QuantizationSettings, read_s
 from dtscodec.checkpoints.quantized.weight import FindWeights, QuantizedWeight
 from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
 from dtscodec.errors import Remedy
-from dtscodec.format.dtypes import CODED_DTYPES
+from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,21 +129,21 @@ def _beside_weights(specs: Specs, weights: Mapping[str, QuantizedWeight]) -> set
 
 def _other_codes(left: Specs, specs: Specs) -> Iterator[tuple[str, str]]:
     """Yield the codes that no scheme has taken, and the name of their scheme."""
-    suspects = {
-        name: spec
-        for name, spec in left.items()
-        if spec.dtype not in NEVER_QUANTIZED and not _DESCRIPTIONS.fullmatch(name)
-    }
-    for name, spec in suspects.items():
-        scheme = next((scheme for pattern, scheme in _OTHERS if pattern.fullmatch(name)), None)
-        if scheme is None and name + "_scale_2" in specs:
-            scheme = "NVFP4 of modelopt"
-        elif scheme is None and name + "_scales" in specs:
-            scheme = "EETQ"
-        elif scheme is None and (spec.dtype in FP8 or _has_companions(name, specs)):
-            scheme = f"an unknown scheme of {spec.dtype}"
-        if scheme is not None:
-            yield name, scheme
+    for name, spec in left.items():
+        if not is_quantized(name, spec) or _DESCRIPTIONS.fullmatch(name):
+            continue
+        # Bytes without any scale beside them may be a table of the model's own.
+        if spec.dtype in FP8 or name.endswith("qweight") or _has_companions(name, specs):
+            yield name, _name_of_other(name, spec, specs)
+
+
+def _name_of_other(name: str, spec: TensorSpec, specs: Specs) -> str:
+    if name + "_scale_2" in specs:
+        return "NVFP4 of modelopt"
+    if name + "_scales" in specs:
+        return "EETQ"
+    known = (scheme for pattern, scheme in _OTHERS if pattern.fullmatch(name))
+    return next(known, f"an unknown scheme of {spec.dtype}")
 
 
 def _has_companions(name: str, specs: Specs) -> bool:

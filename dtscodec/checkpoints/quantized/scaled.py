@@ -108,11 +108,5 @@ def find_scaled(specs: Specs, settings: QuantizationSettings, read: ReadTensor) 
         zero = name + "_zero_point"
         grid = ScaleGrid.of(spec, specs[scale], settings.block)
         if grid is not None and (zero not in specs or specs[zero].elements == specs[scale].elements):
-            scheme = f"{'FP8' if spec.dtype in FP8 else 'int8'} with {_words(grid)}"
+            scheme = "FP8" if spec.dtype in FP8 else "int8"
             yield ScaledWeight(name, spec.shape, scale, zero if zero in specs else None, grid, scheme)
-
-
-def _words(grid: ScaleGrid) -> str:
-    if grid.shape[-2:] == (1, 1):
-        return "one scale a matrix"
-    return "a scale for each row" if grid.shape[-1] == 1 else f"scales of {grid.height} x {grid.width} blocks"
