@@ -139,11 +139,11 @@ def _check_all(changes: "list[tuple[TensorEntry, Slot]]", check: Callable[[Tenso
             check(entry, slot)
         except ModelMismatchError as error:
             refused.append(error)
-    if len(refused) == 1:
-        raise refused[0]
-    if refused:
-        more = f"{refused[0].problem}, and {len(refused) - 1} more tensors that cannot be used"
-        raise ModelMismatchError(more, refused[0].remedy)
+    if not refused:
+        return
+    first, others = refused[0], len(refused) - 1
+    more = f" (and {others} more tensor{'s' if others > 1 else ''} refused)" if others else ""
+    raise ModelMismatchError(f"{first.problem}{more}", first.remedy)
 
 
 def _read(pack: Pack, found: ModelMatch) -> dict[Slot, LoadedTensor]:
