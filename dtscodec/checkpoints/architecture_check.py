@@ -17,6 +17,7 @@ MOST_TRIED = 4
 """Number of renames that are tried before one is suggested."""
 
 SAVE_AS_ON_THE_HUB = Remedy("save the fine-tune with transformers' save_pretrained, which writes the layout of the hub")
+MERGE = Remedy("merge the adapter before saving, with merge_and_unload of PEFT")
 IMPORT = Remedy("make a pack of it with {import_adapter}")
 NAME_MODEL = Remedy("name the model that the adapter was trained on")
 
@@ -88,6 +89,8 @@ def fitting(fine: Specs, base: Specs, match: NameMatch) -> set[str]:
 
 def _cause(fine: Specs, base: Specs, match: NameMatch, fits: set[str], retry: Retry) -> tuple[str, Remedy]:
     """Return why a base does not fit, and what to do."""
+    if any(has_adapter_part(name) for name in fine) and any("base_layer" in name.split(".") for name in fine):
+        return "expected the weights of a model as the fine-tune, got weights with an adapter beside them", MERGE
     # An adapter in place of a model, on either side.
     for side, specs, remedy in (("fine-tune", fine, IMPORT), ("base", base, NAME_MODEL)):
         if adapter := adapter_tensors(specs):
@@ -103,7 +106,10 @@ def _cause(fine: Specs, base: Specs, match: NameMatch, fits: set[str], retry: Re
         detail = f"{fit}: {describe_rule(rule)} and {describe_rule(rival)} fit equally well"
         return detail, Remedy("choose with {renames}", {"renames": str([as_rename(rule)])})
     if renames := helpful_renames(fine, base, match, retry):
-        return f"{fit}: names differ", rename_remedy(renames)
+        old, new = renames[0]
+        others = [as_rename(rule)[1] for rule in match.open_pairs.renamings if as_rename(rule)[0] == old]
+        choice = next((f": {old!r} may be {new!r} or {other!r}" for other in others if other != new), "")
+        return f"{fit}: names differ{choice}", rename_remedy(renames)
     # As the example, a counterpart of another shape is more telling than a missing one.
     misfits = [name for name in fine if name not in fits]
     name = max(misfits, key=lambda name: (match.counterpart[name] is not None, fine[name].elements))
@@ -129,8 +135,13 @@ def adapter_tensors(names: Iterable[str]) -> list[str]:
         Names of one checkpoint.
     """
     names = list(names)
-    found = [name for name in names if not ADAPTER_PARTS.isdisjoint(name.split("."))]
+    found = [name for name in names if has_adapter_part(name)]
     return found if 2 * len(found) >= len(names) else []
+
+
+def has_adapter_part(name: str) -> bool:
+    """Return whether a tensor's name has a component that only those of an adapter have."""
+    return not ADAPTER_PARTS.isdisjoint(name.split("."))
 
 
 def helpful_renames(fine: Specs, base: Specs, match: NameMatch, retry: Retry) -> list[tuple[str, str]]:

@@ -33,6 +33,8 @@ class NameMatch:
         Fused experts that the base has under the same name, but transposed. Their `counterpart` is None.
     open_pairs : PrefixPairs
         What further prefix rules found but did not settle.
+    shared : frozenset of str
+        Absent tensors that the fine-tune has under another name (`dtscodec.checkpoints.removed_names`).
     """
 
     prefix: Rule
@@ -41,6 +43,7 @@ class NameMatch:
     parts: Mapping[str, Parts] = field(default_factory=dict)
     transposed: tuple[str, ...] = ()
     open_pairs: PrefixPairs = field(default_factory=PrefixPairs)
+    shared: frozenset[str] = frozenset()
 
     def bases(self, name: str) -> tuple[str, ...]:
         """Return the base tensors that a tensor is encoded against."""

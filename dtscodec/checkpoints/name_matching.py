@@ -9,6 +9,7 @@ from dtscodec.checkpoints.architecture_check import check_architecture
 from dtscodec.checkpoints.checkpoint import Specs
 from dtscodec.checkpoints.expert_layouts import transposed_experts
 from dtscodec.checkpoints.name_match import IDENTITY, NameMatch, Rule
+from dtscodec.checkpoints.removed_names import with_removed, without_removed
 from dtscodec.checkpoints.rest_of_names import pair_rest
 from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.naming import base_name
@@ -23,6 +24,8 @@ def match_names(
     renames: Sequence[tuple[str, str]] = (),
     aliases: Mapping[str, str] = MappingProxyType({}),
     is_merged: bool = False,
+    removed: Mapping[str, str] = MappingProxyType({}),
+    base_removed: Mapping[str, str] = MappingProxyType({}),
 ) -> NameMatch:
     """Match the names of a fine-tune to those of its base.
 
@@ -43,6 +46,8 @@ def match_names(
         Tensors of the fine-tune that are the same memory: later name -> first name. One counterpart suffices for them.
     is_merged : bool
         Whether the base was merged from fine-tunes. It then lacks all tensors that differ in shape between them.
+    removed, base_removed : mapping
+        Names of tied tensors that the files do not hold: removed name -> remaining name (`removed_names`).
 
     Raises
     ------
@@ -60,8 +65,13 @@ def match_names(
     >>> match.prefix, match.counterpart, match.absent
     (('bert.', ''), {'bert.w': 'w', 'head': None}, ('pooler',))
     """
-    match = pair_names(fine, base, renames)
-    check_architecture(fine, base, match, aliases, is_merged, lambda more: pair_names(fine, base, [*renames, *more]))
+
+    def pair(more: Sequence[tuple[str, str]] = ()) -> NameMatch:
+        wholes = with_removed(fine, removed), with_removed(base, base_removed)
+        return without_removed(pair_names(*wholes, [*renames, *more]), removed, base_removed)
+
+    match = pair()
+    check_architecture(fine, base, match, aliases, is_merged, pair)
     return match
 
 

@@ -1,12 +1,14 @@
 """The lines that commands print about a pack, a fit and a comparison of behaviour."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from dtscodec.cli import console
+from dtscodec.cli.remedies import spell_option
 
 if TYPE_CHECKING:
     from dtscodec import EncodeReport, FitReport
+    from dtscodec.encoding.notes import Note
     from dtscodec.encoding.pack_report import PackReport
     from dtscodec.evaluation.compare_behaviour import Behaviour
 
@@ -43,7 +45,7 @@ def note_lines(task: str, report: "PackReport") -> list[str]:
     report : PackReport
         The report with the notes.
     """
-    return [f"{task}: {note.text}" for note in report.notes]
+    return [f"{task}: {note.spelled(spell_option)}" for note in report.notes]
 
 
 def report_facts(report: "PackReport") -> dict[str, Any]:
@@ -54,7 +56,14 @@ def report_facts(report: "PackReport") -> dict[str, Any]:
     report : PackReport
         The report of any call that writes a pack.
     """
-    return asdict(report) | {"path": str(report.path)}
+    facts = {field.name: getattr(report, field.name) for field in fields(report)}
+    return facts | {"path": str(report.path), "notes": [_note_facts(note) for note in report.notes]}
+
+
+def _note_facts(note: "Note") -> dict[str, Any]:
+    remedy = None if note.remedy is None else note.remedy.spelled(spell_option)
+    facts = {field.name: getattr(note, field.name) for field in fields(note)}
+    return facts | {"names": list(note.names), "remedy": remedy}
 
 
 def fit_words(report: "FitReport | None", samples: str) -> str:

@@ -12,10 +12,12 @@ from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.name_match import NameMatch
 from dtscodec.checkpoints.name_matching import match_names
 from dtscodec.checkpoints.open import as_checkpoint, weight_paths
+from dtscodec.checkpoints.removed_names import removed_names
 from dtscodec.encoding.budget.allocate import TensorChoices
 from dtscodec.encoding.budget.candidate import NUMBERS
 from dtscodec.encoding.budget.error_target import smallest_for
 from dtscodec.encoding.config import Best, EncodeConfig, Paper, check_patterns
+from dtscodec.encoding.counterpart_report import CounterpartReport, MatchedNames
 from dtscodec.encoding.exact_tensors import ExactReport, ExactTensors
 from dtscodec.encoding.journal import Journal, NoJournal, journal_key
 from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata, reference_to
@@ -128,7 +130,15 @@ def encode(
         # Match names of the fine-tune with those of the base.
         check_patterns(config.raw, fine.specs)
         check_quantization(opened, fine, config)
-        match = match_names(fine.specs, opened.specs, config.renames, fine.aliases, opened.made_by is not None)
+        match = match_names(
+            fine.specs,
+            opened.specs,
+            config.renames,
+            fine.aliases,
+            opened.made_by is not None,
+            removed_names(fine.specs, fine.metadata),
+            removed_names(opened.specs, opened.checkpoint.metadata),
+        )
         metadata = _metadata(opened, fine, match, config, task)
 
         # An interrupted run may have finished this pack.
@@ -148,12 +158,14 @@ def encode(
 
             # Encode all tensors, and write the pack.
             exact_report = ExactReport(exact)
+            counterparts = CounterpartReport(MatchedNames(fine.specs, opened.specs, match, config.renames))
             for tensor in tensors.encode(choices):
                 assembler.add(tensor)
                 exact_report.add(tensor)
+                counterparts.add(tensor)
             # The base digest covers only the base tensors that the pack uses.
             reference, leaves = reference_to(opened, tensors.leaves(assembler.used_bases))
-            notes = *dequantized_notes(opened, fine.specs, match.bases), *exact_report.notes()
+            notes = *dequantized_notes(opened, fine.specs, match.bases), *exact_report.notes(), *counterparts.notes()
             metadata = metadata.with_base(reference).with_notes(notes)
             report = assembler.finish(metadata, leaves, exact_report.weight_bytes)
             names = [field.name for field in fields(report) if field.name not in ("path", "seconds")]

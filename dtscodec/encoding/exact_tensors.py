@@ -9,15 +9,12 @@ from dtscodec.checkpoints.companions import companions_of, is_quantized
 from dtscodec.checkpoints.name_match import NameMatch
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.encoded_tensor import EncodedTensor
-from dtscodec.encoding.notes import Note
+from dtscodec.encoding.notes import NAMED_TENSORS, Note
 from dtscodec.encoding.segments.exact_rows import ExactReason
 from dtscodec.format.blocks import Raw, Tie
 from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.format.index import TensorEntry
 from dtscodec.messages import listed
-
-NAMED_TENSORS = 3
-"""Most tensors that a note names."""
 
 
 @dataclass(frozen=True, slots=True)

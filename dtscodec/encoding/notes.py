@@ -4,8 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+from dtscodec.errors import Remedy, Spell, spell_python
+
 NoteKind: TypeAlias = Literal[
     "without-counterpart",
+    "absent",
     "exact",
     "unchanged",
     "dequantized-base",
@@ -16,6 +19,10 @@ NoteKind: TypeAlias = Literal[
 """Kinds of notes, in the order in which they are printed."""
 
 
+NAMED_TENSORS = 3
+"""Most tensors that a note names."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
     """One note: a sentence for people, and the facts in it for programs.
@@ -23,7 +30,8 @@ class Note:
     Parameters
     ----------
     kind : str
-        ``"without-counterpart"``: tensors that the base lacks. ``"exact"``: tensors that are stored exactly, and why.
+        ``"without-counterpart"``: tensors that the base lacks. ``"absent"``: tensors of the base, a large share of
+        it, that the fine-tune lacks. ``"exact"``: tensors that are stored exactly, and why.
         ``"unchanged"``: no tensor differs from the base. ``"dequantized-base"``: how a quantized base was read.
         ``"passed-over"``: files of the fine-tune or the base that were not read, and why. ``"changed-config"``: where
         an imported fine-tune's configuration differs from the base's. ``"missing"``: tensors or rows of an imported
@@ -35,7 +43,9 @@ class Note:
     parameters : int
         Elements of these tensors; 0 for files.
     share : float
-        These elements as a share of the fine-tune's; 0 for files.
+        These elements as a share of the fine-tune's, of absent tensors as a share of the base's; 0 for files.
+    remedy : Remedy, optional
+        Advice, its arguments spelled by `str` for Python.
     """
 
     kind: NoteKind
@@ -43,6 +53,14 @@ class Note:
     names: tuple[str, ...] = ()
     parameters: int = 0
     share: float = 0.0
+    remedy: Remedy | None = None
+
+    def spelled(self, spell: Spell) -> str:
+        """Return text and remedy in one line, the remedy's arguments spelled by `spell`; see `Remedy.spelled`."""
+        return self.text if self.remedy is None else f"{self.text}; {self.remedy.spelled(spell)}"
+
+    def __str__(self) -> str:
+        return self.spelled(spell_python)
 
 
 def ordered(notes: Iterable[Note]) -> tuple[Note, ...]:

@@ -22,7 +22,7 @@ from dtscodec.encoding.presets.paper import plan_paper
 from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.segmented_tensor import SegmentedTensor, segment_tensor, segment_unchanged
 from dtscodec.encoding.tensor_inputs import KnownLeaves, TensorInputs
-from dtscodec.errors import EncodeError
+from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.blocks import Band, BaseRows, LowRank, Raw, Same, Tie, Values
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
@@ -100,7 +100,7 @@ RESULT_PARTS = _by_name(
     *(TensorSurvey, TensorResult, Identity, Squares, EncodedTensor, TensorEntry, TensorSpec, EncodeError),
     *(CandidateList, MatrixCandidates, ComponentSpectrum, Candidate, Recipe),
     *(LowRank, Values, Raw, Same, Tie, Band, BaseRows, Streams, *_ARRAY_PARTS),
-    Note,
+    *(Note, Remedy),
 )
 """The classes that results and reports consist of, by module and name: a journal unpickles no others."""
 

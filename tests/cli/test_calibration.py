@@ -99,6 +99,7 @@ def test_a_pack_without_coded_tensors_is_written_unfitted_and_the_others_are_fit
     out = cli("encode", str(small.fine), *fine_tunes, "-o", "packs", *SMALL, "--calibration", texts)
     assert [(line.split(":")[0], "nothing to fit" in line) for line in out.splitlines()] == [
         ("one", True),
+        ("one", False),  # No tensor differs from the base.
         ("two", False),
     ]
     cli("encode", str(small.fine), f"one={small.fine}", "-o", "plain", *SMALL)

@@ -16,8 +16,12 @@ LINE = re.compile(
 
 
 def test_last_line_tells_name_sizes_share_error_time_and_path(cli: Cli) -> None:
-    line = LINE.fullmatch(cli("encode", "base", "movie", "--force", *CODED))
+    first, note = cli("encode", "base", "movie", "--force", *CODED).splitlines(keepends=True)
+    line = LINE.fullmatch(first)
     assert line
+    # The head is new.
+    counts = "1 tensor (1.2 % of the parameters) has no counterpart in the base and is stored exactly"
+    assert note == f"movie: {counts}: classifier.weight\n"
     assert (line["name"], line["path"]) == ("movie", PACK)
     share = 100 * Path(PACK).stat().st_size / sum(t.nbytes for t in load("movie/model.safetensors").values())
     assert float(line["share"]) == pytest.approx(share, abs=0.005)
@@ -89,12 +93,14 @@ def test_a_path_need_not_be_printable(cli: Cli) -> None:
     odd = "movie\udcff\n"
     Path("movie").rename(odd)
     assert "write NAME=" in cli.fails("encode", "base", odd)
-    assert cli("encode", "base", f"movie={odd}", "-o", "a\n\udcffb").endswith("s: a\\n\\udcffb\n")
+    line, _ = cli("encode", "base", f"movie={odd}", "-o", "a\n\udcffb").splitlines()
+    assert line.endswith("s: a\\n\\udcffb")
 
 
 def test_several_fine_tunes_make_a_directory_with_an_index(cli: Cli, work: Path) -> None:
     lines = cli("encode", "base", "movie", "short=tweets", "-o", "made").splitlines()
-    assert [line.split(":")[0] for line in lines] == ["movie", "short"]
+    # A line about each, and one about its new head.
+    assert [line.split(":")[0] for line in lines] == ["movie", "movie", "short", "short"]
     index = json.loads((work / "made/dtscodec.json").read_text())
     assert sorted(index) == ["packs", "version"]
     assert list(index["packs"]) == ["movie", "short"]
@@ -262,4 +268,6 @@ def test_json_holds_the_report_of_every_pack(cli: Cli) -> None:
     for task, facts in document["packs"].items():
         info = cli.json("info", f"both/packs/{task}.safetensors")
         assert (facts["pack_id"], facts["pack_bytes"]) == (info["id"], info["size"])
-        assert facts["notes"] == []
+        assert [(note["kind"], note["names"]) for note in facts["notes"]] == [
+            ("without-counterpart", ["classifier.weight"])
+        ]

@@ -1,0 +1,135 @@
+"""Notes on counterparts: tensors without one, tensors that only the base has, and a fine-tune that equals its base."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dtscodec.checkpoints.architecture_check import (
+    MERGE,
+    SAVE_AS_ON_THE_HUB,
+    as_rename,
+    describe_rule,
+    fitting,
+    has_adapter_part,
+    helpful_renames,
+    rename_remedy,
+)
+from dtscodec.checkpoints.checkpoint import Specs
+from dtscodec.checkpoints.name_match import NameMatch
+from dtscodec.checkpoints.name_matching import pair_names
+from dtscodec.encoding.encoded_tensor import EncodedTensor
+from dtscodec.encoding.notes import NAMED_TENSORS, Note
+from dtscodec.errors import Remedy
+from dtscodec.format.blocks import Raw, Same, Tie
+from dtscodec.messages import listed
+
+LARGE_SHARE = 0.1
+"""Share of the base's parameters from which on a note says that the fine-tune lacks them."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedNames:
+    """A fine-tune's and its base's tensors, and their counterparts.
+
+    Parameters
+    ----------
+    fine, base : mapping
+        Specs by name.
+    match : NameMatch
+        The counterparts.
+    renames : sequence of (old, new)
+        The renames that were given.
+    """
+
+    fine: Specs
+    base: Specs
+    match: NameMatch
+    renames: Sequence[tuple[str, str]] = ()
+
+
+class CounterpartReport:
+    """Collects how tensors were stored, for the notes on counterparts.
+
+    Parameters
+    ----------
+    names : MatchedNames
+        The tensors of both checkpoints.
+    """
+
+    def __init__(self, names: MatchedNames) -> None:
+        self._names = names
+        self._fitting = fitting(names.fine, names.base, names.match)
+        self._new: dict[str, bool] = {}
+        self._is_changed = False
+
+    def add(self, tensor: EncodedTensor) -> None:
+        """Add a tensor of the pack."""
+        entry = tensor.entry
+        # A tie is as good as a counterpart: what it refers to counts.
+        if entry.name not in self._fitting and entry.tied_to is None:
+            self._new[entry.name] = all(isinstance(block, Raw) for block in entry.blocks)
+        is_base = all(
+            isinstance(block, Tie) or (isinstance(block, Same) and block.base is not None) for block in entry.blocks
+        )
+        # What the budget left out is a change as well.
+        self._is_changed |= not is_base or bool(tensor.squares.delta)
+
+    def notes(self) -> list[Note]:
+        """Return the notes that apply."""
+        notes = [self._new_note()] if self._new else []
+        absent = self._absent_note()
+        notes += [absent] if absent else []
+        if self._names.fine and not self._is_changed:
+            notes.append(Note(kind="unchanged", text="no tensor differs from the base"))
+        return notes
+
+    def _new_note(self) -> Note:
+        names = tuple(sorted(self._new))
+        parameters, share = _size(names, self._names.fine)
+        has, are = ("has", "is") if len(names) == 1 else ("have", "are")
+        stored = "exactly" if all(self._new.values()) else "without it"
+        cause, remedy = self._advice(names)
+        text = (
+            f"{_tensors(names)} ({100 * share:.1f} % of the parameters) {has} no counterpart in the base "
+            f"and {are} stored {stored}: {listed(names, NAMED_TENSORS)}{cause}"
+        )
+        return Note(
+            kind="without-counterpart", text=text, names=names, parameters=parameters, share=share, remedy=remedy
+        )
+
+    def _advice(self, names: Sequence[str]) -> tuple[str, Remedy | None]:
+        """Return why tensors may have no counterpart, where that can be seen, and what to do."""
+        fine, base, match, renames = self._names.fine, self._names.base, self._names.match, self._names.renames
+        if any(map(has_adapter_part, names)):
+            return " (of an adapter)", MERGE
+        if match.transposed:
+            return " (experts in another layout than the base's)", SAVE_AS_ON_THE_HUB
+        if match.open_pairs.ambiguous:
+            rule, rival = match.open_pairs.ambiguous[0]
+            return f" ({describe_rule(rule)} and {describe_rule(rival)} fit equally well)", rename_remedy(
+                [as_rename(rule)]
+            )
+        found = helpful_renames(fine, base, match, lambda more: pair_names(fine, base, [*renames, *more]))
+        return "", rename_remedy(found) if found else None
+
+    def _absent_note(self) -> Note | None:
+        match = self._names.match
+        absent = tuple(name for name in match.absent if name not in match.shared)
+        parameters, share = _size(absent, self._names.base)
+        if share < LARGE_SHARE:
+            return None
+        are = "is" if len(absent) == 1 else "are"
+        text = (
+            f"{_tensors(absent)} of the base ({100 * share:.1f} % of its parameters) {are} not in the fine-tune: "
+            f"{listed(absent, NAMED_TENSORS)}"
+        )
+        return Note(kind="absent", text=text, names=absent, parameters=parameters, share=share)
+
+
+def _tensors(names: Sequence[str]) -> str:
+    return "1 tensor" if len(names) == 1 else f"{len(names):,} tensors"
+
+
+def _size(names: Sequence[str], specs: Specs) -> tuple[int, float]:
+    """Return the elements of some tensors, and their share of a checkpoint's."""
+    elements = sum(specs[name].elements for name in names)
+    return elements, elements / max(1, sum(spec.elements for spec in specs.values()))
