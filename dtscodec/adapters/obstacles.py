@@ -6,7 +6,8 @@ from typing import Literal, TypeAlias
 from dtscodec.adapters.left_out import Obstacle
 from dtscodec.adapters.model_layers import ModelLayers
 from dtscodec.adapters.tensor_changes import TensorChange
-from dtscodec.adapters.vllm import is_embedding_refused
+from dtscodec.adapters.vllm import is_embedding_refused, outside_language_model
+from dtscodec.adapters.whole_modules import enclosing, head_modules
 from dtscodec.errors import Remedy
 
 Reader: TypeAlias = Literal["peft", "vllm"]
@@ -78,4 +79,9 @@ def _vllm_obstacle(change: TensorChange, modules: Sequence[str], layers: ModelLa
     kinds = {module: layers.kinds[module] for module in modules}
     if any(is_embedding_refused(layers.model, module, kind == "embedding") for module, kind in kinds.items()):
         return Obstacle(f"vLLM refuses LoRA of embeddings for {layers.model}", change)
+    if not outside_language_model(layers.modules).isdisjoint(modules):
+        return Obstacle("vLLM applies LoRA to the language model only", change)
+    heads = head_modules(layers)
+    if any(module in heads or enclosing(module, heads) for module in modules):
+        return Obstacle(f"vLLM takes no such head for {layers.model}", change)
     return Obstacle("vLLM refuses LoRA of convolutions", change) if "convolution" in kinds.values() else None

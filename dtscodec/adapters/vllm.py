@@ -1,6 +1,6 @@
 """Constraints of vLLM 0.32 on adapters, from its documentation and source (`vllm/lora`). vLLM is not imported."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dtscodec.adapters.vllm_models import CLASSIFIER, lora_embeddings
@@ -48,6 +48,25 @@ def is_embedding_refused(model: str, module: str, is_embedding: bool) -> bool:
     """
     last = module.rpartition(".")[2]
     return (is_embedding or last == "lm_head") and last not in (lora_embeddings(model) or ())
+
+
+def outside_language_model(modules: Iterable[str]) -> set[str]:
+    """Return the modules to which vLLM applies no LoRA by default, as they are beside a model's language model.
+
+    Parameters
+    ----------
+    modules : iterable of str
+        Names of modules of one model.
+
+    Examples
+    --------
+    >>> outside_language_model(["model.language_model.layers.0.mlp.up_proj", "model.visual.merger", "lm_head"])
+    {'model.visual.merger'}
+    """
+    parts = {module: module.split(".") for module in modules}
+    if not any("language_model" in names for names in parts.values()):
+        return set()
+    return {module for module, names in parts.items() if not {"language_model", "lm_head"} & set(names)}
 
 
 def is_head_refused(model: str, module: str) -> bool:
@@ -117,7 +136,9 @@ def _model_problems(tensors: Mapping[str, tuple[int, ...]], model: str | None) -
     }
     modules = {(name.removesuffix(end), "embedding" in end) for name, end in parts}
     refused = sorted(name for name, is_embedding in modules if is_embedding_refused(model, name, is_embedding))
-    return [f"LoRA of embeddings is not supported for {model}: {listed(refused, 3)}"] if refused else []
+    outside = sorted(outside_language_model(name for name, _ in modules))
+    problems = {"LoRA of embeddings is not supported": refused, "LoRA is applied to the language model only": outside}
+    return [f"{problem} for {model}: {listed(found, 3)}" for problem, found in problems.items() if found]
 
 
 def _head_problems(saved: list[str], model: str | None) -> list[str]:

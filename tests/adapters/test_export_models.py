@@ -175,6 +175,26 @@ def test_for_vllm_what_it_refuses_is_left_out(tmp_path: Path) -> None:
     assert (exported.report.vllm_problems, exported.report.tied) == ((), ())
 
 
+def test_for_vllm_only_the_language_model_of_an_image_model_is_changed(tmp_path: Path) -> None:
+    base = qwen2_vl()
+    fine = change(base)
+    report = Exported(base, fine, tmp_path, to="vllm").report
+    assert all("language_model" in module for module in report.ranks)
+    assert {item.why for item in report.left_out} == {
+        "vLLM refuses LoRA of embeddings for Qwen2VLForConditionalGeneration",
+        "vLLM applies LoRA to the language model only",
+    }
+    assert report.vllm_problems == ()
+
+
+def test_for_vllm_a_head_of_several_layers_is_left_out(tmp_path: Path) -> None:
+    base = roberta()
+    report = Exported(base, change(base), tmp_path, to="vllm").report
+    assert report.saved == ()
+    assert ["classifier.dense.weight"] == [left.name for left in report.left_out if "no such head" in left.why]
+    assert report.vllm_problems == ()
+
+
 def test_a_model_without_lora_in_vllm_is_refused_before_the_work(tmp_path: Path) -> None:
     base = models.gpt2()
     exported = Exported(base, change(base), tmp_path)
