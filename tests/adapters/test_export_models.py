@@ -191,7 +191,7 @@ def test_for_vllm_a_head_of_several_layers_is_left_out(tmp_path: Path) -> None:
     base = roberta()
     report = Exported(base, change(base), tmp_path, to="vllm").report
     assert report.saved == ()
-    assert ["classifier.dense.weight"] == [left.name for left in report.left_out if "no such head" in left.why]
+    assert [left.name for left in report.left_out if "no such head" in left.why] == ["classifier.dense.weight"]
     assert report.vllm_problems == ()
 
 
