@@ -160,6 +160,9 @@ def _read_tensors(checkpoint: Checkpoint, settings: LoraSettings, location: Path
     found: dict[Part, dict[str, StoredTensor]] = defaultdict(dict)
     for key, name in _parse_names(checkpoint, location).items():
         stored = StoredTensor(name.tensor, checkpoint.specs[key], checkpoint.read(key))
+        if not stored.spec.elements:
+            problem = f"{stored.name}: expected the elements of {key}, got none, as DeepSpeed ZeRO-3 saves its shards"
+            raise CheckpointError(problem, Remedy("save the adapter again after gathering the parameters"))
         # An embedding that was saved twice, as a module to save and for its grown vocabulary, has two names.
         known = found[name.part].setdefault(name.tensor, stored)
         if name.part == "trained" and ".modules_to_save." in key:
@@ -214,9 +217,6 @@ def _pairs(found: Mapping[Part, Mapping[str, StoredTensor]]) -> dict[str, LoraPa
 def _matrix(stored: StoredTensor, part: Part) -> StoredTensor:
     if stored.spec.dtype not in CODED_DTYPES:
         raise ValueError(f"{stored.name}: expected {part} in F16, BF16, F32 or F64, got {stored.spec}")
-    if not stored.spec.elements:
-        problem = f"{stored.name}: expected the elements of {part}, got none, as DeepSpeed ZeRO-3 saves its shards"
-        raise CheckpointError(problem, Remedy("save the adapter again after gathering the parameters"))
     return stored
 
 
