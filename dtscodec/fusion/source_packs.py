@@ -10,6 +10,7 @@ import torch
 
 from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Source
+from dtscodec.checkpoints.companions import companions_of
 from dtscodec.checkpoints.content_digest import base_digest
 from dtscodec.checkpoints.open import weight_paths
 from dtscodec.checkpoints.stored_tensor import StoredTensor
@@ -21,6 +22,7 @@ from dtscodec.format.dtypes import DType
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.naming import base_name, utf8
 from dtscodec.format.summary import BaseRef
+from dtscodec.fusion.common_base import check_common_base, check_leaf, name_of_base, place_of
 from dtscodec.packs.directory import find_base
 from dtscodec.packs.pack import MAX_TENSOR_BYTES, Pack
 
@@ -93,6 +95,12 @@ class SourcePacks:
         """Return whether all packs that have the tensor store it, or the one it is tied to, without the base."""
         return all(_is_own(entries, name) for entries in self.entries if name in entries)
 
+    @cached_property
+    def companions(self) -> frozenset[str]:
+        """Tensors that belong to quantized weights, such as scales."""
+        specs = {name: entry.spec for entries in self.entries for name, entry in entries.items()}
+        return companions_of(specs, {}, dict.fromkeys(specs))
+
     # Base
 
     @property
@@ -123,7 +131,9 @@ class SourcePacks:
         """
         if self.base is None:
             detail = f"expected the base, since {why}, got none"
-            raise BaseMismatchError("base-tensor", _place(self.packs[0]), detail, "4.4", Remedy("name it with {base}"))
+            raise BaseMismatchError(
+                "base-tensor", place_of(self.packs[0]), detail, "4.4", Remedy("name it with {base}")
+            )
         return self.base
 
     def counterpart(self, name: str) -> str:
@@ -165,7 +175,7 @@ class SourcePacks:
             base = self.needed_base("the packs use other tensors of it, each its own")
             whole = {name: base.leaf(name) for name in names}
             for name, leaf in whole.items():
-                _check_leaf(base, name, leaf, self.leaves.get(name, b""))
+                check_leaf(base, name, leaf, self.leaves.get(name, b""))
             digest, leaves = base_digest(whole).hex(), {name: leaf[:LEAF_BYTES] for name, leaf in whole.items()}
         remembered = [pack.summary.base for pack in self.packs if pack.summary.base and pack.summary.base.repo]
         repo, revision = (remembered[0].repo, remembered[0].revision) if remembered else (None, None)
@@ -219,37 +229,10 @@ def _shared_leaves(packs: Sequence[Pack]) -> dict[str, bytes]:
             known = leaves.get(name, leaf)
             if not (known.startswith(leaf) or leaf.startswith(known)):
                 first = next(other for other in packs if name in other.reader.leaves)
-                detail = f"expected packs of one base, got one of {_base(pack)} and {_place(first)} of {_base(first)}"
-                where = _place(pack)
+                ours, theirs = name_of_base(first), name_of_base(pack)
+                detail = f"expected packs of one base, got one of {theirs} and {place_of(first)} of {ours}"
+                where = place_of(pack)
                 raise BaseMismatchError("base-digest", where, f"{detail}, which differ in {name!r}", "7")
             leaves[name] = max(known, leaf, key=len)
-    _check_common(packs)
+    check_common_base(packs)
     return leaves
-
-
-def _check_common(packs: Sequence[Pack]) -> None:
-    """Refuse packs that have no base tensor in common, such as those of different architectures."""
-    used = [(pack, set(pack.index.base_names())) for pack in packs]
-    (first, names), *others = [(pack, names) for pack, names in used if names] or [(packs[0], set[str]())]
-    for pack, more in others:
-        if not names & more:
-            detail = f"expected packs of one base, got one of {_base(pack)} and {_place(first)} of {_base(first)}"
-            raise BaseMismatchError("base-digest", _place(pack), f"{detail}, with no tensor in common", "7")
-
-
-def _check_leaf(base: Base, name: str, leaf: bytes, expected: bytes) -> None:
-    if not leaf.startswith(expected):
-        detail = f"expected a leaf of {expected.hex()}, got {leaf[: len(expected)].hex()}"
-        raise BaseMismatchError(
-            "base-leaf", f"{base.location}: {name!r}", detail, "7", Remedy("name the packs' own base")
-        )
-
-
-def _base(pack: Pack) -> str:
-    """Return the name of a pack's base, for messages."""
-    base = pack.summary.base
-    return "none" if base is None else f"{base.repo or 'the base'} {base.digest[:12]}"
-
-
-def _place(pack: Pack) -> str:
-    return str(pack.path or "pack")

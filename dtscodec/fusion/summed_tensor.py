@@ -40,7 +40,7 @@ def sum_tensor(sources: SourcePacks, name: str, weights: Sequence[float], config
 
     Deltas of low rank are summed by their factors, and packs in which the tensor is unchanged are left out. Tensors
     that are stored exactly become deltas from the base. Tensors that the base lacks must be equal in all packs; integer
-    tensors are those of the pack with the largest weight.
+    tensors, and the scales of quantized weights, are those of the pack with the largest weight.
 
     Parameters
     ----------
@@ -65,7 +65,8 @@ def sum_tensor(sources: SourcePacks, name: str, weights: Sequence[float], config
     ties = {term.entry.tied_to for term in terms}
     if None not in ties and len(ties) == 1:
         return _as_first(name, spec, terms)
-    if spec.dtype not in CODED_DTYPES:  # Integers, such as counters, have no weighted sum.
+    # Integers, such as counters, have no weighted sum, nor have the scales of quantized weights.
+    if spec.dtype not in CODED_DTYPES or name in sources.companions:
         return _stored_exactly(sources, name, [max(terms, key=lambda term: abs(term.weight))])
     # Stored without the base in all packs: a head, or a tensor that no pack codes.
     if sources.is_own(name):

@@ -437,3 +437,20 @@ def test_the_base_is_found_as_decode_finds_it(tmp_path: Path) -> None:
     (tmp_path / "dtscodec.json").write_text(json.dumps(index))
     report = fuse(tmp_path, packs, weights=[0.5, 0.5], target=AMPLE)
     assert error_to(report.path, weighted(packs, [0.5, 0.5])) < 2e-3
+
+
+def test_quantized_weights_and_their_scales_are_those_of_one_pack(tmp_path: Path) -> None:
+    def quantized(weight: Tensor) -> State:
+        scale = weight.abs().amax(dim=1, keepdim=True) / 127
+        return {"fc.weight": (weight / scale).to(torch.int8), "fc.weight_scale": scale}
+
+    start = torch.randn(40, 40)
+    base = quantized(start) | {"norm.weight": torch.ones(40)}
+    packs = []
+    for at in (1, 2):
+        fine = quantized(start * (1 + 0.1 * at) + 0.05 * torch.randn(40, 40)) | {"norm.weight": torch.ones(40) + at}
+        packs.append(make_pack(base, fine, tmp_path / f"{at}.safetensors").path)
+    dtscodec.fuse(packs, tmp_path / "fused", base=base, weights=[0.4, 0.6])
+    with dtscodec.decode(tmp_path / "fused", base) as fused, dtscodec.decode(packs[1], base) as larger:
+        for name in ("fc.weight", "fc.weight_scale"):
+            assert torch.equal(fused[name], larger[name])
