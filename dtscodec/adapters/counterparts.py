@@ -13,6 +13,11 @@ from dtscodec.format.naming import base_name
 
 NAME_TRAINED_BASE = Remedy("name the base that the adapter was trained on")
 
+DEQUANTIZE = Remedy(
+    "name the base before it was quantized, or give {dequantize_base} to read it dequantized",
+    {"dequantize_base": "True"},
+)
+
 
 def find_counterparts(
     changes: Mapping[str, WeightChange], base: Specs, renames: Mapping[str, str]
@@ -87,7 +92,10 @@ def check_pair(name: str, pair: LoraPair, counterpart: str | None, base: Specs, 
     spec = base[counterpart]
     # As [out, in] and as [in, out]: one shape if it is square.
     shapes = dict.fromkeys(pair.weight_shape(transposed) for transposed in (False, True))
-    if (shape or spec.shape) not in shapes or spec.dtype not in CODED_DTYPES:
-        detail = f"expected {' or '.join(str([*shape]) for shape in shapes)} of floats in the base"
+    if spec.dtype not in CODED_DTYPES:
+        problem = f"{name}: expected floats in the base that a product can be added to, got {spec}"
+        raise EncodeError(problem, DEQUANTIZE)
+    if (shape or spec.shape) not in shapes:
+        detail = f"expected {' or '.join(str([*shape]) for shape in shapes)} in the base"
         raise EncodeError(f"{name}: {detail}, got {spec}", NAME_TRAINED_BASE)
     return (shape or spec.shape) != pair.weight_shape(False)

@@ -38,7 +38,7 @@ def encode_change(
     change : WeightChange
         What the adapter does to it.
     base : StoredTensor or None
-        Its counterpart in the base; None if it is new.
+        Its counterpart in the base; None if it is new. Of a sum the elements are not needed.
     bits : {2, 4, 8, 16}
         Width of the elements of singular vectors.
     transposed : bool
@@ -61,7 +61,10 @@ def encode_change(
     assert base is not None
     delta = change.pair.to_delta(change.scale, is_transposed(change.pair, start.spec.shape, transposed))
     try:
-        blocks = _low_rank_blocks(delta, start, base, bits)
+        if change.is_sum:
+            blocks = [encode_factored(delta, BaseRows(base.name, 0), bits)]
+        else:
+            blocks = _low_rank_blocks(delta, start, base, bits)
     except EncodeError as error:
         raise EncodeError(f"{name}: {error.problem}", error.remedy) from error
     spec = TensorSpec(base.spec.dtype, start.spec.shape)

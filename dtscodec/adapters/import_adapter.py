@@ -1,11 +1,12 @@
 """LoRA adapter of PEFT and its base -> pack. The adapter's factors are never multiplied out."""
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
+
+import numpy as np
 
 from dtscodec.adapters.encode_change import encode_change
 from dtscodec.adapters.import_notes import import_notes
@@ -17,11 +18,11 @@ from dtscodec.adapters.model_layers import CONFIG
 from dtscodec.adapters.peft_config import CONFIG_NAME
 from dtscodec.adapters.tied_changes import PlannedTensor
 from dtscodec.adapters.tokenizer_size import largest_added_token
-from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, Carried, collect_files, restore_files
+from dtscodec.adapters.weight_change import WeightChange
+from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, Carried, collect_files
 from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.open import weight_paths
-from dtscodec.checkpoints.quantized.settings import without_quantization
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.budget.candidate import NUMBERS
 from dtscodec.encoding.encoded_tensor import EncodedTensor, encode_same, encode_tie
@@ -32,7 +33,6 @@ from dtscodec.encoding.passed_over_note import passed_over_notes
 from dtscodec.encoding.quantized_inputs import check_plain, dequantized_notes
 from dtscodec.errors import ConfigError
 from dtscodec.format.blocks import Raw
-from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.summary import Summary
 from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.quantize.widths import ALL_BITS, Bits
@@ -137,7 +137,7 @@ def import_adapter(
         # Match all names before the first tensor is encoded, so that a wrong base is reported at once.
         base_directory = opened.checkpoint.directory
         config = None if base_directory is None else ModelConfig.read(base_directory)
-        plan = plan_import(lora, opened.specs, config, renames)
+        plan = plan_import(lora, opened.specs, config, renames, is_dequantized=opened.dequantized is not None)
         importer = _Importer(plan, opened, bits, task)
         weights = weights_of(directory)
         inputs = [] if is_remote(directory) else [directory / CONFIG_NAME, weights]
@@ -146,7 +146,8 @@ def import_adapter(
             for tensor in importer.tensors():
                 assembler.add(tensor)
             collected = importer.files(directory) if files else []
-            notes = import_notes(plan, config, _added_token(directory, base_directory))
+            has_config = any(file.name == CONFIG for file in collected)
+            notes = import_notes(plan, has_config, _added_token(directory, base_directory))
             notes += passed_over_notes({"base": opened.checkpoint})
             notes += dequantized_notes(opened, opened.specs, lambda name: (name,))
             report = assembler.finish(*importer.metadata(collected, notes))
@@ -162,13 +163,6 @@ def _added_token(directory: Path, base_directory: Path | None) -> int:
     """Return the largest number of a token that an adapter's tokenizer adds to the base's; -1 if it adds none."""
     found = largest_added_token(directory)
     return found if base_directory is not None and found > largest_added_token(base_directory) else -1
-
-
-def _plain_config(found: AuxiliaryFile, base_directory: Path) -> Carried:
-    """Return the configuration of a base that is read dequantized, without what it says about quantization."""
-    data = found.data if isinstance(found, Carried) else restore_files([found], base_directory)[found.name]
-    plain = without_quantization(json.loads(data))
-    return Carried(CONFIG, json.dumps(plain, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
 class _Importer:
@@ -196,10 +190,8 @@ class _Importer:
         ]
         # Of two files of one name the later counts, that of the adapter; the configuration is the fine-tune's.
         by_name = {file.name: file for file in found}
-        if self._plan.changed_config is not None:
-            by_name[CONFIG] = Carried(CONFIG, self._plan.changed_config.to_bytes())
-        if self._base.dequantized and CONFIG in by_name and base_files is not None:
-            by_name[CONFIG] = _plain_config(by_name[CONFIG], base_files)
+        if self._plan.config is not None and self._plan.config_changes:
+            by_name[CONFIG] = Carried(CONFIG, self._plan.config.to_bytes())
         return [file for _, file in sorted(by_name.items())]
 
     def metadata(self, files: Sequence[AuxiliaryFile], notes: Sequence[Note]) -> tuple[PackMetadata, dict[str, bytes]]:
@@ -220,16 +212,14 @@ class _Importer:
 
     def _encode(self, name: str, planned: PlannedTensor) -> EncodedTensor:
         if planned.tied_to is not None:
-            home = self._plan.tensors[planned.tied_to]
-            assert home.base is not None
-            shape = home.shape(self._base.specs)
-            return encode_tie(name, TensorSpec(self._base.specs[home.base].dtype, shape), planned.tied_to)
+            spec = self._plan.tensors[planned.tied_to].spec(self._base.specs)
+            return encode_tie(name, spec, planned.tied_to)
         if planned.change is None:
             assert planned.base is not None
-            spec = self._base.specs[planned.base]
-            tensor = encode_same(name, spec, planned.base)
+            tensor = encode_same(name, self._base.specs[planned.base], planned.base)
         else:
-            tensor = encode_change(name, planned.change, self._read(planned), self._bits, self._plan.transposed)
+            base = self._read(planned.base, planned.change)
+            tensor = encode_change(name, planned.change, base, self._bits, self._plan.transposed)
         for block in tensor.entry.blocks:
             if isinstance(block, Raw) and name not in self.exact:
                 self.exact.append(name)
@@ -237,9 +227,9 @@ class _Importer:
                 self._leaves.setdefault(block.base.name, self._base.leaf(block.base.name))
         return tensor
 
-    def _read(self, planned: PlannedTensor) -> StoredTensor | None:
-        """Return a tensor's counterpart; that of a pair is not read where its elements do not matter."""
-        if planned.base is None:
+    def _read(self, name: str | None, change: WeightChange) -> StoredTensor | None:
+        """Return a tensor's counterpart, without its elements where a product is added to them, whatever they are."""
+        if name is None:
             return None
-        spec = self._base.specs[planned.base]
-        return StoredTensor(planned.base, spec, self._base.read(planned.base))
+        data = np.empty(0, np.uint8) if change.is_sum else self._base.read_with_leaf(name)[0]
+        return StoredTensor(name, self._base.specs[name], data)

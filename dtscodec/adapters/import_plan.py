@@ -30,8 +30,10 @@ class ImportPlan:
         Tensors of the base that the fine-tune lacks.
     transposed : bool
         Whether the model holds linear weights as [in, out]. It decides for square weights, whose shape does not.
-    model : FineTuneModel or None
-        The fine-tune's model, where names and shapes do not suffice to import the adapter.
+    config : ModelConfig or None
+        The configuration of the fine-tune; None if the base has none.
+    config_changes : tuple of str
+        Where it differs from the base's, in words.
     missing : sequence of str
         Tensors of the model that neither base nor adapter holds.
     """
@@ -40,17 +42,18 @@ class ImportPlan:
     tensors: Mapping[str, PlannedTensor]
     absent: tuple[str, ...]
     transposed: bool
-    model: FineTuneModel | None
+    config: ModelConfig | None
+    config_changes: tuple[str, ...]
     missing: tuple[str, ...]
-
-    @property
-    def changed_config(self) -> ModelConfig | None:
-        """The configuration of the fine-tune, if it is another than the base's."""
-        return self.model.config if self.model is not None and self.model.changes else None
 
 
 def plan_import(
-    adapter: LoraAdapter, base: Specs, config: ModelConfig | None, renames: Sequence[tuple[str, str]] = ()
+    adapter: LoraAdapter,
+    base: Specs,
+    config: ModelConfig | None,
+    renames: Sequence[tuple[str, str]] = (),
+    *,
+    is_dequantized: bool = False,
 ) -> ImportPlan:
     """Plan the import of an adapter.
 
@@ -64,6 +67,8 @@ def plan_import(
         The base's configuration, if it has one.
     renames : sequence of (str, str)
         Tensors whose names differ in another way than by a prefix: name in the fine-tune, name in the base.
+    is_dequantized : bool
+        Whether the base is quantized, and is read dequantized.
 
     Raises
     ------
@@ -72,7 +77,10 @@ def plan_import(
         adapter holds a tensor that the model lacks, or lacks one that it needs; or it does not change a tensor of
         `renames`.
     """
-    changes = changes_of(adapter)
+    changes, config_changes = changes_of(adapter), list[str]()
+    if is_dequantized and config is not None and config.is_quantized:
+        config = config.unquantized()
+        config_changes.append("no quantization_config")
     # Counterparts by names alone; the model is built, without weights, only where names do not suffice.
     rule, counterparts = find_counterparts(changes, base, dict(renames))
     model = None
@@ -96,8 +104,10 @@ def plan_import(
         shapes = _shapes(tensors, base, model)
         model = model.with_sizes(shapes, [name for name in shapes if adapter.is_saved_module(name)], base)
         absent, missing = _compare_classes(tensors, shapes, model)
+        config = model.config
+        config_changes += model.changes
     ordered = dict(sorted(tensors.items(), key=lambda item: utf8(item[0])))
-    return ImportPlan(rule, ordered, absent, transposed, model, missing)
+    return ImportPlan(rule, ordered, absent, transposed, config, tuple(config_changes), missing)
 
 
 def _needs_model(
@@ -158,10 +168,16 @@ def _change_ties(
 
 
 def _check_new(tensors: Mapping[str, PlannedTensor], adapter: LoraAdapter, model: FineTuneModel | None) -> None:
-    """Refuse whole tensors that no model has."""
+    """Refuse tensors that no model has, and those that transformers makes of others."""
     known = {} if model is None else model.outline.shapes
+    converted = frozenset[str]() if model is None else model.outline.targets
     for name, planned in tensors.items():
-        if planned.base is not None or name in known or planned.change is None or planned.change.pair is not None:
+        if planned.base is not None or planned.change is None:
+            continue
+        if name in converted:
+            detail = "expected a tensor that the checkpoint has, too, got one that transformers makes of several"
+            raise EncodeError(f"{name}: {detail}", MERGE_FIRST)
+        if name in known or planned.change.pair is not None:
             continue
         if planned.change.tokens is not None:
             raise EncodeError(f"{name}: expected a tensor of this name in the base, got none", NAME_TRAINED_BASE)
@@ -192,7 +208,9 @@ def _shapes(tensors: Mapping[str, PlannedTensor], base: Specs, model: FineTuneMo
         # Under another prefix than the model's class has, as in an adapter of a model without its head.
         return memory.get(planned.base or name, name)
 
-    return {in_memory(name, planned): tensors[planned.tied_to or name].shape(base) for name, planned in tensors.items()}
+    return {
+        in_memory(name, planned): tensors[planned.tied_to or name].spec(base).shape for name, planned in tensors.items()
+    }
 
 
 def _compare_classes(

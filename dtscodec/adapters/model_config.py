@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dtscodec.adapters.model_layers import CONFIG
+from dtscodec.checkpoints.quantized.settings import without_quantization
 from dtscodec.errors import CheckpointError
 from dtscodec.storage.storage_errors import read_errors
 
@@ -70,6 +71,15 @@ class ModelConfig:
         """Number of labels of a classifier; 2 is the default of transformers."""
         found = self.document.get("id2label")
         return len(found) if isinstance(found, dict) else 2
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the configuration says how the weights are quantized."""
+        return self.unquantized().document != self.document
+
+    def unquantized(self) -> "ModelConfig":
+        """Return the configuration for weights that are not quantized."""
+        return ModelConfig(without_quantization(self.document))
 
     def with_class(self, name: str) -> "ModelConfig":
         """Return the configuration for a model of another class."""

@@ -12,6 +12,7 @@ from dtscodec.adapters.lora_adapter import LoraAdapter
 from dtscodec.adapters.model_outline import ModelOutline
 from dtscodec.adapters.weight_change import WeightChange
 from dtscodec.checkpoints.checkpoint import Specs
+from dtscodec.format.dtypes import TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,14 @@ class PlannedTensor:
     change: WeightChange | None = None
     tied_to: str | None = None
 
-    def shape(self, base: Specs) -> tuple[int, ...]:
-        """Return its shape, given the base's specs; that of a tied tensor is the other one's."""
-        if self.change is not None and self.change.whole is not None:
-            return self.change.whole.spec.shape
-        assert self.base is not None
-        return base[self.base].shape
+    def spec(self, base: Specs) -> TensorSpec:
+        """Return its dtype and shape, given the base's; those of a tied tensor are the other one's."""
+        whole = None if self.change is None else self.change.whole
+        if self.base is None or (whole is not None and self.change is not None and self.change.pair is None):
+            assert whole is not None
+            return whole.spec
+        # A pair is added in the base's dtype, also to an embedding with the rows of added tokens.
+        return base[self.base] if whole is None else TensorSpec(base[self.base].dtype, whole.spec.shape)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,11 @@ class WeightChange:
             return known.spec.shape
         return None if self.pair is None else self.pair.weight_shape(False)
 
+    @property
+    def is_sum(self) -> bool:
+        """Whether a product is added to the base's tensor, and nothing else is done to it."""
+        return self.pair is not None and self.whole is None and self.tokens is None
+
     def equals(self, other: "WeightChange") -> bool:
         """Return whether another change makes the same tensor of a tied one."""
         if (self.pair is None) != (other.pair is None) or (self.tokens is None) != (other.tokens is None):

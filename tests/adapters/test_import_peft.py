@@ -381,3 +381,44 @@ def test_an_adapter_of_the_model_without_its_head_may_add_tokens(tmp_path: Path)
         ours = restored(TOKENS).last_hidden_state
         want = adapter.model(input_ids=TOKENS).last_hidden_state
     assert float((ours - want).abs().max()) < LARGEST * float(want.abs().max())
+
+
+def test_tensors_that_transformers_makes_of_several_are_refused(tmp_path: Path) -> None:
+    config = hf.Qwen3MoeConfig(**SMALL, moe_intermediate_size=32, num_experts=4, num_experts_per_tok=2)
+    kind: Any = hf.Qwen3MoeForCausalLM
+    adapter = Adapter(tmp_path, lambda: kind(config), settings={**ATTENTION, "modules_to_save": ["mlp.experts"]})
+    with pytest.raises(DtsError, match=r"experts.*_proj: expected .* merge it with PEFT"):
+        dtscodec.import_adapter(adapter.path, adapter.base, tmp_path / "pack")
+
+
+def test_the_layers_of_a_mixture_of_experts_that_are_not_converted_are_imported(tmp_path: Path) -> None:
+    config = hf.Qwen3MoeConfig(**SMALL, moe_intermediate_size=32, num_experts=4, num_experts_per_tok=2)
+    kind: Any = hf.Qwen3MoeForCausalLM
+    Adapter(tmp_path, lambda: kind(config), settings={**ATTENTION, "modules_to_save": ["lm_head"]}).check()
+
+
+def test_a_quantized_base_is_read_dequantized_on_request(tmp_path: Path) -> None:
+    adapter = Adapter(tmp_path, mistral, settings=ATTENTION)
+    # Rows of FP8 with a scale each; the adapter is used with what they mean.
+    path, name = adapter.base / "model.safetensors", "model.layers.0.self_attn.q_proj.weight"
+    state = load_file(path)
+    scale = state[name].abs().amax(1, keepdim=True) / 448
+    codes = (state[name] / scale).to(torch.float8_e4m3fn)
+    quantized = tmp_path / "quantized"
+    quantized.mkdir()
+    save_file({**state, name: codes, f"{name}_scale": scale}, quantized / "model.safetensors")
+    document = json.loads((adapter.base / "config.json").read_text())
+    more = {"quantization_config": {"quant_method": "fp8"}}
+    (quantized / "config.json").write_text(json.dumps(document | more))
+    with pytest.raises(DtsError, match="dequantize_base=True"):
+        dtscodec.import_adapter(adapter.path, quantized, tmp_path / "pack")
+
+    report = dtscodec.import_adapter(adapter.path, quantized, tmp_path / "pack", dequantize_base=True)
+    assert "no quantization_config" in [note.text for note in report.notes if note.kind == "changed-config"][0]
+    layer = adapter.model.base_model.model.model.layers[0].self_attn.q_proj.base_layer
+    with torch.no_grad():
+        layer.weight.copy_(codes.float() * scale)
+    want = adapter.logits(adapter.model)
+    ours = adapter.logits(dtscodec.from_pretrained(quantized, report.path, dtype=torch.float32))
+    # The weight is dequantized to 16 bits.
+    assert float((ours - want).abs().max()) < 0.01 * float(want.abs().max())
