@@ -190,7 +190,7 @@ class _Importer:
         ]
         # Of two files of one name the later counts, that of the adapter; the configuration is the fine-tune's.
         by_name = {file.name: file for file in found}
-        if self._plan.config is not None and self._plan.config_changes:
+        if self._plan.config is not None and self._plan.has_own_config:
             by_name[CONFIG] = Carried(CONFIG, self._plan.config.to_bytes())
         return [file for _, file in sorted(by_name.items())]
 

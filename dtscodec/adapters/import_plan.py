@@ -32,8 +32,10 @@ class ImportPlan:
         Whether the model holds linear weights as [in, out]. It decides for square weights, whose shape does not.
     config : ModelConfig or None
         The configuration of the fine-tune; None if the base has none.
+    has_own_config : bool
+        Whether it differs from the base's.
     config_changes : tuple of str
-        Where it differs from the base's, in words.
+        Where it differs, in words; quantization, which the report tells elsewhere, left out.
     missing : sequence of str
         Tensors of the model that neither base nor adapter holds.
     """
@@ -43,6 +45,7 @@ class ImportPlan:
     absent: tuple[str, ...]
     transposed: bool
     config: ModelConfig | None
+    has_own_config: bool
     config_changes: tuple[str, ...]
     missing: tuple[str, ...]
 
@@ -77,10 +80,9 @@ def plan_import(
         adapter holds a tensor that the model lacks, or lacks one that it needs; or it does not change a tensor of
         `renames`.
     """
-    changes, config_changes = changes_of(adapter), list[str]()
-    if is_dequantized and config is not None and config.is_quantized:
+    changes, config_changes, base_config = changes_of(adapter), tuple[str, ...](), config
+    if is_dequantized and config is not None:
         config = config.unquantized()
-        config_changes.append("no quantization_config")
     # Counterparts by names alone; the model is built, without weights, only where names do not suffice.
     rule, counterparts = find_counterparts(changes, base, dict(renames))
     model = None
@@ -105,9 +107,9 @@ def plan_import(
         model = model.with_sizes(shapes, [name for name in shapes if adapter.is_saved_module(name)], base)
         absent, missing = _compare_classes(tensors, shapes, model)
         config = model.config
-        config_changes += model.changes
+        config_changes = model.changes
     ordered = dict(sorted(tensors.items(), key=lambda item: utf8(item[0])))
-    return ImportPlan(rule, ordered, absent, transposed, config, tuple(config_changes), missing)
+    return ImportPlan(rule, ordered, absent, transposed, config, config != base_config, config_changes, missing)
 
 
 def _needs_model(

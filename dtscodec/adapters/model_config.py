@@ -72,11 +72,6 @@ class ModelConfig:
         found = self.document.get("id2label")
         return len(found) if isinstance(found, dict) else 2
 
-    @property
-    def is_quantized(self) -> bool:
-        """Whether the configuration says how the weights are quantized."""
-        return self.unquantized().document != self.document
-
     def unquantized(self) -> "ModelConfig":
         """Return the configuration for weights that are not quantized."""
         return ModelConfig(without_quantization(self.document))
