@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtscodec.cli import arguments, console
+from dtscodec.format.weight_files import DEFAULT_STEM
 from dtscodec.storage.paths import is_remote
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def _document(content: "PackInfo") -> dict[str, Any]:
         "absent": list(content.absent),
         "without_base": list(content.without_base),
         "metadata": dict(content.metadata),
+        "stem": content.stem,
+        "folders": list(content.folders),
         "tensors": len(content.tensors),
     }
 
@@ -96,6 +99,7 @@ def _text(document: dict[str, Any]) -> list[str]:
         f"size        {console.size(size)} of {console.size(whole)} "
         f"({console.percent(size, whole)}), {bits:.3f} bits/parameter",
         f"tensors     {document['tensors']}, {document['parameters']:,} parameters",
+        *_layout_lines(document),
         "",
     ]
     rows = [
@@ -125,6 +129,13 @@ def _text(document: dict[str, Any]) -> list[str]:
     lines += [f"new         {name}: not in the base; coded, not exact" for name in document["without_base"]]
     lines += [f"only in the base, so not decoded: {name}" for name in document["absent"]]
     return lines
+
+
+def _layout_lines(document: dict[str, Any]) -> list[str]:
+    """Return how the weight files of a restored directory are named, where it is not as usual."""
+    stem, folders = document["stem"], document["folders"]
+    lines = [f"stem        {stem}"] if stem != DEFAULT_STEM else []
+    return lines + ([f"folders     {', '.join(folders)}"] if folders else [])
 
 
 def _base_words(base: dict[str, Any] | None) -> str:

@@ -51,6 +51,10 @@ class PackInfo:
         Tensors that only the base has.
     metadata : mapping of str to str
         The safetensors metadata of the fine-tune.
+    stem : str
+        Name of the weight files of a restored directory, without the ending.
+    folders : tuple of str
+        Folders of a restored directory with weights of their own.
     """
 
     path: str
@@ -70,6 +74,8 @@ class PackInfo:
     prefix: tuple[str, str]
     absent: tuple[str, ...]
     metadata: Mapping[str, str]
+    stem: str
+    folders: tuple[str, ...]
 
     @property
     def without_base(self) -> tuple[str, ...]:
@@ -113,6 +119,8 @@ def info(source: PackSource) -> PackInfo:
             prefix=pack.index.prefix,
             absent=pack.index.absent,
             metadata=pack.index.metadata,
+            stem=pack.index.stem,
+            folders=pack.index.folders,
         )
 
 

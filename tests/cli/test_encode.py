@@ -271,3 +271,15 @@ def test_json_holds_the_report_of_every_pack(cli: Cli) -> None:
         assert [(note["kind"], note["names"]) for note in facts["notes"]] == [
             ("without-counterpart", ["classifier.weight"])
         ]
+
+        assert facts["notes"] == []
+
+
+def test_files_that_were_passed_over_are_said_after_the_line_of_their_pack(cli: Cli) -> None:
+    Path("movie/pytorch_model.bin").write_bytes(b"?")
+    lines = cli("encode", "base", "movie", "-o", "pack", *CODED).splitlines()
+    assert lines[-1].startswith(
+        "movie: the fine-tune was read from model.safetensors; passed over: pytorch_model.bin ("
+    )
+    (pack,) = cli.json("encode", "base", "movie", "-o", "again", *CODED)["packs"].values()
+    assert [note["names"] for note in pack["notes"] if note["kind"] == "passed-over"] == [["pytorch_model.bin"]]

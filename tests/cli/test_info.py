@@ -182,3 +182,13 @@ def test_what_is_coded_without_a_base_is_named(cli: Cli) -> None:
     assert cli.json("info", "tight")["without_base"] == ["head"]
     assert "head: not in the base; coded, not exact" in cli("info", "tight")
     assert cli.json("info", "exact")["without_base"] == []
+
+
+def test_names_of_weight_files_are_shown_where_they_are_not_as_usual(cli: Cli, tmp_path: Path) -> None:
+    for name in ("base-unet", "unet"):
+        Path(name).mkdir()
+        save_file({"w": torch.zeros(4)}, f"{name}/diffusion_pytorch_model.fp16.safetensors")
+    cli("encode", "base-unet", "unet", "-o", "unet.pack")
+    assert "stem        diffusion_pytorch_model.fp16\n" in cli("info", "unet.pack")
+    found = cli.json("info", "unet.pack")
+    assert (found["stem"], found["folders"]) == ("diffusion_pytorch_model.fp16", [])
