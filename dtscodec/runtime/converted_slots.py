@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.checkpoints.torch_dtypes import tensor_spec, torch_form
-from dtscodec.evaluation.weight_conversions import WeightGroup
+from dtscodec.evaluation.weight_groups import WeightGroup
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.runtime.slots import Slot
 

@@ -13,6 +13,8 @@ from dtscodec.packs.pack import Pack
 from dtscodec.runtime.model_slots import ModelSlots
 from dtscodec.runtime.slots import Slot, are_same_rows
 
+OTHER_KIND = Remedy("load a model of the fine-tune's kind from the base, or use dtscodec.from_pretrained")
+
 
 @dataclass(frozen=True, slots=True)
 class ModelMatch:
@@ -159,7 +161,7 @@ def _missing_tensors(
         detail = f"expected the fine-tune's architecture, got a {model} with {len(found)} of its"
         return ModelMismatchError(
             f"{first}: {detail} {len(pack.index.tensors)} tensors",
-            Remedy("load a model of the fine-tune's kind from the base, or use dtscodec.from_pretrained"),
+            OTHER_KIND,
         )
     if folders:
         detail = f"expected a pipeline with the module {folders[0]}, got a {model}"
@@ -167,7 +169,7 @@ def _missing_tensors(
     detail = f"expected a tensor of this name in the model, a {model}, got none{more}"
     moved = next((name for name in slots if _is_moved(name, first)), None)
     if moved is None:
-        return ModelMismatchError(f"{first}: {detail}", Remedy("load a model of the fine-tune's kind"))
+        return ModelMismatchError(f"{first}: {detail}", OTHER_KIND)
     remedy = Remedy("use the pack before adapters, parametrizations and the like are added to the model")
     return ModelMismatchError(f"{first}: {detail}; the layer has {moved}", remedy)
 

@@ -7,7 +7,8 @@ from torch import nn
 
 from dtscodec.checkpoints.name_matching import best_rule, pair_names
 from dtscodec.errors import EncodeError, ModelMismatchError
-from dtscodec.evaluation.weight_conversions import Shapes, WeightGroup, ignores, locate, transformers_models
+from dtscodec.evaluation.weight_conversions import Shapes, ignores, locate, transformers_models
+from dtscodec.evaluation.weight_groups import WeightGroup
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.naming import base_name
 from dtscodec.format.weight_files import split_folder

@@ -111,8 +111,7 @@ class Switcher:
         FormatError
             The pack is damaged.
         TaskError
-            There is a task of that name; or a task is active whose pack has names on disk where this one has names in
-            memory, or the other way round.
+            There is a task of that name; or, of this pack and the active one, one has names on disk, one in memory.
         """
         self._registry.add(task, pack, self._save_originals, check_match=self._check_apart)
 
@@ -172,11 +171,8 @@ class Switcher:
 
     def _check_apart(self, found: ModelMatch) -> None:
         """Raise TaskError if the active task has written parts of tensors whose original values are needed now."""
-        if self._active is None:
-            return
-        bases = (slot for slot in found.bases.values() if slot is not None)
-        slot = first_overlapping([*found.changed, *bases], self._registry[self._active].changes)
-        if slot is not None:
+        written = () if self._active is None else self._registry[self._active].changes
+        if slot := first_overlapping([*found.changed, *filter(None, found.bases.values())], written):
             problem = f"{slot.name}: expected the base's values, got those of the task {self._active!r}"
             raise TaskError(problem, Remedy("call deactivate() first"))
 
