@@ -12,8 +12,12 @@ from dtscodec.adapters.tied_changes import PlannedTensor, change_tied
 from dtscodec.adapters.weight_change import WeightChange, changes_of
 from dtscodec.checkpoints.checkpoint import Specs
 from dtscodec.checkpoints.name_match import IDENTITY, Rule
-from dtscodec.errors import EncodeError
+from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.naming import utf8
+
+INSTALL_TRANSFORMERS = Remedy(
+    f"pip install 'dtscodec[transformers]', or, where transformers does not know the model, {MERGE_FIRST.text}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +92,9 @@ def plan_import(
     model = None
     if config is not None and _needs_model(changes, counterparts, config, base):
         model = FineTuneModel.of(config, base)
-        if model is None and config.ties:
+        if model is None and config.ties and _touches_vocabulary(changes, config):
             problem = "expected a model that transformers can build, since the base ties its embeddings, got none"
-            raise EncodeError(f"config.json: {problem}", MERGE_FIRST)
+            raise EncodeError(f"config.json: {problem}", INSTALL_TRANSFORMERS)
     if model is not None:
         rule, counterparts = _match_by_model(model, rule, counterparts, dict(renames))
         heads = [name for name, target in counterparts.items() if target is None]
@@ -110,6 +114,10 @@ def plan_import(
         config_changes = model.changes
     ordered = dict(sorted(tensors.items(), key=lambda item: utf8(item[0])))
     return ImportPlan(rule, ordered, absent, transposed, config, config != base_config, config_changes, missing)
+
+
+def _touches_vocabulary(changes: Mapping[str, WeightChange], config: ModelConfig) -> bool:
+    return any(change.tokens or config.vocabularies & {*(change.shape or ())} for change in changes.values())
 
 
 def _needs_model(

@@ -422,3 +422,13 @@ def test_a_quantized_base_is_read_dequantized_on_request(tmp_path: Path) -> None
     ours = adapter.logits(dtscodec.from_pretrained(quantized, report.path, dtype=torch.float32))
     # The weight is dequantized to 16 bits.
     assert float((ours - want).abs().max()) < 0.01 * float(want.abs().max())
+
+
+def test_a_tied_model_that_transformers_does_not_know_is_refused_where_that_matters(tmp_path: Path) -> None:
+    adapter = Adapter(tmp_path, qwen3, settings={**ATTENTION, "modules_to_save": ["embed_tokens"]})
+    path = adapter.base / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": "own", "architectures": ["Own"]}))
+    with pytest.raises(DtsError, match="since the base ties its embeddings"):
+        dtscodec.import_adapter(adapter.path, adapter.base, tmp_path / "pack")
+    other = Adapter(tmp_path / "other", qwen3, settings={**ATTENTION, "modules_to_save": ["model.norm"]})
+    assert dtscodec.import_adapter(other.path, adapter.base, tmp_path / "pack").exact == ("model.norm.weight",)
