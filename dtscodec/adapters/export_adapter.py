@@ -17,7 +17,7 @@ from dtscodec.adapters.model_layers import read_model_layers
 from dtscodec.adapters.obstacles import Reader
 from dtscodec.adapters.tensor_changes import iter_changes
 from dtscodec.adapters.vllm import max_lora_rank, vllm_problems
-from dtscodec.adapters.vllm_models import VERSION, lora_embeddings
+from dtscodec.adapters.vllm_models import VLLM_VERSION, lora_embeddings
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.open import weight_paths
@@ -58,7 +58,7 @@ def export_adapter(
         The base. By default the one that the directory's index names. Without a base the share of tensors that are
         stored exactly is unknown.
     to : {"peft", "vllm"}
-        The program that the adapter is for. For vLLM, what it refuses is left out; for PEFT it is only reported.
+        The program that the adapter is for. For vLLM, changes that it refuses are left out; for PEFT they are reported.
     model : Module or path, optional
         The model that uses the adapter, or a directory with its configuration; its weights are not read. By default
         the model that the configuration among the pack's auxiliary files describes.
@@ -166,9 +166,11 @@ def _check_settings(out: str | Path, rank: int | None, dtype: torch.dtype, to: s
 
 
 def _check_reader(to: Reader, model: str) -> None:
-    """Raise EncodeError if the program supports no LoRA for a model at all."""
+    """Raise EncodeError if the program supports no LoRA for a model."""
     if to == "vllm" and lora_embeddings(model) is None:
-        problem = f"{model}: expected a model for which vLLM {VERSION} supports LoRA, got one for which it does not"
+        problem = (
+            f"{model}: expected a model for which vLLM {VLLM_VERSION} supports LoRA, got one for which it does not"
+        )
         raise EncodeError(
             problem, Remedy("decode the pack and serve the checkpoint, or export for PEFT ({to})", {"to": "'peft'"})
         )

@@ -1,4 +1,4 @@
-"""What an exported adapter loses, measured: its model's predictions on samples against the decoded model's."""
+"""Predictions of base + adapter on samples, compared with the decoded model's: the effect of an export's losses."""
 
 import os
 import tempfile

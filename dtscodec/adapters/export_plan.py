@@ -60,13 +60,13 @@ class ExportPlan:
 
     @property
     def has_heads(self) -> bool:
-        """Whether a classifier's heads are among the modules that are stored as a whole."""
+        """Whether all heads of a classifier are among the modules that are stored as a whole."""
         heads = head_modules(self.layers)
         return bool(heads) and heads <= set(self.saved)
 
     @property
     def tied(self) -> tuple[str, ...]:
-        """Modules that carry a change and share their weight with another one, ascending."""
+        """Modules that carry a change and share their weight, ascending."""
         counts = Counter(change.entry.name for change in self.carried.values())
         return tuple(sorted(module for module, change in self.carried.items() if counts[change.entry.name] > 1))
 
@@ -148,9 +148,9 @@ def plan_export(
     save_modules : bool
         Store modules as a whole where a LoRA cannot change them, if no other module shares their tensors.
     to : {"peft", "vllm"}
-        The program that the adapter is for. What it refuses is left out.
+        The program that the adapter is for. Changes that it refuses are left out.
     base : Base, optional
-        The base, for the relative changes of what is left out.
+        The base, for the relative changes of tensors that are left out.
 
     Raises
     ------

@@ -23,7 +23,7 @@ class ExportReport:
     saved : tuple of str
         Modules that it stores as a whole (`modules_to_save`).
     tied : tuple of str
-        Layers that it changes and that share a weight with another one. Each has a LoRA of its own, so the model
+        Layers that it changes and that share a weight. Each has a LoRA of its own, so the model
         computes the right outputs, but PEFT's `merge_and_unload` adds the delta to the shared weight more than once.
     adapter_bytes, pack_bytes : int
         Sizes on disk of the adapter's tensors and of the pack.

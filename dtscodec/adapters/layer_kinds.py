@@ -1,4 +1,4 @@
-"""Which layers of a model a LoRA can change, by their classes, and by how the model's code uses them."""
+"""The layers of a model that a LoRA can change: by their classes, and by the model's code that uses them."""
 
 import inspect
 import re
@@ -77,7 +77,7 @@ def lora_layers(model: nn.Module) -> tuple[dict[str, LayerKind], dict[str, str]]
         if is_mamba and last in ("out_proj", "conv1d"):
             refused[name] = f"PEFT refuses {last} in Mamba models"
         elif last in read[parent]:
-            # PEFT would let the code see the layer without its LoRA.
+            # PEFT's wrapper returns the base's weight there, without the LoRA.
             refused[name] = f"{parent.__name__} reads its weight or settings without running the layer"
         else:
             kinds[name] = kind

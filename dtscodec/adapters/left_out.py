@@ -22,7 +22,7 @@ class LeftOut:
         The reason, as a phrase.
     share : float or None
         Share of the tensor's delta in the squared norm of all deltas. None if it is unknown or the tensor is new. It
-        says nothing about the effect on outputs: a norm has few elements, and multiplies all others.
+        does not measure the effect on outputs: a norm has few elements, and scales every activation.
     relative_change : float or None
         Norm of the tensor's delta, divided by that of the base's tensor. None if either is unknown.
     remedy : Remedy, optional

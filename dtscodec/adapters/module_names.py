@@ -52,7 +52,7 @@ def match_module_names(model: nn.Module, specs: Specs) -> ModuleNames:
     state = model.state_dict(keep_vars=True)
     ours = {name: TensorSpec("U8", tuple(tensor.shape)) for name, tensor in state.items()}
     found = _match_by_transformers(model, specs)
-    # Names that are nobody's keep their place, so that they can be reported.
+    # Names that the model does not have stay, so that they can be reported.
     renamed = ModuleNames({name: found.names.get(name, name) for name in specs.keys() - found.converted.keys()})
     rule = best_rule(specs, ours)
     by_rule = ModuleNames({name: base_name(name, rule) for name in specs})
@@ -62,7 +62,7 @@ def match_module_names(model: nn.Module, specs: Specs) -> ModuleNames:
 
 
 def _match_by_transformers(model: nn.Module, specs: Specs) -> ModuleNames:
-    """Match names as transformers does; nothing is matched in other models."""
+    """Match names as transformers does; other models have no renamings."""
     models = transformers_models(model)
     if "" not in models:
         return ModuleNames()

@@ -35,7 +35,7 @@ class TensorChange:
         Squared Frobenius norm of the delta; None if it is unknown, or the tensor is new.
     how : str
         How the tensor is stored, in words: ``"low rank"``, ``"new"``, ``"of another shape in the base"``, ``"stored
-        exactly"``, ``"stored element by element"`` or `MOVED`. The latter may be the counterpart under another name.
+        exactly"``, ``"stored element by element"`` or `MOVED`, which includes the counterpart under another name.
     counterpart : str
         Name of the base tensor that the delta is added to. A new tensor has no such tensor.
     is_aligned : bool

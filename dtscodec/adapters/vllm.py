@@ -51,7 +51,7 @@ def is_embedding_refused(model: str, module: str, is_embedding: bool) -> bool:
 
 
 def outside_language_model(modules: Iterable[str]) -> set[str]:
-    """Return the modules to which vLLM applies no LoRA by default, as they are beside a model's language model.
+    """Return the modules outside a language model, to which vLLM applies no LoRA by default.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ Classes that transformers does not have are left out here.
 
 from collections.abc import Mapping
 
-VERSION = "0.32"
+VLLM_VERSION = "0.32"
 """The version of vLLM whose source these tables are from."""
 
 CLASSIFIER = "ForSequenceClassification"

@@ -25,7 +25,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Write the delta of a pack as a LoRA adapter: each layer has its own rank, and all have a scale of 1. Heads of "
         "classifiers are stored as a whole. Norms, biases and tensors stored exactly or element by element cannot be "
-        "expressed as a LoRA; they are listed with their share of the delta, and by how much they change. Needs "
+        "expressed as a LoRA; they are listed with their share of the delta and their relative change. Needs "
         "pip install 'dtscodec[transformers]'."
     )
     parser.epilog = (
@@ -147,13 +147,13 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _advice(report: "ExportReport") -> list[str]:
-    """Return lines on what the shares do not say: the effect of what is left out, and of merging tied layers."""
+    """Return lines of advice: on the effect of left-out tensors, and on merging tied layers."""
     lines = []
     if report.left_out and not report.effect:
         places = {item.name.rpartition(".")[0] for item in report.left_out}
         count = f"{_counted(len(report.left_out), 'tensor')} of {_counted(len(places), 'module')}"
         lines.append(
-            f"outputs differ from the decoded model's: {count} left out, and the share says nothing about the effect; "
+            f"outputs differ from the decoded model's: {count} left out, and their share does not measure the effect; "
             "measure it (--samples), or serve the decoded model"
         )
     if report.tied:
