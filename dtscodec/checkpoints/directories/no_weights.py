@@ -98,9 +98,11 @@ def _deepspeed(directory: Path, listing: Listing) -> Advice | None:
     here = any(re.fullmatch(r"(bf16_)?zero_pp_rank_.*\.pt|mp_rank_.*_model_states\.pt", name) for name in listing.files)
     if not (steps or here):
         return None
-    # DeepSpeed copies its script beside the folders of steps; the command takes their parent.
+    # DeepSpeed copies its script beside the folders of steps; it takes their parent.
     parent = directory.parent if here and not steps else directory
-    return "shards of DeepSpeed", f"merge them: python {parent / 'zero_to_fp32.py'} {parent} OUT --safe_serialization"
+    has_script = "zero_to_fp32.py" in list_directory(parent).files
+    script = str(parent / "zero_to_fp32.py") if has_script else "-m deepspeed.utils.zero_to_fp32"
+    return "shards of DeepSpeed", f"merge them: python {script} {parent} OUT"
 
 
 def _megatron(directory: Path, listing: Listing) -> Advice | None:
