@@ -110,7 +110,8 @@ class SideBranches:
             # (weight norm) computes its weight from parameters of other modules.
             has_own = slot.is_whole and "weight" in self._slots_of[module]
             if kind is None or not has_rows or not has_own or attribute not in ("weight", "bias"):
-                problem = f"{slot.name}: expected a layer that can have a side branch, got {type(module).__name__}"
+                found = f"{'' if slot.is_whole else 'a part of '}{type(module).__name__}"
+                problem = f"{slot.name}: expected a layer that can have a side branch, got {found}"
                 raise ModelMismatchError(problem, Remedy("use Switcher"))
             self._branch(module, kind).check(attribute, entry)
 

@@ -1,6 +1,7 @@
 """Packs made from checkpoints whose tensors transformers converts: into a model they go as transformers loads them."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import torch
 
 import dtscodec
 from dtscodec.errors import BaseMismatchError, ModelMismatchError, TaskError
+from dtscodec.evaluation.weight_groups import WeightGroup
+from dtscodec.runtime.converted_slots import slots_of_group
+from dtscodec.runtime.slots import slots_of, writable
 from tests.converted_models import CONVERTED, save_as_published
 from tests.models import delta_like
 from tests.runtime.helpers import same_state
@@ -157,9 +161,30 @@ def test_a_compiled_model_is_written(stacked: Converted, wrap: str) -> None:
     assert all(map(torch.equal, model.state_dict().values(), before))
 
 
+def test_a_tensor_of_which_the_model_has_no_view_is_converted_with_its_neighbours() -> None:
+    """As where transformers permutes rows for another rotary embedding, and joins projections."""
+    layer = torch.nn.Linear(3, 4, bias=False)
+
+    def to_model(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"weight": torch.cat([tensors["a"], tensors["b"]]).flip(0)}
+
+    def to_checkpoint(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return dict(zip("ab", tensors["weight"].flip(0).chunk(2), strict=True))
+
+    group = WeightGroup(("a", "b"), ("weight",), "flip", to_model, to_checkpoint)
+    slots = dict(slots_of_group(group, slots_of(layer)))
+    assert not any(slot.is_whole or slot.is_in_place for slot in slots.values())
+    neighbour, values = slots["a"].tensor.clone(), torch.rand(2, 3)
+    with writable(slots.values()):
+        slots["b"].write(values)
+    assert torch.equal(slots["b"].tensor, values)
+    assert torch.equal(slots["a"].tensor, neighbour)
+    assert torch.equal(layer.weight[:2], values.flip(0))
+
+
 def test_attach_refuses_changed_experts_in_one_line(stacked: Converted) -> None:
     with pytest.raises(
-        ModelMismatchError, match=r"got OlmoeExperts \(and \d+ more tensors refused\); use Switcher"
+        ModelMismatchError, match=r"got a part of OlmoeExperts \(and \d+ more tensors refused\); use Switcher"
     ) as error:
         dtscodec.attach(stacked.model(), {"one": stacked.pack("one")})
     assert "\n" not in str(error.value)
