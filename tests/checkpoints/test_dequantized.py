@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.stored_tensor import StoredTensor
+from dtscodec.errors import CheckpointError
 from dtscodec.format.dtypes import DType
 
 State = dict[str, Tensor]
@@ -133,6 +135,29 @@ def test_experts_of_gpt_oss_are_as_in_transformers(dtype: DType, tmp_path: Path)
     found = read(saved(tmp_path / "m", state), dtype)
     assert found.keys() == {"experts.down_proj", "experts.down_proj_bias", "attn.sinks"}
     assert_bits(found["experts.down_proj"], library.convert_moe_packed_tensors(blocks, scales, dtype=DTYPES[dtype]))
+
+
+def state_of(shape: Sequence[float], dtype: str = "bfloat16", block: int = 64) -> bytes:
+    return json.dumps({"shape": list(shape), "dtype": dtype, "blocksize": block}).encode()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        *(b"{", b"[]", b'{"shape": [4, 4]}'),
+        *(state_of([-4, -32]), state_of([4, 33]), state_of([1e99]), state_of([1] * 9 + [128])),
+        *(state_of([128], "int8"), state_of([128], block=0), state_of([128], block=-64)),
+    ],
+)
+def test_a_damaged_quantization_state_is_refused(state: bytes, tmp_path: Path) -> None:
+    parts = {
+        "w": torch.zeros(64, 1, dtype=torch.uint8),
+        "w.absmax": torch.ones(2),
+        "w.quant_map": torch.ones(16),
+        "w.quant_state.bitsandbytes__nf4": torch.tensor(list(state), dtype=torch.uint8),
+    }
+    with pytest.raises(CheckpointError):
+        read(saved(tmp_path / "m", parts))
 
 
 # --- compressed-tensors ---

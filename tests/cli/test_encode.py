@@ -281,3 +281,23 @@ def test_files_that_were_passed_over_are_said_after_the_line_of_their_pack(cli: 
     )
     (pack,) = cli.json("encode", "base", "movie", "-o", "again", *CODED)["packs"].values()
     assert [note["names"] for note in pack["notes"] if note["kind"] == "passed-over"] == [["pytorch_model.bin"]]
+
+
+def test_a_quantized_base_is_refused_with_the_option_that_dequantizes_it(cli: Cli) -> None:
+    weight = torch.randn(64, 64)
+    scale = weight.abs().amax(dim=1, keepdim=True) / 448
+    codes = (weight / scale).to(torch.float8_e4m3fn)
+    save_file({"up.weight": codes, "up.weight_scale": scale}, "quantized.safetensors")
+    plain = {"up.weight": (codes.float() * scale).bfloat16()}
+    save_file(plain, "plain.safetensors")
+    save_file({"up.weight": (plain["up.weight"].float() + 0.1).bfloat16()}, "fine.safetensors")
+    options = ("-o", "p.safetensors", *CODED)
+    line = cli.fails("encode", "quantized.safetensors", "fine.safetensors", *options)
+    assert line.endswith("; read the base dequantized with --dequantize-base")
+    code, out, _ = cli.run("encode", "quantized.safetensors", "fine.safetensors", *options, "--dequantize-base")
+    assert code == 0
+    assert "fine: the base is quantized (FP8) and was read dequantized to BF16: 1 of its weights (100.0 % " in out
+    assert ", of a quantized base dequantized to BF16" in cli("info", "p.safetensors")
+    for base in ("quantized.safetensors", "plain.safetensors"):
+        assert "base checked" in cli("verify", "p.safetensors", "--base", base)
+    assert cli.json("info", "p.safetensors")["base"]["dequantized"] == "BF16"

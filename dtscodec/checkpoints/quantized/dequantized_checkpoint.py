@@ -9,6 +9,7 @@ from dtscodec.checkpoints.checkpoint import Checkpoint, Signature, Specs
 from dtscodec.checkpoints.passed_over import PassedOver
 from dtscodec.checkpoints.quantized.find import Quantization, find_quantization
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes, torch_dtype
+from dtscodec.errors import CheckpointError
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import DType, TensorSpec
 from dtscodec.format.naming import utf8
@@ -28,12 +29,20 @@ class DequantizedCheckpoint:
         Its quantized weights.
     dtype : {"BF16", "F16", "F32"}
         Dtype of the dequantized weights.
+
+    Raises
+    ------
+    CheckpointError
+        A shape is not valid.
     """
 
     def __init__(self, stored: Checkpoint, quantization: Quantization, dtype: DType) -> None:
         self.stored, self.quantization, self.dtype = stored, quantization, dtype
         plain = {name: spec for name, spec in stored.specs.items() if name not in quantization.dropped}
-        weights = {name: TensorSpec(dtype, weight.shape) for name, weight in quantization.weights.items()}
+        try:
+            weights = {name: TensorSpec(dtype, weight.shape) for name, weight in quantization.weights.items()}
+        except ValueError as error:
+            raise CheckpointError(f"{stored.location}: {error}") from error
         specs = plain | weights
         self.specs: Specs = {name: specs[name] for name in sorted(specs, key=utf8)}
         self.aliases: Mapping[str, str] = {
