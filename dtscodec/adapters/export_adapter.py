@@ -168,9 +168,7 @@ def _check_settings(out: str | Path, rank: int | None, dtype: torch.dtype, to: s
 def _check_reader(to: Reader, model: str) -> None:
     """Raise EncodeError if the program supports no LoRA for a model."""
     if to == "vllm" and lora_embeddings(model) is None:
-        problem = (
-            f"{model}: expected a model for which vLLM {VLLM_VERSION} supports LoRA, got one for which it does not"
-        )
+        problem = f"{model}: expected a model for which vLLM {VLLM_VERSION} supports LoRA, got one without"
         raise EncodeError(
             problem, Remedy("decode the pack and serve the checkpoint, or export for PEFT ({to})", {"to": "'peft'"})
         )
