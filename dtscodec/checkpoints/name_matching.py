@@ -18,6 +18,12 @@ _SEPARATOR = re.compile("[./]")
 """What ends a module's name, or a folder's."""
 
 
+FSDP = "_fsdp_wrapped_module"
+"""What FSDP puts into the names of a state dict that is taken from the wrapped model."""
+
+WITHOUT_WRAPPERS = Remedy(f"remove {FSDP + '.'!r} from the names, or save with FSDP's own state_dict, which does so")
+
+
 def match_names(
     fine: Specs,
     base: Specs,
@@ -52,7 +58,7 @@ def match_names(
     Raises
     ------
     EncodeError
-        Two rules agree equally well, or a rename matches no tensor.
+        Two rules agree equally well, a rename matches no tensor, or FSDP's wrappers are in the fine-tune's names.
     BaseMismatchError
         The base is of another architecture: less than half of the fine-tune's elements, or of a merged base's, are in
         tensors with a counterpart of as many columns.
@@ -65,6 +71,9 @@ def match_names(
     >>> match.prefix, match.counterpart, match.absent
     (('bert.', ''), {'bert.w': 'w', 'head': None}, ('pooler',))
     """
+    if wrapped := [name for name in fine if FSDP in name.split(".")]:
+        detail = "expected a name that a model loads, got one with a wrapper of FSDP in it"
+        raise EncodeError(f"{wrapped[0]!r}: {detail}", WITHOUT_WRAPPERS)
 
     def pair(more: Sequence[tuple[str, str]] = ()) -> NameMatch:
         wholes = with_removed(fine, removed), with_removed(base, base_removed)

@@ -34,6 +34,8 @@ class PrefixPairs:
     ----------
     pairs : dict of str to str
         Name in the fine-tune -> name in the base, of whatever shape.
+    applied : list of HeadRule
+        The rules that made the pairs.
     ambiguous : list of (HeadRule, HeadRule)
         Rules that fit equally well and exclude each other, so that neither was applied.
     renamings : list of HeadRule
@@ -41,6 +43,7 @@ class PrefixPairs:
     """
 
     pairs: dict[str, str] = field(default_factory=dict)
+    applied: list[HeadRule] = field(default_factory=list)
     ambiguous: list[tuple[HeadRule, HeadRule]] = field(default_factory=list)
     renamings: list[HeadRule] = field(default_factory=list)
 
@@ -85,6 +88,7 @@ def pair_by_prefixes(fine: Specs, base: Specs) -> PrefixPairs:
             found.ambiguous.extend((rule, rival) for rival in rivals)
             votes = {r: pairs for r, pairs in votes.items() if r not in rivals}
             continue
+        found.applied.append(rule)
         # Names decide, once shapes have chosen the rule: a vocabulary may have grown.
         for name in list(_part(rule[0], agreeing, ours)):
             if (other := _replaced(name, rule)) in theirs:

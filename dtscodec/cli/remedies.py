@@ -50,14 +50,14 @@ def spell_option(argument: str, value: str | None) -> str:
     argument : str
         Its name in Python.
     value : str, optional
-        A Python literal. Elements of a list are written one after another, pairs as ``OLD=NEW``.
+        A Python literal. The option is repeated for each element of a list. Pairs are written ``OLD=NEW``.
 
     Examples
     --------
     >>> spell_option("force", "True"), spell_option("raw", "['head*']"), spell_option("bits", "8")
     ('--force', "--raw 'head*'", '--bits 8')
-    >>> spell_option("renames", "[('OLD', 'NEW')]")
-    '--map OLD=NEW'
+    >>> spell_option("renames", "[('a.', 'b.'), ('c.', '')]")
+    '--map a.=b. --map c.='
     """
     if argument in PYTHON_ONLY:
         return spell_python(argument, value)
@@ -66,7 +66,8 @@ def spell_option(argument: str, value: str | None) -> str:
         return option
     literal = ast.literal_eval(value)
     values = literal if isinstance(literal, list) else [literal]
-    return " ".join([option, *(shlex.quote(_text(each)) for each in values)])
+    # Options that take several values are repeated.
+    return " ".join(f"{option} {shlex.quote(_text(each))}" for each in values)
 
 
 def _text(value: object) -> str:

@@ -14,12 +14,13 @@ from dtscodec.checkpoints.architecture_check import (
     rename_remedy,
 )
 from dtscodec.checkpoints.checkpoint import Specs
-from dtscodec.checkpoints.name_match import NameMatch
+from dtscodec.checkpoints.name_match import IDENTITY, NameMatch
 from dtscodec.checkpoints.name_matching import pair_names
 from dtscodec.encoding.encoded_tensor import EncodedTensor
 from dtscodec.encoding.notes import NAMED_TENSORS, Note
-from dtscodec.errors import Remedy
+from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.blocks import Raw, Same, Tie
+from dtscodec.format.naming import base_name
 from dtscodec.messages import listed
 
 LARGE_SHARE = 0.1
@@ -76,8 +77,7 @@ class CounterpartReport:
     def notes(self) -> list[Note]:
         """Return the notes that apply."""
         notes = [self._new_note()] if self._new else []
-        absent = self._absent_note()
-        notes += [absent] if absent else []
+        notes += [note for note in (self._absent_note(), self._names_note()) if note is not None]
         if self._names.fine and not self._is_changed:
             notes.append(Note(kind="unchanged", text="no tensor differs from the base"))
         return notes
@@ -123,6 +123,29 @@ class CounterpartReport:
             f"{listed(absent, NAMED_TENSORS)}"
         )
         return Note(kind="absent", text=text, names=absent, parameters=parameters, share=share)
+
+    def _names_note(self) -> Note | None:
+        """Return the note on names that neither one prefix nor a rename of the caller's accounts for."""
+        fine, match, renames = self._names.fine, self._names.match, self._names.renames
+        given = tuple(old for old, _ in renames)
+        other = {n: bases[0] for n in fine if (bases := match.bases(n)) and bases[0] != base_name(n, match.prefix)}
+        names = tuple(name for name in sorted(other) if not (given and name.startswith(given)))
+        if not names:
+            return None
+        parameters, share = _size(names, fine)
+        text = f"{_tensors(names)} of other names in the base were matched, such as {names[0]} to {other[names[0]]}"
+        # The same as renames, where prefixes can say it.
+        rules = [*map(as_rename, match.open_pairs.applied), *([match.prefix] if match.prefix != IDENTITY else [])]
+        is_same = bool(rules) and self._gives_the_same(rules)
+        remedy = Remedy("the same as {renames}", {"renames": str(rules)}) if is_same else None
+        return Note(kind="other-names", text=text, names=names, parameters=parameters, share=share, remedy=remedy)
+
+    def _gives_the_same(self, rules: Sequence[tuple[str, str]]) -> bool:
+        try:
+            again = pair_names(self._names.fine, self._names.base, [*self._names.renames, *rules])
+        except EncodeError:
+            return False  # Some rule has a number in it, or matches no name as it is.
+        return again.counterpart == self._names.match.counterpart
 
 
 def _tensors(names: Sequence[str]) -> str:

@@ -90,7 +90,6 @@ def test_a_grown_vocabulary_is_matched_by_name() -> None:
     "wrapped",
     [
         lambda name: f"module._orig_mod.{name}",
-        lambda name: "_fsdp_wrapped_module." + name.replace("self_attn.", "_fsdp_wrapped_module.self_attn."),
         lambda name: name.replace("mlp.", "_checkpoint_wrapped_module.mlp."),
         lambda name: name.replace("self_attn.", "self_attn._orig_mod."),
     ],
@@ -100,6 +99,15 @@ def test_components_of_wrappers_do_not_count(wrapped) -> None:  # type: ignore[n
     fine = dict(sorted((wrapped(name), spec) for name, spec in base.items()))
     assert match_names(fine, base).counterpart == {wrapped(name): name for name in base}
     assert match_names(base, fine).counterpart == {name: wrapped(name) for name in base}
+
+
+def test_wrappers_of_fsdp_are_refused_in_a_fine_tune_and_do_not_count_in_a_base() -> None:
+    model = specs(language("model."), HEAD)
+    wrapped = {f"_fsdp_wrapped_module.{name.replace('mlp.', '_fsdp_wrapped_module.mlp.')}": name for name in model}
+    with pytest.raises(EncodeError, match=r"remove '_fsdp_wrapped_module\.' from the names"):
+        match_names({name: model[plain] for name, plain in wrapped.items()}, model)
+    match = match_names(model, {name: model[plain] for name, plain in wrapped.items()})
+    assert match.counterpart == {plain: name for name, plain in wrapped.items()}
 
 
 def test_names_that_become_one_without_wrappers_keep_their_own() -> None:

@@ -63,7 +63,9 @@ def test_unchanged_experts_of_another_layout_take_no_codes(tmp_path: Path, fine_
     report = make_pack(base, fine, tmp_path / "pack")
     with dtscodec.open(report.path) as pack:
         assert {block.kind for entry in pack.index.tensors for block in entry.blocks} == {"same"}
-    assert [(note.kind, note.text) for note in report.notes] == [("unchanged", "no tensor differs from the base")]
+    other, unchanged = report.notes
+    assert (other.kind, len(other.names)) == ("other-names", 2 if fine_is_fused else 9)
+    assert (unchanged.kind, unchanged.text) == ("unchanged", "no tensor differs from the base")
 
 
 def test_experts_of_a_transposed_layout_are_named_with_a_remedy(tmp_path: Path) -> None:
@@ -92,6 +94,20 @@ def test_tensors_without_a_counterpart_are_counted_and_the_rename_that_works_is_
     assert make_pack(base, fine, tmp_path / "b", renames=renames).notes == ()
 
 
+def test_names_that_several_prefixes_match_are_said_with_the_renames_that_do_the_same(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(3)
+    parts = {"text": (40, 40), "vision": (36, 40)}
+    base = {f"{x}.layers.{i}.w": torch.randn(s, generator=generator) for x, s in parts.items() for i in range(9)}
+    new = {"text": "model.text.decoder", "vision": "model.vision"}
+    fine = {name.replace(x, new[x], 1): t for name, t in changed(base).items() if (x := name.split(".")[0])}
+    (note,) = make_pack(base, fine, tmp_path / "pack").notes
+    assert (note.kind, len(note.names)) == ("other-names", 9)
+    assert note.spelled(spell_option).endswith("the same as --map model.text.decoder.=text. --map model.=")
+    renames = [("model.text.decoder.", "text."), ("model.", "")]
+    assert f"renames={renames}" in str(note)
+    assert make_pack(base, fine, tmp_path / "again", renames=renames).notes == ()
+
+
 def test_a_head_that_is_tied_to_the_embeddings_is_not_called_new(tmp_path: Path) -> None:
     base = split_experts(40)
     fine = changed(base)
@@ -118,7 +134,7 @@ def test_the_name_that_save_model_removed_finds_the_counterpart(tmp_path: Path) 
     save_model(model, str(tmp_path / "fine/model.safetensors"))
     assert list(load_file(tmp_path / "fine/model.safetensors")) == ["head.weight"]
     report = make_pack(tmp_path / "base", tmp_path / "fine", tmp_path / "pack")
-    assert report.notes == ()
+    assert [note.kind for note in report.notes] == ["other-names"]
     with dtscodec.open(report.path) as pack:
         assert pack.index.base_names() == ["zembed.weight"]
         assert json.loads(json.dumps(dict(pack.index.metadata))) == {"zembed.weight": "head.weight"}
