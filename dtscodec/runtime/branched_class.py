@@ -142,10 +142,13 @@ DESCRIBING = frozenset(
 )  # fmt: skip
 """Functions of tensors that may describe one in place of computing with it: `__get__` reads an attribute."""
 
+GRADIENT: Any = vars(torch._C.TensorBase)["grad"].__get__
+
 
 class _Unreadable(Tensor):
     """A parameter with its dtype, device and shape, which raises ModelMismatchError if its values are used."""
 
+    parameter: Tensor
     parameter_name: str
 
     @classmethod
@@ -156,9 +159,10 @@ class _Unreadable(Tensor):
         names: list[str] = []
         torch.utils._pytree.tree_map_only(cls, lambda tensor: names.append(vars(tensor)["parameter_name"]), args)
         if func.__name__ in DESCRIBING:
-            with torch._C.DisableTorchFunctionSubclass():
-                found = func(*args, **kwargs or {})
-            if not isinstance(found, Tensor):  # `weight.T` is an attribute, too.
+            own = torch.utils._pytree.tree_map_only(cls, lambda tensor: vars(tensor)["parameter"], args)
+            found = func(*own, **kwargs or {})
+            # Attributes may be tensors, too: `weight.T` has the parameter's values, the gradient has its own.
+            if not isinstance(found, Tensor) or func == GRADIENT:
                 return found
         where = names[0] if names else "a layer with a side branch"
         problem = f"{where}: expected the model to call the layer, got code that computes with its parameter"
@@ -167,5 +171,5 @@ class _Unreadable(Tensor):
 
 def _unreadable(tensor: Tensor, name: str) -> Tensor:
     found: Any = Tensor._make_subclass(_Unreadable, tensor.detach(), tensor.requires_grad)
-    vars(found)["parameter_name"] = name
+    vars(found).update(parameter=tensor, parameter_name=name)
     return found  # type: ignore[no-any-return]

@@ -302,3 +302,13 @@ def test_code_may_ask_for_the_dtype_and_shape_of_a_changed_weight(tmp_path: Path
     dtscodec.apply_(own, pack)
     with torch.no_grad(), dtscodec.attach(model, {"task": pack}) as attached, attached.serve("task"):
         assert torch.allclose(model(x), own(x), atol=1e-5)
+
+
+def test_the_gradient_of_a_changed_weight_may_be_read(tmp_path: Path) -> None:
+    model = Reader(READS["linear"])
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    pack = make_pack(state, {name: tensor + 0.1 for name, tensor in state.items()}, tmp_path / "pack").path
+    with dtscodec.attach(model, {"task": pack}) as attached, attached.serve("task"):
+        model.first(torch.randn(2, 16)).sum().backward()
+        assert model.first.weight.grad is not None
+        assert model.second.weight.grad is None
