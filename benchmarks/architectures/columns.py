@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import dtscodec
-from benchmarks.architectures.libraries import quiet
+from benchmarks.architectures.libraries import DIFFUSERS, quiet
 from benchmarks.architectures.workplace import Changed, State, Workplace, counterpart_in, read_folder
 
 SAME, HALF, PACKED = 1e-4, 1e-2, 2e-2
@@ -142,12 +142,14 @@ def export(place: Workplace) -> Figure:
     import peft
 
     out = place.folder / "exported"
-    report = dtscodec.export_adapter(place.task().pack, out, place.base_folder)
+    # A model that transformers cannot build from its configuration is given.
+    model = place.like if place.library is DIFFUSERS else None
+    report = dtscodec.export_adapter(place.task().pack, out, place.base_folder, model=model)
     expected = place.outputs(place.decoded_model(at_base=[left.name for left in report.left_out]))
-    model = place.base_model()
+    loaded = place.base_model()
     with quiet():
-        adapted = peft.PeftModel.from_pretrained(place.library.adapted(model), str(out)).eval()
-    outputs = place.outputs(place.library.with_adapted(model, adapted))
+        adapted = peft.PeftModel.from_pretrained(place.library.adapted(loaded), str(out)).eval()
+    outputs = place.outputs(place.library.with_adapted(loaded, adapted))
     if difference(expected, place.base_outputs) < HALF:
         raise WrongError("the adapter carries no change that matters")
     note = f"{report.left_out_share:.0%} left out".replace("%", " %") if report.left_out else ""

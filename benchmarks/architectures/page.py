@@ -73,6 +73,7 @@ COLUMNS_TEXT = """\
 - **attach, linear layers**: the same, where the task changes the weights of linear layers only.
 - **export**: the base with the exported adapter, loaded by PEFT. Tensors that the export lists as left out have the
   base's values on both sides; their share of the delta's squared norm is in the cell. Factors are in half precision.
+  A model of diffusers is given to the export (`model=`).
 - **import**: an adapter that PEFT saved, imported, decoded and loaded, against the model that PEFT merges, saves and
   loads. Factors are in half precision.
 """

@@ -142,18 +142,28 @@ def read_model_layers(model: "nn.Module | str | Path | None", pack: Pack, base: 
         return ModelLayers.of(build_without_weights(Path(model)), specs, base_specs)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / CONFIG).write_bytes(_read_configuration(pack, base))
-        return ModelLayers.of(build_without_weights(Path(folder)), specs, base_specs)
+        location = f"{pack.path or 'pack'}: {CONFIG}"
+        return ModelLayers.of(build_without_weights(Path(folder), location), specs, base_specs)
 
 
-def build_without_weights(directory: Path) -> nn.Module:
-    """Build the model that a configuration describes, its tensors on the meta device."""
-    config = read_config(directory)
-    kind = model_class_of(config, str(directory / CONFIG), NAME_CONFIGURATION)
+def build_without_weights(directory: Path, location: str | None = None) -> nn.Module:
+    """Build the model that a configuration describes, its tensors on the meta device.
+
+    Parameters
+    ----------
+    directory : Path
+        The directory with the configuration.
+    location : str, optional
+        Where the configuration is, for messages; by default its path.
+    """
+    location = location or str(directory / CONFIG)
+    config = read_config(directory, location, Remedy("in Python, give the model itself as {model}"))
+    kind = model_class_of(config, location, NAME_CONFIGURATION)
     with (
         quiet_transformers(),
         # Shapes only: weights take no memory.
         torch.device("meta"),
-        transformers_errors(str(directory / CONFIG), f"one of a {kind.__name__}"),
+        transformers_errors(location, f"one of a {kind.__name__}"),
     ):
         model: nn.Module = kind(config)
     return model

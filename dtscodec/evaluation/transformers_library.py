@@ -1,5 +1,6 @@
 """Calls of transformers: configuration, model class, weights. Imported on first use, quiet, errors of one line."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -99,13 +100,17 @@ def transformers_errors(where: str, expected: str) -> Iterator[None]:
         raise CheckpointError(f"{where}: expected {expected}, got '{one_line(error)}'") from error
 
 
-def read_config(directory: Path) -> Any:
+def read_config(directory: Path, location: str | None = None, remedy: Remedy | None = None) -> Any:
     """Read the configuration in a model directory. Code in the directory is never run.
 
     Parameters
     ----------
     directory : Path
         The model directory.
+    location : str, optional
+        Where the configuration is, for messages; by default its path.
+    remedy : Remedy, optional
+        The remedy for a configuration of diffusers.
 
     Raises
     ------
@@ -115,11 +120,21 @@ def read_config(directory: Path) -> Any:
         The package transformers is not installed.
     """
     library = import_transformers()
-    with (
-        quiet_transformers(),
-        transformers_errors(str(directory / "config.json"), "a configuration that transformers knows"),
-    ):
+    where = location or str(directory / "config.json")
+    _check_library(directory / "config.json", where, remedy)
+    with quiet_transformers(), transformers_errors(where, "a configuration that transformers knows"):
         return library.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+
+
+def _check_library(path: Path, location: str, remedy: Remedy | None) -> None:
+    """Raise CheckpointError if a configuration is one of diffusers, which has no `model_type`."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return  # transformers will say why it cannot be read.
+    if isinstance(document, dict) and "_class_name" in document and "model_type" not in document:
+        got = f"{document['_class_name']!s:.80} of diffusers"
+        raise CheckpointError(f"{location}: expected a model of transformers, got {got}", remedy)
 
 
 def model_class_of(config: Any, location: str, remedy: Remedy) -> Any:

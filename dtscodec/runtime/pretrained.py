@@ -79,7 +79,7 @@ def from_pretrained(
             if "config.json" not in files:
                 detail = "expected a pack made from model directories, got one without config.json"
                 raise CheckpointError(f"{where}: {detail}", Remedy("give {config}"))
-            config = read_config(Path(folder))
+            config = read_config(Path(folder), where, Remedy("decode to a directory, and load it with diffusers"))
         kind = model_class or model_class_of(config, where, Remedy("give {model_class}"))
         # transformers slices each tensor when it loads it, which decodes it.
         state = {name: _LazyTensor(decoded, name) for name in decoded}
