@@ -19,7 +19,12 @@ class Footnotes:
         return f"[^{self._numbers.setdefault(text, len(self._numbers) + 1)}]"
 
     def __str__(self) -> str:
-        return "\n".join(f"[^{number}]: `{text}`" for text, number in self._numbers.items())
+        return "\n".join(f"[^{number}]: {_code(text)}" for text, number in self._numbers.items())
+
+
+def _code(text: str) -> str:
+    """Return a text as a span of code, whether it has backticks or not."""
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
 def architectures_page(rows: Sequence[Row], environment: dict[str, Any]) -> str:
