@@ -174,7 +174,14 @@ def _change_ties(
                 tensors.pop(name, None)
             tensors |= tied.planned
             is_untied |= tied.is_untied
-    return model.untied() if is_untied else model
+    if not is_untied:
+        return model
+    # The setting unties the others, too, such as the two biases of BERT's head: each is stored.
+    for names in model.outline.ties:
+        homes = [model.outline.disk_names[name] for name in names if name in model.outline.disk_names]
+        for name in names if homes and not {*names} & changes.keys() else ():
+            tensors.setdefault(model.outline.disk_names.get(name, name), PlannedTensor(homes[0]))
+    return model.untied()
 
 
 def _check_new(tensors: Mapping[str, PlannedTensor], adapter: LoraAdapter, model: FineTuneModel | None) -> None:

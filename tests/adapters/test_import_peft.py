@@ -75,6 +75,10 @@ def bert_config(**more: Any) -> Any:
     return hf.BertConfig(**own, max_position_embeddings=32, **more)
 
 
+def bert_mlm() -> Any:
+    return hf.BertForMaskedLM(bert_config())
+
+
 def qwen_vl() -> Any:
     rope = {"type": "mrope", "mrope_section": [2, 3, 3], "rope_type": "default"}
     vision = {"depth": 1, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32}
@@ -180,6 +184,7 @@ LIKE_MERGED = {
     "gemma3, added tokens, both trained": (gemma3, ADDED, BOTH),
     "gemma3, some tokens": (gemma3, 0, {**ATTENTION, "trainable_token_indices": [2, 9, 40]}),
     "gemma3, some added tokens": (gemma3, ADDED, {**ATTENTION, "trainable_token_indices": [3, VOCABULARY + 1]}),
+    "bert, trained embedding": (bert_mlm, 0, {"target_modules": ["query"], "modules_to_save": ["word_embeddings"]}),
     "gpt2": (gpt2, 0, GPT2),
     "gpt2, trained embedding": (gpt2, 0, {**GPT2, "modules_to_save": ["wte"]}),
     "gpt2, added tokens": (gpt2, ADDED, {**GPT2, "modules_to_save": ["wte", "lm_head"]}),
