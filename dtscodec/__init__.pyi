@@ -1,8 +1,8 @@
 """Types of the public names, which `dtscodec/__init__.py` imports on first use."""
 
 from dtscodec.activations.gram_file import save_grams as save_grams
-from dtscodec.adapters.export_adapter import export_adapter as export_adapter
-from dtscodec.adapters.import_adapter import import_adapter as import_adapter
+from dtscodec.adapters.exporting.export_adapter import export_adapter as export_adapter
+from dtscodec.adapters.importing.import_adapter import import_adapter as import_adapter
 from dtscodec.calibration.collect import collect as collect
 from dtscodec.calibration.encode_calibrated import encode_calibrated as encode_calibrated
 from dtscodec.calibration.fit import FitReport as FitReport

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from torch import nn
 
 from dtscodec.checkpoints.checkpoint import Specs
-from dtscodec.checkpoints.name_matching import best_rule
+from dtscodec.checkpoints.names.name_matching import best_rule
 from dtscodec.evaluation.weight_conversions import locate, transformers_models
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.naming import base_name

@@ -20,7 +20,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from dtscodec.checkpoints.canonical_names import WRAPPERS
+from dtscodec.checkpoints.names.canonical_names import WRAPPERS
 
 Part: TypeAlias = Literal[
     "lora_A", "lora_B", "lora_bias", "lora_embedding_A", "lora_embedding_B", "trained", "original", "tokens"

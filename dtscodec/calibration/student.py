@@ -18,9 +18,9 @@ from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.streams import Streams
 from dtscodec.kernels.packed import Packed
 from dtscodec.packs.pack import Pack
-from dtscodec.runtime.model_matching import match_model
-from dtscodec.runtime.model_slots import ModelSlots
-from dtscodec.runtime.slots import Slot, writable, write_slot
+from dtscodec.runtime.model.model_matching import match_model
+from dtscodec.runtime.model.model_slots import ModelSlots
+from dtscodec.runtime.model.slots import Slot, writable, write_slot
 
 
 class Student:

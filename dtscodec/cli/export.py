@@ -12,8 +12,8 @@ from dtscodec.cli.result_lines import behaviour_facts, behaviour_line
 from dtscodec.messages import listed
 
 if TYPE_CHECKING:
-    from dtscodec.adapters.export_report import ExportReport
-    from dtscodec.adapters.left_out import LeftOut
+    from dtscodec.adapters.exporting.export_report import ExportReport
+    from dtscodec.adapters.exporting.left_out import LeftOut
 
 FACTOR_DTYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32"}
 MAX_NAMES = 3

@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from dtscodec.checkpoints.base import Base
-from dtscodec.checkpoints.expert_layouts import Parts
+from dtscodec.checkpoints.names.expert_layouts import Parts
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec

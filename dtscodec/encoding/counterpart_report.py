@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dtscodec.checkpoints.architecture_check import (
+from dtscodec.checkpoints.checkpoint import Specs
+from dtscodec.checkpoints.names.architecture_check import (
     MERGE,
     SAVE_AS_ON_THE_HUB,
     as_rename,
@@ -13,9 +14,8 @@ from dtscodec.checkpoints.architecture_check import (
     helpful_renames,
     rename_remedy,
 )
-from dtscodec.checkpoints.checkpoint import Specs
-from dtscodec.checkpoints.name_match import IDENTITY, NameMatch
-from dtscodec.checkpoints.name_matching import pair_names
+from dtscodec.checkpoints.names.name_match import IDENTITY, NameMatch
+from dtscodec.checkpoints.names.name_matching import pair_names
 from dtscodec.encoding.encoded_tensor import EncodedTensor
 from dtscodec.encoding.notes import NAMED_TENSORS, Note
 from dtscodec.errors import EncodeError, Remedy

@@ -9,10 +9,10 @@ from dtscodec.activations.gram_file import GramFile
 from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, collect_files
 from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
-from dtscodec.checkpoints.name_match import NameMatch
-from dtscodec.checkpoints.name_matching import match_names
+from dtscodec.checkpoints.names.name_match import NameMatch
+from dtscodec.checkpoints.names.name_matching import match_names
+from dtscodec.checkpoints.names.removed_names import removed_names
 from dtscodec.checkpoints.open import as_checkpoint, weight_paths
-from dtscodec.checkpoints.removed_names import removed_names
 from dtscodec.encoding.budget.allocate import TensorChoices
 from dtscodec.encoding.budget.candidate import NUMBERS
 from dtscodec.encoding.budget.error_target import smallest_for

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from dtscodec.checkpoints.expert_layouts import Parts
+from dtscodec.checkpoints.names.expert_layouts import Parts
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.config import store_exactly
 from dtscodec.encoding.presets.best import BestPlan

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dtscodec.checkpoints.checkpoint import Specs
-from dtscodec.checkpoints.companions import companions_of, is_quantized
-from dtscodec.checkpoints.name_match import NameMatch
+from dtscodec.checkpoints.names.name_match import NameMatch
+from dtscodec.checkpoints.quantized.companions import companions_of, is_quantized
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.encoded_tensor import EncodedTensor
 from dtscodec.encoding.notes import NAMED_TENSORS, Note
@@ -26,7 +26,7 @@ class ExactTensors:
     config : EncodeConfig
         Holds the patterns of exact tensors.
     companions : frozenset of str
-        Companions of quantized weights (`dtscodec.checkpoints.companions`).
+        Companions of quantized weights (`dtscodec.checkpoints.quantized.companions`).
     new : frozenset of str
         Tensors without a counterpart in the base.
     parameters : int

@@ -13,8 +13,8 @@ from dtscodec.activations.gram_file import GramFile
 from dtscodec.activations.metric import Metric
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Checkpoint
-from dtscodec.checkpoints.expert_layouts import Parts
 from dtscodec.checkpoints.known_leaves import KnownLeaf
+from dtscodec.checkpoints.names.expert_layouts import Parts
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.base_parts import read_parts

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Checkpoint
-from dtscodec.checkpoints.name_match import NameMatch
+from dtscodec.checkpoints.names.name_match import NameMatch
 from dtscodec.encoding.budget.candidate import Candidate
 from dtscodec.encoding.budget.survey import Survey
 from dtscodec.encoding.config import EncodeConfig

@@ -2,7 +2,7 @@
 
 from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.content_digest import leaf
-from dtscodec.checkpoints.name_match import NameMatch
+from dtscodec.checkpoints.names.name_match import NameMatch
 from dtscodec.encoding.exact_tensors import ExactTensors
 from dtscodec.format.dtypes import TensorSpec
 

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-from dtscodec.checkpoints.canonical_names import unwrapped_name
+from dtscodec.checkpoints.names.canonical_names import unwrapped_name
 from dtscodec.evaluation.weight_groups import GroupSource, ReverseConverter, WeightGroup, make_group
 
 Shapes: TypeAlias = Mapping[str, "tuple[int, ...] | None"]

@@ -10,9 +10,9 @@ import torch
 
 from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.checkpoints.companions import companions_of
 from dtscodec.checkpoints.content_digest import base_digest
 from dtscodec.checkpoints.open import weight_paths
+from dtscodec.checkpoints.quantized.companions import companions_of
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.decoding.decoded import Decoded
 from dtscodec.encoding.pack_assembler import LEAF_BYTES

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from dtscodec.activations.gram_file import Gram, GramFile
 from dtscodec.checkpoints.checkpoint import Checkpoint
-from dtscodec.checkpoints.companions import companions_of
-from dtscodec.checkpoints.name_matching import match_names
+from dtscodec.checkpoints.names.name_matching import match_names
+from dtscodec.checkpoints.quantized.companions import companions_of
 from dtscodec.checkpoints.stored_tensor import StoredTensor, is_finite
 from dtscodec.checkpoints.torch_dtypes import widest
 from dtscodec.encoding.config import check_patterns

@@ -9,10 +9,10 @@ from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.packs.pack import PackSource, as_pack
-from dtscodec.runtime.model_slots import ModelSlots
+from dtscodec.runtime.model.model_slots import ModelSlots
+from dtscodec.runtime.model.slots import Slot, are_same_rows, writable, write_slot
 from dtscodec.runtime.resident_pack import ResidentPack, load_resident
 from dtscodec.runtime.running_base import RunningBase, open_running_base
-from dtscodec.runtime.slots import Slot, are_same_rows, writable, write_slot
 
 
 def apply_(model: nn.Module, pack: PackSource, base: "Source | Base | None" = None) -> None:

@@ -13,12 +13,12 @@ from dtscodec.errors import ConfigError, Remedy
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.packs.pack import PackSource
 from dtscodec.runtime.branches.branch import is_additive
-from dtscodec.runtime.offloading import check_stays_in_place
+from dtscodec.runtime.branches.request_batch import RequestBatch, TaskRequests
+from dtscodec.runtime.branches.side_branches import SideBranches
+from dtscodec.runtime.model.offloading import check_stays_in_place
 from dtscodec.runtime.prototypes import Prototypes
-from dtscodec.runtime.request_batch import RequestBatch, TaskRequests
 from dtscodec.runtime.resident_pack import ResidentPack
 from dtscodec.runtime.routing import Router, Routing, Scope, make_router
-from dtscodec.runtime.side_branches import SideBranches
 from dtscodec.runtime.task_registry import TaskRegistry
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dtscodec.activations.gram_file import GramFile
-from dtscodec.checkpoints.name_matching import best_rule
+from dtscodec.checkpoints.names.name_matching import best_rule
 from dtscodec.errors import EncodeError, ModelMismatchError, Remedy
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.naming import base_name

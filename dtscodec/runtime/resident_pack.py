@@ -13,10 +13,10 @@ from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.packed import Packed
 from dtscodec.packs.pack import Pack
-from dtscodec.runtime.model_matching import ModelMatch, check_writable, match_model
-from dtscodec.runtime.model_slots import ModelSlots
+from dtscodec.runtime.model.model_matching import ModelMatch, check_writable, match_model
+from dtscodec.runtime.model.model_slots import ModelSlots
+from dtscodec.runtime.model.slots import Slot
 from dtscodec.runtime.running_base import RunningBase
-from dtscodec.runtime.slots import Slot
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,10 +11,10 @@ from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.reference import wide_dtype
 from dtscodec.runtime.branches.branch import SideBranch, is_additive
 from dtscodec.runtime.branches.linear import LinearBranch
+from dtscodec.runtime.branches.request_batch import RequestBatch
+from dtscodec.runtime.model.slots import Slot
 from dtscodec.runtime.prototypes import Prototypes, stack_prototypes
-from dtscodec.runtime.request_batch import RequestBatch
 from dtscodec.runtime.resident_pack import ResidentPack
-from dtscodec.runtime.slots import Slot
 
 Scope: TypeAlias = Literal["layer", "sample"]
 """Whether each layer chooses for itself, or the first layer that routes chooses for all that follow."""

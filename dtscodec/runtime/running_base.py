@@ -15,7 +15,7 @@ from dtscodec.decoding.reconstruct import as_tensor
 from dtscodec.errors import BaseMismatchError, ModelMismatchError, Remedy
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.packs.pack import Pack
-from dtscodec.runtime.slots import Slot, bytes_of
+from dtscodec.runtime.model.slots import Slot, bytes_of
 from dtscodec.storage.open_file import WHOLE
 
 OTHER_BASE = Remedy("name the base that the pack was made against")

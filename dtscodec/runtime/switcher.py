@@ -11,10 +11,10 @@ from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.errors import Remedy, TaskError
 from dtscodec.packs.pack import PackSource
-from dtscodec.runtime.converted_slots import first_overlapping
-from dtscodec.runtime.model_matching import ModelMatch
+from dtscodec.runtime.model.converted_slots import first_overlapping
+from dtscodec.runtime.model.model_matching import ModelMatch
+from dtscodec.runtime.model.slots import Slot, bytes_of, writable, write_slot
 from dtscodec.runtime.resident_pack import ResidentPack
-from dtscodec.runtime.slots import Slot, bytes_of, writable, write_slot
 from dtscodec.runtime.task_registry import TaskRegistry
 
 NO_TASK = ResidentPack({}, {})

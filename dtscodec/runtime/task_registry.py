@@ -11,11 +11,11 @@ from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.errors import ModelMismatchError, Remedy, TaskError
 from dtscodec.format.index import TensorEntry
 from dtscodec.packs.pack import PackSource, as_pack
-from dtscodec.runtime.model_matching import ModelMatch, check_writable
-from dtscodec.runtime.model_slots import ModelSlots
+from dtscodec.runtime.model.model_matching import ModelMatch, check_writable
+from dtscodec.runtime.model.model_slots import ModelSlots
+from dtscodec.runtime.model.slots import Slot
 from dtscodec.runtime.resident_pack import ResidentPack, load_resident
 from dtscodec.runtime.running_base import open_running_base
-from dtscodec.runtime.slots import Slot
 
 
 class TaskRegistry:

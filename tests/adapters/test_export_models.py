@@ -11,7 +11,7 @@ import transformers
 from torch import Tensor, nn
 
 import dtscodec
-from dtscodec.adapters.export_report import ExportReport
+from dtscodec.adapters.exporting.export_report import ExportReport
 from dtscodec.adapters.layer_kinds import lora_layers
 from dtscodec.errors import EncodeError
 from tests import models

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import dtscodec
-from dtscodec.adapters.import_adapter import ImportReport
+from dtscodec.adapters.importing.import_adapter import ImportReport
 from dtscodec.errors import DtsError
 from tests import models
 

@@ -3,7 +3,7 @@
 import pytest
 
 from dtscodec.checkpoints.checkpoint import Specs
-from dtscodec.checkpoints.companions import companions_of
+from dtscodec.checkpoints.quantized.companions import companions_of
 from dtscodec.format.dtypes import DType, TensorSpec
 
 LAYOUTS: dict[str, dict[str, tuple[DType, bool]]] = {

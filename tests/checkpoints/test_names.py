@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtscodec.checkpoints.name_match import IDENTITY, Rule
-from dtscodec.checkpoints.name_matching import best_rule, match_names
+from dtscodec.checkpoints.names.name_match import IDENTITY, Rule
+from dtscodec.checkpoints.names.name_matching import best_rule, match_names
 from dtscodec.errors import BaseMismatchError, EncodeError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.naming import base_name

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtscodec.checkpoints.name_matching import match_names, pair_names
+from dtscodec.checkpoints.names.name_matching import match_names, pair_names
 from dtscodec.errors import BaseMismatchError, EncodeError
 from dtscodec.format.dtypes import TensorSpec
 

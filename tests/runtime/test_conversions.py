@@ -12,8 +12,8 @@ import torch
 import dtscodec
 from dtscodec.errors import BaseMismatchError, ModelMismatchError, TaskError
 from dtscodec.evaluation.weight_groups import WeightGroup
-from dtscodec.runtime.converted_slots import slots_of_group
-from dtscodec.runtime.slots import slots_of, writable
+from dtscodec.runtime.model.converted_slots import slots_of_group
+from dtscodec.runtime.model.slots import slots_of, writable
 from tests.converted_models import CONVERTED, save_as_published
 from tests.models import delta_like
 from tests.runtime.helpers import same_state

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Specs
-from dtscodec.checkpoints.companions import NEVER_QUANTIZED, companions_of, is_named_companion, is_quantized
 from dtscodec.checkpoints.quantized.bitsandbytes import find_four_bit, find_int8
+from dtscodec.checkpoints.quantized.companions import NEVER_QUANTIZED, companions_of, is_named_companion, is_quantized
 from dtscodec.checkpoints.quantized.four_bit_floats import find_expert_blocks, find_packed_floats
 from dtscodec.checkpoints.quantized.packed_integers import find_packed
 from dtscodec.checkpoints.quantized.scaled import FP8, find_scaled

@@ -50,7 +50,7 @@ def exact_reason(
     is_new : bool
         Whether the rows have no counterpart in the base.
     is_companion : bool
-        Whether the tensor is a companion of a quantized weight (`dtscodec.checkpoints.companions`).
+        Whether the tensor is a companion of a quantized weight (`dtscodec.checkpoints.quantized.companions`).
     """
     if config.stores_exactly(stored.name):
         return ExactReason.NAMED

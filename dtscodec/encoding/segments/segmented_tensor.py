@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dtscodec.checkpoints.expert_layouts import Parts
+from dtscodec.checkpoints.names.expert_layouts import Parts
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.delta import delta_of, is_same, shared_part

@@ -19,9 +19,9 @@ from dtscodec.kernels.packed import Packed, PackedFactors
 from dtscodec.kernels.reference import wide_dtype
 from dtscodec.kernels.select import backend_for
 from dtscodec.kernels.unpack import unpack_delta
-from dtscodec.runtime.request_batch import RequestBatch, TaskRequests
+from dtscodec.runtime.branches.request_batch import RequestBatch, TaskRequests
+from dtscodec.runtime.model.slots import Slot
 from dtscodec.runtime.resident_pack import ResidentPack
-from dtscodec.runtime.slots import Slot
 
 ReadTaskBase: TypeAlias = Callable[[ResidentPack, torch.device, str], tuple[TensorSpec, Tensor]]
 """Reads a base tensor for a task, on a device, given its name: dtype and shape, and bytes.

@@ -5,8 +5,8 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
-from dtscodec.runtime.branched_class import own_class
 from dtscodec.runtime.branches.branch import SideBranch
+from dtscodec.runtime.branches.branched_class import own_class
 from dtscodec.runtime.branches.convolution import CONVOLUTIONS, ConvolutionBranch
 from dtscodec.runtime.branches.embedding import EmbeddingBranch, ScaledEmbeddingBranch, is_scaled_embedding
 from dtscodec.runtime.branches.linear import Conv1DBranch, LinearBranch

@@ -11,7 +11,7 @@ from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.reference import wide_dtype
 from dtscodec.kernels.unpack import unpack_factors
 from dtscodec.runtime.branches.branch import SideBranch, check_same_shape, single_factors
-from dtscodec.runtime.request_batch import RequestBatch
+from dtscodec.runtime.branches.request_batch import RequestBatch
 from dtscodec.runtime.resident_pack import ResidentPack
 
 CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {

@@ -12,7 +12,7 @@ from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.backend import Share
 from dtscodec.kernels.reference import wide_dtype
 from dtscodec.runtime.branches.branch import SideBranch, check_same_shape, has_single_input, is_additive, single_factors
-from dtscodec.runtime.request_batch import ONE_FOR_ALL, RequestBatch
+from dtscodec.runtime.branches.request_batch import ONE_FOR_ALL, RequestBatch
 
 
 class EmbeddingBranch(SideBranch):

@@ -14,7 +14,7 @@ from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.backend import Rows, Share
 from dtscodec.kernels.packed import PackedFactors
 from dtscodec.runtime.branches.branch import SideBranch, check_same_shape, has_factors, is_additive
-from dtscodec.runtime.request_batch import RequestBatch
+from dtscodec.runtime.branches.request_batch import RequestBatch
 from dtscodec.runtime.resident_pack import ResidentPack
 
 

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.reference import wide_dtype
 from dtscodec.runtime.branches.branch import SideBranch, check_same_shape, has_single_input
-from dtscodec.runtime.request_batch import RequestBatch
+from dtscodec.runtime.branches.request_batch import RequestBatch
 
 
 class NormBranch(SideBranch):

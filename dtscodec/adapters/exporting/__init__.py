@@ -1,0 +1,1 @@
+"""Pack -> LoRA adapter of PEFT, for PEFT and vLLM."""

@@ -1,0 +1,1 @@
+"""LoRA adapter of PEFT + base -> pack."""

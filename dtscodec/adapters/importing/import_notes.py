@@ -1,0 +1,34 @@
+"""Notes on an imported adapter."""
+
+from dtscodec.adapters.importing.import_plan import ImportPlan
+from dtscodec.adapters.importing.model_config import ModelConfig
+from dtscodec.adapters.model_layers import CONFIG
+from dtscodec.encoding.notes import Note
+from dtscodec.messages import listed
+
+
+def import_notes(plan: ImportPlan, has_config: bool, added_token: int) -> list[Note]:
+    """Return the notes on an imported adapter.
+
+    Parameters
+    ----------
+    plan : ImportPlan
+        The tensors of the fine-tune, and its configuration.
+    has_config : bool
+        Whether the pack has the configuration of the fine-tune.
+    added_token : int
+        Largest number of a token that the adapter's tokenizer adds to the base's; -1 if it adds none.
+    """
+    notes = []
+    if plan.config_changes:
+        place = "" if has_config else ", and the pack has none"
+        text = f"{CONFIG} of the fine-tune differs from the base's{place}: {', '.join(plan.config_changes)}"
+        notes.append(Note(kind="changed-config", text=text, names=(CONFIG,)))
+    if plan.missing:
+        text = f"{len(plan.missing)} tensors of the model are in neither base nor adapter: {listed(plan.missing, 3)}"
+        notes.append(Note(kind="missing", text=text, names=plan.missing))
+    rows = max((plan.config or ModelConfig({})).vocabularies, default=added_token + 1)
+    if added_token >= rows:
+        text = f"the adapter's tokenizer has {added_token + 1} tokens, base and adapter have rows for {rows} of them"
+        notes.append(Note(kind="missing", text=text))
+    return notes

@@ -1,0 +1,107 @@
+"""Changes of tied tensors: whether they remain tied, and what each of them becomes.
+
+In the model that PEFT trains, an adapter changes the tensors that it names. Where a model ties its head to its
+embedding, a change of the embedding alone leaves the head as it was, so that the two are no longer equal.
+`merge_and_unload` of PEFT changes both in some of these cases; the model that was trained counts here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dtscodec.adapters.importing.model_outline import ModelOutline
+from dtscodec.adapters.importing.weight_change import WeightChange
+from dtscodec.adapters.lora_adapter import LoraAdapter
+from dtscodec.checkpoints.checkpoint import Specs
+from dtscodec.format.dtypes import TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTensor:
+    """A tensor of the fine-tune.
+
+    Parameters
+    ----------
+    base : str or None
+        Its counterpart in the base; None if it is new.
+    change : WeightChange or None
+        What the adapter does to it; None if it equals its counterpart.
+    tied_to : str or None
+        Another tensor of the fine-tune that it equals.
+    """
+
+    base: str | None
+    change: WeightChange | None = None
+    tied_to: str | None = None
+
+    def spec(self, base: Specs) -> TensorSpec:
+        """Return its dtype and shape, given the base's; those of a tied tensor are the other one's."""
+        whole = None if self.change is None else self.change.whole
+        if self.base is None or (whole is not None and self.change is not None and self.change.pair is None):
+            assert whole is not None
+            return whole.spec
+        # A pair is added in the base's dtype, also to an embedding with the rows of added tokens.
+        return base[self.base] if whole is None else TensorSpec(base[self.base].dtype, whole.spec.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class TiedChange:
+    """What becomes of tensors that are tied in the base.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Their names in the model.
+    planned : mapping of str to PlannedTensor
+        Those that the fine-tune has on disk, by the names there.
+    is_untied : bool
+        Whether they are different tensors in the fine-tune.
+    """
+
+    names: tuple[str, ...]
+    planned: Mapping[str, PlannedTensor]
+    is_untied: bool
+
+
+def change_tied(
+    names: tuple[str, ...], changes: Mapping[str, WeightChange], adapter: LoraAdapter, outline: ModelOutline
+) -> TiedChange | None:
+    """Return what becomes of tied tensors; None if the adapter changes none of them, or the base has none.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Names of the tied tensors in the model.
+    changes : mapping of str to WeightChange
+        The adapter's changes, by names in the model.
+    adapter : LoraAdapter
+        The adapter.
+    outline : ModelOutline
+        The model, with the names on disk.
+    """
+    on_disk = {name: outline.disk_names[name] for name in names if name in outline.disk_names}
+    if not on_disk or not any(name in changes for name in names):
+        return None
+    home = next(iter(on_disk.values()))
+    found = {name: changes[name] for name in names if name in changes}
+    follows = adapter.settings.ensure_weight_tying or any(
+        _is_shared(name, change, adapter, outline) for name, change in found.items()
+    )
+    first = next(iter(found.values()))
+    if all(change.equals(first) for change in found.values()) and (follows or len(found) == len(names)):
+        # They remain tied. Of a pair for an embedding and one for a head, both fit the base's only tensor.
+        others = {disk: PlannedTensor(disk, None, home) for disk in on_disk.values() if disk != home}
+        return TiedChange(names, {home: PlannedTensor(home, first), **others}, False)
+    # What the model had before the training, with the rows of its grown vocabulary.
+    original = next((adapter.originals[name] for name in names if name in adapter.originals), None)
+    unchanged = None if original is None else WeightChange(original)
+    planned = {on_disk.get(name, name): PlannedTensor(home, found.get(name, unchanged)) for name in names}
+    return TiedChange(names, planned, True)
+
+
+def _is_shared(name: str, change: WeightChange, adapter: LoraAdapter, outline: ModelOutline) -> bool:
+    """Return whether a change is one of the tensor that all tied layers use, rather than of one layer's copy of it."""
+    # PEFT ties the rows of tokens of a head to those of the embedding.
+    if change.tokens is not None:
+        return name in outline.embeddings
+    # A tensor that was saved for its grown vocabulary is that of the model, unlike one of `modules_to_save`.
+    return change.pair is None and not adapter.is_saved_module(name)

@@ -1,0 +1,1 @@
+"""Which tensor of a base is the counterpart of each tensor of a fine-tune."""

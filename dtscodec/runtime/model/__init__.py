@@ -1,0 +1,1 @@
+"""Tensors of a pack -> parameters and buffers of a model."""
