@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Specs
 from dtscodec.checkpoints.quantized.dequantized_checkpoint import DequantizedCheckpoint
-from dtscodec.checkpoints.quantized.find import Quantization, find_quantization
+from dtscodec.checkpoints.quantized.find_quantization import Quantization, find_quantization
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.notes import Note
 from dtscodec.errors import EncodeError, Remedy

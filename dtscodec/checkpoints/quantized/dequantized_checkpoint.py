@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Signature, Specs
 from dtscodec.checkpoints.passed_over import PassedOver
-from dtscodec.checkpoints.quantized.find import Quantization, find_quantization
+from dtscodec.checkpoints.quantized.find_quantization import Quantization, find_quantization
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes, torch_dtype
 from dtscodec.errors import CheckpointError
 from dtscodec.files.range_reader import Bytes
