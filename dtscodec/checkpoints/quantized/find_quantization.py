@@ -10,9 +10,9 @@ from dtscodec.checkpoints.quantized.bitsandbytes import find_four_bit, find_int8
 from dtscodec.checkpoints.quantized.companions import NEVER_QUANTIZED, companions_of, is_named_companion, is_quantized
 from dtscodec.checkpoints.quantized.four_bit_floats import find_expert_blocks, find_packed_floats
 from dtscodec.checkpoints.quantized.packed_integers import find_packed
+from dtscodec.checkpoints.quantized.quantized_weight import FindWeights, QuantizedWeight
 from dtscodec.checkpoints.quantized.scaled import FP8, find_scaled
 from dtscodec.checkpoints.quantized.settings import QuantizationSettings, read_settings
-from dtscodec.checkpoints.quantized.weight import FindWeights, QuantizedWeight
 from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
 from dtscodec.errors import Remedy
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec

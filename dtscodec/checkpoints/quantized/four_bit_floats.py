@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dtscodec.checkpoints.checkpoint import Specs
+from dtscodec.checkpoints.quantized.quantized_weight import ReadTensor, chunks
 from dtscodec.checkpoints.quantized.scaled import powers_of_two
 from dtscodec.checkpoints.quantized.settings import QuantizationSettings
-from dtscodec.checkpoints.quantized.weight import ReadTensor, chunks
 
 if TYPE_CHECKING:
     from torch import Tensor
