@@ -11,7 +11,7 @@ from dtscodec.checkpoints.quantized.companions import NEVER_QUANTIZED, companion
 from dtscodec.checkpoints.quantized.four_bit_floats import find_expert_blocks, find_packed_floats
 from dtscodec.checkpoints.quantized.packed_integers import find_packed
 from dtscodec.checkpoints.quantized.quantized_weight import FindWeights, QuantizedWeight
-from dtscodec.checkpoints.quantized.scaled import FP8, find_scaled
+from dtscodec.checkpoints.quantized.scaled_weights import FP8, find_scaled
 from dtscodec.checkpoints.quantized.settings import QuantizationSettings, read_settings
 from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
 from dtscodec.errors import Remedy

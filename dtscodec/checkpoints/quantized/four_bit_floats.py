@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dtscodec.checkpoints.checkpoint import Specs
 from dtscodec.checkpoints.quantized.quantized_weight import ReadTensor, chunks
-from dtscodec.checkpoints.quantized.scaled import powers_of_two
+from dtscodec.checkpoints.quantized.scaled_weights import powers_of_two
 from dtscodec.checkpoints.quantized.settings import QuantizationSettings
 
 if TYPE_CHECKING:
