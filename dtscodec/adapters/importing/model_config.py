@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dtscodec.adapters.model_layers import CONFIG
-from dtscodec.checkpoints.quantized.settings import without_quantization
+from dtscodec.checkpoints.quantized.quantization_settings import without_quantization
 from dtscodec.errors import CheckpointError
 from dtscodec.storage.storage_errors import read_errors
 

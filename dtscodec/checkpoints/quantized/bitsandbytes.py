@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dtscodec.checkpoints.checkpoint import Specs
+from dtscodec.checkpoints.quantized.quantization_settings import QuantizationSettings
 from dtscodec.checkpoints.quantized.quantized_weight import CHUNK, ReadTensor, chunks
-from dtscodec.checkpoints.quantized.settings import QuantizationSettings
 from dtscodec.checkpoints.torch_dtypes import torch_dtype
 from dtscodec.errors import CheckpointError
 from dtscodec.format.dtypes import DType

@@ -10,9 +10,9 @@ from dtscodec.checkpoints.quantized.bitsandbytes import find_four_bit, find_int8
 from dtscodec.checkpoints.quantized.companions import NEVER_QUANTIZED, companions_of, is_named_companion, is_quantized
 from dtscodec.checkpoints.quantized.four_bit_floats import find_expert_blocks, find_packed_floats
 from dtscodec.checkpoints.quantized.packed_integers import find_packed
+from dtscodec.checkpoints.quantized.quantization_settings import QuantizationSettings, read_quantization_settings
 from dtscodec.checkpoints.quantized.quantized_weight import FindWeights, QuantizedWeight
 from dtscodec.checkpoints.quantized.scaled_weights import FP8, find_scaled
-from dtscodec.checkpoints.quantized.settings import QuantizationSettings, read_settings
 from dtscodec.checkpoints.torch_dtypes import tensor_from_bytes
 from dtscodec.errors import Remedy
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
@@ -99,7 +99,7 @@ def find_quantization(checkpoint: Checkpoint) -> Quantization:
     """
     if all(spec.dtype in NEVER_QUANTIZED for spec in checkpoint.specs.values()):
         return Quantization(QuantizationSettings(), {}, {}, frozenset())
-    settings = read_settings(checkpoint.directory)
+    settings = read_quantization_settings(checkpoint.directory)
     left = dict(checkpoint.specs)
     weights: dict[str, QuantizedWeight] = {}
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dtscodec.checkpoints.checkpoint import Specs
+from dtscodec.checkpoints.quantized.quantization_settings import QuantizationSettings
 from dtscodec.checkpoints.quantized.quantized_weight import ReadTensor, chunks
 from dtscodec.checkpoints.quantized.scaled_weights import powers_of_two
-from dtscodec.checkpoints.quantized.settings import QuantizationSettings
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dtscodec.checkpoints.checkpoint import Specs
+from dtscodec.checkpoints.quantized.quantization_settings import QuantizationSettings
 from dtscodec.checkpoints.quantized.quantized_weight import ReadTensor, chunks
 from dtscodec.checkpoints.quantized.scale_grid import ScaleGrid
-from dtscodec.checkpoints.quantized.settings import QuantizationSettings
 from dtscodec.format.dtypes import TensorSpec
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from dtscodec.checkpoints.checkpoint import Specs
-from dtscodec.checkpoints.quantized.settings import QuantizationSettings
+from dtscodec.checkpoints.quantized.quantization_settings import QuantizationSettings
 
 if TYPE_CHECKING:
     from torch import Tensor

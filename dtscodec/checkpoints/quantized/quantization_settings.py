@@ -37,7 +37,7 @@ class QuantizationSettings:
     is_permuted: bool = False
 
 
-def read_settings(directory: Path | None) -> QuantizationSettings:
+def read_quantization_settings(directory: Path | None) -> QuantizationSettings:
     """Return the settings in a model directory; those of a plain model in bfloat16 if there is no ``config.json``.
 
     Parameters
@@ -50,10 +50,10 @@ def read_settings(directory: Path | None) -> QuantizationSettings:
     except (OSError, ValueError):
         # No such file, or one that is no JSON: tensors are described as far as they describe themselves.
         document = {}
-    return parse_settings(document if isinstance(document, dict) else {})
+    return parse_quantization_settings(document if isinstance(document, dict) else {})
 
 
-def parse_settings(config: Mapping[str, Any]) -> QuantizationSettings:
+def parse_quantization_settings(config: Mapping[str, Any]) -> QuantizationSettings:
     """Return the settings in the content of a ``config.json``.
 
     Parameters
@@ -64,7 +64,7 @@ def parse_settings(config: Mapping[str, Any]) -> QuantizationSettings:
     Examples
     --------
     >>> section = {"quant_method": "fp8", "weight_block_size": [128, 128]}
-    >>> parse_settings({"dtype": "float16", "quantization_config": section})
+    >>> parse_quantization_settings({"dtype": "float16", "quantization_config": section})
     QuantizationSettings(method='fp8', dtype='F16', block=(128, 128), bits=frozenset(), is_permuted=False)
     """
     text = config.get("text_config")
