@@ -9,8 +9,8 @@ from dtscodec.checkpoints.checkpoint import Specs
 from dtscodec.checkpoints.names.architecture_check import check_architecture
 from dtscodec.checkpoints.names.expert_layouts import transposed_experts
 from dtscodec.checkpoints.names.name_match import IDENTITY, NameMatch, Rule
+from dtscodec.checkpoints.names.remaining_pairs import pair_remaining
 from dtscodec.checkpoints.names.removed_names import with_removed, without_removed
-from dtscodec.checkpoints.names.rest_of_names import pair_rest
 from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.naming import base_name
 
@@ -107,7 +107,7 @@ def pair_names(fine: Specs, base: Specs, renames: Sequence[tuple[str, str]] = ()
         counterpart[name] = target if target in base else None
     # 3. What is left on both sides.
     used = set(counterpart.values())
-    rest = pair_rest(
+    rest = pair_remaining(
         {n: s for n, s in fine.items() if counterpart[n] is None and n not in renamed},
         {n: s for n, s in base.items() if n not in used},
     )

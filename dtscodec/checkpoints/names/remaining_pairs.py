@@ -17,7 +17,7 @@ from dtscodec.checkpoints.names.prefix_rules import PrefixPairs, pair_by_prefixe
 
 
 @dataclass(frozen=True, slots=True)
-class RestPairs:
+class RemainingPairs:
     """Counterparts of what was left.
 
     Parameters
@@ -38,7 +38,7 @@ class RestPairs:
     open_pairs: PrefixPairs = field(default_factory=PrefixPairs)
 
 
-def pair_rest(fine: Specs, base: Specs) -> RestPairs:
+def pair_remaining(fine: Specs, base: Specs) -> RemainingPairs:
     """Pair what is left of both sides.
 
     Parameters
@@ -47,14 +47,14 @@ def pair_rest(fine: Specs, base: Specs) -> RestPairs:
         Specs of the tensors that are not paired yet, by name.
     """
     if not fine or not base:
-        return RestPairs()
+        return RemainingPairs()
     ours, theirs = fused_experts(fine), fused_experts(base)
     if ours and not theirs:
         return _pair_fused(fine, base, fused_view(base))
     if theirs and not ours:
         return _pair_split(fine, base, fused_view(fine))
     pairs, open_pairs = _pair_wholes(fine, base)
-    return RestPairs(pairs, open_pairs=open_pairs)
+    return RemainingPairs(pairs, open_pairs=open_pairs)
 
 
 def _pair_wholes(fine: Specs, base: Specs) -> tuple[dict[str, str], PrefixPairs]:
@@ -68,15 +68,15 @@ def _pair_wholes(fine: Specs, base: Specs) -> tuple[dict[str, str], PrefixPairs]
     return pairs | {ours[one]: theirs[other] for one, other in found.pairs.items()}, found
 
 
-def _pair_fused(fine: Specs, base: Specs, view: FusedView) -> RestPairs:
+def _pair_fused(fine: Specs, base: Specs, view: FusedView) -> RemainingPairs:
     """Pair a fine-tune of fused experts with a base of split ones: each fused tensor has all of them as parts."""
     pairs, open_pairs = _pair_wholes(fine, view.in_place_of_split(base))
     experts, others = agreeing_layers({f: g for f, g in pairs.items() if g in view.members}, fine, view.specs)
     wholes = {f: g for f, g in pairs.items() if g not in view.members}
-    return RestPairs(wholes, {f: view.members[g] for f, g in experts.items()}, tuple(others), open_pairs)
+    return RemainingPairs(wholes, {f: view.members[g] for f, g in experts.items()}, tuple(others), open_pairs)
 
 
-def _pair_split(fine: Specs, base: Specs, view: FusedView) -> RestPairs:
+def _pair_split(fine: Specs, base: Specs, view: FusedView) -> RemainingPairs:
     """Pair a fine-tune of split experts with a base of fused ones: each split tensor has some of its rows."""
     pairs, open_pairs = _pair_wholes(view.in_place_of_split(fine), base)
     experts, others = agreeing_layers({f: g for f, g in pairs.items() if f in view.members}, view.specs, base)
@@ -87,4 +87,4 @@ def _pair_split(fine: Specs, base: Specs, view: FusedView) -> RestPairs:
             parts[member.name] = (BasePart(other, first, member.height),)
             first += member.height
     wholes = {f: g for f, g in pairs.items() if f not in view.members}
-    return RestPairs(wholes, parts, tuple(part.name for f in others for part in view.members[f]), open_pairs)
+    return RemainingPairs(wholes, parts, tuple(part.name for f in others for part in view.members[f]), open_pairs)
