@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dtscodec.checkpoints.directories.choose_weights import choose_weights
 from dtscodec.checkpoints.directories.file_names import DIFFUSERS, TRANSFORMERS, stem_of, usual_stem, variant_of
-from dtscodec.checkpoints.directories.weights import choose_weights
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.errors import CheckpointError

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dtscodec.checkpoints.directories.choose_weights import ADAPTER_WEIGHTS, framework_of
 from dtscodec.checkpoints.directories.file_names import DIFFUSERS, SHARD, TRANSFORMERS, stem_of, variant_of
-from dtscodec.checkpoints.directories.weights import ADAPTER_WEIGHTS, framework_of
 from dtscodec.checkpoints.foreign_file import other_framework
 from dtscodec.checkpoints.passed_over import PassedOver
 from dtscodec.format.naming import is_shard_index
