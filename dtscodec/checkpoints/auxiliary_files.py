@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtscodec.checkpoints.directories.modules import module_folders
+from dtscodec.checkpoints.directories.module_folders import module_folders
 from dtscodec.checkpoints.directories.other_files import ADAPTER_CONFIG
 from dtscodec.checkpoints.lfs_pointer import check_no_pointer
 from dtscodec.errors import CheckpointError, Remedy
