@@ -12,7 +12,7 @@ from dtscodec.checkpoints.directories.choose_weights import choose_weights
 from dtscodec.checkpoints.directories.file_names import stem_of
 from dtscodec.checkpoints.directories.model_directory import ModelDirectory
 from dtscodec.checkpoints.directories.module_folders import module_folders, read_json
-from dtscodec.checkpoints.directories.no_weights import no_weights_error, pipeline_error
+from dtscodec.checkpoints.directories.no_weights_error import no_weights_error, pipeline_error
 from dtscodec.checkpoints.directories.other_files import other_files, other_folders
 from dtscodec.checkpoints.passed_over import PassedOver
 from dtscodec.errors import CheckpointError
