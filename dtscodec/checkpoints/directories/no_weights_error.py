@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dtscodec.checkpoints.directories.choose_weights import ADAPTER_WEIGHTS
 from dtscodec.checkpoints.directories.file_names import TRANSFORMERS
-from dtscodec.checkpoints.directories.other_files import is_training_state, is_weight_file
+from dtscodec.checkpoints.directories.unread_files import is_training_state, is_weight_file
 from dtscodec.checkpoints.foreign_file import advice_on, other_framework
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.messages import listed

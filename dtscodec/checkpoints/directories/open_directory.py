@@ -13,7 +13,7 @@ from dtscodec.checkpoints.directories.file_names import stem_of
 from dtscodec.checkpoints.directories.model_directory import ModelDirectory
 from dtscodec.checkpoints.directories.module_folders import module_folders, read_json
 from dtscodec.checkpoints.directories.no_weights_error import no_weights_error, pipeline_error
-from dtscodec.checkpoints.directories.other_files import other_files, other_folders
+from dtscodec.checkpoints.directories.unread_files import unread_files, unread_folders
 from dtscodec.checkpoints.passed_over import PassedOver
 from dtscodec.errors import CheckpointError
 from dtscodec.format.weight_files import DEFAULT_STEM
@@ -127,13 +127,13 @@ def _passed_over(
 ) -> tuple[PassedOver, ...]:
     """Return the files with weights that were not read, in the directory and in folders of modules."""
     read = opened.weight_files if opened else frozenset[str]()
-    found = list(other_files(listing, own, read, _config(directory, listing)))
+    found = list(unread_files(listing, own, read, _config(directory, listing)))
     for folder, part in folders.items():
         inside = directory / folder
         with read_errors(inside):
             inner = list_directory(inside)
         chosen = part.location.split("/")[-1]
-        others = other_files(inner, chosen, part.weight_files, _config(inside, inner))
+        others = unread_files(inner, chosen, part.weight_files, _config(inside, inner))
         found += [PassedOver(f"{folder}/{entry.file}", entry.reason) for entry in others]
     with read_errors(directory):
-        return (*found, *other_folders(directory, listing, folders))
+        return (*found, *unread_folders(directory, listing, folders))

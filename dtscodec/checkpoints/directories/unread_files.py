@@ -20,7 +20,7 @@ _OF_TRAINING = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state|
 _OTHER_FOLDERS = ("onnx", "openvino", "coreml", "gguf", "tensorrt", "original", "tf_model", "flax_model")
 
 
-def other_files(
+def unread_files(
     listing: Listing, chosen: str | None, read: frozenset[str], config: Mapping[str, Any]
 ) -> Iterator[PassedOver]:
     """Yield the files of one directory that hold weights but were not read.
@@ -41,7 +41,7 @@ def other_files(
             yield PassedOver(name, reason)
 
 
-def other_folders(directory: Path, listing: Listing, modules: Iterable[str]) -> Iterator[PassedOver]:
+def unread_folders(directory: Path, listing: Listing, modules: Iterable[str]) -> Iterator[PassedOver]:
     """Yield the folders of a directory that hold weights but were not read.
 
     Parameters
