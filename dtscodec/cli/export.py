@@ -13,7 +13,7 @@ from dtscodec.messages import listed
 
 if TYPE_CHECKING:
     from dtscodec.adapters.exporting.export_report import ExportReport
-    from dtscodec.adapters.exporting.left_out import LeftOut
+    from dtscodec.adapters.exporting.left_out_changes import LeftOut
 
 FACTOR_DTYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32"}
 MAX_NAMES = 3

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtscodec.adapters.exporting.left_out import LeftOut
+from dtscodec.adapters.exporting.left_out_changes import LeftOut
 from dtscodec.evaluation.compare_behaviour import Behaviour
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-from dtscodec.adapters.exporting.left_out import Obstacle
+from dtscodec.adapters.exporting.left_out_changes import Obstacle
 from dtscodec.adapters.exporting.tensor_changes import TensorChange
 from dtscodec.adapters.exporting.vllm import is_embedding_refused, outside_language_model
 from dtscodec.adapters.exporting.whole_modules import enclosing, head_modules
