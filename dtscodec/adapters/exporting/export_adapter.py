@@ -10,9 +10,9 @@ from torch import nn
 
 from dtscodec.adapters.exporting.export_document import export_document
 from dtscodec.adapters.exporting.export_effect import measure_effect, prepared_effect
+from dtscodec.adapters.exporting.export_obstacles import Reader
 from dtscodec.adapters.exporting.export_plan import plan_export
 from dtscodec.adapters.exporting.export_report import ExportReport
-from dtscodec.adapters.exporting.obstacles import Reader
 from dtscodec.adapters.exporting.tensor_changes import iter_changes
 from dtscodec.adapters.exporting.vllm import max_lora_rank, vllm_problems
 from dtscodec.adapters.exporting.vllm_models import VLLM_VERSION, lora_embeddings

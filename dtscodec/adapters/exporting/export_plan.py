@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from dtscodec.adapters.exporting.export_obstacles import NAME_FINE_TUNE, Reader, find_obstacle, has_own_base
 from dtscodec.adapters.exporting.left_out_changes import LeftOut, Obstacle
-from dtscodec.adapters.exporting.obstacles import NAME_FINE_TUNE, Reader, find_obstacle, has_own_base
 from dtscodec.adapters.exporting.tensor_changes import MOVED, TensorChange
 from dtscodec.adapters.exporting.vllm import is_head_refused
 from dtscodec.adapters.exporting.whole_modules import choose_whole, enclosing, head_modules, holders
