@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dtscodec.adapters.exporting.vllm import RANKS, max_lora_rank, vllm_problems
+from dtscodec.adapters.exporting.vllm_constraints import RANKS, max_lora_rank, vllm_problems
 
 PLAIN: dict[str, Any] = {"r": 16, "lora_alpha": 16, "bias": "none"}
 TENSORS = {"base_model.model.a.lora_A.weight": (16, 8), "base_model.model.a.lora_B.weight": (8, 16)}

@@ -14,7 +14,7 @@ from dtscodec.adapters.exporting.export_obstacles import Reader
 from dtscodec.adapters.exporting.export_plan import plan_export
 from dtscodec.adapters.exporting.export_report import ExportReport
 from dtscodec.adapters.exporting.tensor_changes import iter_changes
-from dtscodec.adapters.exporting.vllm import max_lora_rank, vllm_problems
+from dtscodec.adapters.exporting.vllm_constraints import max_lora_rank, vllm_problems
 from dtscodec.adapters.exporting.vllm_models import VLLM_VERSION, lora_embeddings
 from dtscodec.adapters.lora_file import adapter_tensors, check_new_adapter, write_adapter
 from dtscodec.adapters.model_layers import read_model_layers

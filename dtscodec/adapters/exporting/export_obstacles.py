@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 
 from dtscodec.adapters.exporting.left_out_changes import Obstacle
 from dtscodec.adapters.exporting.tensor_changes import TensorChange
-from dtscodec.adapters.exporting.vllm import is_embedding_refused, outside_language_model
+from dtscodec.adapters.exporting.vllm_constraints import is_embedding_refused, outside_language_model
 from dtscodec.adapters.exporting.whole_modules import enclosing, head_modules
 from dtscodec.adapters.model_layers import ModelLayers
 from dtscodec.errors import Remedy

@@ -9,7 +9,7 @@ import torch
 from dtscodec.adapters.exporting.export_obstacles import NAME_FINE_TUNE, Reader, find_obstacle, has_own_base
 from dtscodec.adapters.exporting.left_out_changes import LeftOut, Obstacle
 from dtscodec.adapters.exporting.tensor_changes import MOVED, TensorChange
-from dtscodec.adapters.exporting.vllm import is_head_refused
+from dtscodec.adapters.exporting.vllm_constraints import is_head_refused
 from dtscodec.adapters.exporting.whole_modules import choose_whole, enclosing, head_modules, holders
 from dtscodec.adapters.lora_pair import LoraPair
 from dtscodec.adapters.model_layers import ModelLayers

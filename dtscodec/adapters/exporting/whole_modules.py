@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
-from dtscodec.adapters.exporting.vllm import HEADS
+from dtscodec.adapters.exporting.vllm_constraints import HEADS
 from dtscodec.adapters.model_layers import ModelLayers
 
 CLASSIFIERS = {"ForSequenceClassification": "SEQ_CLS", "ForTokenClassification": "TOKEN_CLS"}
