@@ -17,7 +17,7 @@ from dtscodec.encoding.budget.allocate import TensorChoices
 from dtscodec.encoding.budget.candidate import NUMBERS
 from dtscodec.encoding.budget.error_target import smallest_for
 from dtscodec.encoding.config import Best, EncodeConfig, Paper, check_patterns
-from dtscodec.encoding.counterpart_report import CounterpartReport, MatchedNames
+from dtscodec.encoding.counterpart_notes import CounterpartReport, MatchedNames
 from dtscodec.encoding.exact_tensors import ExactReport, ExactTensors
 from dtscodec.encoding.journal import Journal, NoJournal, journal_key
 from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata, reference_to
