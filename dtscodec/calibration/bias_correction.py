@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dtscodec.calibration.gram_collector import unpadded_rows
 from dtscodec.calibration.student import Student
 from dtscodec.evaluation.sample_batches import SampleBatch
-from dtscodec.runtime.branches.branch_class import branch_class
+from dtscodec.runtime.branches.branch_for_layer import branch_class
 from dtscodec.runtime.branches.linear import Conv1DBranch, LinearBranch
 from dtscodec.runtime.branches.norm import LayerNormBranch
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dtscodec.activations.gram_file import Gram, GramSet
-from dtscodec.runtime.branches.branch_class import branch_class
+from dtscodec.runtime.branches.branch_for_layer import branch_class
 from dtscodec.runtime.branches.linear import Conv1DBranch, LinearBranch
 
 

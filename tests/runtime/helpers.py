@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import dtscodec
-from dtscodec.runtime.branches.branch_class import branch_class
+from dtscodec.runtime.branches.branch_for_layer import branch_class
 from tests import models
 from tests.support import make_pack
 

@@ -16,7 +16,7 @@ import dtscodec
 from dtscodec.activations.gram_file import GramFile, save_grams
 from dtscodec.calibration.gram_collector import collect_grams
 from dtscodec.errors import CheckpointError, ConfigError, ModelMismatchError, TaskError
-from dtscodec.runtime.branches.branch_class import branch_class
+from dtscodec.runtime.branches.branch_for_layer import branch_class
 from dtscodec.runtime.branches.linear import Conv1DBranch, LinearBranch
 from dtscodec.runtime.routing import LayerRouter
 from tests.runtime.helpers import Tasks, make_tasks

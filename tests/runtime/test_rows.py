@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import dtscodec
 from dtscodec.errors import ModelMismatchError
-from dtscodec.runtime.branches.branch_class import branch_class
+from dtscodec.runtime.branches.branch_for_layer import branch_class
 from tests.support import make_pack
 
 

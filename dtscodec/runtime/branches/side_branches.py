@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dtscodec.errors import ModelMismatchError, Remedy
 from dtscodec.format.index import TensorEntry
 from dtscodec.runtime.branches.branch import ReadTaskBase, SideBranch
-from dtscodec.runtime.branches.branch_class import branch_class
+from dtscodec.runtime.branches.branch_for_layer import branch_class
 from dtscodec.runtime.branches.branched_class import add_branched_class, not_compiled, remove_branched_class
 from dtscodec.runtime.branches.request_batch import RequestBatch, TaskSelector
 from dtscodec.runtime.branches.row_checks import RowChecks
