@@ -11,8 +11,11 @@ from dtscodec.checkpoints.content_digest import base_digest, leaf
 from dtscodec.checkpoints.directories.open_directory import is_chosen
 from dtscodec.checkpoints.known_leaves import KnownLeaf, KnownLeaves
 from dtscodec.checkpoints.open import open_checkpoint
-from dtscodec.checkpoints.quantized.dequantized_checkpoint import DequantizedCheckpoint, HowToDequantize
-from dtscodec.checkpoints.quantized.dequantized_checkpoint import dequantize as _dequantized
+from dtscodec.checkpoints.quantized.dequantized_checkpoint import (
+    DequantizedCheckpoint,
+    HowToDequantize,
+    read_dequantized,
+)
 from dtscodec.errors import NAME_BASE, BaseMismatchError
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import DType, TensorSpec
@@ -57,7 +60,7 @@ class Base:
                 opened: Checkpoint = stack.enter_context(open_checkpoint(source, access))
             else:
                 opened = source
-            self.checkpoint = _dequantized(opened, dequantize)
+            self.checkpoint = read_dequantized(opened, dequantize)
             self._stack = stack.pop_all()
         self._leaves = KnownLeaves()
 
@@ -85,7 +88,7 @@ class Base:
 
     def dequantize(self, how: HowToDequantize) -> "Base":
         """Return the base dequantized, as for `Base`: itself if it is so already. It remains this one's to close."""
-        found = _dequantized(self.checkpoint, how)
+        found = read_dequantized(self.checkpoint, how)
         return self if found is self.checkpoint else Base(found)
 
     @property

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from dtscodec.checkpoints.passed_over import PassedOver
+from dtscodec.checkpoints.passed_over import PassedOverFile
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
 
@@ -62,7 +62,7 @@ class Checkpoint(Protocol):
         """Folders with weights of their own, ascending; names of their tensors begin with the folder and a slash."""
 
     @property
-    def passed_over(self) -> tuple[PassedOver, ...]:
+    def passed_over(self) -> tuple[PassedOverFile, ...]:
         """Files of a directory that hold weights but were not read, and why.
 
         Raises

@@ -50,7 +50,7 @@ def advice_on(program: str) -> str:
     return _ADVICE.get(program, "take the checkpoint that it was made from")
 
 
-def check_is_ours(path: Path) -> None:
+def check_not_foreign(path: Path) -> None:
     """Raise CheckpointError with the cause, if it can be told, for a file that could not be read.
 
     Parameters

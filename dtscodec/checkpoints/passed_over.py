@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class PassedOver:
+class PassedOverFile:
     """A file, or a folder of files, beside the weights that were read.
 
     Parameters

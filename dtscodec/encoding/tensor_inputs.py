@@ -30,7 +30,7 @@ CheckpointPlace: TypeAlias = "tuple[str, Path | None]"
 Counterpart: TypeAlias = str | Parts | None
 """A base tensor, rows of base tensors, or nothing."""
 
-KnownLeaves: TypeAlias = Mapping[str, KnownLeaf]
+LeavesByName: TypeAlias = Mapping[str, KnownLeaf]
 """Leaves of base tensors that have been hashed before, by name."""
 
 
@@ -132,7 +132,7 @@ class TensorInputs:
             gram = grams.read(name)
         return None if gram is None else Metric.of(gram, preset.damping)
 
-    def read(self, name: str, known: KnownLeaves) -> TensorPair:
+    def read(self, name: str, known: LeavesByName) -> TensorPair:
         """Return a tensor and its counterpart.
 
         Parameters

@@ -17,7 +17,7 @@ from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, encode_same, encode_same_parts, encode_tie
 from dtscodec.encoding.exact_tensors import ExactTensors
 from dtscodec.encoding.journal import Journal, NoJournal
-from dtscodec.encoding.tensor_inputs import KnownLeaves, TensorInputs
+from dtscodec.encoding.tensor_inputs import LeavesByName, TensorInputs
 from dtscodec.encoding.tensor_task import Identity, TensorResult, encode_tensor, measure_tensor, survey_tensor
 from dtscodec.encoding.tied_tensors import TiedTensors
 from dtscodec.executors.processes import in_order
@@ -171,7 +171,7 @@ class TensorPasses:
             for base in self._match.bases(name):
                 self._base.checkpoint.prefetch(base)
 
-    def _known_leaves(self, name: str) -> KnownLeaves:
+    def _known_leaves(self, name: str) -> LeavesByName:
         known = {base: self._base.known_leaf(base) for base in self._match.bases(name)}
         return {base: leaf for base, leaf in known.items() if leaf is not None}
 

@@ -21,7 +21,7 @@ from dtscodec.encoding.presets.best import plan_best
 from dtscodec.encoding.presets.paper import plan_paper
 from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.segmented_tensor import SegmentedTensor, segment_tensor, segment_unchanged
-from dtscodec.encoding.tensor_inputs import KnownLeaves, TensorInputs
+from dtscodec.encoding.tensor_inputs import LeavesByName, TensorInputs
 from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.blocks import Band, BaseRows, LowRank, Raw, Same, Tie, Values
 from dtscodec.format.dtypes import TensorSpec
@@ -45,7 +45,7 @@ class Identity:
     """
 
     bases: Mapping[str, bytes]
-    known: KnownLeaves
+    known: LeavesByName
     content: bytes | None
 
 
@@ -105,7 +105,7 @@ RESULT_PARTS = _by_name(
 """The classes that results and reports consist of, by module and name: a journal unpickles no others."""
 
 
-def survey_tensor(inputs: TensorInputs, name: str, known: KnownLeaves, request: SpectrumRequest) -> TensorSurvey:
+def survey_tensor(inputs: TensorInputs, name: str, known: LeavesByName, request: SpectrumRequest) -> TensorSurvey:
     """Return the candidate encodings of a tensor's segments.
 
     Parameters
@@ -128,7 +128,7 @@ def survey_tensor(inputs: TensorInputs, name: str, known: KnownLeaves, request: 
 
 
 def encode_tensor(
-    inputs: TensorInputs, name: str, known: KnownLeaves, choices: Sequence[Candidate] | None
+    inputs: TensorInputs, name: str, known: LeavesByName, choices: Sequence[Candidate] | None
 ) -> TensorResult:
     """Encode a tensor.
 
@@ -170,7 +170,7 @@ def _plans(
     return [plan_best(segment, choice, config, metric) for segment, choice in pairs]
 
 
-def measure_tensor(inputs: TensorInputs, name: str, known: KnownLeaves, choices: Sequence[Candidate]) -> Squares:
+def measure_tensor(inputs: TensorInputs, name: str, known: LeavesByName, choices: Sequence[Candidate]) -> Squares:
     """Return the squared norms of a tensor's delta and of the error of encoding it.
 
     The error of coordinate descent is known only after running it, so the tensor is encoded. Its streams are dropped:
@@ -192,7 +192,7 @@ def measure_tensor(inputs: TensorInputs, name: str, known: KnownLeaves, choices:
     return result.tensor.squares if result.tensor else Squares()
 
 
-def _segment(inputs: TensorInputs, name: str, known: KnownLeaves) -> "tuple[Identity, SegmentedTensor | EncodeError]":
+def _segment(inputs: TensorInputs, name: str, known: LeavesByName) -> "tuple[Identity, SegmentedTensor | EncodeError]":
     pair = inputs.read(name, known)
     # The counterpart's leaves come with its bytes; the tensor's own is needed only if it changed.
     leaves = {base: known_leaf for base in pair.leaves if (known_leaf := inputs.base.known_leaf(base)) is not None}

@@ -7,7 +7,7 @@ from types import TracebackType
 import numpy as np
 
 from dtscodec.checkpoints.checkpoint import Signature
-from dtscodec.checkpoints.passed_over import PassedOver
+from dtscodec.checkpoints.passed_over import PassedOverFile
 from dtscodec.errors import CheckpointError, FormatError, Remedy
 from dtscodec.files.range_reader import Bytes, LocalFile
 from dtscodec.format.blocks import Raw, Tie
@@ -54,7 +54,7 @@ class PackedCheckpoint:
             raise CheckpointError(f"{self.location}: {detail}", Remedy("decode it first"))
         self.metadata: Mapping[str, str] = self._reader.index.metadata
         self.stem, self.folders = self._reader.index.stem, self._reader.index.folders
-        self.passed_over: tuple[PassedOver, ...] = ()
+        self.passed_over: tuple[PassedOverFile, ...] = ()
         self.specs = {entry.name: entry.spec for entry in entries}
         self.aliases = {entry.name: to for entry in entries if (to := entry.tied_to) is not None}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dtscodec.checkpoints.checkpoint import Signature
-from dtscodec.checkpoints.passed_over import PassedOver
+from dtscodec.checkpoints.passed_over import PassedOverFile
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_spec
 from dtscodec.errors import CheckpointError
 from dtscodec.files.range_reader import Bytes
@@ -67,7 +67,7 @@ class MappingCheckpoint:
         self.is_directory = False
         self.stem = DEFAULT_STEM
         self.folders: tuple[str, ...] = ()
-        self.passed_over: tuple[PassedOver, ...] = ()
+        self.passed_over: tuple[PassedOverFile, ...] = ()
         self.staging: Path | None = None
         self.weight_files = frozenset[str]()
         self.metadata: Mapping[str, str] = {}

@@ -6,8 +6,8 @@ from types import TracebackType
 
 from dtscodec.checkpoints.checkpoint import Signature
 from dtscodec.checkpoints.directories.file_names import usual_stem
-from dtscodec.checkpoints.foreign_file import check_is_ours
-from dtscodec.checkpoints.passed_over import PassedOver
+from dtscodec.checkpoints.foreign_file import check_not_foreign
+from dtscodec.checkpoints.passed_over import PassedOverFile
 from dtscodec.errors import CheckpointError, DtsError
 from dtscodec.files.range_reader import Bytes, LocalFile
 from dtscodec.format.primitives.safetensors_header import read_header
@@ -40,7 +40,7 @@ class SafetensorsCheckpoint:
         self.is_directory = False
         self.stem = usual_stem(path.name)
         self.folders: tuple[str, ...] = ()
-        self.passed_over: tuple[PassedOver, ...] = ()
+        self.passed_over: tuple[PassedOverFile, ...] = ()
         self.weight_files = frozenset({path.name})
         self.aliases: Mapping[str, str] = {}
         self.staging = access.staging
@@ -50,7 +50,7 @@ class SafetensorsCheckpoint:
                 header = read_header(stream, self.location)
         except BaseException:
             self.file.close()
-            check_is_ours(path)
+            check_not_foreign(path)
             raise
         self.metadata: Mapping[str, str] = header.metadata
         self.specs = {name: header.tensors[name].spec for name in sorted(header.tensors)}

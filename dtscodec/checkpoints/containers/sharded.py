@@ -9,7 +9,7 @@ from typing import Any
 from dtscodec.checkpoints.checkpoint import Checkpoint, Signature
 from dtscodec.checkpoints.directories.file_names import stem_of
 from dtscodec.checkpoints.lfs_pointer import check_no_pointer
-from dtscodec.checkpoints.passed_over import PassedOver
+from dtscodec.checkpoints.passed_over import PassedOverFile
 from dtscodec.errors import CheckpointError
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec
@@ -41,7 +41,7 @@ class ShardedCheckpoint:
         self.is_directory = False
         self.stem = stem_of(index.name)
         self.folders: tuple[str, ...] = ()
-        self.passed_over: tuple[PassedOver, ...] = ()
+        self.passed_over: tuple[PassedOverFile, ...] = ()
         self.staging = staging
         weight_map = _read_weight_map(index)
         shards = sorted(set(weight_map.values()))

@@ -11,8 +11,8 @@ from typing import Any
 from dtscodec.checkpoints.checkpoint import Signature
 from dtscodec.checkpoints.containers.in_memory import MappingCheckpoint, is_tensor
 from dtscodec.checkpoints.directories.file_names import usual_stem
-from dtscodec.checkpoints.foreign_file import check_is_ours
-from dtscodec.checkpoints.passed_over import PassedOver
+from dtscodec.checkpoints.foreign_file import check_not_foreign
+from dtscodec.checkpoints.passed_over import PassedOverFile
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.files.range_reader import Bytes, LocalFile
 from dtscodec.storage.hub_path import HubPath
@@ -53,13 +53,13 @@ class TorchCheckpoint:
             self._tensors = MappingCheckpoint(_unwrap(_load(local, self.location), self.location), self.location)
         except BaseException:
             self._file.close()
-            check_is_ours(path)
+            check_not_foreign(path)
             raise
         self.directory: Path | None = path.parent
         self.is_directory = False
         self.stem = usual_stem(path.name)
         self.folders: tuple[str, ...] = ()
-        self.passed_over: tuple[PassedOver, ...] = ()
+        self.passed_over: tuple[PassedOverFile, ...] = ()
         self.staging: Path | None = None
         self.weight_files = frozenset({path.name})
         self.metadata: Mapping[str, str] = {}

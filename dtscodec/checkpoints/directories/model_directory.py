@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Signature
-from dtscodec.checkpoints.passed_over import PassedOver
+from dtscodec.checkpoints.passed_over import PassedOverFile
 from dtscodec.errors import CheckpointError
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.weight_files import split_folder
@@ -41,7 +41,7 @@ class ModelDirectory:
         own: Checkpoint | None,
         folders: Mapping[str, Checkpoint],
         stem: str,
-        find_passed_over: Callable[[], tuple[PassedOver, ...]],
+        find_passed_over: Callable[[], tuple[PassedOverFile, ...]],
     ) -> None:
         parts = {**({"": own} if own else {}), **folders}
         first = next(iter(parts.values()))
@@ -72,7 +72,7 @@ class ModelDirectory:
             raise CheckpointError(f"{directory}: expected {clash[0]!r} in a folder only, got it in {self.location} too")
 
     @cached_property
-    def passed_over(self) -> tuple[PassedOver, ...]:
+    def passed_over(self) -> tuple[PassedOverFile, ...]:
         """Files of the directory that hold weights but were not read."""
         return self._find_passed_over()
 

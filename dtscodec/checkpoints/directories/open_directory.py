@@ -14,7 +14,7 @@ from dtscodec.checkpoints.directories.model_directory import ModelDirectory
 from dtscodec.checkpoints.directories.module_folders import module_folders, read_json
 from dtscodec.checkpoints.directories.no_weights_error import no_weights_error, pipeline_error
 from dtscodec.checkpoints.directories.unread_files import unread_files, unread_folders
-from dtscodec.checkpoints.passed_over import PassedOver
+from dtscodec.checkpoints.passed_over import PassedOverFile
 from dtscodec.errors import CheckpointError
 from dtscodec.format.weight_files import DEFAULT_STEM
 from dtscodec.storage.listing import Listing, list_directory
@@ -124,7 +124,7 @@ def _stem(own: str | None, opened: Checkpoint | None) -> str:
 
 def _passed_over(
     directory: Path, listing: Listing, own: str | None, opened: Checkpoint | None, folders: dict[str, Checkpoint]
-) -> tuple[PassedOver, ...]:
+) -> tuple[PassedOverFile, ...]:
     """Return the files with weights that were not read, in the directory and in folders of modules."""
     read = opened.weight_files if opened else frozenset[str]()
     found = list(unread_files(listing, own, read, _config(directory, listing)))
@@ -134,6 +134,6 @@ def _passed_over(
             inner = list_directory(inside)
         chosen = part.location.split("/")[-1]
         others = unread_files(inner, chosen, part.weight_files, _config(inside, inner))
-        found += [PassedOver(f"{folder}/{entry.file}", entry.reason) for entry in others]
+        found += [PassedOverFile(f"{folder}/{entry.file}", entry.reason) for entry in others]
     with read_errors(directory):
         return (*found, *unread_folders(directory, listing, folders))

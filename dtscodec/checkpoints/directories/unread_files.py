@@ -8,7 +8,7 @@ from typing import Any
 from dtscodec.checkpoints.directories.choose_weights import ADAPTER_WEIGHTS, framework_of
 from dtscodec.checkpoints.directories.file_names import DIFFUSERS, SHARD, TRANSFORMERS, stem_of, variant_of
 from dtscodec.checkpoints.foreign_file import other_framework
-from dtscodec.checkpoints.passed_over import PassedOver
+from dtscodec.checkpoints.passed_over import PassedOverFile
 from dtscodec.format.naming import is_shard_index
 from dtscodec.storage.listing import Listing, list_directory
 
@@ -22,7 +22,7 @@ _OTHER_FOLDERS = ("onnx", "openvino", "coreml", "gguf", "tensorrt", "original", 
 
 def unread_files(
     listing: Listing, chosen: str | None, read: frozenset[str], config: Mapping[str, Any]
-) -> Iterator[PassedOver]:
+) -> Iterator[PassedOverFile]:
     """Yield the files of one directory that hold weights but were not read.
 
     Parameters
@@ -38,10 +38,10 @@ def unread_files(
     """
     for name in listing.files:
         if name not in read and (reason := _reason(name, listing.files, chosen, config)):
-            yield PassedOver(name, reason)
+            yield PassedOverFile(name, reason)
 
 
-def unread_folders(directory: Path, listing: Listing, modules: Iterable[str]) -> Iterator[PassedOver]:
+def unread_folders(directory: Path, listing: Listing, modules: Iterable[str]) -> Iterator[PassedOverFile]:
     """Yield the folders of a directory that hold weights but were not read.
 
     Parameters
@@ -65,7 +65,7 @@ def unread_folders(directory: Path, listing: Listing, modules: Iterable[str]) ->
         if folder in skipped or folder.startswith("."):
             continue
         if any(is_weight_file(name) for name in list_directory(directory / folder).files):
-            yield PassedOver(f"{folder}/", _reason_of_folder(folder))
+            yield PassedOverFile(f"{folder}/", _reason_of_folder(folder))
 
 
 def is_weight_file(name: str) -> bool:

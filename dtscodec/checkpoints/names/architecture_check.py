@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from dtscodec.checkpoints.checkpoint import Specs
 from dtscodec.checkpoints.names.name_match import NameMatch
-from dtscodec.checkpoints.names.prefix_rules import NUMBER, HeadRule
+from dtscodec.checkpoints.names.prefix_rules import NUMBER, PrefixRule
 from dtscodec.errors import BaseMismatchError, EncodeError, Remedy
 from dtscodec.format.dtypes import TensorSpec
 
@@ -93,7 +93,7 @@ def _cause(fine: Specs, base: Specs, match: NameMatch, fits: set[str], retry: Re
         return "expected the weights of a model as the fine-tune, got weights with an adapter beside them", MERGE
     # An adapter in place of a model, on either side.
     for side, specs, remedy in (("fine-tune", fine, IMPORT), ("base", base, NAME_MODEL)):
-        if adapter := adapter_tensors(specs):
+        if adapter := tensors_of_adapter(specs):
             detail = f"expected the weights of a model as the {side}, got an adapter's, such as {adapter[0]!r}"
             return detail, remedy
     fit = f"expected the fine-tune's architecture, got a base that fits {len(fits)} of {len(fine)} tensors"
@@ -126,7 +126,7 @@ def _names_agree(fine: Specs, match: NameMatch) -> bool:
     return 2 * sum(match.counterpart[name] is not None for name in fine) >= len(fine)
 
 
-def adapter_tensors(names: Iterable[str]) -> list[str]:
+def tensors_of_adapter(names: Iterable[str]) -> list[str]:
     """Return the names that only an adapter has, if most names are an adapter's.
 
     Parameters
@@ -180,7 +180,7 @@ def rename_remedy(renames: Sequence[tuple[str, str]]) -> Remedy:
     return Remedy("if they are the same modules, match them with {renames}", {"renames": str(list(renames))})
 
 
-def as_rename(rule: HeadRule) -> tuple[str, str]:
+def as_rename(rule: PrefixRule) -> tuple[str, str]:
     """Return a prefix rule as a rename (old, new).
 
     >>> as_rename((("model", "visual"), ("visual",)))
@@ -190,7 +190,7 @@ def as_rename(rule: HeadRule) -> tuple[str, str]:
     return old, new
 
 
-def describe_rule(rule: HeadRule) -> str:
+def describe_rule(rule: PrefixRule) -> str:
     """Return a prefix rule in words."""
     old, new = as_rename(rule)
     return f"{old!r} as {new!r}"

@@ -7,10 +7,10 @@ from typing import TypeAlias
 
 from dtscodec.checkpoints.checkpoint import Specs
 
-Head: TypeAlias = tuple[str, ...]
+Prefix: TypeAlias = tuple[str, ...]
 """The leading components of a name, numbers as `NUMBER`."""
 
-HeadRule: TypeAlias = tuple[Head, Head]
+PrefixRule: TypeAlias = tuple[Prefix, Prefix]
 """(a, b): a name that starts with a has b in place of it in the base, with the same numbers."""
 
 NUMBER = "*"
@@ -34,18 +34,18 @@ class PrefixPairs:
     ----------
     pairs : dict of str to str
         Name in the fine-tune -> name in the base, of whatever shape.
-    applied : list of HeadRule
+    applied : list of PrefixRule
         The rules that made the pairs.
-    ambiguous : list of (HeadRule, HeadRule)
+    ambiguous : list of (PrefixRule, PrefixRule)
         Rules that fit equally well and exclude each other, so that neither was applied.
-    renamings : list of HeadRule
+    renamings : list of PrefixRule
         Rules that would fit, but replace a module by one of another name, which may be of another meaning.
     """
 
     pairs: dict[str, str] = field(default_factory=dict)
-    applied: list[HeadRule] = field(default_factory=list)
-    ambiguous: list[tuple[HeadRule, HeadRule]] = field(default_factory=list)
-    renamings: list[HeadRule] = field(default_factory=list)
+    applied: list[PrefixRule] = field(default_factory=list)
+    ambiguous: list[tuple[PrefixRule, PrefixRule]] = field(default_factory=list)
+    renamings: list[PrefixRule] = field(default_factory=list)
 
 
 def pair_by_prefixes(fine: Specs, base: Specs) -> PrefixPairs:
@@ -97,7 +97,7 @@ def pair_by_prefixes(fine: Specs, base: Specs) -> PrefixPairs:
     return found
 
 
-Votes: TypeAlias = dict[HeadRule, dict[str, str]]
+Votes: TypeAlias = dict[PrefixRule, dict[str, str]]
 """The pairs that agree in shape, by the rule that makes them."""
 
 
@@ -113,7 +113,7 @@ def _votes(fine: Specs, base: Specs) -> Votes:
     for name in base:
         for end in _ends(name):
             ends[end].append(name)
-    votes: defaultdict[HeadRule, dict[str, str]] = defaultdict(dict)
+    votes: defaultdict[PrefixRule, dict[str, str]] = defaultdict(dict)
     for name, spec in fine.items():
         for end in _ends(name):
             others = [other for other in ends.get(end, ())[: 64 * TOO_MANY] if base[other].shape == spec.shape]
@@ -136,7 +136,7 @@ def _ends(name: str) -> Iterator[str]:
         yield name
 
 
-def _rule(name: str, other: str, end: str) -> HeadRule | None:
+def _rule(name: str, other: str, end: str) -> PrefixRule | None:
     """Return the rule that replaces what precedes a common end; None if the numbers there differ."""
     ours, theirs = (_components(whole[: len(whole) - len(end)]) for whole in (name, other))
     if _numbers(ours) != _numbers(theirs):
@@ -152,11 +152,11 @@ def _numbers(components: list[str]) -> list[str]:
     return [part for part in components if part.isdigit()]
 
 
-def _pattern(components: list[str]) -> Head:
+def _pattern(components: list[str]) -> Prefix:
     return tuple(NUMBER if part.isdigit() else part for part in components)
 
 
-def _is_structural(rule: HeadRule) -> bool:
+def _is_structural(rule: PrefixRule) -> bool:
     """Return whether a rule only adds, drops or moves components, apart from neutral ones."""
     ours, theirs = (Counter(part for part in head if part not in NEUTRAL) for head in rule)
     return ours <= theirs or theirs <= ours
@@ -172,7 +172,7 @@ def _are_rivals(pairs: Mapping[str, str], others: Mapping[str, str]) -> bool:
     return any(origins.get(target, name) != name for name, target in pairs.items())
 
 
-def _explains_most(rule: HeadRule, agreeing: Mapping[str, str], fine: Specs, base: Specs) -> bool:
+def _explains_most(rule: PrefixRule, agreeing: Mapping[str, str], fine: Specs, base: Specs) -> bool:
     """Return whether most tensors of the part of the fine-tune agree, and unless these are many, of the base's too."""
     ours = sum(1 for _ in _part(rule[0], agreeing, fine))
     if 2 * len(agreeing) < ours:
@@ -181,7 +181,7 @@ def _explains_most(rule: HeadRule, agreeing: Mapping[str, str], fine: Specs, bas
     return len(agreeing) >= MORE_THAN_CHANCE or 2 * len(agreeing) >= theirs
 
 
-def _part(head: Head, members: Iterable[str], names: Iterable[str]) -> Iterator[str]:
+def _part(head: Prefix, members: Iterable[str], names: Iterable[str]) -> Iterator[str]:
     """Yield the names that start with a head; of an empty one, those in the outermost modules of its members."""
     if head:
         return (name for name in names if _pattern(name.split(".")[: len(head)]) == head)
@@ -189,7 +189,7 @@ def _part(head: Head, members: Iterable[str], names: Iterable[str]) -> Iterator[
     return (name for name in names if name.partition(".")[0] in modules)
 
 
-def _replaced(name: str, rule: HeadRule) -> str:
+def _replaced(name: str, rule: PrefixRule) -> str:
     """Return a name with its head replaced; numbers are taken over in their order."""
     ours, theirs = rule
     parts = name.split(".")

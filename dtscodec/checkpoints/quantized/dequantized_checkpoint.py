@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TypeAlias
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Signature, Specs
-from dtscodec.checkpoints.passed_over import PassedOver
+from dtscodec.checkpoints.passed_over import PassedOverFile
 from dtscodec.checkpoints.quantized.find_quantization import Quantization, find_quantization
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes, torch_dtype
 from dtscodec.errors import CheckpointError
@@ -80,7 +80,7 @@ class DequantizedCheckpoint:
         return self.stored.folders
 
     @property
-    def passed_over(self) -> tuple[PassedOver, ...]:
+    def passed_over(self) -> tuple[PassedOverFile, ...]:
         """Files of a directory that hold weights but were not read."""
         return self.stored.passed_over
 
@@ -140,7 +140,7 @@ class DequantizedCheckpoint:
         return (name,) if weight is None else weight.parts
 
 
-def dequantize(checkpoint: Checkpoint, how: HowToDequantize) -> Checkpoint:
+def read_dequantized(checkpoint: Checkpoint, how: HowToDequantize) -> Checkpoint:
     """Return a view of a quantized checkpoint with plain weights; a plain checkpoint is returned itself.
 
     Weights of schemes that cannot be dequantized remain as they are stored: `encode` refuses them, and so do readers of
@@ -162,7 +162,7 @@ def dequantize(checkpoint: Checkpoint, how: HowToDequantize) -> Checkpoint:
     if not how:
         return checkpoint
     if isinstance(checkpoint, DequantizedCheckpoint):
-        return checkpoint if how in (True, checkpoint.dtype) else dequantize(checkpoint.stored, how)
+        return checkpoint if how in (True, checkpoint.dtype) else read_dequantized(checkpoint.stored, how)
     quantization = find_quantization(checkpoint)
     if not quantization.weights:
         return checkpoint

@@ -12,7 +12,7 @@ from dtscodec.checkpoints.quantized.scaled_weights import powers_of_two
 if TYPE_CHECKING:
     from torch import Tensor
 
-LEVELS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)
+E2M1_VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)
 """The values of the codes."""
 
 
@@ -103,7 +103,7 @@ def unpack_floats(pairs: "Tensor") -> "Tensor":
     """Return the values of pairs of codes, the first in the low bits: float32, twice as wide as the uint8 pairs."""
     import torch
 
-    levels = torch.tensor(LEVELS, dtype=torch.float32, device="cpu")
+    levels = torch.tensor(E2M1_VALUES, dtype=torch.float32, device="cpu")
     codes = torch.stack([pairs & 15, pairs >> 4], dim=-1)
     return levels[codes.long()].reshape(*pairs.shape[:-1], 2 * pairs.shape[-1])
 
