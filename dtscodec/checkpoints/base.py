@@ -10,6 +10,7 @@ from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.content_digest import base_digest, leaf
 from dtscodec.checkpoints.directories.open_directory import is_chosen
 from dtscodec.checkpoints.known_leaves import KnownLeaf, KnownLeaves
+from dtscodec.checkpoints.merged_base import merge_description
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.quantized.dequantized_checkpoint import (
     DequantizedCheckpoint,
@@ -22,12 +23,6 @@ from dtscodec.format.dtypes import DType, TensorSpec
 from dtscodec.format.summary import BaseRef
 from dtscodec.storage.hub_path import HubPath
 from dtscodec.storage.open_file import BY_RANGE, Access
-
-MADE_BY, MADE_OF = "dtscodec_merge", "dtscodec_merge_of"
-"""Keys of a merged base's metadata: method with options, and names of the fine-tunes in JSON (spec section 14)."""
-
-MAX_MADE_BY = 500
-"""Most characters of the former that a pack repeats: checkpoints of unknown origin may have any text there."""
 
 
 class Base:
@@ -43,13 +38,13 @@ class Base:
     access : Access
         As for `open_checkpoint`.
     dequantize : bool or {"BF16", "F16", "F32"}, optional
-        Whether the weights of a quantized base are read dequantized (spec section 7.1), and to which dtype: True for
-        that of its configuration, else bfloat16. Plain weights, and other schemes, are read as stored.
+        Dtype to which the weights of a quantized base are dequantized (spec section 7.1). True is the dtype of its
+        configuration, else bfloat16. Plain weights, and weights of other schemes, are read as stored.
 
     Raises
     ------
     CheckpointError
-        The base cannot be opened, or what describes its quantized weights is not valid.
+        The base cannot be opened, or the description of its quantized weights is not valid.
     """
 
     def __init__(
@@ -87,15 +82,14 @@ class Base:
         return self.checkpoint.dtype if isinstance(self.checkpoint, DequantizedCheckpoint) else None
 
     def dequantize(self, how: HowToDequantize) -> "Base":
-        """Return the base dequantized, as for `Base`: itself if it is so already. It remains this one's to close."""
+        """Return the base dequantized, as for `Base`, or itself if it is so already. The result need not be closed."""
         found = read_dequantized(self.checkpoint, how)
         return self if found is self.checkpoint else Base(found)
 
     @property
     def made_by(self) -> str | None:
         """Method and options of the merge that made this base; None for a base that was not merged by dtscodec."""
-        text = self.checkpoint.metadata.get(MADE_BY, "")
-        return text if 0 < len(text) <= MAX_MADE_BY and text.isprintable() else None
+        return merge_description(self.checkpoint.metadata)
 
     @property
     def location(self) -> str:
@@ -225,13 +219,7 @@ class Base:
         return None if found is None else (signature, found)
 
     def learn_leaf(self, name: str, known: KnownLeaf) -> None:
-        """Store a leaf that `known_leaf` returned in another process; it is valid while the file is unchanged.
-
-        Parameters
-        ----------
-        name, known : str, tuple
-            The tensor; its leaf and signature.
-        """
+        """Store the leaf that `known_leaf` returned in another process. It is valid while the file is unchanged."""
         self._leaves.learn(name, known)
 
 

@@ -51,7 +51,7 @@ class Checkpoint(Protocol):
 
     @property
     def is_directory(self) -> bool:
-        """Whether the checkpoint was opened as a directory, or by the index of one."""
+        """True if the checkpoint was opened as a directory, or by the index of one."""
 
     @property
     def stem(self) -> str:

@@ -1,4 +1,4 @@
-"""Files that are no checkpoint of ours: weights that only other programs read, pages in place of a download."""
+"""Files that cannot be read as a checkpoint: weights of other programs, web pages in place of a download."""
 
 from pathlib import Path
 
@@ -19,9 +19,8 @@ _OTHER_FRAMEWORKS = {
 }
 """Endings of weights that only other programs read."""
 
-
 _FIRST_BYTES = {b"GGUF": "llama.cpp", b"\x89HDF": "TensorFlow"}
-"""First bytes of some of these."""
+"""First bytes of files that only other programs read."""
 
 _ADVICE = {
     "llama.cpp": "load it with transformers' from_pretrained(..., gguf_file=...), and save_pretrained it",
@@ -40,7 +39,7 @@ def other_framework(name: str) -> str | None:
 
 
 def advice_on(program: str) -> str:
-    """Return how weights of another program become a checkpoint that can be read.
+    """Return advice on making a readable checkpoint of another program's weights.
 
     Parameters
     ----------
@@ -51,12 +50,12 @@ def advice_on(program: str) -> str:
 
 
 def check_not_foreign(path: Path) -> None:
-    """Raise CheckpointError with the cause, if it can be told, for a file that could not be read.
+    """Raise CheckpointError if the content of a file shows why it cannot be read as a checkpoint.
 
     Parameters
     ----------
     path : Path
-        The file. Remote ones are not looked into.
+        The file. Remote files are not checked.
     """
     if is_remote(path):
         return
@@ -67,7 +66,7 @@ def check_not_foreign(path: Path) -> None:
         return
     check_no_pointer(path, head)
     if head[:512].lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        detail = "expected a checkpoint, got a page of a web site"
+        detail = "expected a checkpoint, got a web page"
         raise CheckpointError(f"{path}: {detail}", Remedy("download the file again: a log-in may have been asked for"))
     program = next((name for first, name in _FIRST_BYTES.items() if head.startswith(first)), other_framework(path.name))
     if program is not None:
@@ -75,4 +74,5 @@ def check_not_foreign(path: Path) -> None:
         raise CheckpointError(f"{path}: {detail}", Remedy.literal(advice_on(program)))
     if path.suffix == ".distcp":
         detail = "expected a whole checkpoint, got a shard of torch.distributed"
-        raise CheckpointError(f"{path}: {detail}", Remedy("name its directory, to learn how the shards are merged"))
+        remedy = Remedy("name its directory: the error then has the command that merges the shards")
+        raise CheckpointError(f"{path}: {detail}", remedy)

@@ -1,4 +1,4 @@
-"""Pointers that Git LFS leaves in place of files which it has not downloaded."""
+"""Pointers of Git LFS, in place of files that were not downloaded."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from dtscodec.errors import CheckpointError, Remedy
 
 _MAX_BYTES = 1024
-"""A pointer is shorter than that, by Git LFS's own specification."""
+"""Size below which a pointer is, by the specification of Git LFS."""
 
 _POINTER = re.compile(rb"version https?://[^\n]*git-lfs[^\n]*\n(?:[^\n]*\n)*?oid sha256:([0-9a-f]{64})\nsize (\d+)\n?")
 

@@ -63,7 +63,7 @@ def open_checkpoint(source: Source, access: Access = BY_RANGE) -> Checkpoint:
         if path.is_dir():
             return open_directory(path, partial(_open_container, access))
         _check_file(path)
-        # An index stands for its directory.
+        # An index opens its directory.
         if _container_of(path) == "index":
             return open_directory(path.parent, partial(_open_container, access), chosen=path.name)
         return _open_container(access, path)
@@ -118,7 +118,7 @@ def _open_container(access: Access, path: Path) -> Checkpoint:
         case "torch":
             return TorchCheckpoint(path)
         case "safetensors":
-            # A pack is a safetensors file, too; its metadata show which it is.
+            # A pack is a safetensors file with metadata of its own.
             plain = SafetensorsCheckpoint(path, access)
             return PackedCheckpoint(plain.file, access.staging) if is_pack(plain.metadata) else plain
         case never:

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from dtscodec.activations.gram_file import GramFile
-from dtscodec.checkpoints.base import MADE_OF
 from dtscodec.checkpoints.checkpoint import Source
+from dtscodec.checkpoints.merged_base import MADE_OF
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.checkpoints.write import write_checkpoint

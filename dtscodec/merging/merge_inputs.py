@@ -204,10 +204,8 @@ class MergeInputs:
         columns = self.specs[name].shape[-1]
         if found is not None and len(found.moment) != columns:
             detail = f"expected a Gram matrix of {columns} inputs, got one of {len(found.moment)}"
-            raise MergeError(
-                f"{self.fine_tunes[task].location}: {own}: {detail}",
-                Remedy("give {grams} in the fine-tunes' order"),
-            )
+            remedy = Remedy("give {grams} in the fine-tunes' order")
+            raise MergeError(f"{self.fine_tunes[task].location}: {own}: {detail}", remedy)
         return found
 
     def has_grams(self, name: str) -> bool:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from dtscodec.activations.gram_file import GramFile
-from dtscodec.checkpoints.base import MADE_BY, Base, as_base
+from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
+from dtscodec.checkpoints.merged_base import MADE_BY
 from dtscodec.checkpoints.open import as_checkpoint, weight_paths
 from dtscodec.checkpoints.stored_tensor import convert_dtype, is_finite
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, torch_dtype

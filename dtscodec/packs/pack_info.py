@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtscodec.checkpoints.base import MADE_BY
+from dtscodec.checkpoints.merged_base import MADE_BY
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.errors import CheckpointError
 from dtscodec.format.index import FileEntry

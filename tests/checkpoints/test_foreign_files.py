@@ -15,8 +15,8 @@ FILES = {
     "tf_model.h5": (b"\x89HDF\r\n\x1a\n" + bytes(99), r"only TensorFlow reads; .*from_tf=True"),
     "flax_model.msgpack": (b"\x81\xa6params" + bytes(99), r"only Flax reads; .*from_flax=True"),
     "model.onnx": (b"\x08\x07\x12\x07pytorch" + bytes(99), r"only ONNX reads; take the checkpoint"),
-    "page.safetensors": (b"<!DOCTYPE html><html>" * 9, r"a page of a web site; download the file again"),
-    "page.bin": (b"\n<html>" * 9, r"a page of a web site"),
+    "page.safetensors": (b"<!DOCTYPE html><html>" * 9, r"a web page; download the file again"),
+    "page.bin": (b"\n<html>" * 9, r"a web page"),
     "__0_0.distcp": (b"PK\3\4" + bytes(99), r"a shard of torch\.distributed; name its directory"),
 }
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dtscodec.adapters.exporting.vllm_models import CLASSIFIER, lora_embeddings
+from dtscodec.adapters.peft_names import PREFIX
 from dtscodec.messages import listed
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -12,7 +13,6 @@ RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 HEADS = ("classifier", "score")
 """The modules that an adapter may store as a whole."""
 
-_PREFIX = "base_model.model."
 _TENSORS = (".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B")
 _SKIPPED = (".embed_tokens.base_layer.weight", ".lm_head.base_layer.weight")
 _OF_HEADS = tuple(f".{head}.{end}" for head in HEADS for end in ("weight", "bias"))
@@ -131,9 +131,7 @@ def _model_problems(tensors: Mapping[str, tuple[int, ...]], model: str | None) -
         return []
     if lora_embeddings(model) is None:
         return [f"LoRA is not supported for {model}"]
-    parts = {
-        (name.removeprefix("base_model.model."), end) for name in tensors for end in _TENSORS if name.endswith(end)
-    }
+    parts = {(name.removeprefix(PREFIX), end) for name in tensors for end in _TENSORS if name.endswith(end)}
     modules = {(name.removesuffix(end), "embedding" in end) for name, end in parts}
     refused = sorted(name for name, is_embedding in modules if is_embedding_refused(model, name, is_embedding))
     outside = sorted(outside_language_model(name for name, _ in modules))

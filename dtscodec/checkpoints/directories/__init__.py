@@ -1,1 +1,1 @@
-"""Model directories: which of their files hold the weights, folders of modules, and what is passed over."""
+"""Model directories: the files that hold their weights, folders of modules, and files that are passed over."""

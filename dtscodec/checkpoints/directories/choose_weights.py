@@ -1,4 +1,4 @@
-"""Which file of a model directory is opened: the one that its framework loads."""
+"""Choose the file of weights in a model directory: the one that its framework loads."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from dtscodec.messages import listed
 _NAME_FILE = Remedy("name one of them by its own path")
 
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-"""Weights of PEFT's adapters, which are no model."""
+"""Weights of an adapter of PEFT, which is no model."""
 
 
 def choose_weights(files: Iterable[str], config: Mapping[str, Any], where: str) -> str | None:
@@ -29,7 +29,7 @@ def choose_weights(files: Iterable[str], config: Mapping[str, Any], where: str) 
     Raises
     ------
     CheckpointError
-        Several files have equal claims, or a shard has no index.
+        Several files could be meant, or shards have no index.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def _rank(name: str, order: tuple[str, ...]) -> int:
 def _choose_index(names: list[str], where: str) -> str | None:
     """Return the only index of shards."""
     found = [name for name in names if is_shard_index(name)]
-    # The layout of Mistral's own programs, beside another.
+    # An index in the layout of Mistral's own programs comes last.
     found = [name for name in found if not _is_consolidated(name)] or found
     if len(found) > 1:
         raise CheckpointError(f"{where}: expected one index of shards, got {listed(found, 4)}", _NAME_FILE)
@@ -103,7 +103,7 @@ def _choose_file(names: list[str], where: str) -> str | None:
     found = [name for name in names if name.endswith(".safetensors")]
     found = [name for name in found if not _is_consolidated(name)] or found
     if shards := [name for name in found if (match := SHARD.search(name)) and int(match[2]) > 1]:
-        detail = f"expected the index of the shards, which says what each has, got only {listed(shards, 3)}"
+        detail = f"expected the index of the shards, got only {listed(shards, 3)}"
         raise CheckpointError(f"{where}: {detail}", Remedy("copy their *.index.json and all shards into the directory"))
     if len(found) > 1:
         detail = f"expected {TRANSFORMERS[0]} or exactly one *.safetensors, got {len(found)} such files: "

@@ -23,7 +23,7 @@ DIFFUSERS = (
 """Weight files in the order in which diffusers looks for them (`ModelMixin.from_pretrained`)."""
 
 TORCH_ENDINGS = (".bin", ".pt", ".pth")
-"""Endings of files that `torch.save` wrote."""
+"""Endings of files written by `torch.save`."""
 
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})(?=\.)")
 """The part of a shard's name that numbers it."""
@@ -39,7 +39,7 @@ _VARIANTS = (
 
 
 def variant_of(name: str) -> str | None:
-    """Return the variant that a usual weight file, or an index, is of; None for others, and for shards.
+    """Return the variant of a weight file, or of an index; None for files without one, and for shards.
 
     >>> variant_of("model.fp16.safetensors"), variant_of("diffusion_pytorch_model.safetensors.index.fp16.json")
     ('fp16', 'fp16')
@@ -53,10 +53,9 @@ def variant_of(name: str) -> str | None:
 
 
 def stem_of(name: str) -> str:
-    """Return the stem by which a checkpoint is restored that was read from a file, or by an index, of this name.
+    """Return the stem with which a checkpoint is restored that was read from a file, or an index, of this name.
 
-    It is `DEFAULT_STEM` where the name has no valid one. Files of torch's are restored as safetensors, which have
-    another name.
+    It is `DEFAULT_STEM` if the name has no valid one, or is that of a file of torch, which is restored as safetensors.
 
     >>> stem_of("diffusion_pytorch_model.safetensors"), stem_of("model.safetensors.index.fp16.json")
     ('diffusion_pytorch_model', 'model.fp16')

@@ -27,7 +27,7 @@ class ModelDirectory:
     stem : str
         The stem of the model's own weight files; see `dtscodec.format.weight_files.WeightFiles`.
     find_passed_over : callable
-        Returns the files that were not read. It is called when they are asked for, since it lists folders.
+        Returns the files that were not read. It is called on first use, since it lists folders.
 
     Raises
     ------
@@ -59,7 +59,7 @@ class ModelDirectory:
         self._stack = ExitStack()
         for part in parts.values():
             self._stack.callback(part.close)
-        # Where each tensor is, and its name there.
+        # The checkpoint that holds each tensor, and the tensor's name there.
         self._places = {_within(folder, name): (part, name) for folder, part in parts.items() for name in part.specs}
         self.specs = {name: part.specs[inner] for name, (part, inner) in sorted(self._places.items())}
         self.aliases = {

@@ -24,7 +24,7 @@ _MAX_DEPTH = 8
 def module_folders(directory: Path, listing: Listing) -> list[str]:
     """Return the folders of a directory's modules, relative to it, ascending.
 
-    There are none without a ``modules.json`` that is a list of modules: a file of that name may be of another program.
+    A directory without a ``modules.json`` has none, and so has one whose ``modules.json`` is not a list of modules.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The error for a directory without weights that can be read: what it is instead, and what to do."""
+"""The error for a directory without weights that can be read, with a diagnosis and a remedy."""
 
 import re
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from dtscodec.storage.listing import Listing, list_directory
 from dtscodec.storage.paths import is_remote
 
 Advice = tuple[str, str]
-"""What a directory is, and what to do."""
+"""Description of a directory, and a remedy."""
 
 _MERGE_DCP = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch"
 
@@ -142,7 +142,7 @@ def _torch_files(directory: Path, listing: Listing) -> Advice | None:
 
 
 def _links_to_nothing(directory: Path, listing: Listing) -> Advice | None:
-    """Links whose targets are gone, as in a cache of the Hub that was cleared in part."""
+    """Links whose targets do not exist, as in a cache of the Hub that was cleared in part."""
     if is_remote(directory):
         return None
     gone = sorted(path.name for path in directory.iterdir() if path.is_symlink() and not path.exists())
@@ -191,4 +191,4 @@ _DIAGNOSES: tuple[Callable[[Path, Listing], Advice | None], ...] = (
     _links_to_nothing,
     _training_state,
 )
-"""From what is sure to what is a guess; the first that fits is said."""
+"""The most certain diagnosis first. The first that applies is reported."""

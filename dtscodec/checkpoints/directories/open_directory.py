@@ -39,7 +39,7 @@ def open_directory(directory: Path, open_file: Open, chosen: str | None = None) 
     Raises
     ------
     CheckpointError
-        The directory has no weights that can be read, or several with equal claims.
+        The directory has no weights that can be read, or several files could be meant.
     """
     with read_errors(directory):
         listing = list_directory(directory)
@@ -52,7 +52,7 @@ def open_directory(directory: Path, open_file: Open, chosen: str | None = None) 
     with ExitStack() as stack:
         opened = stack.enter_context(open_file(directory / own)) if own else None
         folders = {folder: stack.enter_context(open_file(path)) for folder, path in parts.items()}
-        # What a user names is no choice between files.
+        # A user who names a file knows of the others.
         find = partial(_passed_over, directory, listing, own, opened, folders) if chosen is None else tuple
         model = ModelDirectory(directory, opened, folders, _stem(own, opened), find)
         stack.pop_all()
@@ -79,7 +79,7 @@ def is_chosen(checkpoint: Checkpoint) -> bool:
         listing = list_directory(directory)
     try:
         own = _choose(directory, listing)
-    except CheckpointError:  # Several files have equal claims.
+    except CheckpointError:  # Several files could be meant.
         return False
     return own in checkpoint.weight_files if own else checkpoint.is_directory
 
@@ -116,7 +116,7 @@ def _weights_of_modules(directory: Path, listing: Listing) -> dict[str, Path]:
 
 
 def _stem(own: str | None, opened: Checkpoint | None) -> str:
-    # A pack says how the checkpoint in it was named.
+    # A pack stores the stem of its checkpoint.
     if isinstance(opened, PackedCheckpoint):
         return opened.stem
     return stem_of(own) if own else DEFAULT_STEM

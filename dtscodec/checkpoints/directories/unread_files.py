@@ -13,7 +13,7 @@ from dtscodec.format.naming import is_shard_index
 from dtscodec.storage.listing import Listing, list_directory
 
 ADAPTER_CONFIG = "adapter_config.json"
-"""Configuration of PEFT's adapters. In a directory without their weights it keeps transformers from loading a model."""
+"""Configuration of PEFT's adapters. Without their weights it prevents transformers from loading the model."""
 
 _ANY_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".distcp")
 _OF_TRAINING = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state|random_states|sampler)[._].*")
@@ -58,7 +58,7 @@ def unread_folders(directory: Path, listing: Listing, modules: Iterable[str]) ->
     Exception
         Errors of the storage, when folders are listed.
     """
-    # A directory of packs has them in a folder, beside their base.
+    # A directory of packs may have its base in it, and the packs in a folder.
     skipped = {folder.split("/")[0] for folder in modules}
     skipped |= {"packs"} if "dtscodec.json" in listing.files else set()
     for folder in listing.folders:
@@ -69,7 +69,7 @@ def unread_folders(directory: Path, listing: Listing, modules: Iterable[str]) ->
 
 
 def is_weight_file(name: str) -> bool:
-    """Return whether a file of this name holds weights, for whatever program.
+    """Return whether a file of this name holds weights, of this or another program.
 
     >>> is_weight_file("model.safetensors"), is_weight_file("model.onnx"), is_weight_file("tokenizer.json")
     (True, True, False)
@@ -87,7 +87,7 @@ def is_training_state(name: str) -> bool:
 
 
 def _reason(name: str, files: tuple[str, ...], chosen: str | None, config: Mapping[str, Any]) -> str | None:
-    """Return why a file was not read; None for one that holds no weights."""
+    """Return the reason why a file was not read; None for a file without weights."""
     if name in (ADAPTER_CONFIG, *ADAPTER_WEIGHTS):
         return _reason_of_adapter(files)
     if is_training_state(name) and name.endswith(_ANY_ENDINGS):
@@ -108,7 +108,7 @@ def _reason(name: str, files: tuple[str, ...], chosen: str | None, config: Mappi
 
 
 def _reason_of_second_answer(name: str, chosen: str | None, config: Mapping[str, Any]) -> str:
-    """Return why a file was not read that could have been chosen."""
+    """Return the reason why a file was not read that could have been chosen."""
     framework = framework_of(config, chosen or "")
     if chosen is None or name not in TRANSFORMERS + DIFFUSERS:
         return f"no file that {framework} looks for"

@@ -1,1 +1,1 @@
-"""Which tensor of a base is the counterpart of each tensor of a fine-tune."""
+"""Matching of tensor names: the counterpart in a base of each tensor of a fine-tune."""

@@ -1,4 +1,4 @@
-"""Whether a base is of a fine-tune's architecture, and if it is not, why and what to do."""
+"""Check that a base is of a fine-tune's architecture. The error names the cause and a remedy."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ Retry: TypeAlias = Callable[[Sequence[tuple[str, str]]], NameMatch]
 """Matches the same names with renames."""
 
 MOST_TRIED = 4
-"""Number of renames that are tried before one is suggested."""
+"""Largest number of renames that are tried for a suggestion."""
 
 SAVE_AS_ON_THE_HUB = Remedy("save the fine-tune with transformers' save_pretrained, which writes the layout of the hub")
 MERGE = Remedy("merge the adapter before saving, with merge_and_unload of PEFT")
@@ -88,7 +88,7 @@ def fitting(fine: Specs, base: Specs, match: NameMatch) -> set[str]:
 
 
 def _cause(fine: Specs, base: Specs, match: NameMatch, fits: set[str], retry: Retry) -> tuple[str, Remedy]:
-    """Return why a base does not fit, and what to do."""
+    """Return the reason why a base does not fit, and a remedy."""
     if any(has_adapter_part(name) for name in fine) and any("base_layer" in name.split(".") for name in fine):
         return "expected the weights of a model as the fine-tune, got weights with an adapter beside them", MERGE
     # An adapter in place of a model, on either side.
@@ -110,7 +110,7 @@ def _cause(fine: Specs, base: Specs, match: NameMatch, fits: set[str], retry: Re
         others = [as_rename(rule)[1] for rule in match.open_pairs.renamings if as_rename(rule)[0] == old]
         choice = next((f": {old!r} may be {new!r} or {other!r}" for other in others if other != new), "")
         return f"{fit}: names differ{choice}", rename_remedy(renames)
-    # As the example, a counterpart of another shape is more telling than a missing one.
+    # A counterpart of another shape is a better example than a missing one.
     misfits = [name for name in fine if name not in fits]
     name = max(misfits, key=lambda name: (match.counterpart[name] is not None, fine[name].elements))
     other = match.counterpart[name]
@@ -186,7 +186,7 @@ def as_rename(rule: PrefixRule) -> tuple[str, str]:
     >>> as_rename((("model", "visual"), ("visual",)))
     ('model.visual.', 'visual.')
     """
-    old, new = (".".join((*head, "")) for head in rule)
+    old, new = (".".join((*prefix, "")) for prefix in rule)
     return old, new
 
 

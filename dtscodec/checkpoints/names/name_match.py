@@ -32,7 +32,7 @@ class NameMatch:
     transposed : tuple of str
         Fused experts that the base has under the same name, but transposed. Their `counterpart` is None.
     open_pairs : PrefixPairs
-        What further prefix rules found but did not settle.
+        Result of the further prefix rules, with those that fit but were not applied.
     shared : frozenset of str
         Absent tensors that the fine-tune has under another name (`dtscodec.checkpoints.names.removed_names`).
     """

@@ -15,11 +15,10 @@ from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.naming import base_name
 
 _SEPARATOR = re.compile("[./]")
-"""What ends a module's name, or a folder's."""
-
+"""End of a module's name, or of a folder's."""
 
 FSDP = "_fsdp_wrapped_module"
-"""What FSDP puts into the names of a state dict that is taken from the wrapped model."""
+"""Component that FSDP adds to the names in a state dict of the wrapped model itself."""
 
 WITHOUT_WRAPPERS = Remedy(f"remove {FSDP + '.'!r} from the names, or save with FSDP's own state_dict, which does so")
 
@@ -38,8 +37,8 @@ def match_names(
     1. `renames` come first, for the tensors that they match.
     2. One rule for all other names: they are equal, or those of one side have an additional prefix. It is the rule
        under which most tensors agree in name and shape.
-    3. What is left: names that are equal without the components of wrappers (`canonical_name`), then names that several
-       prefix rules pair (`pair_by_prefixes`), then fused experts and split ones (`fused_view`).
+    3. The remaining names: those that are equal without the components of wrappers (`canonical_name`), then those that
+       several prefix rules pair (`pair_by_prefixes`), then fused experts and split ones (`fused_view`).
 
     Parameters
     ----------
@@ -105,7 +104,7 @@ def pair_names(fine: Specs, base: Specs, renames: Sequence[tuple[str, str]] = ()
     for name in fine:
         target = renamed.get(name, base_name(name, rule))
         counterpart[name] = target if target in base else None
-    # 3. What is left on both sides.
+    # 3. The remaining names of both sides.
     used = set(counterpart.values())
     rest = pair_remaining(
         {n: s for n, s in fine.items() if counterpart[n] is None and n not in renamed},

@@ -1,4 +1,4 @@
-"""Several prefix rules at once: counterparts of names that one rule for all names leaves over."""
+"""Several prefix rules at once, for the names that one rule for all names does not pair."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,21 +14,21 @@ PrefixRule: TypeAlias = tuple[Prefix, Prefix]
 """(a, b): a name that starts with a has b in place of it in the base, with the same numbers."""
 
 NUMBER = "*"
-"""A number in a head."""
+"""A number in a prefix."""
 
 NEUTRAL = frozenset({"model", NUMBER})
-"""Components that say nothing about what a module is."""
+"""Components that do not distinguish modules."""
 
 TOO_MANY = 8
-"""Ends of names that more tensors of one shape share do not say which of them is the counterpart."""
+"""Largest number of base tensors of one shape and one end of names among which a counterpart is searched."""
 
 MORE_THAN_CHANCE = 8
-"""This many tensors do not agree in the ends of their names and in shape by chance."""
+"""Number of tensors whose names and shapes do not agree by chance."""
 
 
 @dataclass(slots=True)
 class PrefixPairs:
-    """What several prefix rules find.
+    """Pairs that several prefix rules make, and rules that were not applied.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class PrefixPairs:
     ambiguous : list of (PrefixRule, PrefixRule)
         Rules that fit equally well and exclude each other, so that neither was applied.
     renamings : list of PrefixRule
-        Rules that would fit, but replace a module by one of another name, which may be of another meaning.
+        Rules that fit but replace a module by one of another name, which may have another meaning. None was applied.
     """
 
     pairs: dict[str, str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ def pair_by_prefixes(fine: Specs, base: Specs) -> PrefixPairs:
     Parameters
     ----------
     fine, base : mapping
-        Specs of what is left to pair, by name.
+        Specs of the tensors that are not paired yet, by name.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def pair_by_prefixes(fine: Specs, base: Specs) -> PrefixPairs:
     """
     found = PrefixPairs()
     votes = _votes(fine, base)
-    # What no rule has paired yet.
+    # The names that no rule has paired yet.
     ours, theirs = dict(fine), dict(base)
     while votes := _still_open(votes, ours, theirs):
         # The rule under which most tensors agree; on ties, one that replaces no module by another.
@@ -84,13 +84,13 @@ def pair_by_prefixes(fine: Specs, base: Specs) -> PrefixPairs:
             continue
         rivals = [r for r, pairs in votes.items() if _is_structural(r) and _are_rivals(agreeing, pairs)]
         if rivals:
-            # Neither: which one is meant cannot be told.
+            # Apply neither: the names do not show which one is meant.
             found.ambiguous.extend((rule, rival) for rival in rivals)
             votes = {r: pairs for r, pairs in votes.items() if r not in rivals}
             continue
         found.applied.append(rule)
         # Names decide, once shapes have chosen the rule: a vocabulary may have grown.
-        for name in list(_part(rule[0], agreeing, ours)):
+        for name in list(_names_under(rule[0], agreeing, ours)):
             if (other := _replaced(name, rule)) in theirs:
                 found.pairs[name] = other
                 del ours[name], theirs[other]
@@ -102,13 +102,13 @@ Votes: TypeAlias = dict[PrefixRule, dict[str, str]]
 
 
 def _still_open(votes: Votes, fine: Specs, base: Specs) -> Votes:
-    """Return the pairs of names that are both in what is left."""
+    """Return the pairs both names of which are still unpaired."""
     left = {rule: {f: g for f, g in pairs.items() if f in fine and g in base} for rule, pairs in votes.items()}
     return {rule: pairs for rule, pairs in left.items() if pairs}
 
 
 def _votes(fine: Specs, base: Specs) -> Votes:
-    """Return the pairs that agree in shape and in the end of their names, the longest that any has, by their rule."""
+    """Return the pairs that agree in shape and in the longest end of their names that any base tensor has, by rule."""
     ends: defaultdict[str, list[str]] = defaultdict(list)
     for name in base:
         for end in _ends(name):
@@ -119,9 +119,9 @@ def _votes(fine: Specs, base: Specs) -> Votes:
             others = [other for other in ends.get(end, ())[: 64 * TOO_MANY] if base[other].shape == spec.shape]
             if not others:
                 continue
-            # One component, such as `weight`, says nothing, unless it is a whole name.
-            is_telling = "." in end or end == name or end in others
-            for other in others if is_telling and len(others) <= TOO_MANY else ():
+            # A single component, such as `weight`, identifies no tensor, unless it is a whole name.
+            is_specific = "." in end or end == name or end in others
+            for other in others if is_specific and len(others) <= TOO_MANY else ():
                 if (rule := _rule(name, other, end)) is not None:
                     votes[rule][name] = other
             break
@@ -144,8 +144,8 @@ def _rule(name: str, other: str, end: str) -> PrefixRule | None:
     return _pattern(ours), _pattern(theirs)
 
 
-def _components(head: str) -> list[str]:
-    return head[:-1].split(".") if head else []
+def _components(prefix: str) -> list[str]:
+    return prefix[:-1].split(".") if prefix else []
 
 
 def _numbers(components: list[str]) -> list[str]:
@@ -158,7 +158,7 @@ def _pattern(components: list[str]) -> Prefix:
 
 def _is_structural(rule: PrefixRule) -> bool:
     """Return whether a rule only adds, drops or moves components, apart from neutral ones."""
-    ours, theirs = (Counter(part for part in head if part not in NEUTRAL) for head in rule)
+    ours, theirs = (Counter(part for part in prefix if part not in NEUTRAL) for prefix in rule)
     return ours <= theirs or theirs <= ours
 
 
@@ -173,24 +173,24 @@ def _are_rivals(pairs: Mapping[str, str], others: Mapping[str, str]) -> bool:
 
 
 def _explains_most(rule: PrefixRule, agreeing: Mapping[str, str], fine: Specs, base: Specs) -> bool:
-    """Return whether most tensors of the part of the fine-tune agree, and unless these are many, of the base's too."""
-    ours = sum(1 for _ in _part(rule[0], agreeing, fine))
+    """Return whether most of the fine-tune's tensors under a prefix agree; if few, most of the base's too."""
+    ours = sum(1 for _ in _names_under(rule[0], agreeing, fine))
     if 2 * len(agreeing) < ours:
         return False
-    theirs = sum(1 for _ in _part(rule[1], agreeing.values(), base))
+    theirs = sum(1 for _ in _names_under(rule[1], agreeing.values(), base))
     return len(agreeing) >= MORE_THAN_CHANCE or 2 * len(agreeing) >= theirs
 
 
-def _part(head: Prefix, members: Iterable[str], names: Iterable[str]) -> Iterator[str]:
-    """Yield the names that start with a head; of an empty one, those in the outermost modules of its members."""
-    if head:
-        return (name for name in names if _pattern(name.split(".")[: len(head)]) == head)
+def _names_under(prefix: Prefix, members: Iterable[str], names: Iterable[str]) -> Iterator[str]:
+    """Yield the names that start with a prefix; for an empty one, those in the outermost modules of its members."""
+    if prefix:
+        return (name for name in names if _pattern(name.split(".")[: len(prefix)]) == prefix)
     modules = {name.partition(".")[0] for name in members}
     return (name for name in names if name.partition(".")[0] in modules)
 
 
 def _replaced(name: str, rule: PrefixRule) -> str:
-    """Return a name with its head replaced; numbers are taken over in their order."""
+    """Return a name with its prefix replaced; numbers are taken over in their order."""
     ours, theirs = rule
     parts = name.split(".")
     numbers = iter(_numbers(parts[: len(ours)]))

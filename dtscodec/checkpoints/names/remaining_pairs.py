@@ -1,4 +1,4 @@
-"""Counterparts of the tensors that one prefix rule for all names leaves over."""
+"""Counterparts of the tensors that one prefix rule for all names does not pair."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from dtscodec.checkpoints.names.prefix_rules import PrefixPairs, pair_by_prefixe
 
 @dataclass(frozen=True, slots=True)
 class RemainingPairs:
-    """Counterparts of what was left.
+    """Counterparts of the remaining tensors.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class RemainingPairs:
     transposed : tuple of str
         Experts in the fine-tune that have counterparts by name, but in another layout.
     open_pairs : PrefixPairs
-        What prefix rules found but did not settle.
+        Result of the prefix rules, with those that fit but were not applied.
     """
 
     pairs: Mapping[str, str] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class RemainingPairs:
 
 
 def pair_remaining(fine: Specs, base: Specs) -> RemainingPairs:
-    """Pair what is left of both sides.
+    """Pair the remaining tensors of both sides.
 
     Parameters
     ----------

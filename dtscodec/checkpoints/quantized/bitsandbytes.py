@@ -42,7 +42,7 @@ class FourBitWeight:
     block : int
         Elements that share a maximum.
     nested : (int, float) or None
-        For maxima that are quantized themselves: how many share a nested maximum, and their offset.
+        For maxima that are quantized themselves: number of maxima that share a nested maximum, and their offset.
     """
 
     name: str
@@ -61,7 +61,7 @@ class FourBitWeight:
 
     @property
     def settings(self) -> tuple[int | str, ...]:
-        """Nothing: the state is one of the parts."""
+        """Empty: the state is one of the parts."""
         return ()
 
     def dequantize(self, read: ReadTensor, out: "Tensor") -> None:
@@ -114,7 +114,7 @@ class Int8Weight:
 
     @property
     def settings(self) -> tuple[int | str, ...]:
-        """Nothing."""
+        """Empty."""
         return ()
 
     def dequantize(self, read: ReadTensor, out: "Tensor") -> None:

@@ -1,10 +1,10 @@
-"""Companions of quantized weights: the scales, zero points and code books without which their integers mean nothing.
+"""Companions of quantized weights: the scales, zero points and code books without which their codes have no meaning.
 
-A quantized weight cannot be coded, so it is stored exactly. Its companions may have dtypes that can be coded, but a
-scale that is off, or one from another quantization, changes every weight that it belongs to. They are exact, too.
+A quantized weight cannot be coded, so it is stored exactly. Its companions may have dtypes that can be coded. But an
+inexact scale, or one of another quantization, changes every weight that it belongs to, so companions are exact, too.
 
-Libraries name companions in many ways. Most follow from where they are: in the module of a quantized weight, beside or
-below its name. The others are known by name (`_KNOWN`).
+Libraries name companions in many ways. Most are recognized by their place: they are in the module of a quantized
+weight, or their name continues its name. The others are recognized by name (`_KNOWN`).
 """
 
 import re
@@ -18,7 +18,7 @@ NEVER_QUANTIZED: frozenset[DType] = CODED_DTYPES | {"BOOL", "I64", "U64", "C64"}
 
 _WIDE_INTEGERS: frozenset[DType] = frozenset({"I16", "U16", "I32", "U32"})
 _CODES = re.compile(r".*(?:weight\w*|qzeros|_packed|_blocks|_qdata|\.W_q|\.codes|\.indices|:\w+)")
-"""Names of codes that several are packed into a word, or that stand for vectors."""
+"""Names of codes that are packed into words, or that stand for vectors."""
 
 _KNOWN = re.compile(
     r"(?:.*\.)?(?:"
@@ -31,7 +31,7 @@ _KNOWN = re.compile(
     r"|(?:res_)?centroids\.weight|codebooks?"
     r")"
 )
-"""Names of companions that are known in any module of a checkpoint that has quantized weights."""
+"""Names of companions in any module of a checkpoint that has quantized weights."""
 
 
 def companions_of(fine: Specs, base: Specs, counterpart: Mapping[str, str | None]) -> frozenset[str]:
@@ -62,7 +62,7 @@ def companions_of(fine: Specs, base: Specs, counterpart: Mapping[str, str | None
         name
         for name, spec in fine.items()
         if spec.dtype in CODED_DTYPES
-        # What is packed in a tensor of floats has its description below its own name.
+        # Codes may be packed in a tensor of floats; names of their companions then begin with its name and a dot.
         and (name in wholes or (not name.endswith("bias") and _is_companion(name, names, modules)))
     )
 
@@ -89,13 +89,13 @@ def is_quantized(name: str, spec: TensorSpec) -> bool:
 
 def _is_companion(name: str, quantized: frozenset[str], modules: set[str]) -> bool:
     """Return whether a tensor is a companion by its name, or as a parameter of the module of a quantized weight."""
-    # A weight beside a quantized one is a weight of its own.
+    # A weight in the module of a quantized one is a weight of its own.
     is_parameter = not name.endswith("weight") and _module_of(name) in modules
     return is_named_companion(name, quantized) or is_parameter
 
 
 def is_named_companion(name: str, quantized: Container[str]) -> bool:
-    """Return whether the name of a tensor tells that it belongs to a quantized weight.
+    """Return whether a tensor belongs to a quantized weight, by its name alone.
 
     Parameters
     ----------

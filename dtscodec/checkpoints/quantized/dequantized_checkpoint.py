@@ -15,11 +15,11 @@ from dtscodec.format.dtypes import DType, TensorSpec
 from dtscodec.format.naming import utf8
 
 HowToDequantize: TypeAlias = "bool | DType | None"
-"""Whether quantized weights are read dequantized, and to which dtype; True for that of the configuration."""
+"""Dtype to which quantized weights are dequantized: True for that of the configuration, False or None to read codes."""
 
 
 class DequantizedCheckpoint:
-    """A `Checkpoint` over a quantized one: each quantized weight is one tensor of floats, its parts are not there.
+    """A `Checkpoint` over a quantized one: each quantized weight is one tensor of floats in place of its parts.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class DequantizedCheckpoint:
 
     @property
     def is_directory(self) -> bool:
-        """Whether the checkpoint was opened as a directory."""
+        """True if the checkpoint was opened as a directory."""
         return self.stored.is_directory
 
     @property
@@ -157,7 +157,7 @@ def read_dequantized(checkpoint: Checkpoint, how: HowToDequantize) -> Checkpoint
     Raises
     ------
     CheckpointError
-        What describes the weights is not valid.
+        The description of a quantized weight is not valid.
     """
     if not how:
         return checkpoint

@@ -38,12 +38,12 @@ _OTHERS = (
     (re.compile(r".*\.(?:codes|indices)"), "vector quantization"),
     (re.compile(r".*_packed"), "compressed-tensors"),
 )
-"""Names of codes in schemes that are not dequantized here: their layout is not certain from the checkpoint alone."""
+"""Names of codes in schemes that are not dequantized, because the checkpoint alone does not determine their layout."""
 
 _DESCRIPTIONS = re.compile(
     r"(?:.*\.)?weight_format|(?:.*\.)?\w*_(?:zero_points?|shape|g_idx|scales?)|(?:.*\.)?g_idx|(?:.*\.)?qzeros"
 )
-"""Names of what describes weights and is no weight itself, in dtypes that are not those of floats."""
+"""Names of tensors that describe quantized weights, in dtypes that are not those of floats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,13 @@ class Quantization:
     Parameters
     ----------
     settings : QuantizationSettings
-        What its ``config.json`` says.
+        The settings in its ``config.json``.
     weights : mapping of str to QuantizedWeight
         Those that can be dequantized, by name, ascending.
     others : mapping of str to str
         Codes of all others -> name of their scheme.
     dropped : frozenset of str
-        Tensors that are not there when the checkpoint is dequantized.
+        Tensors that the dequantized checkpoint does not have.
     """
 
     settings: QuantizationSettings
@@ -95,7 +95,7 @@ def find_quantization(checkpoint: Checkpoint) -> Quantization:
     Raises
     ------
     CheckpointError
-        What describes the weights is not valid.
+        The description of a quantized weight is not valid.
     """
     if all(spec.dtype in NEVER_QUANTIZED for spec in checkpoint.specs.values()):
         return Quantization(QuantizationSettings(), {}, {}, frozenset())
@@ -106,6 +106,7 @@ def find_quantization(checkpoint: Checkpoint) -> Quantization:
     def read(name: str) -> "Tensor":
         return tensor_from_bytes(checkpoint.read(name), checkpoint.specs[name])
 
+    # Each scheme takes its tensors from those that the schemes before it left.
     for find in _SCHEMES:
         for weight in list(find(left, settings, read)):
             weights[weight.name] = weight
@@ -118,10 +119,10 @@ def find_quantization(checkpoint: Checkpoint) -> Quantization:
 
 
 def _beside_weights(specs: Specs, weights: Mapping[str, QuantizedWeight]) -> set[str]:
-    """Return what is stored beside quantized weights and goes with them, such as scales of their inputs."""
+    """Return the tensors that are dropped with the codes, such as scales of a layer's inputs."""
     if not weights:
         return set()
-    # Other parameters of floats in the same modules, such as biases, stay.
+    # Other floats in the same modules, such as biases, are parameters of the dequantized model.
     floats = {name for name in companions_of(specs, {}, dict.fromkeys(specs)) if is_named_companion(name, weights)}
     others = {name for name, spec in specs.items() if spec.dtype not in CODED_DTYPES and _DESCRIPTIONS.fullmatch(name)}
     return (floats | others) - weights.keys()
@@ -132,7 +133,7 @@ def _other_codes(left: Specs, specs: Specs) -> Iterator[tuple[str, str]]:
     for name, spec in left.items():
         if not is_quantized(name, spec) or _DESCRIPTIONS.fullmatch(name):
             continue
-        # Bytes without any scale beside them may be a table of the model's own.
+        # Bytes without a scale in their module may be a table of the model.
         if spec.dtype in FP8 or name.endswith("qweight") or _has_companions(name, specs):
             yield name, _name_of_other(name, spec, specs)
 

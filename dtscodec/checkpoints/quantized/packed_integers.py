@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PackedWeight:
-    """A weight of packed integers with scales, and perhaps zero points.
+    """A weight of packed integers with scales and, in some formats, zero points.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def find_packed(specs: Specs, settings: QuantizationSettings, read: ReadTensor) 
 
 
 def _zero_point(spec: TensorSpec | None, scale: TensorSpec, bits: int) -> str | None:
-    """Return how zero points are stored; None if their shape does not tell."""
+    """Return how zero points are stored; None if their shape fits no way of storing them."""
     if spec is None:
         return "none"
     groups = scale.shape[1] if len(scale.shape) > 1 else 1

@@ -1,4 +1,4 @@
-"""What `config.json` says about the quantization of a checkpoint."""
+"""The settings of a quantized checkpoint in its `config.json`."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _DTYPES: Mapping[str, DType] = {"bfloat16": "BF16", "float16": "F16", "float32":
 
 @dataclass(frozen=True, slots=True)
 class QuantizationSettings:
-    """The settings of a quantization that its tensors do not tell.
+    """The settings of a quantization that do not follow from its tensors.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def read_quantization_settings(directory: Path | None) -> QuantizationSettings:
     try:
         document = json.loads((directory / "config.json").read_bytes()) if directory is not None else {}
     except (OSError, ValueError):
-        # No such file, or one that is no JSON: tensors are described as far as they describe themselves.
+        # No such file, or no JSON: the schemes then go by the tensors alone.
         document = {}
     return parse_quantization_settings(document if isinstance(document, dict) else {})
 

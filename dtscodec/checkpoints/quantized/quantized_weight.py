@@ -1,4 +1,4 @@
-"""What all quantization schemes have in common: a quantized weight, of which tensors it is made, and how it is read."""
+"""The interface of all quantization schemes: a quantized weight, the tensors that it is made of, and its values."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -37,7 +37,7 @@ class QuantizedWeight(Protocol):
 
     @property
     def settings(self) -> tuple[int | str, ...]:
-        """What its values depend on beside these tensors."""
+        """Settings that its values depend on, apart from these tensors."""
 
     def dequantize(self, read: ReadTensor, out: "Tensor") -> None:
         """Dequantize the weight.
@@ -47,12 +47,12 @@ class QuantizedWeight(Protocol):
         read : callable
             Returns the tensors that it is made of.
         out : bfloat16, float16 or float32 tensor of `shape`
-            Is filled with its values.
+            The output, filled with the weight's values.
         """
 
 
 FindWeights: TypeAlias = "Callable[[Specs, QuantizationSettings, ReadTensor], Iterator[QuantizedWeight]]"
-"""Yields the weights of one scheme. Reads only the tensors of a few bytes that describe others."""
+"""Yields the weights of one scheme. Only tensors of a few bytes, which describe others, are read."""
 
 
 def chunks(count: int, width: int) -> Iterator[slice]:

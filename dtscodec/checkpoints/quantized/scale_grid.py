@@ -28,14 +28,14 @@ class ScaleGrid:
 
     @classmethod
     def of(cls, weight: TensorSpec, scale: TensorSpec, block: tuple[int, int] | None) -> "ScaleGrid | None":
-        """Return the blocks of a weight; None if the shapes do not tell them.
+        """Return the blocks of a weight; None if the shapes do not determine them.
 
         Parameters
         ----------
         weight, scale : TensorSpec
             Specs of the codes, in elements, and of their scales.
         block : (int, int) or None
-            Rows and columns of a block, if the configuration tells them.
+            Rows and columns of a block, if the configuration has them.
         """
         if not weight.shape or not weight.elements:
             return None
@@ -49,7 +49,7 @@ class ScaleGrid:
         if len(shape) != len(stack) + 2 or list(shape[:-2]) != stack:
             return None
         down, across = shape[-2:]
-        # A block of the configuration where it explains the number of scales, else blocks of one size.
+        # The block of the configuration if it explains the number of scales, else blocks of equal size.
         if block is not None and (math.ceil(rows / block[0]), math.ceil(columns / block[1])) == (down, across):
             return cls(shape, *block)
         if not down or not across or rows % down or columns % across:

@@ -1,4 +1,4 @@
-"""FP8 and int8 weights with scales of blocks, rows or the whole, as transformers, compressed-tensors and vLLM have."""
+"""FP8 and int8 weights with scales of blocks, rows or the whole: transformers, compressed-tensors, vLLM."""
 
 import math
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ class ScaledWeight:
         """See `QuantizedWeight`."""
         codes, scales = read(self.name), read(self.scale)
         zeros = None if self.zero_point is None else read(self.zero_point)
-        # A stack of matrices, or one; of a single scale, the whole is one matrix.
+        # A stack of matrices, or one. With a single scale, all rows count as one matrix.
         stack, columns = math.prod(self.grid.shape[:-2]), self.shape[-1]
         rows, blocks = out.numel() // (stack * columns), (stack, *self.grid.shape[-2:])
         for matrix in range(stack):
