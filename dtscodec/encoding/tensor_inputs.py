@@ -21,6 +21,7 @@ from dtscodec.encoding.base_parts import read_parts
 from dtscodec.encoding.config import EncodeConfig, Paper
 from dtscodec.errors import CheckpointError, EncodeError, Remedy
 from dtscodec.format.dtypes import DType
+from dtscodec.format.naming import is_shard_index
 from dtscodec.storage.open_file import Access
 
 CheckpointPlace: TypeAlias = "tuple[str, Path | None]"
@@ -159,6 +160,9 @@ class TensorInputs:
 def _absolute_place(checkpoint: Checkpoint) -> CheckpointPlace:
     """Return a checkpoint's place as processes with other working directories name it."""
     location, staging = checkpoint.location, checkpoint.staging
+    # The weights of folders are opened by the directory, or by an index in it.
+    if checkpoint.is_directory and checkpoint.folders and not is_shard_index(location):
+        location = str(checkpoint.directory)
     return location if "://" in location else os.path.abspath(location), staging and staging.absolute()
 
 

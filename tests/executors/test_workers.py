@@ -130,3 +130,18 @@ def test_refusals_reach_other_processes_whole(kind: type[FormatError]) -> None:
     error: DtsError = kind("index", "a file", "expected this, got that", "3.1")
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), again.reason, again.section) == (kind, str(error), "index", "3.1")
+
+
+def test_workers_open_the_folders_of_a_directory_too(pool: Executor, tmp_path: Path) -> None:
+    pair = transformer()
+    for name, state in (("base", pair.base), ("fine", pair.fine)):
+        (tmp_path / name / "2_Dense").mkdir(parents=True)
+        save_file(state, tmp_path / name / "model.safetensors")
+        save_file({"dense": state["embed.weight"].clone()}, tmp_path / name / "2_Dense/model.safetensors")
+        (tmp_path / name / "modules.json").write_text('[{"path": ""}, {"path": "2_Dense"}]')
+    base, fine = tmp_path / "base", tmp_path / "fine"
+    files = [
+        dtscodec.encode(base, fine, tmp_path / str(place), executor=executor).path.read_bytes()
+        for place, executor in enumerate((None, pool))
+    ]
+    assert files[0] == files[1]
