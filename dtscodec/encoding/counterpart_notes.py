@@ -1,6 +1,6 @@
 """Notes on counterparts: tensors without one, tensors that only the base has, and a fine-tune that equals its base."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dtscodec.checkpoints.checkpoint import Specs
@@ -20,6 +20,7 @@ from dtscodec.encoding.encoded_tensor import EncodedTensor
 from dtscodec.encoding.notes import NAMED_TENSORS, Note
 from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.blocks import Raw, Same, Tie
+from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.format.naming import base_name
 from dtscodec.messages import listed
 
@@ -60,14 +61,19 @@ class CounterpartReport:
         self._names = names
         self._fitting = fitting(names.fine, names.base, names.match)
         self._new: dict[str, bool] = {}
+        self._without_delta: dict[str, bool] = {}
         self._is_changed = False
 
     def add(self, tensor: EncodedTensor) -> None:
         """Add a tensor of the pack."""
         entry = tensor.entry
         # A tie is as good as a counterpart: what it refers to counts.
-        if entry.name not in self._fitting and entry.tied_to is None:
-            self._new[entry.name] = all(isinstance(block, Raw) for block in entry.blocks)
+        if entry.tied_to is None:
+            is_exact = all(isinstance(block, Raw) for block in entry.blocks)
+            if entry.name not in self._fitting:
+                self._new[entry.name] = is_exact
+            elif entry.spec.dtype in CODED_DTYPES and self._codes_in_base([entry.name]):
+                self._without_delta[entry.name] = is_exact
         is_base = all(
             isinstance(block, Tie) or (isinstance(block, Same) and block.base is not None) for block in entry.blocks
         )
@@ -77,6 +83,7 @@ class CounterpartReport:
     def notes(self) -> list[Note]:
         """Return the notes that apply."""
         notes = [self._new_note()] if self._new else []
+        notes += [self._without_delta_note()] if self._without_delta else []
         notes += [note for note in (self._absent_note(), self._names_note()) if note is not None]
         if self._names.fine and not self._is_changed:
             notes.append(Note(kind="unchanged", text="no tensor differs from the base"))
@@ -86,15 +93,31 @@ class CounterpartReport:
         names = tuple(sorted(self._new))
         parameters, share = _size(names, self._names.fine)
         has, are = ("has", "is") if len(names) == 1 else ("have", "are")
-        stored = "exactly" if all(self._new.values()) else "without it"
         cause, remedy = self._advice(names)
         text = (
             f"{_tensors(names)} ({100 * share:.1f} % of the parameters) {has} no counterpart in the base "
-            f"and {are} stored {stored}: {listed(names, NAMED_TENSORS)}{cause}"
+            f"and {are} stored {_how(self._new)}: {listed(names, NAMED_TENSORS)}{cause}"
         )
         return Note(
             kind="without-counterpart", text=text, names=names, parameters=parameters, share=share, remedy=remedy
         )
+
+    def _without_delta_note(self) -> Note:
+        """Return the note on tensors that are quantized in the base only: codes have no delta to them."""
+        names = tuple(sorted(self._without_delta))
+        parameters, share = _size(names, self._names.fine)
+        are = "is" if len(names) == 1 else "are"
+        dtypes = " or ".join(self._codes_in_base(names))
+        text = (
+            f"{_tensors(names)} ({100 * share:.1f} % of the parameters) {are} {dtypes} in the base "
+            f"and {are} stored {_how(self._without_delta)}: {listed(names, NAMED_TENSORS)}"
+        )
+        return Note(kind="without-counterpart", text=text, names=names, parameters=parameters, share=share)
+
+    def _codes_in_base(self, names: Sequence[str]) -> list[str]:
+        """Return the dtypes of the counterparts of tensors that are not those of plain weights."""
+        base, match = self._names.base, self._names.match
+        return sorted({base[other].dtype for name in names for other in match.bases(name)} - CODED_DTYPES)
 
     def _advice(self, names: Sequence[str]) -> tuple[str, Remedy | None]:
         """Return why tensors may have no counterpart, where that can be seen, and what to do."""
@@ -128,12 +151,14 @@ class CounterpartReport:
         """Return the note on names that neither one prefix nor a rename of the caller's accounts for."""
         fine, match, renames = self._names.fine, self._names.match, self._names.renames
         given = tuple(old for old, _ in renames)
-        other = {n: bases[0] for n in fine if (bases := match.bases(n)) and bases[0] != base_name(n, match.prefix)}
+        usual = {n: (n, base_name(n, match.prefix)) for n in fine}
+        other = {n: bases[0] for n in fine if (bases := match.bases(n)) and bases[0] not in usual[n]}
         names = tuple(name for name in sorted(other) if not (given and name.startswith(given)))
         if not names:
             return None
         parameters, share = _size(names, fine)
-        text = f"{_tensors(names)} of other names in the base were matched, such as {names[0]} to {other[names[0]]}"
+        were = "of another name in the base was" if len(names) == 1 else "of other names in the base were"
+        text = f"{_tensors(names)} {were} matched, such as {names[0]} to {other[names[0]]}"
         # The same as renames, where prefixes can say it.
         rules = [*map(as_rename, match.open_pairs.applied), *([match.prefix] if match.prefix != IDENTITY else [])]
         is_same = bool(rules) and self._gives_the_same(rules)
@@ -146,6 +171,11 @@ class CounterpartReport:
         except EncodeError:
             return False  # Some rule has a number in it, or matches no name as it is.
         return again.counterpart == self._names.match.counterpart
+
+
+def _how(exact: Mapping[str, bool]) -> str:
+    """Return in words how tensors were stored that have no delta, from whether each is exact."""
+    return "exactly" if all(exact.values()) else "without it"
 
 
 def _tensors(names: Sequence[str]) -> str:

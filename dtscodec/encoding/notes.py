@@ -31,12 +31,12 @@ class Note:
     Parameters
     ----------
     kind : str
-        ``"without-counterpart"``: tensors that the base lacks. ``"absent"``: tensors of the base, a large share of it,
-        that the fine-tune lacks. ``"other-names"``: tensors whose names in the base differ by more than one prefix.
-        ``"exact"``: tensors that are stored exactly, and why. ``"unchanged"``: no tensor differs from the base.
-        ``"dequantized-base"``: how a quantized base was read. ``"passed-over"``: files of the fine-tune or the base
-        that were not read, and why. ``"changed-config"``: where an imported fine-tune's configuration differs from the
-        base's. ``"missing"``: tensors or rows of an imported fine-tune that neither base nor adapter holds.
+        ``"without-counterpart"``: tensors that the base lacks, or has quantized. ``"absent"``: tensors of the base, a
+        large share of it, that the fine-tune lacks. ``"other-names"``: tensors whose names in the base differ by more
+        than one prefix. ``"exact"``: tensors that are stored exactly, and why. ``"unchanged"``: no tensor differs from
+        the base. ``"dequantized-base"``: how a quantized base was read. ``"passed-over"``: files of the fine-tune or
+        the base that were not read, and why. ``"changed-config"``: where an imported fine-tune's configuration differs
+        from the base's. ``"missing"``: tensors or rows of an imported fine-tune that neither base nor adapter holds.
     text : str
         One line, without the name of the fine-tune.
     names : tuple of str

@@ -138,3 +138,36 @@ def test_the_name_that_save_model_removed_finds_the_counterpart(tmp_path: Path) 
     with dtscodec.open(report.path) as pack:
         assert pack.index.base_names() == ["zembed.weight"]
         assert json.loads(json.dumps(dict(pack.index.metadata))) == {"zembed.weight": "head.weight"}
+
+
+def test_a_layer_that_is_quantized_in_the_base_only_is_named_as_stored_without_it(tmp_path: Path) -> None:
+    base = quantized_rows(split_experts(16), "experts")
+    fine = quantized_rows(changed(split_experts(16)), "experts.0", "experts.1")
+    note, *_ = make_pack(base, fine, tmp_path / "pack", target=dtscodec.Size.parse("90%")).notes
+    assert note.kind == "without-counterpart"
+    assert {name.split(".experts.")[1] for name in note.names} == {f"2.{x}_proj.weight" for x in ("gate", "up", "down")}
+    assert note.share == pytest.approx(
+        sum(fine[name].numel() for name in note.names) / sum(t.numel() for t in fine.values())
+    )
+    assert "are F8_E4M3 in the base and are stored without it: " in note.text
+
+
+def quantized_rows(tensors: Tensors, *modules: str) -> Tensors:
+    """FP8 with a scale for each row, for the weights of some modules; bfloat16 for the others."""
+    result: Tensors = {}
+    for name, tensor in tensors.items():
+        if any(f".{module}." in name for module in modules):
+            scale = tensor.abs().amax(1, keepdim=True) / 448
+            result |= {name: (tensor / scale).to(torch.float8_e4m3fn), f"{name}_scale": scale}
+        else:
+            result[name] = tensor.bfloat16()
+    return result
+
+
+def test_a_name_that_is_equal_beside_others_with_a_prefix_is_not_of_another_name(tmp_path: Path) -> None:
+    base = {f"model.{name}": tensor for name, tensor in split_experts(16).items()} | {
+        "lm_head.weight": torch.ones(50, 16)
+    }
+    fine = changed(split_experts(16) | {"lm_head.weight": torch.ones(50, 16)})
+    report = make_pack(base, fine, tmp_path / "pack", target=dtscodec.Size.parse("60%"))
+    assert not [note for note in report.notes if note.kind == "other-names"]

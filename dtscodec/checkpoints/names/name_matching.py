@@ -165,7 +165,7 @@ def _best_rules(fine: Specs, base: Specs) -> tuple[list[Rule], int]:
 def _tie(best: Sequence[Rule], count: int) -> EncodeError:
     one, other = (_describe(rule) for rule in best[:2])
     problem = f"names: expected one prefix that fits best, got {one} and {other} with {count} tensors each"
-    return EncodeError(problem, Remedy("choose with {renames}", {"renames": "[('OLD', 'NEW')]"}))
+    return EncodeError(problem, Remedy("choose with {renames}", {"renames": str([best[0]])}))
 
 
 def _count_agreeing(fine: Specs, base: Specs) -> Counter[Rule]:
