@@ -146,10 +146,8 @@ def test_a_layer_that_is_quantized_in_the_base_only_is_named_as_stored_without_i
     note, *_ = make_pack(base, fine, tmp_path / "pack", target=dtscodec.Size.parse("90%")).notes
     assert note.kind == "without-counterpart"
     assert {name.split(".experts.")[1] for name in note.names} == {f"2.{x}_proj.weight" for x in ("gate", "up", "down")}
-    assert note.share == pytest.approx(
-        sum(fine[name].numel() for name in note.names) / sum(t.numel() for t in fine.values())
-    )
-    assert "are F8_E4M3 in the base and are stored without it: " in note.text
+    assert (note.parameters, f"{note.share:.3f}") == (3 * 16 * 24, "0.263")
+    assert "3 tensors (26.3 % of the parameters) are F8_E4M3 in the base and are stored exactly: " in note.text
 
 
 def quantized_rows(tensors: Tensors, *modules: str) -> Tensors:
