@@ -12,7 +12,7 @@ _READ = re.compile(
     r"(?<!isinstance\()\bself\.(\w+)\.(?:weight\b(?!\.(?:dtype|device|shape|size|ndim|is_meta)\b)(?!\s*=[^=])"
     r"|(?:stride|kernel_size|padding|dilation|in_channels|out_channels|num_embeddings|embedding_dim|padding_idx)\b)"
 )
-"""Code that reads the weight of a layer, or settings that PEFT's wrapper lacks, rather than run the layer."""
+"""Code that reads a layer's weight, or settings that PEFT's wrapper lacks, without running the layer."""
 _HARMLESS_METHODS = re.compile(r"__init__|_?(init|reset|resize|tie|set|interpolate)_.*")
 """Methods that run before adapters are loaded, or for images of other sizes only."""
 _MAMBA = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}
@@ -59,7 +59,7 @@ def lora_layers(model: nn.Module) -> tuple[dict[str, LayerKind], dict[str, str]]
     kinds : dict of str to LayerKind
         Kinds of the layers by name.
     refused : dict of str to str
-        Layers of these kinds that PEFT cannot change in this model, and why.
+        Layers of these kinds that PEFT cannot change in this model, with the reason.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     kinds: dict[str, LayerKind] = {}

@@ -1,4 +1,4 @@
-"""The settings of a LoRA: ranks and scales of its modules, and what else its tensors mean."""
+"""The settings of a LoRA: ranks and scales of its modules, and other settings that give its tensors their meaning."""
 
 import math
 import re

@@ -41,11 +41,11 @@ class ModelLayers:
     model : str
         Name of the model's class.
     task : str or None
-        PEFT's `task_type` of a language model; None for others. Those of classifiers depend on what an adapter has.
+        PEFT's `task_type` of a language model; None for others. That of a classifier depends on the adapter's content.
     kinds : mapping of str to LayerKind
         Kinds of the modules that a LoRA can change, by name.
     refused : mapping of str to str
-        Modules of these kinds that PEFT cannot change in this model, and why.
+        Modules of these kinds that PEFT cannot change in this model, with the reason.
     modules : frozenset of str
         Names of all modules.
     sharing : mapping of str to tuple of str
@@ -53,9 +53,9 @@ class ModelLayers:
     specs : mapping of str to TensorSpec
         Shapes of all tensors. Their dtypes are meaningless.
     names : ModuleNames
-        Where the tensors of the fine-tune are in the model.
+        The model's names of the fine-tune's tensors.
     base_names : ModuleNames or None
-        Where those of the base are, if it is known.
+        The model's names of the base's tensors, if the base is known.
     """
 
     model: str
@@ -154,7 +154,7 @@ def build_without_weights(directory: Path, location: str | None = None) -> nn.Mo
     directory : Path
         The directory with the configuration.
     location : str, optional
-        Where the configuration is, for messages; by default its path.
+        Name of the configuration, for messages; by default its path.
     """
     location = location or str(directory / CONFIG)
     config = read_config(directory, location, Remedy("in Python, give the model itself as {model}"))

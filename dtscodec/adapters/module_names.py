@@ -15,7 +15,7 @@ from dtscodec.format.naming import base_name
 
 @dataclass(frozen=True, slots=True)
 class ModuleNames:
-    """Where the tensors of a checkpoint are in a model.
+    """The names in a model of the tensors of a checkpoint.
 
     Parameters
     ----------

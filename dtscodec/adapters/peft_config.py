@@ -148,7 +148,7 @@ def _check_plain(document: Mapping[str, Any]) -> None:
         remedy = SERVE_WITH_PEFT if kind in _UNMERGEABLE_TYPES else MERGE_FIRST
         raise CheckpointError(f"expected an adapter of peft_type 'LORA', got {kind!r:.60}", remedy)
     start = document.get("init_lora_weights", True)
-    # With such an initialization B A is added to weights other than the base's.
+    # With any other initialization, B A is added to weights that are not the base's.
     if start not in PLAIN_INITS:
         detail = "expected init_lora_weights that leave the base's weights unchanged"
         # PEFT computes the weights again when it loads the adapter; not all of these computations give the same.

@@ -1,6 +1,6 @@
-"""Names of tensors in an adapter's file -> modules of the model, and what each tensor is to its module.
+"""Names of tensors in an adapter's file -> tensors of the model, and the part of the adapter that each is.
 
-PEFT wraps modules, and its names have the wrappers' in them:
+PEFT wraps modules, and its names contain the names of the wrappers:
 
 | name after ``base_model.model.`` | part |
 |---|---|
@@ -12,7 +12,7 @@ PEFT wraps modules, and its names have the wrappers' in them:
 before the training |
 | ``M.token_adapter.trainable_tokens_delta`` | ``tokens``: rows that replace those of some tokens |
 
-The adapter's own name may stand after ``lora_A`` and the like, as in the state dict of a model in memory. Wrappers of
+The adapter's own name may follow the part, such as ``lora_A``, as in the state dict of a model in memory. Wrappers of
 torch.compile, of data parallel training and of activation checkpointing are dropped.
 """
 
@@ -25,7 +25,7 @@ from dtscodec.checkpoints.names.canonical_names import WRAPPERS
 Part: TypeAlias = Literal[
     "lora_A", "lora_B", "lora_bias", "lora_embedding_A", "lora_embedding_B", "trained", "original", "tokens"
 ]
-"""What a tensor of an adapter is to the model's tensor that it is named after."""
+"""Parts of an adapter, as in the table above."""
 
 PREFIX = "base_model.model."
 """Prefix of all tensor names in an adapter of PEFT."""
@@ -46,7 +46,7 @@ class AdapterName:
     tensor : str
         Name of the model's tensor that it belongs to, as the model has it in memory.
     part : Part
-        What it is to that tensor.
+        Its part, as in the table of this module.
     adapter : str or None
         The adapter's own name, if the name has it.
     """
@@ -84,7 +84,7 @@ def parse_name(name: str) -> AdapterName | None:
 
 
 def _without_wrappers(name: str) -> str:
-    # A model may have a module that is called so; of DistributedDataParallel it is in front, since it wraps a model.
+    # A model may have a module of this name. DistributedDataParallel wraps a whole model, so it stands in front.
     parts = [part for part in name.split(".") if part == "module" or part not in WRAPPERS]
     while parts[:1] == ["module"]:
         parts = parts[1:]
@@ -105,7 +105,7 @@ def _parse(name: str) -> AdapterName | None:
         # Of the layers of a pair the weight is frozen; the bias is saved if it was trained.
         is_trained = ".base_layer." in name and match[2] != "weight"
         return AdapterName(f"{match[1]}.{match[2]}", "trained" if is_trained else "original")
-    # PEFT drops the adapter's name from names of one more part only: what precedes that part is the adapter's name.
+    # The adapter's name, if any, is the component after `modules_to_save` that others follow.
     if match := re.fullmatch(r"(.+)\.modules_to_save\.(?:([^.]+)\.)?(.+)", name):
         return AdapterName(f"{match[1]}.{match[3]}", "trained", match[2])
     return AdapterName(name, "trained")

@@ -15,7 +15,7 @@ from dtscodec.format.streams import Streams, round_numbers
 from dtscodec.linalg.factored_matrix import delta_square
 from dtscodec.packs.pack import Pack
 
-Floats = NDArray[np.float32]
+_Floats = NDArray[np.float32]
 
 
 def recode(
@@ -66,7 +66,7 @@ def _with_norm(name: str, columns: int, block: Block, streams: Streams) -> Strea
     return replace(streams, numbers=numbers)
 
 
-def storable_numbers(block: Coded, columns: int, numbers: Floats, dtype: str) -> Floats:
+def storable_numbers(block: Coded, columns: int, numbers: _Floats, dtype: str) -> _Floats:
     """Return a block's numbers as a pack can store them: rounded to their dtype, levels ascending (rule N2).
 
     Parameters

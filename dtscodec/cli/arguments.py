@@ -65,7 +65,7 @@ def step_count(text: str) -> int:
     return int(text)
 
 
-def number(text: str) -> float:
+def finite_number(text: str) -> float:
     """Parse a finite number."""
     try:
         value = float(text)

@@ -27,7 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         elif first.choices:
             group.add_argument(_flag(first), dest=first.name, choices=first.choices, help=_help(options))
         else:
-            number = arguments.count if isinstance(first.default, int) else arguments.number
+            number = arguments.count if isinstance(first.default, int) else arguments.finite_number
             group.add_argument(_flag(first), dest=first.name, metavar="X", type=number, help=_help(options))
     group.add_argument(
         "--grams",

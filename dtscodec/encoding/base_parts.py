@@ -18,7 +18,7 @@ _recent: "WeakKeyDictionary[Base, OrderedDict[str, tuple[Bytes, bytes]]]" = Weak
 
 
 def read_parts(base: Base, parts: Parts, spec: TensorSpec) -> tuple[StoredTensor, dict[str, bytes]]:
-    """Return the counterpart that some parts are together, and the leaves of their base tensors by name.
+    """Return the counterpart that consists of some parts, and the leaves of their base tensors by name.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def read_parts(base: Base, parts: Parts, spec: TensorSpec) -> tuple[StoredTensor
 
 
 def _read(base: Base, name: str, is_whole: bool) -> tuple[Bytes, bytes]:
-    """Return a base tensor and its leaf. One of which many tensors use some rows each is not read again for each."""
+    """Return a base tensor and its leaf. A tensor of which many others use some rows is not read again for each."""
     if is_whole:
         return base.read_with_leaf(name)
     recent = _recent.setdefault(base, OrderedDict())

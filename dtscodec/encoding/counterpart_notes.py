@@ -25,7 +25,7 @@ from dtscodec.format.naming import base_name
 from dtscodec.messages import listed
 
 LARGE_SHARE = 0.1
-"""Share of the base's parameters from which on a note says that the fine-tune lacks them."""
+"""Least share of the base's parameters for a note on tensors that the fine-tune lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class CounterpartReport:
     def add(self, tensor: EncodedTensor) -> None:
         """Add a tensor of the pack."""
         entry = tensor.entry
-        # A tie is as good as a counterpart: what it refers to counts.
+        # A tied tensor needs no counterpart: the one that it is tied to counts.
         if entry.tied_to is None:
             is_exact = all(isinstance(block, Raw) for block in entry.blocks)
             if entry.name not in self._fitting:
@@ -77,7 +77,7 @@ class CounterpartReport:
         is_base = all(
             isinstance(block, Tie) or (isinstance(block, Same) and block.base is not None) for block in entry.blocks
         )
-        # What the budget left out is a change as well.
+        # Deltas that the budget left out are changes, too.
         self._is_changed |= not is_base or bool(tensor.squares.delta)
 
     def notes(self) -> list[Note]:
@@ -120,7 +120,7 @@ class CounterpartReport:
         return sorted({base[other].dtype for name in names for other in match.bases(name)} - CODED_DTYPES)
 
     def _advice(self, names: Sequence[str]) -> tuple[str, Remedy | None]:
-        """Return why tensors may have no counterpart, where that can be seen, and what to do."""
+        """Return the reason why tensors have no counterpart, empty if it is unknown, and a remedy."""
         fine, base, match, renames = self._names.fine, self._names.base, self._names.match, self._names.renames
         if any(map(has_adapter_part, names)):
             return " (of an adapter)", MERGE
@@ -159,7 +159,7 @@ class CounterpartReport:
         parameters, share = _size(names, fine)
         were = "of another name in the base was" if len(names) == 1 else "of other names in the base were"
         text = f"{_tensors(names)} {were} matched, such as {names[0]} to {other[names[0]]}"
-        # The same as renames, where prefixes can say it.
+        # The renames with the same result, where prefixes alone can express it.
         rules = [*map(as_rename, match.open_pairs.applied), *([match.prefix] if match.prefix != IDENTITY else [])]
         is_same = bool(rules) and self._gives_the_same(rules)
         remedy = Remedy("the same as {renames}", {"renames": str(rules)}) if is_same else None
@@ -169,7 +169,7 @@ class CounterpartReport:
         try:
             again = pair_names(self._names.fine, self._names.base, [*self._names.renames, *rules])
         except EncodeError:
-            return False  # Some rule has a number in it, or matches no name as it is.
+            return False  # A rule has a number in it, or matches no name as a rename.
         return again.counterpart == self._names.match.counterpart
 
 

@@ -19,7 +19,7 @@ from dtscodec.messages import listed
 
 @dataclass(frozen=True, slots=True)
 class ExactTensors:
-    """Which tensors of a fine-tune are stored exactly because of their name, dtype or place.
+    """Rules by which tensors of a fine-tune are stored exactly: by name, dtype or place.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class ExactTensors:
         return self.config.stores_exactly(name) or name in self.companions
 
     def reason(self, entry: TensorEntry) -> ExactReason | None:
-        """Return why a tensor of a pack is exact; None if it is not, or if its bytes were the best choice."""
+        """Return the reason why a tensor is exact; None if it is not, or if its bytes were the best choice."""
         # A tensor that is exact is tied only to one that is, too.
         if not any(isinstance(block, Raw | Tie) for block in entry.blocks):
             return None
@@ -80,7 +80,7 @@ class ExactReport:
     Parameters
     ----------
     exact : ExactTensors
-        Which tensors are exact.
+        The rules for exact tensors.
     """
 
     def __init__(self, exact: ExactTensors) -> None:

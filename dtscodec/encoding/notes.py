@@ -1,4 +1,4 @@
-"""Notes on a pack: what a user should know about how a fine-tune was stored, beyond sizes and errors."""
+"""Notes on a pack: facts about how a fine-tune was stored, beyond sizes and errors."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +19,6 @@ NoteKind: TypeAlias = Literal[
 ]
 """Kinds of notes, in the order in which they are printed."""
 
-
 NAMED_TENSORS = 3
 """Most tensors that a note names."""
 
@@ -33,10 +32,11 @@ class Note:
     kind : str
         ``"without-counterpart"``: tensors that the base lacks, or has quantized. ``"absent"``: tensors of the base, a
         large share of it, that the fine-tune lacks. ``"other-names"``: tensors whose names in the base differ by more
-        than one prefix. ``"exact"``: tensors that are stored exactly, and why. ``"unchanged"``: no tensor differs from
-        the base. ``"dequantized-base"``: how a quantized base was read. ``"passed-over"``: files of the fine-tune or
-        the base that were not read, and why. ``"changed-config"``: where an imported fine-tune's configuration differs
-        from the base's. ``"missing"``: tensors or rows of an imported fine-tune that neither base nor adapter holds.
+        than one prefix. ``"exact"``: tensors that are stored exactly, by reason. ``"unchanged"``: no tensor differs
+        from the base. ``"dequantized-base"``: a quantized base that was read dequantized. ``"passed-over"``: files of
+        the fine-tune or the base that were not read, by reason. ``"changed-config"``: differences of an imported
+        fine-tune's configuration from the base's. ``"missing"``: tensors or rows of an imported fine-tune that neither
+        base nor adapter holds.
     text : str
         One line, without the name of the fine-tune.
     names : tuple of str
@@ -65,7 +65,7 @@ class Note:
 
 
 def ordered(notes: Iterable[Note]) -> tuple[Note, ...]:
-    """Return notes in the order of their kinds; those of one kind keep their order.
+    """Return notes in the order of their kinds; notes of one kind remain in their order.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ class PackReport:
     seconds : float
         Wall time.
     notes : tuple of Note
-        What a user should know beyond the figures, in the order of the kinds of notes.
+        Notes on how the fine-tune was stored, in the order of their kinds.
     """
 
     path: Path

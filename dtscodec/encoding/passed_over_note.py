@@ -12,12 +12,12 @@ _MAX_NAMES = 3
 
 
 def passed_over_notes(checkpoints: Mapping[str, Checkpoint]) -> list[Note]:
-    """Return a note on each checkpoint beside whose weights other weights were passed over.
+    """Return a note on each checkpoint in whose directory other weights were passed over.
 
     Parameters
     ----------
     checkpoints : mapping of str to Checkpoint
-        The checkpoints by what they are: ``base``, ``fine-tune``.
+        The checkpoints by role: ``base``, ``fine-tune``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A quantized base or fine-tune: whether the two fit together, and the note on a base that was read dequantized."""
+"""Checks that a quantized base and fine-tune fit together, and the note on a base that was read dequantized."""
 
 from collections.abc import Callable, Collection, Mapping
 
@@ -19,9 +19,9 @@ _DEQUANTIZE_BOTH = Remedy(
 
 
 def check_quantization(base: Base, fine: Checkpoint, config: EncodeConfig) -> None:
-    """Refuse a base and a fine-tune of which one is quantized and the other is not, or each in another way.
+    """Refuse a base and a fine-tune of which only one is quantized, or each in another scheme.
 
-    Their weights have other names, shapes or dtypes then, so that all of them would be new.
+    The names, shapes or dtypes of their weights differ, so all weights would be new.
 
     Parameters
     ----------
@@ -30,14 +30,14 @@ def check_quantization(base: Base, fine: Checkpoint, config: EncodeConfig) -> No
     fine : Checkpoint
         The fine-tune.
     config : EncodeConfig
-        Holds the patterns of exact tensors: a fine-tune whose quantized weights they name is stored so.
+        Its patterns of exact tensors: a fine-tune is accepted if they name all its quantized weights.
 
     Raises
     ------
     EncodeError
         The two do not fit.
     CheckpointError
-        What describes quantized weights is not valid.
+        The description of a quantized weight is not valid.
     """
     ours, theirs = find_quantization(fine), find_quantization(base.checkpoint)
     where = f"base {base.location}"
@@ -65,7 +65,7 @@ def check_plain(base: Base) -> None:
     EncodeError
         It has quantized weights.
     CheckpointError
-        What describes them is not valid.
+        The description of a quantized weight is not valid.
     """
     if found := find_quantization(base.checkpoint):
         raise EncodeError(f"base {base.location}: expected plain weights, got {_words(found)}", found.remedy)

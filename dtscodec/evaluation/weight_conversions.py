@@ -1,4 +1,4 @@
-"""What transformers does to the tensors of a checkpoint as it loads them: it renames, stacks, splits, transposes them.
+"""Conversions of transformers as it loads a checkpoint: renaming, stacking, splitting and transposing tensors.
 
 Its own tables and operations are used, so that the result is right for every architecture that it knows. They are
 internal; transformers is imported only if the caller has made a model of it.
@@ -72,10 +72,10 @@ def locate(model: Any, shapes: Shapes) -> Located:
     """
     try:
         from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key
-    except ImportError:  # Internal names that other versions may not have: then nothing is known of conversions.
+    except ImportError:  # These names are internal; without them no conversion is known.
         return Located({}, ())
 
-    # Fresh ones, since some renamings depend on the names that they have seen.
+    # New objects, since some renamings depend on the names that they were given before.
     transforms = _conversion_mapping(model)
     renamings = [one for one in transforms if isinstance(one, WeightRenaming)]
     converters = [one for one in transforms if isinstance(one, WeightConverter)]

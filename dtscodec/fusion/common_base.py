@@ -1,4 +1,4 @@
-"""Whether packs have one base in common, and whether a base is theirs."""
+"""Checks that packs have one base in common, and that a base is theirs."""
 
 from collections.abc import Sequence
 

@@ -61,7 +61,7 @@ def _value(value: "str | float") -> str:
     return value if isinstance(value, str) else f"{value:.2f}".rstrip("0").rstrip(".")
 
 
-def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> Markup:
+def table_element(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> Markup:
     """Return a table, of which the first column names the rows.
 
     Parameters

@@ -6,7 +6,7 @@ from importlib.resources import files
 from dtscodec.messages import number, percent, size
 from dtscodec.report import sections
 from dtscodec.report.heat_map import heat_maps
-from dtscodec.report.markup import Markup, bar, element, join, legend, table, text
+from dtscodec.report.markup import Markup, bar, element, join, legend, table_element, text
 from dtscodec.report.module_grid import TensorGroup, module_grid
 from dtscodec.report.sections import KIND_TEXTS, quantities, section
 from dtscodec.report.statistics import DirectoryStatistics, PackStatistics
@@ -106,7 +106,7 @@ def _overview(packs: list[tuple[str, PackStatistics]]) -> Markup:
     note = "Share is of the fine-tune's own size."
     if len(packs) > MAX_PICTURED:
         note += f" The first {MAX_PICTURED} have pictures below; `dtscodec report` on a pack makes its own page."
-    return section("All packs", note, colours, table("All packs", head, rows, left=2))
+    return section("All packs", note, colours, table_element("All packs", head, rows, left=2))
 
 
 def _kinds(pack: PackStatistics) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from dtscodec.messages import listed, number, percent, size
 from dtscodec.report.heat_map import MAX_HEAT_MAP_ROWS, Quantity, heat_maps
-from dtscodec.report.markup import Markup, bar, element, join, legend, table
+from dtscodec.report.markup import Markup, bar, element, join, legend, table_element
 from dtscodec.report.module_grid import ModuleGrid, TensorGroup, by_module, module_grid
 from dtscodec.report.spectrum_plot import DEPTH_STEPS, spectra
 from dtscodec.report.statistics import CODE_PARTS, PackStatistics, TensorStatistics
@@ -79,7 +79,9 @@ def kinds(pack: PackStatistics) -> Markup:
     parts = {kind.kind: kind.size for kind in present}
     picture = bar(parts, pack.size, 860, 18)
     head = ["kind", "count", "parameters", "bytes", "share"]
-    return section("Where the bytes go", "Every byte of the file.", picture, table("Bytes by kind", head, rows + whole))
+    return section(
+        "Where the bytes go", "Every byte of the file.", picture, table_element("Bytes by kind", head, rows + whole)
+    )
 
 
 def widths(pack: PackStatistics) -> Markup:
@@ -102,7 +104,7 @@ def widths(pack: PackStatistics) -> Markup:
     totals = TensorGroup(pack.tensors).parts
     entries = [(part, f"{_PARTS[part]}: {size(count)}") for part, count in totals.items() if count]
     note = "All layers together; modules without bytes are not listed."
-    return section("Bits by module", note, legend(entries), table("Bytes by module", head, rows, left=2))
+    return section("Bits by module", note, legend(entries), table_element("Bytes by module", head, rows, left=2))
 
 
 def _module_row(name: str, group: TensorGroup, largest: int, compared: bool) -> list[str]:
@@ -171,7 +173,7 @@ def reasons(pack: PackStatistics) -> Markup:
     hidden = len(entries) - len(rows)
     note = "Tensors that are not stored as a delta, and why." + (f" {hidden} more are listed below." if hidden else "")
     head = ["tensor", "why", "shape", "dtype", "bytes"]
-    return section("Exact or new", note, table("Tensors that are not stored as a delta", head, rows, left=2))
+    return section("Exact or new", note, table_element("Tensors that are not stored as a delta", head, rows, left=2))
 
 
 def files(pack: PackStatistics) -> Markup:
@@ -188,7 +190,7 @@ def files(pack: PackStatistics) -> Markup:
     return section(
         "Files",
         f"Configuration and tokenizer files, which are decoded with the weights.{gone}",
-        table("Files", head, rows, left=2),
+        table_element("Files", head, rows, left=2),
     )
 
 
@@ -198,7 +200,7 @@ def tensors(pack: PackStatistics) -> Markup:
     head += ["error"] if pack.closeness else []
     rows = [_row(tensor, pack.closeness is not None) for tensor in pack.tensors]
     summary = element("summary", f"All {len(rows):,} tensors")
-    return element("section", element("details", summary, table("All tensors", head, rows, left=3)))
+    return element("section", element("details", summary, table_element("All tensors", head, rows, left=3)))
 
 
 def _row(tensor: TensorStatistics, compared: bool) -> list[str]:

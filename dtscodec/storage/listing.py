@@ -10,7 +10,7 @@ from dtscodec.storage.paths import is_remote, storage
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Names in a directory. Links count as what they lead to; devices and links to nothing are left out.
+    """Names in a directory. Links count as their targets; devices and broken links are left out.
 
     Parameters
     ----------

@@ -58,7 +58,7 @@ def export_adapter(
         The base. By default the one that the directory's index names. Without a base the share of tensors that are
         stored exactly is unknown.
     to : {"peft", "vllm"}
-        The program that the adapter is for. For vLLM, changes that it refuses are left out; for PEFT they are reported.
+        The program that the adapter is for. Changes that vLLM refuses are left out for vLLM, and reported for PEFT.
     model : Module or path, optional
         The model that uses the adapter, or a directory with its configuration; its weights are not read. By default
         the model that the configuration among the pack's auxiliary files describes.

@@ -15,7 +15,7 @@ def export_document(plan: ExportPlan, pairs: Mapping[str, LoraPair], base: str |
     Parameters
     ----------
     plan : ExportPlan
-        What the adapter carries.
+        The changes that the adapter carries.
     pairs : mapping of str to LoraPair
         A and B by module.
     base : str or None

@@ -78,7 +78,7 @@ def measure_effect(
     decoded : Decoded
         The pack with its base.
     plan : ExportPlan
-        What the adapter carries.
+        The changes that the adapter carries.
     pairs : mapping of str to LoraPair
         A and B by module.
     dtype : torch.dtype
@@ -86,12 +86,12 @@ def measure_effect(
     prepared : PreparedSamples
         The samples.
     samples : path
-        Where they are, for messages.
+        Their path, for messages.
 
     Returns
     -------
     Behaviour
-        The decoded model is in the place of the fine-tune, the adapter's in that of the decoded model.
+        The fields about the fine-tune are the decoded model's. Those about the decoded model are the adapter's.
 
     Raises
     ------

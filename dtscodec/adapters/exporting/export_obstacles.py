@@ -18,7 +18,7 @@ NAME_FINE_TUNE = Remedy("name the fine-tune's model ({model})")
 
 
 def has_own_base(name: str, change: TensorChange, layers: ModelLayers) -> bool:
-    """Return whether the base tensor of a change is, in the model, the tensor that changes.
+    """Return whether a change is encoded against the model's own tensor, rather than against another one.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Plan of an export: the changes of a pack that an adapter carries, by module, and those that it leaves out."""
+"""Plan of an export: the changes of a pack that an adapter carries, by module, and the changes that it leaves out."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -60,7 +60,7 @@ class ExportPlan:
 
     @property
     def has_heads(self) -> bool:
-        """Whether all heads of a classifier are among the modules that are stored as a whole."""
+        """True if all heads of a classifier are among the modules that are stored as a whole."""
         heads = head_modules(self.layers)
         return bool(heads) and heads <= set(self.saved)
 
@@ -118,9 +118,8 @@ class ExportPlan:
             pair = LoraPair.from_delta(change.delta, kind, change.entry.spec.shape, rank)
             _check_dtype(module, pair, dtype)
             pairs[module] = pair
-            if (
-                rank is not None and rank < change.delta.left.shape[1]
-            ):  # By tensor: the loss of a change that tied modules share counts once.
+            # By tensor: the loss of a change that tied modules share counts once.
+            if rank is not None and rank < change.delta.left.shape[1]:
                 retained = pair.to_delta(1.0, kind == "transposed").square()
                 lost[change.entry.name] = max(0.0, change.delta.square() - retained)
         return pairs, sum(lost.values())

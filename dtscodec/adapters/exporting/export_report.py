@@ -23,8 +23,8 @@ class ExportReport:
     saved : tuple of str
         Modules that it stores as a whole (`modules_to_save`).
     tied : tuple of str
-        Layers that it changes and that share a weight. Each has a LoRA of its own, so the model
-        computes the right outputs, but PEFT's `merge_and_unload` adds the delta to the shared weight more than once.
+        Layers that it changes and that share a weight. Each has a LoRA of its own, so the model computes the right
+        outputs, but PEFT's `merge_and_unload` adds the delta to the shared weight more than once.
     adapter_bytes, pack_bytes : int
         Sizes on disk of the adapter's tensors and of the pack.
     cut_off : float
@@ -36,8 +36,8 @@ class ExportReport:
     vllm_problems : tuple of str
         The reasons why vLLM does not load it.
     effect : Behaviour or None
-        Predictions of base + adapter against the decoded model's, which is in the place of the fine-tune; None if no
-        samples were given.
+        Predictions of base + adapter against the decoded model's, as `dtscodec.compare_behaviour` reports those of a
+        decoded model against its fine-tune's; None if no samples were given.
     """
 
     path: Path

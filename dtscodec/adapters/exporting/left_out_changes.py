@@ -1,4 +1,4 @@
-"""Changes of a pack that an adapter does not carry: why, their share of the delta, and how much they change."""
+"""Changes of a pack that an adapter does not carry: the reason, their share of the delta, and their relative size."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class LeftOut:
     relative_change : float or None
         Norm of the tensor's delta, divided by that of the base's tensor. None if either is unknown.
     remedy : Remedy, optional
-        What to do so that an adapter carries it.
+        Advice by which an adapter would carry it.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Obstacle:
     change : TensorChange or None
         The change; None for a name that is tied to the changed tensor.
     remedy : Remedy, optional
-        What to do so that an adapter carries it.
+        Advice by which an adapter would carry it.
     """
 
     why: str

@@ -18,7 +18,7 @@ from dtscodec.linalg.factored_matrix import Factored, delta_square, stack_blocks
 from dtscodec.packs.pack import Pack
 
 MOVED = "rows of another tensor of the base"
-"""How a tensor is stored that is none of its own counterpart's rows, but a copy of others."""
+"""Description of a tensor that is stored as a copy of other base rows than its own counterpart's."""
 
 
 @dataclass(frozen=True, slots=True)

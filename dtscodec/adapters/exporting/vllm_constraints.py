@@ -88,8 +88,8 @@ def vllm_problems(
 ) -> list[str]:
     """Return the reasons why vLLM would refuse an adapter or compute other outputs with it; empty if there are none.
 
-    Not checked: whether vLLM has a linear layer for each module. Some that are linear in transformers, such as BERT's
-    pooler, are none in vLLM, which then ignores their LoRA.
+    It is not checked that vLLM has a linear layer for each module. Some layers that are linear in transformers, such as
+    BERT's pooler, are not in vLLM, which then ignores their LoRA.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ from dtscodec.adapters.exporting.vllm_constraints import HEADS
 from dtscodec.adapters.model_layers import ModelLayers
 
 CLASSIFIERS = {"ForSequenceClassification": "SEQ_CLS", "ForTokenClassification": "TOKEN_CLS"}
-"""PEFT's `task_type` by the end of a class name. PEFT then stores the modules `HEADS` as a whole, unasked."""
+"""PEFT's `task_type` by the end of a class name. With it PEFT stores the modules `HEADS` as a whole by default."""
 
 
 def head_modules(layers: ModelLayers) -> frozenset[str]:
@@ -80,7 +80,7 @@ def choose_whole(
 
 
 def holders(dropped: Iterable[str], carried: Collection[str], layers: ModelLayers) -> frozenset[str]:
-    """Return the outermost modules that hold dropped tensors themselves, and no layer that carries a pair.
+    """Return the outermost modules that hold dropped tensors directly, and contain no layer that carries a pair.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def holders(dropped: Iterable[str], carried: Collection[str], layers: ModelLayer
         Layers of the model.
     """
     found = {module for name in dropped if (module := name.rpartition(".")[0]) in layers.modules}
-    # PEFT replaces every module whose name ends in that of a stored one, its layers with a pair included.
+    # PEFT replaces every module whose name ends in a stored module's name, with all its layers.
     found = {
         module for module in found if not any(layer.endswith(module) or _is_inside(layer, module) for layer in carried)
     }

@@ -60,7 +60,7 @@ def _by_size(shape: tuple[int, ...]) -> TensorSpec:
 
 
 def check_pair(name: str, pair: LoraPair, counterpart: str | None, base: Specs, shape: tuple[int, ...] | None) -> bool:
-    """Check that a pair fits the weight that it is added to, and return whether that decides on its orientation.
+    """Check that a pair fits the weight that it is added to, and return whether the weight must be [in, out].
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What an adapter does to a tensor -> the encoded tensor. Products of factors are never multiplied out."""
+"""Change of a tensor by an adapter -> the encoded tensor. Products of factors are never multiplied out."""
 
 from collections.abc import Iterator
 
@@ -36,9 +36,9 @@ def encode_change(
     name : str
         Name of the tensor in the fine-tune.
     change : WeightChange
-        What the adapter does to it.
+        The adapter's change of it.
     base : StoredTensor or None
-        Its counterpart in the base; None if it is new. Of a sum the elements are not needed.
+        Its counterpart in the base; None if it is new. Its elements are not needed for a change that `is_sum`.
     bits : {2, 4, 8, 16}
         Width of the elements of singular vectors.
     transposed : bool
@@ -136,7 +136,7 @@ def _equal_rows(stored: StoredTensor, base: StoredTensor) -> "torch.Tensor":
 
 
 def _runs(equal: torch.Tensor, shape: tuple[int, ...]) -> Iterator[tuple[int, int, bool]]:
-    """Yield runs of rows (begin, end, whether they equal the base's), if there are any that do."""
+    """Yield all rows in runs (begin, end, whether they equal the base's); nothing if no run does."""
     padded = torch.cat([torch.zeros(1, dtype=torch.bool), equal, torch.zeros(1, dtype=torch.bool)]).int()
     change = padded.diff()
     begins, ends = (change == 1).nonzero().flatten().tolist(), (change == -1).nonzero().flatten().tolist()

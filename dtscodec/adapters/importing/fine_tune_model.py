@@ -1,4 +1,4 @@
-"""The model that an adapter makes of the base's: its class, sizes and ties, and its `config.json`."""
+"""The model that results from a base and an adapter: its class, sizes and ties, and its `config.json`."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ class FineTuneModel:
     outline : ModelOutline
         Names, shapes and ties of its tensors.
     changes : tuple of str
-        Where the configuration differs from the base's, in words.
+        Differences of the configuration from the base's, in words.
     """
 
     config: ModelConfig
@@ -49,7 +49,7 @@ class FineTuneModel:
         return None if outline is None else cls(config, outline)
 
     def with_heads(self, heads: Collection[str], settings: LoraSettings, base: Specs) -> "FineTuneModel":
-        """Return the model of the class that has new heads, if the adapter's settings tell it; else the same model.
+        """Return the model of the class with the new heads, if the adapter's settings determine it; else this model.
 
         Parameters
         ----------
@@ -92,7 +92,7 @@ class FineTuneModel:
         Raises
         ------
         EncodeError
-            A tensor has another size than the model that the others make up.
+            A tensor's shape is not the one that the model has for it.
         """
         model = self
         for name, shape in sorted(shapes.items()):

@@ -80,9 +80,9 @@ def import_adapter(
 ) -> ImportReport:
     """Import a LoRA adapter of PEFT as a pack; the counterpart of `export_adapter`.
 
-    The pack's fine-tune is the model that PEFT trained and runs. Where the base ties its head to its embedding and the
-    adapter changes only one of them, the fine-tune's are no longer tied, and the pack's configuration says so; where it
-    adds tokens, the configuration has the grown vocabulary.
+    The pack's fine-tune is the model that PEFT trained and runs. If the base ties its head to its embedding and the
+    adapter changes only one of them, they are no longer tied in the fine-tune, nor in the pack's configuration. If the
+    adapter adds tokens, the configuration has the grown vocabulary.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ class _Importer:
         return tensor
 
     def _read(self, name: str | None, change: WeightChange) -> StoredTensor | None:
-        """Return a tensor's counterpart, without its elements where a product is added to them, whatever they are."""
+        """Return a tensor's counterpart, without elements for a change that does not depend on them."""
         if name is None:
             return None
         data = np.empty(0, np.uint8) if change.is_sum else self._base.read_with_leaf(name)[0]

@@ -22,7 +22,7 @@ INSTALL_TRANSFORMERS = Remedy(
 
 @dataclass(frozen=True, slots=True)
 class ImportPlan:
-    """The tensors of the fine-tune that an adapter and its base amount to.
+    """The tensors of the fine-tune that results from an adapter and its base.
 
     Parameters
     ----------
@@ -33,13 +33,13 @@ class ImportPlan:
     absent : sequence of str
         Tensors of the base that the fine-tune lacks.
     transposed : bool
-        Whether the model holds linear weights as [in, out]. It decides for square weights, whose shape does not.
+        Whether the model holds linear weights as [in, out]. For square weights the shape does not show it.
     config : ModelConfig or None
         The configuration of the fine-tune; None if the base has none.
     has_own_config : bool
         Whether it differs from the base's.
     config_changes : tuple of str
-        Where it differs, in words; quantization, which the report tells elsewhere, left out.
+        Its differences from the base's, in words, except for quantization, on which there is a note of its own.
     missing : sequence of str
         Tensors of the model that neither base nor adapter holds.
     """
@@ -123,7 +123,7 @@ def _touches_vocabulary(changes: Mapping[str, WeightChange], config: ModelConfig
 def _needs_model(
     changes: Mapping[str, WeightChange], counterparts: Mapping[str, str | None], config: ModelConfig, base: Specs
 ) -> bool:
-    """Return whether names may be others in memory than on disk, tensors tied, or sizes changed."""
+    """Return whether names may differ in memory and on disk, tensors may be tied, or sizes have changed."""
     for name, target in counterparts.items():
         shape = changes[name].shape
         if target is None or shape is None or sorted(shape) != sorted(base[target].shape):
@@ -157,7 +157,7 @@ def _all_tensors(
     }
     disk = {} if model is None or rule != IDENTITY else model.outline.disk_names
     for name, target in counterparts.items():
-        # A tensor that has another name in memory keeps that on disk, by which it is loaded.
+        # A tensor with another name in memory gets the name on disk, by which it is loaded.
         tensors[disk.get(name, name)] = PlannedTensor(target, changes[name])
     return tensors
 
@@ -165,7 +165,7 @@ def _all_tensors(
 def _change_ties(
     tensors: dict[str, PlannedTensor], changes: Mapping[str, WeightChange], adapter: LoraAdapter, model: FineTuneModel
 ) -> FineTuneModel:
-    """Plan tied tensors anew, together, and return the model without ties if they are different tensors now."""
+    """Plan tied tensors together, and return the model without ties if they are different tensors now."""
     is_untied = False
     for names in model.outline.ties:
         tied = change_tied(names, changes, adapter, model.outline)
@@ -185,7 +185,7 @@ def _change_ties(
 
 
 def _check_new(tensors: Mapping[str, PlannedTensor], adapter: LoraAdapter, model: FineTuneModel | None) -> None:
-    """Refuse tensors that no model has, and those that transformers makes of others."""
+    """Refuse tensors that the model does not have, and tensors that transformers makes of others."""
     known = {} if model is None else model.outline.shapes
     converted = frozenset[str]() if model is None else model.outline.targets
     for name, planned in tensors.items():

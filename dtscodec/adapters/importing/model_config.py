@@ -53,12 +53,12 @@ class ModelConfig:
 
     @property
     def may_tie(self) -> bool:
-        """Whether the model may tie its head to its embedding: nothing denies it."""
+        """True unless the configuration excludes that the model ties its head to its embedding."""
         return any(part.get("tie_word_embeddings") is not False for part in self._parts())
 
     @property
     def ties(self) -> bool:
-        """Whether the configuration says that the model ties its head to its embedding."""
+        """True if the configuration states that the model ties its head to its embedding."""
         return any(part.get("tie_word_embeddings") is True for part in self._parts())
 
     @property

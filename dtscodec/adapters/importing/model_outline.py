@@ -92,8 +92,8 @@ def outline_model(config: ModelConfig, base: Specs) -> ModelOutline | None:
 def untie(config: ModelConfig) -> ModelConfig:
     """Return the configuration of the same model with untied embeddings.
 
-    Where `tie_word_embeddings` means something else, as for T5, the configuration does not change: transformers does
-    not tie tensors that differ in the checkpoint.
+    The configuration does not change for models in which `tie_word_embeddings` has another meaning, such as T5:
+    transformers does not tie tensors that differ in the checkpoint.
 
     Parameters
     ----------

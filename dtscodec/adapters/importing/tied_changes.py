@@ -1,8 +1,8 @@
-"""Changes of tied tensors: whether they remain tied, and what each of them becomes.
+"""Changes of tied tensors: they remain tied, or become tensors of their own.
 
 In the model that PEFT trains, an adapter changes the tensors that it names. Where a model ties its head to its
 embedding, a change of the embedding alone leaves the head as it was, so that the two are no longer equal.
-`merge_and_unload` of PEFT changes both in some of these cases; the model that was trained counts here.
+`merge_and_unload` of PEFT changes both in some of these cases. An import follows the model that was trained.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class PlannedTensor:
     base : str or None
         Its counterpart in the base; None if it is new.
     change : WeightChange or None
-        What the adapter does to it; None if it equals its counterpart.
+        The adapter's change of it; None if it equals its counterpart.
     tied_to : str or None
         Another tensor of the fine-tune that it equals.
     """
@@ -45,7 +45,7 @@ class PlannedTensor:
 
 @dataclass(frozen=True, slots=True)
 class TiedChange:
-    """What becomes of tensors that are tied in the base.
+    """The tensors of the fine-tune in place of tensors that are tied in the base.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class TiedChange:
 def change_tied(
     names: tuple[str, ...], changes: Mapping[str, WeightChange], adapter: LoraAdapter, outline: ModelOutline
 ) -> TiedChange | None:
-    """Return what becomes of tied tensors; None if the adapter changes none of them, or the base has none.
+    """Return the fine-tune's tensors in place of tied ones; None if the adapter changes none, or the base has none.
 
     Parameters
     ----------
@@ -88,10 +88,10 @@ def change_tied(
     )
     first = next(iter(found.values()))
     if all(change.equals(first) for change in found.values()) and (follows or len(found) == len(names)):
-        # They remain tied. Of a pair for an embedding and one for a head, both fit the base's only tensor.
+        # They remain tied. The pair of an embedding and that of a head both fit the base's only tensor.
         others = {disk: PlannedTensor(disk, None, home) for disk in on_disk.values() if disk != home}
         return TiedChange(names, {home: PlannedTensor(home, first), **others}, False)
-    # What the model had before the training, with the rows of its grown vocabulary.
+    # The model's tensor before the training, with the rows of its grown vocabulary.
     original = next((adapter.originals[name] for name in names if name in adapter.originals), None)
     unchanged = None if original is None else WeightChange(original)
     planned = {on_disk.get(name, name): PlannedTensor(home, found.get(name, unchanged)) for name in names}
@@ -99,7 +99,7 @@ def change_tied(
 
 
 def _is_shared(name: str, change: WeightChange, adapter: LoraAdapter, outline: ModelOutline) -> bool:
-    """Return whether a change is one of the tensor that all tied layers use, rather than of one layer's copy of it."""
+    """Return whether a change is to the tensor that all tied layers share, rather than to one layer's copy of it."""
     # PEFT ties the rows of tokens of a head to those of the embedding.
     if change.tokens is not None:
         return name in outline.embeddings

@@ -1,4 +1,4 @@
-"""The tokens that were added to a tokenizer, by its files."""
+"""The tokens that were added to a tokenizer, read from its files."""
 
 import json
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def largest_added_token(directory: Path) -> int:
         try:
             found += _numbers(json.loads(data))
         except (ValueError, RecursionError):
-            # Not for us to judge: it travels as it is.
+            # A damaged file is copied unchanged, and not judged here.
             continue
     return max(found)
 

@@ -1,4 +1,4 @@
-"""What an adapter does to one tensor of the model, and whether two tensors that are tied remain equal."""
+"""The change of one tensor of the model by an adapter, and the equality of two such changes."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.linalg.factored_matrix import Factored
 
 EQUAL = 1e-3
-"""Largest distance of two deltas that count as equal, relative to their norm: what half precision loses of a pair."""
+"""Largest distance of two deltas that count as equal, relative to their norm: the rounding of a pair to float16."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightChange:
-    """What an adapter does to one tensor: it replaces the tensor, adds a product to it, then replaces some rows.
+    """The change of one tensor by an adapter: it replaces the tensor, adds a product to it, then replaces some rows.
 
     Parameters
     ----------
@@ -37,14 +37,14 @@ class WeightChange:
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """Shape of the changed tensor, where the change tells it; a matrix's dimensions may be reversed."""
+        """Shape of the changed tensor, of a matrix perhaps reversed; None if the change does not determine it."""
         if (known := self.whole or self.bias) is not None:
             return known.spec.shape
         return None if self.pair is None else self.pair.weight_shape(False)
 
     @property
     def is_sum(self) -> bool:
-        """Whether a product is added to the base's tensor, and nothing else is done to it."""
+        """True if a product is added to the base's tensor, and the tensor is not changed otherwise."""
         return self.pair is not None and self.whole is None and self.tokens is None
 
     def equals(self, other: "WeightChange") -> bool:
@@ -79,7 +79,7 @@ def _has_equal_deltas(one: Factored | None, other: Factored | None) -> bool:
 
 
 def changes_of(adapter: LoraAdapter) -> dict[str, WeightChange]:
-    """Return what an adapter does to each tensor that it changes, by the tensor's name in the model.
+    """Return the adapter's change of each tensor that it changes, by the tensor's name in the model.
 
     Parameters
     ----------

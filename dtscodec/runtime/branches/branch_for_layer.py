@@ -1,4 +1,4 @@
-"""The class of side branch that a layer can have, by what the layer computes."""
+"""The class of side branch that a layer can have, by the function that the layer computes."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -15,7 +15,7 @@ from dtscodec.runtime.branches.norm import LayerNormBranch, RMSNormBranch, is_rm
 Test: TypeAlias = Callable[[nn.Module], bool]
 
 COMPUTING = ("forward", "__call__", "_call_impl", "_conv_forward")
-"""The methods that decide what a layer computes."""
+"""The methods that determine the function that a layer computes."""
 MOVING_HOOKS = ("AlignDevicesHook", "CpuOffload")
 """Hooks of accelerate that only move tensors between devices."""
 
@@ -35,7 +35,7 @@ def branch_class(module: nn.Module) -> type[SideBranch] | None:
 
 
 def _computes_as(kind: type[nn.Module]) -> Test:
-    """Return a predicate of layers: they compute what a class does.
+    """Return a predicate that holds for layers that compute the same function as a class.
 
     A `forward` that accelerate wrapped counts if its hook only moves tensors between devices.
     """

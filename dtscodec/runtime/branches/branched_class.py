@@ -20,7 +20,7 @@ FindChanged: TypeAlias = Callable[[nn.Module, str], str | None]
 """Returns the name of a layer's parameter if a task of the current context changes it, else None."""
 
 WATCHED = ("weight", "bias")
-"""The parameters that side branches stand for."""
+"""The parameters that side branches add to."""
 
 NOT_COMPILED = "dtscodec: side branches stay outside of graphs: compile without fullgraph=True, or use Switcher"
 
@@ -51,7 +51,7 @@ def _not_compiled_lazily(function: Callable[..., Any]) -> Any:
 
 
 def add_branched_class(layer: nn.Module, find_changed: FindChanged) -> None:
-    """Give a layer a subclass of its class; see the module's text.
+    """Give a layer a subclass of its class, for the reasons in the docstring of this module.
 
     Inverse of `remove_branched_class`. Several calls nest, so that code that was compiled with fewer side branches is
     compiled again.
@@ -71,7 +71,7 @@ def add_branched_class(layer: nn.Module, find_changed: FindChanged) -> None:
 def remove_branched_class(layer: nn.Module, find_changed: FindChanged) -> None:
     """Give a layer its class back. Inverse of `add_branched_class`, in any order.
 
-    A layer whose class was replaced since then has another library's subclass of ours, which is left.
+    If another library has replaced the class since then, by a subclass of ours, the layer's class is left as it is.
     """
     _finders[layer] = tuple(other for other in _finders.get(layer, ()) if other != find_changed)
     if "_is_branched" in vars(type(layer)):
@@ -129,7 +129,7 @@ def _watched(name: str) -> property:
         return tensor if found is None else _unreadable(tensor, found)
 
     def write(self: nn.Module, value: Any) -> None:
-        vars(self)[name] = value  # torch calls this for what is no parameter.
+        vars(self)[name] = value  # torch calls this for values that are not parameters.
 
     dynamo: Any = torch._dynamo
     skip_frame = dynamo.skip_frame if hasattr(dynamo, "skip_frame") else dynamo.graph_break  # torch before 2.8
@@ -140,7 +140,7 @@ DESCRIBING = frozenset(
     ("__get__", "size", "dim", "ndimension", "numel", "nelement", "stride", "element_size", "data_ptr", "get_device",
      "is_contiguous", "is_floating_point", "is_complex", "type", "__len__", "__repr__", "__hash__")
 )  # fmt: skip
-"""Functions of tensors that may describe one in place of computing with it: `__get__` reads an attribute."""
+"""Functions that describe a tensor and do not compute with its values; `__get__` reads an attribute."""
 
 GRADIENT: Any = vars(torch._C.TensorBase)["grad"].__get__
 

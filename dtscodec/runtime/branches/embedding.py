@@ -47,7 +47,7 @@ class EmbeddingBranch(SideBranch):
                 flat[rows] = own * scale
             else:
                 flat[rows] += F.embedding(ids[rows], self.delta("weight", group.resident, change)) * scale
-        if shares and scale != 1:  # The backend knows no scales.
+        if shares and scale != 1:  # The backend has no such factor.
             added = torch.zeros_like(flat, dtype=wide_dtype(flat.dtype))
             self.backend.gather(ids, shares, added)
             flat += added * scale

@@ -27,7 +27,7 @@ MAIN_INPUTS = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_input
 
 
 class RowChecks:
-    """What is known about the inputs of a model's layers.
+    """Checks of the inputs of a model's layers.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class RowChecks:
         if of_media or module in self._sequence_first:
             detail = f"expected an input with a row for each request, got one of {what}"
             raise ModelMismatchError(f"{name}: {detail}", ONE_FOR_ALL)
-        # Where tokens are as many as requests, shapes do not tell if the model has swapped them; strides may.
+        # With as many tokens as requests, shapes do not show whether the model has swapped them, but strides may.
         if x.dim() > 2 and x.shape[0] == x.shape[1] and 0 < x.stride(0) < x.stride(1):
             detail = f"expected a first dimension of requests, got {list(x.shape)}, in which it may be the second"
             raise ModelMismatchError(f"{name}: {detail}", ONE_FOR_ALL)
@@ -89,7 +89,7 @@ class RowChecks:
         Raises
         ------
         ModelMismatchError
-            It is.
+            The input is such a row.
         """
         found = [*args, *(inputs.get(name) for name in MAIN_INPUTS), *inputs.values()]
         x = next((one for one in found if isinstance(one, Tensor) and one.dim() > 1), None)
@@ -105,7 +105,7 @@ def _media_layers(model: nn.Module) -> Iterator[nn.Module]:
         settings = getattr(getattr(module, "config", None), "__dict__", {})
         if not hasattr(module, "get_decoder") or not any(MEDIA_TOKEN.fullmatch(key) for key in settings):
             continue
-        # Parts beside the language model, wherever that is, and parts of known names.
+        # Siblings of the language model, at any depth, and parts of known names.
         language = (module.get_decoder(), module.get_output_embeddings())
         for name, part in module.named_modules():
             children = list(part.children())

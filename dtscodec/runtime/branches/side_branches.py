@@ -102,7 +102,7 @@ class SideBranches:
         ModelMismatchError
             One of the layers cannot.
         """
-        _ = slot.spec  # An error for weights without data, of which none can be read below.
+        _ = slot.spec  # Raises an error for weights without data, which cannot be read below.
         for module, attribute in slot.owners:
             kind = self._class_for(module)
             has_rows = not any(part in NO_ROW_PER_REQUEST for part in slot.name.split("."))

@@ -58,7 +58,7 @@ class SlotPart(Slot):
 class ConvertedSlot(Slot):
     """A checkpoint tensor that a model holds in another form, such as a fused one in the parameters of its parts.
 
-    Reading it converts the parameters back; writing it converts what is written.
+    Reading it converts the parameters back, and writing converts the written tensor.
 
     Parameters
     ----------
@@ -163,9 +163,9 @@ def slots_of_group(group: WeightGroup, wholes: Mapping[str, Slot]) -> Iterator[t
 
 
 def first_overlapping(slots: Iterable[Slot], written: Iterable[Slot]) -> Slot | None:
-    """Return the first slot that overlaps one of others without being the same: one is a part of the other.
+    """Return the first slot of which another one is a part, or which is a part of another one.
 
-    Checkpoint tensors that transformers makes one parameter of do not overlap each other, only the parameter.
+    Checkpoint tensors that transformers joins in one parameter overlap the parameter, but not each other.
 
     Parameters
     ----------

@@ -25,8 +25,7 @@ class ModelMatch:
     changed : mapping of Slot to str
         The slots that the fine-tune changes, and the name of the pack's tensor for each.
     bases : mapping of str to Slot or None
-        The base tensors that the pack uses, by their names in the pack, and the slot where the model has each, if it
-        does.
+        The slot of each base tensor that the pack uses, by the names in the pack; None if the model does not have it.
     """
 
     changed: Mapping[Slot, str]
@@ -87,7 +86,7 @@ def match_model(pack: Pack, slots: ModelSlots, base_specs: Mapping[str, TensorSp
 def _bases(pack: Pack, slots: ModelSlots, found: Mapping[str, Slot]) -> dict[str, Slot | None]:
     """Return the slot of each base tensor: that of its counterpart in the fine-tune, or that of its own name."""
     names = pack.index.base_names()
-    # The counterpart by name, by way of the fine-tune's names.
+    # The counterpart by name, through the fine-tune's names.
     by_name = {base_name(name, pack.index.prefix): slot for name, slot in found.items()}
     by_own = slots.find_names([name for name in names if name not in by_name])
     # The counterpart of a fine-tune whose names were mapped to the base's: the tensor whose first rows are the base's.
@@ -142,7 +141,6 @@ def check_bases(bases: Mapping[str, Slot | None]) -> None:
     if missing:
         more = f", nor of {len(missing) - 1} others" if len(missing) > 1 else ""
         detail = f"expected the base's tensor of this name, got none{more}"
-
         where, remedy = f"the model: {missing[0]!r}", Remedy("give the base as {base}")
         raise BaseMismatchError("base-tensor", where, detail, "4.4", remedy)
 
@@ -150,7 +148,7 @@ def check_bases(bases: Mapping[str, Slot | None]) -> None:
 def _missing_tensors(
     pack: Pack, slots: ModelSlots, found: Mapping[str, Slot], missing: Sequence[str]
 ) -> ModelMismatchError:
-    """Return the error about changed tensors that the model lacks: which, and the likely cause."""
+    """Return the error about changed tensors that the model lacks, with the likely cause."""
     model, first = type(slots.model).__name__, missing[0]
     more = f", nor of {len(missing) - 1} others" if len(missing) > 1 else ""
     folders = sorted({folder for name in missing if (folder := pack.index.folder_of(name)) is not None})
@@ -170,7 +168,7 @@ def _missing_tensors(
     moved = next((name for name in slots if _is_moved(name, first)), None)
     if moved is None:
         return ModelMismatchError(f"{first}: {detail}", OTHER_KIND)
-    remedy = Remedy("use the pack before adapters, parametrizations and the like are added to the model")
+    remedy = Remedy("use the pack before adapters or parametrizations are added to the model")
     return ModelMismatchError(f"{first}: {detail}; the layer has {moved}", remedy)
 
 

@@ -1,4 +1,4 @@
-"""Weights that accelerate moves to another device while a model runs."""
+"""Weights that accelerate transfers to another device while a model runs."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,9 +9,9 @@ from dtscodec.errors import ModelMismatchError, Remedy
 
 
 def check_stays_in_place(model: nn.Module) -> None:
-    """Raise ModelMismatchError if a part of a model is moved to another device whenever it runs.
+    """Raise ModelMismatchError if a part of a model is transferred to another device whenever it runs.
 
-    That is what accelerate's `cpu_offload_with_hook` does, and `enable_model_cpu_offload` of diffusers. Weights that it
+    accelerate's `cpu_offload_with_hook` does so, and `enable_model_cpu_offload` of diffusers. Weights that accelerate
     loads layer by layer are on the meta device in between; see `dtscodec.runtime.model.slots.Slot.spec`.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Slots: the tensors of a model, each once, whatever number of names it has; and writing packs into them."""
+"""Slots: the tensors of a model, each with all its names; and writing packs into them."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ _REMEDIES = {
 
 
 class Slot:
-    """One parameter or buffer of a model, whatever number of names it has; subclasses are made from one or several.
+    """One parameter or buffer of a model, with all its names; subclasses are made from one or several.
 
     Parameters
     ----------
@@ -40,9 +40,9 @@ class Slot:
     """
 
     is_whole = True
-    """Whether the slot is one parameter or buffer."""
+    """True if the slot is one parameter or buffer."""
     is_in_place = True
-    """Whether `tensor` is the model's memory, so that writing to it changes the model."""
+    """True if `tensor` is the model's memory, so that writing to it changes the model."""
 
     def __init__(self, name: str, tensor: Tensor) -> None:
         self.name = name
