@@ -15,6 +15,7 @@ NoteKind: TypeAlias = Literal[
     "dequantized-base",
     "passed-over",
     "changed-config",
+    "untied",
     "missing",
 ]
 """Kinds of notes, in the order in which they are printed."""
@@ -35,8 +36,8 @@ class Note:
         than one prefix. ``"exact"``: tensors that are stored exactly, by reason. ``"unchanged"``: no tensor differs
         from the base. ``"dequantized-base"``: a quantized base that was read dequantized. ``"passed-over"``: files of
         the fine-tune or the base that were not read, by reason. ``"changed-config"``: differences of an imported
-        fine-tune's configuration from the base's. ``"missing"``: tensors or rows of an imported fine-tune that neither
-        base nor adapter holds.
+        fine-tune's configuration from the base's. ``"untied"``: tensors that the base ties and an imported fine-tune
+        does not. ``"missing"``: tensors or rows of an imported fine-tune that neither base nor adapter holds.
     text : str
         One line, without the name of the fine-tune.
     names : tuple of str

@@ -234,8 +234,44 @@ def test_the_configuration_says_whether_embeddings_are_tied(modules: list[str], 
     adapter = Adapter(tmp_path, qwen3, settings={**ATTENTION, "modules_to_save": modules})
     report = adapter.check()
     assert adapter.config()["tie_word_embeddings"] is is_tied
-    assert [note.kind for note in report.notes] == ([] if is_tied else ["changed-config"])
+    assert [note.kind for note in report.notes] == ([] if is_tied else ["changed-config", "untied"])
     assert len(report.exact) == 1
+
+
+@pytest.mark.parametrize(
+    ("build", "settings", "how"),
+    [
+        (qwen3, {"target_modules": ["lm_head"]}, "lm_head.weight only; PEFT's merge_and_unload"),
+        (qwen3, {"target_modules": ["embed_tokens", "lm_head"]}, "each in its own way; PEFT's merge_and_unload"),
+        (t5, {"target_modules": ["lm_head"]}, "lm_head.weight only; PEFT's merge_and_unload"),
+        (qwen3, {**ATTENTION, "modules_to_save": ["lm_head"]}, "lm_head.weight only"),
+    ],
+    ids=str,
+)
+def test_untied_tensors_are_told_and_whether_merging_would_change_all(
+    build: Callable[[], Any], settings: dict[str, Any], how: str, tmp_path: Path
+) -> None:
+    note = Adapter(tmp_path, build, settings=settings).check().notes[-1]
+    assert (note.kind, "lm_head.weight" in note.names) == ("untied", True)
+    assert how in note.text
+    assert ("merge_and_unload" in note.text) is ("merge_and_unload" in how)
+
+
+@pytest.mark.parametrize("settings", [{"target_modules": ["wte"]}, {**GPT2, "modules_to_save": ["wte"]}], ids=str)
+def test_a_base_without_the_prefix_of_its_model_is_untied_too(settings: dict[str, Any], tmp_path: Path) -> None:
+    """The files of GPT-2 and Bloom on the Hub name their tensors so."""
+    adapter = Adapter(tmp_path, gpt2, settings=settings)
+    path = adapter.base / "model.safetensors"
+    tensors = {name.removeprefix("transformer."): tensor for name, tensor in load_file(path).items()}
+    save_file(tensors, path, {"format": "pt"})
+    assert adapter.check().notes[-1].kind == "untied"
+
+
+def test_a_bias_that_remains_tied_is_stored_twice_where_embeddings_are_untied(tmp_path: Path) -> None:
+    adapter = Adapter(tmp_path, bert_mlm, ADDED, settings={"target_modules": ["word_embeddings", "decoder"]})
+    with dtscodec.open(adapter.check().path) as pack:
+        names = [entry.name for entry in pack.index.tensors]
+    assert {"cls.predictions.bias", "cls.predictions.decoder.bias"} <= {*names}
 
 
 def test_the_configuration_has_the_grown_vocabulary_also_of_a_part_of_the_model(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from dtscodec.adapters.importing.import_plan import ImportPlan
 from dtscodec.adapters.importing.model_config import ModelConfig
+from dtscodec.adapters.importing.tied_changes import TiedChange
 from dtscodec.adapters.model_layers import CONFIG
-from dtscodec.encoding.notes import Note
+from dtscodec.encoding.notes import NAMED_TENSORS, Note
 from dtscodec.messages import listed
 
 
@@ -24,11 +25,22 @@ def import_notes(plan: ImportPlan, has_config: bool, added_token: int) -> list[N
         place = "" if has_config else ", and the pack has none"
         text = f"{CONFIG} of the fine-tune differs from the base's{place}: {', '.join(plan.config_changes)}"
         notes.append(Note(kind="changed-config", text=text, names=(CONFIG,)))
+    notes += [_untied(tied) for tied in plan.untied]
     if plan.missing:
-        text = f"{len(plan.missing)} tensors of the model are in neither base nor adapter: {listed(plan.missing, 3)}"
+        named = listed(plan.missing, NAMED_TENSORS)
+        text = f"{len(plan.missing)} tensors of the model are in neither base nor adapter: {named}"
         notes.append(Note(kind="missing", text=text, names=plan.missing))
     rows = max((plan.config or ModelConfig({})).vocabularies, default=added_token + 1)
     if added_token >= rows:
         text = f"the adapter's tokenizer has {added_token + 1} tokens, base and adapter have rows for {rows} of them"
         notes.append(Note(kind="missing", text=text))
     return notes
+
+
+def _untied(tied: TiedChange) -> Note:
+    """Return the note on tensors that are tied in the base, and no longer in the fine-tune."""
+    changed = tied.changes.keys()
+    how = "each in its own way" if {*changed} == {*tied.names} else f"{listed(sorted(changed), NAMED_TENSORS)} only"
+    text = f"{listed(sorted(tied.names), NAMED_TENSORS)} are no longer tied, since the adapter changes {how}"
+    merged = "; PEFT's merge_and_unload would change all of them" if tied.is_merged_otherwise else ""
+    return Note(kind="untied", text=text + merged, names=tuple(sorted(tied.names)))

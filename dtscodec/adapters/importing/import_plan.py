@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from dtscodec.adapters.importing.counterparts import NAME_TRAINED_BASE, check_pair, find_counterparts
 from dtscodec.adapters.importing.fine_tune_model import FineTuneModel, Shape
 from dtscodec.adapters.importing.model_config import ModelConfig
-from dtscodec.adapters.importing.tied_changes import PlannedTensor, change_tied
+from dtscodec.adapters.importing.tied_changes import PlannedTensor, TiedChange, plan_ties
 from dtscodec.adapters.importing.weight_change import WeightChange, changes_of
 from dtscodec.adapters.lora_adapter import LoraAdapter
 from dtscodec.adapters.peft_config import MERGE_FIRST, SERVE_WITH_PEFT
@@ -42,6 +42,8 @@ class ImportPlan:
         Its differences from the base's, in words, except for quantization, on which there is a note of its own.
     missing : sequence of str
         Tensors of the model that neither base nor adapter holds.
+    untied : tuple of TiedChange
+        Tensors that are tied in the base, and no longer in the fine-tune.
     """
 
     prefix: Rule
@@ -52,6 +54,7 @@ class ImportPlan:
     has_own_config: bool
     config_changes: tuple[str, ...]
     missing: tuple[str, ...]
+    untied: tuple[TiedChange, ...] = ()
 
 
 def plan_import(
@@ -90,7 +93,7 @@ def plan_import(
     # Counterparts by names alone; the model is built, without weights, only where names do not suffice.
     rule, counterparts = find_counterparts(changes, base, dict(renames))
     model = None
-    if config is not None and _needs_model(changes, counterparts, config, base):
+    if config is not None and (rule != IDENTITY or _needs_model(changes, counterparts, config, base)):
         model = FineTuneModel.of(config, base)
         if model is None and config.ties and _touches_vocabulary(changes, config):
             problem = "expected a model that transformers can build, since the base ties its embeddings, got none"
@@ -100,8 +103,9 @@ def plan_import(
         heads = [name for name, target in counterparts.items() if target is None]
         model = model.with_heads(heads, adapter.settings, base)
     tensors = _all_tensors(rule, counterparts, changes, base, model)
+    untied: tuple[TiedChange, ...] = ()
     if model is not None and rule == IDENTITY:
-        model = _change_ties(tensors, changes, adapter, model)
+        model, untied = plan_ties(tensors, changes, adapter, model)
     _check_new(tensors, adapter, model)
     transposed = _check_pairs(tensors, base, adapter.settings.fan_in_fan_out)
     absent: tuple[str, ...] = ()
@@ -113,7 +117,7 @@ def plan_import(
         config = model.config
         config_changes = model.changes
     ordered = dict(sorted(tensors.items(), key=lambda item: utf8(item[0])))
-    return ImportPlan(rule, ordered, absent, transposed, config, config != base_config, config_changes, missing)
+    return ImportPlan(rule, ordered, absent, transposed, config, config != base_config, config_changes, missing, untied)
 
 
 def _touches_vocabulary(changes: Mapping[str, WeightChange], config: ModelConfig) -> bool:
@@ -136,9 +140,12 @@ def _needs_model(
 def _match_by_model(
     model: FineTuneModel, rule: Rule, counterparts: dict[str, str | None], renames: Mapping[str, str]
 ) -> tuple[Rule, dict[str, str | None]]:
-    """Return the counterparts by the names that the model gives them, if names alone leave one without."""
+    """Return the counterparts by the model's names, if names alone leave one without or need another prefix."""
     disk = model.outline.disk_names
-    if not any(target is None and name in disk for name, target in counterparts.items()):
+    is_left = any(target is None and name in disk for name, target in counterparts.items())
+    # Checkpoints such as GPT-2's lack the prefix of the model with a head, whose ties are known by the model's names.
+    has_all = all(name in disk for name, target in counterparts.items() if target is not None)
+    if not is_left and (rule == IDENTITY or not has_all):
         return rule, counterparts
     return IDENTITY, {name: renames.get(name) or disk.get(name, target) for name, target in counterparts.items()}
 
@@ -160,28 +167,6 @@ def _all_tensors(
         # A tensor with another name in memory gets the name on disk, by which it is loaded.
         tensors[disk.get(name, name)] = PlannedTensor(target, changes[name])
     return tensors
-
-
-def _change_ties(
-    tensors: dict[str, PlannedTensor], changes: Mapping[str, WeightChange], adapter: LoraAdapter, model: FineTuneModel
-) -> FineTuneModel:
-    """Plan tied tensors together, and return the model without ties if they are different tensors now."""
-    is_untied = False
-    for names in model.outline.ties:
-        tied = change_tied(names, changes, adapter, model.outline)
-        if tied is not None:
-            for name in names:
-                tensors.pop(name, None)
-            tensors |= tied.planned
-            is_untied |= tied.is_untied
-    if not is_untied:
-        return model
-    # The setting unties the others, too, such as the two biases of BERT's head: each is stored.
-    for names in model.outline.ties:
-        homes = [model.outline.disk_names[name] for name in names if name in model.outline.disk_names]
-        for name in names if homes and not {*names} & changes.keys() else ():
-            tensors.setdefault(model.outline.disk_names.get(name, name), PlannedTensor(homes[0]))
-    return model.untied()
 
 
 def _check_new(tensors: Mapping[str, PlannedTensor], adapter: LoraAdapter, model: FineTuneModel | None) -> None:

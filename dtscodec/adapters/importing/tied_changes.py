@@ -8,6 +8,7 @@ embedding, a change of the embedding alone leaves the head as it was, so that th
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dtscodec.adapters.importing.fine_tune_model import FineTuneModel
 from dtscodec.adapters.importing.model_outline import ModelOutline
 from dtscodec.adapters.importing.weight_change import WeightChange
 from dtscodec.adapters.lora_adapter import LoraAdapter
@@ -55,11 +56,65 @@ class TiedChange:
         Those that the fine-tune has on disk, by the names there.
     is_untied : bool
         Whether they are different tensors in the fine-tune.
+    changes : mapping of str to WeightChange
+        The adapter's changes of them, by names in the model.
     """
 
     names: tuple[str, ...]
     planned: Mapping[str, PlannedTensor]
     is_untied: bool
+    changes: Mapping[str, WeightChange]
+
+    @property
+    def is_merged_otherwise(self) -> bool:
+        """Whether merging changes all of them: PEFT changes a tensor in place, except where the adapter replaces it."""
+        return all(change.pair is not None or change.tokens is not None for change in self.changes.values())
+
+
+def plan_ties(
+    tensors: dict[str, PlannedTensor], changes: Mapping[str, WeightChange], adapter: LoraAdapter, model: FineTuneModel
+) -> tuple[FineTuneModel, tuple[TiedChange, ...]]:
+    """Plan tied tensors anew, together.
+
+    Parameters
+    ----------
+    tensors : dict of str to PlannedTensor
+        The plan so far, by names on disk; it is changed.
+    changes : mapping of str to WeightChange
+        The adapter's changes, by names in the model.
+    adapter : LoraAdapter
+        The adapter.
+    model : FineTuneModel
+        The model.
+
+    Returns
+    -------
+    model : FineTuneModel
+        The model, without ties if some are different tensors now.
+    untied : tuple of TiedChange
+        The tensors that are different now.
+    """
+    found = [change_tied(names, changes, adapter, model.outline) for names in model.outline.ties]
+    changed = [tied for tied in found if tied is not None]
+    for tied in changed:
+        for name in tied.names:
+            tensors.pop(name, None)
+        tensors |= tied.planned
+    untied = tuple(tied for tied in changed if tied.is_untied)
+    if not untied:
+        return model, ()
+    # The setting unties the others, too, such as the two biases of BERT's head: each is stored.
+    disk = model.outline.disk_names
+    for names in model.outline.ties:
+        homes = [disk[name] for name in names if name in disk]
+        for name in names if homes and all(names != tied.names for tied in untied) else ():
+            tensors.setdefault(disk.get(name, name), _copy_of(homes[0], tensors))
+    return model.untied(), untied
+
+
+def _copy_of(home: str, tensors: Mapping[str, PlannedTensor]) -> PlannedTensor:
+    """Return a tensor that equals another one of the fine-tune, which may have changed."""
+    return PlannedTensor(home) if tensors[home].change is None else PlannedTensor(home, None, home)
 
 
 def change_tied(
@@ -90,12 +145,12 @@ def change_tied(
     if all(change.equals(first) for change in found.values()) and (follows or len(found) == len(names)):
         # They remain tied. The pair of an embedding and that of a head both fit the base's only tensor.
         others = {disk: PlannedTensor(disk, None, home) for disk in on_disk.values() if disk != home}
-        return TiedChange(names, {home: PlannedTensor(home, first), **others}, False)
+        return TiedChange(names, {home: PlannedTensor(home, first), **others}, False, found)
     # The model's tensor before the training, with the rows of its grown vocabulary.
     original = next((adapter.originals[name] for name in names if name in adapter.originals), None)
     unchanged = None if original is None else WeightChange(original)
     planned = {on_disk.get(name, name): PlannedTensor(home, found.get(name, unchanged)) for name in names}
-    return TiedChange(names, planned, True)
+    return TiedChange(names, planned, True, found)
 
 
 def _is_shared(name: str, change: WeightChange, adapter: LoraAdapter, outline: ModelOutline) -> bool:
