@@ -132,7 +132,7 @@ def _text(document: dict[str, Any]) -> list[str]:
 
 
 def _layout_lines(document: dict[str, Any]) -> list[str]:
-    """Return how the weight files of a restored directory are named, where it is not as usual."""
+    """Return the lines on the names of weight files in a restored directory; none for the default names."""
     stem, folders = document["stem"], document["folders"]
     lines = [f"stem        {stem}"] if stem != DEFAULT_STEM else []
     return lines + ([f"folders     {', '.join(folders)}"] if folders else [])

@@ -27,7 +27,7 @@ def pack_line(task: str, report: "EncodeReport", fit: str = "") -> str:
     """
     sizes = f"{console.size(report.fine_bytes)} -> {console.size(report.pack_bytes)}"
     share = console.percent(report.pack_bytes, report.fine_bytes)
-    # Exact tensors are no part of the error, which is then that of the others.
+    # The error is that of the tensors that are not exact.
     exact = f", {console.size(report.exact_bytes)} of it exact" if report.exact_bytes else ""
     rest, whole = (" of the rest", "its") if exact else ("", "the")
     error = f"relative error{rest} {report.relative_error:.2f}{fit}"

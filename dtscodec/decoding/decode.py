@@ -76,7 +76,7 @@ def decode(
     with ExitStack() as stack:
         opened = stack.enter_context(as_pack(pack, whole))
         found = base if base is not None else find_base(opened)
-        # The pack tells whether a quantized base is read dequantized.
+        # The pack records whether a quantized base is read dequantized.
         context = None if found is None else as_base(found, Access(whole=whole), opened.summary.dequantized_base)
         opened_base = None if context is None else stack.enter_context(context)
         decoded = Decoded(opened, opened_base, usable_device(device), dtype, check, max_tensor_bytes)

@@ -25,8 +25,7 @@ from dtscodec.format.naming import is_shard_index
 from dtscodec.storage.open_file import Access
 
 CheckpointPlace: TypeAlias = "tuple[str, Path | None]"
-"""Location of a checkpoint, and the staging folder of what is read from it."""
-
+"""Location of a checkpoint, and the staging folder of its ranges."""
 
 Counterpart: TypeAlias = str | Parts | None
 """A base tensor, rows of base tensors, or nothing."""
@@ -100,23 +99,15 @@ class TensorInputs:
         counterpart, companions = {name: self.counterpart[name]}, self.companions & {name}
         return TensorInputs(self.fine, self.base, counterpart, self.config, companions, self._encode)
 
-    def __reduce__(
-        self,
-    ) -> "tuple[object, tuple[object, ...]]":
+    def __reduce__(self) -> "tuple[object, tuple[object, ...]]":
         # Pickles carry the places of both checkpoints, and workers open the files there.
         for checkpoint in (self.fine, self.base.checkpoint):
             if checkpoint.directory is None:
                 detail = "expected files, got tensors in memory, which workers cannot read"
                 raise EncodeError(f"{checkpoint.location}: {detail}", Remedy("save them, or use no workers"))
         places = _absolute_place(self.fine), _absolute_place(self.base.checkpoint)
-        return _reopened, (
-            self._encode,
-            *places,
-            self.base.dequantized,
-            dict(self.counterpart),
-            self.config,
-            self.companions,
-        )
+        settings = dict(self.counterpart), self.config, self.companions
+        return _reopened, (self._encode, *places, self.base.dequantized, *settings)
 
     def metric(self, name: str) -> Metric | None:
         """Return the activation metric of a layer; None if the preset has no Gram matrix of its inputs.

@@ -14,7 +14,7 @@ from dtscodec.format.weight_files import DEFAULT_STEM, split_folder
 
 
 def has_rows_of(spec: TensorSpec, columns: int) -> bool:
-    """Return whether a base tensor can be viewed as rows of so many elements: a product of its last dimensions (R1).
+    """Return whether a base tensor can be viewed in rows of that length: a product of its last dimensions (R1).
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ VARIANT_STEMS = (DEFAULT_STEM, "diffusion_pytorch_model")
 
 @dataclass(frozen=True, slots=True)
 class WeightFiles:
-    """Names of the files that hold a checkpoint's tensors in a model directory, as its framework looks for them.
+    """Names under which a framework expects the weight files of a model directory.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def split_folder(name: str, folders: Sequence[str]) -> tuple[str | None, str]:
 
 
 def used_folders(names: Iterable[str], folders: Sequence[str]) -> tuple[str, ...]:
-    """Return those of some folders that tensors belong to, in their order.
+    """Return the folders that tensors belong to, in their order.
 
     Parameters
     ----------

@@ -132,7 +132,7 @@ def load_resident(
 
 
 def _check_all(changes: "list[tuple[TensorEntry, Slot]]", check: Callable[[TensorEntry, Slot], None]) -> None:
-    """Check all changed tensors. The error is that of the first which cannot be used, with the number of the others."""
+    """Check all changed tensors. The error is about the first that cannot be used, with the number of the others."""
     refused = []
     for entry, slot in changes:
         try:

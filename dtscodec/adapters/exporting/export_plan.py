@@ -1,7 +1,7 @@
 """Plan of an export: the changes of a pack that an adapter carries, by module, and the changes that it leaves out."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -160,13 +160,47 @@ def plan_export(
     if not (ours.keys() & layers.specs.keys() or layers.names.converted):
         problem = f"expected the pack's tensors, such as {entries[0].name!r}, got none of these names"
         raise ModelMismatchError(f"{layers.model}: {problem}", NAME_FINE_TUNE)
-    # Heads of classifiers are stored as a whole, since PEFT does so unasked.
-    names = layers.names.names
+    whole = _choose_heads(changes, layers, to)
+    carried, dropped = _assign_pairs(entries, changes, layers, to, whole)
+    biases: list[str] = []
+    if save_modules:
+        # Dropped tensors are stored with their whole module, biases with the pair of their layer.
+        whole |= choose_whole(dropped, holders(dropped, carried, layers), ours, layers)
+        biases = [name for name in dropped if name.endswith(".bias") and name.removesuffix(".bias") in carried]
+    square = sum(change.square or 0.0 for change in changes)
+    left_out = [
+        obstacle.left_out(ours.get(name, name), square, base)
+        for name, obstacle in dropped.items()
+        if name not in whole and name not in biases
+    ]
+    left_out.sort(key=lambda left: (-(left.share or 0.0), left.name))
+    saved = tuple(sorted(set(whole.values())))
+    counterparts = {change.entry.name: change.counterpart for change in changes}
+    return ExportPlan(layers, square, carried, saved, tuple(sorted(biases)), tuple(left_out), counterparts)
+
+
+def _choose_heads(changes: Sequence[TensorChange], layers: ModelLayers, to: Reader) -> dict[str, str]:
+    """Choose the heads of a classifier to store as a whole, as PEFT does by default: module by tensor in the model."""
+    ours, names = layers.names.in_checkpoint, layers.names.names
     changed = [names[change.entry.name] for change in changes if change.entry.name in names]
     heads = [head for head in head_modules(layers) if to == "peft" or not is_head_refused(layers.model, head)]
     whole = choose_whole(changed, heads, ours, layers)
-    if whole:  # All of them, since PEFT expects them in the adapter.
-        whole |= choose_whole(layers.specs, heads, ours, layers)
+    # All heads if any: PEFT expects them in the adapter.
+    return whole | choose_whole(layers.specs, heads, ours, layers) if whole else whole
+
+
+def _assign_pairs(
+    entries: Sequence[TensorEntry],
+    changes: Sequence[TensorChange],
+    layers: ModelLayers,
+    to: Reader,
+    whole: Container[str],
+) -> tuple[dict[str, TensorChange], dict[str, Obstacle]]:
+    """Return the changes that pairs carry, by module, and the obstacles to others, by tensor in the model.
+
+    Tensors in `whole` are stored with their module, and need no pair.
+    """
+    ours, names = layers.names.in_checkpoint, layers.names.names
     carried: dict[str, TensorChange] = {}
     dropped: dict[str, Obstacle] = {}
     # Tensors that the pack ties to a stored one, by their names in the model.
@@ -189,21 +223,7 @@ def plan_export(
             carried |= dict.fromkeys(modules, change)
         else:
             dropped[name] = obstacle
-    biases: list[str] = []
-    if save_modules:
-        # Dropped tensors are stored with their whole module, biases beside the pair of their layer.
-        whole |= choose_whole(dropped, holders(dropped, carried, layers), ours, layers)
-        biases = [name for name in dropped if name.endswith(".bias") and name.removesuffix(".bias") in carried]
-    square = sum(change.square or 0.0 for change in changes)
-    left_out = [
-        obstacle.left_out(ours.get(name, name), square, base)
-        for name, obstacle in dropped.items()
-        if name not in whole and name not in biases
-    ]
-    left_out.sort(key=lambda left: (-(left.share or 0.0), left.name))
-    saved = tuple(sorted(set(whole.values())))
-    counterparts = {change.entry.name: change.counterpart for change in changes}
-    return ExportPlan(layers, square, carried, saved, tuple(sorted(biases)), tuple(left_out), counterparts)
+    return carried, dropped
 
 
 def _check_dtype(module: str, pair: LoraPair, dtype: torch.dtype) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoint -> segments: which rows of a tensor equal the base's, are a delta from it, are new, or stay exact.
+"""Checkpoint -> segments: rows of a tensor that equal the base's, are a delta from it, are new, or stay exact.
 
 `segment_tensor` reads both checkpoints' bytes and retains the delta only, so that these bytes are free before the
 memory-hungry part begins. The presets encode segments.
@@ -23,7 +23,7 @@ from dtscodec.format.dtypes import TensorSpec
 from dtscodec.linalg.rounding_noise import rounding_noise
 
 SMALLEST_MATRIX = 32
-"""Least height and width of the matrices of a stack, such as fused experts: a 3-d tensor of smaller ones is none."""
+"""Least height and width of the matrices of a stack, such as fused experts."""
 
 
 @dataclass(frozen=True, slots=True)
