@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Specs
 from dtscodec.checkpoints.quantized.dequantized_checkpoint import DequantizedCheckpoint
-from dtscodec.checkpoints.quantized.find_quantization import Quantization, find_quantization
+from dtscodec.checkpoints.quantized.find_quantization import UNSCALED_FP8, Quantization, find_quantization
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.notes import Note
 from dtscodec.errors import EncodeError, Remedy
@@ -104,8 +104,9 @@ def _remedy_of_quantized_fine_tune(base: Base) -> Remedy:
 
 
 def _is_named(ours: Quantization, config: EncodeConfig) -> bool:
-    """Return whether patterns name all quantized weights."""
-    codes = [weight.parts[0] for weight in ours.weights.values()] + list(ours.others)
+    """Return whether patterns name all quantized weights, apart from those whose codes are their values."""
+    codes = [weight.parts[0] for weight in ours.weights.values()]
+    codes += [name for name, scheme in ours.others.items() if scheme != UNSCALED_FP8]
     return all(config.stores_exactly(name) for name in codes)
 
 

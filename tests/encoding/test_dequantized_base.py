@@ -133,6 +133,18 @@ def test_a_plain_base_under_a_quantized_fine_tune_is_refused_with_what_to_do(sch
     dtscodec.encode(quantized, quantized, tmp_path / "p")
 
 
+def test_a_fine_tune_that_was_only_cast_to_fp8_is_stored_exactly(tmp_path: Path) -> None:
+    base = {f"layers.{i}.weight": torch.randn(32, 32).bfloat16() for i in range(3)}
+    fine = {name: (tensor.float() * 1.01).to(torch.float8_e4m3fn) for name, tensor in base.items()}
+    report = dtscodec.encode(base, fine, tmp_path / "pack")
+    assert [note.kind for note in report.notes] == ["exact"]
+    with dtscodec.decode(tmp_path / "pack", base) as state:
+        assert all(torch.equal(state[name].view(torch.uint8), fine[name].view(torch.uint8)) for name in fine)
+    # The other way round nothing of the base can be used.
+    with pytest.raises(EncodeError, match="FP8 without scales"):
+        dtscodec.encode(fine, base, tmp_path / "other")
+
+
 def test_a_base_and_a_fine_tune_of_other_schemes_are_refused(tmp_path: Path) -> None:
     one, two = models("fp8", tmp_path / "a")[0], models("nf4", tmp_path / "b")[0]
     with pytest.raises(EncodeError, match="bitsandbytes nf4"):

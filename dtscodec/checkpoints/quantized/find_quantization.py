@@ -40,6 +40,9 @@ _OTHERS = (
 )
 """Names of codes in schemes that are not dequantized, because the checkpoint alone does not determine their layout."""
 
+UNSCALED_FP8 = "FP8 without scales"
+"""Name of the scheme of weights that were cast to FP8: their values are what is stored."""
+
 _DESCRIPTIONS = re.compile(
     r"(?:.*\.)?weight_format|(?:.*\.)?\w*_(?:zero_points?|shape|g_idx|scales?)|(?:.*\.)?g_idx|(?:.*\.)?qzeros"
 )
@@ -143,6 +146,8 @@ def _name_of_other(name: str, spec: TensorSpec, specs: Specs) -> str:
         return "NVFP4 of modelopt"
     if name + "_scales" in specs:
         return "EETQ"
+    if spec.dtype in FP8 and not _has_companions(name, specs):
+        return UNSCALED_FP8
     known = (scheme for pattern, scheme in _OTHERS if pattern.fullmatch(name))
     return next(known, f"an unknown scheme of {spec.dtype}")
 
