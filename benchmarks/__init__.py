@@ -7,7 +7,7 @@ Benchmarks record their figures (``RESULT.md``, ``result.json``) with ``--record
 - `merging`: merged bases, packs against them, fusion, calibration.
 - `speed`: time, memory and bytes moved by an encode.
 - `decode`: time of decoding and of packs in running models.
-- `architectures`: every way through dtscodec on small models of many architectures (``docs/architectures.md``).
+- `architectures`: all functions of dtscodec on small models of many architectures (``docs/architectures.md``).
 - `memory`, `roofline`: peak memory of commands; floors of the GPU kernels.
 
 Checks of a change, which compare two checkouts and record nothing:

@@ -40,7 +40,7 @@ REPRESENTATIVES = {
 
 
 @pytest.mark.parametrize("name", REPRESENTATIVES.values(), ids=REPRESENTATIVES.keys())
-def test_every_way_on_an_architecture_is_right_or_refused_by_name(name: str) -> None:
+def test_every_function_on_an_architecture_is_right_or_refused_by_name(name: str) -> None:
     assert check(TABLE[name]).failures == []
 
 

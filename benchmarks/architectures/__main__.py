@@ -52,7 +52,7 @@ def _environment() -> dict[str, Any]:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.architectures",
-        description="Check every way through dtscodec on small models of many architectures.",
+        description="Check all functions of dtscodec on small models of many architectures.",
     )
     parser.add_argument(
         "--only", action="append", metavar="NAME", help="this architecture (the beginning of its name); repeatable"

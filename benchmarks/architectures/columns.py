@@ -19,7 +19,7 @@ SAME, HALF, PACKED = 1e-4, 1e-2, 2e-2
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured.
+    """A measured value.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class Figure:
     tolerance : float
         The largest that is right.
     note : str
-        What must be said beside it.
+        A remark.
     """
 
     value: float
@@ -37,7 +37,7 @@ class Figure:
 
 
 class WrongError(Exception):
-    """A result is not what it must be."""
+    """A result is not the expected one."""
 
 
 def difference(ours: Tensor, theirs: Tensor) -> float:

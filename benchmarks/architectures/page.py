@@ -57,7 +57,7 @@ def _where(environment: dict[str, Any]) -> str:
 HEAD = """\
 # Architectures
 
-Every way through dtscodec, on small models (two layers, random weights, float32) that their own libraries build, save
+All functions of dtscodec on small models (two layers, random weights, float32) that their own libraries build, save
 and load. Printed by `python -m benchmarks.architectures`; the tests check one architecture of each class.
 
 A figure is the largest difference of outputs, divided by the largest output, between the model that dtscodec gives and
@@ -82,4 +82,4 @@ COLUMNS_TEXT = """\
 - **import**: an adapter that PEFT saved, imported, decoded and loaded, against the model that PEFT merges, saves and
   loads. Factors are in half precision.
 """
-REFUSALS = "The messages, word for word:\n"
+REFUSALS = "The messages:\n"

@@ -22,16 +22,16 @@ ARCHITECTURES = {architecture.name: architecture for architecture in (*DECODERS,
 
 @dataclass(frozen=True)
 class Cell:
-    """What one way through dtscodec did on one architecture.
+    """The result of one column on one architecture.
 
     Parameters
     ----------
     state : {"right", "refused", "FAIL"}
         FAIL: a difference above the tolerance, or an exception that is not a `DtsError`.
     figure : float or None
-        What was measured, if anything.
+        The measured value, if any.
     text : str
-        The message of a refusal or failure, or what must be said beside the figure.
+        The message of a refusal or failure, or a remark on the figure.
     """
 
     state: Literal["right", "refused", "FAIL"]
@@ -73,7 +73,7 @@ def cell(column: Callable[[Workplace], Figure], place: Workplace) -> Cell:
         figure = column(place)
     except DtsError as error:
         return Cell("refused", text=_one_line(error, place))
-    except Exception as error:  # Whatever a library raises is a failure of ours: we should have refused.
+    except Exception as error:  # Any exception of a library counts as a failure of dtscodec, which should have refused.
         return Cell("FAIL", text=f"{type(error).__name__}: {_one_line(error, place)}")
     if not figure.value <= figure.tolerance:
         return Cell("FAIL", figure.value, f"{figure.value:.1e} is above {figure.tolerance:g}")

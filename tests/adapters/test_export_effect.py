@@ -1,4 +1,4 @@
-"""How much what an export leaves out matters: relative changes, and predictions on samples."""
+"""The effect of the tensors that an export leaves out: relative changes, and predictions on samples."""
 
 from pathlib import Path
 

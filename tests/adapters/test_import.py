@@ -260,7 +260,7 @@ def test_adapters_other_than_plain_lora_are_refused_by_name(
         ("init_lora_weights", "lora_ga", "path_initial_model"),
     ],
 )
-def test_where_the_merged_model_cannot_be_saved_or_is_another_there_is_another_remedy(
+def test_the_remedy_differs_where_the_merged_model_cannot_be_saved_or_is_another(
     key: str, value: object, remedy: str, bert: Callable[[Path], Trained], tmp_path: Path
 ) -> None:
     trained = bert(tmp_path)
@@ -272,7 +272,7 @@ def test_where_the_merged_model_cannot_be_saved_or_is_another_there_is_another_r
     ("key", "value"),
     [("alora_invocation_tokens", [1, 2]), ("arrow_config", {"top_k": 2}), ("peft_type", "PREFIX_TUNING")],
 )
-def test_what_peft_cannot_merge_is_not_to_be_merged(
+def test_the_remedy_for_an_adapter_that_peft_cannot_merge_is_not_to_merge_it(
     key: str, value: object, bert: Callable[[Path], Trained], tmp_path: Path
 ) -> None:
     trained = bert(tmp_path)
@@ -282,7 +282,7 @@ def test_what_peft_cannot_merge_is_not_to_be_merged(
     assert "serve it with PEFT" in line
 
 
-def test_rows_of_tokens_that_the_file_lacks_are_missed(bert: Callable[[Path], Trained], tmp_path: Path) -> None:
+def test_missing_rows_of_tokens_are_refused(bert: Callable[[Path], Trained], tmp_path: Path) -> None:
     trained = bert(tmp_path)
     trained.change_config(trainable_token_indices=[3])
     assert "trainable_token_indices" in refusal(trained, CheckpointError)

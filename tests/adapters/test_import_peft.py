@@ -230,7 +230,9 @@ def test_of_a_tied_model_the_trained_one_counts_where_merging_changes_it(
 @pytest.mark.parametrize(
     ("modules", "is_tied"), [(["embed_tokens"], False), (["lm_head"], False), (["model.norm"], True)]
 )
-def test_the_configuration_says_whether_embeddings_are_tied(modules: list[str], is_tied: bool, tmp_path: Path) -> None:
+def test_the_configuration_records_whether_embeddings_are_tied(
+    modules: list[str], is_tied: bool, tmp_path: Path
+) -> None:
     adapter = Adapter(tmp_path, qwen3, settings={**ATTENTION, "modules_to_save": modules})
     report = adapter.check()
     assert adapter.config()["tie_word_embeddings"] is is_tied
@@ -248,7 +250,7 @@ def test_the_configuration_says_whether_embeddings_are_tied(modules: list[str], 
     ],
     ids=str,
 )
-def test_untied_tensors_are_told_and_whether_merging_would_change_all(
+def test_untied_tensors_are_reported_and_whether_merging_changes_all(
     build: Callable[[], Any], settings: dict[str, Any], how: str, tmp_path: Path
 ) -> None:
     note = Adapter(tmp_path, build, settings=settings).check().notes[-1]
@@ -314,7 +316,7 @@ def test_a_classifier_of_a_language_model_has_no_language_head(tmp_path: Path) -
         assert pack.index.absent == ("lm_head.weight",)
 
 
-def test_tensors_that_nobody_holds_are_told(tmp_path: Path) -> None:
+def test_tensors_in_neither_base_nor_adapter_are_reported(tmp_path: Path) -> None:
     adapter = Adapter(
         tmp_path,
         lambda: hf.BertForSequenceClassification(bert_config()),
@@ -375,7 +377,7 @@ def test_tensors_of_two_adapters_in_one_file_are_refused(tmp_path: Path) -> None
         dtscodec.import_adapter(adapter.path, adapter.base, tmp_path / "pack")
 
 
-def test_the_folders_of_adapters_with_names_are_told(tmp_path: Path) -> None:
+def test_the_remedy_names_the_folders_of_adapters_with_names(tmp_path: Path) -> None:
     adapter = Adapter(tmp_path, mistral, settings=ATTENTION)
     (tmp_path / "run").mkdir()
     adapter.path.rename(tmp_path / "run" / "movie")
@@ -400,7 +402,7 @@ def test_a_bias_for_each_token_that_was_not_saved_is_refused(tmp_path: Path) -> 
         dtscodec.import_adapter(adapter.path, adapter.base, tmp_path / "pack")
 
 
-def test_more_tokens_than_rows_are_told(tmp_path: Path) -> None:
+def test_more_tokens_than_rows_are_reported(tmp_path: Path) -> None:
     adapter = Adapter(tmp_path, mistral, ADDED, save={"save_embedding_layers": False}, settings=ATTENTION)
     (adapter.path / "added_tokens.json").write_text(json.dumps({"<new>": VOCABULARY + 1}))
     report = dtscodec.import_adapter(adapter.path, adapter.base, tmp_path / "pack")

@@ -1,4 +1,4 @@
-"""Quantized checkpoints read dequantized equal what the libraries that quantized them make of them, bit for bit."""
+"""Quantized checkpoints read dequantized equal the dequantization of the libraries that quantized them, bit for bit."""
 
 import json
 import math

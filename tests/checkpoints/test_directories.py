@@ -1,4 +1,4 @@
-"""Which files of a model directory are read, and what is said of the others."""
+"""Files of a model directory: those that are read, and the reasons for which others are passed over."""
 
 import json
 import re
@@ -164,7 +164,7 @@ def test_packs_beside_their_base_are_not_passed_over(tmp_path: Path) -> None:
     assert reasons(tmp_path) == {}
 
 
-def test_what_the_user_names_is_no_choice(tmp_path: Path) -> None:
+def test_a_file_that_the_user_names_passes_nothing_over(tmp_path: Path) -> None:
     put(tmp_path, "model.safetensors", "model.safetensors.index.json")
     assert reasons(tmp_path / "model.safetensors.index.json") == reasons(tmp_path / "model.safetensors") == {}
 

@@ -43,7 +43,7 @@ def test_other_damage_keeps_its_own_message(tmp_path: Path) -> None:
         open_checkpoint(tmp_path / "x.safetensors")
 
 
-def test_links_to_nothing_and_the_state_of_a_training_are_named(tmp_path: Path) -> None:
+def test_broken_links_and_the_state_of_a_training_are_named(tmp_path: Path) -> None:
     (tmp_path / "optimizer.pt").write_bytes(b"?")
     with pytest.raises(CheckpointError, match=r"only the state of a training: optimizer\.pt"):
         open_checkpoint(tmp_path)

@@ -123,7 +123,7 @@ def test_a_tensor_of_the_model_in_the_name_of_a_folder_is_refused(tmp_path: Path
         open_checkpoint(tmp_path / "m")
 
 
-def test_a_second_answer_in_a_folder_is_passed_over(tmp_path: Path) -> None:
+def test_a_second_file_of_weights_in_a_folder_is_passed_over(tmp_path: Path) -> None:
     model(tmp_path / "m")
     (tmp_path / "m/1_Dense/pytorch_model.bin").write_bytes(b"?")
     with open_checkpoint(tmp_path / "m") as checkpoint:

@@ -171,7 +171,7 @@ def test_a_rename_is_suggested_only_if_it_helps() -> None:
     assert "renames" not in str(caught.value)
 
 
-def test_an_adapter_is_called_one() -> None:
+def test_an_adapter_in_place_of_a_model_is_named() -> None:
     adapter = specs({f"base_model.model.h.{i}.c_attn.lora_{x}.weight": (4, 32) for i in range(3) for x in "AB"})
     base = specs(language("model."))
     with pytest.raises(BaseMismatchError, match="import_adapter"):

@@ -273,7 +273,7 @@ def test_json_holds_the_report_of_every_pack(cli: Cli) -> None:
         ]
 
 
-def test_files_that_were_passed_over_are_said_after_the_line_of_their_pack(cli: Cli) -> None:
+def test_files_that_were_passed_over_are_named_after_the_line_of_their_pack(cli: Cli) -> None:
     Path("movie/pytorch_model.bin").write_bytes(b"?")
     lines = cli("encode", "base", "movie", "-o", "pack", *CODED).splitlines()
     assert lines[-1].startswith(

@@ -184,7 +184,7 @@ def test_what_is_coded_without_a_base_is_named(cli: Cli) -> None:
     assert cli.json("info", "exact")["without_base"] == []
 
 
-def test_names_of_weight_files_are_shown_where_they_are_not_as_usual(cli: Cli, tmp_path: Path) -> None:
+def test_names_of_weight_files_are_shown_if_they_are_not_the_default_ones(cli: Cli, tmp_path: Path) -> None:
     for name in ("base-unet", "unet"):
         Path(name).mkdir()
         save_file({"w": torch.zeros(4)}, f"{name}/diffusion_pytorch_model.fp16.safetensors")

@@ -1,4 +1,4 @@
-"""What decode restores is what transformers, diffusers and sentence-transformers load."""
+"""Directories that decode restores are those that transformers, diffusers and sentence-transformers load."""
 
 import shutil
 from pathlib import Path
@@ -131,7 +131,7 @@ def test_both_inputs_have_a_note_of_their_own(tmp_path: Path) -> None:
     assert "\n" not in base + fine
 
 
-def test_the_configuration_of_an_adapter_stays_behind(tmp_path: Path) -> None:
+def test_the_configuration_of_an_adapter_is_not_restored(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     for name in ("base", "fine"):

@@ -1,4 +1,4 @@
-"""Fine-tunes whose names or layout differ from the base's, and what encode says about tensors without a counterpart."""
+"""Fine-tunes whose names or layout differ from the base's, and the notes on tensors without a counterpart."""
 
 import json
 from pathlib import Path
@@ -94,7 +94,7 @@ def test_tensors_without_a_counterpart_are_counted_and_the_rename_that_works_is_
     assert make_pack(base, fine, tmp_path / "b", renames=renames).notes == ()
 
 
-def test_names_that_several_prefixes_match_are_said_with_the_renames_that_do_the_same(tmp_path: Path) -> None:
+def test_names_that_several_prefixes_match_are_reported_with_equivalent_renames(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(3)
     parts = {"text": (40, 40), "vision": (36, 40)}
     base = {f"{x}.layers.{i}.w": torch.randn(s, generator=generator) for x, s in parts.items() for i in range(9)}
@@ -140,7 +140,7 @@ def test_the_name_that_save_model_removed_finds_the_counterpart(tmp_path: Path) 
         assert json.loads(json.dumps(dict(pack.index.metadata))) == {"zembed.weight": "head.weight"}
 
 
-def test_a_layer_that_is_quantized_in_the_base_only_is_named_as_stored_without_it(tmp_path: Path) -> None:
+def test_a_layer_that_is_quantized_in_the_base_only_is_reported_as_stored_without_it(tmp_path: Path) -> None:
     base = quantized_rows(split_experts(16), "experts")
     fine = quantized_rows(changed(split_experts(16)), "experts.0", "experts.1")
     note, *_ = make_pack(base, fine, tmp_path / "pack", target=dtscodec.Size.parse("90%")).notes

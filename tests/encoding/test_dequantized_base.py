@@ -101,7 +101,7 @@ def models(scheme: str, folder: Path) -> tuple[Path, Path, Path]:
 
 
 @pytest.mark.parametrize("scheme", READABLE)
-def test_a_quantized_base_under_a_plain_fine_tune_is_refused_with_what_to_do(scheme: str, tmp_path: Path) -> None:
+def test_a_quantized_base_under_a_plain_fine_tune_is_refused_with_a_remedy(scheme: str, tmp_path: Path) -> None:
     base, _, fine = models(scheme, tmp_path)
     with pytest.raises(EncodeError, match="the fine-tune's, which are BF16, got 2 weights") as caught:
         dtscodec.encode(base, fine, tmp_path / "p")
@@ -123,7 +123,7 @@ def test_schemes_that_cannot_be_dequantized_are_refused_by_name(scheme: str, tmp
 
 
 @pytest.mark.parametrize("scheme", READABLE)
-def test_a_plain_base_under_a_quantized_fine_tune_is_refused_with_what_to_do(scheme: str, tmp_path: Path) -> None:
+def test_a_plain_base_under_a_quantized_fine_tune_is_refused_with_a_remedy(scheme: str, tmp_path: Path) -> None:
     quantized, plain, _ = models(scheme, tmp_path)
     with pytest.raises(EncodeError, match="expected weights quantized like the fine-tune's") as caught:
         dtscodec.encode(plain, quantized, tmp_path / "p")
@@ -169,7 +169,7 @@ def test_patterns_store_a_quantized_fine_tune_of_a_plain_base_exactly(tmp_path: 
 
 
 @pytest.mark.parametrize("scheme", READABLE)
-def test_readers_dequantize_the_base_since_the_pack_says_so(scheme: str, tmp_path: Path) -> None:
+def test_readers_dequantize_the_base_as_the_pack_records(scheme: str, tmp_path: Path) -> None:
     base, plain, fine = models(scheme, tmp_path)
     path = tmp_path / "p"
     report = dtscodec.encode(base, fine, path, dtscodec.EncodeConfig(SIZE, dequantize_base=True))

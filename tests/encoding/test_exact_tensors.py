@@ -119,7 +119,7 @@ def test_the_note_counts_exact_tensors_by_reason(tmp_path: Path) -> None:
     assert note.text.endswith("and 4 more")
 
 
-def test_the_line_names_exact_bytes_and_says_that_the_error_is_of_the_rest(tmp_path: Path) -> None:
+def test_the_line_names_exact_bytes_and_that_the_error_is_of_the_other_tensors(tmp_path: Path) -> None:
     base, fine = model(channel_fp8, 0, 64, 32), model(channel_fp8, 1, 64, 32)
     fine["embed.weight"] = base["embed.weight"] + torch.randn(60, 32) * 1e-3
     report = make_pack(base, fine, tmp_path / "p", target=dtscodec.Size.parse("8kB"))

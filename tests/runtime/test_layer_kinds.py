@@ -101,7 +101,7 @@ class Learned(nn.LayerNorm):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_layer_that_computes_something_else_is_refused_by_name_and_can_be_switched(
+def test_a_layer_that_computes_another_function_is_refused_by_name_and_can_be_switched(
     tmp_path: Path, make: Any, kind: str
 ) -> None:
     model = nn.ModuleDict({"layer": make()})
