@@ -33,6 +33,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("fine_tunes", metavar="FT", nargs="+", help="a fine-tune, or NAME=PATH")
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the directory to write, on a local disk")
     parser.add_argument("--base", help="their pre-trained base; every method but average needs it. It is not stored")
+    arguments.add_dequantize_base(parser)
     parser.add_argument("--plain-base", action="store_true", help="store the base as a plain checkpoint, uncompressed")
     encode_options.add_to(parser)
     encode.add_calibration(parser)
@@ -78,4 +79,5 @@ def run(options: argparse.Namespace) -> None:
 
 def _print_base(report: "MergeReport", tasks: list[str]) -> None:
     size = console.size(report.path.stat().st_size)
-    console.print_lines(f"{merge.describe(report, tasks)}; stored in {size}, {report.seconds:.1f} s: {report.path}")
+    line = f"{merge.describe(report, tasks)}; stored in {size}, {report.seconds:.1f} s: {report.path}"
+    console.print_lines(line, *merge.note_lines(report))

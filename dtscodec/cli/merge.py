@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dtscodec.cli import arguments, console, merge_options
 from dtscodec.cli.console import progress_bar
 from dtscodec.cli.names import task_name
+from dtscodec.cli.remedies import spell_option
 from dtscodec.messages import listed
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         default="5GB",
         help="largest file of tensors (default: 5GB)",
     )
+    arguments.add_dequantize_base(parser)
     parser.add_argument("--no-files", action="store_true", help="leave out configuration and tokenizer files")
     arguments.add_json(parser)
     arguments.add_force(parser)
@@ -63,14 +65,14 @@ def run(options: argparse.Namespace) -> None:
             shard_bytes=options.shard_size,
             force=options.force,
             device=options.device,
+            dequantize_base=options.dequantize_base,
             progress=progress,
         )
     names = _names(options.fine_tunes)
     if options.json:
         console.print_json(report_document(report, names))
         return
-    lines = [note.text for note in report.notes]
-    console.print_lines(f"{describe(report, names)}, {report.seconds:.1f} s: {options.output}", *lines)
+    console.print_lines(f"{describe(report, names)}, {report.seconds:.1f} s: {options.output}", *note_lines(report))
 
 
 def _names(paths: Sequence[str]) -> list[str]:
@@ -86,6 +88,11 @@ def report_document(report: "MergeReport", names: Sequence[str]) -> dict[str, An
         for name, found in zip(names, report.distances, strict=True)
     ]
     return {**asdict(report), "path": str(report.path), "distances": distances}
+
+
+def note_lines(report: "MergeReport") -> list[str]:
+    """Return a line for each note on a merge."""
+    return [note.spelled(spell_option) for note in report.notes]
 
 
 def describe(report: "MergeReport", names: Sequence[str]) -> str:

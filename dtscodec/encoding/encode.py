@@ -129,7 +129,7 @@ def encode(
     ):
         # Match names of the fine-tune with those of the base.
         check_patterns(config.raw, fine.specs)
-        check_quantization(opened, fine, config)
+        check_quantization(opened, fine, config.stores_exactly)
         match = match_names(
             fine.specs,
             opened.specs,

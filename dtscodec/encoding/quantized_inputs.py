@@ -6,7 +6,6 @@ from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Specs
 from dtscodec.checkpoints.quantized.dequantized_checkpoint import DequantizedCheckpoint
 from dtscodec.checkpoints.quantized.find_quantization import UNSCALED_FP8, Quantization, find_quantization
-from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.notes import Note
 from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
@@ -18,7 +17,7 @@ _DEQUANTIZE_BOTH = Remedy(
 )
 
 
-def check_quantization(base: Base, fine: Checkpoint, config: EncodeConfig) -> None:
+def check_quantization(base: Base, fine: Checkpoint, is_exact: Callable[[str], bool]) -> None:
     """Refuse a base and a fine-tune of which only one is quantized, or each in another scheme.
 
     The names, shapes or dtypes of their weights differ, so all weights would be new.
@@ -29,8 +28,9 @@ def check_quantization(base: Base, fine: Checkpoint, config: EncodeConfig) -> No
         The base, perhaps read dequantized.
     fine : Checkpoint
         The fine-tune.
-    config : EncodeConfig
-        Its patterns of exact tensors: a fine-tune is accepted if they name all its quantized weights.
+    is_exact : callable
+        Returns whether a tensor of the fine-tune is stored exactly by its name. A fine-tune is accepted if all its
+        quantized weights are.
 
     Raises
     ------
@@ -44,10 +44,10 @@ def check_quantization(base: Base, fine: Checkpoint, config: EncodeConfig) -> No
     if theirs and not ours:
         detail = f"expected weights like the fine-tune's, which are {_dtypes(fine.specs)}, got {_words(theirs)}"
         raise EncodeError(f"{where}: {detail}", theirs.remedy)
-    if ours and not theirs and not _is_named(ours, config):
+    if ours and not theirs and not _all_codes(ours, is_exact):
         detail = f"expected weights quantized like the fine-tune's, which are {_words(ours)}, got {_dtypes(base.specs)}"
         raise EncodeError(f"{where}: {detail}", _remedy_of_quantized_fine_tune(base))
-    if ours and theirs and not ours.schemes & theirs.schemes and not _is_named(ours, config):
+    if ours and theirs and not ours.schemes & theirs.schemes and not _all_codes(ours, is_exact):
         detail = f"expected weights quantized like the fine-tune's, which are {_words(ours)}, got {_words(theirs)}"
         raise EncodeError(f"{where}: {detail}", _DEQUANTIZE_BOTH)
 
@@ -100,14 +100,14 @@ def dequantized_notes(base: Base, fine: Specs, bases: Callable[[str], Collection
 def _remedy_of_quantized_fine_tune(base: Base) -> Remedy:
     if base.dequantized:
         return Remedy("leave out {dequantize_base}, so that both are used as they are stored")
-    return Remedy("name a base that is quantized in the same way, or dequantize the fine-tune and encode the result")
+    return Remedy("name a base that is quantized in the same way, or dequantize the fine-tune and name the result")
 
 
-def _is_named(ours: Quantization, config: EncodeConfig) -> bool:
-    """Return whether patterns name all quantized weights, apart from those whose codes are their values."""
+def _all_codes(ours: Quantization, condition: Callable[[str], bool]) -> bool:
+    """Return whether all names of quantized weights fulfil a condition, apart from codes that are values."""
     codes = [weight.parts[0] for weight in ours.weights.values()]
     codes += [name for name, scheme in ours.others.items() if scheme != UNSCALED_FP8]
-    return all(config.stores_exactly(name) for name in codes)
+    return all(map(condition, codes))
 
 
 def _words(quantization: Quantization) -> str:

@@ -77,8 +77,8 @@ def encode_family(
     base : path or mapping of tensors, optional
         The pre-trained base of the fine-tunes; every method but `average` needs it. It is not stored.
     config : EncodeConfig, optional
-        Settings of the packs, without `renames`. `raw` also names the tensors that the base leaves out; `files` and
-        `device` hold for the base, too.
+        Settings of the packs, without `renames`. `raw` also names the tensors that the base leaves out; `files`,
+        `device` and `dequantize_base` (of a pre-trained base) hold for the base, too.
     grams : sequence of paths or mappings of tensors
         Gram matrices of the layers' inputs, one per fine-tune; used by `esm`.
     plain_base : bool
@@ -221,6 +221,7 @@ class _Family:
                 files=self.config.files,
                 force=self.force,
                 device=self.config.device,
+                dequantize_base=self.config.dequantize_base,
                 added=added,
                 progress=progress,
             )
@@ -241,5 +242,6 @@ class _Family:
             raw=self.config.raw,
             grams=self.grams,
             plain=self.is_plain,
+            dequantize_base=self.config.dequantize_base,
         )
         return self.journal.begin(lambda: key)

@@ -46,6 +46,7 @@ def make_base(
     files: bool = True,
     force: bool = False,
     device: str = "cpu",
+    dequantize_base: bool = False,
     added: list[Path] | None = None,
     progress: ProgressCallback = no_progress,
 ) -> MergeReport:
@@ -75,6 +76,8 @@ def make_base(
         Replace files that exist.
     device : str
         Device to decompose matrices on.
+    dequantize_base : bool
+        Read the weights of a quantized pre-trained base dequantized.
     added : list of Path, optional
         Files that did not exist are appended before they are written.
     progress : callable
@@ -89,7 +92,12 @@ def make_base(
     start = time.perf_counter()
     sources = list(fine_tunes.values())
     with open_merger(
-        sources, out, method, pretrained, raw=raw, grams=grams, device=device, progress=progress
+        *(sources, out, method, pretrained),
+        raw=raw,
+        grams=grams,
+        device=device,
+        dequantize_base=dequantize_base,
+        progress=progress,
     ) as merger:
         # Auxiliary files that all have in common are stored once, beside the base.
         shared = _shared_files(merger) if files else {}
@@ -145,6 +153,7 @@ def key_of_base(
     raw: Sequence[str] = (),
     grams: Sequence[Source] = (),
     plain: bool = False,
+    dequantize_base: bool = False,
 ) -> bytes:
     """Return the digest of all inputs and settings of a base, for `Journal.begin`.
 
@@ -152,7 +161,7 @@ def key_of_base(
     ----------
     out : Path
         The base's file.
-    fine_tunes, method, pretrained, raw, grams, plain
+    fine_tunes, method, pretrained, raw, grams, plain, dequantize_base
         As for `make_base`.
     """
     with ExitStack() as stack:
@@ -161,7 +170,7 @@ def key_of_base(
         opened = [stack.enter_context(open_checkpoint(source, Access(staging))) for source in sources]
         digests = [stack.enter_context(GramFile(source)).digest() for source in grams]
         # Gram matrices count by content, wherever the file is.
-        settings = method.describe(), list(fine_tunes), pretrained is None, list(raw), digests, plain
+        settings = method.describe(), list(fine_tunes), pretrained is None, list(raw), digests, plain, dequantize_base
         return journal_key(opened, *settings)
 
 

@@ -18,6 +18,7 @@ from dtscodec.merging.alpha_search import AlphaSearch
 from dtscodec.merging.distances import Distances
 from dtscodec.merging.merger import FineTune, GramSource, Merger, open_merger
 from dtscodec.merging.methods.method import MergeMethod
+from dtscodec.merging.quantized_fine_tunes import copied_notes
 from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.paths import as_path, is_remote
 
@@ -49,7 +50,7 @@ class MergeReport:
     seconds : float
         Wall time.
     notes : tuple of Note
-        Files of fine-tunes that hold weights but were not read, and why.
+        Quantized weights, which are not merged, and files that hold weights but were not read, and why.
     """
 
     path: Path
@@ -78,6 +79,7 @@ def merge(
     shard_bytes: int = SHARD_BYTES,
     force: bool = False,
     device: str = "cpu",
+    dequantize_base: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> MergeReport:
     """Merge fine-tunes of one architecture into one checkpoint.
@@ -108,6 +110,8 @@ def merge(
         Replace an output that exists.
     device : str
         Device to decompose matrices on, such as ``"cuda"``.
+    dequantize_base : bool
+        Read the weights of a quantized base dequantized, for fine-tunes in 16 or 32 bits; see `Base`.
     progress : callable
         Called with the bytes of fine-tunes that have been read; `MergeMethod.reads` is how often all are.
 
@@ -120,7 +124,8 @@ def merge(
     ConfigError
         The method needs a base and none is given, or it takes no Gram matrices or alpha and some are given.
     MergeError
-        The fine-tunes are of different architectures or too few, or they or the merged weights contain NaN or infinity.
+        The fine-tunes are of different architectures or too few, or they or the merged weights contain NaN or infinity,
+        or only one of base and fine-tunes is quantized.
     BaseMismatchError
         The base is of another architecture.
     CheckpointError
@@ -142,7 +147,14 @@ def merge(
         raise OutputError(f"{out}: expected a local path for a merged checkpoint")
     start = time.perf_counter()
     place = as_path(out)
-    with open_merger(fine_tunes, place, method, base, raw=raw, grams=grams, device=device, progress=progress) as merger:
+    with open_merger(
+        *(fine_tunes, place, method, base),
+        raw=raw,
+        grams=grams,
+        device=device,
+        dequantize_base=dequantize_base,
+        progress=progress,
+    ) as merger:
         # Search alpha first; then each tensor is merged when it is written.
         if search is not None:
             merger.search(search)
@@ -198,6 +210,8 @@ def report_of(merger: Merger, path: Path, seconds: float) -> MergeReport:
         Wall time.
     """
     inputs = merger.inputs
+    roles = {f"fine-tune {fine.directory}": fine for fine in inputs.fine_tunes}
+    roles |= {} if inputs.base is None else {"base": inputs.base}
     return MergeReport(
         path,
         merger.method.describe(),
@@ -209,7 +223,7 @@ def report_of(merger: Merger, path: Path, seconds: float) -> MergeReport:
         merger.distances(),
         sum(spec.nbytes for spec in inputs.specs.values()),
         seconds,
-        tuple(passed_over_notes({f"fine-tune {fine.directory}": fine for fine in inputs.fine_tunes})),
+        (*copied_notes(inputs), *passed_over_notes(roles)),
     )
 
 

@@ -23,6 +23,7 @@ from dtscodec.merging.distances import Distances, DistanceTotals
 from dtscodec.merging.merge_inputs import MergeInputs
 from dtscodec.merging.methods.method import MergeMethod
 from dtscodec.merging.methods.registry import make_method
+from dtscodec.merging.quantized_fine_tunes import check_base
 from dtscodec.merging.task_vector_store import TaskVectorStore, open_store
 from dtscodec.merging.task_vectors import TaskVectors, map_chunks, mean_tensors
 from dtscodec.progress import ProgressCallback, no_progress
@@ -43,13 +44,14 @@ def open_merger(
     raw: Sequence[str] = (),
     grams: Sequence[GramSource] = (),
     device: str = "cpu",
+    dequantize_base: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> Iterator["Merger"]:
     """Open a merge, whose tensors can be read within a ``with`` block.
 
     Parameters
     ----------
-    fine_tunes, method, base, raw, grams, device, progress
+    fine_tunes, method, base, raw, grams, device, dequantize_base, progress
         As for `dtscodec.merge`.
     out : Path
         The output; temporary files lie beside it.
@@ -66,12 +68,13 @@ def open_merger(
         staging = stack.enter_context(staging_folder_for(out, base, *fine_tunes))
         access = Access(staging, whole=True)
         opened = [stack.enter_context(as_checkpoint(fine, access)) for fine in fine_tunes]
-        opened_base = stack.enter_context(as_base(base, access)).checkpoint if base is not None else None
-        inputs = MergeInputs(opened, opened_base, raw, [stack.enter_context(_as_grams(source)) for source in grams])
+        pretrained = None if base is None else stack.enter_context(as_base(base, access, dequantize_base))
+        check_base(pretrained, opened, raw)
+        matrices = [stack.enter_context(_as_grams(source)) for source in grams]
+        inputs = MergeInputs(opened, pretrained.checkpoint if pretrained else None, raw, matrices)
         if not inputs.merged and not inputs.averaged:
             raise MergeError(f"{opened[0].location}: expected tensors to merge, got none that all fine-tunes share")
-        store = stack.enter_context(open_store(work_folder(out)))
-        yield Merger(inputs, chosen, store, device, progress)
+        yield Merger(inputs, chosen, stack.enter_context(open_store(work_folder(out))), device, progress)
 
 
 def _as_grams(source: GramSource) -> "AbstractContextManager[GramFile]":
