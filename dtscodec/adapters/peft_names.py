@@ -79,7 +79,10 @@ def parse_name(name: str) -> AdapterName | None:
     plain = _without_wrappers(name)
     if not plain.startswith(PREFIX):
         return None
-    found = _parse(_without_wrappers(plain.removeprefix(PREFIX)))
+    # The prefix stands there twice if a model that PEFT had wrapped was wrapped again.
+    while plain.startswith(PREFIX):
+        plain = _without_wrappers(plain.removeprefix(PREFIX))
+    found = _parse(plain)
     return None if found is None or _INTERNAL.search(found.tensor) else found
 
 

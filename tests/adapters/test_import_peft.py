@@ -333,6 +333,8 @@ def test_tensors_in_neither_base_nor_adapter_are_reported(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "change",
     [
+        lambda name: "base_model.model." + name,
+        lambda name: name.replace("base_model.model.", "base_model.model.policy."),
         lambda name: name.replace("base_model.model.", "base_model.model._orig_mod."),
         lambda name: "_orig_mod." + name,
         lambda name: "module." + name,

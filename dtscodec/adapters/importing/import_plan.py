@@ -87,7 +87,8 @@ def plan_import(
         adapter holds a tensor that the model lacks, or lacks one that it needs; or it does not change a tensor of
         `renames`.
     """
-    changes, config_changes, base_config = changes_of(adapter), tuple[str, ...](), config
+    changes: Mapping[str, WeightChange] = changes_of(adapter)
+    config_changes, base_config = tuple[str, ...](), config
     if is_dequantized and config is not None:
         config = config.unquantized()
     # Counterparts by names alone; the model is built, without weights, only where names do not suffice.
@@ -99,7 +100,7 @@ def plan_import(
             problem = "expected a model that transformers can build, since the base ties its embeddings, got none"
             raise EncodeError(f"config.json: {problem}", INSTALL_TRANSFORMERS)
     if model is not None:
-        rule, counterparts = _match_by_model(model, rule, counterparts, dict(renames))
+        changes, rule, counterparts = _match_by_model(model, changes, rule, counterparts, dict(renames))
         heads = [name for name, target in counterparts.items() if target is None]
         model = model.with_heads(heads, adapter.settings, base)
     tensors = _all_tensors(rule, counterparts, changes, base, model)
@@ -138,16 +139,30 @@ def _needs_model(
 
 
 def _match_by_model(
-    model: FineTuneModel, rule: Rule, counterparts: dict[str, str | None], renames: Mapping[str, str]
-) -> tuple[Rule, dict[str, str | None]]:
-    """Return the counterparts by the model's names, if names alone leave one without or need another prefix."""
+    model: FineTuneModel,
+    changes: Mapping[str, WeightChange],
+    rule: Rule,
+    counterparts: dict[str, str | None],
+    renames: Mapping[str, str],
+) -> tuple[Mapping[str, WeightChange], Rule, dict[str, str | None]]:
+    """Return changes, rule and counterparts by the model's names, if names alone leave one without or differ."""
     disk = model.outline.disk_names
     is_left = any(target is None and name in disk for name, target in counterparts.items())
     # Checkpoints such as GPT-2's lack the prefix of the model with a head, whose ties are known by the model's names.
     has_all = all(name in disk for name, target in counterparts.items() if target is not None)
-    if not is_left and (rule == IDENTITY or not has_all):
-        return rule, counterparts
-    return IDENTITY, {name: renames.get(name) or disk.get(name, target) for name, target in counterparts.items()}
+    if is_left or (rule != IDENTITY and has_all):
+        return (
+            changes,
+            IDENTITY,
+            {name: renames.get(name) or disk.get(name, target) for name, target in counterparts.items()},
+        )
+    # The adapter was trained in another module than the base's model, such as the model without its head, or a wrapper.
+    memory = {other: name for name, other in disk.items()}
+    names = {name: memory[target] for name, target in counterparts.items() if target in memory}
+    if rule[0] and not renames and len({*names.values()}) == len(counterparts):
+        changes = {names[name]: change for name, change in changes.items()}
+        return changes, IDENTITY, {name: disk[name] for name in changes}
+    return changes, rule, counterparts
 
 
 def _all_tensors(
