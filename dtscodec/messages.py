@@ -24,6 +24,24 @@ def listed(names: Sequence[str], limit: int) -> str:
     return ", ".join(names[:limit]) + more
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with a noun in its singular or plural.
+
+    Parameters
+    ----------
+    count : int
+        The number.
+    noun : str
+        The noun in its singular; the plural ends in "s".
+
+    Examples
+    --------
+    >>> counted(1, "tensor"), counted(1200, "tensor")
+    ('1 tensor', '1,200 tensors')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def one_line(error: BaseException, limit: int = 200) -> str:
     r"""Return the text of an exception in one line. Of an OSError it is the reason, without number and path.
 

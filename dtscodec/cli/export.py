@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dtscodec.cli import arguments, console
 from dtscodec.cli.remedies import spell_option
 from dtscodec.cli.result_lines import behaviour_facts, behaviour_line
-from dtscodec.messages import listed
+from dtscodec.messages import counted, listed
 
 if TYPE_CHECKING:
     from dtscodec.adapters.exporting.export_report import ExportReport
@@ -142,16 +142,12 @@ def _effect(report: "ExportReport", samples: str) -> list[str]:
     return [f"{behaviour_line(report.effect, samples)}, base + adapter against decoded"] if report.effect else []
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def _advice(report: "ExportReport") -> list[str]:
     """Return lines of advice: on the effect of left-out tensors, and on merging tied layers."""
     lines = []
     if report.left_out and not report.effect:
         places = {item.name.rpartition(".")[0] for item in report.left_out}
-        count = f"{_counted(len(report.left_out), 'tensor')} of {_counted(len(places), 'module')}"
+        count = f"{counted(len(report.left_out), 'tensor')} of {counted(len(places), 'module')}"
         lines.append(
             f"outputs differ from the decoded model's: {count} left out, and their share does not measure the effect; "
             "measure it (--samples), or serve the decoded model"

@@ -6,6 +6,7 @@ from dtscodec.cli import arguments, console
 from dtscodec.cli.console import progress_bar
 from dtscodec.cli.names import task_name
 from dtscodec.cli.result_lines import note_lines, report_facts
+from dtscodec.messages import counted
 from dtscodec.quantize.widths import ALL_BITS
 
 
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
         return
     sizes = f"{console.size(report.adapter_bytes)} -> {console.size(report.pack_bytes)}"
     count = len(report.exact)
-    exact = f", {count} tensor{'s' if count > 1 else ''} exact" if count else ""
+    exact = f", {counted(count, 'tensor')} exact" if count else ""
     error = f"relative error {report.relative_error:.2g}"
     end = f"{report.seconds:.1f} s: {report.path}"
     line = f"{name}: {sizes}, {report.modules} layers, {error}{exact}, {end}"

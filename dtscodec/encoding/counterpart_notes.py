@@ -22,7 +22,7 @@ from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.blocks import Raw, Same, Tie
 from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.format.naming import base_name
-from dtscodec.messages import listed
+from dtscodec.messages import counted, listed
 
 LARGE_SHARE = 0.1
 """Least share of the base's parameters for a note on tensors that the fine-tune lacks."""
@@ -95,7 +95,7 @@ class CounterpartReport:
         has, are = ("has", "is") if len(names) == 1 else ("have", "are")
         cause, remedy = self._advice(names)
         text = (
-            f"{_tensors(names)} ({100 * share:.1f} % of the parameters) {has} no counterpart in the base "
+            f"{counted(len(names), 'tensor')} ({100 * share:.1f} % of the parameters) {has} no counterpart in the base "
             f"and {are} stored {_how(self._new)}: {listed(names, NAMED_TENSORS)}{cause}"
         )
         return Note(
@@ -109,7 +109,7 @@ class CounterpartReport:
         are = "is" if len(names) == 1 else "are"
         dtypes = " or ".join(self._codes_in_base(names))
         text = (
-            f"{_tensors(names)} ({100 * share:.1f} % of the parameters) {are} {dtypes} in the base "
+            f"{counted(len(names), 'tensor')} ({100 * share:.1f} % of the parameters) {are} {dtypes} in the base "
             f"and {are} stored {_how(self._without_delta)}: {listed(names, NAMED_TENSORS)}"
         )
         return Note(kind="without-counterpart", text=text, names=names, parameters=parameters, share=share)
@@ -142,8 +142,8 @@ class CounterpartReport:
             return None
         are = "is" if len(absent) == 1 else "are"
         text = (
-            f"{_tensors(absent)} of the base ({100 * share:.1f} % of its parameters) {are} not in the fine-tune: "
-            f"{listed(absent, NAMED_TENSORS)}"
+            f"{counted(len(absent), 'tensor')} of the base ({100 * share:.1f} % of its parameters) {are} not in the "
+            f"fine-tune: {listed(absent, NAMED_TENSORS)}"
         )
         return Note(kind="absent", text=text, names=absent, parameters=parameters, share=share)
 
@@ -158,7 +158,7 @@ class CounterpartReport:
             return None
         parameters, share = _size(names, fine)
         were = "of another name in the base was" if len(names) == 1 else "of other names in the base were"
-        text = f"{_tensors(names)} {were} matched, such as {names[0]} to {other[names[0]]}"
+        text = f"{counted(len(names), 'tensor')} {were} matched, such as {names[0]} to {other[names[0]]}"
         # The renames with the same result, where prefixes alone can express it.
         rules = [*map(as_rename, match.open_pairs.applied), *([match.prefix] if match.prefix != IDENTITY else [])]
         is_same = bool(rules) and self._gives_the_same(rules)
@@ -176,10 +176,6 @@ class CounterpartReport:
 def _how(exact: Mapping[str, bool]) -> str:
     """Return in words how tensors were stored that have no delta, from whether each is exact."""
     return "exactly" if all(exact.values()) else "without it"
-
-
-def _tensors(names: Sequence[str]) -> str:
-    return "1 tensor" if len(names) == 1 else f"{len(names):,} tensors"
 
 
 def _size(names: Sequence[str], specs: Specs) -> tuple[int, float]:

@@ -14,7 +14,7 @@ from dtscodec.encoding.segments.exact_rows import ExactReason
 from dtscodec.format.blocks import Raw, Tie
 from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.format.index import TensorEntry
-from dtscodec.messages import listed
+from dtscodec.messages import counted, listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +103,8 @@ class ExactReport:
             return []
         parameters = sum(entry.spec.elements for entry, _ in self._found)
         share = parameters / max(1, self._exact.parameters)
-        count = f"1 tensor ({_percent(share)} of the parameters, {self.pack_bytes:,} bytes) is"
-        if len(self._found) > 1:
-            count = f"{len(self._found):,} tensors ({_percent(share)} of the parameters, {self.pack_bytes:,} bytes) are"
+        size = f"{_percent(share)} of the parameters, {self.pack_bytes:,} bytes"
+        count = f"{counted(len(self._found), 'tensor')} ({size}) {'is' if len(self._found) == 1 else 'are'}"
         names = tuple(sorted(entry.name for entry, _ in self._found))
         text = f"{count} stored exactly: {', '.join(_reasons(self._found))}: {listed(names, NAMED_TENSORS)}"
         return [Note(kind="exact", text=text, names=names, parameters=parameters, share=share)]

@@ -9,7 +9,7 @@ from dtscodec.checkpoints.quantized.find_quantization import UNSCALED_FP8, Quant
 from dtscodec.encoding.notes import Note
 from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
-from dtscodec.messages import listed
+from dtscodec.messages import counted, listed
 
 _DEQUANTIZE_BOTH = Remedy(
     "dequantize the fine-tune with the library that quantized it, and read the base dequantized with {dequantize_base}",
@@ -114,8 +114,7 @@ def _words(quantization: Quantization) -> str:
     """Return how many weights are quantized, in which scheme, and one of them."""
     names: Mapping[str, object] = quantization.weights or quantization.others
     count = len(quantization.weights) + len(quantization.others)
-    weights = "1 weight" if count == 1 else f"{count:,} weights"
-    return f"{weights} of {_schemes(quantization)} ({min(names)})"
+    return f"{counted(count, 'weight')} of {_schemes(quantization)} ({min(names)})"
 
 
 def _schemes(quantization: Quantization) -> str:

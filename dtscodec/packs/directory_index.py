@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from dtscodec.errors import CheckpointError, PackNotFoundError
 from dtscodec.format.primitives.canonical_json import Fields, Json
+from dtscodec.messages import listed
 from dtscodec.storage.hub_path import HubPath
 from dtscodec.storage.open_file import new_file
 from dtscodec.storage.paths import as_path
@@ -165,5 +166,5 @@ def locate_pack(source: str | os.PathLike[str]) -> Path:
         return cast(Path, place.top / next(iter(packs.values())).file)
     if place.path in packs:
         return cast(Path, place.top / packs[place.path].file)
-    tasks = ", ".join(sorted(packs)[:10]) + (" and more" if len(packs) > 10 else "") if packs else "none"
+    tasks = listed(sorted(packs), 10) or "none"
     raise PackNotFoundError(f"{source}: expected the path or the task of a pack, got neither; tasks there: {tasks}")

@@ -12,6 +12,7 @@ from dtscodec.errors import ModelMismatchError
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.packed import Packed
+from dtscodec.messages import counted
 from dtscodec.packs.pack import Pack
 from dtscodec.runtime.model.model_matching import ModelMatch, check_writable, match_model
 from dtscodec.runtime.model.model_slots import ModelSlots
@@ -142,7 +143,7 @@ def _check_all(changes: "list[tuple[TensorEntry, Slot]]", check: Callable[[Tenso
     if not refused:
         return
     first, others = refused[0], len(refused) - 1
-    more = f" (and {others} more tensor{'s' if others > 1 else ''} refused)" if others else ""
+    more = f" (and {counted(others, 'more tensor')} refused)" if others else ""
     raise ModelMismatchError(f"{first.problem}{more}", first.remedy)
 
 

@@ -5,7 +5,7 @@ from dtscodec.adapters.importing.model_config import ModelConfig
 from dtscodec.adapters.importing.tied_changes import TiedChange
 from dtscodec.adapters.model_layers import CONFIG
 from dtscodec.encoding.notes import NAMED_TENSORS, Note
-from dtscodec.messages import listed
+from dtscodec.messages import counted, listed
 
 
 def import_notes(plan: ImportPlan, has_config: bool, added_token: int) -> list[Note]:
@@ -28,7 +28,8 @@ def import_notes(plan: ImportPlan, has_config: bool, added_token: int) -> list[N
     notes += [_untied(tied) for tied in plan.untied]
     if plan.missing:
         named = listed(plan.missing, NAMED_TENSORS)
-        text = f"{len(plan.missing)} tensors of the model are in neither base nor adapter: {named}"
+        are = "is" if len(plan.missing) == 1 else "are"
+        text = f"{counted(len(plan.missing), 'tensor')} of the model {are} in neither base nor adapter: {named}"
         notes.append(Note(kind="missing", text=text, names=plan.missing))
     rows = max((plan.config or ModelConfig({})).vocabularies, default=added_token + 1)
     if added_token >= rows:
