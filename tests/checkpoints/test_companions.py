@@ -1,9 +1,14 @@
 """Companions of quantized weights, found by their place and their name in the layouts of the libraries."""
 
+import time
+
 import pytest
+import torch
 
 from dtscodec.checkpoints.checkpoint import Specs
+from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.quantized.companions import companions_of
+from dtscodec.checkpoints.quantized.find_quantization import find_quantization
 from dtscodec.format.dtypes import DType, TensorSpec
 
 LAYOUTS: dict[str, dict[str, tuple[DType, bool]]] = {
@@ -120,3 +125,16 @@ def test_a_weight_that_is_quantized_in_the_base_only_has_companions_too() -> Non
     base = fine | {"fc.weight": TensorSpec("F8_E4M3", (4, 8))}
     assert companions_of(fine, base, {name: name for name in fine}) == {"fc.weight_scale"}
     assert not companions_of(fine, fine, {name: name for name in fine})
+
+
+def test_schemes_of_many_modules_are_found_in_linear_time() -> None:
+    codes, scale = torch.zeros(1, 1, dtype=torch.int8), torch.zeros(1)
+    tensors: dict[str, torch.Tensor] = {}
+    for i in range(4000):
+        tensors |= {f"layers.{i}.weight._data": codes, f"layers.{i}.weight._scale": scale}
+    with open_checkpoint(tensors) as checkpoint:
+        start = time.process_time()
+        found = find_quantization(checkpoint)
+    # Each module searched among all would take 20 times as long.
+    assert time.process_time() - start < 2
+    assert set(found.others.values()) == {"quanto"}

@@ -1,6 +1,7 @@
 """The quantized weights of a checkpoint: those that can be dequantized, and those of schemes that cannot."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -133,27 +134,33 @@ def _beside_weights(specs: Specs, weights: Mapping[str, QuantizedWeight]) -> set
 
 def _other_codes(left: Specs, specs: Specs) -> Iterator[tuple[str, str]]:
     """Yield the codes that no scheme has taken, and the name of their scheme."""
-    for name, spec in left.items():
-        if not is_quantized(name, spec) or _DESCRIPTIONS.fullmatch(name):
-            continue
+    codes = {n: s for n, s in left.items() if is_quantized(n, s) and not _DESCRIPTIONS.fullmatch(n)}
+    scaled = _modules_with_companions(specs) if codes else frozenset[str]()
+    for name, spec in codes.items():
+        is_scaled = _module_of(name) in scaled
         # Bytes without a scale in their module may be a table of the model.
-        if spec.dtype in FP8 or name.endswith("qweight") or _has_companions(name, specs):
-            yield name, _name_of_other(name, spec, specs)
+        if spec.dtype in FP8 or name.endswith("qweight") or is_scaled:
+            yield name, _name_of_other(name, spec, specs, is_scaled)
 
 
-def _name_of_other(name: str, spec: TensorSpec, specs: Specs) -> str:
+def _name_of_other(name: str, spec: TensorSpec, specs: Specs, is_scaled: bool) -> str:
     if name + "_scale_2" in specs:
         return "NVFP4 of modelopt"
     if name + "_scales" in specs:
         return "EETQ"
-    if spec.dtype in FP8 and not _has_companions(name, specs):
+    if spec.dtype in FP8 and not is_scaled:
         return UNSCALED_FP8
     known = (scheme for pattern, scheme in _OTHERS if pattern.fullmatch(name))
     return next(known, f"an unknown scheme of {spec.dtype}")
 
 
-def _has_companions(name: str, specs: Specs) -> bool:
-    """Return whether a tensor has companions in its own module."""
-    module = name.rpartition(".")[0]
-    beside = {other: spec for other, spec in specs.items() if other.rpartition(".")[0] == module}
-    return bool(companions_of(beside, {}, dict.fromkeys(beside)))
+def _modules_with_companions(specs: Specs) -> frozenset[str]:
+    """Return the modules in which quantized weights have companions."""
+    modules: defaultdict[str, dict[str, TensorSpec]] = defaultdict(dict)
+    for name, spec in specs.items():
+        modules[_module_of(name)][name] = spec
+    return frozenset(module for module, own in modules.items() if companions_of(own, {}, dict.fromkeys(own)))
+
+
+def _module_of(name: str) -> str:
+    return name.rpartition(".")[0]
