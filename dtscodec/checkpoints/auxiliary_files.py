@@ -150,15 +150,15 @@ def _candidates(directory: Path) -> list[str]:
         named = [folder for folder in listing.folders if _MODULE.fullmatch(folder) and folder not in modules]
         inner = [f"{folder}/{name}" for folder in modules for name in _files_in(directory / folder)]
         inner += [f"{d}/{name}" for d in named for name in _files_in(directory / d) if name.endswith(".json")]
-    return [name for name in {*listing.files, *inner} if valid_file_name(name) and not _stays(name.split("/")[-1])]
+    return [name for name in {*listing.files, *inner} if valid_file_name(name) and not _is_excluded(name.split("/")[-1])]
 
 
 def _files_in(folder: Path) -> tuple[str, ...]:
     return list_directory(folder, is_complete=True).files if folder.is_dir() else ()
 
 
-def _stays(name: str) -> bool:
-    """Return whether a file is of the training, or configures an adapter, whose weights do not travel."""
+def _is_excluded(name: str) -> bool:
+    """Return whether a file is of the training, or is the configuration of an adapter, whose weights do not travel."""
     return name == ADAPTER_CONFIG or bool(_OF_TRAINING.fullmatch(name))
 
 

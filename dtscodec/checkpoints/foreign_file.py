@@ -67,7 +67,7 @@ def check_not_foreign(path: Path) -> None:
     check_no_pointer(path, head)
     if head[:512].lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         detail = "expected a checkpoint, got a web page"
-        raise CheckpointError(f"{path}: {detail}", Remedy("download the file again: a log-in may have been asked for"))
+        raise CheckpointError(f"{path}: {detail}", Remedy("download the file again: the server may ask for a log-in"))
     program = next((name for first, name in _FIRST_BYTES.items() if head.startswith(first)), other_framework(path.name))
     if program is not None:
         detail = f"expected safetensors or a file of torch.save, got one that only {program} reads"

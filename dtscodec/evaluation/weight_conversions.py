@@ -90,7 +90,7 @@ def locate(model: Any, shapes: Shapes) -> Located:
         if source.target not in state:
             continue
         converter = by_pattern.get(source.pattern or "")
-        if converter is None or _stays(converter, shapes[name], state[source.target]):
+        if converter is None or _is_unchanged(converter, shapes[name], state[source.target]):
             renamed[name] = names[source.target]
         else:
             groups[source.target].append(source)
@@ -120,8 +120,8 @@ def _tensors_of(model: Any) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for prefix, module in model.named_modules(remove_duplicate=False):
         tensors = {**module._parameters, **module._buffers}
-        kept = {name: one for name, one in tensors.items() if name not in module._non_persistent_buffers_set}
-        found |= {f"{prefix}.{name}" if prefix else name: one for name, one in kept.items() if one is not None}
+        persistent = {name: one for name, one in tensors.items() if name not in module._non_persistent_buffers_set}
+        found |= {f"{prefix}.{name}" if prefix else name: one for name, one in persistent.items() if one is not None}
     return found
 
 
@@ -142,7 +142,7 @@ def _rename(name: str, prefix: str, state: dict[str, Any], renamings: list[Any],
     return GroupSource(name, renamed, target, pattern)
 
 
-def _stays(converter: Any, shape: "tuple[int, ...] | None", tensor: Tensor) -> bool:
-    """Return whether a converter leaves a tensor as it is: one that transposes by shape, where the shapes agree."""
+def _is_unchanged(converter: Any, shape: "tuple[int, ...] | None", tensor: Tensor) -> bool:
+    """Return whether a converter does not change a tensor: it transposes by shape, and the shapes agree already."""
     by_shape = all(getattr(operation, "check_dims", False) for operation in converter.operations)
     return by_shape and (shape is None or shape == tuple(tensor.shape))

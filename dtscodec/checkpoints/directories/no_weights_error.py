@@ -141,13 +141,13 @@ def _torch_files(directory: Path, listing: Listing) -> Advice | None:
     return f"weights of other names: {listed(found, 3)}", f"name a file itself: {directory / found[0]}"
 
 
-def _links_to_nothing(directory: Path, listing: Listing) -> Advice | None:
+def _broken_links(directory: Path, listing: Listing) -> Advice | None:
     """Links whose targets do not exist, as in a cache of the Hub that was cleared in part."""
     if is_remote(directory):
         return None
     gone = sorted(path.name for path in directory.iterdir() if path.is_symlink() and not path.exists())
     found = [name for name in gone if is_weight_file(name)]
-    return (f"links to nothing: {listed(found, 3)}", "download the files again") if found else None
+    return (f"broken links: {listed(found, 3)}", "download the files again") if found else None
 
 
 def _training_state(directory: Path, listing: Listing) -> Advice | None:
@@ -188,7 +188,7 @@ _DIAGNOSES: tuple[Callable[[Path, Listing], Advice | None], ...] = (
     _torch_files,
     _other_program,
     _inner_models,
-    _links_to_nothing,
+    _broken_links,
     _training_state,
 )
 """The most certain diagnosis first. The first that applies is reported."""
