@@ -8,7 +8,7 @@ from torch import nn
 
 from dtscodec.checkpoints.checkpoint import Specs
 from dtscodec.checkpoints.names.name_matching import best_rule
-from dtscodec.evaluation.weight_conversions import locate, transformers_models
+from dtscodec.evaluation.weight_conversions import locate_tensors, transformers_models
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.naming import base_name
 
@@ -66,7 +66,7 @@ def _match_by_transformers(model: nn.Module, specs: Specs) -> ModuleNames:
     models = transformers_models(model)
     if "" not in models:
         return ModuleNames()
-    found = locate(models[""], {name: spec.shape for name, spec in specs.items()})
+    found = locate_tensors(models[""], {name: spec.shape for name, spec in specs.items()})
     converted = {name: ", ".join(group.targets) for group in found.groups for name in group.sources}
     return ModuleNames(found.renamed, converted)
 

@@ -13,7 +13,7 @@ from dtscodec.errors import CheckpointError
 from dtscodec.evaluation.architecture import model_directory, read_architecture
 from dtscodec.evaluation.samples import prepare_samples
 from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
-from dtscodec.evaluation.weight_conversions import locate
+from dtscodec.evaluation.weight_conversions import locate_tensors
 from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.open_file import WHOLE
 from dtscodec.storage.paths import as_output_path
@@ -74,7 +74,7 @@ def collect(
     prepared = prepare_samples(architecture, Path(samples))
     with open_checkpoint(fine_tune, WHOLE) as fine:
         built = architecture.load(fine).to(device)
-        located, where = locate(built, {name: spec.shape for name, spec in fine.specs.items()}), fine.location
+        located, where = locate_tensors(built, {name: spec.shape for name, spec in fine.specs.items()}), fine.location
     # Layers whose tensors transformers makes from several, or transposes, have no name in the checkpoint.
     names = {own: name for name, own in located.renamed.items()}
     collector = GramCollector(built)

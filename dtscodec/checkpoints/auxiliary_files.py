@@ -150,7 +150,9 @@ def _candidates(directory: Path) -> list[str]:
         named = [folder for folder in listing.folders if _MODULE.fullmatch(folder) and folder not in modules]
         inner = [f"{folder}/{name}" for folder in modules for name in _files_in(directory / folder)]
         inner += [f"{d}/{name}" for d in named for name in _files_in(directory / d) if name.endswith(".json")]
-    return [name for name in {*listing.files, *inner} if valid_file_name(name) and not _is_excluded(name.split("/")[-1])]
+    return [
+        name for name in {*listing.files, *inner} if valid_file_name(name) and not _is_excluded(name.split("/")[-1])
+    ]
 
 
 def _files_in(folder: Path) -> tuple[str, ...]:

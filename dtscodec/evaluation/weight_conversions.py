@@ -21,7 +21,7 @@ Shapes: TypeAlias = Mapping[str, "tuple[int, ...] | None"]
 
 
 @dataclass(frozen=True, slots=True)
-class Located:
+class LocatedTensors:
     """Tensors of a checkpoint in a model.
 
     Parameters
@@ -55,7 +55,7 @@ def transformers_models(model: nn.Module) -> dict[str, Any]:
     return found
 
 
-def locate(model: Any, shapes: Shapes) -> Located:
+def locate_tensors(model: Any, shapes: Shapes) -> LocatedTensors:
     """Find tensors of a checkpoint in a model, as transformers does when it loads them.
 
     Parameters
@@ -67,13 +67,13 @@ def locate(model: Any, shapes: Shapes) -> Located:
 
     Returns
     -------
-    Located
+    LocatedTensors
         Without the tensors that the model does not have.
     """
     try:
         from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key
     except ImportError:  # These names are internal; without them no conversion is known.
-        return Located({}, ())
+        return LocatedTensors({}, ())
 
     # New objects, since some renamings depend on the names that they were given before.
     transforms = _conversion_mapping(model)
@@ -99,10 +99,10 @@ def locate(model: Any, shapes: Shapes) -> Located:
         make_group(model, target, members, one := by_pattern[str(members[0].pattern)], reverses[id(one)], names)
         for target, members in groups.items()
     )
-    return Located(renamed, tuple(group for group in found if group is not None))
+    return LocatedTensors(renamed, tuple(group for group in found if group is not None))
 
 
-def ignores(model: Any, name: str) -> bool:
+def is_ignored_on_load(model: Any, name: str) -> bool:
     """Return whether transformers leaves a tensor of the checkpoint out on purpose when it loads a model.
 
     Parameters

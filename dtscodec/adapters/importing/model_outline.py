@@ -14,7 +14,7 @@ from dtscodec.adapters.model_layers import CONFIG, build_without_weights
 from dtscodec.checkpoints.checkpoint import Specs
 from dtscodec.errors import BackendError, CheckpointError
 from dtscodec.evaluation.transformers_library import import_transformers, read_config
-from dtscodec.evaluation.weight_conversions import locate
+from dtscodec.evaluation.weight_conversions import locate_tensors
 
 _TASKS = {
     "SEQ_CLS": "SEQUENCE_CLASSIFICATION",
@@ -76,7 +76,7 @@ def outline_model(config: ModelConfig, base: Specs) -> ModelOutline | None:
     same: dict[int, list[str]] = defaultdict(list)
     for name, tensor in state.items():
         same[id(tensor)].append(name)
-    located = locate(model, {name: spec.shape for name, spec in base.items()})
+    located = locate_tensors(model, {name: spec.shape for name, spec in base.items()})
     modules = model.named_modules(remove_duplicate=False)
     return ModelOutline(
         type(model).__name__,

@@ -7,7 +7,7 @@ from torch import nn
 
 from dtscodec.checkpoints.names.name_matching import best_rule, pair_names
 from dtscodec.errors import EncodeError, ModelMismatchError
-from dtscodec.evaluation.weight_conversions import Shapes, ignores, locate, transformers_models
+from dtscodec.evaluation.weight_conversions import Shapes, is_ignored_on_load, locate_tensors, transformers_models
 from dtscodec.evaluation.weight_groups import WeightGroup
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.naming import base_name
@@ -93,7 +93,7 @@ class ModelSlots(Mapping[str, Slot]):
 
     def is_ignored(self, name: str) -> bool:
         """Return whether transformers leaves a tensor of the checkpoint out on purpose when it loads the model."""
-        return any(ignores(model, name) for model in self._models.values())
+        return any(is_ignored_on_load(model, name) for model in self._models.values())
 
     def _by_prefix(self, specs: Mapping[str, TensorSpec]) -> dict[str, Slot]:
         rule = best_rule(specs, self._shapes())
@@ -116,7 +116,7 @@ class ModelSlots(Mapping[str, Slot]):
         return {name: TensorSpec("U8", slot.shape) for name, slot in self._slots.items()}
 
     def _converted(self, prefix: str, model: nn.Module, shapes: Shapes) -> dict[str, Slot]:
-        located = locate(model, shapes)
+        located = locate_tensors(model, shapes)
         names = {name: prefix + own for name, own in located.renamed.items()}
         found = {name: self._slots[own] for name, own in names.items() if own in self._slots}
         for group in located.groups:
