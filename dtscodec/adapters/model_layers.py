@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dtscodec.adapters.layer_kinds import lora_layers
 from dtscodec.adapters.lora_pair import LayerKind
@@ -86,10 +86,6 @@ class ModelLayers:
         """
         modules = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
         state = model.state_dict(keep_vars=True)
-        # Tied tensors are one object under several names.
-        same: dict[int, list[str]] = defaultdict(list)
-        for name, tensor in state.items():
-            same[id(tensor)].append(name)
         kinds, refused = lora_layers(model)
         return cls(
             type(model).__name__,
@@ -97,11 +93,25 @@ class ModelLayers:
             kinds,
             refused,
             frozenset(modules),
-            {name: tuple(same[id(tensor)]) for name, tensor in state.items()},
+            tied_names(state),
             {name: TensorSpec("U8", tuple(tensor.shape)) for name, tensor in state.items()},
             match_module_names(model, fine),
             None if base is None else match_module_names(model, base),
         )
+
+
+def tied_names(state: Mapping[str, Tensor]) -> dict[str, tuple[str, ...]]:
+    """Return for each tensor of a model all names of the same tensor, its own included.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        The model's `state_dict(keep_vars=True)`, in which tied tensors are one object under several names.
+    """
+    names: dict[int, list[str]] = defaultdict(list)
+    for name, tensor in state.items():
+        names[id(tensor)].append(name)
+    return {name: tuple(names[id(tensor)]) for name, tensor in state.items()}
 
 
 def _language_task(model: nn.Module) -> str | None:

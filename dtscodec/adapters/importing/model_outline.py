@@ -1,7 +1,6 @@
 """The model that a configuration describes: names of its tensors in memory and on disk, shapes and ties."""
 
 import tempfile
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from dtscodec.adapters.importing.model_config import ModelConfig
-from dtscodec.adapters.model_layers import CONFIG, build_without_weights
+from dtscodec.adapters.model_layers import CONFIG, build_without_weights, tied_names
 from dtscodec.checkpoints.checkpoint import Specs
 from dtscodec.errors import BackendError, CheckpointError
 from dtscodec.evaluation.transformers_library import import_transformers, read_config
@@ -72,16 +71,12 @@ def outline_model(config: ModelConfig, base: Specs) -> ModelOutline | None:
         except (BackendError, CheckpointError):
             return None
     state = model.state_dict(keep_vars=True)
-    # Tied tensors are one object under several names.
-    same: dict[int, list[str]] = defaultdict(list)
-    for name, tensor in state.items():
-        same[id(tensor)].append(name)
     located = locate_tensors(model, {name: spec.shape for name, spec in base.items()})
     modules = model.named_modules(remove_duplicate=False)
     return ModelOutline(
         type(model).__name__,
         {name: tuple(tensor.shape) for name, tensor in state.items()},
-        tuple(tuple(names) for names in same.values() if len(names) > 1),
+        tuple(dict.fromkeys(names for names in tied_names(state).values() if len(names) > 1)),
         frozenset(f"{name}.weight" for name, module in modules if isinstance(module, nn.Embedding)),
         {memory: disk for disk, memory in located.renamed.items()},
         frozenset(name for group in located.groups for name in group.sources),
