@@ -2,13 +2,14 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from dtscodec.cli import arguments, console, merge_options
 from dtscodec.cli.console import progress_bar
 from dtscodec.cli.names import task_name
 from dtscodec.cli.remedies import spell_option
+from dtscodec.cli.result_lines import note_facts
 from dtscodec.messages import listed
 
 if TYPE_CHECKING:
@@ -87,7 +88,9 @@ def report_document(report: "MergeReport", names: Sequence[str]) -> dict[str, An
         {"fine_tune": name, **asdict(found), "ratio": found.ratio}
         for name, found in zip(names, report.distances, strict=True)
     ]
-    return {**asdict(report), "path": str(report.path), "distances": distances}
+    facts = {field.name: getattr(report, field.name) for field in fields(report)}
+    notes = [note_facts(note) for note in report.notes]
+    return {**facts, "path": str(report.path), "distances": distances, "notes": notes}
 
 
 def note_lines(report: "MergeReport") -> list[str]:

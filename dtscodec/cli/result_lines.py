@@ -57,10 +57,11 @@ def report_facts(report: "PackReport") -> dict[str, Any]:
         The report of any call that writes a pack.
     """
     facts = {field.name: getattr(report, field.name) for field in fields(report)}
-    return facts | {"path": str(report.path), "notes": [_note_facts(note) for note in report.notes]}
+    return facts | {"path": str(report.path), "notes": [note_facts(note) for note in report.notes]}
 
 
-def _note_facts(note: "Note") -> dict[str, Any]:
+def note_facts(note: "Note") -> dict[str, Any]:
+    """Return a note as a document for ``--json``."""
     remedy = None if note.remedy is None else note.remedy.spelled(spell_option)
     facts = {field.name: getattr(note, field.name) for field in fields(note)}
     return facts | {"names": list(note.names), "remedy": remedy}

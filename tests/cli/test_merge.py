@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from dtscodec.activations.gram_file import Gram, GramSet, save_grams
 from dtscodec.merging.methods.registry import METHODS, make_method, options_of
@@ -116,3 +117,14 @@ def test_an_output_that_exists_is_replaced_with_force_only(cli: Cli) -> None:
 def test_wrong_usage(cli: Cli) -> None:
     for command in (["nonsense", "movie", "tweets"], ["average", "-o", "x"], ["ties", "a", "b", "--alpha", "nan"]):
         cli.misused("merge", *command, "-o", "out")
+
+
+def test_copies_of_quantized_weights_are_told_in_words_and_in_json(cli: Cli) -> None:
+    codes = {"fc.weight": torch.zeros(8, 8, dtype=torch.int8), "fc.weight_scale": torch.ones(8, 1)}
+    for name in ("one", "two"):
+        save_file(codes | {"norm.weight": torch.ones(8)}, f"{name}.safetensors")
+    command = ("merge", "average", "one.safetensors", "two.safetensors", "-o", "out.safetensors", "-f")
+    (note,) = cli.json(*command)["notes"]
+    assert note["names"] == ["fc.weight"]
+    _, out, _ = cli.run(*command)
+    assert out.splitlines()[1] == f"{note['text']}; {note['remedy']}"
