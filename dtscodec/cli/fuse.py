@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from dtscodec.cli import arguments, console
 from dtscodec.cli.console import progress_bar
 from dtscodec.cli.names import task_name
+from dtscodec.cli.result_lines import note_lines
 
 if TYPE_CHECKING:
     from dtscodec.fusion import HeadSimilarity, VectorSimilarity
@@ -104,7 +105,7 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         console.print_json(asdict(report) | {"path": str(report.path)})
     else:
-        console.print_lines(*_table(report), _summary(name, report))
+        console.print_lines(*_table(report), _summary(name, report), *note_lines(name, report))
 
 
 def _likeness(options: argparse.Namespace) -> "str | HeadSimilarity | VectorSimilarity | None":

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile
+from dtscodec.checkpoints.quantized.companions import is_quantized
 from dtscodec.encoding.budget.allocate import LAMBDA_MAX, TensorChoices, at_multiplier, total_cost
 from dtscodec.encoding.budget.candidate import Candidate
 from dtscodec.encoding.budget.error_target import smallest_for
@@ -11,12 +12,13 @@ from dtscodec.encoding.budget.segment_candidates import candidates_of
 from dtscodec.encoding.budget.survey import Survey
 from dtscodec.encoding.config import DEFAULT_SIZE, EncodeConfig
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares, encode_segments
+from dtscodec.encoding.notes import Note
 from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata
 from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.encoding.presets.best import plan_best
 from dtscodec.encoding.segments.segmented_tensor import SegmentedTensor
 from dtscodec.encoding.targets import MaxError, Size
-from dtscodec.format.blocks import Block
+from dtscodec.format.blocks import Block, is_unchanged
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.naming import utf8
 from dtscodec.format.summary import Summary
@@ -129,7 +131,27 @@ class FusionEncoder:
         for name in self.names:
             assembler.add(self._encode(name, chosen[name]))
         base, leaves = self._sources.reference(assembler.used_bases)
-        return assembler.finish(self._metadata().with_base(base), leaves)
+        return assembler.finish(self._metadata().with_base(base).with_notes(self._quantized_notes()), leaves)
+
+    def _quantized_notes(self) -> list[Note]:
+        """Return the note on quantized weights, which have no weighted sum; none without such weights."""
+        specs = {name: self._spec(name) for name in self.names if name not in self.head_names}
+        names = tuple(name for name, spec in specs.items() if is_quantized(name, spec) and self._is_changed(name))
+        if not names:
+            return []
+        parameters = sum(specs[name].elements for name in names)
+        share = parameters / sum(spec.elements for spec in specs.values())
+        weights, are = ("weight", "is") if len(names) == 1 else ("weights", "are")
+        text = (
+            f"{len(names):,} quantized {weights} ({100 * share:.1f} % of the parameters) {are} not summed but those "
+            "of the pack with the largest weight"
+        )
+        return [Note(kind="exact", text=text, names=names, parameters=parameters, share=share)]
+
+    def _is_changed(self, name: str) -> bool:
+        """Return whether a tensor differs from the base's in some pack."""
+        terms = self._sources.terms(name, self._weights)
+        return not all(is_unchanged(block) for term in terms for block in term.entry.blocks)
 
     def _metadata(self) -> PackMetadata:
         """Return metadata and files of the pack; all that its index says of names is as in the first pack."""

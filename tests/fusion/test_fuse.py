@@ -450,7 +450,10 @@ def test_quantized_weights_and_their_scales_are_those_of_one_pack(tmp_path: Path
     for at in (1, 2):
         fine = quantized(start * (1 + 0.1 * at) + 0.05 * torch.randn(40, 40)) | {"norm.weight": torch.ones(40) + at}
         packs.append(make_pack(base, fine, tmp_path / f"{at}.safetensors").path)
-    dtscodec.fuse(packs, tmp_path / "fused", base=base, weights=[0.4, 0.6])
+    report = dtscodec.fuse(packs, tmp_path / "fused", base=base, weights=[0.4, 0.6])
+    (note,) = report.notes
+    assert note.names == ("fc.weight",)
+    assert "1 quantized weight (95.2 % of the parameters) is not summed" in note.text
     with dtscodec.decode(tmp_path / "fused", base) as fused, dtscodec.decode(packs[1], base) as larger:
         for name in ("fc.weight", "fc.weight_scale"):
             assert torch.equal(fused[name], larger[name])
