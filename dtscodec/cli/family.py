@@ -80,4 +80,4 @@ def run(options: argparse.Namespace) -> None:
 def _print_base(report: "MergeReport", tasks: list[str]) -> None:
     size = console.size(report.path.stat().st_size)
     line = f"{merge.describe(report, tasks)}; stored in {size}, {report.seconds:.1f} s: {report.path}"
-    console.print_lines(line, *merge.note_lines(report))
+    console.print_lines(line, *merge.merge_note_lines(report))

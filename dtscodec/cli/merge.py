@@ -73,7 +73,9 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         console.print_json(report_document(report, names))
         return
-    console.print_lines(f"{describe(report, names)}, {report.seconds:.1f} s: {options.output}", *note_lines(report))
+    console.print_lines(
+        f"{describe(report, names)}, {report.seconds:.1f} s: {options.output}", *merge_note_lines(report)
+    )
 
 
 def _names(paths: Sequence[str]) -> list[str]:
@@ -93,7 +95,7 @@ def report_document(report: "MergeReport", names: Sequence[str]) -> dict[str, An
     return {**facts, "path": str(report.path), "distances": distances, "notes": notes}
 
 
-def note_lines(report: "MergeReport") -> list[str]:
+def merge_note_lines(report: "MergeReport") -> list[str]:
     """Return a line for each note on a merge."""
     return [note.spelled(spell_option) for note in report.notes]
 

@@ -1,4 +1,4 @@
-"""Quantized checkpoints in a merge: a base that does not fit the fine-tunes, and weights that cannot be merged."""
+"""Quantized checkpoints in a merge: the check that the base fits the fine-tunes, and the note on copied weights."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -10,14 +10,15 @@ from dtscodec.encoding.notes import Note
 from dtscodec.encoding.quantized_inputs import check_quantization
 from dtscodec.errors import EncodeError, MergeError, Remedy
 from dtscodec.merging.merge_inputs import MergeInputs
+from dtscodec.messages import counted
 
 _DEQUANTIZE = Remedy("dequantize the fine-tunes with the library that quantized them, to merge these weights, too")
 
 
 def check_base(base: Base | None, fine_tunes: Sequence[Checkpoint], raw: Sequence[str]) -> None:
-    """Refuse a base that is quantized in another way than a fine-tune, or one of which only one is quantized.
+    """Refuse a base and a fine-tune of which only one is quantized, or each in another scheme.
 
-    The weights would have no task vectors: all of them would be averaged, whatever the method.
+    Their weights would have no task vectors, so that every method would average them.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ def check_base(base: Base | None, fine_tunes: Sequence[Checkpoint], raw: Sequenc
     MergeError
         The base does not fit.
     CheckpointError
-        What describes quantized weights is not valid.
+        The description of a quantized weight is not valid.
     """
     if base is None:
         return
@@ -60,9 +61,9 @@ def copied_notes(inputs: MergeInputs) -> list[Note]:
         return []
     parameters = sum(first.specs[name].elements for name in names)
     share = parameters / sum(spec.elements for spec in inputs.specs.values())
-    weights, are = ("weight", "is") if len(names) == 1 else ("weights", "are")
+    are = "is" if len(names) == 1 else "are"
     text = (
-        f"{len(names):,} quantized {weights} ({100 * share:.1f} % of the parameters) {are} copied "
+        f"{counted(len(names), 'quantized weight')} ({100 * share:.1f} % of the parameters) {are} copied "
         f"from {first.location}, not merged"
     )
     return [Note(kind="exact", text=text, names=names, parameters=parameters, share=share, remedy=_DEQUANTIZE)]

@@ -57,7 +57,7 @@ class TiedChange:
     is_untied : bool
         Whether they are different tensors in the fine-tune.
     changes : mapping of str to WeightChange
-        The adapter's changes of them, by names in the model.
+        The adapter's changes of these tensors, by names in the model.
     """
 
     names: tuple[str, ...]
@@ -67,14 +67,14 @@ class TiedChange:
 
     @property
     def is_merged_otherwise(self) -> bool:
-        """Whether merging changes all of them: PEFT changes a tensor in place, except where the adapter replaces it."""
+        """True if merging changes all of them: PEFT changes a tensor in place, unless the adapter replaces it."""
         return all(change.pair is not None or change.tokens is not None for change in self.changes.values())
 
 
 def plan_ties(
     tensors: dict[str, PlannedTensor], changes: Mapping[str, WeightChange], adapter: LoraAdapter, model: FineTuneModel
 ) -> tuple[FineTuneModel, tuple[TiedChange, ...]]:
-    """Plan tied tensors anew, together.
+    """Plan tied tensors together, in place of their separate plans.
 
     Parameters
     ----------
