@@ -83,6 +83,7 @@ def locate_tensors(model: Any, shapes: Shapes) -> LocatedTensors:
     # Modules may be wrapped one by one: transformers' patterns are for names without wrappers.
     names = {unwrapped_name(name): name for name in _tensors_of(model)}
     state = {name: tensor for own, tensor in _tensors_of(model).items() if names[name := unwrapped_name(own)] == own}
+    # Tensors that only get another name, and those that a converter joins in one tensor of the model.
     renamed: dict[str, str] = {}
     groups: dict[str, list[GroupSource]] = defaultdict(list)
     for name in sorted(shapes, key=dot_natural_key):
@@ -94,6 +95,7 @@ def locate_tensors(model: Any, shapes: Shapes) -> LocatedTensors:
             renamed[name] = names[source.target]
         else:
             groups[source.target].append(source)
+    # Add the reverse of each conversion; groups without one are left out.
     reverses = {id(one): ReverseConverter(one, state) for one in converters} if groups else {}
     found = (
         make_group(model, target, members, one := by_pattern[str(members[0].pattern)], reverses[id(one)], names)

@@ -90,7 +90,7 @@ class ReverseConverter:
         self.converter = converter.reverse_transform()
         for operation in self.converter.operations:
             if getattr(operation, "check_dims", False):
-                operation.check_dims = False  # `_stays` has compared the shapes, of which the reverse knows one only.
+                operation.check_dims = False  # The reverse has one of the shapes only; they have been compared before.
         self._keys: dict[str, str] = {}
         self._members: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for name in state:
@@ -118,7 +118,20 @@ def make_group(
 ) -> WeightGroup | None:
     """Return the group of a model tensor, or None if transformers cannot reverse its conversion.
 
-    `names` are the model's names by those without wrappers.
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        The model.
+    target : str
+        Name of the model tensor, without the components of wrappers.
+    members : list of GroupSource
+        The checkpoint's tensors that become parts of it.
+    converter : transformers.core_model_loading.WeightConverter
+        Their converter.
+    reverse : ReverseConverter
+        Its reverse.
+    names : mapping of str to str
+        The model's names by those without wrappers.
     """
     key = reverse.key(target)
     if key is None:

@@ -91,7 +91,7 @@ def plan_import(
     config_changes, base_config = tuple[str, ...](), config
     if is_dequantized and config is not None:
         config = config.unquantized()
-    # Counterparts by names alone; the model is built, without weights, only where names do not suffice.
+    # 1. Counterparts by names alone. The model is built, without weights, only where names do not suffice.
     rule, counterparts = find_counterparts(changes, base, dict(renames))
     model = None
     if config is not None and (rule != IDENTITY or _needs_model(changes, counterparts, config, base)):
@@ -103,14 +103,17 @@ def plan_import(
         changes, rule, counterparts = _match_by_model(model, changes, rule, counterparts, dict(renames))
         heads = [name for name, target in counterparts.items() if target is None]
         model = model.with_heads(heads, adapter.settings, base)
+    # 2. All tensors of the fine-tune; those that are tied in the base are planned together.
     tensors = _all_tensors(rule, counterparts, changes, base, model)
     untied: tuple[TiedChange, ...] = ()
     if model is not None and rule == IDENTITY:
         model, untied = plan_ties(tensors, changes, adapter, model)
+    # 3. Checks, before anything is encoded.
     _check_new(tensors, adapter, model)
     transposed = _check_pairs(tensors, base, adapter.settings.fan_in_fan_out)
     absent: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    # 4. The configuration: vocabulary, labels and class follow the tensors.
     if model is not None:
         shapes = _shapes(tensors, base, model)
         model = model.with_sizes(shapes, [name for name in shapes if adapter.is_saved_module(name)], base)
