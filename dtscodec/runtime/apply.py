@@ -19,7 +19,7 @@ def apply_(model: nn.Module, pack: PackSource, base: "Source | Base | None" = No
     """Turn a model that holds the base into the fine-tune, in place and tensor by tensor.
 
     Model, base and pack are checked before the first weight is written. No copy of the base is made: a `Switcher` can
-    switch back.
+    switch back. If writing fails midway, the model holds neither: load the base again.
 
     Parameters
     ----------

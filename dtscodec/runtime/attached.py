@@ -40,8 +40,10 @@ class Attached:
     -----
     The first dimension of every layer's input must be that of the requests. Layers with a side branch have a subclass
     of their class until `detach`. Models may be compiled and run before or after; `fullgraph=True` is an error, since
-    side branches stay outside of graphs. A backward pass that recomputes layers (gradient checkpointing) must run
-    inside `serve` too.
+    side branches stay outside of graphs. Tracing and export are errors. A backward pass that recomputes layers
+    (gradient checkpointing) must run inside `serve` too.
+
+    A thread that is started inside `serve` runs the base, and a generator must not yield there.
     """
 
     def __init__(self, model: nn.Module, base: "Source | Base | None" = None) -> None:
@@ -118,14 +120,17 @@ class Attached:
         Raises
         ------
         TaskError
-            There is no task of that name.
+            There is no task of that name; or, at the end, a generator yielded inside of the context.
         ModelMismatchError
-            The packs were detached; or, raised by the model, a layer's input has another number of rows.
+            The packs were detached, or the model's weights or layers are others by now; or, raised by the model, a
+            layer's input has another number of rows.
         """
         self._registry.check_open()
         batch = self._batch_of(tasks)
+        self._registry.check_model(group.resident for group in batch.groups)
         with self._branches.selected_by(batch):
             yield batch
+        self._registry.check_open()
 
     def route(self, prototypes: Mapping[str, Prototypes], scope: Scope = "layer") -> Router:
         """Prepare a router, with which layers choose the task of each request as in ESM++; `routing` runs it.
@@ -194,12 +199,15 @@ class Attached:
         TaskError
             There is no task of that name.
         ModelMismatchError
-            The packs were detached; or, raised by the model, the rows of a layer's input are not those of the mask.
+            The packs were detached, or the model's weights or layers are others by now; or, raised by the model, the
+            rows of a layer's input are not those of the mask.
         """
         self._registry.check_open()
         routing = Routing(router, mask, None if heads is None else self._batch_of(heads))
+        self._registry.check_model(router.tasks.values())
         with self._branches.selected_by(routing):
             yield routing
+        self._registry.check_open()
 
     def detach(self) -> None:
         """Remove all side branches and packs from the model."""

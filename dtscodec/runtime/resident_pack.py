@@ -34,11 +34,14 @@ class ResidentPack:
     base_copies : dict of str to (TensorSpec, uint8 Tensor)
         Base tensors that are copied for this task alone: dtype and shape, and bytes. `Attached` fills it before the
         task can be looked up.
+    leaves : mapping of str to bytes
+        First bytes of the leaf of each base tensor.
     """
 
     changes: Mapping[Slot, LoadedTensor]
     bases: Mapping[str, Slot | None]
     base_copies: dict[str, tuple[TensorSpec, Tensor]] = field(default_factory=dict)
+    leaves: Mapping[str, bytes] = field(default_factory=dict)
 
     def base_names(self, slot: Slot) -> list[str]:
         """Return the names of the base tensors that the blocks of a changed tensor refer to."""
@@ -129,7 +132,8 @@ def load_resident(
     check_match(found)
     base.check(pack, found.bases)
     with torch.inference_mode(False):  # Tensors made in inference mode could not be used outside of it.
-        return ResidentPack(_read(pack, found), found.bases)
+        leaves = {name: pack.reader.leaves[name] for name in found.bases}
+        return ResidentPack(_read(pack, found), found.bases, leaves=leaves)
 
 
 def _check_all(changes: "list[tuple[TensorEntry, Slot]]", check: Callable[[TensorEntry, Slot], None]) -> None:

@@ -84,6 +84,28 @@ class RunningBase:
             if slot is not None:
                 self._check_model(name, slot)
 
+    def check_held(self, expected: Mapping[Slot | None, tuple[str, bytes]]) -> None:
+        """Check that the model still holds base tensors. Those that were not written since are not read again.
+
+        Parameters
+        ----------
+        expected : mapping of Slot or None to (str, bytes)
+            The name and the first bytes of the leaf of the base tensor in each slot.
+
+        Raises
+        ------
+        ModelMismatchError
+            It does not.
+        """
+        for slot, (name, first) in expected.items():
+            if slot is None:
+                continue
+            _ = slot.tensor  # Raises an error if it was replaced.
+            self._check_model(name, slot)
+            if self.source is None and not self._leaf(name, slot).startswith(first):
+                problem = f"{slot.name}: expected the base's values as before, got others"
+                raise ModelMismatchError(problem, Remedy("write the base's values back"))
+
     def save_copies(self, bases: Mapping[str, Slot | None], names: Iterable[str], device: torch.device) -> None:
         """Copy base tensors into memory, from where `read` takes them from now on.
 

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.errors import Remedy, TaskError
+from dtscodec.errors import ModelMismatchError, Remedy, TaskError
 from dtscodec.packs.pack import PackSource
 from dtscodec.runtime.model.converted_slots import first_overlapping
 from dtscodec.runtime.model.model_matching import ModelMatch
+from dtscodec.runtime.model.restoring import restore_slot
 from dtscodec.runtime.model.slots import Slot, bytes_of, writable, write_slot
 from dtscodec.runtime.resident_pack import ResidentPack
 from dtscodec.runtime.task_registry import TaskRegistry
@@ -71,6 +72,8 @@ class Switcher:
         )
         self._originals: dict[Slot, Tensor] = {}
         self._active: str | None = None
+        # Slots that may hold anything, after a failed switch that could not be undone.
+        self._mixed: Mapping[Slot, object] = {}
         with ExitStack() as stack:
             # Close the base again if a pack is refused.
             stack.callback(self.close)
@@ -80,7 +83,16 @@ class Switcher:
 
     @property
     def active(self) -> str | None:
-        """The task that the model holds; None for the base."""
+        """The task that the model holds; None for the base.
+
+        Raises
+        ------
+        ModelMismatchError
+            A switch failed midway, and so did restoring the previous weights.
+        """
+        if self._mixed:
+            problem = "the model: expected the weights of one task, got a mixture after a failed switch"
+            raise ModelMismatchError(problem, Remedy("call deactivate(), or activate(), again"))
         return self._active
 
     @property
@@ -137,6 +149,8 @@ class Switcher:
     def activate(self, task: str) -> None:
         """Write the weights of a task into the model. If that fails midway, the previous weights are restored.
 
+        If that fails, too, `active` is an error until a switch succeeds.
+
         Parameters
         ----------
         task : str
@@ -171,7 +185,7 @@ class Switcher:
 
     def _check_apart(self, found: ModelMatch) -> None:
         """Raise TaskError if the active task has written parts of tensors whose original values are needed now."""
-        written = () if self._active is None else self._registry[self._active].changes
+        written = self._mixed or (() if self._active is None else self._registry[self._active].changes)
         if slot := first_overlapping([*found.changed, *filter(None, found.bases.values())], written):
             problem = f"{slot.name}: expected the base's values, got those of the task {self._active!r}"
             raise TaskError(problem, Remedy("call deactivate() first"))
@@ -191,60 +205,37 @@ class Switcher:
         """Change the model from the active task to another, or back to it if that fails."""
         old = NO_TASK if self._active is None else self._registry[self._active]
         # Slots of the old task are restored, those of the new one written.
-        slots = {**old.changes, **new.changes}
+        slots = {**old.changes, **new.changes, **self._mixed}
         with writable(slots):
             try:
                 for slot in slots:
                     self._switch_slot(slot, old, new)
-            except BaseException:  # KeyboardInterrupt too: the model must never hold a mixture.
+            except BaseException:  # KeyboardInterrupt too: the model must not hold a mixture.
+                self._mixed = slots
                 for slot in slots:
                     self._write(slot, old, holds_base=False)
+                self._mixed = {}
                 raise
+        self._mixed = {}
 
     def _switch_slot(self, slot: Slot, old: ResidentPack, new: ResidentPack) -> None:
         """Change a slot from one task to another. Where both code only some rows, no other rows are written."""
         # Rows that each task writes; None if it writes the whole tensor, or does not change it.
         to_write = new.coded_rows(slot) if slot in new.changes else None
         written = old.coded_rows(slot) if slot in old.changes else None
-        if slot in new.changes and (to_write is None or (slot in old.changes and written is None)):
+        is_overwritten = slot in new.changes and (to_write is None or (slot in old.changes and written is None))
+        if is_overwritten or self._mixed:
             self._write(slot, new, holds_base=False)  # Overwrites every row, so none need be restored.
             return
         if slot in old.changes:
-            self._restore(slot, written, to_write)
+            restore_slot(slot, self._originals[slot], written, to_write)
         if slot in new.changes:
             self._write(slot, new, holds_base=True)
 
     def _write(self, slot: Slot, resident: ResidentPack, holds_base: bool) -> None:
         """Write a task's tensor into a slot, or the original one where the task does not change it."""
         if slot not in resident.changes:
-            self._restore(slot, None, None)
+            restore_slot(slot, self._originals[slot])
             return
         base, names, device = self._registry.base, resident.bases, slot.device
         write_slot(slot, resident.changes[slot], lambda name: base.read(name, names[name], device), holds_base)
-
-    def _restore(self, slot: Slot, written: Tensor | None, to_write: Tensor | None) -> None:
-        """Write the model's original tensor back into a slot.
-
-        Parameters
-        ----------
-        slot : Slot
-            The slot.
-        written : int [rows], optional
-            Rows that differ from the original; by default all.
-        to_write : int [rows], optional
-            Rows that need not be restored, since the next task writes them completely.
-        """
-        dtype, shape = slot.form
-        original = self._originals[slot].view(dtype).view(shape)
-        if written is None:
-            slot.write(original)
-            return
-        tensor = slot.tensor
-        # Restore the rows that the old task wrote and the new one does not write.
-        rows = written.long()
-        if to_write is not None:
-            is_restored = torch.zeros(len(tensor), dtype=torch.bool, device=tensor.device)
-            is_restored[rows] = True
-            is_restored[to_write.long()] = False
-            rows = is_restored.nonzero()[:, 0]
-        tensor.index_copy_(0, rows, original.index_select(0, rows))

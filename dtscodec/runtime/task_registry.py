@@ -1,8 +1,9 @@
 """The tasks of one running model: resident packs by name, checked against the model and its base."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from itertools import chain
 
 from torch import nn
 
@@ -143,6 +144,24 @@ class TaskRegistry:
         with self.lock:
             self._is_closed = True
             self._stack.close()
+
+    def check_model(self, residents: Iterable[ResidentPack]) -> None:
+        """Raise ModelMismatchError unless the model has the layers and the base's weights that tasks were added to.
+
+        Parameters
+        ----------
+        residents : iterable of ResidentPack
+            The tasks.
+        """
+        found = list(residents)
+        layers = set(self.slots.model.modules())
+        for slot in dict.fromkeys(chain.from_iterable(resident.changes for resident in found)):
+            if any(module not in layers for module, _ in slot.owners):
+                problem = f"{slot.name}: expected the layer that the model had before, got another"
+                raise ModelMismatchError(problem, Remedy("attach the packs again"))
+        # All packs were made against the same base, so each tensor is checked once.
+        held = {slot: (name, resident.leaves[name]) for resident in found for name, slot in resident.bases.items()}
+        self.base.check_held(held)
 
     def check_open(self) -> None:
         """Raise ModelMismatchError after `close`."""

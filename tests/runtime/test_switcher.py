@@ -242,13 +242,13 @@ def test_a_closed_switcher_takes_no_more_tasks(bert: Tasks) -> None:
 # Failures
 
 
-def fails_at(monkeypatch: pytest.MonkeyPatch, call: int, error: BaseException) -> None:
-    """Let the n-th reconstruction of a matrix fail, once."""
+def fails_at(monkeypatch: pytest.MonkeyPatch, call: int, error: BaseException, times: int = 1) -> None:
+    """Let the n-th reconstruction of a matrix fail, and those that follow, a number of times in all."""
     calls = iter(range(1, 10**6))
     original = Cpu.reconstruct
 
     def reconstruct(self: Cpu, *arguments: Any) -> None:
-        if next(calls) == call:
+        if call <= next(calls) < call + times:
             raise error
         original(self, *arguments)
 
@@ -395,3 +395,21 @@ def test_many_threads_may_switch(bert: Tasks) -> None:
         thread.join()
     assert switcher.active is not None
     assert same_state(bert.model.state_dict(), wanted[switcher.active])
+
+
+def test_where_the_old_task_cannot_be_restored_active_is_an_error_until_a_switch_succeeds(
+    bert: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switcher = dtscodec.Switcher(bert.model, packs=bert.packs)
+    switcher.activate("one")
+    with monkeypatch.context() as failing:
+        fails_at(failing, 3, MemoryError("full"), times=10**6)
+        with pytest.raises(MemoryError):
+            switcher.activate("two")
+    with pytest.raises(ModelMismatchError, match="expected the weights of one task, got a mixture"):
+        assert switcher.active
+    switcher.activate("one")
+    assert switcher.active == "one"
+    assert same_state(bert.model.state_dict(), expected(bert, "one"))
+    switcher.deactivate()
+    assert same_state(bert.model.state_dict(), dict(bert.plain.state_dict()))

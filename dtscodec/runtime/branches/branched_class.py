@@ -151,6 +151,12 @@ class _Unreadable(Tensor):
     parameter: Tensor
     parameter_name: str
 
+    @property
+    def _is_param(self) -> bool:  # type: ignore[override]
+        """Asked by `isinstance(..., nn.Parameter)`, before code such as `tie_weights` registers a parameter."""
+        problem = f"{self.parameter_name}: expected parameters to stay where they are, got code that may move them"
+        raise ModelMismatchError(problem, Remedy("run it outside of serve"))
+
     @classmethod
     @_not_compiled_lazily
     def __torch_function__(

@@ -6,9 +6,10 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from dtscodec.errors import ModelMismatchError, Remedy
+from dtscodec.errors import ModelMismatchError, Remedy, TaskError
 from dtscodec.format.index import TensorEntry
 from dtscodec.runtime.branches.branch import ReadTaskBase, SideBranch
 from dtscodec.runtime.branches.branch_for_layer import branch_class
@@ -22,6 +23,8 @@ BYPASS_CHILDREN = (nn.MultiheadAttention,)
 NO_ROW_PER_REQUEST = ("relative_attention_bias", "rel_embeddings", "distance_embedding", "rel_pos_emb", "experts")
 """Names of modules whose inputs have no row for each request: embeddings of distances (T5, DeBERTa, wav2vec2-BERT,
 Granite Speech), which are looked up once for all requests, and experts, which get tokens of several."""
+
+NO_CHECKPOINTING = Remedy("call backward inside serve; on GPUs, train without gradient checkpointing")
 
 
 class SideBranches:
@@ -80,12 +83,23 @@ class SideBranches:
         ----------
         selector : TaskSelector or None
             None for the base.
+
+        Raises
+        ------
+        TaskError
+            Another context was entered before this one and ends later, or this one ends in another thread.
         """
-        token = self._selector.set(selector)
+        before = self._selector.get()
+        self._selector.set(selector)
         try:
             yield
         finally:
-            self._selector.reset(token)
+            # A generator that yields inside of this context shares it with its callers, or runs on without it.
+            is_own = self._selector.get() is selector
+            self._selector.set(before if is_own else None)
+        if not is_own:
+            problem = "serve: expected the same tasks until it ends, got others, or none: a generator yielded meanwhile"
+            raise TaskError(problem, Remedy("enter serve anew for each run of the model, and yield outside of it"))
 
     def check(self, entry: TensorEntry, slot: Slot) -> None:
         """Check that every layer that owns a slot can have a side branch for a task's tensor.
@@ -138,6 +152,7 @@ class SideBranches:
 
     def _check_entry(self, module: nn.Module, args: tuple[Any, ...], *rest: dict[str, Any]) -> None:
         """Check the model's own input; `rest` is as for `_hook`."""
+        _check_is_eager()
         selector = self._selector.get()
         if isinstance(selector, RequestBatch):
             self._rows.check_entry(selector, args, rest[0] if rest else {})
@@ -155,7 +170,12 @@ class SideBranches:
         the hook, and before it has registered that the hook takes kwargs.
         """
         out: Tensor = rest[-1]
+        _check_is_eager()
         selector = self._selector.get()
+        if selector is None and torch._C._current_graph_task_id() >= 0:
+            detail = "expected a backward pass inside serve, got one outside of it that recomputes the layer"
+            problem = f"{type(module).__name__}: {detail}"
+            raise ModelMismatchError(problem, NO_CHECKPOINTING)
         # The input is the first argument, positional or by keyword.
         inputs = [*args, *(rest[0].values() if len(rest) > 1 else ())]
         if selector is None or not inputs:
@@ -174,3 +194,11 @@ class SideBranches:
         if out.requires_grad and out.is_leaf:
             out = out.clone()  # Branches add in place, which torch forbids for leaves.
         return branch.forward(inputs[0], out, batch)
+
+
+def _check_is_eager() -> None:
+    """Raise ModelMismatchError if the model is traced or exported, which would fix the tasks of this run, or none."""
+    is_exporting = getattr(torch.compiler, "is_exporting", bool)  # torch before 2.7 has none.
+    if torch._C._is_tracing() or is_exporting():
+        problem = "the model: expected one without attached packs to trace or export"
+        raise ModelMismatchError(problem, Remedy("detach them, and use apply_ or Switcher"))
