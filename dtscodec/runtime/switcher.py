@@ -1,6 +1,6 @@
 """Switch a model between its base and fine-tunes, in place."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from types import MappingProxyType
 
@@ -208,11 +208,11 @@ class Switcher:
         slots = {**old.changes, **new.changes, **self._mixed}
         with writable(slots):
             try:
-                for slot in slots:
+                for slot in _restored_first(slots, new):
                     self._switch_slot(slot, old, new)
             except BaseException:  # KeyboardInterrupt too: the model must not hold a mixture.
                 self._mixed = slots
-                for slot in slots:
+                for slot in _restored_first(slots, old):
                     self._write(slot, old, holds_base=False)
                 self._mixed = {}
                 raise
@@ -239,3 +239,8 @@ class Switcher:
             return
         base, names, device = self._registry.base, resident.bases, slot.device
         write_slot(slot, resident.changes[slot], lambda name: base.read(name, names[name], device), holds_base)
+
+
+def _restored_first(slots: Iterable[Slot], task: ResidentPack) -> list[Slot]:
+    """Return slots in the order to write them for a task: those that it changes last, since others may overlap them."""
+    return sorted(slots, key=lambda slot: slot in task.changes)

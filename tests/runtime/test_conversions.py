@@ -13,7 +13,7 @@ import dtscodec
 from dtscodec.errors import BaseMismatchError, ModelMismatchError, TaskError
 from dtscodec.evaluation.weight_groups import WeightGroup
 from dtscodec.runtime.model.converted_slots import slots_of_group
-from dtscodec.runtime.model.slots import slots_of, writable
+from dtscodec.runtime.model.slots import slots_of, writable, write_slot
 from tests.converted_models import CONVERTED, save_as_published
 from tests.models import delta_like
 from tests.runtime.helpers import same_state
@@ -103,6 +103,28 @@ def test_packs_by_names_on_disk_and_in_memory_can_be_switched(converted: Convert
         assert same_state(model.state_dict(), in_memory if task == "memory" else converted.expected[task])
     switcher.deactivate()
     assert same_state(model.state_dict(), base)
+
+
+@pytest.mark.parametrize(("old", "new"), [("one", "memory"), ("memory", "one")])
+def test_a_failed_switch_between_names_on_disk_and_in_memory_leaves_the_old_task(
+    stacked: Converted, monkeypatch: pytest.MonkeyPatch, old: str, new: str
+) -> None:
+    model = stacked.model()
+    switcher = dtscodec.Switcher(model, packs={task: stacked.pack(task) for task in (old, new)})
+    switcher.activate(old)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    calls = iter(range(10**6))
+
+    def fail(*arguments: Any) -> None:
+        if next(calls) == 12:
+            raise MemoryError
+        write_slot(*arguments)
+
+    monkeypatch.setattr("dtscodec.runtime.switcher.write_slot", fail)
+    with pytest.raises(MemoryError):
+        switcher.activate(new)
+    assert switcher.active == old
+    assert same_state(model.state_dict(), before)
 
 
 def test_a_model_of_another_dtype_gets_the_rounded_checkpoint(converted: Converted) -> None:
