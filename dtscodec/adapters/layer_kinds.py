@@ -1,9 +1,11 @@
 """The layers of a model that a LoRA can change: by their classes, and by the model's code that uses them."""
 
+import copy
 import inspect
 import re
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from dtscodec.adapters.lora_pair import LayerKind
 
@@ -35,7 +37,7 @@ def lora_layer_kind(module: nn.Module) -> LayerKind | None:
     forward = type(module).forward
     # A subclass with a forward of its own may use its weight in another way, as learned positions do.
     if isinstance(module, nn.Linear):
-        return "linear" if forward is nn.Linear.forward else None
+        return "linear" if forward is nn.Linear.forward or _is_linear(module) else None
     if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # By name, since transformers may not be installed.
         return "transposed"
     if isinstance(module, nn.Embedding):
@@ -44,6 +46,20 @@ def lora_layer_kind(module: nn.Module) -> LayerKind | None:
     if isinstance(module, _CONVOLUTIONS) and module.groups == 1:
         return "convolution" if forward in [kind.forward for kind in _CONVOLUTIONS] else None
     return None
+
+
+def _is_linear(module: nn.Linear) -> bool:
+    """Return whether a subclass computes what a linear layer does, as Falcon's: it is tried with a small weight."""
+    trial = copy.copy(module)
+    weight, bias = torch.arange(6.0, device="cpu").view(3, 2), torch.arange(3.0, device="cpu")
+    trial._parameters = {"weight": nn.Parameter(weight), "bias": None if module.bias is None else nn.Parameter(bias)}
+    inputs = torch.tensor([[2.0, -1.0], [0.5, 3.0]], device="cpu")
+    try:
+        with torch.no_grad():
+            found = trial(inputs)
+            return isinstance(found, Tensor) and torch.equal(found, nn.Linear.forward(trial, inputs))
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):
+        return False
 
 
 def lora_layers(model: nn.Module) -> tuple[dict[str, LayerKind], dict[str, str]]:
@@ -89,7 +105,7 @@ def _read_directly(kind: type[nn.Module]) -> frozenset[str]:
     methods = [
         method
         for parent in kind.__mro__
-        if parent is not nn.Module and issubclass(parent, nn.Module) and parent.__module__.partition(".")[0] != "torch"
+        if parent is not nn.Module and issubclass(parent, nn.Module)
         for name, method in vars(parent).items()
         if inspect.isfunction(method) and not _HARMLESS_METHODS.fullmatch(name)
     ]

@@ -212,6 +212,30 @@ def test_layers_that_the_code_reads_directly_are_not_changed_by_a_lora() -> None
     assert {"conv1", "conv2", "embed_positions"} == {name.rpartition(".")[2] for name in whisper}
 
 
+def test_layers_that_attention_of_torch_reads_are_not_changed_by_a_lora() -> None:
+    few: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+    with torch.device("meta"):
+        kinds, refused = lora_layers(hf.SiglipVisionModel(hf.SiglipVisionConfig(**few, image_size=16, patch_size=4)))
+        _, encoder = lora_layers(nn.Sequential(nn.TransformerEncoderLayer(8, 2)))
+    assert refused.keys() == {"head.attention.out_proj"}
+    assert "encoder.layers.0.self_attn.out_proj" in kinds
+    assert encoder.keys() == {"0.self_attn.out_proj", "0.linear1", "0.linear2"}
+
+
+def test_a_subclass_of_a_linear_layer_is_one_if_it_computes_the_same(tmp_path: Path) -> None:
+    few = {name: SIZES[name] for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")}
+    base = hf.FalconForCausalLM(hf.FalconConfig(**few))
+    exported = Exported(base, change(base), tmp_path)
+    assert exported.report.left_out == ()
+    assert exported.distance(TOKENS) < EXACT
+
+    class Doubled(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:
+            return 2 * super().forward(input)
+
+    assert lora_layers(nn.Sequential(Doubled(4, 4))) == ({}, {})
+
+
 def test_embeddings_that_compute_otherwise_are_left_out(tmp_path: Path) -> None:
     """OPT's positions start at 2: PEFT's embedding would look up others."""
     base = opt()
