@@ -149,6 +149,8 @@ def read_model_layers(model: "nn.Module | str | Path | None", pack: Pack, base: 
     if isinstance(model, nn.Module):
         return ModelLayers.of(model, specs, base_specs)
     if model is not None:
+        if not (Path(model) / CONFIG).is_file():
+            raise CheckpointError(f"{model}: expected a directory with {CONFIG}, got none", NAME_CONFIGURATION)
         return ModelLayers.of(build_without_weights(Path(model)), specs, base_specs)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / CONFIG).write_bytes(_read_configuration(pack, base))

@@ -224,6 +224,17 @@ def test_strict_refuses_and_writes_nothing(states: States, tmp_path: Path) -> No
     assert not (tmp_path / "adapter").exists()
 
 
+def test_strict_advises_to_store_modules_only_where_that_is_possible(states: States, tmp_path: Path) -> None:
+    base, fine = states
+    fine["norm.weight"] = base["norm.weight"] + 0.5
+    with pytest.raises(EncodeError, match=r"save_modules=True"):
+        export(base, fine, tmp_path, strict=True)
+    # A name that vLLM supports.
+    model = type("LlamaForCausalLM", (Small,), {})()
+    with pytest.raises(EncodeError, match=r"decode the pack"):
+        dtscodec.export_adapter(tmp_path / "pack", tmp_path / "adapter", base, model=model, strict=True, to="vllm")
+
+
 def test_strict_passes_where_modules_are_saved_and_vllm_problems_are_reported(states: States, tmp_path: Path) -> None:
     base, fine = states
     fine["norm.weight"] = base["norm.weight"] + 0.5
@@ -265,6 +276,8 @@ def test_a_model_of_other_names_is_refused(states: States, tmp_path: Path) -> No
 def test_without_a_configuration_the_model_must_be_named(states: States, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="`model`"):
         export(*states, tmp_path, model=None)
+    with pytest.raises(CheckpointError, match=r"none: expected a directory with config\.json"):
+        dtscodec.export_adapter(tmp_path / "pack", tmp_path / "adapter", states[0], model=tmp_path / "none")
 
 
 def test_the_configuration_is_found_in_the_pack_beside_the_base_or_where_it_is_named(tmp_path: Path) -> None:

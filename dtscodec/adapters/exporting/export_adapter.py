@@ -118,7 +118,7 @@ def export_adapter(
         _check_reader(to, layers.model)
         changes = list(iter_changes(opened, its_base))
         plan = plan_export(opened.index.tensors, changes, layers, save_modules=save_modules, to=to, base=its_base)
-        plan.check(strict)
+        plan.check(strict, can_save_more=to == "peft" and not save_modules)
         # Factor the deltas, each at its own rank.
         pairs, lost = plan.pairs(rank, dtype)
         largest = max(pair.rank for pair in pairs.values())

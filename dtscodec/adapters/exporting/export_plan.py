@@ -70,13 +70,15 @@ class ExportPlan:
         counts = Counter(change.entry.name for change in self.carried.values())
         return tuple(sorted(module for module, change in self.carried.items() if counts[change.entry.name] > 1))
 
-    def check(self, strict: bool) -> None:
+    def check(self, strict: bool, can_save_more: bool) -> None:
         """Raise EncodeError if no change is carried.
 
         Parameters
         ----------
         strict : bool
             Raise it also if any change is left out.
+        can_save_more : bool
+            Whether other modules could be stored as a whole, so that less is left out.
         """
         left = self.left_out
         names = listed([item.name for item in left], 3)
@@ -86,7 +88,10 @@ class ExportPlan:
         if strict and left:
             share = 100 * sum(item.share or 0.0 for item in left)
             detail = f"got {len(left)} tensors that it cannot carry, {share:.2g} % of the delta ({names})"
-            remedy = Remedy("leave out {strict}, or store whole modules with {save_modules}", {"save_modules": "True"})
+            other = (
+                "store whole modules with {save_modules}" if can_save_more else "decode the pack and use the checkpoint"
+            )
+            remedy = Remedy(f"leave out {{strict}}, or {other}", {"save_modules": "True"} if can_save_more else {})
             raise EncodeError(f"expected a pack that an adapter carries completely, {detail}", remedy)
 
     def pairs(self, rank: int | None, dtype: torch.dtype) -> tuple[dict[str, LoraPair], float]:
