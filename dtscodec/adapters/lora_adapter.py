@@ -117,8 +117,7 @@ def read_adapter(directory: Path) -> LoraAdapter:
     config = directory / CONFIG_NAME
     with read_errors(config):
         if not config.is_file():
-            detail = "expected the directory of an adapter that PEFT saved, got none with that file"
-            raise CheckpointError(f"{config}: {detail}", _inner_adapters(directory))
+            raise _no_adapter(directory)
         settings = parse_settings(config.read_bytes(), str(config))
     weights = weights_of(directory)
     with open_checkpoint(weights, WHOLE) as checkpoint:
@@ -130,10 +129,17 @@ def read_adapter(directory: Path) -> LoraAdapter:
             raise CheckpointError(f"{weights}: {error}") from error
 
 
-def _inner_adapters(directory: Path) -> Remedy | None:
-    """Return the remedy where adapters are in folders of their names, as PEFT saves all but the default one."""
-    found = sorted(path.parent.name for path in directory.glob(f"*/{CONFIG_NAME}")) if directory.is_dir() else []
-    return Remedy.literal(f"name the folder of one of the adapters in it: {', '.join(found)}") if found else None
+def _no_adapter(directory: Path) -> CheckpointError:
+    """Return the error on a path that is not the directory of an adapter."""
+    expected = f"{directory}: expected the directory of an adapter that PEFT saved, got"
+    if directory.is_file():
+        return CheckpointError(f"{expected} a file", Remedy("name the directory that it is in"))
+    if not directory.is_dir():
+        return CheckpointError(f"{expected} nothing of that name")
+    # PEFT saves all adapters but the default one in folders of their names.
+    found = sorted(path.parent.name for path in directory.glob(f"*/{CONFIG_NAME}"))
+    remedy = Remedy.literal(f"name the folder of one of the adapters in it: {', '.join(found)}") if found else None
+    return CheckpointError(f"{expected} one without {CONFIG_NAME}", remedy)
 
 
 def weights_of(directory: Path) -> Path:
@@ -157,6 +163,9 @@ def weights_of(directory: Path) -> Path:
 
 
 def _read_tensors(checkpoint: Checkpoint, settings: LoraSettings, location: Path) -> LoraAdapter:
+    if not checkpoint.specs:
+        problem = f"{location}: expected the tensors of an adapter, got none"
+        raise CheckpointError(problem, Remedy("save the adapter again with PEFT, from the model that was trained"))
     found: dict[Part, dict[str, StoredTensor]] = defaultdict(dict)
     for key, name in _parse_names(checkpoint, location).items():
         stored = StoredTensor(name.tensor, checkpoint.specs[key], checkpoint.read(key))

@@ -329,6 +329,17 @@ def test_malformed_tensors_are_refused(
     assert word in line
 
 
+def test_an_adapter_without_tensors_is_refused_and_one_without_effect_is_told(
+    bert: Callable[[Path], Trained], tmp_path: Path
+) -> None:
+    trained = bert(tmp_path)
+    trained.change_tensors(lambda tensors: [tensors[name].zero_() for name in tensors if "lora_B" in name])
+    assert [note.kind for note in trained.imported().notes] == ["unchanged"]
+    trained.change_tensors(dict.clear)
+    with pytest.raises(CheckpointError, match="got none"):
+        trained.imported()
+
+
 def test_a_missing_file_is_named(bert: Callable[[Path], Trained], tmp_path: Path) -> None:
     trained = bert(tmp_path)
     (trained.path / "adapter_model.safetensors").unlink()

@@ -32,7 +32,7 @@ from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.encoding.passed_over_note import passed_over_notes
 from dtscodec.encoding.quantized_inputs import check_plain, dequantized_notes
 from dtscodec.errors import ConfigError
-from dtscodec.format.blocks import Raw
+from dtscodec.format.blocks import Raw, is_unchanged
 from dtscodec.format.summary import Summary
 from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.quantize.widths import ALL_BITS, Bits
@@ -148,6 +148,8 @@ def import_adapter(
             collected = importer.files(directory) if files else []
             has_config = any(file.name == CONFIG for file in collected)
             notes = import_notes(plan, has_config, _added_token(directory, base_directory))
+            if not importer.is_changed:
+                notes.append(Note(kind="unchanged", text="no tensor differs from the base"))
             notes += passed_over_notes({"base": opened.checkpoint})
             notes += dequantized_notes(opened, opened.specs, lambda name: (name,))
             report = assembler.finish(*importer.metadata(collected, notes))
@@ -172,6 +174,7 @@ class _Importer:
         self._plan, self._base, self._bits, self._task = plan, base, bits, task
         self._leaves: dict[str, bytes] = {}
         self.exact: list[str] = []
+        self.is_changed = False
 
     def tensors(self) -> Iterator[EncodedTensor]:
         """Yield the fine-tune's tensors, names ascending."""
@@ -221,6 +224,7 @@ class _Importer:
             base = self._read(planned.base, planned.change)
             tensor = encode_change(name, planned.change, base, self._bits, self._plan.transposed)
         for block in tensor.entry.blocks:
+            self.is_changed |= not is_unchanged(block)
             if isinstance(block, Raw) and name not in self.exact:
                 self.exact.append(name)
             if block.base is not None:
