@@ -52,7 +52,7 @@ def check_quantization(base: Base, fine: Checkpoint, is_exact: Callable[[str], b
         raise EncodeError(f"{where}: {detail}", _DEQUANTIZE_BOTH)
 
 
-def check_plain(base: Base) -> None:
+def check_plain_base(base: Base) -> None:
     """Refuse a quantized base for an adapter, whose change is added to plain weights.
 
     Parameters

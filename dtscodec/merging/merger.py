@@ -23,7 +23,7 @@ from dtscodec.merging.distances import Distances, DistanceTotals
 from dtscodec.merging.merge_inputs import MergeInputs
 from dtscodec.merging.methods.method import MergeMethod
 from dtscodec.merging.methods.registry import make_method
-from dtscodec.merging.quantized_fine_tunes import check_base
+from dtscodec.merging.quantized_fine_tunes import check_base_quantization
 from dtscodec.merging.task_vector_store import TaskVectorStore, open_store
 from dtscodec.merging.task_vectors import TaskVectors, map_chunks, mean_tensors
 from dtscodec.progress import ProgressCallback, no_progress
@@ -69,7 +69,7 @@ def open_merger(
         access = Access(staging, whole=True)
         opened = [stack.enter_context(as_checkpoint(fine, access)) for fine in fine_tunes]
         pretrained = None if base is None else stack.enter_context(as_base(base, access, dequantize_base))
-        check_base(pretrained, opened, raw)
+        check_base_quantization(pretrained, opened, raw)
         matrices = [stack.enter_context(_as_grams(source)) for source in grams]
         inputs = MergeInputs(opened, pretrained.checkpoint if pretrained else None, raw, matrices)
         if not inputs.merged and not inputs.averaged:

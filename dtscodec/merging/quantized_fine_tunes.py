@@ -15,7 +15,7 @@ from dtscodec.messages import counted
 _DEQUANTIZE = Remedy("dequantize the fine-tunes with the library that quantized them, to merge these weights, too")
 
 
-def check_base(base: Base | None, fine_tunes: Sequence[Checkpoint], raw: Sequence[str]) -> None:
+def check_base_quantization(base: Base | None, fine_tunes: Sequence[Checkpoint], raw: Sequence[str]) -> None:
     """Refuse a base and a fine-tune of which only one is quantized, or each in another scheme.
 
     Their weights would have no task vectors, so that every method would average them.

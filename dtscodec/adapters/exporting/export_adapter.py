@@ -10,7 +10,7 @@ from torch import nn
 
 from dtscodec.adapters.exporting.export_document import export_document
 from dtscodec.adapters.exporting.export_effect import measure_effect, prepared_effect
-from dtscodec.adapters.exporting.export_obstacles import Reader
+from dtscodec.adapters.exporting.export_obstacles import AdapterTarget
 from dtscodec.adapters.exporting.export_plan import plan_export
 from dtscodec.adapters.exporting.export_report import ExportReport
 from dtscodec.adapters.exporting.tensor_changes import iter_changes
@@ -32,7 +32,7 @@ def export_adapter(
     out: str | Path,
     base: "Source | Base | None" = None,
     *,
-    to: Reader = "peft",
+    to: AdapterTarget = "peft",
     model: "nn.Module | str | Path | None" = None,
     rank: int | None = None,
     dtype: torch.dtype = torch.float16,
@@ -115,7 +115,7 @@ def export_adapter(
             prepared = stack.enter_context(prepared_effect(decoded, samples, model))
         # Plan: which module carries each change.
         layers = read_model_layers(model, opened, its_base)
-        _check_reader(to, layers.model)
+        _check_target(to, layers.model)
         changes = list(iter_changes(opened, its_base))
         plan = plan_export(opened.index.tensors, changes, layers, save_modules=save_modules, to=to, base=its_base)
         plan.check(strict, can_save_more=to == "peft" and not save_modules)
@@ -156,7 +156,7 @@ def _check_settings(out: str | Path, rank: int | None, dtype: torch.dtype, to: s
         raise ConfigError(f"expected a rank of at least 1, got {rank}")
     if dtype not in (torch.float16, torch.bfloat16, torch.float32):
         raise ConfigError(f"expected float16, bfloat16 or float32, got {dtype}")
-    if to not in get_args(Reader):
+    if to not in get_args(AdapterTarget):
         raise ConfigError(f"expected an adapter for peft or vllm, got {to!r}")
     if to == "vllm" and save_modules:
         remedy = Remedy("leave out {save_modules}, or export for PEFT ({to})", {"to": "'peft'"})
@@ -165,7 +165,7 @@ def _check_settings(out: str | Path, rank: int | None, dtype: torch.dtype, to: s
         raise OutputError(f"{out}: expected a local path, since only encode writes to remote storage")
 
 
-def _check_reader(to: Reader, model: str) -> None:
+def _check_target(to: AdapterTarget, model: str) -> None:
     """Raise EncodeError if the program supports no LoRA for a model."""
     if to == "vllm" and lora_embeddings(model) is None:
         problem = f"{model}: expected a model for which vLLM {VLLM_VERSION} supports LoRA, got one without"

@@ -10,7 +10,7 @@ from dtscodec.adapters.exporting.whole_modules import enclosing, head_modules
 from dtscodec.adapters.model_layers import ModelLayers
 from dtscodec.errors import Remedy
 
-Reader: TypeAlias = Literal["peft", "vllm"]
+AdapterTarget: TypeAlias = Literal["peft", "vllm"]
 """The program that an adapter is for."""
 
 NAME_FINE_TUNE = Remedy("name the fine-tune's model ({model})")
@@ -35,7 +35,7 @@ def has_own_base(name: str, change: TensorChange, layers: ModelLayers) -> bool:
 
 
 def find_obstacle(
-    name: str, change: TensorChange, modules: Sequence[str], layers: ModelLayers, to: Reader
+    name: str, change: TensorChange, modules: Sequence[str], layers: ModelLayers, to: AdapterTarget
 ) -> Obstacle | None:
     """Find the reason why a LoRA cannot carry a change.
 

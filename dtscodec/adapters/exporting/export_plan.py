@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dtscodec.adapters.exporting.export_obstacles import NAME_FINE_TUNE, Reader, find_obstacle, has_own_base
+from dtscodec.adapters.exporting.export_obstacles import NAME_FINE_TUNE, AdapterTarget, find_obstacle, has_own_base
 from dtscodec.adapters.exporting.left_out_changes import LeftOut, Obstacle
 from dtscodec.adapters.exporting.tensor_changes import MOVED, TensorChange
 from dtscodec.adapters.exporting.vllm_constraints import is_head_refused
@@ -136,7 +136,7 @@ def plan_export(
     layers: ModelLayers,
     *,
     save_modules: bool = False,
-    to: Reader = "peft",
+    to: AdapterTarget = "peft",
     base: Base | None = None,
 ) -> ExportPlan:
     """Find the module that carries each change of a pack.
@@ -184,7 +184,7 @@ def plan_export(
     return ExportPlan(layers, square, carried, saved, tuple(sorted(biases)), tuple(left_out), counterparts)
 
 
-def _choose_heads(changes: Sequence[TensorChange], layers: ModelLayers, to: Reader) -> dict[str, str]:
+def _choose_heads(changes: Sequence[TensorChange], layers: ModelLayers, to: AdapterTarget) -> dict[str, str]:
     """Choose the heads of a classifier to store as a whole, as PEFT does by default: module by tensor in the model."""
     ours, names = layers.names.in_checkpoint, layers.names.names
     changed = [names[change.entry.name] for change in changes if change.entry.name in names]
@@ -198,7 +198,7 @@ def _assign_pairs(
     entries: Sequence[TensorEntry],
     changes: Sequence[TensorChange],
     layers: ModelLayers,
-    to: Reader,
+    to: AdapterTarget,
     whole: Container[str],
 ) -> tuple[dict[str, TensorChange], dict[str, Obstacle]]:
     """Return the changes that pairs carry, by module, and the obstacles to others, by tensor in the model.

@@ -30,7 +30,7 @@ from dtscodec.encoding.notes import Note
 from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata, reference_to
 from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.encoding.passed_over_note import passed_over_notes
-from dtscodec.encoding.quantized_inputs import check_plain, dequantized_notes
+from dtscodec.encoding.quantized_inputs import check_plain_base, dequantized_notes
 from dtscodec.errors import ConfigError
 from dtscodec.format.blocks import Raw, is_unchanged
 from dtscodec.format.summary import Summary
@@ -133,7 +133,7 @@ def import_adapter(
         directory = as_path(adapter)
     with as_base(base, dequantize=dequantize_base) as opened:
         lora = read_adapter(directory)
-        check_plain(opened)
+        check_plain_base(opened)
         # Match all names before the first tensor is encoded, so that a wrong base is reported at once.
         base_directory = opened.checkpoint.directory
         config = None if base_directory is None else ModelConfig.read(base_directory)

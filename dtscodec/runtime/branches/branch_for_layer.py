@@ -12,7 +12,7 @@ from dtscodec.runtime.branches.embedding import EmbeddingBranch, ScaledEmbedding
 from dtscodec.runtime.branches.linear import Conv1DBranch, LinearBranch
 from dtscodec.runtime.branches.norm import LayerNormBranch, RMSNormBranch, is_rms_norm
 
-Test: TypeAlias = Callable[[nn.Module], bool]
+LayerTest: TypeAlias = Callable[[nn.Module], bool]
 
 COMPUTING = ("forward", "__call__", "_call_impl", "_conv_forward")
 """The methods that determine the function that a layer computes."""
@@ -34,7 +34,7 @@ def branch_class(module: nn.Module) -> type[SideBranch] | None:
     return next((branch for computes, branch in _BRANCHES if computes(module)), None)
 
 
-def _computes_as(kind: type[nn.Module]) -> Test:
+def _computes_as(kind: type[nn.Module]) -> LayerTest:
     """Return a predicate that holds for layers that compute the same function as a class.
 
     A `forward` that accelerate wrapped counts if its hook only moves tensors between devices.
@@ -77,7 +77,7 @@ def _is_conv1d_of_transformers(module: nn.Module) -> bool:
     return is_conv1d and _computes_as(kind)(module)
 
 
-_BRANCHES: tuple[tuple[Test, type[SideBranch]], ...] = (
+_BRANCHES: tuple[tuple[LayerTest, type[SideBranch]], ...] = (
     (_computes_as(nn.Linear), LinearBranch),
     (_computes_as(nn.LayerNorm), LayerNormBranch),
     (_is_zero_padded_convolution, ConvolutionBranch),
