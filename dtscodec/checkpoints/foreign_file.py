@@ -72,6 +72,10 @@ def check_not_foreign(path: Path) -> None:
     if program is not None:
         detail = f"expected safetensors or a file of torch.save, got one that only {program} reads"
         raise CheckpointError(f"{path}: {detail}", Remedy.literal(advice_on(program)))
+    # A header begins with its length in eight bytes, some of them zero, and an archive or pickle with other bytes.
+    if head and min(head) >= ord("\t") and head[0] < 128:
+        detail = "expected safetensors or a file of torch.save, got text"
+        raise CheckpointError(f"{path}: {detail}", Remedy("name the model's directory, or the file of its weights"))
     if path.suffix == ".distcp":
         detail = "expected a whole checkpoint, got a shard of torch.distributed"
         remedy = Remedy("name its directory: the error then has the command that merges the shards")

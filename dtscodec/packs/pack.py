@@ -14,6 +14,7 @@ from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, Carried, Named
 from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.containers.exact_pack import MAX_TENSOR_BYTES as MAX_TENSOR_BYTES
+from dtscodec.checkpoints.foreign_file import check_not_foreign
 from dtscodec.errors import BaseMismatchError, FormatError, PackNotFoundError, Remedy
 from dtscodec.files.range_reader import MemoryFile
 from dtscodec.format.blocks import CodedContent, CodedDelta
@@ -75,6 +76,7 @@ class Pack:
             self.reader = PackReader(file, str(self.path))
         except BaseException:
             file.close()
+            check_not_foreign(self.path)
             raise
 
     @property

@@ -16,6 +16,8 @@ FILES = {
     "flax_model.msgpack": (b"\x81\xa6params" + bytes(99), r"only Flax reads; .*from_flax=True"),
     "model.onnx": (b"\x08\x07\x12\x07pytorch" + bytes(99), r"only ONNX reads; take the checkpoint"),
     "page.safetensors": (b"<!DOCTYPE html><html>" * 9, r"a web page; download the file again"),
+    "config.json": (b'{"model_type": "llama"}', r"got text; name the model's directory"),
+    "modeling.py": (b"import torch" * 99, r"got text; name the model's directory"),
     "page.bin": (b"\n<html>" * 9, r"a web page"),
     "__0_0.distcp": (b"PK\3\4" + bytes(99), r"a shard of torch\.distributed; name its directory"),
 }

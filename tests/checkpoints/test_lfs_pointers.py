@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import dtscodec
 from dtscodec.checkpoints.auxiliary_files import collect_files
 from dtscodec.checkpoints.lfs_pointer import check_no_pointer
 from dtscodec.checkpoints.open import open_checkpoint
@@ -52,3 +53,9 @@ def test_extensions_before_the_oid_are_part_of_a_pointer() -> None:
 @pytest.mark.parametrize("data", [b"", b"version 1\n", POINTER + b" " * 1024, POINTER[40:]])
 def test_other_content_is_no_pointer(data: bytes) -> None:
     check_no_pointer(Path("x"), data)
+
+
+def test_a_pointer_in_place_of_a_pack_is_named(tmp_path: Path) -> None:
+    (tmp_path / "movie.dts.safetensors").write_bytes(POINTER)
+    with pytest.raises(CheckpointError, match=MESSAGE):
+        dtscodec.open(tmp_path / "movie.dts.safetensors")

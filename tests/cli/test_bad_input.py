@@ -290,7 +290,8 @@ def test_a_base_of_another_architecture(cli: Cli) -> None:
     line = cli.fails("encode", "other.safetensors", "movie", "-o", "out")
     assert line.startswith("base-tensor: ")
     assert "expected the fine-tune's architecture" in line
-    assert "--map" in line
+    # No rename would help.
+    assert line.rstrip().endswith("the base has none of that name); name the right base")
     wider = {name: torch.ones([2 * n for n in tensor.shape]) for name, tensor in base_tensors().items()}
     save_file(wider, "wider.safetensors")
     assert "expected the fine-tune's architecture" in cli.fails("encode", "wider.safetensors", "movie", "-o", "out")
