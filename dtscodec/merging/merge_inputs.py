@@ -7,15 +7,15 @@ from torch import Tensor
 
 from dtscodec.activations.gram_file import Gram, GramFile
 from dtscodec.checkpoints.checkpoint import Checkpoint
-from dtscodec.checkpoints.names.name_matching import match_names
 from dtscodec.checkpoints.quantized.companions import companions_of
 from dtscodec.checkpoints.stored_tensor import StoredTensor, is_finite
 from dtscodec.checkpoints.torch_dtypes import widest
 from dtscodec.encoding.config import check_patterns
 from dtscodec.encoding.delta import delta_of
-from dtscodec.errors import BaseMismatchError, ConfigError, DtsError, EncodeError, MergeError, Remedy
+from dtscodec.errors import ConfigError, EncodeError, MergeError, Remedy
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.merging.by_matrix import matrix_shape, noise_edges_of
+from dtscodec.merging.input_names import names_as_in, names_in_base
 from dtscodec.merging.task_vectors import TaskVectors
 
 
@@ -69,8 +69,8 @@ class MergeInputs:
             raise ConfigError(f"expected Gram matrices for each of {len(fine_tunes)} fine-tunes, got {len(grams)}")
         self.fine_tunes, self.base, self._grams = tuple(fine_tunes), base, tuple(grams)
         first = self.fine_tunes[0]
-        self._own = [_names_as_in(first, other) for other in self.fine_tunes]
-        self._base_names: Mapping[str, str | None] = _names_in_base(first, base) if base is not None else {}
+        self._own = [names_as_in(first, other) for other in self.fine_tunes]
+        self._base_names: Mapping[str, str | None] = names_in_base(first, base) if base is not None else {}
         self._companions = companions_of(first.specs, {}, dict.fromkeys(first.specs))
         self.specs: dict[str, TensorSpec] = {}
         self.merged: list[str] = []
@@ -224,27 +224,3 @@ class MergeInputs:
 
 
 _LEAVE_OUT = Remedy("leave it out of the merge with {raw}")
-
-
-def _names_in_base(first: Checkpoint, base: Checkpoint) -> Mapping[str, str | None]:
-    """Map names of the first fine-tune to names of the base."""
-    try:
-        return match_names(first.specs, base.specs, aliases=first.aliases).counterpart
-    except BaseMismatchError as error:
-        remedy = Remedy("name the right base")
-        raise BaseMismatchError(error.reason, base.location, error.detail, error.section, remedy) from error
-
-
-def _names_as_in(first: Checkpoint, other: Checkpoint) -> dict[str, str]:
-    """Map names of the first fine-tune to those of another; names that only the other has map to themselves."""
-    if other is first:
-        return {name: name for name in first.specs}
-    try:
-        match = match_names(other.specs, first.specs, aliases=other.aliases)
-    except BaseMismatchError as error:
-        detail = f"expected the architecture of {first.location}, got another; {error.detail}"
-        raise MergeError(f"{other.location}: {detail}") from error
-    except DtsError as error:
-        raise MergeError(f"{other.location}: {error.problem}", error.remedy) from error
-    own = {name: name for name in other.specs if match.counterpart[name] is None and name not in first.specs}
-    return own | {theirs: name for name, theirs in match.counterpart.items() if theirs is not None}

@@ -270,3 +270,24 @@ def test_weights_beside_those_that_are_merged_are_passed_over_by_name(tmp_path: 
     (note,) = report.notes
     assert note.names == ("pytorch_model.bin",)
     assert f"the fine-tune {tmp_path / 'b'} was read from model.safetensors" in note.text
+
+
+@pytest.mark.parametrize("place", ["base", "second"])
+def test_experts_of_another_layout_are_refused(tmp_path: Path, place: str) -> None:
+    """They were averaged, or left out, whatever the method."""
+    split = {
+        f"mlp.experts.{e}.{x}_proj.weight": torch.randn((8, 16) if x == "down" else (16, 8))
+        for e in range(2)
+        for x in ("gate", "up", "down")
+    } | {"embed.weight": torch.randn(99, 8)}
+    matrices = {
+        x: torch.stack([split[f"mlp.experts.{e}.{x}_proj.weight"] for e in (0, 1)]) for x in ("gate", "up", "down")
+    }
+    fused = {
+        "embed.weight": split["embed.weight"],
+        "mlp.experts.gate_up_proj": torch.cat([matrices["gate"], matrices["up"]], 1),
+        "mlp.experts.down_proj": matrices["down"],
+    }
+    fine_tunes, base = ([fused, fused], split) if place == "base" else ([fused, split], fused)
+    with pytest.raises(MergeError, match=r"expected experts in the layout of .*save_pretrained"):
+        merge(tmp_path, fine_tunes, "task-arithmetic", base)
