@@ -173,11 +173,8 @@ class Pack:
         """
         entry = self.reader.entry(name)
         check_size(name, 4 * entry.spec.elements, max_tensor_bytes)
-        return [
-            (row, content.delta())
-            for row, _, content in self.reader.contents(name)
-            if isinstance(content, CodedContent)
-        ]
+        contents = self.reader.contents(name)
+        return [(row, content.delta()) for row, _, content in contents if isinstance(content, CodedContent)]
 
     def tensor(
         self, name: str, base: "Source | Base | None" = None, max_tensor_bytes: int = MAX_TENSOR_BYTES
