@@ -278,3 +278,12 @@ def test_a_removed_name_finds_the_counterpart_of_the_tensor_that_remains() -> No
     assert match.counterpart["lm_head.weight"] == "lm_head.weight"
     assert match.absent == ("model.embed_tokens.weight",)
     assert match.shared == {"model.embed_tokens.weight"}
+
+
+def test_modules_renamed_within_each_layer_are_named_with_both_names() -> None:
+    places = [(i, e, x) for i in range(4) for e in range(4) for x in "ab"]
+    base = {f"layers.{i}.mlp.{e}.{x}.weight": TensorSpec("F32", (4, 2)) for i, e, x in places}
+    fine = {name.replace("mlp", "moe"): spec for name, spec in base.items()}
+    message = r"names differ, 'layers\.\*\.moe\.' as 'layers\.\*\.mlp\.' would fit; .*rename"
+    with pytest.raises(BaseMismatchError, match=message):
+        match_names(fine, base)

@@ -110,6 +110,10 @@ def _cause(fine: Specs, base: Specs, match: NameMatch, fits: set[str], retry: Re
         others = [as_rename(rule)[1] for rule in match.open_pairs.renamings if as_rename(rule)[0] == old]
         choice = next((f": {old!r} may be {new!r} or {other!r}" for other in others if other != new), "")
         return f"{fit}: names differ{choice}", rename_remedy(renames)
+    # Names that would fit with a rename of a module in each layer, which a prefix cannot say.
+    if numbered := [rule for rule in match.open_pairs.renamings if NUMBER in rule[0]]:
+        detail = f"{fit}: names differ, {describe_rule(numbered[0])} would fit"
+        return detail, Remedy("if they are the same modules, rename them in the fine-tune as in the base")
     # A counterpart of another shape is a better example than a missing one.
     misfits = [name for name in fine if name not in fits]
     name = max(misfits, key=lambda name: (match.counterpart[name] is not None, fine[name].elements))
