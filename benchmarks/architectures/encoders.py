@@ -89,7 +89,7 @@ def sentence_transformer() -> nn.Module:
     from sentence_transformers import SentenceTransformer
 
     # By name: in version 6 the modules moved, and mypy does not find them in the old place.
-    models: Any = importlib.import_module("sentence_transformers.models")
+    models: Any = importlib.import_module("sentence_transformers.sentence_transformer.modules")
     with tempfile.TemporaryDirectory() as folder, quiet():
         hf.BertModel(bert_config(), add_pooling_layer=False).save_pretrained(folder)
         _save_tokenizer(Path(folder))

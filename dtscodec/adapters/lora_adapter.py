@@ -14,6 +14,7 @@ from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.format.dtypes import CODED_DTYPES
+from dtscodec.storage.listing import list_directory
 from dtscodec.storage.open_file import WHOLE
 from dtscodec.storage.storage_errors import read_errors
 
@@ -137,7 +138,8 @@ def _no_adapter(directory: Path) -> CheckpointError:
     if not directory.is_dir():
         return CheckpointError(f"{expected} nothing of that name")
     # PEFT saves all adapters but the default one in folders of their names.
-    found = sorted(path.parent.name for path in directory.glob(f"*/{CONFIG_NAME}"))
+    folders = list_directory(directory).folders
+    found = [folder for folder in folders if (directory / folder / CONFIG_NAME).is_file()]
     remedy = Remedy.literal(f"name the folder of one of the adapters in it: {', '.join(found)}") if found else None
     return CheckpointError(f"{expected} one without {CONFIG_NAME}", remedy)
 

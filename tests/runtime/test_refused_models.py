@@ -122,7 +122,7 @@ def test_base_tensors_that_the_model_leaves_out_need_the_base(llama: Path, tmp_p
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directories of a sentence-transformers pipeline with a dense layer: base, fine-tune, pack, decoded."""
     library = pytest.importorskip("sentence_transformers")
-    modules = pytest.importorskip("sentence_transformers.models")
+    modules = pytest.importorskip("sentence_transformers.sentence_transformer.modules")
     folder = tmp_path_factory.mktemp("pipeline")
     save(make_pair("bert").base, folder / "bert")
     (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "word"]))
