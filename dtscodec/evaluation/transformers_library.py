@@ -161,6 +161,33 @@ def model_class_of(config: Any, location: str, remedy: Remedy) -> Any:
     return model_class
 
 
+def concrete_class(model_class: Any, config: Any, location: str) -> Any:
+    """Return the class that one such as `AutoModelForCausalLM` chooses by a configuration, or the class itself.
+
+    Parameters
+    ----------
+    model_class : type
+        A class of models, or one that chooses.
+    config : transformers.PreTrainedConfig
+        The configuration.
+    location : str
+        Where the model comes from, for messages.
+
+    Raises
+    ------
+    CheckpointError
+        It has no class for the configuration.
+    """
+    classes = getattr(model_class, "_model_mapping", None)
+    if classes is None:
+        return model_class
+    if type(config) not in classes:
+        detail = f"expected a configuration for {model_class.__name__}, got a {type(config).__name__}"
+        raise CheckpointError(f"{location}: {detail}", Remedy("give another {model_class}"))
+    found = classes[type(config)]
+    return found[0] if isinstance(found, tuple | list) else found
+
+
 def load_weights(
     model_class: Any, config: Any, state: Mapping[str, Any], location: str, remedy: Remedy, **options: Any
 ) -> Any:

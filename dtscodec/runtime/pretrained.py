@@ -1,5 +1,6 @@
 """Base + pack -> transformers model, decoded one tensor at a time."""
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,13 @@ from dtscodec.checkpoints.torch_dtypes import torch_form
 from dtscodec.decoding.decode import decode
 from dtscodec.decoding.decoded import Decoded
 from dtscodec.errors import CheckpointError, Remedy
-from dtscodec.evaluation.transformers_library import import_transformers, load_weights, model_class_of, read_config
+from dtscodec.evaluation.transformers_library import (
+    concrete_class,
+    import_transformers,
+    load_weights,
+    model_class_of,
+    read_config,
+)
 from dtscodec.packs.pack import PackSource
 
 CONFIGURATIONS = ("config.json", "generation_config.json")
@@ -42,9 +49,11 @@ def from_pretrained(
     pack : path, bytes or Pack
         The fine-tune's pack.
     model_class : type, optional
-        Class of the model. By default the first one under `architectures` in the configuration.
-    config : transformers.PreTrainedConfig, optional
-        Configuration of the model. By default the fine-tune's own, which is in packs made from model directories.
+        Class of the model, or a class such as `AutoModelForCausalLM` that chooses one by the configuration. By default
+        the first one under `architectures` in the configuration.
+    config : transformers.PreTrainedConfig or path, optional
+        Configuration of the model, or the directory that has it. By default the fine-tune's own, which is in packs made
+        from model directories.
     dtype : torch.dtype, optional
         Dtype of the weights; by default the configuration's.
     device_map : str or dict, optional
@@ -80,10 +89,14 @@ def from_pretrained(
                 detail = "expected a pack made from model directories, got one without config.json"
                 raise CheckpointError(f"{where}: {detail}", Remedy("give {config}"))
             config = read_config(Path(folder), where, Remedy("decode to a directory, and load it with diffusers"))
-        kind = model_class or model_class_of(config, where, Remedy("give {model_class}"))
+        elif isinstance(config, str | os.PathLike):
+            config = read_config(Path(config))
+        remedy = Remedy("give {model_class}")
+        kind = concrete_class(model_class, config, where) if model_class else model_class_of(config, where, remedy)
         # transformers slices each tensor when it loads it, which decodes it.
         state = {name: _LazyTensor(decoded, name) for name in decoded}
-        chosen = dtype or getattr(config, "dtype", None)
+        named = how.pop("torch_dtype", None)  # The former name of `dtype` in transformers.
+        chosen = dtype or named or getattr(config, "dtype", None)
         remedy = Remedy("give {model_class}, or {config}")
         model = load_weights(kind, config, state, where, remedy, dtype=chosen, device_map=device_map, **how)
         # Before the model is handed over (rule H3).

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers as hf
 
 import dtscodec
 from dtscodec.errors import BaseMismatchError, CheckpointError
@@ -57,6 +58,19 @@ def bert(tmp_path: Path) -> Path:
     models.save(pair.fine, tmp_path / "fine")
     make_pack(tmp_path / "base", tmp_path / "fine", tmp_path / "pack", target=dtscodec.RankShare(0.2))
     return tmp_path
+
+
+def test_the_class_may_be_chosen_by_the_configuration(bert: Path) -> None:
+    theirs = hf.AutoModelForSequenceClassification
+    ours = dtscodec.from_pretrained(bert / "base", bert / "pack", model_class=theirs, config=bert / "fine")
+    assert type(ours) is hf.BertForSequenceClassification
+    with pytest.raises(CheckpointError, match="expected a configuration for AutoModelForSpeechSeq2Seq"):
+        dtscodec.from_pretrained(bert / "base", bert / "pack", model_class=hf.AutoModelForSpeechSeq2Seq)
+
+
+def test_the_former_name_of_dtype_counts(bert: Path) -> None:
+    ours = dtscodec.from_pretrained(bert / "base", bert / "pack", torch_dtype=torch.float16)
+    assert ours.dtype == torch.float16
 
 
 def test_another_base_is_refused(bert: Path) -> None:
