@@ -6,4 +6,4 @@ from benchmarks.attach_bfloat16 import LIMIT, measure
 def test_the_error_in_bfloat16_is_within_the_limit() -> None:
     for row in measure(64, 2, 0.3, 0):
         assert 0 < row.attached < 0.1 * row.effect
-        assert row.ratio <= LIMIT, row
+        assert row.ratios["ratio"] <= LIMIT, row
