@@ -79,3 +79,11 @@ def test_embeddings_and_heads_are_problems_of_the_classes_that_refuse_them(
 @pytest.mark.parametrize("model", ["GPT2LMHeadModel", "BertForSequenceClassification", "BloomForCausalLM", "T5Model"])
 def test_a_class_without_lora_is_a_problem(model: str) -> None:
     assert vllm_problems(PLAIN, TENSORS, model) == [f"LoRA is not supported for {model}"]
+
+
+@pytest.mark.parametrize(("text", "tower"), [("text_model", "vision_model"), ("language_model", "audio_tower")])
+def test_lora_outside_the_language_model_is_a_problem(text: str, tower: str) -> None:
+    modules = [f"base_model.model.model.{part}.layers.0.self_attn.q_proj.lora_A.weight" for part in (text, tower)]
+    (problem,) = vllm_problems(PLAIN, dict.fromkeys(modules, (16, 8)), "SmolVLMForConditionalGeneration")
+    assert f"model.{tower}.layers.0.self_attn.q_proj" in problem
+    assert text not in problem

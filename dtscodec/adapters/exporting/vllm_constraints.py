@@ -16,6 +16,8 @@ HEADS = ("classifier", "score")
 _TENSORS = (".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B")
 _SKIPPED = (".embed_tokens.base_layer.weight", ".lm_head.base_layer.weight")
 _OF_HEADS = tuple(f".{head}.{end}" for head in HEADS for end in ("weight", "bias"))
+_LANGUAGE_MODELS = frozenset({"language_model", "text_model"})
+"""Names of the language model in a model of images or sounds; the second is that of Idefics and SmolVLM."""
 
 
 def max_lora_rank(rank: int) -> int | None:
@@ -64,9 +66,9 @@ def outside_language_model(modules: Iterable[str]) -> set[str]:
     {'model.visual.merger'}
     """
     parts = {module: module.split(".") for module in modules}
-    if not any("language_model" in names for names in parts.values()):
+    if not any(_LANGUAGE_MODELS & {*names} for names in parts.values()):
         return set()
-    return {module for module, names in parts.items() if not {"language_model", "lm_head"} & set(names)}
+    return {module for module, names in parts.items() if not {*_LANGUAGE_MODELS, "lm_head"} & {*names}}
 
 
 def is_head_refused(model: str, module: str) -> bool:
