@@ -269,6 +269,15 @@ def test_a_base_without_the_prefix_of_its_model_is_untied_too(settings: dict[str
     assert adapter.check().notes[-1].kind == "untied"
 
 
+@pytest.mark.parametrize("task", ["CAUSAL_LM", None])
+def test_a_base_without_its_head_becomes_the_model_that_was_trained(task: str | None, tmp_path: Path) -> None:
+    settings = {"target_modules": ["wte"], "task_type": task}
+    adapter = Adapter(tmp_path, gpt2, saved_base=lambda: gpt2().transformer, settings=settings)
+    kinds = [note.kind for note in adapter.check().notes]
+    assert kinds == ["changed-config", "untied"]
+    assert adapter.config()["architectures"] == ["GPT2LMHeadModel"]
+
+
 def test_a_bias_that_remains_tied_is_stored_twice_where_embeddings_are_untied(tmp_path: Path) -> None:
     adapter = Adapter(tmp_path, bert_mlm, ADDED, settings={"target_modules": ["word_embeddings", "decoder"]})
     with dtscodec.open(adapter.check().path) as pack:

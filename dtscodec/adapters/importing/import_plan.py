@@ -100,6 +100,9 @@ def plan_import(
             problem = "expected a model that transformers can build, since the base ties its embeddings, got none"
             raise EncodeError(f"config.json: {problem}", INSTALL_TRANSFORMERS)
     if model is not None:
+        if rule[0] and None not in counterparts.values():
+            # The base may be a part of the model that the adapter was trained in, such as GPT-2 without its head.
+            model = model.with_heads(counterparts, adapter.settings, base)
         changes, rule, counterparts = _match_by_model(model, changes, rule, counterparts, dict(renames))
         heads = [name for name, target in counterparts.items() if target is None]
         model = model.with_heads(heads, adapter.settings, base)
