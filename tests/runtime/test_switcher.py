@@ -132,6 +132,17 @@ def test_tensors_of_other_strides_are_written_in_place(tmp_path: Path) -> None:
     assert same_state(model.state_dict(), base)
 
 
+def test_an_expanded_tensor_is_refused(tmp_path: Path) -> None:
+    model = nn.Linear(64, 8, bias=False)
+    model.weight = nn.Parameter(torch.randn(1, 64).expand(8, 64))
+    base = {"weight": model.weight.detach().contiguous()}
+    pack = make_pack(base, {"weight": torch.randn(8, 64)}, tmp_path / "pack", target=dtscodec.RankShare(1.0)).path
+    with pytest.raises(ModelMismatchError, match="weight: expected memory of its own for each element"):
+        dtscodec.apply_(model, pack)
+    model.weight = nn.Parameter(model.weight.detach().contiguous())
+    dtscodec.apply_(model, pack)
+
+
 def test_a_model_made_for_inference_only_can_be_switched(bert: Tasks) -> None:
     with torch.inference_mode():
         model = nn.Linear(64, 64)
