@@ -15,7 +15,7 @@ from dtscodec.checkpoints.containers.sharded import ShardedCheckpoint
 from dtscodec.checkpoints.containers.torch_file import TorchCheckpoint
 from dtscodec.checkpoints.directories.file_names import TORCH_ENDINGS
 from dtscodec.checkpoints.directories.open_directory import open_directory
-from dtscodec.errors import CheckpointError, assert_never
+from dtscodec.errors import CheckpointError, Remedy, assert_never
 from dtscodec.format.naming import is_shard_index
 from dtscodec.storage.open_file import BY_RANGE, Access
 from dtscodec.storage.paths import as_path, is_remote
@@ -126,6 +126,9 @@ def _open_container(access: Access, path: Path) -> Checkpoint:
 
 
 def _open_shard(access: Access, path: Path) -> Checkpoint:
+    if not is_remote(path) and not path.exists():
+        detail = "expected this shard, which the index lists, got no such file"
+        raise CheckpointError(f"{path}: {detail}", Remedy("download it, or save the model again"))
     # Otherwise an index that lists itself would be opened forever.
     if _container_of(path) == "index":
         raise CheckpointError(f"{path}: expected a file of tensors, got an index in an index")

@@ -125,7 +125,7 @@ class CounterpartReport:
         if any(map(has_adapter_part, names)):
             return " (of an adapter)", MERGE
         if match.transposed:
-            return " (experts in another layout than the base's)", SAVE_AS_ON_THE_HUB
+            return " (experts that differ from the base's in layout or number)", SAVE_AS_ON_THE_HUB
         if match.open_pairs.ambiguous:
             rule, rival = match.open_pairs.ambiguous[0]
             return f" ({describe_rule(rule)} and {describe_rule(rival)} fit equally well)", rename_remedy(

@@ -226,6 +226,14 @@ def test_bad_index_is_refused(tmp_path: Path, rule: str) -> None:
         open_checkpoint(tmp_path)
 
 
+def test_a_shard_that_the_index_lists_and_that_is_not_there_is_named_with_a_remedy(tmp_path: Path) -> None:
+    directory, index = sharded(tmp_path)
+    shard = directory / index["weight_map"]["c"]
+    shard.unlink()
+    with pytest.raises(CheckpointError, match=f"^{shard}: expected this shard, which the index lists.*download it"):
+        open_checkpoint(directory)
+
+
 def test_tensor_missing_in_its_shard_is_refused(tmp_path: Path) -> None:
     directory, index = sharded(tmp_path)
     index["weight_map"]["extra"] = index["weight_map"]["a.w"]

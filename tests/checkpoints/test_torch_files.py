@@ -92,6 +92,13 @@ def test_any_truncation_is_one_line(tmp_path: Path) -> None:
         refused(tmp_path / "x.bin", "expected", "got")
 
 
+def test_an_empty_file_is_called_so(tmp_path: Path) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    path.touch()
+    with pytest.raises(CheckpointError, match="got an empty file"):
+        open_checkpoint(path)
+
+
 def test_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.bin").write_text("version https://git-lfs.github.com/spec/v1\n")
     refused(tmp_path / "x.bin")

@@ -23,6 +23,7 @@ _WRAPPERS = ("state_dict", "model")
 """Keys under which training scripts store the state dict."""
 
 _CONVERT = Remedy("convert it to safetensors where you trust it")
+_SAVE_AGAIN = Remedy("download it, or save the model again")
 
 
 class TorchCheckpoint:
@@ -114,6 +115,8 @@ def _load(path: Path, where: str) -> object:
     """Return the content of the file, with tensors memory-mapped where possible."""
     import torch
 
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{where}: expected a file of torch.save, got an empty file", _SAVE_AGAIN)
     mapped = _is_plain_zip(path)
     try:
         # With `weights_only`, code in the pickle is refused, not run.

@@ -16,7 +16,10 @@ Retry: TypeAlias = Callable[[Sequence[tuple[str, str]]], NameMatch]
 MOST_TRIED = 4
 """Largest number of renames that are tried for a suggestion."""
 
-SAVE_AS_ON_THE_HUB = Remedy("save the fine-tune with transformers' save_pretrained, which writes the layout of the hub")
+SAVE_AS_ON_THE_HUB = Remedy(
+    "save the fine-tune with transformers' save_pretrained, which writes the layout of the hub; if their number "
+    "differs, name the base that the fine-tune was trained from"
+)
 MERGE = Remedy("merge the adapter before saving, with merge_and_unload of PEFT")
 IMPORT = Remedy("make a pack of it with {import_adapter}")
 NAME_MODEL = Remedy("name the model that the adapter was trained on")
@@ -99,7 +102,7 @@ def _cause(fine: Specs, base: Specs, match: NameMatch, fits: set[str], retry: Re
     fit = f"expected the fine-tune's architecture, got a base that fits {len(fits)} of {len(fine)} tensors"
     if match.transposed:
         name = match.transposed[0]
-        return f"{fit}: experts have another layout, such as {name!r}", SAVE_AS_ON_THE_HUB
+        return f"{fit}: experts differ in layout or number, such as {name!r}", SAVE_AS_ON_THE_HUB
     # Names that would fit with a rename.
     if match.open_pairs.ambiguous:
         rule, rival = match.open_pairs.ambiguous[0]
