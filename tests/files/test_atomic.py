@@ -70,7 +70,7 @@ def test_existing_output_is_refused_before_any_work(tmp_path: Path) -> None:
     for make in (atomic_file, atomic_directory):
         with pytest.raises(OutputError) as caught, make(tmp_path / "x"):
             pytest.fail("work was begun")
-        one_line(caught.value, str(tmp_path / "x"), "-o")
+        one_line(caught.value, str(tmp_path / "x"), "`out`")
     assert (tmp_path / "x").read_text() == "old"
     assert names(tmp_path) == ["x"]
 
