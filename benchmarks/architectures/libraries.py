@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dtscodec.evaluation.transformers_library import quiet_transformers
+
 SEED = 5
 """For weights that are not in a directory, such as a new head's: the same in every load."""
 
@@ -104,11 +106,7 @@ SENTENCE_TRANSFORMERS = SentenceTransformers("sentence-transformers")
 @contextmanager
 def quiet() -> Iterator[None]:
     """Ignore the libraries' warnings, except that keys of an adapter do not fit the model."""
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    with warnings.catch_warnings():
+    with quiet_transformers(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.filterwarnings("error", message=".*adapter keys.*")
         yield
