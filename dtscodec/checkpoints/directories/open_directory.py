@@ -43,7 +43,9 @@ def open_directory(directory: Path, open_file: Open, chosen: str | None = None) 
     """
     with read_errors(directory):
         listing = list_directory(directory)
-    own = chosen or _choose(directory, listing)
+    # A user who names a file knows of the others.
+    config = _config(directory, listing) if chosen is None else {}
+    own = chosen or _choose(directory, listing, config)
     parts = _weights_of_modules(directory, listing)
     if own is None and not parts:
         with read_errors(directory):
@@ -52,8 +54,7 @@ def open_directory(directory: Path, open_file: Open, chosen: str | None = None) 
     with ExitStack() as stack:
         opened = stack.enter_context(open_file(directory / own)) if own else None
         folders = {folder: stack.enter_context(open_file(path)) for folder, path in parts.items()}
-        # A user who names a file knows of the others.
-        find = partial(_passed_over, directory, listing, own, opened, folders) if chosen is None else tuple
+        find = partial(_passed_over, directory, listing, config, own, opened, folders) if chosen is None else tuple
         model = ModelDirectory(directory, opened, folders, _stem(own, opened), find)
         stack.pop_all()
         return model
@@ -78,17 +79,17 @@ def is_chosen(checkpoint: Checkpoint) -> bool:
     with read_errors(directory):
         listing = list_directory(directory)
     try:
-        own = _choose(directory, listing)
+        own = _choose(directory, listing, _config(directory, listing))
     except CheckpointError:  # Several files could be meant.
         return False
     return own in checkpoint.weight_files if own else checkpoint.is_directory
 
 
-def _choose(directory: Path, listing: Listing) -> str | None:
+def _choose(directory: Path, listing: Listing, config: dict[str, Any]) -> str | None:
     with read_errors(directory):
         if error := pipeline_error(directory, listing):
             raise error
-    return choose_weights(listing.files, _config(directory, listing), str(directory))
+    return choose_weights(listing.files, config, str(directory))
 
 
 def _config(directory: Path, listing: Listing) -> dict[str, Any]:
@@ -123,11 +124,16 @@ def _stem(own: str | None, opened: Checkpoint | None) -> str:
 
 
 def _passed_over(
-    directory: Path, listing: Listing, own: str | None, opened: Checkpoint | None, folders: dict[str, Checkpoint]
+    directory: Path,
+    listing: Listing,
+    config: dict[str, Any],
+    own: str | None,
+    opened: Checkpoint | None,
+    folders: dict[str, Checkpoint],
 ) -> tuple[PassedOverFile, ...]:
     """Return the files with weights that were not read, in the directory and in folders of modules."""
     read = opened.weight_files if opened else frozenset[str]()
-    found = list(unread_files(listing, own, read, _config(directory, listing)))
+    found = list(unread_files(listing, own, read, config))
     for folder, part in folders.items():
         inside = directory / folder
         with read_errors(inside):
