@@ -7,9 +7,10 @@ from pathlib import Path
 
 from dtscodec.adapters.lora_pair import LoraPair
 from dtscodec.adapters.lora_settings import LoraSettings
-from dtscodec.adapters.peft_config import CONFIG_NAME, MERGE_FIRST, parse_settings
+from dtscodec.adapters.peft_config import MERGE_FIRST, parse_settings
 from dtscodec.adapters.peft_names import PREFIX, AdapterName, Part, parse_name
 from dtscodec.checkpoints.checkpoint import Checkpoint
+from dtscodec.checkpoints.directories.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.errors import CheckpointError, Remedy
@@ -17,9 +18,6 @@ from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.storage.listing import list_directory
 from dtscodec.storage.open_file import WHOLE
 from dtscodec.storage.storage_errors import read_errors
-
-WEIGHTS_NAME = "adapter_model.safetensors"
-OLD_WEIGHTS_NAME = "adapter_model.bin"
 
 _PAIRS: tuple[tuple[Part, Part], ...] = (("lora_A", "lora_B"), ("lora_embedding_A", "lora_embedding_B"))
 """Parts that make up a pair: of a layer, and of an embedding."""
@@ -90,9 +88,11 @@ class LoraAdapter:
         for module, pair in self.pairs.items():
             # The scale depends on the rank, so the configuration must state the true one.
             if pair.rank != (expected := self.settings.rank_of(module)):
-                raise ValueError(f"{module}: expected the rank {expected} of {CONFIG_NAME}, got {pair.rank}")
+                raise ValueError(f"{module}: expected the rank {expected} of {ADAPTER_CONFIG}, got {pair.rank}")
         if self.settings.token_indices and not self.tokens:
-            raise ValueError(f"expected the rows of the tokens in trainable_token_indices of {CONFIG_NAME}, got none")
+            raise ValueError(
+                f"expected the rows of the tokens in trainable_token_indices of {ADAPTER_CONFIG}, got none"
+            )
 
     def is_saved_module(self, name: str) -> bool:
         """Return whether a tensor is of one of the `modules_to_save`, given the tensor's name."""
@@ -115,7 +115,7 @@ def read_adapter(directory: Path) -> LoraAdapter:
     CheckpointError
         The adapter is missing, malformed, or no plain LoRA.
     """
-    config = directory / CONFIG_NAME
+    config = directory / ADAPTER_CONFIG
     with read_errors(config):
         if not config.is_file():
             raise _no_adapter(directory)
@@ -139,9 +139,9 @@ def _no_adapter(directory: Path) -> CheckpointError:
         return CheckpointError(f"{expected} nothing of that name")
     # PEFT saves all adapters but the default one in folders of their names.
     folders = list_directory(directory).folders
-    found = [folder for folder in folders if (directory / folder / CONFIG_NAME).is_file()]
+    found = [folder for folder in folders if (directory / folder / ADAPTER_CONFIG).is_file()]
     remedy = Remedy.literal(f"name the folder of one of the adapters in it: {', '.join(found)}") if found else None
-    return CheckpointError(f"{expected} one without {CONFIG_NAME}", remedy)
+    return CheckpointError(f"{expected} one without {ADAPTER_CONFIG}", remedy)
 
 
 def weights_of(directory: Path) -> Path:
@@ -158,10 +158,10 @@ def weights_of(directory: Path) -> Path:
         There is no such file.
     """
     with read_errors(directory):
-        for name in (WEIGHTS_NAME, OLD_WEIGHTS_NAME):
+        for name in ADAPTER_WEIGHTS:
             if (directory / name).is_file():
                 return directory / name
-    raise CheckpointError(f"{directory}: expected {WEIGHTS_NAME} or {OLD_WEIGHTS_NAME}, got neither")
+    raise CheckpointError(f"{directory}: expected {' or '.join(ADAPTER_WEIGHTS)}, got neither")
 
 
 def _read_tensors(checkpoint: Checkpoint, settings: LoraSettings, location: Path) -> LoraAdapter:

@@ -8,16 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dtscodec.adapters.lora_adapter import WEIGHTS_NAME
 from dtscodec.adapters.lora_pair import LoraPair
-from dtscodec.adapters.peft_config import CONFIG_NAME
 from dtscodec.adapters.peft_names import PREFIX
+from dtscodec.checkpoints.directories.file_names import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_spec
 from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.files.atomic import atomic_directory, check_new_directory
 from dtscodec.files.output_file import output_file
 
-OUR_FILES = frozenset({CONFIG_NAME, WEIGHTS_NAME})
+OUR_FILES = frozenset({ADAPTER_CONFIG, ADAPTER_WEIGHTS[0]})
 """The files that an adapter consists of. A directory with any other file is never replaced."""
 
 A, B = "lora_A.weight", "lora_B.weight"
@@ -95,8 +94,8 @@ def write_adapter(
     """
     specs = {name: tensor_spec(tensor) for name, tensor in tensors.items()}
     with atomic_directory(out, force, inputs, OUR_FILES.__contains__) as directory:
-        with output_file(directory / CONFIG_NAME, shown=out / CONFIG_NAME) as file:
+        with output_file(directory / ADAPTER_CONFIG, shown=out / ADAPTER_CONFIG) as file:
             file.write((json.dumps(document, indent=2, sort_keys=True) + "\n").encode())
-        weights = directory / WEIGHTS_NAME
+        weights = directory / ADAPTER_WEIGHTS[0]
         write_checkpoint(weights, specs, lambda name: tensor_bytes(tensors[name]), metadata={"format": "pt"})
         return weights.stat().st_size

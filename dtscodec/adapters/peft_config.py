@@ -8,8 +8,6 @@ from typing import Any
 from dtscodec.adapters.lora_settings import LoraSettings
 from dtscodec.errors import CheckpointError, Remedy
 
-CONFIG_NAME = "adapter_config.json"
-
 HARMLESS = frozenset(
     {
         *("peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "fan_in_fan_out"),

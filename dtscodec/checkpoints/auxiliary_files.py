@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dtscodec.checkpoints.directories.file_names import ADAPTER_CONFIG
 from dtscodec.checkpoints.directories.module_folders import module_folders
-from dtscodec.checkpoints.directories.unread_files import ADAPTER_CONFIG
 from dtscodec.checkpoints.lfs_pointer import check_no_pointer
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.format.index import CarriedFile, NamedFile

@@ -18,10 +18,10 @@ from dtscodec.adapters.importing.weight_change import WeightChange
 from dtscodec.adapters.lora_adapter import read_adapter, weights_of
 from dtscodec.adapters.lora_file import OUR_FILES
 from dtscodec.adapters.model_layers import CONFIG
-from dtscodec.adapters.peft_config import CONFIG_NAME
 from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, Carried, collect_files
 from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Source
+from dtscodec.checkpoints.directories.file_names import ADAPTER_CONFIG
 from dtscodec.checkpoints.open import weight_paths
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.budget.candidate import NUMBERS
@@ -140,7 +140,7 @@ def import_adapter(
         plan = plan_import(lora, opened.specs, config, renames, is_dequantized=opened.dequantized is not None)
         importer = _Importer(plan, opened, bits, task)
         weights = weights_of(directory)
-        inputs = [] if is_remote(directory) else [directory / CONFIG_NAME, weights]
+        inputs = [] if is_remote(directory) else [directory / ADAPTER_CONFIG, weights]
         inputs += weight_paths(out, opened.checkpoint)
         with PackAssembler(out, NUMBERS, force=force, inputs=inputs, start=start, progress=progress) as assembler:
             for tensor in importer.tensors():

@@ -3,15 +3,12 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dtscodec.checkpoints.directories.file_names import DIFFUSERS, SHARD, TRANSFORMERS, variant_of
+from dtscodec.checkpoints.directories.file_names import ADAPTER_WEIGHTS, DIFFUSERS, SHARD, TRANSFORMERS, variant_of
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.format.naming import is_shard_index
 from dtscodec.messages import listed
 
 _NAME_FILE = Remedy("name one of them by its own path")
-
-ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-"""Weights of an adapter of PEFT, which is no model."""
 
 
 def choose_weights(files: Iterable[str], config: Mapping[str, Any], where: str) -> str | None:

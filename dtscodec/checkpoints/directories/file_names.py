@@ -6,6 +6,12 @@ from pathlib import PurePosixPath
 from dtscodec.format.naming import is_shard_index
 from dtscodec.format.weight_files import DEFAULT_STEM, VARIANT_STEMS, is_valid_stem
 
+ADAPTER_CONFIG = "adapter_config.json"
+"""Configuration of PEFT's adapters. Without their weights it prevents transformers from loading the model."""
+
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+"""Weights of an adapter of PEFT, which is no model; as it saves them now, and as it did before."""
+
 TRANSFORMERS = (
     "model.safetensors",
     "model.safetensors.index.json",

@@ -4,8 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from dtscodec.checkpoints.directories.choose_weights import ADAPTER_WEIGHTS
-from dtscodec.checkpoints.directories.file_names import TRANSFORMERS
+from dtscodec.checkpoints.directories.file_names import ADAPTER_WEIGHTS, TRANSFORMERS
 from dtscodec.checkpoints.directories.unread_files import is_training_state, is_weight_file
 from dtscodec.checkpoints.foreign_file import advice_on, other_framework
 from dtscodec.errors import CheckpointError, Remedy

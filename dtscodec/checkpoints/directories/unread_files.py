@@ -5,15 +5,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dtscodec.checkpoints.directories.choose_weights import ADAPTER_WEIGHTS, framework_of
-from dtscodec.checkpoints.directories.file_names import DIFFUSERS, SHARD, TRANSFORMERS, stem_of, variant_of
+from dtscodec.checkpoints.directories.choose_weights import framework_of
+from dtscodec.checkpoints.directories.file_names import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    DIFFUSERS,
+    SHARD,
+    TRANSFORMERS,
+    stem_of,
+    variant_of,
+)
 from dtscodec.checkpoints.foreign_file import other_framework
 from dtscodec.checkpoints.passed_over import PassedOverFile
 from dtscodec.format.naming import is_shard_index
 from dtscodec.storage.listing import Listing, list_directory
-
-ADAPTER_CONFIG = "adapter_config.json"
-"""Configuration of PEFT's adapters. Without their weights it prevents transformers from loading the model."""
 
 _ANY_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".distcp")
 _OF_TRAINING = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state|random_states|sampler)[._].*")
