@@ -1,0 +1,146 @@
+"""A model's next-token predictions on a task's test texts, compared with its fine-tune's, in float32."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.language.finetune import fine_tune
+from benchmarks.language.tasks import Task
+from benchmarks.language.texts import load_texts
+from dtscodec.evaluation.prediction_sums import PredictionSums, compare_predictions
+
+BATCH = 8
+ROWS = 128
+"""Predictions that are compared at a time: with 49,152 tokens a row of logits takes 0.4 MB in float64."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Figures of a model on the test texts of a task.
+
+    Parameters
+    ----------
+    texts, tokens : int
+        Number of texts, and of predicted tokens.
+    kl : float
+        Mean KL(fine-tune || model) of a predicted token, in nats.
+    kl_error : float
+        Its standard error, with texts as units.
+    agreement : float
+        Share of tokens for which both models' most probable token is the same.
+    perplexity, fine_perplexity : float
+        exp of the mean negative log-likelihood of a token, of the model and of the fine-tune.
+    """
+
+    texts: int
+    tokens: int
+    kl: float
+    kl_error: float
+    agreement: float
+    perplexity: float
+    fine_perplexity: float
+
+
+class Judge:
+    """Compares any weights with a fine-tune on the same test texts.
+
+    Parameters
+    ----------
+    task : Task
+        The fine-tune.
+    cache : Path
+        Folder of downloads and models.
+    tokens : int
+        Least number of predicted tokens: texts are added until there are that many.
+    """
+
+    def __init__(self, task: Task, cache: Path, tokens: int) -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        directory = fine_tune(task, cache)
+        tokenizer = AutoTokenizer.from_pretrained(directory)
+        self.model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+        self.model.eval()
+        self.fine = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        texts = load_texts(task.texts, cache, tokenizer).test
+        self._batches = list(batches(_first(texts, tokenizer, tokens), tokenizer))
+        # The fine-tune's last hidden states: its logits are computed from these again, as they would fill the memory.
+        self._hidden = [self._run(batch) for batch in self._batches]
+        self._head = self.fine["lm_head.weight"]
+
+    @torch.inference_mode()
+    def _run(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the last hidden states of the model: float32 [texts, tokens, features]."""
+        hidden: Tensor = self.model.model(**batch).last_hidden_state
+        return hidden
+
+    @torch.inference_mode()
+    def figures(self, state: Mapping[str, Tensor]) -> Figures:
+        """Return the figures of a model with these weights.
+
+        Parameters
+        ----------
+        state : mapping of str to Tensor
+            Tensors by their names on disk; tensors that are missing remain the fine-tune's.
+        """
+        self.model.load_state_dict(self.fine)
+        self.model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)
+        self.model.tie_weights()
+        return self.figures_of_model(self.model)
+
+    @torch.inference_mode()
+    def figures_of_model(self, model: Any) -> Figures:
+        """Return the figures of any model of the base's architecture.
+
+        Parameters
+        ----------
+        model : transformers.LlamaForCausalLM
+            The model, in float32.
+        """
+        texts: list[PredictionSums] = []
+        for batch, fine_hidden in zip(self._batches, self._hidden, strict=True):
+            hidden = model.model(**batch).last_hidden_state
+            for row, mask in enumerate(batch["attention_mask"].bool()):
+                predicts = mask[1:].nonzero().flatten()
+                targets = batch["input_ids"][row, 1:][predicts]
+                sums = PredictionSums()
+                for part in predicts.split(ROWS):
+                    fine_logits = fine_hidden[row, part] @ self._head.T
+                    logits = hidden[row, part] @ model.lm_head.weight.T
+                    sums += compare_predictions(fine_logits, logits, targets[part])
+                texts.append(sums)
+        return _figures(texts)
+
+
+def _figures(texts: Sequence[PredictionSums]) -> Figures:
+    total = sum(texts, PredictionSums())
+    counts = torch.tensor([text.predictions for text in texts], dtype=torch.float64)
+    kl = total.kl / total.predictions
+    # Standard error of a ratio of sums over texts.
+    deviations = torch.tensor([text.kl for text in texts], dtype=torch.float64) - kl * counts
+    error = float((deviations.square().sum() / max(1, len(texts) - 1) * len(texts)) ** 0.5 / counts.sum())
+    perplexities = (float(torch.tensor(loss / total.predictions).exp()) for loss in (total.decoded_loss, total.loss))
+    agreement = total.agreed / total.predictions
+    return Figures(len(texts), total.predictions, max(0.0, kl), error, agreement, *perplexities)
+
+
+def _first(texts: Sequence[str], tokenizer: Any, tokens: int) -> list[str]:
+    """Return the first texts, in their fixed order, that have a number of predicted tokens."""
+    found, count = [], 0
+    for text in texts:
+        if count >= tokens:
+            break
+        found.append(text)
+        count += len(tokenizer(text).input_ids) - 1
+    return found
+
+
+def batches(texts: Sequence[str], tokenizer: Any) -> Iterator[dict[str, Tensor]]:
+    """Yield texts as inputs of the model, padded on the right, texts of like length together."""
+    ordered = sorted(texts, key=lambda text: len(tokenizer(text).input_ids))
+    for start in range(0, len(ordered), BATCH):
+        yield dict(tokenizer(ordered[start : start + BATCH], return_tensors="pt", padding=True, padding_side="right"))
