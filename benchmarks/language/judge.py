@@ -64,7 +64,7 @@ class Judge:
         directory = fine_tune(task, cache)
         tokenizer = AutoTokenizer.from_pretrained(directory)
         self.model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
-        self.model.eval()
+        self.model.train(False)
         self.fine = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         texts = load_texts(task.texts, cache, tokenizer).test
         self._batches = list(batches(_first(texts, tokenizer, tokens), tokenizer))
