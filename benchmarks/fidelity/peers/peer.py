@@ -44,12 +44,15 @@ class Setting:
         Deltas and a seed to what is decoded of them; the seed is ignored unless `random`.
     random
         Whether the seed matters.
+    calibrated
+        Whether `code` makes use of calibration texts.
     """
 
     peer: str
     label: str
     code: Callable[[Deltas, int], Coded]
     random: bool = False
+    calibrated: bool = False
 
 
 def by_matrix(deltas: Deltas, code: Callable[[str, Tensor], tuple[Tensor, int]]) -> Coded:

@@ -1,0 +1,28 @@
+"""Rival methods on a language model: those of ``benchmarks.fidelity.peers`` at sizes that fit it, and calibrated ones.
+
+The rules are those of ``benchmarks.fidelity.peers``: every scale, index, count and code is in the size; norms stay the
+base's at no cost. Beside the deltas a calibrated method sees a `Calibration`, and nothing else.
+
+A method is a module with a function ``settings(calibration)`` that returns its points, from about 0.05 % to 10 % of the
+bytes of the bfloat16 checkpoint. A calibrated setting binds the calibration, as in
+``Setting("Delta-CoMe (GPTQ)", "bands x 0.3", partial(_code, calibration, 0.3), calibrated=True)``.
+"""
+
+from collections.abc import Callable
+
+from benchmarks.fidelity.peers.peer import Setting
+from benchmarks.language.calibration import Calibration
+
+METHODS: tuple[Callable[[Calibration], list[Setting]], ...] = ()
+"""Of each method the function that returns its settings."""
+
+
+def settings(calibration: Calibration) -> list[Setting]:
+    """Return all settings of all peers.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        What calibrated peers may see of the task.
+    """
+    return [setting for method in METHODS for setting in method(calibration)]
