@@ -1,11 +1,13 @@
 """A model's next-token predictions on a task's test texts, compared with its fine-tune's, in float32."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.language.finetune import fine_tune
@@ -20,7 +22,7 @@ ROWS = 128
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Figures of a model on the test texts of a task.
+    """Figures of a model on test texts of a task.
 
     Parameters
     ----------
@@ -34,6 +36,10 @@ class Figures:
         Share of tokens for which both models' most probable token is the same.
     perplexity, fine_perplexity : float
         exp of the mean negative log-likelihood of a token, of the model and of the fine-tune.
+    text_kl : tuple of float
+        Sum of the KL over the tokens of each text.
+    text_tokens : tuple of int
+        Number of predicted tokens of each text.
     """
 
     texts: int
@@ -43,6 +49,31 @@ class Figures:
     agreement: float
     perplexity: float
     fine_perplexity: float
+    text_kl: tuple[float, ...]
+    text_tokens: tuple[int, ...]
+
+    @classmethod
+    def of(cls, texts: Sequence[PredictionSums]) -> "Figures":
+        """Return the figures of some texts, from the sums over each text's predictions."""
+        total = sum(texts, PredictionSums())
+        counts = torch.tensor([text.predictions for text in texts], dtype=torch.float64)
+        # Rounding can make the sum of a text negative where both models are the same.
+        sums = torch.tensor([max(0.0, text.kl) for text in texts], dtype=torch.float64)
+        kl = float(sums.sum() / counts.sum())
+        # Standard error of a ratio of sums over texts.
+        deviations = sums - kl * counts
+        error = float((deviations.square().sum() / max(1, len(texts) - 1) * len(texts)) ** 0.5 / counts.sum())
+        return cls(
+            texts=len(texts),
+            tokens=total.predictions,
+            kl=kl,
+            kl_error=error,
+            agreement=total.agreed / total.predictions,
+            perplexity=math.exp(total.decoded_loss / total.predictions),
+            fine_perplexity=math.exp(total.loss / total.predictions),
+            text_kl=tuple(sums.tolist()),
+            text_tokens=tuple(text.predictions for text in texts),
+        )
 
 
 class Judge:
@@ -56,21 +87,25 @@ class Judge:
         Folder of downloads and models.
     tokens : int
         Least number of predicted tokens: texts are added until there are that many.
+    few : int, optional
+        The same for the texts at the beginning that can be judged alone. No batch mixes them with others.
     """
 
-    def __init__(self, task: Task, cache: Path, tokens: int) -> None:
+    def __init__(self, task: Task, cache: Path, tokens: int, few: int = 0) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         directory = fine_tune(task, cache)
-        tokenizer = AutoTokenizer.from_pretrained(directory)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(directory)
         self.model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
         self.model.train(False)
-        self.fine = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        texts = load_texts(task.texts, cache, tokenizer).test
-        self._batches = list(batches(_first(texts, tokenizer, tokens), tokenizer))
+        self.fine = load_file(directory / "model.safetensors")
+        texts = load_texts(task.texts, cache, self.tokenizer).test
+        first, every = (_first(texts, self.tokenizer, count) for count in (few, max(few, tokens)))
+        self._few = list(batches(first, self.tokenizer))
+        self._batches = self._few + list(batches(every[len(first) :], self.tokenizer))
         # The fine-tune's last hidden states: its logits are computed from these again, as they would fill the memory.
         self._hidden = [self._run(batch) for batch in self._batches]
-        self._head = self.fine["lm_head.weight"]
+        self._head = self.model.lm_head.weight.detach().clone()
 
     @torch.inference_mode()
     def _run(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -79,30 +114,44 @@ class Judge:
         return hidden
 
     @torch.inference_mode()
-    def figures(self, state: Mapping[str, Tensor]) -> Figures:
-        """Return the figures of a model with these weights.
+    def load(self, state: Mapping[str, Tensor]) -> Any:
+        """Return the model with these weights, in float32. It is the same object every time.
 
         Parameters
         ----------
         state : mapping of str to Tensor
             Tensors by their names on disk; tensors that are missing remain the fine-tune's.
         """
-        self.model.load_state_dict(self.fine)
-        self.model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)
+        self.model.load_state_dict({**self.fine, **state}, strict=False)
         self.model.tie_weights()
-        return self.figures_of_model(self.model)
+        return self.model
+
+    def figures(self, state: Mapping[str, Tensor], *, few: bool = False) -> Figures:
+        """Return the figures of a model with these weights.
+
+        Parameters
+        ----------
+        state : mapping of str to Tensor
+            As for `load`.
+        few : bool
+            Judge on the first few texts only.
+        """
+        return self.figures_of_model(self.load(state), few=few)
 
     @torch.inference_mode()
-    def figures_of_model(self, model: Any) -> Figures:
+    def figures_of_model(self, model: Any, *, few: bool = False) -> Figures:
         """Return the figures of any model of the base's architecture.
 
         Parameters
         ----------
         model : transformers.LlamaForCausalLM
             The model, in float32.
+        few : bool
+            Judge on the first few texts only.
         """
+        chosen = self._few if few else self._batches
         texts: list[PredictionSums] = []
-        for batch, fine_hidden in zip(self._batches, self._hidden, strict=True):
+        for batch, fine_hidden in zip(chosen, self._hidden, strict=False):
             hidden = model.model(**batch).last_hidden_state
             for row, mask in enumerate(batch["attention_mask"].bool()):
                 predicts = mask[1:].nonzero().flatten()
@@ -113,19 +162,7 @@ class Judge:
                     logits = hidden[row, part] @ model.lm_head.weight.T
                     sums += compare_predictions(fine_logits, logits, targets[part])
                 texts.append(sums)
-        return _figures(texts)
-
-
-def _figures(texts: Sequence[PredictionSums]) -> Figures:
-    total = sum(texts, PredictionSums())
-    counts = torch.tensor([text.predictions for text in texts], dtype=torch.float64)
-    kl = total.kl / total.predictions
-    # Standard error of a ratio of sums over texts.
-    deviations = torch.tensor([text.kl for text in texts], dtype=torch.float64) - kl * counts
-    error = float((deviations.square().sum() / max(1, len(texts) - 1) * len(texts)) ** 0.5 / counts.sum())
-    perplexities = (float(torch.tensor(loss / total.predictions).exp()) for loss in (total.decoded_loss, total.loss))
-    agreement = total.agreed / total.predictions
-    return Figures(len(texts), total.predictions, max(0.0, kl), error, agreement, *perplexities)
+        return Figures.of(texts)
 
 
 def _first(texts: Sequence[str], tokenizer: Any, tokens: int) -> list[str]:

@@ -133,8 +133,8 @@ def load_texts(name: str, cache: Path, tokenizer: Any) -> Texts:
     path = cache / "texts" / f"{name}.json"
     if not path.exists():
         sides: dict[str, list[Source]] = {side: [] for side in ("train", "calibration", "test")}
-        for source in sorted(SOURCES[name](cache), key=_digest):
-            sides[_side(source)].append(source)
+        for source in sorted(SOURCES[name](cache), key=digest):
+            sides[side_of(source)].append(source)
         found = {side: list(_pieces(sources, tokenizer)) for side, sources in sides.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(found))
@@ -148,8 +148,9 @@ def write_samples(texts: Sequence[str], path: Path) -> Path:
     return path
 
 
-def _side(source: Source) -> str:
-    share = int.from_bytes(_digest(source)[-4:], "big") / 2**32
+def side_of(source: Source) -> str:
+    """Return the side of the split that a source is on: train, calibration or test."""
+    share = int.from_bytes(digest(source)[-4:], "big") / 2**32
     for side, width in SHARES.items():
         if share < width:
             return side
@@ -157,7 +158,8 @@ def _side(source: Source) -> str:
     return "train"
 
 
-def _digest(source: Source) -> bytes:
+def digest(source: Source) -> bytes:
+    """Return the digest of a source, which orders and splits them."""
     return hashlib.sha256("\n".join(source).encode()).digest()
 
 

@@ -12,17 +12,22 @@ from collections.abc import Callable
 
 from benchmarks.fidelity.peers.peer import Setting
 from benchmarks.language.calibration import Calibration
+from benchmarks.language.code_version import ROOT, code_version
 
 METHODS: tuple[Callable[[Calibration], list[Setting]], ...] = ()
 """Of each method the function that returns its settings."""
 
 
-def settings(calibration: Calibration) -> list[Setting]:
-    """Return all settings of all peers.
+def settings(calibration: Calibration) -> list[tuple[Setting, str]]:
+    """Return all settings of all peers, each with the version of its method's module.
 
     Parameters
     ----------
     calibration : Calibration
         What calibrated peers may see of the task.
     """
-    return [setting for method in METHODS for setting in method(calibration)]
+    return [
+        (setting, code_version([ROOT / f"{method.__module__.replace('.', '/')}.py"]))
+        for method in METHODS
+        for setting in method(calibration)
+    ]
