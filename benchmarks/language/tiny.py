@@ -66,4 +66,5 @@ def _byte_tokenizer() -> Any:
     tokens.decoder = decoders.ByteLevel()
     end = "<|end|>"
     tokens.add_special_tokens([end])
-    return PreTrainedTokenizerFast(tokenizer_object=tokens, eos_token=end, pad_token=end)
+    make: Any = PreTrainedTokenizerFast
+    return make(tokenizer_object=tokens, eos_token=end, pad_token=end)
