@@ -2,12 +2,12 @@
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
@@ -15,10 +15,12 @@ from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.decoding.decode import decode
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.evaluation.architecture import model_directory, read_architecture
+from dtscodec.evaluation.confidence import agreement_limit, kl_limit
+from dtscodec.evaluation.prediction_logits import PredictionLogits
 from dtscodec.evaluation.prediction_sums import PredictionSums, compare_predictions
 from dtscodec.evaluation.sample_batches import SampleBatch
 from dtscodec.evaluation.samples import PreparedSamples, prepare_samples
-from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
+from dtscodec.evaluation.transformers_library import quiet_transformers
 from dtscodec.packs.pack import PackSource
 from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.open_file import WHOLE
@@ -53,6 +55,9 @@ class Behaviour:
         Shares of a classifier's predictions that equal the labels, if samples are labelled.
     perplexity : FigurePair, optional
         exp of the mean negative log-likelihood of a token, for a causal language model.
+    kl_limit, agreement_limit : float, optional
+        One-sided confidence limits at 95 %, with samples as independent units: the KL is at most, and the agreement is
+        at least that much (`dtscodec.evaluation.confidence`). None of a single sample.
     """
 
     samples: int
@@ -61,6 +66,8 @@ class Behaviour:
     agreement: float
     accuracy: FigurePair | None = None
     perplexity: FigurePair | None = None
+    kl_limit: float | None = None
+    agreement_limit: float | None = None
 
 
 def compare_behaviour(
@@ -147,13 +154,8 @@ def compare_models(
     CheckpointError
         No sample has a prediction, or predictions are not finite.
     """
-    sums = PredictionSums()
-    with quiet_transformers():
-        # Both models get the same batches, made for the fine-tune's model.
-        for batch in prepared.batches(fine_tune, batch_size):
-            sums += _compare_batch(fine_tune, decoded, batch)
-            progress(batch.samples)
-    if not sums.predictions:
+    sums = sample_sums(fine_tune, decoded, prepared, batch_size, progress)
+    if not sums:
         detail = "expected a text of at least two tokens to predict one from another, got none"
         raise CheckpointError(f"{location}: {detail}")
     is_labelled = prepared.samples[0].label is not None
@@ -161,38 +163,66 @@ def compare_models(
     return _figures(sums, len(prepared.samples), is_causal=is_causal, is_labelled=is_labelled)
 
 
-@torch.inference_mode()
-def _compare_batch(fine_tune: Any, decoded: Any, batch: SampleBatch) -> PredictionSums:
-    """Return the sums over the predictions of one batch."""
-    sums = PredictionSums()
-    if len(batch.places):
-        fine_logits, decoded_logits = _logits(fine_tune, batch), _logits(decoded, batch)
-        # A part of the predictions at a time, since they are compared in float64.
-        for start in range(0, len(batch.places), PREDICTIONS_AT_A_TIME):
-            rows = slice(start, start + PREDICTIONS_AT_A_TIME)
-            places, targets = batch.places[rows], None if batch.targets is None else batch.targets[rows]
-            sums += compare_predictions(fine_logits[places], decoded_logits[places], targets)
+def sample_sums(
+    fine_tune: Any,
+    decoded: Any,
+    prepared: PreparedSamples,
+    batch_size: int,
+    progress: ProgressCallback = no_progress,
+) -> list[PredictionSums]:
+    """Return the sums over the predictions of each sample that has any, in no particular order.
+
+    Parameters
+    ----------
+    fine_tune, decoded, prepared, batch_size, progress
+        As for `compare_models`.
+
+    Raises
+    ------
+    CheckpointError
+        Predictions are not finite.
+    """
+    sums: list[PredictionSums] = []
+    with quiet_transformers():
+        # Both models get the same batches, made for the fine-tune's model.
+        for batch in prepared.batches(fine_tune, batch_size):
+            if len(batch.places):
+                sums += _compare_batch(fine_tune, decoded, batch)
+            progress(batch.samples)
+    if not all(math.isfinite(value) for sample in sums for value in astuple(sample)):
+        raise CheckpointError("the predictions: expected finite numbers, got others", Remedy("are the weights finite?"))
     return sums
 
 
-def _logits(model: Any, batch: SampleBatch) -> Tensor:
-    with transformers_errors(type(model).__name__, "a model that takes these samples"):
-        logits: Tensor = model(**batch.inputs, return_dict=True).logits
-        # [samples, classes] or [samples, tokens, vocabulary] -> one row per prediction.
-        return logits.flatten(0, -2)
+@torch.inference_mode()
+def _compare_batch(fine_tune: Any, decoded: Any, batch: SampleBatch) -> list[PredictionSums]:
+    """Return the sums over the predictions of each sample of one batch."""
+    models = PredictionLogits(fine_tune, batch), PredictionLogits(decoded, batch)
+    found = []
+    for sample, rows in batch.by_sample():
+        sums = PredictionSums()
+        # A part of the predictions at a time, since they are compared in float64.
+        for part in torch.split(rows, PREDICTIONS_AT_A_TIME):
+            fine_logits, logits = (model.of(sample, batch.places[part]) for model in models)
+            sums += compare_predictions(fine_logits, logits, None if batch.targets is None else batch.targets[part])
+        found.append(sums)
+    return found
 
 
-def _figures(sums: PredictionSums, samples: int, is_causal: bool, is_labelled: bool) -> Behaviour:
-    """Return means of the sums."""
+def _figures(parts: Sequence[PredictionSums], samples: int, is_causal: bool, is_labelled: bool) -> Behaviour:
+    """Return means over predictions, and confidence limits of two of them."""
+    sums = sum(parts, PredictionSums())
     count = sums.predictions
     # exp of a mean of 700 nats overflows float64, or nearly.
-    if not all(map(math.isfinite, astuple(sums))) or max(sums.loss, sums.decoded_loss) > 700 * count:
+    if max(sums.loss, sums.decoded_loss) > 700 * count:
         raise CheckpointError("the predictions: expected finite numbers, got others", Remedy("are the weights finite?"))
     return Behaviour(
         samples=samples,
         predictions=count,
         kl=max(0.0, sums.kl / count),  # Rounding may leave a little less than zero.
         agreement=sums.agreed / count,
+        kl_limit=kl_limit(parts) if len(parts) > 1 else None,
+        agreement_limit=agreement_limit(parts) if len(parts) > 1 else None,
         accuracy=FigurePair(sums.right / count, sums.decoded_right / count) if is_labelled else None,
         perplexity=FigurePair(math.exp(sums.loss / count), math.exp(sums.decoded_loss / count)) if is_causal else None,
     )

@@ -29,12 +29,29 @@ class SampleBatch:
         Rows of the predictions in the model's logits, flattened to [rows, choices].
     targets : int64 [predictions], optional
         The right choices: labels, or next tokens.
+    rows : int
+        Rows of logits of one sample: its tokens for a causal language model, with padding, else 1.
     """
 
     samples: int
     inputs: dict[str, Tensor]
     places: Tensor
     targets: Tensor | None
+    rows: int = 1
+
+    def by_sample(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield each sample that has predictions, by its place in the batch, and which predictions are its own.
+
+        Yields
+        ------
+        sample : int
+            Place in the batch.
+        predictions : int64 [count]
+            Indices into `places` and `targets`.
+        """
+        owners = self.places // self.rows
+        for sample in sorted(set(owners.tolist())):
+            yield sample, (owners == sample).nonzero().flatten()
 
     def to(self, device: str) -> "SampleBatch":
         """Return the batch with inputs and places on a device.
@@ -107,7 +124,8 @@ class TextBatcher:
             detail = f"expected a tokenizer of at most {self._vocabulary} tokens, as the model has, got token"
             raise CheckpointError(f"{self._directory}: {detail} {int(tokens.max())}")
         places, targets = _next_tokens(tokens, mask) if self._is_causal else _labels(texts, mask)
-        return SampleBatch(len(texts), {k: v for k, v in inputs.items() if k in self._parameters}, places, targets)
+        taken = {name: tensor for name, tensor in inputs.items() if name in self._parameters}
+        return SampleBatch(len(texts), taken, places, targets, tokens.shape[1] if self._is_causal else 1)
 
     def _encode(self, texts: Sequence[TextSample]) -> dict[str, Tensor]:
         with transformers_errors(str(self._directory), "a tokenizer that takes these texts"):

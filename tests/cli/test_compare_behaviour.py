@@ -53,6 +53,8 @@ def test_json_holds_the_figures_of_the_python_function(cli: Cli, classifier: Mad
         "agreement": figures.agreement,
         "accuracy": figures.accuracy and figures.accuracy._asdict(),
         "perplexity": None,
+        "kl_limit": figures.kl_limit,
+        "agreement_limit": figures.agreement_limit,
     }
     assert document == cli.json(*command(classifier))
 

@@ -1,17 +1,21 @@
 """Figures against their definitions, computed one text at a time by transformers alone."""
 
 import math
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import LlamaForCausalLM
 
 import dtscodec
 from dtscodec.errors import CheckpointError
-from dtscodec.evaluation.prediction_sums import compare_predictions
+from dtscodec.evaluation.confidence import agreement_limit, kl_limit
+from dtscodec.evaluation.prediction_sums import PredictionSums, compare_predictions
 from tests.evaluation.helpers import LABELS, TEXTS, Made, change_config, make, plain_kl, plain_logits, save_tokenizer
-from tests.models import POSITIONS
+from tests.models import POSITIONS, VOCABULARY
 from tests.support import make_pack
 
 CLASSIFIER = "BertForSequenceClassification"
@@ -151,3 +155,48 @@ def test_half_precision_is_computed_in_float32(tmp_path: Path, texts: Path) -> N
     fine, decoded = (plain_logits(folder, "LlamaForCausalLM", 10**6) for folder in (made.fine, made.restored()))
     kl = torch.cat([plain_kl(a[:-1], b[:-1]) for (_, a), (_, b) in zip(fine, decoded, strict=True)])
     assert made.compare(texts).kl == pytest.approx(kl.mean().item(), rel=1e-4)
+
+
+def test_limits_are_those_of_the_sums_of_each_text(language_model: Made, texts: Path) -> None:
+    behaviour = language_model.compare(texts, batch_size=3)
+    fine, decoded = (
+        plain_logits(folder, "LlamaForCausalLM", 10**6) for folder in (language_model.fine, language_model.restored())
+    )
+    pairs = [(a[:-1], b[:-1]) for (_, a), (_, b) in zip(fine, decoded, strict=True) if len(a) > 1]
+    sums = [
+        PredictionSums(len(a), plain_kl(a, b).sum().item(), int((a.argmax(1) == b.argmax(1)).sum())) for a, b in pairs
+    ]
+    assert behaviour.kl_limit == pytest.approx(kl_limit(sums), rel=1e-4)
+    assert behaviour.agreement_limit == pytest.approx(agreement_limit(sums), rel=1e-9)
+
+
+@pytest.mark.parametrize("cap", [None, 5.0])
+def test_logits_of_a_whole_batch_are_never_held(
+    language_model: Made, texts: Path, monkeypatch: pytest.MonkeyPatch, cap: float | None
+) -> None:
+    plain = language_model.compare(texts)
+    sizes = []
+    forward = torch.nn.Linear.forward
+
+    def counted(layer: torch.nn.Linear, rows: torch.Tensor) -> torch.Tensor:
+        out = forward(layer, rows)
+        if out.shape[-1] == VOCABULARY:
+            sizes.append(out.numel() // VOCABULARY)
+        return out
+
+    plain_forward = LlamaForCausalLM.forward
+
+    @wraps(plain_forward)
+    def capped(model: Any, *args: Any, **options: Any) -> Any:
+        out = plain_forward(model, *args, **options)
+        if cap:
+            out.logits = cap * torch.tanh(out.logits / cap)
+        return out
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", counted)
+    monkeypatch.setattr(LlamaForCausalLM, "forward", capped)
+    behaviour = language_model.compare(texts)
+    # The longest text has 80 tokens, and seven texts are in one batch.
+    assert max(sizes) <= 80
+    # A soft cap, which follows the output layer, is not left out.
+    assert (behaviour.kl == pytest.approx(plain.kl, rel=1e-6)) == (cap is None)
