@@ -79,7 +79,7 @@ class LanguageBench:
         for few in (True, False):
             key = Key(method, "", "", few)
             if not self._found(key):
-                self._add(key, 0, state(), calibrated=False, start=time.perf_counter(), encode_seconds=0.0)
+                self._add(key, 0, state(), calibrated=False, start=time.process_time(), encode_seconds=0.0)
 
     def ours(self, method: str, setting: str, config: EncodeConfig, *, calibrated: bool = False) -> None:
         """Encode to a real file, decode it, and judge the model: on all texts, too, if the setting is promised.
@@ -99,7 +99,7 @@ class LanguageBench:
         missing = [key for key in keys if not self._found(key)]
         if not missing:
             return
-        start = time.perf_counter()
+        start = time.process_time()
         with tempfile.TemporaryDirectory(dir=self._cache) as folder:
             path = Path(folder, "pack.safetensors")
             if calibrated:
@@ -110,12 +110,12 @@ class LanguageBench:
                 )
             else:
                 dtscodec.encode(base_directory(self._cache), self.directory, path, config, task=self.task.name)
-            seconds, size = time.perf_counter() - start, path.stat().st_size
+            seconds, size = time.process_time() - start, path.stat().st_size
             with dtscodec.decode(path, base_directory(self._cache)) as decoded:
                 state = dict(decoded)
             for key in missing:
                 self._add(key, size, state, calibrated=calibrated, start=start, encode_seconds=seconds)
-                start = time.perf_counter()
+                start = time.process_time()
 
     def peer(self, setting: Setting, version: str, seed: int) -> None:
         """Code the matrices as a peer does, and judge the model on the few texts.
@@ -132,9 +132,9 @@ class LanguageBench:
         key = Key(setting.peer, setting.label, version, True, seed)
         if self._found(key):
             return
-        start = time.perf_counter()
+        start = time.process_time()
         coded = setting.code(self._matrices, seed)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         state = self.weights.decoded(coded.deltas)
         self._add(key, coded.size, state, calibrated=setting.calibrated, start=start, encode_seconds=seconds)
 
@@ -182,7 +182,7 @@ class LanguageBench:
             exact_match=right,
             prompts=self.plan.prompts if asked else 0,
             encode_seconds=round(encode_seconds, 1),
-            seconds=round(time.perf_counter() - start, 1),
+            seconds=round(time.process_time() - start, 1),
         )
         self.log.add(point)
         self.points.append(point)

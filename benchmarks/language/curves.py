@@ -112,6 +112,15 @@ class Ratio(NamedTuple):
     ratio: float
     errors: float
 
+    @classmethod
+    def of(cls, share: float, theirs: Sequence[LogKl], ours: Sequence[LogKl]) -> "Ratio":
+        """Compare two methods by their KL on each task."""
+        # Texts of a task are the same for both, so their differences count; tasks are independent.
+        differences = [their.combined(1.0, our, -1.0) for their, our in zip(theirs, ours, strict=True)]
+        mean = sum(difference.value for difference in differences) / len(differences)
+        error = math.sqrt(sum(difference.variance() for difference in differences)) / len(differences)
+        return cls(share, math.exp(mean), mean / error if error else math.inf * mean if mean else 0.0)
+
 
 def ratio_at(share: float, ours: Mapping[str, Curve], theirs: Mapping[str, Curve]) -> Ratio | None:
     """Compare two methods at a size; None if one of them does not reach it on all tasks.
@@ -125,8 +134,4 @@ def ratio_at(share: float, ours: Mapping[str, Curve], theirs: Mapping[str, Curve
     """
     if not all(task in theirs and ours[task].covers(share) and theirs[task].covers(share) for task in ours):
         return None
-    # Texts of a task are the same for both, so their differences count; tasks are independent.
-    differences = [theirs[task].at(share).combined(1.0, ours[task].at(share), -1.0) for task in ours]
-    mean = sum(difference.value for difference in differences) / len(differences)
-    error = math.sqrt(sum(difference.variance() for difference in differences)) / len(differences)
-    return Ratio(share, math.exp(mean), mean / error if error else math.copysign(math.inf, mean) if mean else 0.0)
+    return Ratio.of(share, [theirs[task].at(share) for task in ours], [ours[task].at(share) for task in ours])

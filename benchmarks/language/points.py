@@ -54,7 +54,7 @@ class Point:
     prompts : int
         Number of prompts.
     encode_seconds, seconds : float
-        To encode, and for the whole point.
+        Of one core: to encode, and for the whole point.
     """
 
     task: str

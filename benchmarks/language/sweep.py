@@ -16,8 +16,14 @@ SEEDS = 2
 """Runs of a method that draws random numbers."""
 
 
+def untouched(bench: LanguageBench) -> None:
+    """Judge the fine-tune itself, and the base."""
+    bench.untouched("fine-tune", lambda: bench.weights.fine)
+    bench.untouched("base", lambda: bench.weights.base)
+
+
 def ours(bench: LanguageBench, sizes: Sequence[str], calibrated_sizes: Sequence[str]) -> None:
-    """Judge base, fine-tune and both presets; `best` data-free and calibrated.
+    """Judge both presets; `best` data-free and calibrated.
 
     Parameters
     ----------
@@ -26,8 +32,6 @@ def ours(bench: LanguageBench, sizes: Sequence[str], calibrated_sizes: Sequence[
     sizes, calibrated_sizes : sequence of str
         Settings of `best`.
     """
-    bench.untouched("fine-tune", lambda: bench.weights.fine)
-    bench.untouched("base", lambda: bench.weights.base)
     bench.ours("paper", PAPER_RANK, EncodeConfig(RankShare(0.1), Paper()))
     for setting in sizes:
         bench.ours("best", setting, _config(bench, setting))

@@ -1,0 +1,147 @@
+"""Points of all fine-tunes -> what is reported: figures by size, peers against `best`, and rows of models."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.fidelity.summary import geometric
+from benchmarks.language.bench import CALIBRATED
+from benchmarks.language.curves import Curve, LogKl, Ratio, ratio_at
+from benchmarks.language.points import Point
+from benchmarks.language.tasks import Task
+
+SHARES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.0175, 0.04, 0.08, 0.1)
+"""Sizes that the tables show, as shares of the bfloat16 bytes: within each, a method's best setting counts."""
+COMPARED = (0.0005, 0.08)
+"""Least and largest size at which peers are compared with `best`."""
+UNTOUCHED = ("base", "fine-tune")
+OURS = ("best", CALIBRATED, "paper")
+
+
+class Measured:
+    """Points of a run.
+
+    Parameters
+    ----------
+    points : iterable of Point
+        All points.
+    tasks : sequence of Task
+        The full fine-tunes that means are over.
+    """
+
+    def __init__(self, points: Iterable[Point], tasks: Sequence[Task]) -> None:
+        self.points, self.tasks = list(points), [task.name for task in tasks]
+
+    def one(self, task: str, method: str, setting: str = "", *, few: bool = False, seed: int = 0) -> Point | None:
+        """Return a point of a task, judged on all test tokens unless `few`; None if it was not measured."""
+        wanted = (task, seed, method, setting, few)
+        return next((p for p in self.points if (p.task, p.task_seed, p.method, p.setting, p.few) == wanted), None)
+
+    def all_tasks(self, method: str, setting: str, *, few: bool = False) -> list[Point]:
+        """Return the points of a setting on all tasks, in their order; none if one of them is missing."""
+        found = [self.one(task, method, setting, few=few) for task in self.tasks]
+        return [point for point in found if point] if all(found) else []
+
+    def swept(self) -> dict[str, dict[str, list[Point]]]:
+        """Return the points of the sweeps by method and task."""
+        found: dict[str, dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
+        for point in self.points:
+            if point.few and point.task in self.tasks and not point.task_seed and point.method not in UNTOUCHED:
+                found[point.method][point.task].append(point)
+        return {method: dict(tasks) for method, tasks in found.items()}
+
+    def curves(self) -> dict[str, dict[str, Curve]]:
+        """Return the curves of all methods by task."""
+        return {
+            method: {task: Curve(points) for task, points in tasks.items()} for method, tasks in self.swept().items()
+        }
+
+    def is_calibrated(self, method: str) -> bool:
+        """Return whether a method uses calibration texts."""
+        return any(point.calibrated for point in self.points if point.method == method)
+
+
+def by_size(measured: Measured) -> dict[str, list[dict[str, float] | None]]:
+    """Return for each method and each of `SHARES` the geometric mean of the KL over tasks, and the mean agreement."""
+    table: dict[str, list[dict[str, float] | None]] = {}
+    for method, of_task in measured.swept().items():
+        table[method] = []
+        for share in SHARES:
+            best = [_within(of_task.get(task, ()), share) for task in measured.tasks]
+            table[method].append(_means([point for point in best if point]) if all(best) else None)
+    return table
+
+
+def _within(points: Iterable[Point], share: float) -> Point | None:
+    """Of the points of at most a share the one of least KL."""
+    return min((point for point in points if point.share <= share), key=lambda point: point.kl, default=None)
+
+
+def _means(points: Sequence[Point]) -> dict[str, float]:
+    return {
+        "kl": geometric(point.kl for point in points),
+        "agreement": float(np.mean([point.agreement for point in points])),
+    }
+
+
+def lines(measured: Measured) -> dict[str, list[list[float]]]:
+    """Return for each method its line in the picture: share and KL, as the geometric mean over tasks."""
+    return {method: list(_line(of_task, measured.tasks)) for method, of_task in measured.curves().items()}
+
+
+def _line(of_task: Mapping[str, Curve], tasks: Sequence[str]) -> Iterator[list[float]]:
+    if any(task not in of_task for task in tasks):
+        return
+    for share in _knots([of_task]):
+        if all(of_task[task].covers(share) for task in tasks):
+            yield [share, math.exp(float(np.mean([of_task[task].at(share).value for task in tasks])))]
+
+
+def _knots(methods: Iterable[Mapping[str, Curve]]) -> list[float]:
+    """Return the sizes at which a curve bends; those that differ by less than a hundredth are one."""
+    found: list[float] = []
+    for share in sorted(sample.share for of_task in methods for curve in of_task.values() for sample in curve.front):
+        if not found or share > 1.01 * found[-1]:
+            found.append(share)
+    return found
+
+
+def against_peers(measured: Measured) -> dict[str, dict[str, Any]]:
+    """Return for each peer its KL by that of `best` at `SHARES`, and where that is lowest in standard errors.
+
+    Both curves are linear between their settings, as logarithms, and so is their difference: it is lowest where one of
+    them bends.
+    """
+    curves, table = measured.curves(), {}
+    for method in sorted(curves, key=str.lower):
+        ours = curves.get(CALIBRATED if measured.is_calibrated(method) else "best", {})
+        if method in OURS or any(task not in ours or task not in curves[method] for task in measured.tasks):
+            continue
+        bends = [share for share in _knots([ours, curves[method]]) if COMPARED[0] <= share <= COMPARED[1]]
+        ratios = [ratio for share in bends if (ratio := ratio_at(share, ours, curves[method]))]
+        table[method] = {
+            "calibrated": measured.is_calibrated(method),
+            "at": [ratio and ratio._asdict() for ratio in (ratio_at(s, ours, curves[method]) for s in SHARES)],
+            "lowest": min(ratios, key=lambda ratio: ratio.errors)._asdict() if ratios else None,
+            "settings": [sample.setting for sample in curves[method][measured.tasks[0]].front],
+        }
+    return table
+
+
+def chosen(points: Iterable[Point]) -> set[tuple[str, str]]:
+    """Return name and label of the peers' settings that no smaller one of the same peer beats on a task."""
+    by_method: dict[str, list[Point]] = defaultdict(list)
+    for point in points:
+        if point.few and point.method not in (*OURS, *UNTOUCHED):
+            by_method[point.method].append(point)
+    return {(method, sample.setting) for method, found in by_method.items() for sample in Curve(found).front}
+
+
+def ratio_of_settings(theirs: Sequence[Point], ours: Sequence[Point]) -> Ratio | None:
+    """Compare two settings on all tasks, whatever their sizes; None if one is missing."""
+    if not theirs or not ours:
+        return None
+    return Ratio.of(ours[0].share, [LogKl.of([point]) for point in theirs], [LogKl.of([point]) for point in ours])
