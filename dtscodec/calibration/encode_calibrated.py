@@ -9,7 +9,7 @@ from typing import Any
 
 from dtscodec.calibration.fit import FitReport, fit
 from dtscodec.calibration.fit_loss import FitLoss
-from dtscodec.calibration.fit_settings import STEPS, FitSettings
+from dtscodec.calibration.fit_settings import BATCH_TOKENS, STEPS, FitSettings
 from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.open import as_checkpoint
@@ -37,6 +37,7 @@ def encode_calibrated(
     elements: bool = True,
     bias_correction: bool = False,
     batch_size: int = 16,
+    batch_tokens: int = BATCH_TOKENS,
     device: str = "cpu",
     task: str | None = None,
     force: bool = False,
@@ -63,7 +64,7 @@ def encode_calibrated(
         Settings of the encoder.
     samples : path
         A file of texts or a folder of images, as for `dtscodec.compare_behaviour`; labels are not used. 64 are enough.
-    model, steps, elements, bias_correction, batch_size, device
+    model, steps, elements, bias_correction, batch_size, batch_tokens, device
         As for `dtscodec.fit`. The encoder's device is that of `config`.
     task : str, optional
         A short name, stored in the pack.
@@ -99,7 +100,14 @@ def encode_calibrated(
     # Errors in samples are raised here, before the encode, which takes longer.
     prepare_samples(read_architecture(model_directory(model, fine_tune)), Path(samples))
     settings = FitSettings(
-        str(samples), None if model is None else str(model), steps, elements, bias_correction, batch_size, device
+        str(samples),
+        None if model is None else str(model),
+        steps,
+        elements,
+        bias_correction,
+        batch_size,
+        batch_tokens,
+        device,
     )
     with (
         staging_folder_for(out, base, fine_tune) as staging,

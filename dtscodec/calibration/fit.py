@@ -10,25 +10,32 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtscodec.calibration.bias_correction import correct_biases
-from dtscodec.calibration.fit_loss import FitLoss, mean_loss
-from dtscodec.calibration.fit_settings import STEPS
+from dtscodec.calibration.bias_correction import biased_layers, correct_biases, mean_outputs
+from dtscodec.calibration.distillation import Distillation, mean_loss
+from dtscodec.calibration.fit_loss import FitLoss
+from dtscodec.calibration.fit_parameters import all_parameters
+from dtscodec.calibration.fit_settings import BATCH_TOKENS, STEPS
 from dtscodec.calibration.optimize import optimize
 from dtscodec.calibration.recode import recode
-from dtscodec.calibration.student import Student
-from dtscodec.calibration.teacher import teacher_outputs
+from dtscodec.calibration.student import Student, coded_weights
+from dtscodec.calibration.teacher import Teacher
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
+from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.decoding.decode import decode
 from dtscodec.encoding.config import DISTILLED
 from dtscodec.encoding.pack_assembler import PackAssembler
 from dtscodec.encoding.pack_report import PackReport
 from dtscodec.evaluation.architecture import model_directory, read_architecture
+from dtscodec.evaluation.samples import prepare_samples
 from dtscodec.evaluation.transformers_library import quiet_transformers
 from dtscodec.packs.pack import Pack, PackSource
 from dtscodec.progress import ProgressCallback, no_progress
-from dtscodec.storage.open_file import check_new
+from dtscodec.storage.open_file import WHOLE, check_new
 from dtscodec.storage.paths import as_output_path
+
+PART_TOKENS = 512
+"""Tokens of a batch that are run at a time: what a backward pass needs is in memory for these only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +46,8 @@ class FitReport(PackReport):
     ----------
     samples : int
         Number of calibration samples.
+    truncated : int
+        Number of texts of which only the first tokens were used.
     numbers : int
         Number of levels, scales and elements that gradient descent adjusted.
     before, after : FitLoss
@@ -48,6 +57,7 @@ class FitReport(PackReport):
     """
 
     samples: int
+    truncated: int
     numbers: int
     before: FitLoss
     after: FitLoss
@@ -65,6 +75,7 @@ def fit(
     elements: bool = True,
     bias_correction: bool = False,
     batch_size: int = 16,
+    batch_tokens: int = BATCH_TOKENS,
     device: str = "cpu",
     force: bool = False,
     progress: ProgressCallback = no_progress,
@@ -73,7 +84,7 @@ def fit(
 
     The codes of matrices do not change. The size changes only by the word about the fit in the summary. If the fit does
     not lower the loss on these samples, the numbers do not change either. The fine-tune and the decoded model are in
-    memory one after the other, in float32, with the hidden states of all samples. Needs the package transformers.
+    memory together, in float32. Needs the package transformers.
 
     `dtscodec.encode_calibrated` encodes and fits in one call.
 
@@ -98,7 +109,9 @@ def fit(
     bias_correction : bool
         First correct biases so that each layer's mean output equals the fine-tune's.
     batch_size : int
-        Samples in a batch.
+        Largest number of samples in a batch.
+    batch_tokens : int
+        Largest number of tokens in a batch of texts, with padding. Longer texts are truncated to it.
     device : str
         The device that the models run on, such as ``"cuda"``.
     force : bool
@@ -128,22 +141,28 @@ def fit(
     out = as_output_path(out)
     check_new(out, force)
     architecture = read_architecture(model_directory(model, fine_tune))
-    # Teacher: run the fine-tune on all samples.
-    targets, means = teacher_outputs(
-        architecture, fine_tune, Path(samples), batch_size=batch_size, device=device, with_means=bias_correction
-    )
-    with decode(pack, base, whole=True) as decoded, quiet_transformers():
+    prepared = prepare_samples(architecture, Path(samples))
+    with (
+        open_checkpoint(fine_tune, WHOLE) as fine,
+        decode(pack, base, whole=True) as decoded,
+        quiet_transformers(),
+    ):
+        teacher = Teacher(architecture.load(fine).to(device), fine.location)
+        # Batches without predictions cannot change the loss.
+        every = [batch.to(device) for batch in prepared.batches(teacher.model, batch_size, batch_tokens)]
+        batches = [batch for batch in every if len(batch.places)]
         # Student: the decoded model, with weights that are functions of the pack's numbers.
         built = architecture.build(decoded, str(decoded.pack.path or "pack")).to(device)
-        student = Student(built, decoded)
+        student = Student(built, coded_weights(built, decoded), decoded)
         student.rebuild()
-        before = mean_loss(built, targets)
+        distillation = Distillation(built, teacher, PART_TOKENS)
+        before = mean_loss(distillation, batches)
         if bias_correction:
-            correct_biases(student, [target.batch for target in targets], means)
+            correct_biases(student, batches, mean_outputs(teacher.model, batches, biased_layers(teacher.model)))
         # Fit, and write the pack with the fitted numbers.
-        optimize(student, targets, steps, elements, progress)
+        optimize(student, all_parameters(student, elements), batches, distillation.backward, steps, progress)
         student.rebuild()
-        after = mean_loss(built, targets)
+        after = mean_loss(distillation, batches)
         streams = student.streams()
         # Quantizing again may cost more than the fit has gained: then the numbers of the pack remain.
         if not after.total <= before.total:
@@ -155,7 +174,8 @@ def fit(
             report = recode(assembler, decoded.pack, streams, _encoder(decoded.pack))
     return report.extended(
         FitReport,
-        samples=sum(target.batch.samples for target in targets),
+        samples=sum(batch.samples for batch in batches),
+        truncated=sum(batch.truncated for batch in batches),
         numbers=student.count(elements) if steps else 0,
         before=before,
         after=after,

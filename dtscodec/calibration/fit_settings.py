@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 STEPS = 100
 """Default number of gradient steps."""
+BATCH_TOKENS = 1024
+"""Default for the largest number of tokens in a batch of texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,9 @@ class FitSettings:
     bias_correction : bool
         First correct biases.
     batch_size : int
-        Samples in a batch.
+        Largest number of samples in a batch.
+    batch_tokens : int
+        Largest number of tokens in a batch of texts.
     device : str
         The device that the models run on.
     """
@@ -34,4 +38,5 @@ class FitSettings:
     elements: bool
     bias_correction: bool
     batch_size: int
+    batch_tokens: int
     device: str

@@ -1,80 +1,78 @@
-"""Gradient descent on the numbers of a pack: Adam on relative changes of levels, scales and elements."""
+"""Gradient descent on the parameters of a fit: Adam with a cosine schedule."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 
-from dtscodec.calibration.fit_loss import HIDDEN_WEIGHT, batch_losses
+from dtscodec.calibration.fit_parameters import FitParameters
 from dtscodec.calibration.student import Student
-from dtscodec.calibration.teacher import TeacherOutput
 from dtscodec.progress import ProgressCallback
 
-NUMBER_RATE = 0.03
-"""Initial learning rate of levels and scales, relative to their size."""
-ELEMENT_RATE = 0.1
-"""Initial learning rate of elements, relative to the root mean square of their tensor's delta."""
-ELEMENT_SHARE = 0.6
-"""Share of the steps in which elements are fitted. The steps after it compensate for quantizing them again."""
 BETAS = 0.9, 0.99
 """Decay rates of Adam's means of gradients and their squares."""
+
+Batch = TypeVar("Batch")
 
 
 def optimize(
     student: Student,
-    targets: Sequence[TeacherOutput],
+    parameters: Sequence[FitParameters],
+    batches: Sequence[Batch],
+    backward: Callable[[Batch], object],
     steps: int,
-    with_elements: bool,
     progress: ProgressCallback,
 ) -> None:
-    """Fit the numbers of a student to its teacher's outputs, and round them to values that a pack can store.
-
-    Adam on relative changes, with a cosine schedule. Elements are fitted in the first steps only, then quantized, and
-    the remaining steps compensate for the quantization.
+    """Fit the numbers of a student, and round them to values that a pack can store.
 
     Parameters
     ----------
     student : Student
         The decoded model; its numbers and elements are changed in place.
-    targets : sequence of TeacherOutput
-        The fine-tune's outputs, batch by batch.
+    parameters : sequence of FitParameters
+        What is fitted. Parameters that are fitted in the first steps only are rounded after them, and the remaining
+        steps compensate for the rounding.
+    batches : sequence
+        The batches, in any form that `backward` takes.
+    backward : callable
+        Adds the gradient of the loss on a batch to those of the student.
     steps : int
         Number of gradient steps, each on one batch.
-    with_elements : bool
-        Fit biases and norms element by element, too.
     progress : callable
         Called with 1 after each step.
     """
-    element_steps = round(steps * ELEMENT_SHARE) if with_elements else 0
-    numbers, elements = student.numbers.clone(), student.elements.clone()
-    # The parameters are relative changes: in units of each number itself, and of the RMS of each element's tensor.
-    changes = torch.zeros_like(numbers), torch.zeros_like(elements)
-    rates = NUMBER_RATE, ELEMENT_RATE
-    groups = [{"params": [change], "lr": rate} for change, rate in zip(changes, rates, strict=True)]
-    optimizer = torch.optim.Adam(groups, betas=BETAS)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for step, target in enumerate(_shuffled(targets, steps)):
-        # Gradient of the loss, by the chain rule that of the relative changes.
-        kl, hidden = batch_losses(student.model, target)
-        number_gradient, element_gradient = student.gradient(kl + HIDDEN_WEIGHT * hidden)
-        changes[0].grad, changes[1].grad = numbers * number_gradient, student.units * element_gradient
-        # Update.
+    optimizer = torch.optim.Adam([{"params": [group.change], "lr": group.rate} for group in parameters], betas=BETAS)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
+    for step, batch in enumerate(shuffled(batches, steps)):
+        with student.collecting_gradients():
+            backward(batch)
+        fitted = [group for group in parameters if step <= group.last_step(steps)]
+        # Adam passes over parameters without a gradient.
+        for group in parameters:
+            group.change.grad = group.gradient() if group in fitted else None
         optimizer.step()
         schedule.step()
-        student.numbers.copy_(numbers * (1 + changes[0]))
-        if step < element_steps:
-            student.elements.copy_(elements + student.units * changes[1])
-        # Quantize the elements once, for the remaining steps to compensate.
-        if step == element_steps - 1:
-            student.quantize_elements()
+        for group in fitted:
+            group.apply()
+            if step == group.last_step(steps):
+                group.settle()
         student.rebuild()
         progress(1)
-    student.round_numbers()
 
 
-def _shuffled(targets: Sequence[TeacherOutput], steps: int) -> Iterator[TeacherOutput]:
-    """Yield a batch for each step: epochs, each in a new order, which a fixed seed makes reproducible."""
+def shuffled(batches: Sequence[Batch], steps: int) -> Iterator[Batch]:
+    """Yield a batch for each step: epochs, each in a new order, which a fixed seed makes reproducible.
+
+    Parameters
+    ----------
+    batches : sequence
+        The batches.
+    steps : int
+        Number of steps.
+    """
     generator = torch.Generator().manual_seed(0)
+    order: list[int] = []
     for step in range(steps):
-        if step % len(targets) == 0:
-            order = torch.randperm(len(targets), generator=generator).tolist()
-        yield targets[order[step % len(targets)]]
+        if step % len(batches) == 0:
+            order = torch.randperm(len(batches), generator=generator).tolist()
+        yield batches[order[step % len(batches)]]

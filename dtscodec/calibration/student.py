@@ -1,9 +1,9 @@
 """A model whose weights are functions of the numbers that a pack stores."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from dtscodec.runtime.model.slots import Slot, writable, write_slot
 
 
 class Student:
-    """A model with the weights of a pack, whose levels, scales and elements can be changed. On one device.
+    """A model whose weights are decoded from a pack, and whose levels, scales and elements can be changed.
 
     Change `numbers` and `elements` in place, then call `rebuild`. At the end, `quantize_elements` and `round_numbers`
     turn them into values that a pack can store, and `streams` returns the streams to store.
@@ -32,47 +32,31 @@ class Student:
     Parameters
     ----------
     model : nn.Module
-        The model in float32, with the weights that the pack decodes to. Its parameters' `requires_grad` is set here.
+        A model, or a part of one, in float32 and on one device. Its parameters' `requires_grad` is set here.
+    weights : mapping of Slot to str
+        Its weights that are fitted, with their names in the pack: whole parameters that are coded; see `coded_weights`.
     decoded : Decoded
         The pack on its base, on the CPU.
 
     Attributes
     ----------
-    model : nn.Module
-        The model.
     numbers : float32 [count]
-        Levels, scales and norms of all coded blocks of tensors that the model has.
+        Levels, scales and norms of the coded blocks of these weights.
     elements : float32 [count]
         Deltas that are coded element by element, before they are quantized again.
     units : float32 [count]
         For each element, the root mean square of its tensor's delta.
-
-    Raises
-    ------
-    ModelMismatchError
-        The pack does not fit the model.
-    NothingToFitError
-        Nothing in the pack is coded.
+    number_gradient, element_gradient : float32 [count]
+        Gradients of `numbers` and `elements`, as last collected.
     """
 
-    def __init__(self, model: Any, decoded: Decoded) -> None:
-        self.model, pack = model, decoded.pack
-        changed = match_model(pack, ModelSlots(model), decoded.base.specs if decoded.base else {}).changed
-        # Buffers, such as the statistics of batch norms, have no gradients: they stay as decoded. So do tensors that
-        # the model holds in another form, such as experts in one parameter.
-        coded = {
-            slot: name
-            for slot, name in changed.items()
-            if slot.is_parameter and slot.is_whole and _is_coded(pack, name)
-        }
-        if not coded:
-            detail = "expected coded tensors, got none that can be fitted"
-            raise NothingToFitError(f"{pack.path or 'pack'}: {detail}", Remedy("use the pack as it is"))
-        device = next(iter(coded)).device
-        loaded = load_tensors(pack.reader, sorted(coded.values()), device)
-        self._changes: Mapping[Slot, LoadedTensor] = {slot: loaded[name] for slot, name in coded.items()}
-        self._streams = {name: [streams for _, _, streams in pack.reader.blocks(name)] for name in coded.values()}
-        self._numbers_dtype = pack.reader.numbers_dtype
+    def __init__(self, model: nn.Module, weights: Mapping[Slot, str], decoded: Decoded) -> None:
+        self.model, reader = model, decoded.pack.reader
+        device = next(iter(weights)).device
+        loaded = load_tensors(reader, sorted(weights.values()), device)
+        self._changes: Mapping[Slot, LoadedTensor] = {slot: loaded[name] for slot, name in weights.items()}
+        self._streams = {name: [streams for _, _, streams in reader.blocks(name)] for name in weights.values()}
+        self._numbers_dtype = reader.numbers_dtype
         self._bases = {name: _base_tensor(decoded, name, device) for name in self._base_names()}
         # The numbers of all packed blocks are in one store.
         self.numbers: Tensor = self._packed()[0].store.numbers
@@ -80,6 +64,7 @@ class Student:
         free = {slot: change for slot, change in self._changes.items() if ElementwiseDelta.accepts(change)}
         self._elements = {slot: ElementwiseDelta(change, self._bases) for slot, change in free.items()}
         self.elements, self.units = ElementwiseDelta.concatenate(list(self._elements.values()), device)
+        self.number_gradient, self.element_gradient = torch.zeros_like(self.numbers), torch.zeros_like(self.elements)
         # Biases of one layer alone, which can be corrected.
         self._biases = {
             slot.owners[0][0]: slot
@@ -131,24 +116,21 @@ class Student:
                 else:
                     write_slot(slot, change, self._bases.__getitem__)
 
-    def gradient(self, loss: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the gradients of `numbers` and `elements`.
+    @contextmanager
+    def collecting_gradients(self) -> Iterator[None]:
+        """Collect the gradients of `numbers` and `elements` in all backward passes while the context lasts.
 
         Each weight's gradient is folded into them as soon as it is known, so that only one is in memory at a time.
-
-        Parameters
-        ----------
-        loss : float32 scalar
-            The loss, with its graph.
         """
-        self.numbers.grad, self.elements.grad = torch.zeros_like(self.numbers), torch.zeros_like(self.elements)
-        # Only during the backward pass: outside of it, they are changed in place.
+        self.number_gradient.zero_()
+        self.element_gradient.zero_()
+        # Only during backward passes: outside of them, they are changed in place.
+        self.numbers.grad = self.number_gradient
         self.numbers.requires_grad_(True)
         try:
-            torch.autograd.backward(loss)
+            yield
         finally:
             self.numbers.requires_grad_(False)
-        return self.numbers.grad, self.elements.grad
 
     def _fold(self, change: LoadedTensor, elements: ElementwiseDelta | None, weight: Tensor) -> None:
         """Turn a weight's gradient into that of the numbers or elements that it is decoded from."""
@@ -156,8 +138,7 @@ class Student:
         # Take the gradient as a matrix, and free the weight's own.
         rows, weight.grad = weight.grad.reshape(change.entry.spec.matrix(change.entry.split)), None
         if elements is not None:
-            assert self.elements.grad is not None
-            elements.add_gradient(self.elements.grad, rows)
+            elements.add_gradient(self.element_gradient, rows)
             return
         for block in change.blocks:
             if isinstance(block.payload, Packed):
@@ -211,6 +192,37 @@ class Student:
     def streams(self) -> Mapping[str, list[Streams]]:
         """Return the streams of the blocks of every coded tensor, as last quantized and rounded."""
         return self._streams
+
+
+def coded_weights(model: nn.Module, decoded: Decoded) -> dict[Slot, str]:
+    """Return the weights of a model that a fit can adjust, with their names in the pack.
+
+    Buffers, such as the statistics of batch norms, have no gradients: they stay as decoded. So do tensors that the
+    model holds in another form, such as experts in one parameter.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model.
+    decoded : Decoded
+        The pack on its base.
+
+    Raises
+    ------
+    ModelMismatchError
+        The pack does not fit the model.
+    NothingToFitError
+        Nothing in the pack is coded.
+    """
+    pack = decoded.pack
+    changed = match_model(pack, ModelSlots(model), decoded.base.specs if decoded.base else {}).changed
+    found = {
+        slot: name for slot, name in changed.items() if slot.is_parameter and slot.is_whole and _is_coded(pack, name)
+    }
+    if not found:
+        detail = "expected coded tensors, got none that can be fitted"
+        raise NothingToFitError(f"{pack.path or 'pack'}: {detail}", Remedy("use the pack as it is"))
+    return found
 
 
 def _base_tensor(decoded: Decoded, name: str, device: torch.device) -> tuple[TensorSpec, Tensor]:

@@ -8,9 +8,11 @@ from typing import Any, TypeAlias
 
 from dtscodec.errors import Remedy, SamplesError
 from dtscodec.evaluation.architecture import Architecture, SampleKind, load_image_processor, load_tokenizer
+from dtscodec.evaluation.image_batches import ImageBatcher
 from dtscodec.evaluation.image_samples import ImageSample, read_images
 from dtscodec.evaluation.labels import Classes
-from dtscodec.evaluation.sample_batches import ImageBatcher, SampleBatch, TextBatcher
+from dtscodec.evaluation.sample_batches import SampleBatch
+from dtscodec.evaluation.text_batches import TextBatcher
 from dtscodec.evaluation.text_samples import TextSample, read_texts
 
 Samples: TypeAlias = Sequence[TextSample] | Sequence[ImageSample]
@@ -68,7 +70,7 @@ class PreparedSamples:
     samples: Samples
     processor: Any
 
-    def batches(self, model: Any, size: int) -> Iterator[SampleBatch]:
+    def batches(self, model: Any, size: int, tokens: int | None = None) -> Iterator[SampleBatch]:
         """Yield batches of all samples for a model of the architecture.
 
         Parameters
@@ -77,6 +79,8 @@ class PreparedSamples:
             The model.
         size : int
             Samples in a batch; 1 is used for texts that cannot be padded.
+        tokens : int, optional
+            Largest number of tokens in a batch of texts, with padding; longer texts are truncated to it.
 
         Raises
         ------
@@ -87,7 +91,7 @@ class PreparedSamples:
         if images:
             return ImageBatcher(self.architecture, self.processor, model, size).batches(images)
         texts = [sample for sample in self.samples if isinstance(sample, TextSample)]
-        return TextBatcher(self.architecture, self.processor, model, size).batches(texts)
+        return TextBatcher(self.architecture, self.processor, model, size, tokens).batches(texts)
 
 
 def prepare_samples(architecture: Architecture, path: Path, classes: Classes | None = None) -> PreparedSamples:

@@ -14,7 +14,7 @@ import torch
 import dtscodec
 from dtscodec.calibration.fit import FitReport, fit
 from dtscodec.calibration.fit_loss import FitLoss
-from dtscodec.calibration.teacher import teacher_output
+from dtscodec.calibration.teacher import Teacher
 from dtscodec.errors import CheckpointError, NothingToFitError, OutputError, SamplesError
 from dtscodec.evaluation.sample_batches import SampleBatch
 from dtscodec.format.blocks import LowRank, Values
@@ -118,7 +118,7 @@ def test_bad_samples_and_weights_alone_are_refused(classifier: Made, texts: Path
 def test_a_fit_that_makes_it_worse_is_not_taken(
     classifier: Made, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dtscodec.calibration.optimize.ELEMENT_RATE", 1e4)
+    monkeypatch.setattr("dtscodec.calibration.fit_parameters.ELEMENT_RATE", 1e4)
     report = fitted(classifier, texts, tmp_path / "kept", steps=3)
     assert report.after == report.before
     with dtscodec.decode(classifier.pack, classifier.base) as old, dtscodec.decode(report.path, classifier.base) as new:
@@ -129,7 +129,7 @@ def test_a_fit_that_ends_in_nan_is_not_taken(
     classifier: Made, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([FitLoss(0.1, 0.1), FitLoss(float("nan"), 0.0)])
-    monkeypatch.setattr("dtscodec.calibration.fit.mean_loss", lambda model, targets: next(losses))
+    monkeypatch.setattr("dtscodec.calibration.fit.mean_loss", lambda distillation, batches: next(losses))
     report = fitted(classifier, texts, tmp_path / "kept", steps=1)
     assert report.after == report.before == FitLoss(0.1, 0.1)
 
@@ -154,7 +154,8 @@ def test_choices_may_be_ruled_out_and_padding_hold_anything_but_hidden_states_ar
         return SimpleNamespace(logits=logits, hidden_states=(hidden,))
 
     hidden[0, 2] = float("nan")
-    assert teacher_output(model, batch, "fine").log_probabilities.tolist() == [[0.0, float("-inf")]]
+    teacher = Teacher(model, "fine")
+    assert teacher.outputs(batch).logits.tolist() == [[0.0, float("-inf")]]
     hidden[0, 1, 0] = float("-inf")
     with pytest.raises(CheckpointError, match="fine: expected finite predictions and hidden states"):
-        teacher_output(model, batch, "fine")
+        teacher.outputs(batch)

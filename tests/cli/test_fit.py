@@ -116,5 +116,5 @@ def test_a_kl_that_rose_in_the_fit_is_reported(
     cli: Cli, small: Made, texts: str, monkeypatch: pytest.MonkeyPatch, after: float, way: tuple[str, ...], words: str
 ) -> None:
     losses = iter([FitLoss(0.1, 1.0), FitLoss(after, 0.5)])
-    monkeypatch.setattr("dtscodec.calibration.fit.mean_loss", lambda model, targets: next(losses))
+    monkeypatch.setattr("dtscodec.calibration.fit.mean_loss", lambda distillation, batches: next(losses))
     assert words in cli(*command(small, texts, "-o", "out", *way))

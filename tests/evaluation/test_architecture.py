@@ -15,7 +15,7 @@ from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
 from dtscodec.errors import BackendError, CheckpointError, DtsError
 from dtscodec.evaluation.architecture import load_tokenizer, read_architecture
-from dtscodec.evaluation.sample_batches import max_tokens
+from dtscodec.evaluation.text_batches import max_tokens
 from dtscodec.evaluation.transformers_library import quiet_transformers
 from tests.evaluation.helpers import Made, change_config, save_tokenizer
 from tests.models import VOCABULARY
