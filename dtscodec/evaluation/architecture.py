@@ -24,6 +24,9 @@ from dtscodec.evaluation.transformers_library import (
 
 SUPPORTED_MODELS = "a model for sequence or image classification, or a causal language model"
 
+OTHER_WEIGHTS = Remedy("use the model directory that was saved with these weights")
+"""The remedy for weights that do not fit a model."""
+
 SampleKind: TypeAlias = Literal["texts", "images"]
 """Samples that a model takes: a file of texts, or a folder of images."""
 
@@ -73,8 +76,7 @@ class Architecture:
         CheckpointError
             Tensors of the model are missing, there are others, or shapes differ.
         """
-        remedy = Remedy("use the model directory that was saved with these weights")
-        return load_weights(self.model_class, self.config, tensors, location, remedy, dtype=torch.float32)
+        return load_weights(self.model_class, self.config, tensors, location, OTHER_WEIGHTS, dtype=torch.float32)
 
     def load(self, checkpoint: Checkpoint) -> Any:
         """Build the model with the weights of a checkpoint; see `build`.

@@ -229,10 +229,28 @@ def load_weights(
             output_loading_info=True,
             **options,
         )
+    check_loading_report(report, model_class.__name__, location, remedy)
+    return model
+
+
+def check_loading_report(report: Mapping[str, Any], class_name: str, location: str, remedy: Remedy) -> None:
+    """Raise CheckpointError if a loading report names missing or unexpected tensors, or other shapes.
+
+    Parameters
+    ----------
+    report : mapping
+        As transformers returns it: ``missing_keys`` and ``unexpected_keys`` are names, ``mismatched_keys`` tuples of
+        name, shape in the checkpoint, and shape in the model.
+    class_name : str
+        The class of the model.
+    location : str
+        Path of the weights, for messages.
+    remedy : Remedy
+        The remedy.
+    """
     problems = _problems(report)
     if problems:
-        raise CheckpointError(f"{location}: expected the tensors of a {model_class.__name__}, got {problems}", remedy)
-    return model
+        raise CheckpointError(f"{location}: expected the tensors of a {class_name}, got {problems}", remedy)
 
 
 def _problems(report: Mapping[str, Any]) -> str:

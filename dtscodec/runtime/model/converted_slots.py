@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dtscodec.checkpoints.torch_dtypes import tensor_spec, torch_form
+from dtscodec.evaluation.empty_model import is_empty
 from dtscodec.evaluation.weight_groups import WeightGroup
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.runtime.model.slots import Slot
@@ -50,6 +51,21 @@ class SlotPart(Slot):
     def is_parameter(self) -> bool:
         """True if it is made from parameters, False for buffers."""
         return self._whole.is_parameter
+
+    @property
+    def spec(self) -> TensorSpec:
+        """Dtype of the parameter, and shape of the part. Raises ModelMismatchError like that of the parameter."""
+        return TensorSpec(self._whole.spec.dtype, self.shape)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the part; the parameter need not have data."""
+        return tuple(self._place[0])
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameter."""
+        return self._whole.device
 
     def _found(self) -> Tensor:
         return self._whole._found().detach().as_strided(*self._place)
@@ -151,7 +167,8 @@ def slots_of_group(group: WeightGroup, wholes: Mapping[str, Slot]) -> Iterator[t
     wholes : mapping of str to Slot
         The slots of its `targets` by name.
     """
-    tensors = {name: slot.tensor for name, slot in wholes.items()}
+    # The operations show which parts are views; for that, a parameter without memory is replaced by one that has some.
+    tensors = {name: _with_memory(slot.tensor) for name, slot in wholes.items()}
     memory = {tensor.untyped_storage().data_ptr(): wholes[name] for name, tensor in tensors.items()}
     for name, tensor in group.to_checkpoint(tensors).items():
         # A view of one parameter's memory, or a copy that the operations made.
@@ -160,6 +177,10 @@ def slots_of_group(group: WeightGroup, wholes: Mapping[str, Slot]) -> Iterator[t
             yield name, SlotPart(name, whole, tensor)
         else:
             yield name, ConvertedSlot(name, wholes, group, tensor_spec(tensor))
+
+
+def _with_memory(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, device="cpu") if is_empty(tensor) else tensor
 
 
 def first_overlapping(slots: Iterable[Slot], written: Iterable[Slot]) -> Slot | None:

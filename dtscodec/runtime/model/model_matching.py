@@ -204,6 +204,6 @@ def check_writable(entry: TensorEntry, slot: Slot) -> None:
     convertible = {wanted.dtype, found.dtype} <= CODED_DTYPES
     if found.shape != wanted.shape or (found.dtype != wanted.dtype and not convertible):
         raise ModelMismatchError(f"{slot.name}: expected {wanted} as the fine-tune has it, got {found}")
-    if slot.is_in_place and torch._debug_has_internal_overlap(slot.tensor) == 1:
+    if any(torch._debug_has_internal_overlap(whole.tensor) == 1 for whole in slot.wholes):
         problem = f"{slot.name}: expected memory of its own for each element, got an expanded tensor"
         raise ModelMismatchError(problem, Remedy("make it contiguous"))

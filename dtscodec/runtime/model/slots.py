@@ -11,6 +11,7 @@ from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import dtype_code, tensor_spec, torch_form
 from dtscodec.decoding.reconstruct import LoadedTensor, ReadBase, reconstruct
 from dtscodec.errors import CheckpointError, ModelMismatchError, Remedy
+from dtscodec.evaluation.empty_model import is_empty
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.kernels.select import backend_for
 
@@ -31,7 +32,8 @@ class Slot:
     name : str
         Its first name.
     tensor : Tensor
-        The model's tensor. Its address, dtype and shape are recorded, to detect that the model's tensor was replaced.
+        The model's tensor. Its address, dtype and shape are recorded, to detect that the model's tensor was replaced. A
+        tensor without memory (`dtscodec.evaluation.empty_model`) may be given memory at any address later.
 
     Attributes
     ----------
@@ -71,7 +73,8 @@ class Slot:
         for module, attribute in self.owners:
             tensor = held_tensor(module, attribute)
             # The same memory, dtype and shape: writing in place is allowed, replacing the tensor is noticed.
-            if (tensor.data_ptr(), tensor.dtype, tensor.shape) != self._memory:
+            address, dtype, shape = self._memory
+            if (tensor.dtype, tensor.shape) != (dtype, shape) or address not in (tensor.data_ptr(), 0):
                 raise ModelMismatchError(
                     f"{self.name}: expected the tensor that the model had before, got another",
                     Remedy("make a new Switcher, or attach again, after .to(), .half() and similar calls"),
@@ -173,7 +176,7 @@ def are_same_rows(slot: Slot, row: int, other: Slot, first: int, columns: int) -
     if not (slot.is_in_place and other.is_in_place) or set(slot.wholes).isdisjoint(other.wholes):
         return False
     one, two = slot.tensor, other.tensor
-    if not (one.is_contiguous() and two.is_contiguous()):
+    if is_empty(one) or is_empty(two) or not (one.is_contiguous() and two.is_contiguous()):
         return False
     return one.data_ptr() + row * columns * one.element_size() == two.data_ptr() + first * columns * two.element_size()
 
@@ -181,9 +184,9 @@ def are_same_rows(slot: Slot, row: int, other: Slot, first: int, columns: int) -
 def memory_of(tensor: Tensor) -> object:
     """Return a key that is equal for tensors that are the same view of the same memory.
 
-    Tensors without memory (empty, or on the meta device) are equal to themselves only.
+    Tensors without memory (without elements, on the meta device, or emptied) are equal to themselves only.
     """
-    if not tensor.numel() or tensor.is_meta:
+    if not tensor.numel() or tensor.is_meta or is_empty(tensor):
         return id(tensor)
     return tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
