@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save, save_file
 from benchmarks.fidelity.peers import Coded, Setting, settings
 from benchmarks.fidelity.peers.bitdelta import code_by_matrix, code_by_row
 from benchmarks.fidelity.peers.dare import code_dropped
-from benchmarks.fidelity.peers.delta_come import ATTENTION, bands, code_bands, round_to_nearest
+from benchmarks.fidelity.peers.delta_come import ATTENTION, bands, code_bands
 from benchmarks.fidelity.peers.dqrelo import code_signs_and_rank
 from benchmarks.fidelity.peers.dts import code_density, four_levels
+from benchmarks.fidelity.peers.grid import round_to_nearest
 from benchmarks.fidelity.peers.int4 import code_outliers
 from benchmarks.fidelity.peers.matrices import Matrices, thin_svd
 from benchmarks.fidelity.peers.packages import Missing, Packed, laid_out_as, sparse_llm, zipnn

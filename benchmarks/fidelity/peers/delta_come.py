@@ -11,19 +11,34 @@ Bytes of an m x n matrix: sum over bands of b bits and k pairs of b k (m + n) / 
 in fp16 and b / 8 for its zero, and 4 for each singular value.
 """
 
+from collections.abc import Mapping
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
+from benchmarks.fidelity.peers.grid import round_to_nearest
 from benchmarks.fidelity.peers.peer import Coded, Deltas, Setting, by_matrix, leaving_embeddings, whole_bytes
 
-GROUP = 128
 WIDTH = 4096
 # Vector pairs by bits, for a width of 4096: the defaults of the authors' run.sh, one bit a parameter.
 ATTENTION = {8: 2, 3: 32, 2: 968}
 MLP = {8: 2, 3: 32, 2: 1428}
+
+
+class Plan(NamedTuple):
+    """Vector pairs by bits, for a width of 4096, of square matrices and of others."""
+
+    attention: Mapping[int, int]
+    mlp: Mapping[int, int]
+
+    def pairs(self, shape: torch.Size) -> Mapping[int, int]:
+        """Return those of a matrix."""
+        return self.attention if shape[0] == shape[1] else self.mlp
+
+
+PUBLISHED = Plan(ATTENTION, MLP)
 
 SHARES = (0.0, 0.03, 0.07, 0.15, 0.3, 0.6, 1.0)
 SHARES_LEFT = (0.0, 0.05, 0.12, 0.25, 0.5, 1.0, 1.6)
@@ -36,43 +51,30 @@ def settings() -> list[Setting]:
     return [*(points[share] for share in SHARES), *(leaving_embeddings(points[share]) for share in SHARES_LEFT)]
 
 
-def bands(shape: torch.Size, share: float) -> list[tuple[int, int]]:
-    """Bits and number of vector pairs of each band, from the leading one on.
+def bands(shape: torch.Size, share: float, plan: Plan = PUBLISHED) -> list[tuple[int, int]]:
+    """Bits and number of vector pairs of each band, from the leading one on, which has at least one pair.
 
     >>> bands(torch.Size([4096, 4096]), 1.0), bands(torch.Size([384, 1536]), 0.5)
     ([(8, 2), (3, 32), (2, 968)], [(8, 1), (3, 2), (2, 67)])
     """
-    published = ATTENTION if shape[0] == shape[1] else MLP
-    left, result = min(shape), []
-    for bits, pairs in published.items():
+    left = min(shape)
+    result: list[tuple[int, int]] = []
+    for bits, pairs in plan.pairs(shape).items():
         wanted = round(pairs * share * min(shape) / WIDTH)
-        count = min(left, max(1, wanted) if bits == 8 else wanted)
+        count = min(left, wanted if result else max(1, wanted))
         left -= count
         if count:
             result.append((bits, count))
     return result
 
 
-def round_to_nearest(vectors: Tensor, bits: int) -> tuple[Tensor, float]:
-    """Vectors [k, length] on the grid of their groups, and the bits they take with scales and zeros."""
-    # Zeros that fill the last group change no range, since every range has zero in it.
-    groups = pad(vectors, (0, -vectors.shape[1] % GROUP)).reshape(len(vectors), -1, GROUP)
-    least, largest = groups.amin(2, keepdim=True).clamp(max=0), groups.amax(2, keepdim=True).clamp(min=0)
-    scale = ((largest - least) / (2**bits - 1)).half().float()
-    scale = torch.where(scale > 0, scale, 1.0)
-    zero = (-least / scale).round()
-    codes = ((groups / scale).round() + zero).clamp(0, 2**bits - 1)
-    decoded = (scale * (codes - zero)).flatten(1)[:, : vectors.shape[1]]
-    return decoded, vectors.numel() * bits + scale.numel() * (16 + bits)
-
-
-def code_bands(deltas: Deltas, share: float) -> Coded:
+def code_bands(deltas: Deltas, share: float, plan: Plan = PUBLISHED) -> Coded:
     """Quantize the singular vectors of every matrix, band by band."""
 
     def code(name: str, delta: Tensor) -> tuple[Tensor, int]:
         u, s, v = deltas.svd(name)
         decoded, size, start = torch.zeros_like(delta), 0.0, 0
-        for bits, count in bands(delta.shape, share):
+        for bits, count in bands(delta.shape, share, plan):
             band = slice(start, start + count)
             left, left_bits = round_to_nearest(u[:, band].T, bits)
             right, right_bits = round_to_nearest(v[band], bits)

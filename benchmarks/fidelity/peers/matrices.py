@@ -1,9 +1,12 @@
 """The matrices of one fine-tune's delta, with their singular value decompositions made once."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 
@@ -18,16 +21,26 @@ class Spectrum(NamedTuple):
 class Matrices(Mapping[str, Tensor]):
     """Float32 matrices by name, and their thin SVDs on demand, kept for all peers and settings.
 
+    Parameters
+    ----------
+    tensors
+        Float32 matrices by name.
+    folder
+        Where SVDs are kept beyond the life of the process, a file each that is mapped into memory; in memory if None.
+        It belongs to these very matrices.
+
+    Examples
+    --------
     >>> matrices = Matrices({"bert.embeddings.word_embeddings.weight": torch.ones(3, 2), "w": torch.eye(2)})
     >>> matrices.svd("w").s.tolist(), list(matrices.without_embeddings())
     ([1.0, 1.0], ['w'])
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], folder: Path | None = None) -> None:
         for name, tensor in tensors.items():
             if tensor.ndim != 2 or tensor.dtype != torch.float32:
                 raise ValueError(f"{name}: expected a float32 matrix, found {tensor.dtype} {list(tensor.shape)}")
-        self._tensors = dict(tensors)
+        self._tensors, self._folder = dict(tensors), folder
         self._spectra: dict[tuple[str, Callable[[Tensor], Tensor] | None], Spectrum] = {}
 
     def __getitem__(self, name: str) -> Tensor:
@@ -43,12 +56,21 @@ class Matrices(Mapping[str, Tensor]):
         """SVD of a matrix, or of what the function ``change`` makes of it; computed the first time only."""
         key = name, change
         if key not in self._spectra:
-            self._spectra[key] = thin_svd(change(self[name]) if change else self[name])
+            path = (
+                self._folder / f"{name}.{change.__name__ if change else 'delta'}.safetensors" if self._folder else None
+            )
+            if path is None or not path.exists():
+                spectrum = thin_svd(change(self[name]) if change else self[name])
+                if path is None:
+                    self._spectra[key] = spectrum
+                    return spectrum
+                _save(spectrum, path)
+            self._spectra[key] = Spectrum(**load_file(path))
         return self._spectra[key]
 
     def without_embeddings(self) -> "Matrices":
         """The matrices that are no embeddings, sharing the SVDs."""
-        rest = Matrices({name: tensor for name, tensor in self.items() if not is_embedding(name)})
+        rest = Matrices({name: tensor for name, tensor in self.items() if not is_embedding(name)}, self._folder)
         rest._spectra = self._spectra
         return rest
 
@@ -70,6 +92,13 @@ def thin_svd(matrix: Tensor) -> Spectrum:
         u, s, v = _tall_svd(matrix)
     signs = u.gather(0, u.abs().argmax(0, keepdim=True)).sign()
     return Spectrum((u * signs).float().contiguous(), s.float(), (v * signs).T.float().contiguous())
+
+
+def _save(spectrum: Spectrum, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    save_file(spectrum._asdict(), unfinished)
+    unfinished.rename(path)
 
 
 def _tall_svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,8 +13,18 @@ from collections.abc import Callable
 from benchmarks.fidelity.peers.peer import Setting
 from benchmarks.language.calibration import Calibration
 from benchmarks.language.code_version import ROOT, code_version
+from benchmarks.language.peers import bitdelta, data_free, delta_come, loraquant
 
-METHODS: tuple[Callable[[Calibration], list[Setting]], ...] = ()
+METHODS: tuple[Callable[[Calibration], list[Setting]], ...] = (
+    data_free.dts,
+    bitdelta.settings,
+    data_free.svd,
+    delta_come.settings,
+    data_free.dare,
+    data_free.ultradelta,
+    data_free.dqrelo,
+    loraquant.settings,
+)
 """Of each method the function that returns its settings."""
 
 

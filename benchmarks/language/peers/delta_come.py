@@ -1,0 +1,119 @@
+"""Delta-CoMe on a language model: rounded to nearest without data, and by GPTQ on calibration texts as published.
+
+Source: "Delta-CoMe: Training-Free Delta-Compression with Mixed-Precision", NeurIPS 2024, arXiv 2406.08903,
+thunlp/Delta-CoMe (`llama.py`; its `gptq.py` was not published). Layer by layer, and in a layer as the signal runs
+(query, key and value; output; gate and up; down), the right vectors are rounded for the inputs that the coded model has
+there, and the left vectors for what the rounded right vectors and the singular values make of those inputs; each band
+by itself. Attention and MLP are coded, embeddings and norms are left at the base's. Scales and zeros belong to 128
+elements along a vector, for left vectors too: along the components, as in an ordinary GPTQ of the left factor, a band
+of few components would take more bits for scales than for codes.
+
+Besides the published bands there are bands of 2 bits only, the paper's single precision, as smaller sizes than 0.12 %
+cannot be had with a component of 8 bits in every matrix.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from benchmarks.fidelity.peers.delta_come import PUBLISHED, Plan, bands, code_bands
+from benchmarks.fidelity.peers.grid import grid_of
+from benchmarks.fidelity.peers.matrices import Spectrum
+from benchmarks.fidelity.peers.peer import UNCHANGED, Coded, Deltas, Setting, leaving_embeddings, whole_bytes
+from benchmarks.language.calibration import Calibration
+from benchmarks.language.peers.gptq import round_by_gptq
+from benchmarks.language.peers.layers import Layer, first_batches
+
+NARROW = Plan({2: 1002}, {2: 1462})
+"""As many components as published, all of 2 bits."""
+SWEEP = (
+    ("2 bits", NARROW, (0.002, 0.01)),
+    ("bands", PUBLISHED, (0.0, 0.03, 0.1, 0.25, 0.6, 1.2)),
+)
+GROUPS = (
+    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    ("self_attn.o_proj",),
+    ("mlp.gate_proj", "mlp.up_proj"),
+    ("mlp.down_proj",),
+)
+"""Linear modules of a layer in the order of the signal; those of a group have the same inputs."""
+
+
+def settings(calibration: Calibration) -> list[Setting]:
+    """Share of the published bands; 1 is the published rate."""
+    rounded, fitted = "Delta-CoMe (round to nearest)", "Delta-CoMe (GPTQ)"
+    found = []
+    for kind, plan, shares in SWEEP:
+        for share in shares:
+            label = f"{kind} x {share}"
+            found.append(leaving_embeddings(Setting(rounded, label, partial(_code, share, plan))))
+            code = partial(_code_by_gptq, calibration, share, plan)
+            found.append(leaving_embeddings(Setting(fitted, label, code, calibrated=True)))
+    return found
+
+
+def code_for_inputs(spectrum: Spectrum, moments: Tensor, plan: Sequence[tuple[int, int]]) -> tuple[Tensor, int]:
+    """Return a matrix by its rounded singular vectors, and its bytes.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+        SVD of the matrix.
+    moments : Tensor
+        Second moments of its inputs, [n, n].
+    plan : sequence of (int, int)
+        Bits and number of components of each band.
+    """
+    left, right, size, start = [], [], 0, 0
+    for bits, count in plan:
+        band = slice(start, start + count)
+        grid = grid_of(spectrum.v[band], bits)
+        v = round_by_gptq(spectrum.v[band], grid, moments)
+        # What the left vectors of the band are multiplied with: S V' x.
+        inputs = spectrum.s[band, None] * v
+        left_grid = grid_of(spectrum.u[:, band].T, bits)
+        u = round_by_gptq(spectrum.u[:, band], left_grid.transposed(), inputs @ moments @ inputs.T)
+        left.append(u)
+        right.append(inputs)
+        size += grid.nbits + left_grid.nbits + 32 * count
+        start += count
+    return torch.cat(left, 1) @ torch.cat(right), whole_bytes(size)
+
+
+@torch.no_grad()
+def code_by_gptq(calibration: Calibration, share: float, plan: Plan, deltas: Deltas) -> Coded:
+    """Code the matrices of all layers, each for the inputs that it gets from the model as coded up to there."""
+    model = calibration.load_model(calibration.base)
+    decoded: dict[str, Tensor] = {}
+    size = 0
+    with torch.autocast("cpu", torch.bfloat16):
+        batches = first_batches(model, calibration.batches)
+        for index, module in enumerate(model.model.layers):
+            layer = Layer(module, batches)
+            for group in GROUPS:
+                moments = layer.moments(group[0])
+                for name in group:
+                    full = f"model.layers.{index}.{name}.weight"
+                    with torch.autocast("cpu", enabled=False):
+                        decoded[full], cost = _code_matrix(deltas, full, moments, share, plan)
+                    size += cost
+                    layer.add(name, decoded[full])
+            batches = layer.outputs()
+    return Coded(decoded, size)
+
+
+def _code_matrix(deltas: Deltas, name: str, moments: Tensor, share: float, plan: Plan) -> tuple[Tensor, int]:
+    delta = deltas[name]
+    if not delta.any():
+        return torch.zeros_like(delta), UNCHANGED
+    return code_for_inputs(deltas.svd(name), moments, bands(delta.shape, share, plan))
+
+
+def _code(share: float, plan: Plan, deltas: Deltas, seed: int) -> Coded:
+    return code_bands(deltas, share, plan)
+
+
+def _code_by_gptq(calibration: Calibration, share: float, plan: Plan, deltas: Deltas, seed: int) -> Coded:
+    return code_by_gptq(calibration, share, plan, deltas)

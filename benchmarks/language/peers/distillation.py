@@ -1,0 +1,122 @@
+"""Train one scale of each matrix of signs so that a coded model's logits come near its fine-tune's."""
+
+import random
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from benchmarks.language.calibration import Calibration
+
+TEXTS = 4
+"""Texts of a step."""
+
+
+def distil(
+    calibration: Calibration,
+    signs: Mapping[str, Tensor],
+    scales: Mapping[str, float],
+    rate: float,
+    steps: int,
+    seed: int = 0,
+) -> tuple[dict[str, float], list[float]]:
+    """Train scales by the mean squared error of the logits, with AdamW and a cosine.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Texts and models.
+    signs : mapping of str to Tensor
+        +1 and -1 by names of parameters, int8.
+    scales : mapping of str to float
+        Where the scales start.
+    rate : float
+        Peak learning rate.
+    steps : int
+        Number of steps of four texts.
+    seed : int
+        Of the order of the texts.
+
+    Returns
+    -------
+    scales : dict of str to float
+        The trained ones.
+    losses : list of float
+        Of each step, in squared logits.
+    """
+    teacher = _Teacher(calibration)
+    student = calibration.load_model(calibration.base).requires_grad_(False)
+    values = torch.tensor(list(scales.values()), requires_grad=True)
+    gradient = torch.zeros_like(values)
+    parameters = dict(student.named_parameters())
+    for place, (name, scale) in enumerate(scales.items()):
+        parameters[name].add_(signs[name], alpha=scale)
+        parameters[name].requires_grad_()
+        parameters[name].register_post_accumulate_grad_hook(partial(_reduce, gradient, place, signs[name]))
+    optimizer = torch.optim.AdamW([values], lr=rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    losses = []
+    for place in _order(len(teacher.inputs), steps, seed):
+        inputs = teacher.inputs[place]
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = student(**inputs).logits
+        loss = mse_loss(logits[inputs["attention_mask"].bool()].float(), teacher.logits(place))
+        torch.autograd.backward(loss)
+        values.grad, before = gradient.clone(), values.detach().clone()
+        gradient.zero_()
+        optimizer.step()
+        schedule.step()
+        for name, change in zip(scales, (values.detach() - before).tolist(), strict=True):
+            parameters[name].data.add_(signs[name], alpha=change)
+        losses.append(loss.item())
+    return dict(zip(scales, values.tolist(), strict=True)), losses
+
+
+class _Teacher:
+    """The fine-tune's answers to the calibration texts, kept as its last hidden states: logits would fill the memory.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Texts and the fine-tune.
+    """
+
+    @torch.no_grad()
+    def __init__(self, calibration: Calibration) -> None:
+        model = calibration.load_model(calibration.fine_tune)
+        self._head: Tensor = model.get_output_embeddings().weight.detach()
+        self.inputs = [
+            {key: tensor[start : start + TEXTS] for key, tensor in batch.items()}
+            for batch in calibration.batches
+            for start in range(0, len(batch["input_ids"]), TEXTS)
+        ]
+        self._hidden: list[Tensor] = []
+        with torch.autocast("cpu", torch.bfloat16):
+            for inputs in self.inputs:
+                hidden = model.model(**inputs).last_hidden_state
+                self._hidden.append(hidden[inputs["attention_mask"].bool()])
+
+    @torch.no_grad()
+    def logits(self, place: int) -> Tensor:
+        """Return the logits of the texts of a step, without padding: float32 [tokens, vocabulary]."""
+        with torch.autocast("cpu", torch.bfloat16):
+            return (self._hidden[place] @ self._head.T).float()
+
+
+def _reduce(gradient: Tensor, place: int, signs: Tensor, parameter: nn.Parameter) -> None:
+    """Turn the gradient of a weight into that of its scale as soon as it is there, and free it."""
+    assert parameter.grad is not None
+    gradient[place] = (parameter.grad * signs).sum()
+    parameter.grad = None
+
+
+def _order(count: int, steps: int, seed: int) -> Iterator[int]:
+    """Yield which of some batches comes in each step: all in random order, then anew."""
+    generator = random.Random(seed)
+    order: list[int] = []
+    for _ in range(steps):
+        if not order:
+            order = generator.sample(range(count), count)
+        yield order.pop()
