@@ -64,7 +64,7 @@ class LanguageBench:
 
     @cached_property
     def _matrices(self) -> Matrices:
-        return Matrices(self.weights.matrices())
+        return Matrices(self.weights.matrices(), self._cache / "svds" / self.directory.name)
 
     @cached_property
     def _judge(self) -> Judge:

@@ -12,18 +12,20 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.fidelity.peers import matrices
 from benchmarks.fidelity.peers.bitdelta import code_by_matrix, signs
 from benchmarks.fidelity.peers.delta_come import PUBLISHED, code_bands
 from benchmarks.fidelity.peers.grid import grid_of, round_to_nearest
-from benchmarks.fidelity.peers.matrices import Matrices
+from benchmarks.fidelity.peers.matrices import Matrices, thin_svd
 from benchmarks.fidelity.peers.peer import Coded, Setting
 from benchmarks.language.calibration import Calibration
-from benchmarks.language.peers import bitdelta, loraquant, settings
-from benchmarks.language.peers.delta_come import NARROW, code_by_gptq, code_for_inputs
+from benchmarks.language.peers import METHODS, distillation, loraquant
+from benchmarks.language.peers.delta_come import code_by_gptq, code_for_inputs
 from benchmarks.language.peers.distillation import distil
 from benchmarks.language.peers.gptq import round_by_gptq
 from benchmarks.language.peers.layers import Layer, first_batches
 from benchmarks.language.peers.loraquant import code_as_lora, leading_count, round_products, signs_and_means
+from benchmarks.language.peers.sweeps import SINGLE_PRECISION
 from benchmarks.language.tasks import FULL
 
 WORDS = "model.embed_tokens.weight"
@@ -107,9 +109,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyCalibration:
 @pytest.fixture(scope="module")
 def results(tiny: TinyCalibration) -> list[tuple[Setting, Coded]]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bitdelta, "STEPS", 3)
+        patch.setattr(distillation, "STEPS", 3)
         patch.setattr(loraquant, "STEPS", 3)
         return [(setting, setting.code(tiny.deltas, 0)) for setting in settings(tiny)]
+
+
+def settings(calibration: Calibration) -> list[Setting]:
+    return [setting for method in METHODS for setting in method.settings(calibration)]
 
 
 def matrix(rows: int, columns: int, seed: int = 0) -> Tensor:
@@ -158,12 +164,24 @@ def test_listing_the_settings_reads_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_svds_are_stored_and_read_again(tmp_path: Path) -> None:
+def test_svds_are_stored_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = Matrices({"w": matrix(20, 30)}, tmp_path / "svds")
-    again = Matrices({"w": torch.zeros(20, 30)}, tmp_path / "svds")
-    assert all(map(torch.equal, first.svd("w"), again.svd("w")))
-    assert first.svd("w", torch.neg).v.shape == (20, 30)
+    assert first.svd("w", torch.neg).v.shape == first.svd("w").v.shape == (20, 30)
     assert len(list((tmp_path / "svds").iterdir())) == 2
+    monkeypatch.delattr(matrices, "thin_svd")
+    again = Matrices({"w": matrix(20, 30)}, tmp_path / "svds")
+    assert all(map(torch.equal, first.svd("w"), again.svd("w")))
+
+
+@pytest.mark.parametrize("other", [matrix(20, 30, 1), matrix(30, 20)])
+def test_a_stored_svd_of_another_matrix_is_made_anew(other: Tensor, tmp_path: Path) -> None:
+    Matrices({"w": matrix(20, 30)}, tmp_path).svd("w")
+    assert all(map(torch.equal, Matrices({"w": other}, tmp_path).svd("w"), thin_svd(other)))
+
+
+def test_the_version_of_a_method_depends_on_its_code_and_not_on_the_settings_of_others() -> None:
+    versions = [method.version() for method in METHODS]
+    assert len(set(versions)) == len(METHODS)
 
 
 # GPTQ, Delta-CoMe
@@ -223,8 +241,8 @@ def test_inputs_of_a_module_are_those_of_the_model_without_padding(tiny: TinyCal
 
 def test_gptq_brings_the_logits_nearer_than_rounding_to_nearest_at_the_same_bytes(tiny: TinyCalibration) -> None:
     deltas = tiny.deltas.without_embeddings()
-    rounded = code_bands(deltas, 1.0, NARROW)
-    fitted = code_by_gptq(tiny, 1.0, NARROW, deltas)
+    rounded = code_bands(deltas, 1.0, SINGLE_PRECISION)
+    fitted = code_by_gptq(tiny, 1.0, SINGLE_PRECISION, deltas)
     assert fitted.size == rounded.size
     assert tiny.divergence(fitted.deltas) < tiny.divergence(rounded.deltas)
 

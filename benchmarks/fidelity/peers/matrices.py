@@ -1,5 +1,6 @@
 """The matrices of one fine-tune's delta, with their singular value decompositions made once."""
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,7 +28,6 @@ class Matrices(Mapping[str, Tensor]):
         Float32 matrices by name.
     folder
         Where SVDs are kept beyond the life of the process, a file each that is mapped into memory; in memory if None.
-        It belongs to these very matrices.
 
     Examples
     --------
@@ -56,16 +56,9 @@ class Matrices(Mapping[str, Tensor]):
         """SVD of a matrix, or of what the function ``change`` makes of it; computed the first time only."""
         key = name, change
         if key not in self._spectra:
-            path = (
-                self._folder / f"{name}.{change.__name__ if change else 'delta'}.safetensors" if self._folder else None
-            )
-            if path is None or not path.exists():
-                spectrum = thin_svd(change(self[name]) if change else self[name])
-                if path is None:
-                    self._spectra[key] = spectrum
-                    return spectrum
-                _save(spectrum, path)
-            self._spectra[key] = Spectrum(**load_file(path))
+            matrix = change(self[name]) if change else self[name]
+            file = f"{name}.{change.__name__ if change else 'delta'}.safetensors"
+            self._spectra[key] = _stored_svd(matrix, self._folder / file) if self._folder else thin_svd(matrix)
         return self._spectra[key]
 
     def without_embeddings(self) -> "Matrices":
@@ -94,11 +87,18 @@ def thin_svd(matrix: Tensor) -> Spectrum:
     return Spectrum((u * signs).float().contiguous(), s.float(), (v * signs).T.float().contiguous())
 
 
-def _save(spectrum: Spectrum, path: Path) -> None:
+def _stored_svd(matrix: Tensor, path: Path) -> Spectrum:
+    """SVD out of a file, which is written where there is none, or that of another matrix by its shape or norm."""
+    if path.exists():
+        spectrum = Spectrum(**load_file(path))
+        energies = [float(tensor.double().square().sum()) for tensor in (spectrum.s, matrix)]
+        if (len(spectrum.u), spectrum.v.shape[1]) == matrix.shape and math.isclose(*energies, rel_tol=1e-4):
+            return spectrum
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    save_file(spectrum._asdict(), unfinished)
+    save_file(thin_svd(matrix)._asdict(), unfinished)
     unfinished.rename(path)
+    return Spectrum(**load_file(path))
 
 
 def _tall_svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,41 +3,60 @@
 The rules are those of ``benchmarks.fidelity.peers``: every scale, index, count and code is in the size; norms stay the
 base's at no cost. Beside the deltas a calibrated method sees a `Calibration`, and nothing else.
 
-A method is a module with a function ``settings(calibration)`` that returns its points, from about 0.05 % to 10 % of the
-bytes of the bfloat16 checkpoint. A calibrated setting binds the calibration, as in
-``Setting("Delta-CoMe (GPTQ)", "bands x 0.3", partial(_code, calibration, 0.3), calibrated=True)``.
+``sweeps`` has the settings of all methods.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 
+from benchmarks.fidelity.peers import bitdelta, dare, dqrelo, dts, grid, matrices, peer, svd, ultradelta
+from benchmarks.fidelity.peers import delta_come as bands
 from benchmarks.fidelity.peers.peer import Setting
 from benchmarks.language.calibration import Calibration
-from benchmarks.language.code_version import ROOT, code_version
-from benchmarks.language.peers import bitdelta, data_free, delta_come, loraquant
+from benchmarks.language.code_version import code_version
+from benchmarks.language.peers import delta_come, distillation, gptq, layers, loraquant, sweeps
 
-METHODS: tuple[Callable[[Calibration], list[Setting]], ...] = (
-    data_free.dts,
-    bitdelta.settings,
-    data_free.svd,
-    delta_come.settings,
-    data_free.dare,
-    data_free.ultradelta,
-    data_free.dqrelo,
-    loraquant.settings,
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A peer.
+
+    Parameters
+    ----------
+    settings : callable
+        Its settings.
+    code : tuple of modules
+        What decides on its results.
+    """
+
+    settings: Callable[[Calibration], list[Setting]]
+    code: tuple[ModuleType, ...]
+
+    def version(self) -> str:
+        """Return the version of its code."""
+        return code_version(Path(str(module.__file__)) for module in (matrices, peer, *self.code))
+
+
+METHODS = (
+    Method(sweeps.dts, (dts,)),
+    Method(sweeps.bitdelta, (bitdelta, distillation)),
+    Method(sweeps.svd, (svd,)),
+    Method(sweeps.delta_come, (bands, grid, delta_come, gptq, layers)),
+    Method(sweeps.dare, (dare,)),
+    Method(sweeps.ultradelta, (ultradelta,)),
+    Method(sweeps.dqrelo, (dqrelo, bitdelta, svd)),
+    Method(sweeps.loraquant, (loraquant, grid)),
 )
-"""Of each method the function that returns its settings."""
 
 
 def settings(calibration: Calibration) -> list[tuple[Setting, str]]:
-    """Return all settings of all peers, each with the version of its method's module.
+    """Return all settings of all peers, each with the version of its code.
 
     Parameters
     ----------
     calibration : Calibration
         What calibrated peers may see of the task.
     """
-    return [
-        (setting, code_version([ROOT / f"{method.__module__.replace('.', '/')}.py"]))
-        for method in METHODS
-        for setting in method(calibration)
-    ]
+    return [(setting, method.version()) for method in METHODS for setting in method.settings(calibration)]

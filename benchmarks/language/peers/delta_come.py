@@ -7,31 +7,21 @@ there, and the left vectors for what the rounded right vectors and the singular 
 by itself. Attention and MLP are coded, embeddings and norms are left at the base's. Scales and zeros belong to 128
 elements along a vector, for left vectors too: along the components, as in an ordinary GPTQ of the left factor, a band
 of few components would take more bits for scales than for codes.
-
-Besides the published bands there are bands of 2 bits only, the paper's single precision, as smaller sizes than 0.12 %
-cannot be had with a component of 8 bits in every matrix.
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from benchmarks.fidelity.peers.delta_come import PUBLISHED, Plan, bands, code_bands
+from benchmarks.fidelity.peers.delta_come import Plan, bands
 from benchmarks.fidelity.peers.grid import grid_of
 from benchmarks.fidelity.peers.matrices import Spectrum
-from benchmarks.fidelity.peers.peer import UNCHANGED, Coded, Deltas, Setting, leaving_embeddings, whole_bytes
+from benchmarks.fidelity.peers.peer import UNCHANGED, Coded, Deltas, whole_bytes
 from benchmarks.language.calibration import Calibration
 from benchmarks.language.peers.gptq import round_by_gptq
 from benchmarks.language.peers.layers import Layer, first_batches
 
-NARROW = Plan({2: 1002}, {2: 1462})
-"""As many components as published, all of 2 bits."""
-SWEEP = (
-    ("2 bits", NARROW, (0.002, 0.01)),
-    ("bands", PUBLISHED, (0.0, 0.03, 0.1, 0.25, 0.6, 1.2)),
-)
 GROUPS = (
     ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     ("self_attn.o_proj",),
@@ -39,19 +29,6 @@ GROUPS = (
     ("mlp.down_proj",),
 )
 """Linear modules of a layer in the order of the signal; those of a group have the same inputs."""
-
-
-def settings(calibration: Calibration) -> list[Setting]:
-    """Share of the published bands; 1 is the published rate."""
-    rounded, fitted = "Delta-CoMe (round to nearest)", "Delta-CoMe (GPTQ)"
-    found = []
-    for kind, plan, shares in SWEEP:
-        for share in shares:
-            label = f"{kind} x {share}"
-            found.append(leaving_embeddings(Setting(rounded, label, partial(_code, share, plan))))
-            code = partial(_code_by_gptq, calibration, share, plan)
-            found.append(leaving_embeddings(Setting(fitted, label, code, calibrated=True)))
-    return found
 
 
 def code_for_inputs(spectrum: Spectrum, moments: Tensor, plan: Sequence[tuple[int, int]]) -> tuple[Tensor, int]:
@@ -109,11 +86,3 @@ def _code_matrix(deltas: Deltas, name: str, moments: Tensor, share: float, plan:
     if not delta.any():
         return torch.zeros_like(delta), UNCHANGED
     return code_for_inputs(deltas.svd(name), moments, bands(delta.shape, share, plan))
-
-
-def _code(share: float, plan: Plan, deltas: Deltas, seed: int) -> Coded:
-    return code_bands(deltas, share, plan)
-
-
-def _code_by_gptq(calibration: Calibration, share: float, plan: Plan, deltas: Deltas, seed: int) -> Coded:
-    return code_by_gptq(calibration, share, plan, deltas)

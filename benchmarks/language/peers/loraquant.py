@@ -17,29 +17,18 @@ leading group's scale and zero, 2 for the scale of any other group, and 2 for h.
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from benchmarks.fidelity.peers.grid import GROUP, round_to_nearest
-from benchmarks.fidelity.peers.peer import Coded, Deltas, Setting, by_matrix, leaving_embeddings, whole_bytes
-from benchmarks.language.calibration import Calibration
+from benchmarks.fidelity.peers.peer import Coded, Deltas, by_matrix, whole_bytes
 
 STEPS = 60
 RATE = 3.0
 COUNT_BITS = 16
 """For the number of leading components."""
-
-
-def settings(calibration: Calibration) -> list[Setting]:
-    """Rank, and the share of the energy in leading components of two bits."""
-    ranks = (1, 4, 12, 32, 80, 200, 400)
-    return [
-        leaving_embeddings(Setting("LoRAQuant", f"rank {rank}, ratio 0.8, 2 bits", partial(_code, rank, 0.8, 2)))
-        for rank in ranks
-    ]
 
 
 def leading_count(singular_values: Tensor, ratio: float) -> int:
@@ -153,7 +142,3 @@ def code_as_lora(deltas: Deltas, rank: int, ratio: float, bits: int) -> Coded:
         return decoded, whole_bytes(nbits + COUNT_BITS)
 
     return by_matrix(deltas, code)
-
-
-def _code(rank: int, ratio: float, bits: int, deltas: Deltas, seed: int) -> Coded:
-    return code_as_lora(deltas, rank, ratio, bits)

@@ -1,0 +1,140 @@
+"""The settings of each peer, from about 0.05 % to 10 % of the bytes of a model in bfloat16.
+
+Peers without data are those of ``benchmarks.fidelity.peers``. Embeddings are left at the base's, at no cost, where that
+is better, and coded as other matrices where it is not.
+"""
+
+from functools import partial
+
+from benchmarks.fidelity.peers.bitdelta import code_by_matrix, code_by_row
+from benchmarks.fidelity.peers.dare import code_dropped
+from benchmarks.fidelity.peers.delta_come import PUBLISHED, Plan, code_bands
+from benchmarks.fidelity.peers.dqrelo import code_signs_and_rank
+from benchmarks.fidelity.peers.dts import code_density
+from benchmarks.fidelity.peers.peer import Coded, Deltas, Setting, by_matrix, leaving_embeddings
+from benchmarks.fidelity.peers.svd import code_pooled_ranks
+from benchmarks.fidelity.peers.ultradelta import code_sparse_values
+from benchmarks.language.calibration import Calibration
+from benchmarks.language.peers.delta_come import code_by_gptq
+from benchmarks.language.peers.distillation import code_distilled
+from benchmarks.language.peers.loraquant import code_as_lora
+
+DENSITIES = (0.004, 0.012, 0.03, 0.06, 0.1, 0.2, 0.4)
+"""Of DTS; 0.1 is published for language."""
+BUDGETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+"""Of pooled ranks, as shares of the bytes in bfloat16."""
+DROP_RATES = (0.997, 0.99, 0.97, 0.9, 0.8, 0.6)
+SPARSITIES = (0.999, 0.995, 0.98, 0.95, 0.85, 0.7)
+RESIDUAL_RANKS = (1, 3, 8, 16)
+SINGLE_PRECISION = Plan({2: 1002}, {2: 1462})
+"""Of Delta-CoMe: as many components as published, all of 2 bits. With one of 8 bits in every matrix, no size below
+0.12 % can be had."""
+BANDS = (
+    ("2 bits", SINGLE_PRECISION, (0.002, 0.01)),
+    ("bands", PUBLISHED, (0.0, 0.03, 0.1, 0.25, 0.6, 1.2)),
+)
+"""Of Delta-CoMe: shares of its bands; those published at 1."""
+LORA_RANKS = (1, 4, 12, 32, 80, 200, 400)
+
+
+def dts(calibration: Calibration) -> list[Setting]:
+    """Density of DTS."""
+    return [leaving_embeddings(Setting("DTS", f"density {x}", partial(_dts, x))) for x in DENSITIES]
+
+
+def svd(calibration: Calibration) -> list[Setting]:
+    """Budget of a truncated SVD whose ranks are pooled over all matrices, embeddings among them."""
+    return [Setting("SVD fp16 (ranks pooled)", f"{x:.2%}", partial(_svd, x)) for x in BUDGETS]
+
+
+def dare(calibration: Calibration) -> list[Setting]:
+    """Rate of dropping."""
+    name = "DARE + 4 bits"
+    return [leaving_embeddings(Setting(name, f"drop {x}", partial(_dare, x), random=True)) for x in DROP_RATES]
+
+
+def ultradelta(calibration: Calibration) -> list[Setting]:
+    """Target sparsity."""
+    return [
+        leaving_embeddings(Setting("UltraDelta", f"sparsity {x}", partial(_ultradelta, x), random=True))
+        for x in SPARSITIES
+    ]
+
+
+def dqrelo(calibration: Calibration) -> list[Setting]:
+    """Rank of the residual."""
+    return [leaving_embeddings(Setting("D-QReLO-lite", f"rank {x}", partial(_dqrelo, x))) for x in RESIDUAL_RANKS]
+
+
+def bitdelta(calibration: Calibration) -> list[Setting]:
+    """Both kinds of scale, and distilled ones, with and without embeddings."""
+    points = (
+        Setting("BitDelta", "one scale a matrix", _bitdelta),
+        Setting("BitDelta (per row)", "one scale a row", _bitdelta_by_row),
+        Setting("BitDelta (distilled)", "one scale a matrix", partial(_distilled, calibration), calibrated=True),
+    )
+    return [setting for point in points for setting in (leaving_embeddings(point), point)]
+
+
+def delta_come(calibration: Calibration) -> list[Setting]:
+    """Share of the bands, rounded to nearest and by GPTQ."""
+    rounded, fitted = [], []
+    for kind, plan, shares in BANDS:
+        for x in shares:
+            label = f"{kind} x {x}"
+            rounded.append(Setting("Delta-CoMe (round to nearest)", label, partial(_rounded, x, plan)))
+            code = partial(_by_gptq, calibration, x, plan)
+            fitted.append(Setting("Delta-CoMe (GPTQ)", label, code, calibrated=True))
+    return [leaving_embeddings(setting) for setting in (*rounded, *fitted)]
+
+
+def loraquant(calibration: Calibration) -> list[Setting]:
+    """Rank of the LoRA."""
+    return [
+        leaving_embeddings(Setting("LoRAQuant", f"rank {x}, ratio 0.9, 3 bits", partial(_lora, x, 0.9, 3)))
+        for x in LORA_RANKS
+    ]
+
+
+def _dts(density: float, deltas: Deltas, seed: int) -> Coded:
+    return code_density(deltas, density)
+
+
+def _svd(share: float, deltas: Deltas, seed: int) -> Coded:
+    return code_pooled_ranks(deltas, int(share * 2 * sum(delta.numel() for delta in deltas.values())))
+
+
+def _dare(rate: float, deltas: Deltas, seed: int) -> Coded:
+    return code_dropped(deltas, rate, seed)
+
+
+def _ultradelta(target: float, deltas: Deltas, seed: int) -> Coded:
+    return code_sparse_values(deltas, target, seed)
+
+
+def _dqrelo(rank: int, deltas: Deltas, seed: int) -> Coded:
+    return code_signs_and_rank(deltas, rank)
+
+
+def _bitdelta(deltas: Deltas, seed: int) -> Coded:
+    return by_matrix(deltas, code_by_matrix)
+
+
+def _bitdelta_by_row(deltas: Deltas, seed: int) -> Coded:
+    return by_matrix(deltas, code_by_row)
+
+
+def _distilled(calibration: Calibration, deltas: Deltas, seed: int) -> Coded:
+    return code_distilled(calibration, deltas, seed)
+
+
+def _rounded(share: float, plan: Plan, deltas: Deltas, seed: int) -> Coded:
+    return code_bands(deltas, share, plan)
+
+
+def _by_gptq(calibration: Calibration, share: float, plan: Plan, deltas: Deltas, seed: int) -> Coded:
+    return code_by_gptq(calibration, share, plan, deltas)
+
+
+def _lora(rank: int, ratio: float, bits: int, deltas: Deltas, seed: int) -> Coded:
+    return code_as_lora(deltas, rank, ratio, bits)
