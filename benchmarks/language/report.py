@@ -33,7 +33,7 @@ def _head(result: Mapping[str, Any]) -> str:
         f"{versions['transformers']}, Python {versions['python']}. SmolLM2-135M-Instruct in bf16 (269 MB) and full "
         "fine-tunes of it. Test texts have at "
         f"most 128 tokens and were not trained on. Sweeps are judged on {result['few']:,} tokens, rows by task on "
-        f"{result['tokens']:,}; forward passes are in fp32. Calibration uses 64 other texts. Every byte counts: of our "
+        f"{result['tokens']:,}; weights are in bf16, as decoded, forward passes in fp32. Calibration uses 64 other texts. Every byte counts: of our "
         "presets the whole file; of peers codes, scales and indices, while norms stay the base's at no cost. KL is "
         "that from the fine-tune, in nats a token. Standard errors have texts as units."
     )
