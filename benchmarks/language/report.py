@@ -27,16 +27,20 @@ def language_page(result: Mapping[str, Any]) -> str:
 def _head(result: Mapping[str, Any]) -> str:
     machine, versions = result["machine"], result["versions"]
     suffix = "" if result["plan"] == "whole" else f" --{result['plan']}"
-    return (
-        f"# Language models\n\nPrinted by `python -m benchmarks.language{suffix}` on {result['date']}: "
-        f"{machine['processor']}, {machine['cores']} cores, torch {versions['torch']}, transformers "
-        f"{versions['transformers']}, Python {versions['python']}. SmolLM2-135M-Instruct in bf16 (269 MB) and full "
-        "fine-tunes of it. Test texts have at "
-        f"most 128 tokens and were not trained on. Sweeps are judged on {result['few']:,} tokens, rows by task on "
-        f"{result['tokens']:,}; weights are in bf16, as decoded, forward passes in fp32. Calibration uses 64 other texts. Every byte counts: of our "
-        "presets the whole file; of peers codes, scales and indices, while norms stay the base's at no cost. KL is "
-        "that from the fine-tune, in nats a token. Standard errors have texts as units."
+    sentences = (
+        f"Printed by `python -m benchmarks.language{suffix}` on {result['date']}: {machine['processor']}, "
+        f"{machine['cores']} cores, torch {versions['torch']}, transformers {versions['transformers']}, Python "
+        f"{versions['python']}.",
+        "SmolLM2-135M-Instruct in bf16 (269 MB) and full fine-tunes of it.",
+        "Test texts have at most 128 tokens and were not trained on.",
+        f"Sweeps are judged on {result['few']:,} tokens, rows by task on {result['tokens']:,}.",
+        "Weights are in bf16, as decoded; forward passes are in fp32.",
+        "Calibration uses 64 other texts.",
+        "Every byte counts: of our presets the whole file; of peers codes, scales and indices, while norms stay the "
+        "base's at no cost.",
+        "KL is that from the fine-tune, in nats a token. Standard errors have texts as units.",
     )
+    return "# Language models\n\n" + " ".join(sentences)
 
 
 def _promises(rows: Sequence[Mapping[str, Any]]) -> str:
