@@ -23,7 +23,7 @@ FLOATS = ("F16", "BF16", "F32", "F64")  # dtypes that can be coded
 CODED = ("values", "lowrank")
 KEYS = {"same": {"height", "base"}, "tie": {"to"}, "raw": {"height", "planes"}}  # of each kind, beside `kind`
 KEYS["values"] = {"height", "base", "rows", "cols", "bits", "per"}
-KEYS["lowrank"] = {"height", "base", "rows", "cols", "bands", "levels"}
+KEYS["lowrank"] = {"height", "base", "rows", "cols", "bands", "levels", "rounding"}
 SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".vocab", ".spm")
 BLOCK_LIMIT = 2**17  # RFC 8878: what one block of a zstd frame can hold
 WINDOW_LIMIT = 2**27
@@ -372,6 +372,7 @@ def check_block(b: dict[str, Any], name: str, rows: int, columns: int) -> None:
         good = isinstance(bands, list) and 0 < len(bands) <= 16 and all(is_band(band) for band in bands)
         need(good, "index", "B3", f"{name}: bands")
         need(b.get("levels", "vector") == "vector", "index", "B3", f"{name}: levels")
+        need(b.get("rounding", "dithered") == "dithered", "index", "B3", f"{name}: rounding")
         need(sum(r for r, _ in b["bands"]) <= 65535, "limit", "T3", f"{name}: components")
 
 
@@ -386,6 +387,7 @@ def is_band(v: Any) -> bool:
 def check_elements(dtype: str, elements: int, blocks: int, b: dict[str, Any], name: str) -> None:
     coded = b["kind"] in CODED
     need(not coded or dtype in FLOATS, "index", "B2", f"{name}: {dtype} cannot be coded")
+    need("rounding" not in b or dtype == "BF16", "index", "B3", f"{name}: rounding to {dtype}")
     need(elements or (not coded and blocks == 1), "index", "B2", f"{name}: a block without elements")
 
 

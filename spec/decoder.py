@@ -174,7 +174,10 @@ class Pack:
         coded = self._coded(b)  # the rest stays as it is kept
         old = stages.widen(np.frombuffer(data, STORED[source]).reshape(b.height, -1)[coded], source)
         result: Array = np.frombuffer(kept, STORED[t.dtype]).reshape(b.height, -1).copy()
-        result[coded] = stages.add_delta(old, delta, t.dtype)  # step 6
+        if b.rounding:  # step 6
+            result[coded] = stages.add_dithered(old, delta, *coded)
+        else:
+            result[coded] = stages.add_delta(old, delta, t.dtype)
         return result.tobytes()
 
     def decode_tensor(self, name: str, base: Base | None = None, max_bytes: int = 2**36) -> Tensor:

@@ -48,6 +48,7 @@ class Block:
     per: str = ""
     bands: list[list[int]] = field(default_factory=list)  # of `values` as well: one of one component
     levels: str = ""
+    rounding: str = ""
     start: int = 0  # its first row in the tensor
     columns: int = 0
     size: int = 0  # bytes that it decodes to
@@ -246,8 +247,31 @@ def convert(data: bytes, source: str, target: str) -> bytes:
 @np.errstate(all="ignore")
 def add_delta(old: Array, delta: Array, dtype: str) -> Array:
     """Step 6 of section 8: numbers of the base and a delta, to the stored form of the result."""
+    return narrow(add_wide(old, delta, dtype), dtype)
+
+
+def add_wide(old: Array, delta: Array, dtype: str) -> Array:
     working = np.float64 if dtype == "F64" else np.float32
-    return narrow(old.astype(working) + delta.astype(working), dtype)
+    return np.asarray(old.astype(working) + delta.astype(working))
+
+
+# --- 6.6 dithered rounding ---
+
+
+def thresholds(rows: Array, cols: Array) -> Array:
+    """Of the elements in some rows and columns of a block, in the form that `np.ix_` gives."""
+    x = (rows % 64 * 0x9E3779B1 + cols & 0xFFFFFFFF).astype(np.uint32)
+    x = (x ^ x >> 16) * np.uint32(0x7FEB352D)
+    x = (x ^ x >> 15) * np.uint32(0x846CA68B)
+    return np.asarray((x ^ x >> 16) >> 16)
+
+
+@np.errstate(all="ignore")
+def add_dithered(old: Array, delta: Array, rows: Array, cols: Array) -> Array:
+    """As `add_delta`, to BF16."""
+    single = add_wide(old, delta, "BF16")
+    bits = single.view("<u4")
+    return np.where(np.isnan(single), bits >> 16 | 0x40, bits + thresholds(rows, cols) >> 16).astype("<u2")
 
 
 # --- 6.4, 6.5 deltas ---

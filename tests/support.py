@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "spec"))
 
 import decoder as spec_decoder  # noqa: E402  # the spec stands alone and is no package
+import stages as spec_stages  # noqa: E402
 
 __all__ = [
     "CODING",
@@ -25,6 +26,7 @@ __all__ = [
     "check_against_spec",
     "make_pack",
     "spec_decoder",
+    "spec_stages",
     "spec_tensors",
 ]
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dtscodec.kernels.packed import PackedFactors
 from dtscodec.kernels.reference import Reference, as_summand, full_precision, wide_dtype
+from dtscodec.kernels.rounding import add_base, is_dithered
 from dtscodec.kernels.unpack import unpack_factors
 
 CHUNK_ELEMENTS = 2**19
@@ -37,12 +38,12 @@ class Cpu(Reference):
             out.copy_(base)
         with full_precision(out.device):
             if factors.rows is None:
-                _add_product(base, left, right, out)
+                _add_product(base, left, right, factors, out)
             else:
-                _add_to_rows(base, left, right, factors.rows.long(), out)
+                _add_to_rows(base, left, right, factors, out)
 
 
-def _add_product(base: Tensor, left: Tensor, right: Tensor, out: Tensor) -> None:
+def _add_product(base: Tensor, left: Tensor, right: Tensor, factors: PackedFactors, out: Tensor) -> None:
     """Write base + left^T right, for left [r, m] and right [r, n]."""
     count, columns = left.shape[1], right.shape[1]
     # Rows of a chunk: as many as fit, but at least 16, however wide they are.
@@ -52,16 +53,22 @@ def _add_product(base: Tensor, left: Tensor, right: Tensor, out: Tensor) -> None
         end = min(begin + step, count)
         torch.mm(left[:, begin:end].T, right, out=product[: end - begin])
         # The product is complete before the base is added, so the sum is rounded once.
-        torch.add(base[begin:end], product[: end - begin], out=out[begin:end])
+        if is_dithered(factors, out):
+            out[begin:end] = add_base(product[: end - begin], base[begin:end], factors, out, begin)
+        else:
+            torch.add(base[begin:end], product[: end - begin], out=out[begin:end])
 
 
-def _add_to_rows(base: Tensor, left: Tensor, right: Tensor, rows: Tensor, out: Tensor) -> None:
-    """Write base + left^T right in `rows` of the base and of the result, for left [r, rows] and right [r, n]."""
+def _add_to_rows(base: Tensor, left: Tensor, right: Tensor, factors: PackedFactors, out: Tensor) -> None:
+    """Write base + left^T right in the coded rows, for left [r, coded rows] and right [r, n]."""
+    assert factors.rows is not None
+    rows = factors.rows.long()
     step = min(len(rows), max(16, ROW_CHUNK_ELEMENTS * torch.get_num_threads() // right.shape[1]))
     for begin in range(0, len(rows), step):
         some = rows[begin : begin + step]
         product = left[:, begin : begin + step].T @ right
-        out.index_copy_(0, some, product.add_(base.index_select(0, some)).to(out.dtype))
+        total = add_base(product, base.index_select(0, some), factors, out, begin)
+        out.index_copy_(0, some, total.to(out.dtype))
 
 
 _reused = threading.local()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dtscodec.kernels.backend import Share
 from dtscodec.kernels.packed import PackedFactors
+from dtscodec.kernels.rounding import add_base
 from dtscodec.kernels.unpack import unpack_factors, unpack_left_rows
 
 
@@ -21,14 +22,11 @@ class Reference:
         left, right = unpack_factors(factors, wide)
         with full_precision(out.device):
             delta = left.T @ right
-        if factors.is_whole:
-            # Added in the wide dtype; copy_ rounds once.
-            out.copy_(delta.add_(base))
-            return
-        if not only_coded and out.data_ptr() != base.data_ptr():
+        if not factors.is_whole and not only_coded and out.data_ptr() != base.data_ptr():
             out.copy_(base)
         where = factors.where()
-        out[where] = (base[where].to(wide) + delta).to(out.dtype)
+        # Added in the wide dtype, and rounded once.
+        out[where] = add_base(delta, base[where], factors, out).to(out.dtype)
 
     def apply(self, x: Tensor, shares: Sequence[Share], y: Tensor) -> None:
         """Add x D^T to y."""

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtscodec.files.range_reader import Bytes
-from dtscodec.format.blocks import BaseRows, Block, CodedContent, Content
+from dtscodec.format.blocks import BaseRows, Block, CodedContent, Content, LowRank
 from dtscodec.format.blocks.coded import Floats
 from dtscodec.format.dtypes import CODED_DTYPES, DType, TensorSpec, bits_of
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.streams import numbers_from_bytes, round_numbers
+from dtscodec.quantize.dither import round_dithered
 
 Array: TypeAlias = NDArray[np.generic]
 ReadBaseBytes: TypeAlias = Callable[[str], tuple[TensorSpec, Bytes]]
@@ -93,7 +94,11 @@ def _add(part: Floats, entry: TensorEntry, content: CodedContent, read_base: Rea
     delta = coded.dense()
     if block.base is not None:
         delta = _base_rows(entry, block.base, block.height, read_base).astype(part.dtype)[where] + delta
-    part[where] = _rounded(delta, entry.spec.dtype)
+    if isinstance(block, LowRank) and block.is_dithered:
+        rows, columns = where
+        part[where] = round_dithered(delta, rows.ravel(), columns.ravel(), part.shape[1])
+    else:
+        part[where] = _rounded(delta, entry.spec.dtype)
 
 
 def _base_rows(entry: TensorEntry, base: BaseRows, height: int, read_base: ReadBaseBytes) -> Floats:

@@ -297,6 +297,11 @@ def lowrank(
     return Block("lowrank", keys, numbers=[None, *numbers], bands=bands, **more)
 
 
+def dithered(block: Block) -> Block:
+    block.keys["rounding"] = "dithered"
+    return block
+
+
 def some_codes(rng: random.Random, n: int, bits: int) -> list[int]:
     """Codes of `bits` bits; for 16 bits, F16 of modest size."""
     if bits == 16:
@@ -378,13 +383,24 @@ def delta_of_lowrank(b: Block, numbers: list[float], rows: int, cols: int) -> li
     return total
 
 
+def round_dithered(total: float, i: int, j: int) -> float:
+    """A number of F32 to BF16, by the threshold of row i and column j."""
+    x = (i % 64 * 0x9E3779B1 + j) % 2**32
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        x = (x ^ x >> shift) * factor % 2**32
+    (bits,) = struct.unpack("<I", struct.pack("<f", total))
+    bits += (x ^ x >> 16) >> 16
+    return float(struct.unpack("<f", struct.pack("<I", bits >> 16 << 16))[0])
+
+
 def apply_delta(b: Block, delta: list[list[float]], p: Place) -> bytes:
     old, working = unpack_floats(p.base, p.base_dtype), "F64" if p.dtype == "F64" else "F32"
     new = [convert(x, p.dtype) for x in old]
     for i, row in zip(b.rows or range(p.height), delta, strict=True):
         for j, d in zip(b.cols or range(p.columns), row, strict=True):
             at = i * p.columns + j
-            new[at] = convert(nearest(nearest(old[at], working) + nearest(d, working), working), p.dtype)
+            total = nearest(nearest(old[at], working) + nearest(d, working), working)
+            new[at] = round_dithered(total, i, j) if "rounding" in b.keys else convert(total, p.dtype)
     kept = b"".join(pack_float(x, p.dtype) for x in new)
     if p.base_dtype != p.dtype:
         return kept

@@ -15,6 +15,7 @@ from builder import (
     Maker,
     Parts,
     T,
+    dithered,
     floats,
     lowrank,
     noise,
@@ -256,6 +257,15 @@ def lowrank_bases() -> Maker:
         maker.add(f"{x}.{y}", y, (3, 4), some_lowrank(rng, [(2, 4)], 3, 4, base=x, rows=[0, 2]))
     maker.add("null", "BF16", (3, 4), some_lowrank(rng, [(2, 4)], 3, 4, base=None, cols=[1, 3]))
     maker.add("vector", "F32", (7,), some_lowrank(rng, [(1, 4)], 7, 1, base=None))
+    return maker
+
+
+def lowrank_dithered() -> Maker:
+    """More rows than thresholds have; deltas that are small beside the base, so that rounding decides."""
+    rng = rng_of("lowrank_dithered")
+    maker = Maker({"a": noise(rng, "BF16", 70, 5), "b": noise(rng, "F32", 9, 7)})
+    maker.add("a", "BF16", (70, 5), dithered(some_lowrank(rng, [(1, 4), (1, 2)], 70, 5)))
+    maker.add("b", "BF16", (9, 7), dithered(some_lowrank(rng, [(2, 2)], 9, 7, rows=[1, 2, 8], cols=[0, 2, 6])))
     return maker
 
 
@@ -521,6 +531,7 @@ def valid_cases() -> list[Valid]:
             "lowrank-bases", "R2 L1", "lowrank on a base of another dtype, on none, of one dimension", lowrank_bases()
         ),
         Valid("lowrank-order", "L1", "components that cancel", lowrank_order()),
+        Valid("lowrank-dithered", "B3 L1", "weights that are rounded by thresholds", lowrank_dithered()),
         Valid("values-16-alone", "C6 C7", "codes right after index: no bitmaps, no numbers", values_alone()),
         Valid("blocks-vocabulary", "B1 R1", "a grown vocabulary: old rows and new", blocks_vocabulary()),
         Valid("blocks-shrunk", "R1", "fewer rows than the base has", blocks_shrunk()),

@@ -51,11 +51,13 @@ def low_rank(
     cols: int | None = None,
     *,
     per_vector: bool = False,
+    is_dithered: bool = False,
     seed: int = 0,
 ) -> Case:
     """A low-rank block of random codes: bands of (rank, bits), so many rows and columns coded (None: all)."""
     random = np.random.default_rng(seed)
-    block = LowRank(height, None, rows, cols, tuple(Band(rank, as_bits(bits)) for rank, bits in bands), per_vector)
+    made = tuple(Band(rank, as_bits(bits)) for rank, bits in bands)
+    block = LowRank(height, None, rows, cols, made, per_vector, is_dithered)
     m, n = block.coded_shape(columns)
     parts = []
     for band in block.bands:

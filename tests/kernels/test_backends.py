@@ -18,7 +18,7 @@ from dtscodec.kernels.packed import PackedFactors
 from dtscodec.kernels.reference import Reference
 from dtscodec.kernels.select import backend_for
 from tests.kernels.strategies import Case, cases, low_rank
-from tests.support import ROOT, assert_equals_reference, spec_decoder, spec_tensors
+from tests.support import ROOT, assert_equals_reference, spec_decoder, spec_stages, spec_tensors
 
 VECTORS = sorted((ROOT / "spec" / "vectors" / "valid").glob("lowrank*"))
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -162,6 +162,44 @@ def test_large_matrices_in_several_pieces(place: tuple[Backend, str]) -> None:
     backend, device = place
     case = low_rank(700, 1030, ((33, 2),), rows=600)
     base = random((700, 1030), torch.bfloat16).to(device)
+    out = torch.empty_like(base)
+    backend.reconstruct(base, case.packed(device), out)
+    check(case, base, out)
+
+
+@pytest.mark.parametrize("subset", [(None, None), (600, None), (None, 900), (600, 900)])
+def test_dithered_weights_are_rounded_by_the_thresholds_of_their_places(
+    place: tuple[Backend, str], subset: tuple[int | None, int | None]
+) -> None:
+    backend, device = place
+    case = low_rank(700, 1030, ((3, 2),), *subset, is_dithered=True)
+    base = random((700, 1030), torch.bfloat16).to(device)
+    out = torch.empty_like(base)
+    backend.reconstruct(base, case.packed(device), out)
+    old, delta = base.cpu().float().numpy(), case.delta().astype(np.float32)
+    bits = spec_stages.add_dithered(old, delta, *np.ogrid[:700, :1030])
+    expected = torch.from_numpy(bits.astype(np.int16)).view(torch.bfloat16)
+    # A sum that differs in its last bit may fall on the other side of its threshold.
+    assert (out.cpu() == expected).float().mean() > 0.999
+    assert (out.cpu() == (base.cpu().float() + torch.from_numpy(delta)).bfloat16()).float().mean() < 0.9
+
+
+@pytest.mark.parametrize("base_dtype", FLOATS, ids=str)
+def test_dithered_nan_stays_nan(place: tuple[Backend, str], base_dtype: torch.dtype) -> None:
+    backend, device = place
+    case = low_rank(70, 9, ((1, 2),), is_dithered=True)
+    # All bits of a NaN of the base are set: whatever is added to them would make them a number.
+    width = torch.finfo(base_dtype).bits // 8
+    base = torch.full((70, 9 * width), 255, dtype=torch.uint8).view(base_dtype).to(device)
+    out = torch.empty(70, 9, dtype=torch.bfloat16, device=device)
+    backend.reconstruct(base, case.packed(device), out)
+    assert out.isnan().all()
+
+
+def test_dithered_blocks_are_not_rounded_for_a_model_in_float32(place: tuple[Backend, str]) -> None:
+    backend, device = place
+    case = low_rank(67, 131, BANDS["2 bits"], is_dithered=True)
+    base = random((67, 131)).to(device)
     out = torch.empty_like(base)
     backend.reconstruct(base, case.packed(device), out)
     check(case, base, out)

@@ -70,6 +70,10 @@ class ComponentSpectrum:
         Bitmaps of coded rows and columns.
     recipe : Recipe
         The recipe in force; its widths are those that this matrix can have.
+    energy : float
+        Squared norm of the delta, without rounding noise.
+    dithers_above : float
+        Squared norm of the predicted error above which weights are dithered.
     """
 
     subset: tuple[int, BaseRows | None, int | None, int | None]
@@ -77,9 +81,13 @@ class ComponentSpectrum:
     energies: NDArray[np.float64]
     bitmaps: bytes
     recipe: Recipe
+    energy: float = 0.0
+    dithers_above: float = math.inf
 
     @classmethod
-    def of(cls, delta: ChangedDelta, config: EncodeConfig, request: SpectrumRequest) -> "ComponentSpectrum":
+    def of(
+        cls, delta: ChangedDelta, config: EncodeConfig, request: SpectrumRequest, may_dither: bool = False
+    ) -> "ComponentSpectrum":
         """Return the spectrum of a delta without rounding noise.
 
         Parameters
@@ -90,11 +98,15 @@ class ComponentSpectrum:
             Holds the recipe and the device.
         request : SpectrumRequest
             How much of the spectrum to compute.
+        may_dither : bool
+            Whether weights may be rounded by thresholds: they are in bfloat16, and the delta was taken from them.
         """
         energies, largest = delta.spectrum(*request.of(delta.shape), config.device)
         # Floating-point codes have no scales: they are left out for factors beyond their range.
         recipe = config.recipe if fits_half_factors(largest, delta.shape) else config.recipe.without_floats()
-        return cls(delta.subset, delta.shape, energies, delta.bitmaps, recipe)
+        # A delta that is known up to the fine-tune's rounding noise is rounded to nearest, which gives its own bits.
+        dithers_above = delta.noise_energy if may_dither and recipe.dithers else math.inf
+        return cls(delta.subset, delta.shape, energies, delta.bitmaps, recipe, delta.energy, dithers_above)
 
     def cost(self, bits: Bits) -> int:
         """Return the bytes of a component at a width.
@@ -146,7 +158,7 @@ class ComponentSpectrum:
             benefit += self.recipe.benefit(band.bits) * energy
             removed += band.width.retained_energy * energy
             first += band.rank
-        block = LowRank(*self.subset, bands)
+        block = LowRank(*self.subset, bands, is_dithered=self.energy - removed > self.dithers_above)
         cost = coded_bytes(block, self.shape[1], self.bitmaps)
         return Candidate(block, cost, benefit, removed, self.bitmaps)
 

@@ -77,7 +77,11 @@ class MatrixCandidates:
 
 
 def matrix_candidates(
-    delta: ChangedDelta, others: Sequence[Candidate], config: EncodeConfig, request: SpectrumRequest
+    delta: ChangedDelta,
+    others: Sequence[Candidate],
+    config: EncodeConfig,
+    request: SpectrumRequest,
+    may_dither: bool = False,
 ) -> MatrixCandidates:
     """Return the candidate encodings of a delta that is a matrix.
 
@@ -91,9 +95,11 @@ def matrix_candidates(
         Holds the recipe and the device.
     request : SpectrumRequest
         How much of each spectrum to compute.
+    may_dither : bool
+        See `ComponentSpectrum.of`.
     """
     counts = _row_counts(*delta.shape, config.recipe)
-    spectra = tuple(ComponentSpectrum.of(delta.largest_rows(count), config, request) for count in counts)
+    spectra = tuple(ComponentSpectrum.of(delta.largest_rows(count), config, request, may_dither) for count in counts)
     return MatrixCandidates(spectra, tuple(others), delta.energy)
 
 

@@ -3,6 +3,7 @@
 No segment is encoded here: costs follow from shapes, benefits from singular values and squared norms.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -59,11 +60,15 @@ def candidates_of(segment: Segment, config: EncodeConfig, request: SpectrumReque
             return CandidateList((_of_rank(segment, rank, config.recipe),), segment.energy)
         case MatrixSegment():
             others = [_unchanged(segment), *_uncompressed(segment, config.recipe)]
-            return matrix_candidates(segment.delta, others, config, request)
+            return matrix_candidates(segment.delta, others, config, request, _is_bfloat16(segment))
         case ElementSegment():
             return _of_elements(segment, config)
         case _:
             assert_never(segment)
+
+
+def _is_bfloat16(segment: MatrixSegment | ElementSegment) -> bool:
+    return segment.stored is not None and segment.stored.spec.dtype == "BF16"
 
 
 def _is_tiny(segment: MatrixSegment | ElementSegment | NewSegment) -> bool:
@@ -135,7 +140,10 @@ def _of_rank(segment: MatrixSegment | ElementSegment, rank: Rank | RankShare, re
     delta = segment.delta
     count = min(rank.of(delta.height, delta.columns), *delta.shape)
     # Energies are not needed: there is only one candidate.
-    spectrum = ComponentSpectrum(delta.subset, delta.shape, np.zeros(count), delta.bitmaps, recipe)
+    dithers_above = delta.noise_energy if _is_bfloat16(segment) and recipe.dithers else math.inf
+    spectrum = ComponentSpectrum(
+        delta.subset, delta.shape, np.zeros(count), delta.bitmaps, recipe, delta.energy, dithers_above
+    )
     candidate = spectrum.candidate({ALL_BITS[0]: count})
     assert candidate is not None
     return candidate

@@ -39,6 +39,10 @@ class Recipe:
         `fitted_levels`.
     per_vector : bool
         Whether each vector of such components has a code book of its own. `best` writes one for each factor.
+    dithers : bool
+        Whether weights in bfloat16 are rounded by thresholds (`dtscodec.quantize.dither`) where a decoded delta misses
+        more of the true one than rounding noise. Most elements of such a delta are smaller than half a unit in the last
+        place, and rounding to nearest would undo them.
     """
 
     rounds: int = 5
@@ -50,6 +54,7 @@ class Recipe:
     widths: tuple[Bits, ...] = ALL_BITS
     levels: int = FOUR
     per_vector: bool = False
+    dithers: bool = True
 
     def __post_init__(self) -> None:
         if self.levels != FOUR and not self.fitted_levels:
@@ -83,5 +88,5 @@ class Recipe:
 BEST = Recipe()
 """The default recipe."""
 
-LEAST_ERROR = Recipe(fitted_levels=True, gain_power=None, precision_weight=1.0)
+LEAST_ERROR = Recipe(fitted_levels=True, gain_power=None, precision_weight=1.0, dithers=False)
 """The recipe for a target error: it minimizes the squared error alone."""

@@ -74,6 +74,11 @@ class FactoredDelta(CodedSubset):
         """Squared norm."""
         return float(self.s.square().sum())
 
+    @property
+    def noise_energy(self) -> float:
+        """0: factors are known without rounding noise."""
+        return 0.0
+
     def largest_rows(self, count: int) -> "FactoredDelta":
         """Return the coded rows of the largest norms, the first ones on ties.
 

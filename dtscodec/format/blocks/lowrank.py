@@ -19,7 +19,7 @@ from dtscodec.format.blocks.coded import (
     split_masks,
     subset_json,
 )
-from dtscodec.format.dtypes import DType
+from dtscodec.format.dtypes import DType, TensorSpec
 from dtscodec.format.primitives.canonical_json import Fields, Json
 from dtscodec.format.streams import Streams, StreamSizes
 from dtscodec.quantize.packing import vector_bytes
@@ -42,6 +42,8 @@ class LowRank(SubsetBlock):
         1 to 16 bands.
     per_vector : bool
         Whether each vector has its own level table, instead of one for each factor of a band.
+    is_dithered : bool
+        Whether weights are rounded to bfloat16 by `dtscodec.quantize.dither` (section 6.6), not to nearest.
 
     Raises
     ------
@@ -51,6 +53,7 @@ class LowRank(SubsetBlock):
 
     bands: tuple[Band, ...]
     per_vector: bool = False
+    is_dithered: bool = False
 
     kind: ClassVar[str] = "lowrank"
     is_coded: ClassVar[Literal[True]] = True
@@ -76,6 +79,8 @@ class LowRank(SubsetBlock):
         document: dict[str, Json] = {"kind": self.kind, "bands": [band.to_json() for band in self.bands]}
         if self.per_vector:
             document["levels"] = "vector"
+        if self.is_dithered:
+            document["rounding"] = "dithered"
         return document | subset_json(self, own)
 
     @classmethod
@@ -92,7 +97,14 @@ class LowRank(SubsetBlock):
         # Limits are checked before anything is allocated (section 10).
         if sum(band.rank for band in bands) > MAX_COMPONENTS:
             raise OverflowError(f"expected at most {MAX_COMPONENTS} components in a block, got more")
-        return cls(height, *subset, bands, fields.take_flag("levels", "vector"))
+        per_vector, is_dithered = fields.take_flag("levels", "vector"), fields.take_flag("rounding", "dithered")
+        return cls(height, *subset, bands, per_vector, is_dithered)
+
+    def check(self, spec: TensorSpec, columns: int, is_only: bool) -> None:
+        """See `SubsetBlock`; also check that only weights in bfloat16 are dithered (rule B3)."""
+        super(LowRank, self).check(spec, columns, is_only)
+        if self.is_dithered and spec.dtype != "BF16":
+            raise ValueError(f"expected dithered rounding of BF16 only, got {spec}")
 
     def number_count(self, columns: int) -> int:
         """Return how many numbers the block has: the norm, levels and scales. All kinds take `columns`."""

@@ -4,6 +4,9 @@ import triton
 import triton.language as tl
 
 from dtscodec.kernels.triton.codes import BAND, BANDS, RANK, U, V, components, positions, scales, tile
+from dtscodec.quantize import dither
+
+PERIOD = tl.constexpr(dither.PERIOD)
 
 
 @triton.jit
@@ -11,6 +14,7 @@ def reconstruct_tile(
     base, out, table,
     m, n, base_row, base_column, out_row, out_column,
     WIDTHS: tl.constexpr, ROW_INDEX: tl.constexpr, COLUMN_INDEX: tl.constexpr, PRECISION: tl.constexpr,
+    DITHERED: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """Write one tile of the coded rows and columns of W, in float32, rounded once to the dtype of `out`.
@@ -33,8 +37,21 @@ def reconstruct_tile(
     row = positions(table, i, U, ROW_INDEX).to(tl.int64)[:, None]
     column = positions(table, j, V, COLUMN_INDEX).to(tl.int64)[None, :]
     summand = tl.load(base + row * base_row + column * base_column, mask=inside, other=0.0)
-    result = (summand.to(tl.float32) + delta).to(out.dtype.element_ty)
+    total = summand.to(tl.float32) + delta
+    result = _round_dithered(total, row, column) if DITHERED else total.to(out.dtype.element_ty)
     tl.store(out + row * out_row + column * out_column, result, mask=inside)
+
+
+@triton.jit
+def _round_dithered(total, row, column):
+    """Round to bfloat16 by the thresholds of `dtscodec.quantize.dither`."""
+    place = (row % PERIOD).to(tl.uint32) * 0x9E3779B1 + column.to(tl.uint32)
+    place = (place ^ (place >> 16)) * 0x7FEB352D
+    place = (place ^ (place >> 15)) * 0x846CA68B
+    threshold = (place ^ (place >> 16)) >> 16
+    bits = (total.to(tl.uint32, bitcast=True) + threshold) >> 16
+    # The bits of a NaN may overflow.
+    return tl.where(total == total, bits, 0x7FC0).to(tl.uint16).to(tl.bfloat16, bitcast=True)
 
 
 @triton.jit

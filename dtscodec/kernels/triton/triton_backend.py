@@ -11,6 +11,7 @@ from torch import Tensor
 from dtscodec.kernels.backend import Share
 from dtscodec.kernels.packed import PackedFactors
 from dtscodec.kernels.reference import Reference, as_summand, coded_positions
+from dtscodec.kernels.rounding import is_dithered
 from dtscodec.kernels.triton.apply_kernels import expand, pick, project
 from dtscodec.kernels.triton.batch import LARGE_TILE, SMALL_TILE, Batch, batch_of
 from dtscodec.kernels.triton.codes import U, V
@@ -77,7 +78,8 @@ class Triton(Reference):
             reconstruct_tile[grid](
                 base, out, on_device(table.fields, out.device), m, n, *base.stride(), *out.stride(),
                 WIDTHS=table.widths, ROW_INDEX=_index_type(factors.rows), COLUMN_INDEX=_index_type(factors.cols),
-                PRECISION=PRECISION, maxnreg=registers(table.widths, whole=factors.is_whole), **RECONSTRUCT,
+                PRECISION=PRECISION, DITHERED=is_dithered(factors, out),
+                maxnreg=registers(table.widths, whole=factors.is_whole), **RECONSTRUCT,
             )  # fmt: skip
 
     def apply(self, x: Tensor, shares: Sequence[Share], y: Tensor) -> None:
