@@ -164,6 +164,25 @@ def test_listing_the_settings_reads_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_peers_of_free_rate_have_points_from_a_twentieth_of_a_percent_to_a_sixteenth() -> None:
+    # Matrices of SmolLM2-135M: the layers hold 106.2 of its 134.5 million parameters.
+    shapes = {"self_attn.q_proj": (576, 576), "self_attn.k_proj": (192, 576), "mlp.up_proj": (1536, 576)}
+    deltas = Matrices({name: matrix(*shape) for name, shape in shapes.items()})
+    whole = 2 * sum(delta.numel() for delta in deltas.values()) * 134.5 / 106.2
+    shares: dict[str, list[float]] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loraquant, "STEPS", 2)
+        for setting in settings(Calibration(FULL[0], Path())):
+            if not setting.calibrated:
+                shares.setdefault(setting.peer, []).append(100 * setting.code(deltas, 0).size / whole)
+    # The first two have one rate, the third begins there; the budget of the last is its size, on the whole model.
+    for peer in set(shares) - {"BitDelta", "BitDelta (per row)", "D-QReLO-lite", "SVD fp16 (ranks pooled)"}:
+        points = np.sort(shares[peer])
+        assert points[0] < 0.065, peer
+        assert 6.25 < points[-1] < 10.5, peer
+        assert max(points[1:] / points[:-1]) < 4.5, f"{peer} leaves a gap"
+
+
 def test_svds_are_stored_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = Matrices({"w": matrix(20, 30)}, tmp_path / "svds")
     assert first.svd("w", torch.neg).v.shape == first.svd("w").v.shape == (20, 30)
@@ -245,6 +264,16 @@ def test_gptq_brings_the_logits_nearer_than_rounding_to_nearest_at_the_same_byte
     fitted = code_by_gptq(tiny, 1.0, SINGLE_PRECISION, deltas)
     assert fitted.size == rounded.size
     assert tiny.divergence(fitted.deltas) < tiny.divergence(rounded.deltas)
+
+
+def test_by_gptq_embeddings_are_rounded_to_nearest_and_unchanged_matrices_take_one_byte(tiny: TinyCalibration) -> None:
+    still = "model.layers.1.mlp.up_proj.weight"
+    deltas = Matrices({**tiny.deltas, WORDS: matrix(48, 32), still: torch.zeros_like(tiny.deltas[still])})
+    coded, rounded = code_by_gptq(tiny, 1.0, PUBLISHED, deltas), code_bands(deltas, 1.0)
+    assert torch.equal(coded.deltas[WORDS], rounded.deltas[WORDS])
+    assert not coded.deltas[still].any()
+    assert coded.deltas.keys() == deltas.keys()
+    assert coded.size == rounded.size
 
 
 def test_a_larger_share_of_the_bands_leaves_less_error(tiny: TinyCalibration) -> None:

@@ -11,7 +11,7 @@ Bytes of an m x n matrix: sum over bands of b bits and k pairs of b k (m + n) / 
 in fp16 and b / 8 for its zero, and 4 for each singular value.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.fidelity.peers.grid import round_to_nearest
+from benchmarks.fidelity.peers.matrices import Spectrum
 from benchmarks.fidelity.peers.peer import Coded, Deltas, Setting, by_matrix, leaving_embeddings, whole_bytes
 
 WIDTH = 4096
@@ -68,22 +69,23 @@ def bands(shape: torch.Size, share: float, plan: Plan = PUBLISHED) -> list[tuple
     return result
 
 
+def round_bands(spectrum: Spectrum, plan: Sequence[tuple[int, int]]) -> tuple[Tensor, int]:
+    """A matrix by its rounded singular vectors, and its bytes; the plan has bits and vector pairs of each band."""
+    u, s, v = spectrum
+    decoded, size, start = torch.zeros(len(u), v.shape[1]), 0, 0
+    for bits, count in plan:
+        band = slice(start, start + count)
+        left, left_bits = round_to_nearest(u[:, band].T, bits)
+        right, right_bits = round_to_nearest(v[band], bits)
+        decoded += (left.T * s[band]) @ right
+        size += left_bits + right_bits + 32 * count
+        start += count
+    return decoded, whole_bytes(size)
+
+
 def code_bands(deltas: Deltas, share: float, plan: Plan = PUBLISHED) -> Coded:
     """Quantize the singular vectors of every matrix, band by band."""
-
-    def code(name: str, delta: Tensor) -> tuple[Tensor, int]:
-        u, s, v = deltas.svd(name)
-        decoded, size, start = torch.zeros_like(delta), 0.0, 0
-        for bits, count in bands(delta.shape, share, plan):
-            band = slice(start, start + count)
-            left, left_bits = round_to_nearest(u[:, band].T, bits)
-            right, right_bits = round_to_nearest(v[band], bits)
-            decoded += (left.T * s[band]) @ right
-            size += left_bits + right_bits + 32 * count
-            start += count
-        return decoded, whole_bytes(size)
-
-    return by_matrix(deltas, code)
+    return by_matrix(deltas, lambda name, delta: round_bands(deltas.svd(name), bands(delta.shape, share, plan)))
 
 
 def _code(share: float, deltas: Deltas, seed: int) -> Coded:

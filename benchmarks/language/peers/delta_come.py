@@ -4,7 +4,7 @@ Source: "Delta-CoMe: Training-Free Delta-Compression with Mixed-Precision", Neur
 thunlp/Delta-CoMe (`llama.py`; its `gptq.py` was not published). Layer by layer, and in a layer as the signal runs
 (query, key and value; output; gate and up; down), the right vectors are rounded for the inputs that the coded model has
 there, and the left vectors for what the rounded right vectors and the singular values make of those inputs; each band
-by itself. Attention and MLP are coded, embeddings and norms are left at the base's. Scales and zeros belong to 128
+by itself. The authors code attention and MLP only. Scales and zeros belong to 128
 elements along a vector, for left vectors too: along the components, as in an ordinary GPTQ of the left factor, a band
 of few components would take more bits for scales than for codes.
 """
@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from benchmarks.fidelity.peers.delta_come import Plan, bands
+from benchmarks.fidelity.peers.delta_come import Plan, bands, round_bands
 from benchmarks.fidelity.peers.grid import grid_of
-from benchmarks.fidelity.peers.matrices import Spectrum
-from benchmarks.fidelity.peers.peer import UNCHANGED, Coded, Deltas, whole_bytes
+from benchmarks.fidelity.peers.matrices import Matrices, Spectrum, is_embedding
+from benchmarks.fidelity.peers.peer import UNCHANGED, Coded, Deltas, by_matrix, whole_bytes
 from benchmarks.language.calibration import Calibration
 from benchmarks.language.peers.gptq import round_by_gptq
 from benchmarks.language.peers.layers import Layer, first_batches
@@ -61,10 +61,27 @@ def code_for_inputs(spectrum: Spectrum, moments: Tensor, plan: Sequence[tuple[in
 
 @torch.no_grad()
 def code_by_gptq(calibration: Calibration, share: float, plan: Plan, deltas: Deltas) -> Coded:
-    """Code the matrices of all layers, each for the inputs that it gets from the model as coded up to there."""
-    model = calibration.load_model(calibration.base)
-    decoded: dict[str, Tensor] = {}
-    size = 0
+    """Code the matrices of all layers, each for the inputs that it gets from the model as coded up to there.
+
+    Embeddings, where there are deltas of them, are rounded to nearest: their inputs are uncorrelated.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Texts and the base.
+    share : float
+        Share of the plan's components.
+    plan : Plan
+        Bits of the components.
+    deltas : Matrices
+        The deltas.
+    """
+    embeddings = {name: delta for name, delta in deltas.items() if is_embedding(name)}
+    coded = by_matrix(
+        Matrices(embeddings), lambda name, delta: round_bands(deltas.svd(name), bands(delta.shape, share, plan))
+    )
+    model = calibration.load_model(calibration.base, coded.deltas)
+    decoded, size = dict(coded.deltas), coded.size
     with torch.autocast("cpu", torch.bfloat16):
         batches = first_batches(model, calibration.batches)
         for index, module in enumerate(model.model.layers):

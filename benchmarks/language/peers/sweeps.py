@@ -19,22 +19,22 @@ from benchmarks.language.peers.delta_come import code_by_gptq
 from benchmarks.language.peers.distillation import code_distilled
 from benchmarks.language.peers.loraquant import code_as_lora
 
-DENSITIES = (0.004, 0.012, 0.03, 0.06, 0.1, 0.2, 0.4)
+DENSITIES = (0.004, 0.012, 0.03, 0.06, 0.1, 0.2, 0.4, 0.6)
 """Of DTS; 0.1 is published for language."""
 BUDGETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 """Of pooled ranks, as shares of the bytes in bfloat16."""
-DROP_RATES = (0.997, 0.99, 0.97, 0.9, 0.8, 0.6)
-SPARSITIES = (0.999, 0.995, 0.98, 0.95, 0.85, 0.7)
-RESIDUAL_RANKS = (1, 3, 8, 16)
+DROP_RATES = (0.9975, 0.99, 0.97, 0.9, 0.8, 0.6)
+SPARSITIES = (0.9995, 0.998, 0.99, 0.97, 0.9, 0.75)
+RESIDUAL_RANKS = (1, 4, 10, 20)
 SINGLE_PRECISION = Plan({2: 1002}, {2: 1462})
 """Of Delta-CoMe: as many components as published, all of 2 bits. With one of 8 bits in every matrix, no size below
 0.12 % can be had."""
 BANDS = (
-    ("2 bits", SINGLE_PRECISION, (0.002, 0.01)),
-    ("bands", PUBLISHED, (0.0, 0.03, 0.1, 0.25, 0.6, 1.2)),
+    ("2 bits", SINGLE_PRECISION, (0.01, 0.02)),
+    ("bands", PUBLISHED, (0.0, 0.03, 0.1, 0.3, 0.8, 1.6)),
 )
 """Of Delta-CoMe: shares of its bands; those published at 1."""
-LORA_RANKS = (1, 4, 12, 32, 80, 200, 400)
+LORA_RANKS = (2, 8, 24, 60, 150, 400)
 
 
 def dts(calibration: Calibration) -> list[Setting]:
