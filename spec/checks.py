@@ -145,7 +145,7 @@ def check_arena(name: str, entry: dict[str, Any], begin: int) -> None:
 def check_summary(summary: Any) -> None:
     need(isinstance(summary, dict), "summary", "S2", "no object")
     need(is_whole(summary.get("version"), 1, 1), "version", "S1", f"version {summary.get('version')}")
-    keys = {"version", "requires", "optional", "block", "tensors", "base", "task", "encoder"}
+    keys = {"version", "requires", "optional", "block", "tensors", "base", "task", "encoder", "claim"}
     need(summary.keys() <= keys, "unknown", "S2", f"a key of {sorted(summary)}")
     block = summary.get("block")
     need(is_whole(block, 2**16, 2**24) and block & block - 1 == 0, "summary", "S2", f"block {block}")
@@ -158,6 +158,8 @@ def check_summary(summary: Any) -> None:
         need(key not in summary or is_text(summary[key]), "summary", "S2", key)
     if "base" in summary:
         check_summary_base(summary["base"])
+    if "claim" in summary:
+        check_claim(summary["claim"])
     need("requires" not in summary, "feature", "S3", summary.get("requires"))  # version 1 has no features
 
 
@@ -170,6 +172,20 @@ def check_summary_base(base: Any) -> None:
     for key in ("repo", "revision"):
         need(key not in base or is_text(base[key]), "summary", "S2", f"{key} of base")
     need(base.get("dequantized", "F32") in ("BF16", "F16", "F32"), "summary", "S2", "dequantized of base")
+
+
+def check_claim(claim: Any) -> None:
+    need(isinstance(claim, dict), "summary", "S4", "claim is no object")
+    counts = ["bound", "figure", "limit", "confidence", "samples", "predictions"]
+    need(claim.keys() <= {"measure", "digest", *counts}, "unknown", "S4", f"a key of claim: {sorted(claim)}")
+    need(all(is_whole(claim.get(key)) for key in counts) and is_hex(claim.get("digest")), "summary", "S4", "claim")
+    bound, figure, limit, confidence, samples, predictions = (claim[key] for key in counts)
+    if claim.get("measure") == "kl":
+        need(figure <= limit <= bound, "summary", "S4", "a KL that misses its bound")
+    else:
+        need(claim.get("measure") == "agreement", "summary", "S4", "measure of claim")
+        need(bound <= limit <= figure <= 10**9, "summary", "S4", "an agreement that misses its bound")
+    need(0 < confidence < 10**9 and 0 < samples <= predictions, "summary", "S4", "confidence or counts of claim")
 
 
 # --- 3.4 digests ---

@@ -11,6 +11,7 @@ from dtscodec.encoding.pack_assembler import PackAssembler, PackMetadata
 from dtscodec.encoding.pack_report import PackReport
 from dtscodec.errors import EncodeError
 from dtscodec.format.blocks import Block, Coded
+from dtscodec.format.claim import Claim
 from dtscodec.format.streams import Streams, round_numbers
 from dtscodec.linalg.factored_matrix import delta_square
 from dtscodec.packs.pack import Pack
@@ -19,7 +20,11 @@ _Floats = NDArray[np.float32]
 
 
 def recode(
-    assembler: PackAssembler, pack: Pack, streams: Mapping[str, Sequence[Streams]], encoder: str | None = None
+    assembler: PackAssembler,
+    pack: Pack,
+    streams: Mapping[str, Sequence[Streams]],
+    encoder: str | None = None,
+    claim: Claim | None = None,
 ) -> PackReport:
     """Write a pack of the same index with other streams, and return its report.
 
@@ -34,6 +39,8 @@ def recode(
         theirs. Norms are computed here.
     encoder : str, optional
         The summary's text about the encoder; by default the pack's.
+    claim : Claim, optional
+        The claim about the new pack. That of `pack` is about other streams, and is dropped.
 
     Raises
     ------
@@ -47,8 +54,8 @@ def recode(
         else:
             blocks = [stored for _, _, stored in pack.reader.blocks(entry.name)]
         assembler.add(EncodedTensor(entry, blocks, Squares()))
-    # Only the summary's text about the encoder changes.
-    index, summary = pack.index, replace(pack.summary, encoder=encoder or pack.summary.encoder)
+    # Of the summary, the text about the encoder and the claim change.
+    index, summary = pack.index, replace(pack.summary, encoder=encoder or pack.summary.encoder, claim=claim)
     files = pack.auxiliary_files()
     metadata = PackMetadata(summary, index.prefix, index.absent, index.metadata, files, index.stem, index.folders)
     return assembler.finish(metadata, pack.reader.leaves).extended(PackReport)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from dtscodec.cli import arguments, console
 from dtscodec.format.weight_files import DEFAULT_STEM
+from dtscodec.packs.claims import claim_facts, claim_words
 from dtscodec.storage.paths import is_remote
 
 if TYPE_CHECKING:
+    from dtscodec.format.claim import Claim
     from dtscodec.packs.byte_counts import TensorSize
     from dtscodec.packs.pack_info import DirectoryInfo, PackInfo
 
@@ -42,7 +44,9 @@ def run(options: argparse.Namespace) -> None:
         )
         console.print_json(document)
         return
-    console.print_lines(*_text(document), *(["", *_tensor_table(content.tensors)] if options.tensors else []))
+    console.print_lines(
+        *_text(document, content.claim), *(["", *_tensor_table(content.tensors)] if options.tensors else [])
+    )
 
 
 def _document(content: "PackInfo") -> dict[str, Any]:
@@ -52,6 +56,7 @@ def _document(content: "PackInfo") -> dict[str, Any]:
         "id": content.pack_id,
         "task": content.task,
         "encoder": content.encoder,
+        "claim": None if content.claim is None else claim_facts(content.claim),
         "size": content.size,
         "parameters": content.parameters,
         "fine_tune_size": content.fine_tune_size,
@@ -87,7 +92,7 @@ def _tensor_document(tensor: "TensorSize") -> dict[str, Any]:
     }
 
 
-def _text(document: dict[str, Any]) -> list[str]:
+def _text(document: dict[str, Any], claim: "Claim | None") -> list[str]:
     size, whole = document["size"], document["fine_tune_size"]
     bits = 8 * size / max(1, document["parameters"])
     lines = [
@@ -95,6 +100,7 @@ def _text(document: dict[str, Any]) -> list[str]:
         f"task        {document['task'] or '-'}",
         f"id          {document['id']}",
         f"encoder     {document['encoder'] or '-'}",
+        *([f"claim       {claim_words(claim)} (the author's claim)"] if claim else []),
         f"base        {_base_words(document['base'])}",
         f"size        {console.size(size)} of {console.size(whole)} "
         f"({console.percent(size, whole)}), {bits:.3f} bits/parameter",

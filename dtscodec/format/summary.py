@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import cast
 
 from dtscodec.errors import FormatError, Remedy, UnsupportedError
+from dtscodec.format.claim import Claim, claim_json, parse_claim
 from dtscodec.format.dtypes import DType
 from dtscodec.format.primitives import canonical_json as canonical
 from dtscodec.format.primitives.canonical_json import Fields, Json
@@ -68,6 +69,8 @@ class Summary:
         Short name of the fine-tune.
     encoder : str, optional
         Program that wrote the pack, and its settings.
+    claim : Claim, optional
+        What its author says about its quality.
     optional : tuple of str
         Features that a reader may ignore, ascending.
     """
@@ -77,6 +80,7 @@ class Summary:
     base: BaseRef | None = None
     task: str | None = None
     encoder: str | None = None
+    claim: Claim | None = None
     optional: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -109,6 +113,8 @@ def summary_text(summary: Summary) -> str:
     for key, value in (("task", summary.task), ("encoder", summary.encoder)):
         if value is not None:
             document[key] = value
+    if summary.claim:
+        document["claim"] = claim_json(summary.claim)
     return canonical.dumps(document).decode("utf-8")
 
 
@@ -164,6 +170,7 @@ def _parse(fields: Fields) -> tuple[Summary, list[str]]:
         base=_parse_base(fields),
         task=fields.take("task", str, None),
         encoder=fields.take("encoder", str, None),
+        claim=parse_claim(fields.take_any("claim")) if "claim" in fields else None,
         optional=tuple(fields.take_list("optional", str, [])),
     )
     fields.done("3.3")

@@ -17,7 +17,12 @@ _HEADS = {
     "accuracy_fine_tune": "accuracy, fine-tune",
     "accuracy": "accuracy, decoded",
 }
-_SHARES = ("agreement", "accuracy", "accuracy_fine_tune")
+_SHARES = ("agreement", "accuracy", "accuracy_fine_tune", "claimed_agreement")
+_CLAIMED = {"claimed_kl": ("KL, claimed", "≤"), "claimed_agreement": ("agrees, claimed", "≥")}
+"""Figures of claims (`dtscodec.packs.claims`): head of the column, and the side on which the limit is."""
+_CLAIM_NOTE = """
+Claimed figures are those of the author, on samples that the pack was not fitted to, with a confidence limit each.
+"""
 
 
 def model_card_text(
@@ -95,7 +100,7 @@ Fine-tunes as [dtscodec](https://pypi.org/project/dtscodec/) packs: each is what
 {_base_link(folder.base)}, in a fraction of its size.
 
 {_table(folder.packs)}
-
+{_CLAIM_NOTE if _claimed(folder.packs) else ""}
 ```
 pip install dtscodec
 dtscodec decode {shlex.quote(f"hf://{repo}/{first}")} -o {shlex.quote(first)}       # plain weights
@@ -121,12 +126,32 @@ def _base_link(base: str | None) -> str:
 
 def _table(packs: Mapping[str, ListedPack]) -> str:
     known = [name for name in _HEADS if any(name in pack.figures for pack in packs.values())]
-    head = ["task", "size", *(_HEADS[name] for name in known)]
+    claimed = _claimed(packs)
+    head = ["task", "size", *(_HEADS[name] for name in known), *(_CLAIMED[name][0] for name in claimed)]
     rows = [
-        [f"`{task}`", f"{pack.size:,} bytes", *(_figure(name, pack.figures.get(name)) for name in known)]
+        [
+            f"`{task}`",
+            f"{pack.size:,} bytes",
+            *(_figure(name, pack.figures.get(name)) for name in known),
+            *(_claim(name, pack.figures) for name in claimed),
+        ]
         for task, pack in sorted(packs.items())
     ]
     return "\n".join(map(_row, [head, ["---"] * len(head), *rows]))
+
+
+def _claimed(packs: Mapping[str, ListedPack]) -> list[str]:
+    """Return the names of the figures that some pack claims."""
+    return [name for name in _CLAIMED if any(name in pack.figures for pack in packs.values())]
+
+
+def _claim(name: str, figures: Mapping[str, float]) -> str:
+    """Return a claimed figure with its limit, such as ``0.008 (95 %: ≤ 0.009)``."""
+    figure, limit = figures.get(name), figures.get(f"{name}_limit")
+    confidence = figures.get("claimed_confidence")
+    if figure is None or limit is None or confidence is None:
+        return ""
+    return f"{_figure(name, figure)} ({100 * confidence:.4g} %: {_CLAIMED[name][1]} {_figure(name, limit)})"
 
 
 def _row(cells: Sequence[str]) -> str:

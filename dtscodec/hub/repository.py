@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dtscodec.errors import CheckpointError, ConfigError, Remedy
+from dtscodec.packs.claims import claim_figures
 from dtscodec.packs.directory import pack_path, remembered_base
 from dtscodec.packs.directory_index import DirectoryIndex, ListedPack, directory_index_text, read_directory_index
 from dtscodec.packs.pack import Pack
@@ -161,11 +162,12 @@ def _checked(path: Path, task: str | None) -> LocalPack:
         if not _NAME.fullmatch(name) or len(name.encode()) > _NAME_BYTES:
             detail = f"expected a task that can be the name of a file, got {name!r:.60}"
             raise ConfigError(f"{path}: {detail}", Remedy("encode it as NAME=PATH"))
-        reference = pack.summary.base
+        reference, claim = pack.summary.base, pack.summary.claim
+        claimed = claim_figures(claim) if claim else {}
         return LocalPack(
             task=name,
             path=path,
-            listed=ListedPack(pack_path(Path(), name).as_posix(), pack.size, pack.id),
+            listed=ListedPack(pack_path(Path(), name).as_posix(), pack.size, pack.id, claimed),
             base=remembered_base(reference),
             base_digest=reference.digest if reference else None,
             parameters=sum(entry.spec.elements for entry in pack.index.tensors),
@@ -182,5 +184,5 @@ def _sha256(path: Path) -> str:
 
 
 def _with_figures(pack: LocalPack, figures: Mapping[str, float]) -> LocalPack:
-    listed = ListedPack(pack.listed.file, pack.listed.size, pack.listed.id, dict(figures))
-    return replace(pack, listed=listed)
+    # What the pack itself claims takes precedence over figures that are given.
+    return replace(pack, listed=replace(pack.listed, figures={**figures, **pack.listed.figures}))

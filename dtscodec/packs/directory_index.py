@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,7 +130,7 @@ def parse_directory_index(data: bytes, where: str) -> DirectoryIndex:
 def _listed(item: Json) -> ListedPack:
     fields = Fields(item, "a pack")
     figures = fields.take("figures", dict, {})
-    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in figures.values()):
+    if not all(type(value) in (int, float) and abs(value) <= sys.float_info.max for value in figures.values()):
         raise ValueError(f"expected numbers as figures, got {figures!r:.80}")
     return ListedPack(fields.take("file", str), fields.take("size", int), fields.take("id", str), figures)
 

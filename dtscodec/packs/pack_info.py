@@ -8,6 +8,7 @@ from pathlib import Path
 from dtscodec.checkpoints.merged_base import MADE_BY
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.errors import CheckpointError
+from dtscodec.format.claim import Claim
 from dtscodec.format.index import FileEntry
 from dtscodec.format.summary import BaseRef
 from dtscodec.packs.byte_counts import TensorSize, bitmap_bytes, kind_totals, overhead, tensor_sizes
@@ -27,6 +28,8 @@ class PackInfo:
         64 hex digits.
     task, encoder : str, optional
         From the summary.
+    claim : Claim, optional
+        What the author says about the pack's quality, from the summary.
     base : BaseRef, optional
         Digest of the base and, if it is on the Hub, its repository; None if the pack needs no base.
     size : int
@@ -61,6 +64,7 @@ class PackInfo:
     pack_id: str
     task: str | None
     encoder: str | None
+    claim: Claim | None
     base: BaseRef | None
     size: int
     parameters: int
@@ -106,6 +110,7 @@ def info(source: PackSource) -> PackInfo:
             pack_id=pack.id,
             task=pack.summary.task,
             encoder=pack.summary.encoder,
+            claim=pack.summary.claim,
             base=pack.summary.base,
             size=pack.size,
             parameters=sum(spec.elements for spec in specs),

@@ -116,6 +116,7 @@ def _statistics_of(pack: Pack, comparison: "Comparison | None", base_names: Cont
         task=pack.summary.task,
         encoder=pack.summary.encoder,
         base=pack.summary.base,
+        claim=pack.summary.claim,
         size=pack.size,
         parameters=sum(spec.elements for spec in specs),
         fine_tune_size=sum(spec.nbytes for spec in specs),

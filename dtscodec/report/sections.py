@@ -1,6 +1,7 @@
 """The sections of a pack's page, each a function of the pack's statistics."""
 
 from dtscodec.messages import listed, number, percent, size
+from dtscodec.packs.claims import claim_words
 from dtscodec.report.heat_map import MAX_HEAT_MAP_ROWS, Quantity, heat_maps
 from dtscodec.report.markup import Markup, bar, element, join, legend, table_element
 from dtscodec.report.module_grid import ModuleGrid, TensorGroup, by_module, module_grid
@@ -50,13 +51,14 @@ def figures(pack: PackStatistics) -> Markup:
 
 
 def identity(pack: PackStatistics) -> Markup:
-    """Return pack id, base, encoder and file name."""
+    """Return pack id, base, encoder, the author's claim and file name."""
     base = pack.base
     place = " at ".join(part for part in (base.repo, base.revision) if part) if base else ""
     entries = {
         "pack id": pack.id,
         "base": f"{place} {base.digest}".strip() if base else "none needed",
         "encoder": pack.encoder or "-",
+        **({"author's claim": claim_words(pack.claim)} if pack.claim else {}),
         "file": pack.name,
     }
     return element("dl", *(join([element("dt", name), element("dd", value)]) for name, value in entries.items()))

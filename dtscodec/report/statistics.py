@@ -4,7 +4,9 @@ from dataclasses import asdict, dataclass
 from math import isfinite, sqrt
 from typing import Any
 
+from dtscodec.format.claim import Claim
 from dtscodec.format.summary import BaseRef
+from dtscodec.packs.claims import claim_facts
 from dtscodec.quantize.widths import ALL_BITS
 
 CODE_PARTS = tuple(str(bits) for bits in ALL_BITS)
@@ -176,6 +178,8 @@ class PackStatistics:
         All tensors, names ascending.
     closeness : PackCloseness, optional
         Comparison with the fine-tune, if that was given.
+    claim : Claim, optional
+        What the author says about the pack's quality, from the summary.
     """
 
     name: str
@@ -191,6 +195,7 @@ class PackStatistics:
     absent: tuple[str, ...]
     tensors: tuple[TensorStatistics, ...]
     closeness: PackCloseness | None = None
+    claim: Claim | None = None
 
     @property
     def title(self) -> str:
@@ -223,7 +228,7 @@ def as_json(statistics: PackStatistics | DirectoryStatistics) -> dict[str, Any]:
     """Return statistics as a JSON document."""
     if isinstance(statistics, DirectoryStatistics):
         return {"name": statistics.name, "packs": {task: as_json(pack) for task, pack in statistics.packs.items()}}
-    return asdict(statistics)
+    return asdict(statistics) | {"claim": claim_facts(statistics.claim) if statistics.claim else None}
 
 
 def finite(value: float | None) -> float | None:

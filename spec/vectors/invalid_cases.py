@@ -22,7 +22,7 @@ from builder import (
     plain_frame,
     windowed,
 )
-from valid_cases import Valid
+from valid_cases import CLAIM, Valid
 
 Base = dict[str, T]
 Edit = Callable[[Parts, Base], Any]
@@ -433,6 +433,34 @@ def overlap(p: Parts, base: Base) -> None:
     header(change)(p, base)
 
 
+def claim_cases() -> list[Invalid]:
+    def x(name: str, what: str, reason: str = "summary", **changes: Any) -> Invalid:
+        return Invalid("S4", reason, name, what, in_summary(claim=CLAIM | changes))
+
+    agreement: dict[str, Any] = {"measure": "agreement", "bound": 96 * 10**7, "limit": 97 * 10**7, "figure": 98 * 10**7}
+    return [
+        x("claim-key", "an unknown key in the claim", "unknown", author="someone"),
+        Invalid("S4", "summary", "claim-text", "a claim that is text", in_summary(claim="good")),
+        Invalid("S4", "summary", "claim-empty", "a claim of nothing", in_summary(claim={})),
+        x("claim-measure", "a claim of another measure", measure="accuracy"),
+        x("claim-measure-number", "a measure that is a number", measure=1),
+        x("claim-limit-low", "a limit below the figure", figure=9_600_000),
+        x("claim-missed", "a KL above its bound", bound=9_000_000),
+        x("claim-negative", "a negative KL", figure=-1),
+        x("claim-text-figure", "a figure that is text", figure="0.008"),
+        x("claim-true", "a number that is true", samples=True),
+        x("claim-agreement-missed", "an agreement below its bound", **{**agreement, "bound": 975_000_000}),
+        x("claim-agreement-limit", "a limit above the agreement", **{**agreement, "limit": 990_000_000}),
+        x("claim-agreement-over", "an agreement above 1", **{**agreement, "figure": 1_000_000_001}),
+        x("claim-sure", "a confidence of 1", confidence=10**9),
+        x("claim-unsure", "a confidence of 0", confidence=0),
+        x("claim-no-samples", "no samples", samples=0),
+        x("claim-few-predictions", "fewer predictions than samples", predictions=127),
+        x("claim-digest", "a digest of 63 digits", digest="0123456789abcdef" * 3 + "0123456789abcde"),
+        x("claim-digest-number", "a digest that is a number", digest=5),
+    ]
+
+
 def summary_cases() -> list[Invalid]:
     x = Invalid
     digest = "0123456789abcdef" * 4
@@ -477,6 +505,7 @@ def summary_cases() -> list[Invalid]:
           lambda p, base: p.summary["base"].update(dequantized="F8_E4M3")),
         x("S2", "summary", "base-dequantized-true", "a base that is dequantized to no dtype",
           lambda p, base: p.summary["base"].update(dequantized=True)),
+        *claim_cases(),
         x("S3", "feature", "requires", "a feature that nobody knows", in_summary(requires=["chain"])),
         x("D1", "layout", "digests-many", "a row of digests too many",
           arenas(lambda f, a: reshape(f["digests"], [3, 32])), "minimal"),

@@ -497,6 +497,22 @@ def dequantized(parts: Parts) -> None:
     parts.summary["base"]["dequantized"] = "BF16"
 
 
+CLAIM = {
+    "measure": "kl",
+    "bound": 10_000_000,
+    "figure": 8_125_000,
+    "limit": 9_500_001,
+    "confidence": 950_000_000,
+    "samples": 128,
+    "predictions": 15_872,
+    "digest": "0123456789abcdef" * 4,
+}
+
+
+def claim(**changes: Any) -> Callable[[Parts], None]:
+    return lambda parts: parts.summary.update(claim=CLAIM | changes)
+
+
 def valid_cases() -> list[Valid]:
     cases = [
         Valid("all-kinds", "L1 C7 D2 D3 H2 H3 I4 B3", "a little of everything", all_kinds()),
@@ -550,6 +566,14 @@ def valid_cases() -> list[Valid]:
         Valid("shapes", "T1 T3 B2", "0, 1, 4 and 8 dimensions, empty tensors, splits", shapes()),
         Valid("files", "F1 F2", "files stored plain, as frames, and named; no tensors", only_files()),
         Valid("dequantized-base", "S2 H3", "a base read dequantized: its result as base", all_kinds(), dequantized),
+        Valid("claim", "S2 S4", "a claim about the KL", nothing(), claim()),
+        Valid(
+            "claim-agreement",
+            "S4",
+            "a claim about the agreement",
+            nothing(),
+            claim(measure="agreement", bound=970_000_000, limit=970_000_000, figure=1_000_000_000),
+        ),
         Valid("stem", "F3 I5", "weight files of another name", weight_files("diffusion_pytorch_model", [])),
         Valid("stem-variant", "F3 I5", "weight files of a variant", weight_files("model.fp16", [])),
         Valid(

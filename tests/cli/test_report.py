@@ -24,7 +24,7 @@ def test_with_the_fine_tune_it_tells_errors(cli: Cli) -> None:
 
 def test_json_needs_no_output_and_agrees_with_info(cli: Cli) -> None:
     facts, info = cli.json("report", PACK), cli.json("info", PACK)
-    for key in ("id", "task", "encoder", "size", "parameters", "fine_tune_size", "base", "absent"):
+    for key in ("id", "task", "encoder", "size", "parameters", "fine_tune_size", "base", "absent", "claim"):
         assert facts[key] == info[key]
     assert cli.json("report", PACK, "-o", "out.html") == facts
     assert Path("out.html").is_file()

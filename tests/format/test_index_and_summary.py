@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from dtscodec.errors import FormatError, UnsupportedError
 from dtscodec.format.blocks import BaseRows, Raw, Same, Tie
+from dtscodec.format.claim import UNIT, Claim, Measure
 from dtscodec.format.dtypes import DType, TensorSpec
 from dtscodec.format.index import CarriedFile, Index, NamedFile, TensorEntry
 from dtscodec.format.index_json import index_text, parse_index
@@ -53,6 +54,22 @@ def test_a_summary_records_that_a_base_is_read_dequantized(dtype: DType) -> None
     assert parse_summary(summary_text(summary), "here") == summary
     with pytest.raises(ValueError, match="expected a base dequantized to"):
         BaseRef("ab" * 32, dequantized="F8_E4M3")
+
+
+billionths = st.integers(0, UNIT)
+claims = st.one_of(
+    st.tuples(billionths, billionths, billionths).map(sorted).map(lambda kl: ("kl", kl[2], kl[0], kl[1])),
+    st.tuples(billionths, billionths, billionths).map(sorted).map(lambda x: ("agreement", x[0], x[2], x[1])),
+)
+
+
+@given(claims, st.integers(1, UNIT - 1), st.integers(1, 99), st.integers(99, 2**53 - 1))
+def test_a_claim_reads_back_equal(
+    figures: tuple[Measure, int, int, int], confidence: int, samples: int, predictions: int
+) -> None:
+    summary = Summary(1, claim=Claim(*figures, confidence, samples, predictions, "ab" * 32))
+    assert parse_summary(summary_text(summary), "here") == summary
+    assert len(summary_text(summary)) < 400
 
 
 W = TensorEntry("w", TensorSpec("F32", (4, 2)), (Same(4, BaseRows("w", 0)),))

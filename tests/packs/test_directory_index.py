@@ -58,6 +58,10 @@ def test_a_path_out_of_the_directory_is_refused(path: str) -> None:
         b'{"version": 1, "packs": {"task": {}}}',
         b'{"version": 1, "packs": {}, "base": "../base"}',
         b'{"version": 1, "packs": {"task": {"file": "a", "size": 1, "id": "b", "figures": {"x": true}}}}',
+        b'{"version": 1, "packs": {"task": {"file": "a", "size": 1, "id": "b", "figures": {"x": NaN}}}}',
+        b'{"version": 1, "packs": {"task": {"file": "a", "size": 1, "id": "b", "figures": {"x": 1'
+        + 400 * b"0"
+        + b"}}}}",
     ],
 )
 def test_what_is_not_an_index_is_refused(text: bytes) -> None:
