@@ -10,6 +10,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.language.base import base_directory
+from benchmarks.language.calibration import Calibration
+from benchmarks.language.peers import first_settings
 from benchmarks.language.picture import draw_language
 from benchmarks.language.plans import QUICK, TINY, WHOLE, Plan
 from benchmarks.language.points import Point
@@ -57,7 +59,14 @@ def _points(plan: Plan, cache: Path, run_all: RunAll, only_models: bool) -> list
     if only_models:
         jobs = [UntouchedJob(task, plan, cache) for task in (*plan.tasks, *plan.others)]
         return [point for points in run_all(Job.run, jobs) for point in points]
-    return measure_all(plan, cache, run_all, recorded_settings())
+    match plan.peers:
+        case "all":
+            settings = None
+        case "recorded":
+            settings = recorded_settings()
+        case "first":
+            settings = first_settings(Calibration(plan.tasks[0], cache))
+    return measure_all(plan, cache, run_all, settings)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

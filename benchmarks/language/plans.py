@@ -1,6 +1,7 @@
 """How much is measured: everything, what fits in an hour, or what shows that the code works."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from benchmarks.language.tasks import FULL, LORA, Task
 from dtscodec.encoding.config import DEFAULT_SIZE
@@ -40,8 +41,9 @@ class Plan:
         Exercises.
     steps : int
         Gradient steps of a calibration.
-    recorded_peers : bool
-        Whether peers run with the settings that a recorded run has chosen; else they are chosen on the first task.
+    peers : {"all", "recorded", "first"}
+        Settings of the peers: all on the first task, and on the others those that were best there; those that the
+        recorded run has chosen; or the first one of each peer.
     """
 
     name: str
@@ -55,7 +57,7 @@ class Plan:
     few: int
     prompts: int
     steps: int
-    recorded_peers: bool = False
+    peers: Literal["all", "recorded", "first"] = "all"
 
 
 def _distinct(*settings: str) -> tuple[str, ...]:
@@ -83,7 +85,7 @@ QUICK = replace(
     others=(),
     sizes=("0.1%", HALF, AT_PAPERS),
     calibrated_sizes=(HALF,),
-    recorded_peers=True,
+    peers="recorded",
 )
 TINY = replace(
     QUICK,
@@ -98,5 +100,5 @@ TINY = replace(
     few=128,
     prompts=8,
     steps=2,
-    recorded_peers=False,
+    peers="first",
 )

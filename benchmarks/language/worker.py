@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from benchmarks.language.bench import LanguageBench
 from benchmarks.language.finetune import fine_tune
@@ -11,6 +12,8 @@ from benchmarks.language.points import Point
 from benchmarks.language.summary import chosen
 from benchmarks.language.sweep import ours, peers, untouched
 from benchmarks.language.tasks import Task
+
+PeerSettings: TypeAlias = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class PeerJob(Job):
         Names of peers and labels of the settings to run; all by default.
     """
 
-    settings: frozenset[tuple[str, str]] | None = None
+    settings: PeerSettings | None = None
 
     def measure(self, bench: LanguageBench) -> None:
         """Measure what is missing."""
@@ -74,7 +77,7 @@ RunAll = Callable[[Callable[[Job], list[Point]], Iterable[Job]], Iterable[list[P
 """`map`, or that of a pool of processes."""
 
 
-def measure_all(plan: Plan, cache: Path, run_all: RunAll, recorded: frozenset[tuple[str, str]]) -> list[Point]:
+def measure_all(plan: Plan, cache: Path, run_all: RunAll, settings: PeerSettings | None) -> list[Point]:
     """Train the fine-tunes that are missing, measure on all of them, and return all points.
 
     Parameters
@@ -85,15 +88,16 @@ def measure_all(plan: Plan, cache: Path, run_all: RunAll, recorded: frozenset[tu
         Folder of downloads, models and points.
     run_all : callable
         Maps jobs to their points.
-    recorded : frozenset of (str, str)
-        The peers' settings that an earlier run has chosen, for plans that do not choose anew.
+    settings : frozenset of (str, str), optional
+        Names of peers and labels of the settings to run. By default all run on the first task, and those that no
+        smaller one beats there run on the others.
     """
     first, *rest = plan.tasks
     for task in (*plan.tasks, *plan.others):
         fine_tune(task, cache)
     jobs = [Job(task, plan, cache) for task in (*plan.tasks, *plan.others)]
-    jobs.insert(0, PeerJob(first, plan, cache, recorded if plan.recorded_peers else None))
+    jobs.insert(0, PeerJob(first, plan, cache, settings))
     found = list(run_all(Job.run, jobs))
-    settings = recorded if plan.recorded_peers else frozenset(chosen(found[0]))
+    settings = frozenset(chosen(found[0])) if settings is None else settings
     found += run_all(Job.run, [PeerJob(task, plan, cache, settings) for task in rest])
     return [point for points in found for point in points]

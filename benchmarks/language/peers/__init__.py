@@ -51,6 +51,20 @@ METHODS = (
 )
 
 
+def first_settings(calibration: Calibration) -> frozenset[tuple[str, str]]:
+    """Return name and label of the first setting of each peer.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        What calibrated peers may see of the task.
+    """
+    labels: dict[str, str] = {}
+    for setting, _ in settings(calibration):
+        labels.setdefault(setting.peer, setting.label)
+    return frozenset(labels.items())
+
+
 def settings(calibration: Calibration) -> list[tuple[Setting, str]]:
     """Return all settings of all peers, each with the version of its code.
 
