@@ -1,17 +1,16 @@
 """A delta that is coded element by element, during a fit: free elements that are quantized again at the end."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dtscodec.checkpoints.torch_dtypes import torch_dtype
-from dtscodec.decoding.reconstruct import LoadedTensor
+from dtscodec.decoding.reconstruct import LoadedTensor, ReadBase
 from dtscodec.encoding.presets.best import rounded
 from dtscodec.format.blocks import Values
 from dtscodec.format.blocks.values import dequantize_values
-from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.streams import Streams, round_numbers
 from dtscodec.kernels.packed import PackedValues
 from dtscodec.kernels.unpack import unpack_values
@@ -25,8 +24,8 @@ class ElementwiseDelta:
     ----------
     change : LoadedTensor
         The tensor; `accepts` must hold for it.
-    bases : mapping
-        By name, spec and bytes (uint8 [nbytes]) of base tensors.
+    read_base : callable
+        Returns spec and bytes (uint8 [nbytes]) of a base tensor by its name.
 
     Attributes
     ----------
@@ -34,14 +33,14 @@ class ElementwiseDelta:
         The delta of the coded elements; a view into a longer tensor after `concatenate`.
     """
 
-    def __init__(self, change: LoadedTensor, bases: Mapping[str, tuple[TensorSpec, Tensor]]) -> None:
+    def __init__(self, change: LoadedTensor, read_base: ReadBase) -> None:
         (loaded,) = change.blocks
         assert isinstance(loaded.block, Values)
         assert isinstance(loaded.payload, PackedValues)
         assert loaded.block.base is not None
         self._block, self._packed, self._columns = loaded.block, loaded.payload, change.entry.columns
         # The base rows that the block is a delta from, as float32 [height, columns].
-        spec, data = bases[loaded.block.base.name]
+        spec, data = read_base(loaded.block.base.name)
         first = loaded.block.base.first
         base = data.view(torch_dtype(spec.dtype)).view(-1, self._columns)[first : first + loaded.block.height]
         self._base = base.float()

@@ -39,6 +39,7 @@ def encode_calibrated(
     batch_size: int = 16,
     batch_tokens: int = BATCH_TOKENS,
     device: str = "cpu",
+    offload: bool | None = None,
     task: str | None = None,
     force: bool = False,
     progress: ProgressCallback = no_progress,
@@ -64,7 +65,7 @@ def encode_calibrated(
         Settings of the encoder.
     samples : path
         A file of texts or a folder of images, as for `dtscodec.compare_behaviour`; labels are not used. 64 are enough.
-    model, steps, elements, bias_correction, batch_size, batch_tokens, device
+    model, steps, elements, bias_correction, batch_size, batch_tokens, device, offload
         As for `dtscodec.fit`. The encoder's device is that of `config`.
     task : str, optional
         A short name, stored in the pack.
@@ -108,6 +109,7 @@ def encode_calibrated(
         batch_size,
         batch_tokens,
         device,
+        offload,
     )
     with (
         staging_folder_for(out, base, fine_tune) as staging,

@@ -13,11 +13,11 @@ from pathlib import Path
 from dtscodec.calibration.bias_correction import biased_layers, correct_biases, mean_outputs
 from dtscodec.calibration.distillation import Distillation, mean_loss
 from dtscodec.calibration.fit_loss import FitLoss
+from dtscodec.calibration.fit_models import load_student, load_teacher, must_offload
 from dtscodec.calibration.fit_parameters import all_parameters
 from dtscodec.calibration.fit_settings import BATCH_TOKENS, STEPS
 from dtscodec.calibration.optimize import optimize
 from dtscodec.calibration.recode import recode
-from dtscodec.calibration.student import Student, coded_weights
 from dtscodec.calibration.teacher import Teacher
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
@@ -50,6 +50,8 @@ class FitReport(PackReport):
         Number of texts of which only the first tokens were used.
     numbers : int
         Number of levels, scales and elements that gradient descent adjusted.
+    offloaded : bool
+        Whether one layer of each model was in memory at a time.
     before, after : FitLoss
         Losses on the calibration samples. On other samples the improvement is smaller.
 
@@ -59,6 +61,7 @@ class FitReport(PackReport):
     samples: int
     truncated: int
     numbers: int
+    offloaded: bool
     before: FitLoss
     after: FitLoss
 
@@ -77,6 +80,7 @@ def fit(
     batch_size: int = 16,
     batch_tokens: int = BATCH_TOKENS,
     device: str = "cpu",
+    offload: bool | None = None,
     force: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> FitReport:
@@ -84,7 +88,7 @@ def fit(
 
     The codes of matrices do not change. The size changes only by the word about the fit in the summary. If the fit does
     not lower the loss on these samples, the numbers do not change either. The fine-tune and the decoded model are in
-    memory together, in float32. Needs the package transformers.
+    memory together, in float32, unless they are offloaded. Needs the package transformers.
 
     `dtscodec.encode_calibrated` encodes and fits in one call.
 
@@ -114,6 +118,10 @@ def fit(
         Largest number of tokens in a batch of texts, with padding. Longer texts are truncated to it.
     device : str
         The device that the models run on, such as ``"cuda"``.
+    offload : bool, optional
+        Have one layer of each model in memory at a time, rather than whole models. Layers are read again in each step,
+        from files if the checkpoints are files; the result is the same. By default this is done for transformers that
+        do not fit into the memory that is available.
     force : bool
         Replace a file that exists.
     progress : callable
@@ -129,7 +137,8 @@ def fit(
     SamplesError, BackendError
         As for `dtscodec.compare_behaviour`.
     CheckpointError
-        As for `dtscodec.compare_behaviour`; or the fine-tune's outputs are NaN or infinite.
+        As for `dtscodec.compare_behaviour`; or the fine-tune's outputs are NaN or infinite, or a model that is not a
+        transformer shall be offloaded.
     NothingToFitError
         No tensor of the pack is coded.
     BaseMismatchError, FormatError
@@ -147,15 +156,14 @@ def fit(
         decode(pack, base, whole=True) as decoded,
         quiet_transformers(),
     ):
-        teacher = Teacher(architecture.load(fine).to(device), fine.location)
+        offload = must_offload(architecture, fine, device) if offload is None else offload
+        teacher = Teacher(load_teacher(architecture, fine, device, offload), fine.location)
         # Batches without predictions cannot change the loss.
         every = [batch.to(device) for batch in prepared.batches(teacher.model, batch_size, batch_tokens)]
         batches = [batch for batch in every if len(batch.places)]
         # Student: the decoded model, with weights that are functions of the pack's numbers.
-        built = architecture.build(decoded, str(decoded.pack.path or "pack")).to(device)
-        student = Student(built, coded_weights(built, decoded), decoded)
-        student.rebuild()
-        distillation = Distillation(built, teacher, PART_TOKENS)
+        student = load_student(architecture, decoded, device, offload)
+        distillation = Distillation(student.model, teacher, PART_TOKENS)
         before = mean_loss(distillation, batches)
         if bias_correction:
             correct_biases(student, batches, mean_outputs(teacher.model, batches, biased_layers(teacher.model)))
@@ -177,6 +185,7 @@ def fit(
         samples=sum(batch.samples for batch in batches),
         truncated=sum(batch.truncated for batch in batches),
         numbers=student.count(elements) if steps else 0,
+        offloaded=offload,
         before=before,
         after=after,
     )

@@ -1,6 +1,6 @@
 """Settings of a fit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 STEPS = 100
 """Default number of gradient steps."""
@@ -30,6 +30,9 @@ class FitSettings:
         Largest number of tokens in a batch of texts.
     device : str
         The device that the models run on.
+    offload : bool or None
+        Whether one layer of each model is in memory at a time. It does not change the result, so that a journal that
+        was begun without it is resumed.
     """
 
     samples: str
@@ -40,3 +43,4 @@ class FitSettings:
     batch_size: int
     batch_tokens: int
     device: str
+    offload: bool | None = field(repr=False)

@@ -11,12 +11,15 @@ from torch import Tensor, nn
 from dtscodec.calibration.elementwise_delta import ElementwiseDelta
 from dtscodec.calibration.number_gradients import add_number_gradients
 from dtscodec.calibration.recode import storable_numbers
+from dtscodec.checkpoints.torch_dtypes import torch_form
 from dtscodec.decoding.decoded import Decoded
-from dtscodec.decoding.reconstruct import LoadedTensor, load_tensors
+from dtscodec.decoding.reconstruct import LoadedTensor, load_tensors, reconstruct
 from dtscodec.errors import NothingToFitError, Remedy
+from dtscodec.evaluation.empty_model import is_empty
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.streams import Streams
 from dtscodec.kernels.packed import Packed
+from dtscodec.kernels.select import backend_for
 from dtscodec.packs.pack import Pack
 from dtscodec.runtime.model.model_matching import match_model
 from dtscodec.runtime.model.model_slots import ModelSlots
@@ -55,14 +58,15 @@ class Student:
         device = next(iter(weights)).device
         loaded = load_tensors(reader, sorted(weights.values()), device)
         self._changes: Mapping[Slot, LoadedTensor] = {slot: loaded[name] for slot, name in weights.items()}
+        self._slots = {name: slot for slot, name in weights.items()}
         self._streams = {name: [streams for _, _, streams in reader.blocks(name)] for name in weights.values()}
         self._numbers_dtype = reader.numbers_dtype
-        self._bases = {name: _base_tensor(decoded, name, device) for name in self._base_names()}
+        self._decoded, self._device = decoded, device
         # The numbers of all packed blocks are in one store.
         self.numbers: Tensor = self._packed()[0].store.numbers
         # Biases, norms and the like: their elements are free during the fit.
         free = {slot: change for slot, change in self._changes.items() if ElementwiseDelta.accepts(change)}
-        self._elements = {slot: ElementwiseDelta(change, self._bases) for slot, change in free.items()}
+        self._elements = {slot: ElementwiseDelta(change, self._read_base) for slot, change in free.items()}
         self.elements, self.units = ElementwiseDelta.concatenate(list(self._elements.values()), device)
         self.number_gradient, self.element_gradient = torch.zeros_like(self.numbers), torch.zeros_like(self.elements)
         # Biases of one layer alone, which can be corrected.
@@ -80,9 +84,10 @@ class Student:
             fold = partial(self._fold, change, self._elements.get(slot))
             weight.register_post_accumulate_grad_hook(fold)  # type: ignore[no-untyped-call]
 
-    def _base_names(self) -> set[str]:
-        blocks = (block.block for change in self._changes.values() for block in change.blocks)
-        return {base.name for block in blocks if (base := block.base) is not None}
+    def _read_base(self, name: str) -> tuple[TensorSpec, Tensor]:
+        """Return spec and bytes of a base tensor, which is read anew: mapped files take no memory."""
+        spec, data = self._decoded.read_base(name)
+        return spec, data.to(self._device)
 
     def _packed(self) -> list[Packed]:
         payloads = (block.payload for change in self._changes.values() for block in change.blocks)
@@ -107,14 +112,39 @@ class Student:
         ]
         return sum(sizes) + (len(self.elements) if with_elements else 0)
 
+    def read(self, name: str) -> Tensor:
+        """Return a tensor of the decoded fine-tune, as `numbers` and `elements` are now.
+
+        Parameters
+        ----------
+        name : str
+            Its name in the pack, whether it is fitted or not.
+        """
+        name = self._decoded.pack.reader.entry(name).tied_to or name
+        slot = self._slots.get(name)
+        if slot is None:
+            return self._decoded[name].to(self._device)
+        if slot in self._elements:
+            return self._elements[slot].weight().view(slot.shape)
+        change = self._changes[slot]
+        dtype, shape = torch_form(change.entry.spec)
+        data = torch.empty(change.entry.spec.nbytes, dtype=torch.uint8, device=self._device)
+        # Kernels read the numbers as they are, also in the middle of a backward pass.
+        needs_gradient = self.numbers.requires_grad
+        self.numbers.requires_grad_(False)
+        reconstruct(change, self._read_base, backend_for(self._device), data)
+        self.numbers.requires_grad_(needs_gradient)
+        return data.view(dtype).view(shape)
+
     def rebuild(self) -> None:
-        """Write the weights that `numbers` and `elements` decode to into the model."""
-        with writable(self._changes):
-            for slot, change in self._changes.items():
+        """Write the weights that `numbers` and `elements` decode to into the model, where it has memory for them."""
+        held = {slot: change for slot, change in self._changes.items() if not is_empty(slot.tensor)}
+        with writable(held):
+            for slot, change in held.items():
                 if slot in self._elements:
                     slot.tensor.copy_(self._elements[slot].weight().view(slot.shape))
                 else:
-                    write_slot(slot, change, self._bases.__getitem__)
+                    write_slot(slot, change, self._read_base)
 
     @contextmanager
     def collecting_gradients(self) -> Iterator[None]:
@@ -223,11 +253,6 @@ def coded_weights(model: nn.Module, decoded: Decoded) -> dict[Slot, str]:
         detail = "expected coded tensors, got none that can be fitted"
         raise NothingToFitError(f"{pack.path or 'pack'}: {detail}", Remedy("use the pack as it is"))
     return found
-
-
-def _base_tensor(decoded: Decoded, name: str, device: torch.device) -> tuple[TensorSpec, Tensor]:
-    spec, data = decoded.read_base(name)
-    return spec, data.to(device)
 
 
 def _is_coded(pack: Pack, name: str) -> bool:

@@ -106,3 +106,13 @@ def add_dequantize_base(parser: argparse.ArgumentParser) -> None:
 def add_force(parser: argparse.ArgumentParser) -> None:
     """Add the option to replace an output."""
     parser.add_argument("-f", "--force", action="store_true", help="replace an output that exists")
+
+
+def add_offload(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says whether a fit has whole models in memory."""
+    parser.add_argument(
+        "--offload",
+        action=argparse.BooleanOptionalAction,
+        help="have one layer of each model in memory at a time, with the same result; reads the checkpoints again in "
+        "each step (default: for models that do not fit into the available memory)",
+    )

@@ -56,13 +56,14 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 
 def add_calibration(parser: argparse.ArgumentParser) -> None:
-    """Add the option that fits packs to samples; `PackEncoder` does what it asks."""
+    """Add the options that fit packs to samples; `PackEncoder` does what they ask."""
     parser.add_argument(
         "--calibration",
         metavar="SAMPLES",
         help="texts or images, as for compare --samples: each pack is fitted to its fine-tune's outputs on them (for "
         "the details: dtscodec fit)",
     )
+    arguments.add_offload(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -163,7 +164,7 @@ class PackEncoder:
 
     def __init__(self, options: argparse.Namespace, fine_tunes: dict[str, str]) -> None:
         self._samples, self._device, self._paths = options.calibration, options.device, fine_tunes
-        self._json = options.json
+        self._json, self._offload = options.json, options.offload
         self._fits: dict[str, FitReport | None] = {}
         self._reports: dict[str, EncodeReport] = {}
 
@@ -205,6 +206,7 @@ class PackEncoder:
                 config,
                 samples=self._samples,
                 device=self._device,
+                offload=self._offload,
                 task=task,
                 force=force,
                 progress=progress,

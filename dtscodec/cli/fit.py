@@ -47,6 +47,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "--model", metavar="DIR", help="directory of configuration, and tokenizer or image processor (default: FT)"
     )
     parser.add_argument("--device", default="cpu", help="device that the models run on, e.g. cuda (default: cpu)")
+    arguments.add_offload(parser)
     arguments.add_force(parser)
     arguments.add_json(parser)
     parser.set_defaults(run=run, misused=parser.error)
@@ -71,6 +72,7 @@ def run(options: argparse.Namespace) -> None:
             elements=not options.no_elements,
             bias_correction=options.bias_correction,
             device=options.device,
+            offload=options.offload,
             force=options.force,
             progress=progress,
         )

@@ -19,6 +19,7 @@ OPTIONS = {
     "import_adapter": "dtscodec import",
     "like": "--like",
     "model": "--model",
+    "offload": "--no-offload",
     "out": "-o",
     "raw": "--raw",
     "renames": "--map",
@@ -31,7 +32,7 @@ OPTIONS = {
 }
 """Options by the Python names of arguments, and a command by that of its call. Options that are flags take no value."""
 
-FLAGS = frozenset({"dequantize_base", "files", "force", "fresh", "save_modules", "strict"})
+FLAGS = frozenset({"dequantize_base", "files", "force", "fresh", "offload", "save_modules", "strict"})
 
 PYTHON_ONLY = frozenset({"config", "model_class"})
 """Arguments of calls that no command makes; they are spelled as Python."""

@@ -118,6 +118,18 @@ def _read_tensor(checkpoint: Checkpoint, name: str) -> Tensor:
     return tensor_from_bytes(checkpoint.read(name), checkpoint.specs[name])
 
 
+def has_layers(architecture: Architecture) -> bool:
+    """Return whether a model can be offloaded: it is a transformer, whose layers transformers can checkpoint.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The architecture of the model.
+    """
+    model = empty_model(architecture.model_class, architecture.config, str(architecture.directory))
+    return bool(checkpointed_layers(model))
+
+
 def checkpointed_layers(model: nn.Module) -> list[nn.Module]:
     """Return the outermost modules that transformers can checkpoint: the layers of a transformer.
 

@@ -118,3 +118,12 @@ def test_a_kl_that_rose_in_the_fit_is_reported(
     losses = iter([FitLoss(0.1, 1.0), FitLoss(after, 0.5)])
     monkeypatch.setattr("dtscodec.calibration.fit.mean_loss", lambda distillation, batches: next(losses))
     assert words in cli(*command(small, texts, "-o", "out", *way))
+
+
+def test_offloaded_models_give_the_same_pack_and_the_line_says_so(cli: Cli, small: Made, texts: str) -> None:
+    whole = cli(*command(small, texts, "-o", "whole", "--steps", "2", "--no-offload"))
+    offloaded = cli(*command(small, texts, "-o", "offloaded", "--steps", "2", "--offload"))
+    assert Path("whole").read_bytes() == Path("offloaded").read_bytes()
+    words = " fitted to 7 texts with one layer at a time in memory, "
+    assert words in offloaded
+    assert words not in whole
