@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ENCODER = tuple(ROOT / "dtscodec" / room for room in ("encoding", "linalg", "quantize"))
-"""Code that decides on the bytes of a pack."""
+ENCODER = tuple(ROOT / "dtscodec" / room for room in ("encoding", "linalg", "quantize", "kernels"))
+"""Code that decides on the bytes of a pack, and on the weights that they become."""
 CALIBRATION = (*ENCODER, ROOT / "dtscodec" / "calibration")
 
 

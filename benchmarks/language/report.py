@@ -34,7 +34,8 @@ def _head(result: Mapping[str, Any]) -> str:
         "SmolLM2-135M-Instruct in bf16 (269 MB) and full fine-tunes of it.",
         "Test texts have at most 128 tokens and were not trained on.",
         f"Sweeps are judged on {result['few']:,} tokens, rows by task on {result['tokens']:,}.",
-        "Weights are in bf16, as decoded; forward passes are in fp32.",
+        "Our packs are decoded to bf16; what peers decode is added to the base in fp32, where nothing is lost to "
+        "rounding. Forward passes are in fp32.",
         "Calibration uses 64 other texts.",
         "Every byte counts: of our presets the whole file; of peers codes, scales and indices, while norms stay the "
         "base's at no cost.",

@@ -43,11 +43,11 @@ class Weights:
         return {name: tensor.float() - self.base[name].float() for name, tensor in fine if tensor.ndim == 2}
 
     def decoded(self, deltas: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the model that these deltas make of the base, in bfloat16; other tensors are the base's.
+        """Return the model that these deltas make of the base, in float32; other tensors are the base's.
 
-        Weights are rounded as those of our own packs are: to the dtype of the fine-tune.
+        In bfloat16, to which our own packs are decoded, rounding to nearest would lose most of a small delta.
         """
-        return {**self.base, **{name: (self.base[name].float() + delta).bfloat16() for name, delta in deltas.items()}}
+        return {**self.base, **{name: self.base[name].float() + delta for name, delta in deltas.items()}}
 
     def error(self, state: Mapping[str, Tensor]) -> float:
         """Return the relative Frobenius error of a model's delta, over all tensors."""
