@@ -59,13 +59,15 @@ def _points(plan: Plan, cache: Path, run_all: RunAll, only_models: bool) -> list
     if only_models:
         jobs = [UntouchedJob(task, plan, cache) for task in (*plan.tasks, *plan.others)]
         return [point for points in run_all(Job.run, jobs) for point in points]
+    first = first_settings(Calibration(plan.tasks[0], cache))
     match plan.peers:
         case "all":
             settings = None
         case "recorded":
-            settings = recorded_settings()
+            # Without a recorded run there is no choice yet.
+            settings = recorded_settings() or first
         case "first":
-            settings = first_settings(Calibration(plan.tasks[0], cache))
+            settings = first
     return measure_all(plan, cache, run_all, settings)
 
 

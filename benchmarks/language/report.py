@@ -16,6 +16,7 @@ def language_page(result: Mapping[str, Any]) -> str:
         "## The fine-tunes\n\n" + models_table(result["models"]),
         "## KL by size, geometric mean of the full fine-tunes\n\n" + _sizes(result, "kl"),
         "## Agreement of next tokens by size, mean\n\n" + _sizes(result, "agreement"),
+        "## What to expect by kind of fine-tune\n\n" + _by_task(result["by_task"]),
         "## Peers: KL by that of `best` at equal bytes\n\n" + _peers(result["peers"]),
         "## Each task, all test tokens\n\n" + _rows(result["rows"]),
         "## A merged LoRA, and another training seed\n\n" + _rows(result["others"]),
@@ -79,6 +80,16 @@ def _sizes(result: Mapping[str, Any], figure: str) -> str:
         for method in order
     ]
     return markdown_table(["method", *(percent(share, 2) for share in SHARES)], rows)
+
+
+def _by_task(table: Mapping[str, Mapping[str, Sequence[Mapping[str, float] | None]]]) -> str:
+    rows = [
+        [method, task, *("-" if c is None else f"{percent(c['agreement'])}, {percent(c['closed'])}" for c in cells)]
+        for method, tasks in table.items()
+        for task, cells in tasks.items()
+    ]
+    note = "Agreement of next tokens with the fine-tune, and the share of the base's KL that the pack closes."
+    return markdown_table(["method", "task", *(percent(share, 2) for share in SHARES)], rows) + f"\n\n{note}"
 
 
 def _cell(cell: Mapping[str, float] | None, figure: str) -> str:

@@ -10,7 +10,7 @@ from benchmarks.common.environment import environment
 from benchmarks.language.plans import Plan
 from benchmarks.language.points import Point
 from benchmarks.language.promises import promises
-from benchmarks.language.summary import OURS, UNTOUCHED, Measured, against_peers, by_size, lines
+from benchmarks.language.summary import OURS, UNTOUCHED, Measured, against_peers, by_size, by_task, lines
 from benchmarks.language.weights import Weights
 
 RECORDED = Path(__file__).with_name("result.json")
@@ -41,6 +41,7 @@ def result_of(points: Iterable[Point], plan: Plan, cache: Path) -> dict[str, Any
         "models": list(model_rows(measured, plan, cache)),
         "promises": promises(measured, peers),
         "sizes": by_size(measured),
+        "by_task": by_task(measured),
         "curves": curves,
         "calibrated": {method: measured.is_calibrated(method) for method in curves},
         "peers": peers,

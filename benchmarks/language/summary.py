@@ -87,6 +87,23 @@ def _means(points: Sequence[Point]) -> dict[str, float]:
     }
 
 
+def by_task(measured: Measured) -> dict[str, dict[str, list[dict[str, float] | None]]]:
+    """Return for `best`, each task and each of `SHARES` the agreement, and the share of the base's KL closed."""
+    swept, table = measured.swept(), {}
+    for method in OURS[:2]:
+        table[method] = {task: list(_closed(measured, task, points)) for task, points in swept.get(method, {}).items()}
+    return table
+
+
+def _closed(measured: Measured, task: str, points: Sequence[Point]) -> Iterator[dict[str, float] | None]:
+    base = measured.one(task, "base", few=True)
+    assert base
+    for share in SHARES:
+        found = _within(points, share)
+        closed = 1 - found.kl / base.kl if found and base.kl else 0.0
+        yield {"agreement": found.agreement, "closed": closed} if found else None
+
+
 def lines(measured: Measured) -> dict[str, list[list[float]]]:
     """Return for each method its line in the picture: share and KL, as the geometric mean over tasks."""
     return {method: list(_line(of_task, measured.tasks)) for method, of_task in measured.curves().items()}

@@ -19,6 +19,7 @@ from benchmarks.language.picture import draw_language
 from benchmarks.language.plans import TINY
 from benchmarks.language.points import Point
 from benchmarks.language.report import language_page
+from benchmarks.language.result import RECORDED
 from benchmarks.language.summary import chosen
 from benchmarks.language.texts import ANSWER, exercise, side_of
 
@@ -95,6 +96,11 @@ def test_points_of_other_code_are_measured_anew(tmp_path: Path) -> None:
         path.write_text(code)
         versions.append(code_version([tmp_path]))
     assert versions[0] == versions[1] != versions[2]
+
+
+@pytest.mark.skipif(not RECORDED.exists(), reason="no run has been recorded")
+def test_the_recorded_page_is_what_the_recorded_figures_give() -> None:
+    assert RECORDED.with_name("RESULT.md").read_text() == language_page(json.loads(RECORDED.read_text()))
 
 
 # Curves
