@@ -1,5 +1,6 @@
 """Rounding to evenly spaced values between the least and the largest of each group of elements."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +32,12 @@ class Grid:
         """Return the nearest values of the grid."""
         codes = ((values / self.scale).round() + self.zero).clamp_(min=0).minimum(self.top)
         return self.scale * (codes - self.zero)
+
+    @classmethod
+    def stacked(cls, grids: Sequence["Grid"]) -> "Grid":
+        """Return the grid of the rows of some matrices, one below the other."""
+        scale, zero, top = (torch.cat([getattr(grid, part) for grid in grids]) for part in ("scale", "zero", "top"))
+        return cls(scale, zero, top, sum(grid.nbits for grid in grids))
 
     def transposed(self) -> "Grid":
         """Return the grid of the transposed values."""

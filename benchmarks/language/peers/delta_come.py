@@ -4,18 +4,19 @@ Source: "Delta-CoMe: Training-Free Delta-Compression with Mixed-Precision", Neur
 thunlp/Delta-CoMe (`llama.py`; its `gptq.py` was not published). Layer by layer, and in a layer as the signal runs
 (query, key and value; output; gate and up; down), the right vectors are rounded for the inputs that the coded model has
 there, and the left vectors for what the rounded right vectors and the singular values make of those inputs; each band
-by itself. The authors code attention and MLP only. Scales and zeros belong to 128
-elements along a vector, for left vectors too: along the components, as in an ordinary GPTQ of the left factor, a band
-of few components would take more bits for scales than for codes.
+by itself. The authors code attention and MLP only. Scales and zeros belong to 128 elements along a vector, for left
+vectors too: along the components, as in an ordinary GPTQ of the left factor, a band of few components would take more
+bits for scales than for codes.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
 from benchmarks.fidelity.peers.delta_come import Plan, bands, round_bands
-from benchmarks.fidelity.peers.grid import grid_of
+from benchmarks.fidelity.peers.grid import Grid, grid_of
 from benchmarks.fidelity.peers.matrices import Matrices, Spectrum, is_embedding
 from benchmarks.fidelity.peers.peer import UNCHANGED, Coded, Deltas, by_matrix, whole_bytes
 from benchmarks.language.calibration import Calibration
@@ -43,20 +44,19 @@ def code_for_inputs(spectrum: Spectrum, moments: Tensor, plan: Sequence[tuple[in
     plan : sequence of (int, int)
         Bits and number of components of each band.
     """
-    left, right, size, start = [], [], 0, 0
-    for bits, count in plan:
-        band = slice(start, start + count)
-        grid = grid_of(spectrum.v[band], bits)
-        v = round_by_gptq(spectrum.v[band], grid, moments)
-        # What the left vectors of the band are multiplied with: S V' x.
-        inputs = spectrum.s[band, None] * v
-        left_grid = grid_of(spectrum.u[:, band].T, bits)
-        u = round_by_gptq(spectrum.u[:, band], left_grid.transposed(), inputs @ moments @ inputs.T)
-        left.append(u)
-        right.append(inputs)
-        size += grid.nbits + left_grid.nbits + 32 * count
-        start += count
-    return torch.cat(left, 1) @ torch.cat(right), whole_bytes(size)
+    ends = list(accumulate((count for _, count in plan), initial=0))
+    parts = [slice(*pair) for pair in pairwise(ends)]
+    # Rows are rounded each by itself: those of all bands at once.
+    right_grid = Grid.stacked([grid_of(spectrum.v[part], bits) for part, (bits, _) in zip(parts, plan, strict=True)])
+    right = round_by_gptq(spectrum.v[: ends[-1]], right_grid, moments)
+    # What the left vectors are multiplied with: S V' x.
+    inputs = spectrum.s[: ends[-1], None] * right
+    left, nbits = [], right_grid.nbits + 32 * ends[-1]
+    for part, (bits, _) in zip(parts, plan, strict=True):
+        left_grid = grid_of(spectrum.u[:, part].T, bits)
+        left.append(round_by_gptq(spectrum.u[:, part], left_grid.transposed(), inputs[part] @ moments @ inputs[part].T))
+        nbits += left_grid.nbits
+    return torch.cat(left, 1) @ inputs, whole_bytes(nbits)
 
 
 @torch.no_grad()
