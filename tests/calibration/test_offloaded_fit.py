@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from dtscodec.calibration import available_memory as memory
 from dtscodec.calibration.fit import fit
@@ -33,6 +34,42 @@ def test_so_it_is_for_other_architectures(name: str, texts: Path, tmp_path: Path
         for offload in (False, True)
     ]
     assert reports[0].pack_id == reports[1].pack_id
+
+
+def test_biases_are_corrected_as_in_whole_models(classifier: Made, texts: Path, tmp_path: Path) -> None:
+    reports = [
+        fit(
+            classifier.pack,
+            classifier.fine,
+            tmp_path / f"{offload}",
+            classifier.base,
+            samples=texts,
+            steps=0,
+            bias_correction=True,
+            offload=offload,
+        )
+        for offload in (False, True)
+    ]
+    assert reports[0].pack_id == reports[1].pack_id
+    assert reports[0].after != reports[0].before
+
+
+def test_weights_in_memory_are_offloaded_too(language_model: Made, texts: Path, tmp_path: Path) -> None:
+    fine, base = (load_file(folder / "model.safetensors") for folder in (language_model.fine, language_model.base))
+    found = fit(
+        language_model.pack,
+        fine,
+        tmp_path / "found",
+        base,
+        samples=texts,
+        model=language_model.fine,
+        steps=2,
+        offload=True,
+    )
+    whole = fit(
+        language_model.pack, language_model.fine, tmp_path / "whole", language_model.base, samples=texts, steps=2
+    )
+    assert found.pack_id == whole.pack_id
 
 
 def test_models_that_do_not_fit_into_the_available_memory_are_offloaded(
