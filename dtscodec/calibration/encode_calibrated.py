@@ -34,6 +34,7 @@ def encode_calibrated(
     samples: "str | Path",
     model: "str | Path | None" = None,
     steps: int = STEPS,
+    codes: bool = True,
     elements: bool = True,
     bias_correction: bool = False,
     batch_size: int = 16,
@@ -65,7 +66,7 @@ def encode_calibrated(
         Settings of the encoder.
     samples : path
         A file of texts or a folder of images, as for `dtscodec.compare_behaviour`; labels are not used. 64 are enough.
-    model, steps, elements, bias_correction, batch_size, batch_tokens, device, offload
+    model, steps, codes, elements, bias_correction, batch_size, batch_tokens, device, offload
         As for `dtscodec.fit`. The encoder's device is that of `config`.
     task : str, optional
         A short name, stored in the pack.
@@ -104,6 +105,7 @@ def encode_calibrated(
         str(samples),
         None if model is None else str(model),
         steps,
+        codes,
         elements,
         bias_correction,
         batch_size,

@@ -1,13 +1,14 @@
 """Pack + samples -> pack with numbers that are fitted to the fine-tune's outputs, by knowledge distillation.
 
-Codes of matrices do not change. Gradient descent adjusts levels and scales, some thousand numbers, and the elements of
-biases and norms, which are quantized again, until the decoded model's outputs are near the fine-tune's. The loss is
+Gradient descent adjusts levels, scales and codes of matrices, and the elements of biases and norms, which are quantized
+again, until the decoded model's outputs are near the fine-tune's. The loss is
 KL(fine-tune || decoded) of the predictions plus, averaged over layers, the relative squared difference of hidden
 states. BitDelta (arXiv 2402.10193) fits its scales to logits alone.
 """
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from dtscodec.calibration.bias_correction import biased_layers, correct_biases, mean_outputs
@@ -27,6 +28,7 @@ from dtscodec.encoding.config import DISTILLED
 from dtscodec.encoding.pack_assembler import PackAssembler
 from dtscodec.encoding.pack_report import PackReport
 from dtscodec.evaluation.architecture import model_directory, read_architecture
+from dtscodec.evaluation.offloaded_model import read_tensor
 from dtscodec.evaluation.samples import prepare_samples
 from dtscodec.evaluation.transformers_library import quiet_transformers
 from dtscodec.packs.pack import Pack, PackSource
@@ -49,7 +51,7 @@ class FitReport(PackReport):
     truncated : int
         Number of texts of which only the first tokens were used.
     numbers : int
-        Number of levels, scales and elements that gradient descent adjusted.
+        Number of levels, scales, codes and elements that gradient descent adjusted.
     offloaded : bool
         Whether one layer of each model was in memory at a time.
     before, after : FitLoss
@@ -75,6 +77,7 @@ def fit(
     samples: "str | Path",
     model: "str | Path | None" = None,
     steps: int = STEPS,
+    codes: bool = True,
     elements: bool = True,
     bias_correction: bool = False,
     batch_size: int = 16,
@@ -84,9 +87,9 @@ def fit(
     force: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> FitReport:
-    """Fit a pack's levels and scales, biases and norms to its fine-tune's outputs on samples.
+    """Fit a pack's levels, scales and codes, biases and norms to its fine-tune's outputs on samples.
 
-    The codes of matrices do not change. The size changes only by the word about the fit in the summary. If the fit does
+    The size changes only by the word about the fit in the summary. If the fit does
     not lower the loss on these samples, the numbers do not change either. The fine-tune and the decoded model are in
     memory together, in float32, unless they are offloaded. Needs the package transformers.
 
@@ -108,6 +111,8 @@ def fit(
         The directory of configuration, and tokenizer or image processor; by default the fine-tune's own.
     steps : int
         Number of gradient steps, each on one batch; 0 to correct biases only.
+    codes : bool
+        Fit the codes of matrices, too.
     elements : bool
         Fit biases and norms element by element, too, rather than levels and scales alone.
     bias_correction : bool
@@ -161,19 +166,22 @@ def fit(
         # Batches without predictions cannot change the loss.
         every = [batch.to(device) for batch in prepared.batches(teacher.model, batch_size, batch_tokens)]
         batches = [batch for batch in every if len(batch.places)]
-        # Student: the decoded model, with weights that are functions of the pack's numbers.
-        student = load_student(architecture, decoded, device, offload)
-        distillation = Distillation(student.model, teacher, PART_TOKENS)
-        before = mean_loss(distillation, batches)
-        if bias_correction:
-            correct_biases(student, batches, mean_outputs(teacher.model, batches, biased_layers(teacher.model)))
-        # Fit, and write the pack with the fitted numbers.
-        optimize(student, all_parameters(student, elements), batches, distillation.backward, steps, progress)
-        student.rebuild()
-        after = mean_loss(distillation, batches)
-        streams = student.streams()
-        # Quantizing again may cost more than the fit has gained: then the numbers of the pack remain.
-        if not after.total <= before.total:
+        means = mean_outputs(teacher.model, batches, biased_layers(teacher.model)) if bias_correction else {}
+        # Codes that least squares has fitted to a delta of low rank are hard to better: then fit the rest alone.
+        for with_codes in [True, False] if codes and steps else [False]:
+            # Student: the decoded model, with weights that are functions of the pack's numbers.
+            student = load_student(architecture, decoded, device, offload)
+            distillation = Distillation(student.model, teacher, PART_TOKENS)
+            before = mean_loss(distillation, batches)
+            correct_biases(student, batches, means)
+            parameters = all_parameters(student, partial(read_tensor, fine), with_codes, elements)
+            optimize(student, parameters, batches, distillation.backward, steps, progress)
+            student.rebuild()
+            after, streams = mean_loss(distillation, batches), student.streams()
+            if after.total <= before.total:
+                break
+        else:
+            # Quantizing again may cost more than the fit has gained: then the numbers of the pack remain.
             streams, after = {}, before
         # The pack is read while the fitted one is written, so it must not be replaced.
         inputs = [decoded.pack.path] if decoded.pack.path else []
@@ -184,7 +192,7 @@ def fit(
         FitReport,
         samples=sum(batch.samples for batch in batches),
         truncated=sum(batch.truncated for batch in batches),
-        numbers=student.count(elements) if steps else 0,
+        numbers=student.count(with_codes, elements) if steps else 0,
         offloaded=offload,
         before=before,
         after=after,

@@ -3,7 +3,8 @@
 from typing import Any
 
 from dtscodec.calibration.available_memory import available_memory
-from dtscodec.calibration.student import Student, coded_weights
+from dtscodec.calibration.coded_weights import coded_weights
+from dtscodec.calibration.student import Student
 from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.decoding.decoded import Decoded
 from dtscodec.evaluation.architecture import Architecture

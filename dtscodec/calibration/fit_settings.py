@@ -20,6 +20,8 @@ class FitSettings:
         The directory of configuration, and tokenizer or image processor; None for the fine-tune's own.
     steps : int
         Number of gradient steps.
+    codes : bool
+        Fit the codes of matrices, too.
     elements : bool
         Fit biases and norms element by element, too.
     bias_correction : bool
@@ -38,6 +40,7 @@ class FitSettings:
     samples: str
     model: str | None
     steps: int
+    codes: bool
     elements: bool
     bias_correction: bool
     batch_size: int

@@ -11,7 +11,7 @@ from dtscodec.kernels.packed import Packed, PackedFactors
 from dtscodec.kernels.unpack import unpack_delta, unpack_factors
 
 
-def add_number_gradients(packed: Packed, weight_gradient: Tensor) -> None:
+def add_number_gradients(packed: Packed, weight_gradient: Tensor) -> tuple[Tensor, Tensor] | None:
     """Add the gradient of a block's numbers to `grad` of its store's numbers, which must require one.
 
     Parameters
@@ -20,6 +20,11 @@ def add_number_gradients(packed: Packed, weight_gradient: Tensor) -> None:
         The block.
     weight_gradient : float32 [height, columns]
         Gradient of the rows of the weight that the block stores.
+
+    Returns
+    -------
+    tuple of float32 [r, m] and [r, n], or None
+        The gradients of the factors of a low-rank block, as `unpack_factors` returns them.
     """
     part = weight_gradient[packed.where()]
     # This is called from within a backward pass, where torch records no graph by default.
@@ -27,9 +32,11 @@ def add_number_gradients(packed: Packed, weight_gradient: Tensor) -> None:
         if isinstance(packed, PackedFactors):
             left, right = unpack_factors(packed)
             # delta = left.T @ right, so d left = right @ gradient.T and d right = left @ gradient.
-            _backward((left, right.detach() @ part.T), (right, left.detach() @ part))
-        else:
-            _backward((unpack_delta(packed, torch.float32), part))
+            of_factors = right.detach() @ part.T, left.detach() @ part
+            _backward((left, of_factors[0]), (right, of_factors[1]))
+            return of_factors
+        _backward((unpack_delta(packed, torch.float32), part))
+        return None
 
 
 def _backward(*results: tuple[Tensor, Tensor]) -> None:

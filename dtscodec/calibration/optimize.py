@@ -12,6 +12,9 @@ from dtscodec.progress import ProgressCallback
 BETAS = 0.9, 0.99
 """Decay rates of Adam's means of gradients and their squares."""
 
+EPSILON = 1e-16
+"""Added to the root of Adam's second moments: far below the gradient of one code among millions."""
+
 Batch = TypeVar("Batch")
 
 
@@ -41,7 +44,9 @@ def optimize(
     progress : callable
         Called with 1 after each step.
     """
-    optimizer = torch.optim.Adam([{"params": [group.change], "lr": group.rate} for group in parameters], betas=BETAS)
+    optimizer = torch.optim.Adam(
+        [{"params": [group.change], "lr": group.rate} for group in parameters], betas=BETAS, eps=EPSILON
+    )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
     for step, batch in enumerate(shuffled(batches, steps)):
         with student.collecting_gradients():

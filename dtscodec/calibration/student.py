@@ -9,20 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from dtscodec.calibration.elementwise_delta import ElementwiseDelta
+from dtscodec.calibration.latent_codes import LatentCodes
 from dtscodec.calibration.number_gradients import add_number_gradients
 from dtscodec.calibration.recode import storable_numbers
 from dtscodec.checkpoints.torch_dtypes import torch_form
 from dtscodec.decoding.decoded import Decoded
 from dtscodec.decoding.reconstruct import LoadedTensor, load_tensors, reconstruct
-from dtscodec.errors import NothingToFitError, Remedy
 from dtscodec.evaluation.empty_model import is_empty
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.streams import Streams
-from dtscodec.kernels.packed import Packed
+from dtscodec.kernels.packed import Packed, PackedFactors
 from dtscodec.kernels.select import backend_for
-from dtscodec.packs.pack import Pack
-from dtscodec.runtime.model.model_matching import match_model
-from dtscodec.runtime.model.model_slots import ModelSlots
 from dtscodec.runtime.model.slots import Slot, writable, write_slot
 
 
@@ -51,6 +48,8 @@ class Student:
         For each element, the root mean square of its tensor's delta.
     number_gradient, element_gradient : float32 [count]
         Gradients of `numbers` and `elements`, as last collected.
+    codes : LatentCodes or None
+        The codes of the low-rank blocks, after `free_codes`.
     """
 
     def __init__(self, model: nn.Module, weights: Mapping[Slot, str], decoded: Decoded) -> None:
@@ -63,11 +62,13 @@ class Student:
         self._numbers_dtype = reader.numbers_dtype
         self._decoded, self._device = decoded, device
         # The numbers of all packed blocks are in one store.
-        self.numbers: Tensor = self._packed()[0].store.numbers
+        payloads = (block.payload for change in self._changes.values() for block in change.blocks)
+        self.numbers: Tensor = next(one for one in payloads if isinstance(one, Packed)).store.numbers
         # Biases, norms and the like: their elements are free during the fit.
         free = {slot: change for slot, change in self._changes.items() if ElementwiseDelta.accepts(change)}
         self._elements = {slot: ElementwiseDelta(change, self._read_base) for slot, change in free.items()}
         self.elements, self.units = ElementwiseDelta.concatenate(list(self._elements.values()), device)
+        self.codes: LatentCodes | None = None
         self.number_gradient, self.element_gradient = torch.zeros_like(self.numbers), torch.zeros_like(self.elements)
         # Biases of one layer alone, which can be corrected.
         self._biases = {
@@ -89,28 +90,38 @@ class Student:
         spec, data = self._decoded.read_base(name)
         return spec, data.to(self._device)
 
-    def _packed(self) -> list[Packed]:
-        payloads = (block.payload for change in self._changes.values() for block in change.blocks)
-        return [payload for payload in payloads if isinstance(payload, Packed)]
+    def free_codes(self) -> LatentCodes:
+        """Make latent numbers of the codes of all low-rank blocks, and return them; they get gradients from now on."""
+        codes = self.codes = LatentCodes([packed for _, _, packed in self.factors()])
+        return codes
 
-    def count(self, with_elements: bool) -> int:
-        """Return the number of levels and scales, and of elements if they are fitted: those that have gradients.
+    def factors(self) -> Iterator[tuple[str, int, PackedFactors]]:
+        """Yield the low-rank blocks of the weights: name of the tensor in the pack, first row, and factors."""
+        for name, slot in self._slots.items():
+            for block in self._changes[slot].blocks:
+                if isinstance(block.payload, PackedFactors):
+                    yield name, block.row, block.payload
+
+    def count(self, with_codes: bool, with_elements: bool) -> int:
+        """Return how many levels and scales, codes and elements are fitted: those that have gradients.
 
         Norms have none; they are computed when the pack is written.
 
         Parameters
         ----------
+        with_codes : bool
+            Count the codes of matrices, too.
         with_elements : bool
             Count the elements of biases and norms, too.
         """
-        changes = [change for slot, change in self._changes.items() if slot not in self._elements]
         sizes = [
             block.block.number_count(change.entry.columns) - block.block.has_norm
-            for change in changes
+            for change in (change for slot, change in self._changes.items() if slot not in self._elements)
             for block in change.blocks
             if block.block.is_coded
         ]
-        return sum(sizes) + (len(self.elements) if with_elements else 0)
+        codes = sum(packed.block.rank * sum(packed.coded_shape) for _, _, packed in self.factors())
+        return sum(sizes) + with_codes * codes + with_elements * len(self.elements)
 
     def read(self, name: str) -> Tensor:
         """Return a tensor of the decoded fine-tune, as `numbers` and `elements` are now.
@@ -154,6 +165,8 @@ class Student:
         """
         self.number_gradient.zero_()
         self.element_gradient.zero_()
+        if self.codes is not None:
+            self.codes.gradient.zero_()
         # Only during backward passes: outside of them, they are changed in place.
         self.numbers.grad = self.number_gradient
         self.numbers.requires_grad_(True)
@@ -172,7 +185,9 @@ class Student:
             return
         for block in change.blocks:
             if isinstance(block.payload, Packed):
-                add_number_gradients(block.payload, rows[block.row : block.row + block.block.height])
+                factors = add_number_gradients(block.payload, rows[block.row : block.row + block.block.height])
+                if self.codes is not None and factors is not None and isinstance(block.payload, PackedFactors):
+                    self.codes.add_gradient(block.payload, *factors)
 
     def has_bias(self, module: nn.Module) -> bool:
         """Return whether a layer has a bias of its own that is coded element by element."""
@@ -202,6 +217,16 @@ class Student:
         (stored,) = self._streams[name]
         self._streams[name] = [self._elements[slot].quantize(stored, self._numbers_dtype)]
 
+    def settle_codes(self) -> None:
+        """Take the codes as they are now into the streams to store; they get no gradients any more."""
+        self.codes = None
+        for name, slot in self._slots.items():
+            stored = self._streams[name]
+            for at, block in enumerate(self._changes[slot].blocks):
+                if isinstance(block.payload, PackedFactors):
+                    bands = tuple(codes.cpu().numpy().tobytes() for codes in block.payload.band_codes())
+                    stored[at] = replace(stored[at], bands=bands)
+
     def round_numbers(self) -> None:
         """Round `numbers` to the pack's dtype and sort levels: they become values that a pack can store."""
         for slot, change in self._changes.items():
@@ -222,38 +247,3 @@ class Student:
     def streams(self) -> Mapping[str, list[Streams]]:
         """Return the streams of the blocks of every coded tensor, as last quantized and rounded."""
         return self._streams
-
-
-def coded_weights(model: nn.Module, decoded: Decoded) -> dict[Slot, str]:
-    """Return the weights of a model that a fit can adjust, with their names in the pack.
-
-    Buffers, such as the statistics of batch norms, have no gradients: they stay as decoded. So do tensors that the
-    model holds in another form, such as experts in one parameter.
-
-    Parameters
-    ----------
-    model : nn.Module
-        The model.
-    decoded : Decoded
-        The pack on its base.
-
-    Raises
-    ------
-    ModelMismatchError
-        The pack does not fit the model.
-    NothingToFitError
-        Nothing in the pack is coded.
-    """
-    pack = decoded.pack
-    changed = match_model(pack, ModelSlots(model), decoded.base.specs if decoded.base else {}).changed
-    found = {
-        slot: name for slot, name in changed.items() if slot.is_parameter and slot.is_whole and _is_coded(pack, name)
-    }
-    if not found:
-        detail = "expected coded tensors, got none that can be fitted"
-        raise NothingToFitError(f"{pack.path or 'pack'}: {detail}", Remedy("use the pack as it is"))
-    return found
-
-
-def _is_coded(pack: Pack, name: str) -> bool:
-    return any(block.is_coded for block in pack.reader.entry(name).blocks)

@@ -13,9 +13,9 @@ from dtscodec.cli.result_lines import fit_line
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command."""
     parser.description = (
-        "Adjust the levels, scales, biases and norms of a pack until the decoded model's predictions and hidden states "
-        "on samples are near the fine-tune's. The size of the pack does not change. `encode --calibration` encodes and "
-        "fits in one go."
+        "Adjust the levels, scales, codes, biases and norms of a pack until the decoded model's predictions and hidden "
+        "states on samples are near the fine-tune's. The size of the pack does not change. `encode --calibration` "
+        "encodes and fits in one go."
     )
     parser.epilog = (
         "SAMPLES is a file of texts or a folder of images, as for `dtscodec compare --samples`; 64 are enough, "
@@ -35,9 +35,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         default=STEPS,
         help=f"gradient steps; 0 to correct biases only (default: {STEPS})",
     )
-    parser.add_argument(
-        "--no-elements", action="store_true", help="fit levels and scales only, not biases and norms one by one"
-    )
+    parser.add_argument("--no-codes", action="store_true", help="leave the codes of matrices as they are")
+    parser.add_argument("--no-elements", action="store_true", help="leave biases and norms as they are")
     parser.add_argument(
         "--bias-correction",
         action="store_true",
@@ -69,6 +68,7 @@ def run(options: argparse.Namespace) -> None:
             samples=options.samples,
             model=options.model,
             steps=options.steps,
+            codes=not options.no_codes,
             elements=not options.no_elements,
             bias_correction=options.bias_correction,
             device=options.device,

@@ -110,11 +110,20 @@ def load_offloaded(architecture: Architecture, checkpoint: Checkpoint, device: s
     """
     specs = checkpoint.specs
     shapes = {name: spec.shape for name, spec in specs.items()}
-    read = partial(_read_tensor, checkpoint)
+    read = partial(read_tensor, checkpoint)
     return OffloadedModel(architecture, shapes, read, checkpoint.location, device)
 
 
-def _read_tensor(checkpoint: Checkpoint, name: str) -> Tensor:
+def read_tensor(checkpoint: Checkpoint, name: str) -> Tensor:
+    """Return a tensor of a checkpoint by its name there.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        The checkpoint.
+    name : str
+        The name.
+    """
     return tensor_from_bytes(checkpoint.read(name), checkpoint.specs[name])
 
 

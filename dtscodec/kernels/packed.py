@@ -140,6 +140,10 @@ class PackedFactors(PackedBlock):
         """Return the positions of each band in the store."""
         return list(self.block.places(self.columns, self.codes_at, self.numbers_at))
 
+    def band_codes(self) -> list[Tensor]:
+        """Return the packed codes of each band: views of the store, uint8 [bytes]."""
+        return [self.store.codes[place.code_span] for place in self.band_places()]
+
     def view(self) -> list[BandFactors]:
         """Return the factors of each band as numpy views of the store, which must be on the CPU."""
         codes, numbers = self.store.codes.numpy(), self.store.numbers.numpy()

@@ -1,8 +1,9 @@
-"""Fits: the decoded model's outputs come closer to the fine-tune's, and only numbers and elements change."""
+"""Fits: the decoded model's outputs come closer to the fine-tune's, and only streams change."""
 
 import math
 import re
 from collections import Counter
+from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,11 +20,18 @@ from dtscodec.errors import CheckpointError, NothingToFitError, OutputError, Sam
 from dtscodec.evaluation.sample_batches import SampleBatch
 from dtscodec.format.blocks import LowRank, Values
 from tests.evaluation.helpers import Made, broken
-from tests.support import check_against_spec
+from tests.support import check_against_spec, make_pack
 
 
 def fitted(made: Made, texts: Path, out: Path, **options: Any) -> FitReport:
     return fit(made.pack, made.fine, out, made.base, samples=texts, **{"steps": 30, **options})
+
+
+@pytest.fixture
+def coarse(classifier: Made, tmp_path: Path) -> Made:
+    """A pack of fewer components than the deltas have."""
+    make_pack(classifier.base, classifier.fine, tmp_path / "coarse", target=dtscodec.Rank(1))
+    return Made(classifier.base, classifier.fine, tmp_path / "coarse")
 
 
 @pytest.mark.parametrize("kind", ["classifier", "language_model"])
@@ -39,12 +47,14 @@ def test_the_decoded_model_comes_closer_to_the_fine_tune(
     check_against_spec(report.path, made.base)
 
 
-def test_codes_of_matrices_stay_and_norms_are_those_of_the_decoded_deltas(
-    classifier: Made, texts: Path, tmp_path: Path
+@pytest.mark.parametrize("codes", [False, True])
+def test_codes_change_only_if_they_are_fitted_and_norms_are_those_of_the_decoded_deltas(
+    coarse: Made, texts: Path, tmp_path: Path, codes: bool
 ) -> None:
-    report = fitted(classifier, texts, tmp_path / "fitted")
+    report = fitted(coarse, texts, tmp_path / "fitted", codes=codes)
     changed: dict[type[Any], int] = Counter()
-    with dtscodec.open(classifier.pack) as before, dtscodec.open(report.path) as after:
+    recoded = 0
+    with dtscodec.open(coarse.pack) as before, dtscodec.open(report.path) as after:
         assert before.index == after.index
         assert report.pack_id == after.id
         assert after.summary.encoder == f"{before.summary.encoder} distilled"
@@ -53,13 +63,14 @@ def test_codes_of_matrices_stay_and_norms_are_those_of_the_decoded_deltas(
             for (_, block, old), (_, _, new) in pairs:
                 assert (old.bitmaps, old.raw) == (new.bitmaps, new.raw)
                 if not isinstance(block, Values):
-                    assert old.bands == new.bands
+                    recoded += old.bands != new.bands
                 if isinstance(block, LowRank):
                     norm = float(np.linalg.norm(after.delta(entry.name).astype(np.float64)))
                     assert float(new.numbers[0]) == pytest.approx(norm, rel=4e-3)
                 changed[type(block)] += not np.array_equal(old.numbers, new.numbers)
     assert changed[LowRank]
     assert changed[Values]
+    assert bool(recoded) == codes
     assert report.pack_bytes == report.path.stat().st_size
 
 
@@ -75,21 +86,29 @@ def test_no_steps_change_nothing_but_the_encoders_name(classifier: Made, texts: 
         assert all(torch.equal(old[name], new[name]) for name in old)
 
 
-def test_the_report_counts_what_was_fitted(classifier: Made, texts: Path, tmp_path: Path) -> None:
-    every, some, none = (
-        fitted(classifier, texts, tmp_path / f"{steps}-{elements}", steps=steps, elements=elements).numbers
-        for steps, elements in ((1, True), (1, False), (0, True))
+def test_where_other_codes_do_not_pay_the_rest_is_fitted_alone(classifier: Made, texts: Path, tmp_path: Path) -> None:
+    one, other = (fitted(classifier, texts, tmp_path / f"{codes}", codes=codes) for codes in (True, False))
+    assert one.pack_id == other.pack_id
+    assert one.numbers == other.numbers
+
+
+def test_the_report_counts_what_was_fitted(coarse: Made, texts: Path, tmp_path: Path) -> None:
+    every, some, fewest, none = (
+        fitted(coarse, texts, tmp_path / f"{steps}-{codes}-{elements}", steps=steps, codes=codes, elements=elements)
+        for steps, codes, elements in ((30, True, True), (30, False, True), (30, False, False), (0, True, True))
     )
-    numbers, values = 0, 0
-    with dtscodec.open(classifier.pack) as pack:
+    numbers, codes, values = 0, 0, 0
+    with dtscodec.open(coarse.pack) as pack:
         for entry in pack.index.tensors:
             for _, block, streams in pack.reader.blocks(entry.name):
                 if isinstance(block, LowRank):
                     numbers += len(streams.numbers) - 1
+                    codes += block.rank * sum(block.coded_shape(entry.columns))
                 elif isinstance(block, Values):
                     values += math.prod(block.coded_shape(entry.columns))
     assert values
-    assert (every, some, none) == (numbers + values, numbers, 0)
+    assert (some.numbers, fewest.numbers, none.numbers) == (numbers + values, numbers, 0)
+    assert every.numbers == numbers + codes + values
 
 
 def test_a_pack_without_coded_tensors_is_refused(classifier: Made, texts: Path, tmp_path: Path) -> None:
@@ -128,7 +147,7 @@ def test_a_fit_that_makes_it_worse_is_not_taken(
 def test_a_fit_that_ends_in_nan_is_not_taken(
     classifier: Made, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses = iter([FitLoss(0.1, 0.1), FitLoss(float("nan"), 0.0)])
+    losses = cycle([FitLoss(0.1, 0.1), FitLoss(float("nan"), 0.0)])
     monkeypatch.setattr("dtscodec.calibration.fit.mean_loss", lambda distillation, batches: next(losses))
     report = fitted(classifier, texts, tmp_path / "kept", steps=1)
     assert report.after == report.before == FitLoss(0.1, 0.1)
