@@ -23,8 +23,9 @@ VARIANTS = {
     "levels of Lloyd and Max": Recipe(fitted_levels=True),
     "no refits": Recipe(rounds=0),
     "no gain": Recipe(gain_power=None),
-    "gain by the norm kept (a = 1)": Recipe(gain_power=1.0),
-    "gain without a limit": Recipe(largest_gain=math.inf),
+    "one gain for all components": Recipe(direction_gains=False),
+    "one gain, by the norm kept (a = 1)": Recipe(gain_power=1.0, direction_gains=False),
+    "one gain, without a limit": Recipe(largest_gain=math.inf, direction_gains=False),
     "two bits only": Recipe(widths=(2,)),
     "precision counted in full": Recipe(precision_weight=1.0),
     "all rows of embeddings": Recipe(row_subsets=False),
@@ -116,7 +117,7 @@ def _decoded(changed: DenseDelta, rank: int, count: int, scope: str) -> Tensor:
     recipe = Recipe(fitted_levels=True, levels=count, per_vector=scope == "vector")
     refined = FittedComponents(WeightedDelta.plain(changed.values, factors), [2] * rank, recipe)
     scales = refined.solve_scales(lambda numbers: numbers)
-    scales = scales * refined.gain(scales, 0.0)
+    scales = scales * refined.gains(scales, 0.0)
     whole = torch.zeros(changed.height, changed.columns)
     rows = torch.ones(changed.height, dtype=torch.bool) if changed.rows is None else torch.from_numpy(changed.rows)
     columns = torch.ones(changed.columns, dtype=torch.bool) if changed.cols is None else torch.from_numpy(changed.cols)

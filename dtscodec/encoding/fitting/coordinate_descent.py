@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from dtscodec.encoding.fitting.direction_gains import direction_gains
 from dtscodec.encoding.fitting.quantized_factor import QuantizedFactor
 from dtscodec.encoding.fitting.weighted_delta import WeightedDelta
 from dtscodec.encoding.presets.recipe import Recipe
@@ -97,8 +98,7 @@ class FittedComponents:
             return 1.0
         # <G, D> over the whole spectrum above the noise, and <G, decoded> over the components.
         spectrum = factors.spectrum.double()[factors.spectrum > floor]
-        u, v = self._weighted_factors()
-        overlaps = ((u @ factors.u).T @ (scales[:, None] * (v @ factors.v.T))).diagonal().double()
+        overlaps = self._along_directions(scales)
         weights = (factors.s.double() / factors.s[0]).pow(power)
         true_effect = float(((spectrum / factors.s[0]).pow(power) * spectrum).sum())
         decoded_effect = float((weights * overlaps).sum())
@@ -109,6 +109,43 @@ class FittedComponents:
             return 1.0
         # Never below 1; above it, bounded by the norm of the delta and by the recipe.
         return max(1.0, min(true_effect / decoded_effect, math.sqrt(true / decoded), self._recipe.largest_gain))
+
+    def gains(self, scales: Tensor, floor: float) -> Tensor:
+        """Return the factor of each component that restores the effect of the direction that it stands for.
+
+        Parameters
+        ----------
+        scales : float32 [r]
+            Scales of the components.
+        floor : float
+            As for `gain`.
+
+        Returns
+        -------
+        float32 [r]
+            All the same, `gain`, unless the recipe has a gain for each direction.
+        """
+        uniform = self.gain(scales, floor)
+        factors = self._weighted.factors
+        if not self._recipe.direction_gains or self._recipe.gain_power is None or not factors.s[0]:
+            return torch.full_like(scales, uniform)
+        overlaps = self._along_directions(scales) / factors.s.double().clamp(min=TINY)
+        found = direction_gains(factors, overlaps, uniform, floor, self._recipe.largest_gain)
+        # Components stand for singular directions in the order of their strengths.
+        gains = torch.empty_like(scales)
+        gains[self._strengths(scales).argsort(descending=True, stable=True)] = found.float()
+        return gains
+
+    def _along_directions(self, scales: Tensor) -> Tensor:
+        """Return u_k^T decoded v_k for the leading singular directions of the delta: float64 [r]."""
+        factors = self._weighted.factors
+        u, v = self._weighted_factors()
+        return ((u @ factors.u).T @ (scales[:, None] * (v @ factors.v.T))).diagonal().double()
+
+    def _strengths(self, scales: Tensor) -> Tensor:
+        """Return the norm of each component: float32 [r]."""
+        strengths: Tensor = scales.abs() * self.u.plain().norm(dim=1) * self.v.plain().norm(dim=1)
+        return strengths
 
     def _system(self) -> Tensor:
         """Return the inner products of the components without their scales: float64 [r, r]."""
@@ -128,7 +165,7 @@ class FittedComponents:
             Scales of the components.
         """
         u, v = self.u.plain(), self.v.plain()
-        strengths = scales.abs() * u.norm(dim=1) * v.norm(dim=1)
+        strengths = self._strengths(scales)
         bands = []
         for bits in sorted(set(self._widths), reverse=True):
             members = [k for k, other in enumerate(self._widths) if other == bits]

@@ -159,9 +159,9 @@ def encode_low_rank(
             recipe = replace(recipe, rounds=0)
         # Coordinate descent: quantize the vectors one by one, each against what the others leave of the delta.
         fitted = FittedComponents(scaled.weighted, widths, recipe)
-        # Scales of least squared error for the codes found, then one gain on all of them.
+        # Scales of least squared error for the codes found, then gains.
         scales = fitted.solve_scales(rounded_tensor)
-        scales *= fitted.gain(scales, scaled.noise_edge)
+        scales *= fitted.gains(scales, scaled.noise_edge)
         bands = [band.rounded(rounded) for band in fitted.bands(scales * scaled.unit)]
         return low_rank_block(block, delta, bands, rounded)
 

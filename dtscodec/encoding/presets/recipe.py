@@ -26,6 +26,9 @@ class Recipe:
     largest_gain : float
         Largest factor of that scaling. Where little of the delta is retained, a larger one would make a few directions
         stand in for all that are missing, and classifiers with many classes lose accuracy.
+    direction_gains : bool
+        Whether each component has a gain of its own, by the singular direction that it stands for
+        (`dtscodec.encoding.fitting.direction_gains`); else all have one gain.
     row_subsets : bool
         Whether the least changed rows of a tall matrix may be left out, where few rows hold most of a change.
     precision_weight : float
@@ -49,6 +52,7 @@ class Recipe:
     fitted_levels: bool = False
     gain_power: float | None = 2.0
     largest_gain: float = 1.5
+    direction_gains: bool = True
     row_subsets: bool = True
     precision_weight: float = 0.15
     widths: tuple[Bits, ...] = ALL_BITS
