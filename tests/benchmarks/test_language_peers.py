@@ -164,7 +164,7 @@ def test_listing_the_settings_reads_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_peers_of_free_rate_have_points_from_a_twentieth_of_a_percent_to_a_sixteenth() -> None:
+def test_peers_of_free_rate_have_points_from_a_twentieth_of_a_percent_to_more_than_five_percent() -> None:
     # Matrices of SmolLM2-135M: the layers hold 106.2 of its 134.5 million parameters.
     shapes = {"self_attn.q_proj": (576, 576), "self_attn.k_proj": (192, 576), "mlp.up_proj": (1536, 576)}
     deltas = Matrices({name: matrix(*shape) for name, shape in shapes.items()})
@@ -179,7 +179,7 @@ def test_peers_of_free_rate_have_points_from_a_twentieth_of_a_percent_to_a_sixte
     for peer in set(shares) - {"BitDelta", "BitDelta (per row)", "D-QReLO-lite", "SVD fp16 (ranks pooled)"}:
         points = np.sort(shares[peer])
         assert points[0] < 0.065, peer
-        assert 6.25 < points[-1] < 10.5, peer
+        assert 5.5 < points[-1] < 10.5, peer
         assert max(points[1:] / points[:-1]) < 4.5, f"{peer} leaves a gap"
 
 
