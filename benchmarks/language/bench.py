@@ -1,8 +1,10 @@
 """One fine-tune, ready to be measured on: methods are run, judged, and their figures kept."""
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -26,6 +28,9 @@ from benchmarks.language.weights import Weights
 from dtscodec.encoding.config import EncodeConfig
 
 CALIBRATED = "best, calibrated"
+PAPER = "paper"
+UNROUNDED = "paper, in fp32"
+"""The same packs, whose deltas are added to the base without rounding to bfloat16, as those of peers are."""
 
 
 class LanguageBench:
@@ -94,8 +99,10 @@ class LanguageBench:
             Fit the pack to the calibration texts.
         """
         version = code_version(CALIBRATION if calibrated else ENCODER)
-        promised = setting in self.plan.promised or method == "paper"
+        promised = setting in self.plan.promised or method == PAPER
         keys = [Key(method, setting, version, few) for few in ((False, True) if promised else (True,))]
+        if method == PAPER:
+            keys += [replace(key, method=UNROUNDED) for key in keys]
         missing = [key for key in keys if not self._found(key)]
         if not missing:
             return
@@ -114,8 +121,18 @@ class LanguageBench:
             with dtscodec.decode(path, base_directory(self._cache)) as decoded:
                 state = dict(decoded)
             for key in missing:
-                self._add(key, size, state, calibrated=calibrated, start=start, encode_seconds=seconds)
+                weights = self._unrounded(path, state) if key.method == UNROUNDED else state
+                self._add(key, size, weights, calibrated=calibrated, start=start, encode_seconds=seconds)
                 start = time.process_time()
+
+    def _unrounded(self, path: Path, decoded: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights of a pack in float32; tensors that are stored exactly as they are decoded."""
+        state = dict(decoded)
+        with dtscodec.open(path) as pack:
+            for name, base in self.weights.base.items():
+                with contextlib.suppress(ValueError):
+                    state[name] = base.float() + torch.from_numpy(pack.delta(name))
+        return state
 
     def peer(self, setting: Setting, version: str, seed: int) -> None:
         """Code the matrices as a peer does, and judge the model on the few texts.

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 
 from benchmarks.common.markdown import percent
-from benchmarks.language.bench import CALIBRATED
+from benchmarks.language.bench import CALIBRATED, PAPER, UNROUNDED
 from benchmarks.language.plans import AT_PAPERS, DEFAULT, HALF, PAPER_RANK
 from benchmarks.language.points import Point
 from benchmarks.language.summary import Measured, ratio_of_settings
@@ -53,12 +53,14 @@ def promises(measured: Measured, peers: Mapping[str, Mapping[str, Any]]) -> list
 
 
 def _against_paper(measured: Measured) -> Iterator[Promise]:
-    paper = measured.all_tasks("paper", PAPER_RANK)
+    paper, unrounded = (measured.all_tasks(method, PAPER_RANK) for method in (PAPER, UNROUNDED))
     for method, least in LEAST_RATIOS.items():
-        if found := ratio_of_settings(paper, measured.all_tasks(method, AT_PAPERS)):
+        ours = measured.all_tasks(method, AT_PAPERS)
+        found, exact = (ratio_of_settings(theirs, ours) for theirs in (paper, unrounded))
+        if found and exact:
             yield {
                 "text": f"At the bytes of `paper --rank 0.1`, its KL is {least} times that of {_named(method)}.",
-                "measured": f"{found.ratio:.1f} times",
+                "measured": f"{found.ratio:.1f} times; {exact.ratio:.1f} times without rounding to bf16",
                 "holds": found.ratio >= least,
             }
 

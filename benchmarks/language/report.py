@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.common.markdown import markdown_table, percent
-from benchmarks.language.bench import CALIBRATED
+from benchmarks.language.bench import CALIBRATED, PAPER, UNROUNDED
 from benchmarks.language.summary import SHARES
 
 
@@ -72,7 +72,7 @@ def models_table(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def _sizes(result: Mapping[str, Any], figure: str) -> str:
     """Return a table with a row for each method, ours first, and a column for each size."""
-    table, first = result["sizes"], ("best", CALIBRATED, "paper")
+    table, first = result["sizes"], ("best", CALIBRATED, PAPER, UNROUNDED)
     order = [method for method in first if method in table]
     order += sorted((method for method in table if method not in first), key=str.lower)
     rows = [

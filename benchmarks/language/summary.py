@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fidelity.summary import geometric
-from benchmarks.language.bench import CALIBRATED
+from benchmarks.language.bench import CALIBRATED, PAPER, UNROUNDED
 from benchmarks.language.curves import Curve, LogKl, Ratio, ratio_at
 from benchmarks.language.points import Point
 from benchmarks.language.tasks import Task
@@ -18,7 +18,7 @@ SHARES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.0175, 0.04, 0.08, 0.1)
 COMPARED = (0.0005, 0.08)
 """Least and largest size at which peers are compared with `best`."""
 UNTOUCHED = ("base", "fine-tune")
-OURS = ("best", CALIBRATED, "paper")
+OURS = ("best", CALIBRATED, PAPER, UNROUNDED)
 
 
 class Measured:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
 
 from benchmarks.fidelity.peers.peer import Setting
-from benchmarks.language.bench import CALIBRATED, LanguageBench
+from benchmarks.language.bench import CALIBRATED, PAPER, LanguageBench
 from benchmarks.language.code_version import ENCODER, code_version
 from benchmarks.language.peers import settings
 from benchmarks.language.plans import AT_PAPERS, DEFAULT, PAPER_RANK
@@ -32,7 +32,7 @@ def ours(bench: LanguageBench, sizes: Sequence[str], calibrated_sizes: Sequence[
     sizes, calibrated_sizes : sequence of str
         Settings of `best`.
     """
-    bench.ours("paper", PAPER_RANK, EncodeConfig(RankShare(0.1), Paper()))
+    bench.ours(PAPER, PAPER_RANK, EncodeConfig(RankShare(0.1), Paper()))
     for setting in sizes:
         bench.ours("best", setting, _config(bench, setting))
     for setting in calibrated_sizes:
@@ -43,7 +43,7 @@ def _config(bench: LanguageBench, setting: str) -> EncodeConfig:
     if setting == DEFAULT:
         return EncodeConfig()
     if setting == AT_PAPERS:
-        published = bench.log.find(Key("paper", PAPER_RANK, code_version(ENCODER), True))
+        published = bench.log.find(Key(PAPER, PAPER_RANK, code_version(ENCODER), True))
         assert published is not None
         return EncodeConfig(Size(Fraction(published.bytes), "bytes"))
     return EncodeConfig(Size.parse(setting))
