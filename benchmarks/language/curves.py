@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -33,10 +33,9 @@ class LogKl:
     influences: Influences
 
     @classmethod
-    def of(cls, seeds: Sequence[Point]) -> "LogKl":
-        """Return that of a setting: the mean KL of its seeds."""
-        sums = np.mean([point.text_kl for point in seeds], axis=0)
-        counts = np.array(seeds[0].text_tokens, dtype=np.float64)
+    def of(cls, point: Point) -> "LogKl":
+        """Return that of a point."""
+        sums, counts = (np.array(values, dtype=np.float64) for values in (point.text_kl, point.text_tokens))
         kl = max(TINY, float(sums.sum() / counts.sum()))
         return cls(math.log(kl), (sums - kl * counts) / (kl * counts.sum()))
 
@@ -49,6 +48,30 @@ class LogKl:
         """Return the squared standard error of the logarithm, with texts as units."""
         count = len(self.influences)
         return float((self.influences**2).sum() * count / max(1, count - 1))
+
+
+def merge_seeds(points: Iterable[Point]) -> list[Point]:
+    """Return a point for each setting, with the mean figures of its seeds.
+
+    Parameters
+    ----------
+    points : iterable of Point
+        Points of one method on one task, judged on the same texts.
+    """
+    by_setting: dict[str, list[Point]] = defaultdict(list)
+    for point in points:
+        by_setting[point.setting].append(point)
+    return [_mean(seeds) for seeds in by_setting.values()]
+
+
+def _mean(seeds: Sequence[Point]) -> Point:
+    return replace(
+        seeds[0],
+        share=max(point.share for point in seeds),
+        kl=float(np.mean([point.kl for point in seeds])),
+        agreement=float(np.mean([point.agreement for point in seeds])),
+        text_kl=np.mean([point.text_kl for point in seeds], axis=0).tolist(),
+    )
 
 
 class Sample(NamedTuple):
@@ -65,17 +88,11 @@ class Curve:
     Parameters
     ----------
     points : iterable of Point
-        All settings and seeds, judged on the same texts.
+        All settings, judged on the same texts.
     """
 
     def __init__(self, points: Iterable[Point]) -> None:
-        by_setting: dict[str, list[Point]] = defaultdict(list)
-        for point in points:
-            by_setting[point.setting].append(point)
-        samples = [
-            Sample(max(point.share for point in seeds), LogKl.of(seeds), setting)
-            for setting, seeds in by_setting.items()
-        ]
+        samples = [Sample(point.share, LogKl.of(point), point.setting) for point in points]
         self.front: list[Sample] = []
         for sample in sorted(samples, key=lambda sample: (sample.share, sample.kl.value)):
             if not self.front or sample.kl.value < self.front[-1].kl.value:

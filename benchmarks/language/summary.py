@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.fidelity.summary import geometric
 from benchmarks.language.bench import CALIBRATED, PAPER, UNROUNDED
-from benchmarks.language.curves import Curve, LogKl, Ratio, ratio_at
+from benchmarks.language.curves import Curve, LogKl, Ratio, merge_seeds, ratio_at
 from benchmarks.language.points import Point
 from benchmarks.language.tasks import Task
 
@@ -46,12 +46,14 @@ class Measured:
         return [point for point in found if point] if all(found) else []
 
     def swept(self) -> dict[str, dict[str, list[Point]]]:
-        """Return the points of the sweeps by method and task."""
+        """Return the points of the sweeps by method and task. Seeds of one setting become their mean."""
         found: dict[str, dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
         for point in self.points:
             if point.few and point.task in self.tasks and not point.task_seed and point.method not in UNTOUCHED:
                 found[point.method][point.task].append(point)
-        return {method: dict(tasks) for method, tasks in found.items()}
+        return {
+            method: {task: merge_seeds(points) for task, points in tasks.items()} for method, tasks in found.items()
+        }
 
     def curves(self) -> dict[str, dict[str, Curve]]:
         """Return the curves of all methods by task."""
@@ -154,11 +156,13 @@ def chosen(points: Iterable[Point]) -> set[tuple[str, str]]:
     for point in points:
         if point.few and point.method not in (*OURS, *UNTOUCHED):
             by_method[point.method].append(point)
-    return {(method, sample.setting) for method, found in by_method.items() for sample in Curve(found).front}
+    return {
+        (method, sample.setting) for method, found in by_method.items() for sample in Curve(merge_seeds(found)).front
+    }
 
 
 def ratio_of_settings(theirs: Sequence[Point], ours: Sequence[Point]) -> Ratio | None:
     """Compare two settings on all tasks, whatever their sizes; None if one is missing."""
     if not theirs or not ours:
         return None
-    return Ratio.of(ours[0].share, [LogKl.of([point]) for point in theirs], [LogKl.of([point]) for point in ours])
+    return Ratio.of(ours[0].share, [LogKl.of(point) for point in theirs], [LogKl.of(point) for point in ours])

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.language import __main__ as command
 from benchmarks.language.code_version import code_version
-from benchmarks.language.curves import Curve, LogKl, ratio_at
+from benchmarks.language.curves import Curve, LogKl, merge_seeds, ratio_at
 from benchmarks.language.exact_match import ExerciseSheet
 from benchmarks.language.picture import draw_language
 from benchmarks.language.plans import TINY
@@ -123,7 +123,7 @@ def test_a_setting_that_a_smaller_one_beats_is_not_on_the_curve() -> None:
 
 def test_the_standard_error_of_a_log_is_that_of_the_mean_by_the_mean() -> None:
     sums, counts = torch.rand(50, dtype=torch.float64) + 0.5, [7] * 50
-    log = LogKl.of([replace(POINT, text_kl=sums.tolist(), text_tokens=counts)])
+    log = LogKl.of(replace(POINT, text_kl=sums.tolist(), text_tokens=counts))
     assert log.value == pytest.approx(math.log(float(sums.mean()) / 7))
     assert log.variance() ** 0.5 == pytest.approx(float(sums.std() / 50**0.5 / sums.mean()))
 
@@ -143,8 +143,9 @@ def test_methods_are_compared_only_where_both_have_settings_on_all_tasks() -> No
 
 
 def test_the_mean_kl_of_the_seeds_counts() -> None:
-    curve = Curve([point(0.01, 0.1, setting="a"), point(0.01, 0.3, setting="a", seed=1)])
-    assert math.exp(curve.front[0].kl.value) == pytest.approx(0.2)
+    (merged,) = merge_seeds([point(0.01, 0.1, setting="a"), point(0.01, 0.3, setting="a", seed=1)])
+    assert merged.kl == pytest.approx(0.2)
+    assert math.exp(Curve([merged]).front[0].kl.value) == pytest.approx(0.2)
 
 
 # Exact match
