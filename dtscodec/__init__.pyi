@@ -35,6 +35,10 @@ from dtscodec.merging.merge import merge as merge
 from dtscodec.packs.pack import Pack as Pack
 from dtscodec.packs.pack_info import directory_info as directory_info
 from dtscodec.packs.pack_info import info as info
+from dtscodec.promises.bounds import MaxKl as MaxKl
+from dtscodec.promises.bounds import MinAgreement as MinAgreement
+from dtscodec.promises.encode_promised import PromisedPack as PromisedPack
+from dtscodec.promises.encode_promised import encode_promised as encode_promised
 from dtscodec.report.write_report import write_report as write_report
 from dtscodec.runtime.apply import apply_ as apply_
 from dtscodec.runtime.attach import attach as attach

@@ -206,6 +206,31 @@ class EncodeError(DtsError, ValueError):
     """A fine-tune cannot be encoded with these inputs and settings."""
 
 
+class SizeError(EncodeError):
+    """A pack of the target size does not exist: `smallest` is the size of the smallest one, in bytes.
+
+    Parameters
+    ----------
+    problem : str
+        As for `DtsError`.
+    remedy : Remedy or None
+        As for `DtsError`.
+    smallest : int
+        Size of the smallest pack, in bytes.
+    """
+
+    def __init__(self, problem: str, remedy: Remedy | None, smallest: int) -> None:
+        super().__init__(problem, remedy)
+        self.smallest = smallest
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.problem, self.remedy, self.smallest)
+
+
+class PromiseError(EncodeError):
+    """No pack of the sizes that are allowed keeps a promise."""
+
+
 class NothingToFitError(EncodeError):
     """A pack has no numbers to fit: all its tensors are stored exactly or equal the base's."""
 

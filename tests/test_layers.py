@@ -39,11 +39,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "adapters": STORED | {"version", "linalg", "packs", "decoding", "encoding", "evaluation"},
     "calibration": STORED
     | {"kernels", "linalg", "activations", "packs", "decoding", "encoding", "evaluation", "runtime"},
+    "promises": STORED | {"packs", "decoding", "encoding", "evaluation", "calibration"},
     "hub": STORED | {"packs"},
     "report": STORED | {"version", "packs", "decoding"},
     "cli": STORED
     | {"version", "executors", "activations", "packs", "decoding", "encoding", "evaluation", "runtime"}
-    | {"merging", "fusion", "adapters", "calibration", "hub", "report"},
+    | {"merging", "fusion", "adapters", "calibration", "promises", "hub", "report"},
 }
 """The rooms, and what each may import beside itself. Rooms that are not named in each other's line are independent."""
 
@@ -145,9 +146,12 @@ PUBLIC = [
     "FitReport",
     "Journal",
     "MaxError",
+    "MaxKl",
+    "MinAgreement",
     "Pack",
     "PackReport",
     "Paper",
+    "PromisedPack",
     "Rank",
     "RankShare",
     "Size",
@@ -164,6 +168,7 @@ PUBLIC = [
     "encode_all",
     "encode_calibrated",
     "encode_family",
+    "encode_promised",
     "export_adapter",
     "fit",
     "from_pretrained",

@@ -3,9 +3,12 @@
 import argparse
 import math
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
+
+if TYPE_CHECKING:
+    from dtscodec.promises.bounds import MaxKl, MinAgreement
 
 
 def byte_count(text: str) -> int:
@@ -49,6 +52,34 @@ def error(text: str) -> MaxError:
         return MaxError(float(text))
     except ValueError as e:
         raise argparse.ArgumentTypeError(f"expected a relative error between 0 and 1, got {text!r}") from e
+
+
+def max_kl(text: str) -> "MaxKl":
+    """Parse a largest KL in nats.
+
+    >>> max_kl("0.01")
+    MaxKl(nats=0.01)
+    """
+    from dtscodec.promises.bounds import MaxKl
+
+    try:
+        return MaxKl(float(text))
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(f"expected a KL in nats such as 0.01, got {text!r}") from e
+
+
+def min_agreement(text: str) -> "MinAgreement":
+    """Parse a smallest agreement, such as 97% or 0.97.
+
+    >>> min_agreement("97%"), min_agreement("0.97")
+    (MinAgreement(share=0.97), MinAgreement(share=0.97))
+    """
+    from dtscodec.promises.bounds import MinAgreement
+
+    try:
+        return MinAgreement(float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text))
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(f"expected an agreement such as 97% or 0.97, got {text!r}") from e
 
 
 def count(text: str) -> int:

@@ -2,26 +2,20 @@
 
 import argparse
 from collections.abc import Iterable
-from contextlib import ExitStack
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtscodec.calibration.fit_settings import STEPS
-from dtscodec.cli import arguments, console, encode_options
+from dtscodec.cli import arguments, encode_options
 from dtscodec.cli.console import progress_bar
 from dtscodec.cli.names import name_fine_tunes
-from dtscodec.cli.result_lines import fit_words, note_lines, pack_line, report_facts
+from dtscodec.cli.pack_encoder import PackEncoder
 from dtscodec.cli.resume import journal_path, open_journal
 from dtscodec.errors import CheckpointError, Remedy
 from dtscodec.storage.paths import as_output_path
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
-    from dtscodec import Base, EncodeConfig, EncodeReport, FitReport, Journal
-    from dtscodec.checkpoints.checkpoint import Checkpoint
-    from dtscodec.progress import ProgressCallback
+    from dtscodec import EncodeConfig
+    from dtscodec.encoding.encode_all import ProgressOf
 
 EPILOG = """\
 One fine-tune gives ./NAME.dts.safetensors, or the file that -o names. Several, or a directory after -o, give
@@ -64,11 +58,28 @@ def add_calibration(parser: argparse.ArgumentParser) -> None:
         "the details: dtscodec fit)",
     )
     arguments.add_offload(parser)
+    bounds = parser.add_mutually_exclusive_group()
+    bounds.add_argument(
+        "--max-kl",
+        dest="bound",
+        metavar="NATS",
+        type=arguments.max_kl,
+        help="with --calibration: the smallest packs whose KL from the fine-tune is at most this, with 95 %% "
+        "confidence; --size is then the largest size, by default the fine-tune's own",
+    )
+    bounds.add_argument(
+        "--min-agreement",
+        dest="bound",
+        metavar="SHARE",
+        type=arguments.min_agreement,
+        help="the same for the share of equal predictions (97%%)",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     fine_tunes = name_fine_tunes(options.fine_tunes)
+    check_bound(options)
     if options.calibration:
         check_calibration(options.calibration, fine_tunes.values())
     directory = _directory(options.output, len(fine_tunes))
@@ -78,6 +89,18 @@ def run(options: argparse.Namespace) -> None:
         _encode_file(options, task, path, as_output_path(options.output or f"{task}.dts.safetensors"), config)
     else:
         _encode_directory(options, fine_tunes, directory, config)
+
+
+def check_bound(options: argparse.Namespace) -> None:
+    """End the process as wrong usage if a bound is given with options that exclude it."""
+    from dtscodec.encoding.targets import Size
+
+    if options.bound is None:
+        return
+    if not options.calibration:
+        options.parser.error("--max-kl and --min-agreement need --calibration")
+    if options.preset != "best" or not isinstance(options.target, Size | None):
+        options.parser.error("--max-kl and --min-agreement exclude --rank, --error and --preset paper")
 
 
 def check_calibration(samples: str, fine_tunes: Iterable[str]) -> None:
@@ -102,7 +125,7 @@ def _encode_file(options: argparse.Namespace, task: str, path: str, out: Path, c
     # Before any work; writing the pack checks again.
     if not part.exists():
         check_new(out, options.force)
-    encoder = PackEncoder(options, {task: path})
+    encoder = PackEncoder(options, {task: path}, options.base)
     # The journal first: its lock keeps another process from the same output.
     with (
         open_journal(part, options.no_resume) as journal,
@@ -110,7 +133,7 @@ def _encode_file(options: argparse.Namespace, task: str, path: str, out: Path, c
         Base(options.base, Access(staging, whole=True), dequantize=options.dequantize_base) as base,
         encode_options.open_executor(options) as executor,
         open_checkpoint(path, Access(staging, whole=True)) as fine,
-        progress_bar(task, passes(config) * sum(spec.nbytes for spec in fine.specs.values())) as progress,
+        bar_of(options)(task, passes(config) * sum(spec.nbytes for spec in fine.specs.values())) as progress,
     ):
         report = encoder(
             base,
@@ -138,7 +161,7 @@ def _encode_directory(
     part = journal_path(directory, is_directory=True)
     for task in () if part.exists() else fine_tunes:
         check_new(pack_path(directory, task), options.force)
-    encoder = PackEncoder(options, fine_tunes)
+    encoder = PackEncoder(options, fine_tunes, options.base)
     with (
         open_pack_directory(directory),
         open_journal(part, options.no_resume) as journal,
@@ -152,84 +175,18 @@ def _encode_directory(
             force=options.force,
             executor=executor,
             journal=journal,
-            progress=progress_bar,
+            progress=bar_of(options),
             on_pack=encoder.print_report,
             encode_one=encoder,
         )
     encoder.print_json()
 
 
-class PackEncoder:
-    """Encodes one fine-tune at a time, calibrated if samples are given, and prints a line about each pack."""
+def bar_of(options: argparse.Namespace) -> "ProgressOf":
+    """Return what shows the progress of an encode: a bar; nothing if a search for a bound has bars of its own."""
+    from dtscodec.encoding.encode_all import no_bar
 
-    def __init__(self, options: argparse.Namespace, fine_tunes: dict[str, str]) -> None:
-        self._samples, self._device, self._paths = options.calibration, options.device, fine_tunes
-        self._json, self._offload = options.json, options.offload
-        self._fits: dict[str, FitReport | None] = {}
-        self._reports: dict[str, EncodeReport] = {}
-
-    def __call__(
-        self,
-        base: "Base",
-        fine_tune: "Checkpoint",
-        out: Path,
-        config: "EncodeConfig",
-        *,
-        task: str,
-        force: bool,
-        progress: "ProgressCallback",
-        executor: "Executor | None",
-        journal: "Journal | None",
-    ) -> "EncodeReport":
-        """Write the pack of one fine-tune; see `dtscodec.encode`."""
-        from dtscodec import encode, encode_calibrated
-
-        if not self._samples:
-            return encode(
-                base,
-                fine_tune,
-                out,
-                config,
-                task=task,
-                force=force,
-                progress=progress,
-                executor=executor,
-                journal=journal,
-            )
-        with ExitStack() as stack:
-            # The bar of the fit appears when that of the encode is complete and gone.
-            fit_bar = cache(lambda: stack.enter_context(progress_bar("fit", STEPS, unit=" steps")))
-            report, fitted = encode_calibrated(
-                base,
-                self._paths[task],
-                out,
-                config,
-                samples=self._samples,
-                device=self._device,
-                offload=self._offload,
-                task=task,
-                force=force,
-                progress=progress,
-                fit_progress=lambda count: fit_bar()(count),
-                executor=executor,
-                journal=journal,
-            )
-        self._fits[task] = fitted
-        return report
-
-    def print_report(self, task: str, report: "EncodeReport") -> None:
-        """Print a line about a pack, and one for each note on it; with ``--json`` keep them for `print_json`."""
-        self._reports[task] = report
-        if not self._json:
-            fit = fit_words(self._fits[task], self._samples) if self._samples else ""
-            console.print_lines(pack_line(task, report, fit), *note_lines(task, report))
-
-    def print_json(self) -> None:
-        """Print all reports as one document, if ``--json`` asks for it."""
-        if self._json:
-            packs = {task: report_facts(report) for task, report in self._reports.items()}
-            fits = {task: {"fit": fit and report_facts(fit)} for task, fit in self._fits.items()}
-            console.print_json({"packs": {task: facts | fits.get(task, {}) for task, facts in packs.items()}})
+    return progress_bar if options.bound is None else no_bar
 
 
 def _directory(output: str | None, count: int) -> Path | None:

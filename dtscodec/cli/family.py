@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtscodec.cli import arguments, console, encode, encode_options, merge, merge_options
-from dtscodec.cli.console import progress_bar
 from dtscodec.cli.names import name_fine_tunes
+from dtscodec.cli.pack_encoder import PackEncoder
 from dtscodec.cli.resume import journal_path, open_journal
 
 if TYPE_CHECKING:
@@ -50,9 +50,10 @@ def run(options: argparse.Namespace) -> None:
     fine_tunes, directory = name_fine_tunes(options.fine_tunes), Path(options.output)
     method, config = merge_options.method_of(options), encode_options.config_of(options)
     check_directory(options.output)
+    encode.check_bound(options)
     if options.calibration:
         encode.check_calibration(options.calibration, fine_tunes.values())
-    encoder = encode.PackEncoder(options, fine_tunes)
+    encoder = PackEncoder(options, fine_tunes)
     with (
         open_pack_directory(directory),
         open_journal(journal_path(directory, is_directory=True), options.no_resume) as journal,
@@ -69,7 +70,7 @@ def run(options: argparse.Namespace) -> None:
             force=options.force,
             executor=executor,
             journal=journal,
-            progress=progress_bar,
+            progress=encode.bar_of(options),
             on_base=lambda report: None if options.json else _print_base(report, list(fine_tunes)),
             on_pack=encoder.print_report,
             encode_one=encoder,

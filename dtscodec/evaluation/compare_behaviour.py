@@ -169,6 +169,7 @@ def sample_sums(
     prepared: PreparedSamples,
     batch_size: int,
     progress: ProgressCallback = no_progress,
+    device: str = "cpu",
 ) -> list[PredictionSums]:
     """Return the sums over the predictions of each sample that has any, in no particular order.
 
@@ -176,6 +177,8 @@ def sample_sums(
     ----------
     fine_tune, decoded, prepared, batch_size, progress
         As for `compare_models`.
+    device : str
+        The device that both models are on.
 
     Raises
     ------
@@ -187,7 +190,7 @@ def sample_sums(
         # Both models get the same batches, made for the fine-tune's model.
         for batch in prepared.batches(fine_tune, batch_size):
             if len(batch.places):
-                sums += _compare_batch(fine_tune, decoded, batch)
+                sums += _compare_batch(fine_tune, decoded, batch.to(device))
             progress(batch.samples)
     if not all(math.isfinite(value) for sample in sums for value in astuple(sample)):
         raise CheckpointError("the predictions: expected finite numbers, got others", Remedy("are the weights finite?"))
@@ -204,7 +207,8 @@ def _compare_batch(fine_tune: Any, decoded: Any, batch: SampleBatch) -> list[Pre
         # A part of the predictions at a time, since they are compared in float64.
         for part in torch.split(rows, PREDICTIONS_AT_A_TIME):
             fine_logits, logits = (model.of(sample, batch.places[part]) for model in models)
-            sums += compare_predictions(fine_logits, logits, None if batch.targets is None else batch.targets[part])
+            targets = None if batch.targets is None else batch.targets[part.cpu()].to(logits.device)
+            sums += compare_predictions(fine_logits, logits, targets)
         found.append(sums)
     return found
 

@@ -17,7 +17,7 @@ from dtscodec.encoding.budget.component_spectrum import SpectrumRequest
 from dtscodec.encoding.config import DEFAULT_SIZE, EncodeConfig
 from dtscodec.encoding.pack_assembler import LEAF_BYTES, PackMetadata
 from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size
-from dtscodec.errors import EncodeError, Remedy, assert_never
+from dtscodec.errors import Remedy, SizeError, assert_never
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import Index, TensorEntry
 from dtscodec.format.layout import planned_size
@@ -98,14 +98,15 @@ class Survey:
 
         Raises
         ------
-        EncodeError
+        SizeError
             Index, checksums, files and rows that cannot be left out take more.
         """
         empty = metadata.index(())
         try:
             return allocate(self.candidates, budget, lambda choices: self._size(choices, empty, metadata.summary))
         except TooSmallError as error:
-            raise EncodeError(self._too_small(budget, error.smallest), Remedy("ask for a larger {size}")) from error
+            problem, remedy = self._too_small(budget, error.smallest), Remedy("ask for a larger {size}")
+            raise SizeError(problem, remedy, error.smallest) from error
 
     def choose_any(self) -> Choices:
         """Return the only candidate of each segment, where the target is a rank."""
