@@ -14,10 +14,12 @@ AIM = 0.97
 """Ratio of the predicted shortfall to the bound at which the search aims."""
 CLOSE_ENOUGH = 0.94
 """The search ends at a pack whose ratio is at least this and at most 1."""
-NARROW = 1.04
+NARROW = 1.05
 """The search ends where a pack that fails is smaller than one that holds by at most this factor."""
 NEAR = 1.6
 """Packs without a fit lead to a ratio within this factor of the one aimed at."""
+FARTHEST = 8.0
+"""Largest factor between a size and the next one beyond all others."""
 PLAIN_TRIALS, FITTED_TRIALS = 4, 6
 """Most packs without a fit, and most fitted ones."""
 SLOPES = -3.0, -0.15
@@ -60,7 +62,8 @@ class Curve:
             slope = (near[1][1] - near[0][1]) / (near[1][0] - near[0][0])
         slope = min(max(slope, SLOPES[0]), SLOPES[1])
         size, value = min(near, key=lambda point: abs(point[1] - wanted))
-        return math.exp(min(size + (wanted - value) / slope, 700.0))
+        step = min(max((wanted - value) / slope, -math.log(FARTHEST)), math.log(FARTHEST))
+        return math.exp(size + step)
 
 
 @dataclass(slots=True)
@@ -144,7 +147,8 @@ class SizeSearch:
         if ratio > 1:
             # None holds yet: the largest that was tried is the next one's lower bound.
             return self._within(max(size, NARROW * max(curve.points)))
-        if failing and not failing < size < best:
+        # Figures of few samples change in steps: then bisection does better than a line.
+        if failing and (len(curve.points) > 3 or not failing < size < best):
             size = round(math.sqrt(failing * best))
         return size if size < best else self._within(best / NARROW)
 
