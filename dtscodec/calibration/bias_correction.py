@@ -90,7 +90,8 @@ def correct_biases(student: Student, batches: Sequence[SampleBatch], wanted: Map
     wanted : mapping of str to float64 [d_out]
         The teacher's mean outputs on these batches; see `mean_outputs`.
     """
-    layers = {name: module for name, module in biased_layers(student.model).items() if student.has_bias(module)}
+    modules = {name: student.model.get_submodule(name) for name in wanted}
+    layers = {name: module for name, module in modules.items() if student.has_bias(module)}
     for name, mean in wanted.items():
         if name in layers:
             # Measured only now: corrections of the layers before it have changed this layer's inputs.

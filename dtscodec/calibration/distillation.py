@@ -7,33 +7,55 @@ import torch
 from torch import Tensor
 
 from dtscodec.calibration.fit_loss import HIDDEN_WEIGHT, FitLoss
-from dtscodec.calibration.model_outputs import ModelOutputs, model_outputs, without_padding
+from dtscodec.calibration.model_outputs import model_outputs, plain_output_layer, without_padding
+from dtscodec.calibration.output_divergence import OutputDivergence
+from dtscodec.calibration.precision import Precision
+from dtscodec.calibration.student import Student
 from dtscodec.calibration.teacher import Teacher
 from dtscodec.evaluation.prediction_sums import kl_terms
 from dtscodec.evaluation.sample_batches import SampleBatch
 
+PART_TOKENS = 256
+"""Tokens of a batch that are run at a time: what a backward pass needs is in memory for these only."""
+MEASURED_TOKENS = 16_384
+"""Tokens of the batches that a mean loss is measured on."""
+LOGITS = 2**25
+"""Logits of a part, for models whose logits are needed as a whole: 128 MiB in float32."""
+
 
 class Distillation:
-    """The loss of a model against its teacher on batches of samples.
+    """The loss of a student against its teacher on batches of samples.
 
-    A batch is run in parts: what a backward pass needs is in memory for one part only, and the gradients of the parts
-    add up to that of the batch.
+    A batch is run in parts, whose gradients add up to that of the batch.
 
     Parameters
     ----------
-    model : transformers.PreTrainedModel
+    student : Student
         The decoded model.
     teacher : Teacher
         Its fine-tune.
-    part_tokens : int
-        Largest number of tokens of a part.
+    batch : SampleBatch
+        Some samples, on which it is found out how predictions follow from hidden states.
+    precision : Precision
+        Precision of the matrix products of both models.
     """
 
-    def __init__(self, model: Any, teacher: Teacher, part_tokens: int) -> None:
-        self._model, self._teacher, self._part_tokens = model, teacher, part_tokens
+    def __init__(self, student: Student, teacher: Teacher, batch: SampleBatch, precision: Precision) -> None:
+        self._student, self._teacher, self._precision = student, teacher, precision
+        self._part_tokens = PART_TOKENS
+        # The output layers, if both models are run without them.
+        with precision.products():
+            self._true_layer: Any = plain_output_layer(teacher.model, batch)
+        model: Any = student.model
+        self._layer: Any = None if self._true_layer is None else model.get_output_embeddings()
+        if self._layer is not None and self._layer.weight.requires_grad:
+            self._layer = self._true_layer = None
+        if self._layer is None and batch.rows > 1:
+            choices = model.get_input_embeddings().weight.shape[0]
+            self._part_tokens = min(PART_TOKENS, max(1, LOGITS // choices))
 
     def backward(self, batch: SampleBatch) -> FitLoss:
-        """Return the loss on a batch, and add its gradient to those of the model's parameters.
+        """Return the loss on a batch, and add its gradient to those of the student.
 
         Parameters
         ----------
@@ -55,36 +77,64 @@ class Distillation:
 
     def _loss(self, batch: SampleBatch, with_gradient: bool) -> FitLoss:
         parts = batch.split(self._part_tokens)
-        targets = [self._teacher.outputs(part) for part in parts]
+        with self._precision.products():
+            targets = [self._teacher.outputs(part, self._true_layer) for part in parts]
         # Each layer is relative to its own squared norm in the whole batch, so that all count alike.
-        squares = sum(_squares(target.hidden_states, part) for target, part in zip(targets, parts, strict=True))
-        assert isinstance(squares, Tensor)
+        squares = torch.stack(
+            [_squares(target.hidden_states, part) for target, part in zip(targets, parts, strict=True)]
+        ).sum(0)
         squares = squares.clamp(min=torch.finfo(squares.dtype).tiny)
+        outputs = self._output_divergence()
         kl = hidden = 0.0
         for part, target in zip(parts, targets, strict=True):
-            found = model_outputs(self._model, part)
+            with self._precision.products():
+                found = model_outputs(self._student.model, part, self._layer)
             differences = zip(found.hidden_states, target.hidden_states, strict=True)
-            layers = (_squares([one - other for one, other in differences], part) / squares).mean()
-            divergence = _divergence(target, found) / len(batch.places)
-            if with_gradient:
-                torch.autograd.backward(divergence + HIDDEN_WEIGHT * layers)
-            kl, hidden = kl + float(divergence.detach()), hidden + float(layers.detach())
+            layers = (_squares([one.float() - other for one, other in differences], part) / squares).mean()
+            predictions, scale = (target.predictions, found.predictions), 1 / len(batch.places)
+            if outputs is None:
+                divergence = _backward_logits(*predictions, layers, scale, with_gradient)
+            else:
+                divergence = _backward(outputs, *predictions, layers, scale, with_gradient)
+            kl, hidden = kl + float(divergence), hidden + float(layers.detach())
         return FitLoss(kl, hidden)
+
+    def _output_divergence(self) -> OutputDivergence | None:
+        """Return the KL from the inputs of output layers, as these are now; None if the models are run with them."""
+        if self._layer is None:
+            return None
+        return OutputDivergence(self._true_layer.weight, self._layer.weight, self._student.gradient_of(self._layer))
+
+
+def _backward_logits(true: Tensor, found: Tensor, layers: Tensor, scale: float, with_gradient: bool) -> Tensor:
+    """Return the KL of logits, times a scale; if asked, propagate the gradients of it and of the hidden states."""
+    logs = (torch.log_softmax(logits.float(), dim=-1) for logits in (true, found))
+    divergence = kl_terms(*logs).sum() * scale
+    if with_gradient:
+        torch.autograd.backward(divergence + HIDDEN_WEIGHT * layers)
+    return divergence.detach()
+
+
+def _backward(
+    outputs: OutputDivergence, true: Tensor, found: Tensor, layers: Tensor, scale: float, with_gradient: bool
+) -> Tensor:
+    """Do the same as `_backward_logits` for the inputs of output layers."""
+    if not with_gradient:
+        return outputs.sum(true, found) * scale
+    total, gradient = outputs.backward(true, found.detach(), scale)
+    torch.autograd.backward([HIDDEN_WEIGHT * layers, found], [None, gradient])
+    return total * scale
 
 
 def _squares(hidden_states: Sequence[Tensor], batch: SampleBatch) -> Tensor:
     """Return the squared norm of each layer's hidden states: float32 [layers]."""
-    return torch.stack([without_padding(layer, batch).square().sum() for layer in hidden_states])
-
-
-def _divergence(true: ModelOutputs, found: ModelOutputs) -> Tensor:
-    """Return the sum of KL(fine-tune || decoded) over the predictions of a batch."""
-    logs = (torch.log_softmax(outputs.logits, dim=-1) for outputs in (true, found))
-    return kl_terms(*logs).sum()
+    return torch.stack([without_padding(layer, batch).float().square().sum() for layer in hidden_states])
 
 
 def mean_loss(distillation: Distillation, batches: Sequence[SampleBatch]) -> FitLoss:
     """Return the mean loss over batches, each weighted by its number of predictions.
+
+    Of many batches, evenly spaced ones of `MEASURED_TOKENS` in total count.
 
     Parameters
     ----------
@@ -93,6 +143,7 @@ def mean_loss(distillation: Distillation, batches: Sequence[SampleBatch]) -> Fit
     batches : sequence of SampleBatch
         The batches, each with predictions.
     """
+    batches = batches[:: max(1, -(-sum(batch.tokens for batch in batches) // MEASURED_TOKENS))]
     total = sum(len(batch.places) for batch in batches)
     kl = hidden = 0.0
     for batch in batches:

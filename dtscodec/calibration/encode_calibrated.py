@@ -80,7 +80,7 @@ def encode_calibrated(
         Its workers encode tensors, as for `dtscodec.encode`. The fit runs in this process.
     journal : Journal, optional
         Stores results, so that the same call resumes an interrupted one. A pack that an earlier run has fitted and
-        written is not fitted again.
+        written is not fitted again. The state of a fit is in a file of its own next to it, which ends in ``.fit``.
 
     Returns
     -------
@@ -165,7 +165,15 @@ def _fit_or_resume(
     recorded = next(journal.stored(step, [name]), None)
     if recorded and holds_pack(out, recorded["pack_id"]):
         return _report_of(recorded, out)
-    fitted = fit(pack, fine_tune, pack.with_name("fitted.safetensors"), base, **asdict(settings), progress=progress)
+    fitted = fit(
+        pack,
+        fine_tune,
+        pack.with_name("fitted.safetensors"),
+        base,
+        **asdict(settings),
+        checkpoint=None if isinstance(journal, NoJournal) else f"{journal.path}.fit",
+        progress=progress,
+    )
     # The journal comes first: a run that finds the pack there then finds its report, too.
     if not recorded:
         journal.store(step, name, _record_of(fitted))

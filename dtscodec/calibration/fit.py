@@ -7,17 +7,23 @@ states. BitDelta (arXiv 2402.10193) fits its scales to logits alone.
 """
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
 
 from dtscodec.calibration.bias_correction import biased_layers, correct_biases, mean_outputs
 from dtscodec.calibration.distillation import Distillation, mean_loss
+from dtscodec.calibration.fit_checkpoint import FitCheckpoint, fit_key
 from dtscodec.calibration.fit_loss import FitLoss
 from dtscodec.calibration.fit_models import load_student, load_teacher, must_offload
 from dtscodec.calibration.fit_parameters import all_parameters
 from dtscodec.calibration.fit_settings import BATCH_TOKENS, STEPS
 from dtscodec.calibration.optimize import optimize
+from dtscodec.calibration.precision import Precision
 from dtscodec.calibration.recode import recode
 from dtscodec.calibration.teacher import Teacher
 from dtscodec.checkpoints.base import Base
@@ -31,13 +37,11 @@ from dtscodec.evaluation.architecture import model_directory, read_architecture
 from dtscodec.evaluation.offloaded_model import read_tensor
 from dtscodec.evaluation.samples import prepare_samples
 from dtscodec.evaluation.transformers_library import quiet_transformers
+from dtscodec.format.streams import Streams
 from dtscodec.packs.pack import Pack, PackSource
 from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.open_file import WHOLE, check_new
 from dtscodec.storage.paths import as_output_path
-
-PART_TOKENS = 512
-"""Tokens of a batch that are run at a time: what a backward pass needs is in memory for these only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +59,8 @@ class FitReport(PackReport):
     offloaded : bool
         Whether one layer of each model was in memory at a time.
     before, after : FitLoss
-        Losses on the calibration samples. On other samples the improvement is smaller.
+        Losses on the calibration samples, or on some of them if there are many. On other samples the improvement is
+        smaller.
 
     Other parameters are those of `PackReport`.
     """
@@ -85,13 +90,18 @@ def fit(
     device: str = "cpu",
     offload: bool | None = None,
     force: bool = False,
+    checkpoint: "str | Path | None" = None,
     progress: ProgressCallback = no_progress,
 ) -> FitReport:
     """Fit a pack's levels, scales and codes, biases and norms to its fine-tune's outputs on samples.
 
-    The size changes only by the word about the fit in the summary. If the fit does
-    not lower the loss on these samples, the numbers do not change either. The fine-tune and the decoded model are in
-    memory together, in float32, unless they are offloaded. Needs the package transformers.
+    The size changes only by the word about the fit in the summary. If the fit does not lower the loss on these samples,
+    the numbers do not change either.
+
+    The fine-tune and the decoded model are in memory together, unless they are offloaded: in bfloat16 if they are
+    stored so and the device multiplies in it, else in float32. Memory depends on `batch_tokens`, neither on the number
+    of samples nor on the vocabulary, unless a model changes its logits after the output layer. Needs the package
+    transformers.
 
     `dtscodec.encode_calibrated` encodes and fits in one call.
 
@@ -129,8 +139,11 @@ def fit(
         do not fit into the memory that is available.
     force : bool
         Replace a file that exists.
+    checkpoint : path, optional
+        A file for the state of the fit, which is written from time to time: the same call resumes an interrupted one,
+        with the same result. It is removed when the pack is written.
     progress : callable
-        Called with 1 after each step.
+        Called with 1 after each step, and at once with the number of steps that an interrupted run has made.
 
     Returns
     -------
@@ -162,22 +175,36 @@ def fit(
         quiet_transformers(),
     ):
         offload = must_offload(architecture, fine, device) if offload is None else offload
-        teacher = Teacher(load_teacher(architecture, fine, device, offload), fine.location)
+        specs = fine.specs, {name: decoded.spec(name) for name in decoded}
+        precision = Precision(False, device) if offload else Precision.for_checkpoints(specs, device)
+        teacher = Teacher(load_teacher(architecture, fine, precision, offload), fine.location)
         # Batches without predictions cannot change the loss.
         every = [batch.to(device) for batch in prepared.batches(teacher.model, batch_size, batch_tokens)]
         batches = [batch for batch in every if len(batch.places)]
-        means = mean_outputs(teacher.model, batches, biased_layers(teacher.model)) if bias_correction else {}
+        means: dict[str, Tensor] = {}
+        if bias_correction:
+            with precision.products():
+                means = mean_outputs(teacher.model, batches, biased_layers(teacher.model))
+
+        def attempt(with_codes: bool) -> _Attempt:
+            # Student: the decoded model, with weights that are functions of the pack's numbers.
+            student = load_student(architecture, decoded, precision, offload)
+            distillation = Distillation(student, teacher, batches[0], precision)
+            before = mean_loss(distillation, batches)
+            with precision.products():
+                correct_biases(student, batches, means)
+            parameters = all_parameters(student, partial(read_tensor, fine), with_codes, elements)
+            settings = steps, with_codes, elements, bias_correction, precision, fine.location, decoded.pack.id
+            state = None if checkpoint is None else FitCheckpoint(Path(checkpoint), fit_key(settings, batches))
+            optimize(student, parameters, batches, distillation.backward, steps, progress, state)
+            student.rebuild()
+            after = mean_loss(distillation, batches)
+            count = student.count(with_codes, elements) if steps else 0
+            return _Attempt(before, after, student.streams(), count)
+
         # Codes that least squares has fitted to a delta of low rank are hard to better: then fit the rest alone.
         for with_codes in [True, False] if codes and steps else [False]:
-            # Student: the decoded model, with weights that are functions of the pack's numbers.
-            student = load_student(architecture, decoded, device, offload)
-            distillation = Distillation(student.model, teacher, PART_TOKENS)
-            before = mean_loss(distillation, batches)
-            correct_biases(student, batches, means)
-            parameters = all_parameters(student, partial(read_tensor, fine), with_codes, elements)
-            optimize(student, parameters, batches, distillation.backward, steps, progress)
-            student.rebuild()
-            after, streams = mean_loss(distillation, batches), student.streams()
+            before, after, streams, fitted = attempt(with_codes)
             if after.total <= before.total:
                 break
         else:
@@ -188,15 +215,26 @@ def fit(
         numbers = decoded.pack.reader.numbers_dtype
         with PackAssembler(out, numbers, force=force, inputs=inputs, start=start) as assembler:
             report = recode(assembler, decoded.pack, streams, _encoder(decoded.pack))
+    if checkpoint is not None:
+        FitCheckpoint(Path(checkpoint), "").remove()
     return report.extended(
         FitReport,
         samples=sum(batch.samples for batch in batches),
         truncated=sum(batch.truncated for batch in batches),
-        numbers=student.count(with_codes, elements) if steps else 0,
+        numbers=fitted,
         offloaded=offload,
         before=before,
         after=after,
     )
+
+
+class _Attempt(NamedTuple):
+    """The result of a fit, with or without codes."""
+
+    before: FitLoss
+    after: FitLoss
+    streams: Mapping[str, Sequence[Streams]]
+    numbers: int
 
 
 def _encoder(pack: Pack) -> str:

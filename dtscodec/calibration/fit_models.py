@@ -4,6 +4,7 @@ from typing import Any
 
 from dtscodec.calibration.available_memory import available_memory
 from dtscodec.calibration.coded_weights import coded_weights
+from dtscodec.calibration.precision import Precision
 from dtscodec.calibration.student import Student
 from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.decoding.decoded import Decoded
@@ -31,7 +32,7 @@ def must_offload(architecture: Architecture, fine: Checkpoint, device: str) -> b
     return available is not None and needed > available and has_layers(architecture)
 
 
-def load_teacher(architecture: Architecture, fine: Checkpoint, device: str, offload: bool) -> Any:
+def load_teacher(architecture: Architecture, fine: Checkpoint, precision: Precision, offload: bool) -> Any:
     """Return the fine-tune as a model.
 
     Parameters
@@ -40,8 +41,8 @@ def load_teacher(architecture: Architecture, fine: Checkpoint, device: str, offl
         Its architecture.
     fine : Checkpoint
         Its weights; open as long as the model runs.
-    device : str
-        The device that it runs on.
+    precision : Precision
+        Its precision, and the device that it runs on; float32 if it is offloaded.
     offload : bool
         Whether its layers are in memory one at a time.
 
@@ -50,10 +51,12 @@ def load_teacher(architecture: Architecture, fine: Checkpoint, device: str, offl
     CheckpointError
         As for `Architecture.load` or `OffloadedModel`.
     """
-    return load_offloaded(architecture, fine, device).model if offload else architecture.load(fine).to(device)
+    if offload:
+        return load_offloaded(architecture, fine, precision.device).model
+    return precision.prepare(architecture.load(fine, precision.dtype))
 
 
-def load_student(architecture: Architecture, decoded: Decoded, device: str, offload: bool) -> Student:
+def load_student(architecture: Architecture, decoded: Decoded, precision: Precision, offload: bool) -> Student:
     """Return the decoded fine-tune as a model that can be fitted.
 
     Parameters
@@ -62,8 +65,8 @@ def load_student(architecture: Architecture, decoded: Decoded, device: str, offl
         Its architecture.
     decoded : Decoded
         The pack on its base, on the CPU; open as long as the model runs.
-    device : str
-        The device that it runs on.
+    precision : Precision
+        Its precision, and the device that it runs on; float32 if it is offloaded.
     offload : bool
         Whether its layers are in memory one at a time. They are decoded whenever they run, from the numbers and
         elements as they are then.
@@ -78,11 +81,11 @@ def load_student(architecture: Architecture, decoded: Decoded, device: str, offl
     where = str(decoded.pack.path or "pack")
     if offload:
         shapes = {name: decoded.spec(name).shape for name in decoded}
-        offloaded = OffloadedModel(architecture, shapes, decoded.__getitem__, where, device)
+        offloaded = OffloadedModel(architecture, shapes, decoded.__getitem__, where, precision.device)
         student = Student(offloaded.model, coded_weights(offloaded.model, decoded), decoded)
         offloaded.read = student.read
     else:
-        model = architecture.build(decoded, where).to(device)
+        model = precision.prepare(architecture.build(decoded, where, precision.dtype))
         student = Student(model, coded_weights(model, decoded), decoded)
     student.rebuild()
     return student

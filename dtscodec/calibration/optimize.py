@@ -1,13 +1,16 @@
 """Gradient descent on the parameters of a fit: Adam with a cosine schedule."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
+from dtscodec.calibration.fit_checkpoint import FitCheckpoint
 from dtscodec.calibration.fit_parameters import FitParameters
 from dtscodec.calibration.student import Student
-from dtscodec.progress import ProgressCallback
+from dtscodec.progress import ProgressCallback, no_progress
 
 BETAS = 0.9, 0.99
 """Decay rates of Adam's means of gradients and their squares."""
@@ -24,7 +27,8 @@ def optimize(
     batches: Sequence[Batch],
     backward: Callable[[Batch], object],
     steps: int,
-    progress: ProgressCallback,
+    progress: ProgressCallback = no_progress,
+    checkpoint: FitCheckpoint | None = None,
 ) -> None:
     """Fit the numbers of a student, and round them to values that a pack can store.
 
@@ -42,15 +46,24 @@ def optimize(
     steps : int
         Number of gradient steps, each on one batch.
     progress : callable
-        Called with 1 after each step.
+        Called with 1 after each step, and with the number of steps that an earlier run has made.
+    checkpoint : FitCheckpoint, optional
+        Stores the state, so that the same call resumes an interrupted one, with the same result.
     """
     optimizer = torch.optim.Adam(
         [{"params": [group.change], "lr": group.rate} for group in parameters], betas=BETAS, eps=EPSILON
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
-    for step, batch in enumerate(shuffled(batches, steps)):
-        with student.collecting_gradients():
-            backward(batch)
+    begin = 0
+    if checkpoint is not None and (state := checkpoint.load()) is not None:
+        begin = state["step"]
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        _restore(student, parameters, state["changes"], begin, steps)
+        progress(begin)
+    for step, batch in islice(enumerate(shuffled(batches, steps)), begin, None):
+        student.clear_gradients()
+        backward(batch)
         fitted = [group for group in parameters if step <= group.last_step(steps)]
         # Adam passes over parameters without a gradient.
         for group in parameters:
@@ -63,6 +76,22 @@ def optimize(
                 group.settle()
         student.rebuild()
         progress(1)
+        if checkpoint is not None:
+            changes = [group.change for group in parameters]
+            state = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+            checkpoint.save({"step": step + 1, "changes": changes, **state})
+
+
+def _restore(
+    student: Student, parameters: Sequence[FitParameters], changes: Sequence[Tensor], begin: int, steps: int
+) -> None:
+    """Bring a student to the state that it had after the first steps."""
+    for group, change in zip(parameters, changes, strict=True):
+        group.change.copy_(change)
+        group.apply()
+        if group.last_step(steps) < begin:
+            group.settle()
+    student.rebuild()
 
 
 def shuffled(batches: Sequence[Batch], steps: int) -> Iterator[Batch]:

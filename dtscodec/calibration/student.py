@@ -1,7 +1,6 @@
 """A model whose weights are functions of the numbers that a pack stores."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -9,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from dtscodec.calibration.elementwise_delta import ElementwiseDelta
+from dtscodec.calibration.fitted_layers import can_be_fitted, fit_layer
 from dtscodec.calibration.latent_codes import LatentCodes
-from dtscodec.calibration.number_gradients import add_number_gradients
 from dtscodec.calibration.recode import storable_numbers
+from dtscodec.calibration.weight_gradients import WeightGradient
 from dtscodec.checkpoints.torch_dtypes import torch_form
 from dtscodec.decoding.decoded import Decoded
 from dtscodec.decoding.reconstruct import LoadedTensor, load_tensors, reconstruct
@@ -47,7 +47,7 @@ class Student:
     units : float32 [count]
         For each element, the root mean square of its tensor's delta.
     number_gradient, element_gradient : float32 [count]
-        Gradients of `numbers` and `elements`, as last collected.
+        Gradients of `numbers` and `elements`: the sums over all backward passes since `clear_gradients`.
     codes : LatentCodes or None
         The codes of the low-rank blocks, after `free_codes`.
     """
@@ -76,14 +76,37 @@ class Student:
             for slot in self._elements
             if len(slot.owners) == 1 and slot.owners[0][1] == "bias" and len(slot.shape) == 1
         }
-        # Only coded weights get gradients, which hooks turn into those of numbers.
+        # Only coded weights get gradients, which become those of numbers and elements as soon as they are known.
         model.requires_grad_(False)
+        self._layers: dict[nn.Module, WeightGradient] = {}
         for slot, change in self._changes.items():
-            module, attribute = slot.owners[0]
-            weight: Tensor = getattr(module, attribute)
-            weight.requires_grad_(True)
-            fold = partial(self._fold, change, self._elements.get(slot))
-            weight.register_post_accumulate_grad_hook(fold)  # type: ignore[no-untyped-call]
+            self._collect(slot, change)
+
+    def _collect(self, slot: Slot, change: LoadedTensor) -> None:
+        """Let backward passes give the gradient of a weight to the numbers or elements that it is decoded from."""
+        elements = self._elements.get(slot)
+        total = self.number_gradient if elements is None else self.element_gradient
+        gradient = WeightGradient(change, total, elements, lambda: self.codes)
+        if gradient.shape == slot.shape and can_be_fitted(slot.owners):
+            for module, _ in slot.owners:
+                fit_layer(module, gradient)
+                self._layers[module] = gradient
+            return
+        # Of any other weight autograd forms the gradient; only one at a time is in memory.
+        module, attribute = slot.owners[0]
+        weight: Tensor = getattr(module, attribute)
+        weight.requires_grad_(True)
+        weight.register_post_accumulate_grad_hook(partial(_take, gradient))  # type: ignore[no-untyped-call]
+
+    def gradient_of(self, layer: nn.Module) -> WeightGradient | None:
+        """Return the gradient of the weight of a linear layer or an embedding; None if the weight is not fitted.
+
+        Parameters
+        ----------
+        layer : nn.Module
+            A layer of the model.
+        """
+        return self._layers.get(layer)
 
     def _read_base(self, name: str) -> tuple[TensorSpec, Tensor]:
         """Return spec and bytes of a base tensor, which is read anew: mapped files take no memory."""
@@ -140,11 +163,7 @@ class Student:
         change = self._changes[slot]
         dtype, shape = torch_form(change.entry.spec)
         data = torch.empty(change.entry.spec.nbytes, dtype=torch.uint8, device=self._device)
-        # Kernels read the numbers as they are, also in the middle of a backward pass.
-        needs_gradient = self.numbers.requires_grad
-        self.numbers.requires_grad_(False)
         reconstruct(change, self._read_base, backend_for(self._device), data)
-        self.numbers.requires_grad_(needs_gradient)
         return data.view(dtype).view(shape)
 
     def rebuild(self) -> None:
@@ -157,37 +176,12 @@ class Student:
                 else:
                     write_slot(slot, change, self._read_base)
 
-    @contextmanager
-    def collecting_gradients(self) -> Iterator[None]:
-        """Collect the gradients of `numbers` and `elements` in all backward passes while the context lasts.
-
-        Each weight's gradient is folded into them as soon as it is known, so that only one is in memory at a time.
-        """
+    def clear_gradients(self) -> None:
+        """Set the gradients to zero, to which backward passes then add."""
         self.number_gradient.zero_()
         self.element_gradient.zero_()
         if self.codes is not None:
             self.codes.gradient.zero_()
-        # Only during backward passes: outside of them, they are changed in place.
-        self.numbers.grad = self.number_gradient
-        self.numbers.requires_grad_(True)
-        try:
-            yield
-        finally:
-            self.numbers.requires_grad_(False)
-
-    def _fold(self, change: LoadedTensor, elements: ElementwiseDelta | None, weight: Tensor) -> None:
-        """Turn a weight's gradient into that of the numbers or elements that it is decoded from."""
-        assert weight.grad is not None
-        # Take the gradient as a matrix, and free the weight's own.
-        rows, weight.grad = weight.grad.reshape(change.entry.spec.matrix(change.entry.split)), None
-        if elements is not None:
-            elements.add_gradient(self.element_gradient, rows)
-            return
-        for block in change.blocks:
-            if isinstance(block.payload, Packed):
-                factors = add_number_gradients(block.payload, rows[block.row : block.row + block.block.height])
-                if self.codes is not None and factors is not None and isinstance(block.payload, PackedFactors):
-                    self.codes.add_gradient(block.payload, *factors)
 
     def has_bias(self, module: nn.Module) -> bool:
         """Return whether a layer has a bias of its own that is coded element by element."""
@@ -247,3 +241,9 @@ class Student:
     def streams(self) -> Mapping[str, list[Streams]]:
         """Return the streams of the blocks of every coded tensor, as last quantized and rounded."""
         return self._streams
+
+
+def _take(gradient: WeightGradient, weight: Tensor) -> None:
+    assert weight.grad is not None
+    gradient.add(weight.grad)
+    weight.grad = None

@@ -8,6 +8,7 @@ from dtscodec.cli import arguments, console
 from dtscodec.cli.console import progress_bar
 from dtscodec.cli.names import task_name
 from dtscodec.cli.result_lines import fit_line
+from dtscodec.cli.resume import journal_path
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +56,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from dtscodec.calibration.fit import fit
+    from dtscodec.storage.paths import as_output_path
 
     if not options.steps and not options.bias_correction:
         options.misused("--steps 0 needs --bias-correction")
@@ -74,6 +76,7 @@ def run(options: argparse.Namespace) -> None:
             device=options.device,
             offload=options.offload,
             force=options.force,
+            checkpoint=f"{journal_path(as_output_path(out), is_directory=False)}.fit",
             progress=progress,
         )
     if options.json:

@@ -79,7 +79,7 @@ def fit_words(report: "FitReport | None", samples: str) -> str:
     """
     if report is None:
         return ", nothing to fit"
-    fitted = f"before the fit to {_count(report.samples, samples)}{_how(report)}"
+    fitted = f"before the fit to {_fitted_to(report, samples)}{_how(report)}"
     return f" {fitted}, {_kl_change(report, 'see dtscodec fit --steps')}"
 
 
@@ -97,7 +97,7 @@ def fit_line(task: str, report: "FitReport", samples: str, remedy: str) -> str:
     remedy : str
         Advice if the KL rose.
     """
-    fitted = f"{report.numbers:,} numbers fitted to {_count(report.samples, samples)}{_how(report)}"
+    fitted = f"{report.numbers:,} numbers fitted to {_fitted_to(report, samples)}{_how(report)}"
     change = _kl_change(report, remedy)
     return f"{task}: {console.size(report.pack_bytes)}, {fitted}, {change}, {report.seconds:.1f} s: {report.path}"
 
@@ -105,6 +105,11 @@ def fit_line(task: str, report: "FitReport", samples: str, remedy: str) -> str:
 def _how(report: "FitReport") -> str:
     """Return the words about a fit whose models were not in memory as a whole."""
     return " with one layer at a time in memory" if report.offloaded else ""
+
+
+def _fitted_to(report: "FitReport", samples: str) -> str:
+    truncated = f" ({report.truncated:,} of them truncated)" if report.truncated else ""
+    return _count(report.samples, samples) + truncated
 
 
 def _kl_change(report: "FitReport", remedy: str) -> str:

@@ -55,8 +55,8 @@ class Architecture:
     classes: Classes | None
     sample_kind: SampleKind = "texts"
 
-    def build(self, tensors: Mapping[str, Tensor], location: str) -> Any:
-        """Build the model with given weights, in float32 and without dropout.
+    def build(self, tensors: Mapping[str, Tensor], location: str, dtype: torch.dtype = torch.float32) -> Any:
+        """Build the model with given weights, without dropout.
 
         Parameters
         ----------
@@ -65,6 +65,8 @@ class Architecture:
             The model may share their memory.
         location : str
             Path of the weights, for messages.
+        dtype : torch.dtype
+            Dtype of all its weights.
 
         Returns
         -------
@@ -76,18 +78,20 @@ class Architecture:
         CheckpointError
             Tensors of the model are missing, there are others, or shapes differ.
         """
-        return load_weights(self.model_class, self.config, tensors, location, OTHER_WEIGHTS, dtype=torch.float32)
+        return load_weights(self.model_class, self.config, tensors, location, OTHER_WEIGHTS, dtype=dtype)
 
-    def load(self, checkpoint: Checkpoint) -> Any:
+    def load(self, checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> Any:
         """Build the model with the weights of a checkpoint; see `build`.
 
         Parameters
         ----------
         checkpoint : Checkpoint
             The weights, all of which are read.
+        dtype : torch.dtype
+            Dtype of all weights of the model.
         """
         tensors = {name: tensor_from_bytes(checkpoint.read(name), spec) for name, spec in checkpoint.specs.items()}
-        return self.build(tensors, checkpoint.location)
+        return self.build(tensors, checkpoint.location, dtype)
 
 
 def model_directory(model: "str | os.PathLike[str] | None", fine_tune: Source) -> Path:

@@ -90,17 +90,37 @@ def _unpack(factors: PackedFactors, rows: Tensor, dtype: torch.dtype) -> tuple[T
     lefts, rights = [], []
     for band in factors.band_places():
         # (u s)^T of the rows, then v^T of all columns.
-        left = _values_at(*_packed(factors, band, band.u_at, band.u_levels), band.bits, rows).to(dtype)
+        u = packed_vectors(factors, band, band.u_at, band.u_levels)
+        v = packed_vectors(factors, band, band.v_at, band.v_levels)
+        left = _values_at(*u, band.bits, rows).to(dtype)
         # Components of 16 bits have no scales.
         if width_of(band.bits).has_scales:
             left = left * factors.store.numbers[band.scales : band.scales + band.rank].to(dtype)[:, None]
         lefts.append(left)
-        rights.append(_values_at(*_packed(factors, band, band.v_at, band.v_levels), band.bits, columns).to(dtype))
+        rights.append(_values_at(*v, band.bits, columns).to(dtype))
     return torch.cat(lefts), torch.cat(rights)
 
 
-def _packed(factors: PackedFactors, band: BandPlace, at: int, levels_at: int) -> tuple[Tensor, Tensor]:
-    """Return the packed vectors of u or v of a band, uint8 [rank, bytes], and their level tables [tables, levels]."""
+def packed_vectors(factors: PackedFactors, band: BandPlace, at: int, levels_at: int) -> tuple[Tensor, Tensor]:
+    """Return the packed vectors of one factor of a band, and its level tables, as views of the store.
+
+    Parameters
+    ----------
+    factors : PackedFactors
+        The block.
+    band : BandPlace
+        Positions of the band.
+    at, levels_at : int
+        Where the factor's first vector begins among the codes, and its first level among the numbers: `u_at` and
+        `u_levels`, or `v_at` and `v_levels`.
+
+    Returns
+    -------
+    packed : uint8 [rank, bytes]
+        One vector per row.
+    levels : float32 [tables, levels]
+        One level table, or one per vector; none unless the width stores levels.
+    """
     # A view of one factor: its vectors are `stride` bytes apart, with the other factor's between them.
     count = width_of(band.bits).stored_levels
     tables = (band.rank if factors.block.per_vector else 1) if count else 0
@@ -108,6 +128,27 @@ def _packed(factors: PackedFactors, band: BandPlace, at: int, levels_at: int) ->
     # Not beyond the store, at whose end no vector follows that of v.
     end = min(band.stride, len(factors.store.codes) - at - (band.rank - 1) * band.stride)
     return factors.store.codes.as_strided((band.rank, end), (band.stride, 1), at), levels
+
+
+def unpack_codes(packed: Tensor, bits: Bits, count: int) -> Tensor:
+    """Return the codes of packed vectors of 2 or 4 bits.
+
+    Parameters
+    ----------
+    packed : uint8 [k, bytes]
+        One vector per row.
+    bits : {2, 4}
+        Bits per code.
+    count : int
+        Codes per vector.
+
+    Returns
+    -------
+    uint8 [k, count]
+    """
+    # The first of the codes in a byte is in its lowest bits.
+    shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=packed.device)
+    return (packed[..., None] >> shifts & (1 << bits) - 1).flatten(1)[:, :count]
 
 
 def unpack_values(values: PackedValues) -> Tensor:
