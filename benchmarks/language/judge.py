@@ -101,10 +101,11 @@ class Judge:
         self.fine = load_file(directory / "model.safetensors")
         texts = load_texts(task.texts, cache, self.tokenizer).test
         first, every = (_first(texts, self.tokenizer, count) for count in (few, max(few, tokens)))
-        self._few = list(batches(first, self.tokenizer))
-        self._batches = self._few + list(batches(every[len(first) :], self.tokenizer))
-        # The fine-tune's last hidden states: its logits are computed from these again, as they would fill the memory.
-        self._hidden = [self._run(batch) for batch in self._batches]
+        few_batches, rest = (list(batches(texts, self.tokenizer)) for texts in (first, every[len(first) :]))
+        self._few, self._batches = len(few_batches), few_batches + rest
+        # The fine-tune's last hidden states, as they are needed. Its logits would fill the memory: they are computed
+        # from these each time.
+        self._hidden: list[Tensor] = []
         self._head = self.model.lm_head.weight.detach().clone()
 
     @torch.inference_mode()
@@ -126,6 +127,7 @@ class Judge:
         self.model.tie_weights()
         return self.model
 
+    @torch.inference_mode()
     def figures(self, state: Mapping[str, Tensor], *, few: bool = False) -> Figures:
         """Return the figures of a model with these weights.
 
@@ -136,30 +138,21 @@ class Judge:
         few : bool
             Judge on the first few texts only.
         """
-        return self.figures_of_model(self.load(state), few=few)
-
-    @torch.inference_mode()
-    def figures_of_model(self, model: Any, *, few: bool = False) -> Figures:
-        """Return the figures of any model of the base's architecture.
-
-        Parameters
-        ----------
-        model : transformers.LlamaForCausalLM
-            The model, in float32.
-        few : bool
-            Judge on the first few texts only.
-        """
-        chosen = self._few if few else self._batches
+        chosen = self._batches[: self._few] if few else self._batches
+        if len(self._hidden) < len(chosen):
+            self.load({})
+            self._hidden += [self._run(batch) for batch in chosen[len(self._hidden) :]]
+        self.load(state)
         texts: list[PredictionSums] = []
         for batch, fine_hidden in zip(chosen, self._hidden, strict=False):
-            hidden = model.model(**batch).last_hidden_state
+            hidden = self._run(batch)
             for row, mask in enumerate(batch["attention_mask"].bool()):
                 predicts = mask[1:].nonzero().flatten()
                 targets = batch["input_ids"][row, 1:][predicts]
                 sums = PredictionSums()
                 for part in predicts.split(ROWS):
                     fine_logits = fine_hidden[row, part] @ self._head.T
-                    logits = hidden[row, part] @ model.lm_head.weight.T
+                    logits = hidden[row, part] @ self.model.lm_head.weight.T
                     sums += compare_predictions(fine_logits, logits, targets[part])
                 texts.append(sums)
         return Figures.of(texts)
