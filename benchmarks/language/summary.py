@@ -16,7 +16,9 @@ from benchmarks.language.tasks import Task
 SHARES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.0175, 0.04, 0.08, 0.1)
 """Sizes that the tables show, as shares of the bfloat16 bytes: within each, a method's best setting counts."""
 COMPARED = (0.0005, 0.08)
-"""Least and largest size at which peers are compared with `best`."""
+"""Range of sizes in which no peer is to be better than `best`."""
+GRID = tuple(np.geomspace(*COMPARED, num=100).tolist())
+"""Sizes at which peers are compared with `best`."""
 UNTOUCHED = ("base", "fine-tune")
 OURS = ("best", CALIBRATED, PAPER, UNROUNDED)
 
@@ -131,16 +133,15 @@ def _knots(methods: Iterable[Mapping[str, Curve]]) -> list[float]:
 def against_peers(measured: Measured) -> dict[str, dict[str, Any]]:
     """Return for each peer its KL by that of `best` at `SHARES`, and where that is lowest in standard errors.
 
-    Both curves are linear between their settings, as logarithms, and so is their difference: it is lowest where one of
-    them bends.
+    Curves are compared where one of them bends and at `GRID`: between its settings a curve's standard error is smaller.
     """
     curves, table = measured.curves(), {}
     for method in sorted(curves, key=str.lower):
         ours = curves.get(CALIBRATED if measured.is_calibrated(method) else "best", {})
         if method in OURS or any(task not in ours or task not in curves[method] for task in measured.tasks):
             continue
-        bends = [share for share in _knots([ours, curves[method]]) if COMPARED[0] <= share <= COMPARED[1]]
-        ratios = [ratio for share in bends if (ratio := ratio_at(share, ours, curves[method]))]
+        sizes = [share for share in _knots([ours, curves[method]]) if COMPARED[0] <= share <= COMPARED[1]]
+        ratios = [ratio for share in (*sizes, *GRID) if (ratio := ratio_at(share, ours, curves[method]))]
         table[method] = {
             "calibrated": measured.is_calibrated(method),
             "at": [ratio and ratio._asdict() for ratio in (ratio_at(s, ours, curves[method]) for s in SHARES)],

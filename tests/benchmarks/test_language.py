@@ -20,7 +20,8 @@ from benchmarks.language.plans import TINY
 from benchmarks.language.points import Point
 from benchmarks.language.report import language_page
 from benchmarks.language.result import RECORDED
-from benchmarks.language.summary import chosen
+from benchmarks.language.summary import SHARES, Measured, against_peers, chosen
+from benchmarks.language.tasks import FULL
 from benchmarks.language.texts import ANSWER, exercise, side_of
 
 POINT = Point(
@@ -189,3 +190,12 @@ def test_exercises_have_one_right_answer_and_those_asked_are_of_the_test_split(c
             assert int(answer) == max(map(int, numbers))
         if kind == "sort":
             assert answer.split() == sorted(numbers, key=int)
+
+
+def test_a_peer_that_is_better_between_two_sizes_only_is_found() -> None:
+    ours = [point(share, kl) for share, kl in ((0.001, 0.5), (0.02, 0.05), (0.08, 0.01))]
+    peer = [point(share, kl, method="peer") for share, kl in ((0.004, 0.4), (0.01, 0.05), (0.06, 0.049))]
+    row = against_peers(Measured([*ours, *peer], [FULL[0]]))["peer"]
+    assert row["lowest"]["share"] == pytest.approx(0.01, rel=0.05)
+    assert row["lowest"]["ratio"] < 1
+    assert row["at"][SHARES.index(0.04)]["ratio"] > 1
