@@ -176,7 +176,7 @@ def fit(
     ):
         offload = must_offload(architecture, fine, device) if offload is None else offload
         specs = fine.specs, {name: decoded.spec(name) for name in decoded}
-        precision = Precision(False, device) if offload else Precision.for_checkpoints(specs, device)
+        precision = Precision.for_checkpoints(specs, device)
         teacher = Teacher(load_teacher(architecture, fine, precision, offload), fine.location)
         # Batches without predictions cannot change the loss.
         every = [batch.to(device) for batch in prepared.batches(teacher.model, batch_size, batch_tokens)]

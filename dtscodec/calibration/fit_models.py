@@ -42,7 +42,7 @@ def load_teacher(architecture: Architecture, fine: Checkpoint, precision: Precis
     fine : Checkpoint
         Its weights; open as long as the model runs.
     precision : Precision
-        Its precision, and the device that it runs on; float32 if it is offloaded.
+        Its precision, and the device that it runs on.
     offload : bool
         Whether its layers are in memory one at a time.
 
@@ -52,7 +52,7 @@ def load_teacher(architecture: Architecture, fine: Checkpoint, precision: Precis
         As for `Architecture.load` or `OffloadedModel`.
     """
     if offload:
-        return load_offloaded(architecture, fine, precision.device).model
+        return precision.prepare(load_offloaded(architecture, fine, precision.device, precision.dtype).model)
     return precision.prepare(architecture.load(fine, precision.dtype))
 
 
@@ -66,7 +66,7 @@ def load_student(architecture: Architecture, decoded: Decoded, precision: Precis
     decoded : Decoded
         The pack on its base, on the CPU; open as long as the model runs.
     precision : Precision
-        Its precision, and the device that it runs on; float32 if it is offloaded.
+        Its precision, and the device that it runs on.
     offload : bool
         Whether its layers are in memory one at a time. They are decoded whenever they run, from the numbers and
         elements as they are then.
@@ -81,8 +81,10 @@ def load_student(architecture: Architecture, decoded: Decoded, precision: Precis
     where = str(decoded.pack.path or "pack")
     if offload:
         shapes = {name: decoded.spec(name).shape for name in decoded}
-        offloaded = OffloadedModel(architecture, shapes, decoded.__getitem__, where, precision.device)
-        student = Student(offloaded.model, coded_weights(offloaded.model, decoded), decoded)
+        read = decoded.__getitem__
+        offloaded = OffloadedModel(architecture, shapes, read, where, precision.device, precision.dtype)
+        model = precision.prepare(offloaded.model)
+        student = Student(model, coded_weights(model, decoded), decoded)
         offloaded.read = student.read
     else:
         model = precision.prepare(architecture.build(decoded, where, precision.dtype))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dtscodec.evaluation.empty_model import convert
 from dtscodec.format.dtypes import TensorSpec
 
 
@@ -68,7 +69,7 @@ class Precision:
                     module.register_forward_hook(_widen)
             for tensor in [*model.parameters(), *model.buffers()]:
                 if id(tensor) not in matrices and tensor.is_floating_point():
-                    tensor.data = tensor.data.float()
+                    convert(tensor, torch.float32)
         return model
 
     @contextmanager

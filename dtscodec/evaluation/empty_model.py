@@ -12,8 +12,14 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from dtscodec.evaluation.transformers_library import quiet_transformers, transformers_errors
 
 
-def empty_model(model_class: Any, config: Any, location: str, device: str | torch.device = "cpu") -> Any:
-    """Build a model whose parameters have dtype (float32), shape and device, but no memory; see `fill`.
+def empty_model(
+    model_class: Any,
+    config: Any,
+    location: str,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Any:
+    """Build a model whose parameters have dtype, shape and device, but no memory; see `fill`.
 
     Buffers are in memory, as the class initializes them. No cache of keys and values is made when the model runs.
 
@@ -27,6 +33,8 @@ def empty_model(model_class: Any, config: Any, location: str, device: str | torc
         Path of the weights, for messages.
     device : str or torch.device
         Device of the parameters and buffers.
+    dtype : torch.dtype
+        Dtype of the parameters.
 
     Returns
     -------
@@ -50,7 +58,7 @@ def empty_model(model_class: Any, config: Any, location: str, device: str | torc
                 continue
             # Tied parameters remain one.
             if parameter not in emptied:
-                emptied[parameter] = _without_memory(parameter, device)
+                emptied[parameter] = nn.Parameter(_without_memory(parameter, device, dtype), requires_grad=False)
             module._parameters[name] = emptied[parameter]
         for name, buffer in module._buffers.items():
             if buffer is not None:
@@ -74,11 +82,23 @@ def _on_meta() -> Iterator[None]:
         handle.remove()
 
 
-def _without_memory(parameter: nn.Parameter, device: str | torch.device) -> nn.Parameter:
-    dtype = torch.float32 if parameter.is_floating_point() else parameter.dtype
-    made = nn.Parameter(torch.empty(parameter.shape, dtype=dtype, device=device), requires_grad=False)
+def _without_memory(tensor: Tensor, device: str | torch.device, dtype: torch.dtype) -> Tensor:
+    made = torch.empty(tensor.shape, dtype=dtype if tensor.is_floating_point() else tensor.dtype, device=device)
     empty(made)
     return made
+
+
+def convert(tensor: Tensor, dtype: torch.dtype) -> None:
+    """Give a parameter or buffer another dtype, whether it is empty or not.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        The tensor; changed in place.
+    dtype : torch.dtype
+        The new dtype.
+    """
+    tensor.data = _without_memory(tensor, tensor.device, dtype) if is_empty(tensor) else tensor.data.to(dtype)
 
 
 def is_empty(tensor: Tensor) -> bool:

@@ -23,7 +23,7 @@ LOAD_AS_A_WHOLE = Remedy("load it as a whole: {offload}", {"offload": "False"})
 
 
 class OffloadedModel:
-    """A model of transformers, in float32, at most one layer of which has its parameters in memory.
+    """A model of transformers, at most one layer of which has its parameters in memory.
 
     Embeddings, final norm, head and all buffers are in memory.
 
@@ -39,6 +39,8 @@ class OffloadedModel:
         Path of the weights, for messages.
     device : str or torch.device
         The device that the model runs on.
+    dtype : torch.dtype
+        Dtype of its weights, which `dtscodec.evaluation.empty_model.convert` changes later.
 
     Attributes
     ----------
@@ -61,8 +63,9 @@ class OffloadedModel:
         read: ReadTensor,
         location: str,
         device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.model = empty_model(architecture.model_class, architecture.config, location, device)
+        self.model = empty_model(architecture.model_class, architecture.config, location, device, dtype)
         self.read = read
         layers = checkpointed_layers(self.model)
         if not layers:
@@ -96,7 +99,12 @@ class OffloadedModel:
         return forward(*args, **kwargs)
 
 
-def load_offloaded(architecture: Architecture, checkpoint: Checkpoint, device: str | torch.device) -> OffloadedModel:
+def load_offloaded(
+    architecture: Architecture,
+    checkpoint: Checkpoint,
+    device: str | torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> OffloadedModel:
     """Build a model with the weights of a checkpoint; see `OffloadedModel`.
 
     Parameters
@@ -107,11 +115,13 @@ def load_offloaded(architecture: Architecture, checkpoint: Checkpoint, device: s
         The weights. It must stay open as long as the model runs.
     device : str or torch.device
         The device that the model runs on.
+    dtype : torch.dtype
+        Dtype of its weights.
     """
     specs = checkpoint.specs
     shapes = {name: spec.shape for name, spec in specs.items()}
     read = partial(read_tensor, checkpoint)
-    return OffloadedModel(architecture, shapes, read, checkpoint.location, device)
+    return OffloadedModel(architecture, shapes, read, checkpoint.location, device, dtype)
 
 
 def read_tensor(checkpoint: Checkpoint, name: str) -> Tensor:

@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+import dtscodec
 from dtscodec.calibration import available_memory as memory
 from dtscodec.calibration.fit import fit
 from dtscodec.errors import CheckpointError
-from tests.evaluation.helpers import Made, make
+from tests.evaluation.helpers import Made, make, save_tokenizer
+from tests.models import make_pair, save
 
 
 @pytest.mark.parametrize("kind", ["classifier", "language_model", "vit"])
@@ -34,6 +36,20 @@ def test_so_it_is_for_other_architectures(name: str, texts: Path, tmp_path: Path
         for offload in (False, True)
     ]
     assert reports[0].pack_id == reports[1].pack_id
+
+
+def test_so_it_is_in_half_precision(texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dtscodec.calibration.precision.multiplies_bfloat16", lambda device: True)
+    pair = make_pair("llama")
+    base, fine = save(pair.base.bfloat16(), tmp_path / "base"), save(pair.fine.bfloat16(), tmp_path / "fine")
+    save_tokenizer(fine, ends=False)
+    pack = dtscodec.encode(base, fine, tmp_path / "pack", dtscodec.EncodeConfig(target=dtscodec.Rank(4))).path
+    reports = [
+        fit(pack, fine, tmp_path / f"{offload}", base, samples=texts, steps=3, offload=offload)
+        for offload in (False, True)
+    ]
+    assert reports[0].pack_id == reports[1].pack_id
+    assert reports[0].after != reports[0].before
 
 
 def test_biases_are_corrected_as_in_whole_models(classifier: Made, texts: Path, tmp_path: Path) -> None:
