@@ -3,9 +3,9 @@
 Source: "BitDelta: Your Fine-Tune May Only Be Worth One Bit", arXiv 2402.10193, FasterDecoding/BitDelta (`train.py`,
 `diff.py`). The matrices of attention and MLP become signs times one scale each. Then all scales are trained: mean
 squared error between the logits of the fine-tune and of the coded model, AdamW, a cosine, batches of four texts of 128
-tokens. The authors train at a rate of 1e-4 for 100 steps (200 in their README) on scales of some 1e-3; the rate here is
-in proportion to the mean of the scales, and chosen. Their code trains what it leaves uncoded, embeddings and norms, as
-well; the paper names the scales alone, and so do the bytes here.
+tokens. The authors train for 100 steps (200 in their README) at a rate of 1e-4; the rate here is in proportion to the
+mean of the scales, and swept. Their code trains what it leaves uncoded, embeddings and norms, as well; the paper names
+the scales alone, and only they are counted and trained here.
 
 The authors store embeddings in full, which alone is 21 % of the bfloat16 bytes of this model. Here embeddings are
 left at the base's, or coded alike.
@@ -26,17 +26,27 @@ from benchmarks.language.calibration import Calibration
 TEXTS = 4
 """Texts of a step."""
 STEPS = 100
-RATE = 0.01
-"""Peak learning rate by the mean of the scales."""
 
 
-def code_distilled(calibration: Calibration, deltas: Deltas, seed: int) -> Coded:
-    """Code signs and a scale of every matrix, and train the scales."""
+def code_distilled(calibration: Calibration, rate: float, deltas: Deltas, seed: int) -> Coded:
+    """Code signs and a scale of every matrix, and train the scales.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Texts and models.
+    rate : float
+        Peak learning rate by the mean of the scales.
+    deltas : Matrices
+        The deltas.
+    seed : int
+        Of the order of the texts.
+    """
     coded = by_matrix(deltas, code_by_matrix)
     changed = {name: signs(delta).to(torch.int8) for name, delta in deltas.items() if delta.any()}
     start = {name: float(deltas[name].abs().mean()) for name in changed}
-    rate = RATE * sum(start.values()) / len(start)
-    trained, _ = distil(calibration, changed, start, rate, STEPS, seed)
+    mean = sum(start.values()) / len(start)
+    trained, _ = distil(calibration, changed, start, rate * mean, STEPS, seed)
     return Coded(coded.deltas | {name: trained[name] * sign for name, sign in changed.items()}, coded.size)
 
 

@@ -42,6 +42,8 @@ BANDS = (
 )
 BANDS_WITH_EMBEDDINGS = (("bands", PUBLISHED, (0.1, 0.3, 0.8, 1.4)),)
 """Of Delta-CoMe: shares of its bands; those published at 1."""
+DISTILLATION_RATES = (0.01, 0.05)
+"""Of BitDelta: peak learning rates by the mean of the scales."""
 LORAS = ((2, 0.9), (8, 0.9), (24, 0.9), (60, 0.9), (150, 0.9), (30, 0.7))
 LORAS_WITH_EMBEDDINGS = ((24, 0.9), (60, 0.9), (150, 0.9), (350, 0.9), (180, 0.7))
 """Of LoRAQuant: ranks, and shares of the energy in leading components of 3 bits."""
@@ -103,11 +105,13 @@ def dqrelo(calibration: Calibration) -> list[Setting]:
 
 def bitdelta(calibration: Calibration) -> list[Setting]:
     """Both kinds of scale, and distilled ones, with and without embeddings."""
-    points = (
+    points = [
         Setting("BitDelta", "one scale a matrix", _bitdelta),
         Setting("BitDelta (per row)", "one scale a row", _bitdelta_by_row),
-        Setting("BitDelta (distilled)", "one scale a matrix", partial(_distilled, calibration), calibrated=True),
-    )
+    ]
+    for x in DISTILLATION_RATES:
+        code = partial(code_distilled, calibration, x)
+        points.append(Setting("BitDelta (distilled)", f"one scale a matrix, rate {x}", code, calibrated=True))
     return [setting for point in points for setting in (leaving_embeddings(point), point)]
 
 
@@ -164,10 +168,6 @@ def _bitdelta(deltas: Deltas, seed: int) -> Coded:
 
 def _bitdelta_by_row(deltas: Deltas, seed: int) -> Coded:
     return by_matrix(deltas, code_by_row)
-
-
-def _distilled(calibration: Calibration, deltas: Deltas, seed: int) -> Coded:
-    return code_distilled(calibration, deltas, seed)
 
 
 def _rounded(share: float, plan: Plan, deltas: Deltas, seed: int) -> Coded:
