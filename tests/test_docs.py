@@ -16,6 +16,7 @@ from dtscodec.cli.main import parser
 from tests import documents, models
 from tests.documents import Block, Document
 from tests.evaluation.helpers import TEXTS, save_tokenizer
+from tests.promises.helpers import write_words
 from tests.support import ROOT
 
 TASKS = ("movie", "tweets", "games")
@@ -41,6 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = hf.BertModel(config())
     base.save_pretrained(root / "base")
     (root / "texts.txt").write_text("\n".join(TEXTS) + "\n")
+    write_words(root / "many.txt", 110)
     for seed, task in enumerate(TASKS):
         fine = hf.BertForSequenceClassification(config())
         fine.load_state_dict(models.start_from(base, fine))

@@ -3,7 +3,7 @@
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +22,7 @@ from dtscodec.encoding.journal import Journal, NoJournal
 from dtscodec.encoding.pack_assembler import PackAssembler
 from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.encoding.targets import Size
-from dtscodec.errors import ConfigError, PromiseError, Remedy
+from dtscodec.errors import ConfigError, PromiseError, Remedy, SamplesError
 from dtscodec.evaluation.architecture import model_directory, read_architecture
 from dtscodec.evaluation.confidence import CONFIDENCE
 from dtscodec.evaluation.prediction_sums import PredictionSums
@@ -206,6 +206,7 @@ def _kept(trials: Trials, bound: Bound, splits: Splits, search: SizeSearch) -> t
     for confidence, margin in ROUNDS:
 
         def ratio(trial: Trial, confidence: float = confidence, margin: float = margin) -> float:
+            _check_provable(bound, trial.samples, splits.measured)
             shortfall = predicted_shortfall(bound, trial.samples, splits.measured, confidence, margin)
             return shortfall / bound.most
 
@@ -223,6 +224,15 @@ def _kept(trials: Trials, bound: Bound, splits: Splits, search: SizeSearch) -> t
         if bound.shortfall(limit) <= bound.most:
             return chosen, _claim(bound, found, limit, splits.digest), len(measured)
     raise _not_kept(bound, chosen, measured, search)
+
+
+def _check_provable(bound: Bound, samples: Sequence[PredictionSums], measured: int) -> None:
+    """Raise SamplesError if even a pack that equals the fine-tune could not be measured to keep the bound."""
+    perfect = [replace(sums, kl=0.0, agreed=sums.predictions) for sums in samples]
+    limit = predicted_shortfall(bound, perfect, measured, ROUNDS[0][0], 0.0)
+    if limit > bound.most:
+        detail = f"expected enough samples to measure {bound}, got {measured}, on which complete agreement would not do"
+        raise SamplesError(f"promise: {detail}", Remedy("give more samples"))
 
 
 def _claim(bound: Bound, samples: list[PredictionSums], limit: float, digest: str) -> Claim:

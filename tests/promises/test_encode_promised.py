@@ -97,6 +97,21 @@ def test_too_few_texts_and_other_targets_are_refused_before_any_work(
             dtscodec.MinAgreement(1 - bad)
 
 
+def test_an_agreement_that_so_few_samples_cannot_show_is_refused_at_once(
+    classifier: Made, texts: Path, tmp_path: Path
+) -> None:
+    trials: list[int] = []
+    with pytest.raises(SamplesError, match="complete agreement would not do"):
+        promise(
+            classifier,
+            tmp_path / "out",
+            dtscodec.MinAgreement(0.99),
+            texts,
+            on_trial=lambda trial: trials.append(trial.size),
+        )
+    assert len(trials) == 1
+
+
 def test_a_pack_whose_measurement_fails_gives_way_to_one_larger_one(
     language_model: Made, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
