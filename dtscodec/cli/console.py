@@ -14,6 +14,7 @@ from dtscodec.progress import ProgressCallback
 __all__ = [
     "number",
     "percent",
+    "print_hint",
     "print_json",
     "print_lines",
     "print_note",
@@ -51,6 +52,12 @@ def print_lines(*texts: str) -> None:
 def print_note(text: str) -> None:
     """Print one line to standard error, so that the data on standard output stay clean."""
     print(printable(f"dtscodec: {text}"), file=sys.stderr, flush=True)
+
+
+def print_hint(text: str) -> None:
+    """Print a note for a person at a terminal; nothing unless standard error is one, as for progress bars."""
+    if sys.stderr and sys.stderr.isatty():
+        print_note(text)
 
 
 def print_json(document: Any) -> None:

@@ -147,7 +147,7 @@ def _encode_file(options: argparse.Namespace, task: str, path: str, out: Path, c
             journal=journal,
         )
     encoder.print_report(task, report)
-    encoder.print_json()
+    encoder.print_end()
 
 
 def _encode_directory(
@@ -179,7 +179,7 @@ def _encode_directory(
             on_pack=encoder.print_report,
             encode_one=encoder,
         )
-    encoder.print_json()
+    encoder.print_end()
 
 
 def bar_of(options: argparse.Namespace) -> "ProgressOf":

@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
             on_pack=encoder.print_report,
             encode_one=encoder,
         )
-    encoder.print_json()
+    encoder.print_end()
 
 
 def _print_base(report: "MergeReport", tasks: list[str]) -> None:

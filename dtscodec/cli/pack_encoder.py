@@ -109,25 +109,26 @@ class PackEncoder:
             executor=executor,
             journal=journal,
             progress=lambda step, total: progress_bar(f"{task}: {step}", total, unit_of(step)),
-            on_trial=lambda trial: console.print_note(trial_line(task, trial, self._bound)),
+            on_trial=lambda trial: console.print_hint(trial_line(task, trial, self._bound)),
         )
         self._promised[task], self._fits[task] = promised, promised.fitted
         return promised.encoded
 
     def print_report(self, task: str, report: "EncodeReport") -> None:
-        """Print a line about a pack, and one for each note on it; with ``--json`` keep them for `print_json`."""
+        """Print a line about a pack, and one for each note on it; with ``--json`` keep them for `print_end`."""
         self._reports[task] = report
         if not self._json:
             fit = fit_words(self._fits[task], self._samples) if self._samples else ""
             lines = [pack_line(task, report, fit), *note_lines(task, report)]
             if task in self._promised:
                 lines.append(f"{task}: {claim_words(self._promised[task].claim)}")
-            elif not self._samples and (Path(self._paths[task]) / "config.json").is_file():
-                lines.append(measure_line(task, report.path, self._paths[task], self._base))
             console.print_lines(*lines)
 
-    def print_json(self) -> None:
-        """Print all reports as one document, if ``--json`` asks for it."""
+    def print_end(self) -> None:
+        """Print all reports as one document, if ``--json`` asks for it; else say how to measure a pack."""
+        task, report = list(self._reports.items())[-1]
+        if not self._json and not self._samples and (Path(self._paths[task]) / "config.json").is_file():
+            console.print_hint(measure_line(task, report.path, self._paths[task], self._base))
         if self._json:
             packs = {task: report_facts(report) for task, report in self._reports.items()}
             fits = {task: {"fit": fit and report_facts(fit)} for task, fit in self._fits.items()}
