@@ -191,8 +191,9 @@ def fit(
             student = load_student(architecture, decoded, precision, offload)
             distillation = Distillation(student, teacher, batches[0], precision)
             before = mean_loss(distillation, batches)
-            with precision.products():
-                correct_biases(student, batches, means)
+            if means:  # Looking for biases would run layers, of which offloaded models have no memory.
+                with precision.products():
+                    correct_biases(student, batches, means)
             parameters = all_parameters(student, partial(read_tensor, fine), with_codes, elements)
             settings = steps, with_codes, elements, bias_correction, precision, fine.location, decoded.pack.id
             state = None if checkpoint is None else FitCheckpoint(Path(checkpoint), fit_key(settings, batches))
