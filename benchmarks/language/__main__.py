@@ -38,7 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         points = _measured(plan, cache, options.workers, only_models=True)
         print(models_table(model_rows(Measured(points, plan.tasks), plan, cache)))
         return 0
-    result = result_of(_measured(plan, cache, options.workers), plan, cache)
+    if options.known:
+        result = result_of(_points(plan, cache, map, only_known=True), plan, cache)
+    else:
+        result = result_of(_measured(plan, cache, options.workers), plan, cache)
     (cache / f"result-{plan.name}.json").write_text(json.dumps(result, indent=1) + "\n")
     print(language_page(result))
     if options.record:
@@ -50,12 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measured(plan: Plan, cache: Path, workers: int, *, only_models: bool = False) -> list[Point]:
     if not workers:
-        return _points(plan, cache, map, only_models)
+        return _points(plan, cache, map, only_models=only_models)
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        return _points(plan, cache, pool.map, only_models)
+        return _points(plan, cache, pool.map, only_models=only_models)
 
 
-def _points(plan: Plan, cache: Path, run_all: RunAll, only_models: bool) -> list[Point]:
+def _points(
+    plan: Plan, cache: Path, run_all: RunAll, *, only_models: bool = False, only_known: bool = False
+) -> list[Point]:
     if only_models:
         jobs = [UntouchedJob(task, plan, cache) for task in (*plan.tasks, *plan.others)]
         return [point for points in run_all(Job.run, jobs) for point in points]
@@ -68,7 +73,7 @@ def _points(plan: Plan, cache: Path, run_all: RunAll, only_models: bool) -> list
             settings = recorded_settings() or first
         case "first":
             settings = first
-    return measure_all(plan, cache, run_all, settings)
+    return measure_all(plan, cache, run_all, settings, only_known=only_known)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -80,6 +85,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="two tasks and three sizes, within an hour")
     parser.add_argument("--tiny", action="store_true", help="a random model of two layers, in seconds")
     parser.add_argument("--models", action="store_true", help="print figures of bases and fine-tunes only")
+    parser.add_argument("--known", action="store_true", help="measure nothing: print what has been measured so far")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes, of one thread each; 0 for none")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="folder for what is made")
     parser.add_argument("--record", action="store_true", help="write what the documentation shows")

@@ -44,12 +44,14 @@ class LanguageBench:
         Folder of downloads, models and points.
     plan : Plan
         How much is measured.
+    only_known : bool
+        Measure nothing.
     """
 
-    def __init__(self, task: Task, cache: Path, plan: Plan) -> None:
+    def __init__(self, task: Task, cache: Path, plan: Plan, *, only_known: bool = False) -> None:
         torch.set_num_threads(1)
         self.task, self.plan, self.calibration = task, plan, Calibration(task, cache)
-        self._cache = cache
+        self._cache, self._only_known = cache, only_known
         folder = cache / "points"
         folder.mkdir(exist_ok=True)
         name = f"{task.directory(cache).name}-{plan.few}-{plan.tokens}-{plan.prompts}"
@@ -83,18 +85,18 @@ class LanguageBench:
         """Judge the base, or the fine-tune itself."""
         for few in (True, False):
             key = Key(method, "", "", few)
-            if not self._found(key):
+            if self._needs(key):
                 self._add(key, 0, state(), calibrated=False, start=time.process_time(), encode_seconds=0.0)
 
-    def ours(self, method: str, setting: str, config: EncodeConfig, *, calibrated: bool = False) -> None:
+    def ours(self, method: str, setting: str, config: Callable[[], EncodeConfig], *, calibrated: bool = False) -> None:
         """Encode to a real file, decode it, and judge the model: on all texts, too, if the setting is promised.
 
         Parameters
         ----------
         method, setting : str
             How the point is known.
-        config : EncodeConfig
-            Settings of the encoder.
+        config : callable
+            Returns the settings of the encoder.
         calibrated : bool
             Fit the pack to the calibration texts.
         """
@@ -103,7 +105,7 @@ class LanguageBench:
         keys = [Key(method, setting, version, few) for few in ((False, True) if promised else (True,))]
         if method == PAPER:
             keys += [replace(key, method=UNROUNDED) for key in keys]
-        missing = [key for key in keys if not self._found(key)]
+        missing = [key for key in keys if self._needs(key)]
         if not missing:
             return
         start = time.process_time()
@@ -113,10 +115,10 @@ class LanguageBench:
                 samples = write_samples(self.calibration.texts, Path(folder, "samples.jsonl"))
                 base = base_directory(self._cache)
                 dtscodec.encode_calibrated(
-                    base, self.directory, path, config, samples=samples, steps=self.plan.steps, task=self.task.name
+                    base, self.directory, path, config(), samples=samples, steps=self.plan.steps, task=self.task.name
                 )
             else:
-                dtscodec.encode(base_directory(self._cache), self.directory, path, config, task=self.task.name)
+                dtscodec.encode(base_directory(self._cache), self.directory, path, config(), task=self.task.name)
             seconds, size = time.process_time() - start, path.stat().st_size
             with dtscodec.decode(path, base_directory(self._cache)) as decoded:
                 state = dict(decoded)
@@ -147,7 +149,7 @@ class LanguageBench:
             For peers that draw random numbers.
         """
         key = Key(setting.peer, setting.label, version, True, seed)
-        if self._found(key):
+        if not self._needs(key):
             return
         start = time.process_time()
         coded = setting.code(self._matrices, seed)
@@ -155,12 +157,12 @@ class LanguageBench:
         state = self.weights.decoded(coded.deltas)
         self._add(key, coded.size, state, calibrated=setting.calibrated, start=start, encode_seconds=seconds)
 
-    def _found(self, key: Key) -> bool:
-        """Return whether a point was measured before; it then is one of this run."""
+    def _needs(self, key: Key) -> bool:
+        """Return whether a point is to be measured. One that was measured before is one of this run."""
         point = self.log.find(key)
         if point:
             self.points.append(point)
-        return point is not None
+        return point is None and not self._only_known
 
     def _add(
         self,

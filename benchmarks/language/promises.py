@@ -116,6 +116,8 @@ def _peers(peers: Mapping[str, Mapping[str, Any]]) -> Iterator[Promise]:
 
 
 def _time(points: Sequence[Point]) -> Iterator[Promise]:
+    if not points:
+        return
     longest = max(points, key=lambda point: point.seconds)
     yield {
         "text": f"No point takes more than {MINUTES} minutes of one core.",

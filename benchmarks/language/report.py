@@ -14,7 +14,7 @@ def language_page(result: Mapping[str, Any]) -> str:
         _head(result),
         "## What is to hold\n\n" + _promises(result["promises"]),
         "## The fine-tunes\n\n" + models_table(result["models"]),
-        "## KL by size, geometric mean of the full fine-tunes\n\n" + _sizes(result, "kl"),
+        "## KL by size, geometric mean\n\n" + _sizes(result, "kl"),
         "## Agreement of next tokens by size, mean\n\n" + _sizes(result, "agreement"),
         "## What to expect by kind of fine-tune\n\n" + _by_task(result["by_task"]),
         "## Peers: KL by that of `best` at equal bytes\n\n" + _peers(result["peers"]),
@@ -41,6 +41,7 @@ def _head(result: Mapping[str, Any]) -> str:
         "Every byte counts: of our presets the whole file; of peers codes, scales and indices, while norms stay the "
         "base's at no cost.",
         "KL is that from the fine-tune, in nats a token. Standard errors have texts as units.",
+        f"Means are over {', '.join(result['tasks'])}.",
     )
     return "# Language models\n\n" + " ".join(sentences)
 

@@ -11,6 +11,7 @@ from benchmarks.language.plans import Plan
 from benchmarks.language.points import Point
 from benchmarks.language.promises import promises
 from benchmarks.language.summary import OURS, UNTOUCHED, Measured, against_peers, by_size, by_task, lines
+from benchmarks.language.tasks import Task
 from benchmarks.language.weights import Weights
 
 RECORDED = Path(__file__).with_name("result.json")
@@ -30,7 +31,8 @@ def result_of(points: Iterable[Point], plan: Plan, cache: Path) -> dict[str, Any
     cache : Path
         Folder of downloads and models.
     """
-    measured = Measured(points, plan.tasks)
+    points = list(points)
+    measured = Measured(points, [task for task in plan.tasks if _has_base(points, task)])
     peers = against_peers(measured)
     curves = lines(measured)
     return {
@@ -38,6 +40,7 @@ def result_of(points: Iterable[Point], plan: Plan, cache: Path) -> dict[str, Any
         "plan": plan.name,
         "few": plan.few,
         "tokens": plan.tokens,
+        "tasks": measured.tasks,
         "models": list(model_rows(measured, plan, cache)),
         "promises": promises(measured, peers),
         "sizes": by_size(measured),
@@ -56,8 +59,8 @@ def model_rows(measured: Measured, plan: Plan, cache: Path) -> Iterator[dict[str
     """Yield the figures of each task's base and fine-tune."""
     for task in (*plan.tasks, *plan.others):
         base, fine = (measured.one(task.name, method, seed=task.seed) for method in ("base", "fine-tune"))
-        assert base
-        assert fine
+        if not base or not fine:
+            continue  # Not measured yet.
         weights = Weights.of(task, cache)
         yield {
             "task": _named(base),
@@ -73,6 +76,11 @@ def model_rows(measured: Measured, plan: Plan, cache: Path) -> Iterator[dict[str
         }
 
 
+def _has_base(points: Iterable[Point], task: Task) -> bool:
+    found = {(point.task, point.task_seed, point.few) for point in points if point.method == "base"}
+    return {(task.name, task.seed, few) for few in (True, False)} <= found
+
+
 def _named(point: Point) -> str:
     return f"{point.task}, seed {point.task_seed}" if point.task_seed else point.task
 
@@ -84,7 +92,8 @@ def _rows(measured: Measured, *, is_other: bool) -> Iterator[dict[str, Any]]:
         if point.few or point.method in UNTOUCHED or found != is_other:
             continue
         base = measured.one(point.task, "base", seed=point.task_seed)
-        assert base
+        if not base:
+            continue
         yield {
             "task": _named(point),
             "closed": 1 - point.kl / base.kl if base.kl else 0.0,

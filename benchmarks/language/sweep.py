@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 
 from benchmarks.fidelity.peers.peer import Setting
 from benchmarks.language.bench import CALIBRATED, PAPER, LanguageBench
@@ -32,11 +33,11 @@ def ours(bench: LanguageBench, sizes: Sequence[str], calibrated_sizes: Sequence[
     sizes, calibrated_sizes : sequence of str
         Settings of `best`.
     """
-    bench.ours(PAPER, PAPER_RANK, EncodeConfig(RankShare(0.1), Paper()))
+    bench.ours(PAPER, PAPER_RANK, lambda: EncodeConfig(RankShare(0.1), Paper()))
     for setting in sizes:
-        bench.ours("best", setting, _config(bench, setting))
+        bench.ours("best", setting, partial(_config, bench, setting))
     for setting in calibrated_sizes:
-        bench.ours(CALIBRATED, setting, _config(bench, setting), calibrated=True)
+        bench.ours(CALIBRATED, setting, partial(_config, bench, setting), calibrated=True)
 
 
 def _config(bench: LanguageBench, setting: str) -> EncodeConfig:

@@ -28,15 +28,18 @@ class Job:
         How much is measured.
     cache : Path
         Folder of downloads, models and points.
+    only_known : bool
+        Measure nothing.
     """
 
     task: Task
     plan: Plan
     cache: Path
+    only_known: bool = False
 
     def run(self) -> list[Point]:
         """Measure what is missing, and return all points of the job."""
-        bench = LanguageBench(self.task, self.cache, self.plan)
+        bench = LanguageBench(self.task, self.cache, self.plan, only_known=self.only_known)
         self.measure(bench)
         return bench.points
 
@@ -77,7 +80,9 @@ RunAll = Callable[[Callable[[Job], list[Point]], Iterable[Job]], Iterable[list[P
 """`map`, or that of a pool of processes."""
 
 
-def measure_all(plan: Plan, cache: Path, run_all: RunAll, settings: PeerSettings | None) -> list[Point]:
+def measure_all(
+    plan: Plan, cache: Path, run_all: RunAll, settings: PeerSettings | None, *, only_known: bool = False
+) -> list[Point]:
     """Train the fine-tunes that are missing, measure on all of them, and return all points.
 
     Parameters
@@ -91,13 +96,15 @@ def measure_all(plan: Plan, cache: Path, run_all: RunAll, settings: PeerSettings
     settings : frozenset of (str, str), optional
         Names of peers and labels of the settings to run. By default all run on the first task, and those that no
         smaller one beats there run on the others.
+    only_known : bool
+        Train and measure nothing.
     """
     first, *rest = plan.tasks
-    for task in (*plan.tasks, *plan.others):
+    for task in () if only_known else (*plan.tasks, *plan.others):
         fine_tune(task, cache)
-    jobs = [Job(task, plan, cache) for task in (*plan.tasks, *plan.others)]
-    jobs.insert(0, PeerJob(first, plan, cache, settings))
+    jobs = [Job(task, plan, cache, only_known) for task in (*plan.tasks, *plan.others)]
+    jobs.insert(0, PeerJob(first, plan, cache, only_known, settings))
     found = list(run_all(Job.run, jobs))
     settings = frozenset(chosen(found[0])) if settings is None else settings
-    found += run_all(Job.run, [PeerJob(task, plan, cache, settings) for task in rest])
+    found += run_all(Job.run, [PeerJob(task, plan, cache, only_known, settings) for task in rest])
     return [point for points in found for point in points]

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -88,6 +89,17 @@ def test_a_second_run_measures_nothing_anew(cache: Path, capsys: pytest.CaptureF
     command.main(["--tiny", "--cache", str(cache), "--workers", "0"])
     assert {path: path.read_bytes() for path in (cache / "points").iterdir()} == before
     assert language_page(result_in(cache)) in capsys.readouterr().out
+
+
+def test_what_is_known_so_far_is_shown_without_measuring(cache: Path, tmp_path: Path) -> None:
+    shutil.copytree(cache / "points", tmp_path / "points")
+    for part in ("base", "fine-tunes"):
+        (tmp_path / part).symlink_to(cache / part)
+    (log,) = (tmp_path / "points").glob("exercises*")
+    log.unlink()
+    assert command.main(["--tiny", "--cache", str(tmp_path), "--known"]) == 0
+    assert result_in(tmp_path)["tasks"] == ["style"]
+    assert not log.exists()
 
 
 def test_points_of_other_code_are_measured_anew(tmp_path: Path) -> None:
