@@ -8,6 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from benchmarks.common.environment import environment
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             bench = LanguageBench(task, options.cache.resolve(), replace(QUICK, promised=()))
             for size in options.sizes:
                 for name, recipe in [*VARIANTS.items()][: options.variants]:
-                    bench.ours(f"ablation: {name}", size, EncodeConfig(Size.parse(size), Best(recipe)))
+                    bench.ours(f"ablation: {name}", size, partial(EncodeConfig, Size.parse(size), Best(recipe)))
                     point = bench.points[-1]
                     print(
                         f"| {task.name} | {size} | {name} | {point.kl:.5f} | {point.kl_error:.5f} "
