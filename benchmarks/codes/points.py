@@ -129,5 +129,6 @@ class CodedTask(ABC):
         state = dict(self._fine)
         for name in self._matrices:
             base = self._base[name.removeprefix(self._prefix)]
-            state[name] = base if name not in deltas else (base.float() + deltas[name]).to(base.dtype)
+            # In float32: rounding to bfloat16 undoes small elements, which would decide more than the codes.
+            state[name] = base if name not in deltas else base.float() + deltas[name]
         return state
