@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dtscodec.errors import Remedy
 from dtscodec.evaluation.empty_model import fill
-from dtscodec.evaluation.transformers_library import check_loading_report
+from dtscodec.evaluation.loading_report import check_loading_report
 from dtscodec.evaluation.weight_conversions import is_ignored_on_load, locate_tensors
 
 ReadTensor: TypeAlias = Callable[[str], Tensor]

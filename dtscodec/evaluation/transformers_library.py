@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dtscodec.errors import BackendError, CheckpointError, DtsError, Remedy
-from dtscodec.messages import listed, one_line
+from dtscodec.evaluation.loading_report import check_loading_report
+from dtscodec.messages import one_line
 
 OLDEST = 5
 """The first major version whose `from_pretrained` takes a state dict as `load_weights` passes it."""
@@ -231,34 +232,3 @@ def load_weights(
         )
     check_loading_report(report, model_class.__name__, location, remedy)
     return model
-
-
-def check_loading_report(report: Mapping[str, Any], class_name: str, location: str, remedy: Remedy) -> None:
-    """Raise CheckpointError if a loading report names missing or unexpected tensors, or other shapes.
-
-    Parameters
-    ----------
-    report : mapping
-        As transformers returns it: ``missing_keys`` and ``unexpected_keys`` are names, ``mismatched_keys`` tuples of
-        name, shape in the checkpoint, and shape in the model.
-    class_name : str
-        The class of the model.
-    location : str
-        Path of the weights, for messages.
-    remedy : Remedy
-        The remedy.
-    """
-    problems = _problems(report)
-    if problems:
-        raise CheckpointError(f"{location}: expected the tensors of a {class_name}, got {problems}", remedy)
-
-
-def _problems(report: Mapping[str, Any]) -> str:
-    """Return the problems in a loading report in words; empty if there are none."""
-    shapes = [(name, f"{list(got)} instead of {list(want)}") for name, got, want in report["mismatched_keys"]]
-    found = [
-        ("no", sorted(map(repr, report["missing_keys"]))),
-        ("also", sorted(map(repr, report["unexpected_keys"]))),
-        ("", sorted(f"{name!r} of {shape}" for name, shape in shapes)),
-    ]
-    return ", and ".join(f"{word} {listed(names, 3)}".strip() for word, names in found if names)

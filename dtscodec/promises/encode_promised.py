@@ -1,6 +1,5 @@
 """Checkpoint + samples + bound -> the smallest pack that was found to keep the bound, with a claim about it."""
 
-import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,15 +21,14 @@ from dtscodec.encoding.journal import Journal, NoJournal
 from dtscodec.encoding.pack_assembler import PackAssembler
 from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.encoding.targets import Size
-from dtscodec.errors import ConfigError, PromiseError, Remedy, SamplesError
+from dtscodec.errors import ConfigError, Remedy, SamplesError
 from dtscodec.evaluation.architecture import model_directory, read_architecture
-from dtscodec.evaluation.confidence import CONFIDENCE
 from dtscodec.evaluation.prediction_sums import PredictionSums
 from dtscodec.evaluation.samples import prepare_samples
-from dtscodec.format.claim import UNIT, Claim
-from dtscodec.messages import size as size_words
+from dtscodec.format.claim import Claim
 from dtscodec.packs.pack import Pack
-from dtscodec.promises.bounds import Bound, MaxKl, predicted_shortfall
+from dtscodec.promises.bounds import Bound, predicted_shortfall
+from dtscodec.promises.outcomes import claim_of, not_kept
 from dtscodec.promises.size_search import SizeSearch
 from dtscodec.promises.splits import Splits, split_samples
 from dtscodec.promises.trials import Trial, Trials
@@ -222,8 +220,8 @@ def _kept(trials: Trials, bound: Bound, splits: Splits, search: SizeSearch) -> t
         limit = bound.limit(found, confidence)
         measured[size] = limit
         if bound.shortfall(limit) <= bound.most:
-            return chosen, _claim(bound, found, limit, splits.digest), len(measured)
-    raise _not_kept(bound, chosen, measured, search)
+            return chosen, claim_of(bound, found, limit, splits.digest), len(measured)
+    raise not_kept(bound, chosen, measured, search)
 
 
 def _check_provable(bound: Bound, samples: Sequence[PredictionSums], measured: int) -> None:
@@ -233,30 +231,3 @@ def _check_provable(bound: Bound, samples: Sequence[PredictionSums], measured: i
     if limit > bound.most:
         detail = f"expected enough samples to measure {bound}, got {measured}, on which complete agreement would not do"
         raise SamplesError(f"promise: {detail}", Remedy("give more samples"))
-
-
-def _claim(bound: Bound, samples: list[PredictionSums], limit: float, digest: str) -> Claim:
-    # Rounded so that the limit is not better than it is, and meets the bound that it meets.
-    value, figure = round(bound.value * UNIT), round(bound.figure(samples) * UNIT)
-    if isinstance(bound, MaxKl):
-        stored = min(value, math.ceil(limit * UNIT))
-        figure = min(figure, stored)
-    else:
-        stored = max(value, math.floor(limit * UNIT))
-        figure = max(figure, stored)
-    predictions = sum(sample.predictions for sample in samples)
-    confidence = round(CONFIDENCE * UNIT)
-    return Claim(bound.measure, value, figure, stored, confidence, len(samples), predictions, digest)
-
-
-def _not_kept(bound: Bound, best: Trial, measured: dict[int, float], search: SizeSearch) -> PromiseError:
-    """Return the error about the largest pack that was tried."""
-    figure = _words(bound, bound.figure(best.samples))
-    limit = f", measured limit {_words(bound, measured[best.size])}" if best.size in measured else ""
-    detail = f"expected {bound} in at most {size_words(search.most)}, got {figure} in {size_words(best.size)}{limit}"
-    remedy = "allow a larger {size}" if best.size >= search.most else "give more samples, or a looser bound"
-    return PromiseError(f"promise: {detail}", Remedy(remedy))
-
-
-def _words(bound: Bound, figure: float) -> str:
-    return f"{figure:.3g}" if isinstance(bound, MaxKl) else f"{100 * figure:.4g} %"
