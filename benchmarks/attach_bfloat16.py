@@ -22,8 +22,10 @@ from benchmarks.common.environment import environment
 
 RECORD = Path(__file__).with_suffix(".json")
 RANK = 8
-LIMIT = 1.5
-"""The most that the root mean square error of `attach` may be, in units of that of the decoded checkpoint."""
+DECODED, EXACT = "decoded checkpoint", "base plus delta"
+LIMITS = {DECODED: 1.75, EXACT: 1.5}
+"""The most that the root mean square error of `attach` may be, in units of that of the decoded checkpoint, by what both
+are compared with. The decoded checkpoint's weights hold the dither of their rounding, which `attach` does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.record:
         document = {**environment(), "rows": [{**asdict(row), **row.ratios} for row in rows]}
         RECORD.write_text(json.dumps(document, indent=2) + "\n")
-    return int(max(row.ratios["ratio"] for row in rows) > LIMIT)
+    return int(any(row.ratios["ratio"] > LIMITS[row.reference] for row in rows))
 
 
 def measure(width: int, layers: int, share: float, seed: int) -> list[Row]:
@@ -96,7 +98,7 @@ def measure(width: int, layers: int, share: float, seed: int) -> list[Row]:
         dtscodec.apply_(decoded, pack)
         rounded, wide = copy.deepcopy(decoded).float(), copy.deepcopy(model).float()
         # Side branches in float32 add the delta before anything is rounded to bfloat16.
-        references = {"decoded checkpoint": _logits(rounded, ids), "base plus delta": _attached(wide, pack, ids, base)}
+        references = {DECODED: _logits(rounded, ids), EXACT: _attached(wide, pack, ids, base)}
         own, plain, attached = _logits(decoded, ids), _logits(model, ids), _attached(model, pack, ids)
     return [
         Row(

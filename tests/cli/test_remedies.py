@@ -80,6 +80,8 @@ def test_errors_pass_between_processes_with_their_remedy(kind: type[DtsError]) -
     remedy = Remedy("store it exactly with {raw}", {"raw": "['head']"})
     if issubclass(kind, errors.RefusedError):
         error: DtsError = kind("base-leaf", "weight", "expected another", "7", remedy)
+    elif issubclass(kind, errors.SizeError):
+        error = kind("weight: expected another", remedy, 1000)
     else:
         error = kind("weight: expected another", remedy)
     back = pickle.loads(pickle.dumps(error))

@@ -92,3 +92,13 @@ def test_a_direction_of_little_overlap_has_a_limited_gain() -> None:
     assert found.tolist() == [1.5, 1.5]
     flat = factors(torch.ones(50), 2)
     assert float(direction_gains(flat, torch.ones(2, dtype=torch.float64), 1.0, 0.0, 1.5).max()) == LARGEST_MISSING
+
+
+@few
+@given(st.integers(1, 4), st.integers(0, 99))
+def test_components_beyond_the_rank_of_a_delta_do_not_enlarge_it(rank: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    delta = torch.randn(96, rank, generator=generator) @ torch.randn(rank, 64, generator=generator)
+    components, scales = fitted(delta, 2 * rank + 4)
+    found = decoded(components, scales * components.gains(scales, 1e-3 * float(delta.norm())))
+    assert float((found * delta).sum() / delta.square().sum()) == pytest.approx(1, abs=0.05)

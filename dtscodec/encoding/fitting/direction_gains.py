@@ -6,6 +6,7 @@ directions have nearly all of it, weak ones little more than a half, so one fact
 where it matters most.
 """
 
+import torch
 from torch import Tensor
 
 from dtscodec.linalg.spectrum import Factors
@@ -50,7 +51,9 @@ def direction_gains(factors: Factors, overlaps: Tensor, uniform: float, floor: f
     gains = (1 / overlaps.clamp(min=LEAST_OVERLAP)).clamp(1.0, largest) * min(missing, LARGEST_MISSING)
     # Directions that stand out of the bulk are signal. Where some have no components, all others stand in for them.
     signal = rest[rest > BULK * spectrum.median()]
-    return gains.clamp(min=min(uniform, _share_beyond(coded, signal, 2)))
+    gains = gains.clamp(min=min(uniform, _share_beyond(coded, signal, 2)))
+    # Beyond the rank of a delta there is nothing to restore: such components refine the directions before them.
+    return torch.where(coded > floor, gains, 1.0)
 
 
 def _share_beyond(coded: Tensor, rest: Tensor, power: int) -> float:

@@ -157,6 +157,9 @@ def encode_low_rank(
         if scaled.is_factored and all(band.width.is_float for band in block.bands):
             # Half precision holds the exact singular vectors so well that refits do not pay.
             recipe = replace(recipe, rounds=0)
+        if metric is not None:
+            # Spectra in a metric are so steep that several components stand for one direction.
+            recipe = replace(recipe, direction_gains=False)
         # Coordinate descent: quantize the vectors one by one, each against what the others leave of the delta.
         fitted = FittedComponents(scaled.weighted, widths, recipe)
         # Scales of least squared error for the codes found, then gains.
