@@ -27,10 +27,12 @@ LEAST = 4
 def _library() -> ctypes.CDLL:
     """Return the search, compiled."""
     source = Path(__file__).with_name("viterbi.c")
-    out = Path(tempfile.mkdtemp(), "viterbi.so")
-    flags = ("-O3", "-march=native", "-ffast-math", "-shared", "-fPIC")
-    subprocess.run(["cc", *flags, "-o", str(out), str(source)], check=True)
-    return ctypes.CDLL(str(out))
+    # Not -ffast-math: linked with it, a library that is loaded makes the whole process flush subnormal numbers to zero.
+    flags = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "viterbi.so")
+        subprocess.run(["cc", *flags, "-o", str(out), str(source)], check=True)
+        return ctypes.CDLL(str(out))  # Once it is loaded, its file is not needed.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
