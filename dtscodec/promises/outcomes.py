@@ -8,6 +8,7 @@ from dtscodec.evaluation.confidence import CONFIDENCE
 from dtscodec.evaluation.prediction_sums import PredictionSums
 from dtscodec.format.claim import UNIT, Claim
 from dtscodec.messages import size as size_words
+from dtscodec.packs.claims import measure_words
 from dtscodec.promises.bounds import Bound, MaxKl
 from dtscodec.promises.size_search import SizeSearch
 from dtscodec.promises.trials import Trial
@@ -62,4 +63,4 @@ def not_kept(bound: Bound, best: Trial, measured: Mapping[int, float], search: S
 
 
 def _words(bound: Bound, figure: float) -> str:
-    return f"{figure:.3g}" if isinstance(bound, MaxKl) else f"{100 * figure:.4g} %"
+    return measure_words(bound.measure, round(figure * UNIT))
