@@ -13,7 +13,7 @@ from torch import Tensor
 from dtscodec.format.blocks.band import BandPlace
 from dtscodec.kernels.pack import pack_tensor
 from dtscodec.kernels.packed import PackedFactors
-from dtscodec.kernels.unpack import unpack_factors
+from dtscodec.kernels.unpack import packed_vectors, unpack_factors
 from dtscodec.quantize.lloyd_max import nearest
 from dtscodec.quantize.packing import vector_bytes
 from dtscodec.quantize.scalar import TINY
@@ -155,27 +155,20 @@ def _vectors(block: PackedFactors, begin: int) -> Iterator[tuple[LatentVectors, 
                 values = values / torch.where(scales == 0, 1.0, scales)[:, None]
             units = values.square().mean(1, keepdim=True).sqrt().clamp(min=TINY)
             span = slice(begin, begin + values.numel())
-            packed, levels = _packed(block, place, is_left, values.shape[1]), _levels(block, place, is_left)
+            packed, levels = _packed(block, place, is_left, values.shape[1])
             yield LatentVectors(place.bits, packed, levels, scales, units, span, components, is_left), values
             begin = span.stop
         first = components.stop
 
 
-def _packed(block: PackedFactors, place: BandPlace, is_left: bool, count: int) -> Tensor:
-    """Return a view of the packed vectors of one factor of a band: uint8 [r, bytes]."""
-    size, at = vector_bytes(count, place.bits), place.u_at if is_left else place.v_at
-    return block.store.codes.as_strided((place.rank, size), (place.stride, 1), at)
-
-
-def _levels(block: PackedFactors, place: BandPlace, is_left: bool) -> Tensor | None:
-    """Return the code books of one factor of a band: float32 [tables, levels]; None if its width has none."""
-    width, store = width_of(place.bits), block.store
+def _packed(block: PackedFactors, place: BandPlace, is_left: bool, count: int) -> tuple[Tensor, Tensor | None]:
+    """Return views of one factor of a band: uint8 [r, bytes], and its code books, float32 [tables, levels], if any."""
+    at = (place.u_at, place.u_levels) if is_left else (place.v_at, place.v_levels)
+    packed, levels = packed_vectors(block, place, *at)
+    width = width_of(place.bits)
     if width.fixed_levels is not None:
-        return torch.from_numpy(width.fixed_levels).to(store.device)[None]
-    if not width.stored_levels:
-        return None
-    first, end = (place.u_levels, place.v_levels) if is_left else (place.v_levels, place.scales)
-    return store.numbers[first:end].view(-1, width.stored_levels)
+        levels = torch.from_numpy(width.fixed_levels).to(block.store.device)[None]
+    return packed[:, : vector_bytes(count, place.bits)], levels if levels.numel() else None
 
 
 def _nearest(values: Tensor, levels: Tensor) -> Tensor:
