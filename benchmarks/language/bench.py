@@ -4,7 +4,6 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,10 +26,19 @@ from benchmarks.language.texts import write_samples
 from benchmarks.language.weights import Weights
 from dtscodec.encoding.config import EncodeConfig
 
+BEST = "best"
 CALIBRATED = "best, calibrated"
 PAPER = "paper"
-UNROUNDED = "paper, in fp32"
-"""The same packs, whose deltas are added to the base without rounding to bfloat16, as those of peers are."""
+OURS = (BEST, CALIBRATED, PAPER)
+"""Our own methods: packs are decoded to bfloat16."""
+
+
+def unrounded(method: str) -> str:
+    """Return the name of one of `OURS` where its deltas are added to the base in float32, as those of peers are."""
+    return f"{method}, in fp32"
+
+
+UNROUNDED = tuple(map(unrounded, OURS))
 
 
 class LanguageBench:
@@ -103,8 +111,7 @@ class LanguageBench:
         version = code_version(CALIBRATION if calibrated else ENCODER)
         promised = setting in self.plan.promised or method == PAPER
         keys = [Key(method, setting, version, few) for few in ((False, True) if promised else (True,))]
-        if method == PAPER:
-            keys += [replace(key, method=UNROUNDED) for key in keys]
+        keys.append(Key(unrounded(method), setting, version, True))
         missing = [key for key in keys if self._needs(key)]
         if not missing:
             return
@@ -123,7 +130,7 @@ class LanguageBench:
             with dtscodec.decode(path, base_directory(self._cache)) as decoded:
                 state = dict(decoded)
             for key in missing:
-                weights = self._unrounded(path, state) if key.method == UNROUNDED else state
+                weights = self._unrounded(path, state) if key.method in UNROUNDED else state
                 self._add(key, size, weights, calibrated=calibrated, start=start, encode_seconds=seconds)
                 start = time.process_time()
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.common.pictures import INK, TEXT, save_picture
 from benchmarks.common.rate_panel import rate_panel
-from benchmarks.language.bench import CALIBRATED
+from benchmarks.language.bench import BEST, CALIBRATED, UNROUNDED
 
 TICKS = {0.0005: "0.05 %", 0.002: "0.2 %", 0.005: "0.5 %", 0.02: "2 %", 0.08: "8 %"}
 
@@ -20,8 +20,12 @@ def draw_language(result: Mapping[str, Any], path: Path) -> None:
     curves, is_calibrated = result["curves"], result["calibrated"]
     panels = ((left, False, "without data"), (right, True, "calibrated with 64 texts"))
     for axes, fitted, title in panels:
-        chosen = {method: line for method, line in curves.items() if is_calibrated[method] == fitted}
-        ours = {CALIBRATED: "dtscodec, calibrated"} if fitted else {"best": "dtscodec (preset best)"}
+        chosen = {
+            method: line
+            for method, line in curves.items()
+            if is_calibrated[method] == fitted and method not in UNROUNDED
+        }
+        ours = {CALIBRATED: "dtscodec, calibrated"} if fitted else {BEST: "dtscodec (preset best)"}
         rate_panel(axes, chosen, f"KL per token, {title}", "bf16 checkpoint", TICKS, ours)
         axes.legend(loc="lower left", frameon=False, labelcolor=INK, fontsize=TEXT - 3)
     save_picture(figure, path)

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 
 from benchmarks.common.markdown import percent
-from benchmarks.language.bench import CALIBRATED, PAPER, UNROUNDED
+from benchmarks.language.bench import BEST, CALIBRATED, PAPER, unrounded
 from benchmarks.language.plans import AT_PAPERS, DEFAULT, HALF, PAPER_RANK
 from benchmarks.language.points import Point
 from benchmarks.language.summary import Measured, ratio_of_settings
 
-LEAST_RATIOS = {"best": 6, CALIBRATED: 15}
+LEAST_RATIOS = {BEST: 6, CALIBRATED: 15}
 """By how much the KL of `paper` is to exceed that of `best` at the same bytes."""
 CALIBRATION_GAIN = 3
 """By how much the KL of the default size is to exceed that of the same size, calibrated."""
@@ -53,10 +53,14 @@ def promises(measured: Measured, peers: Mapping[str, Mapping[str, Any]]) -> list
 
 
 def _against_paper(measured: Measured) -> Iterator[Promise]:
-    paper, unrounded = (measured.all_tasks(method, PAPER_RANK) for method in (PAPER, UNROUNDED))
     for method, least in LEAST_RATIOS.items():
-        ours = measured.all_tasks(method, AT_PAPERS)
-        found, exact = (ratio_of_settings(theirs, ours) for theirs in (paper, unrounded))
+        pairs = ((PAPER, method, False), (unrounded(PAPER), unrounded(method), True))
+        found, exact = (
+            ratio_of_settings(
+                measured.all_tasks(theirs, PAPER_RANK, few=few), measured.all_tasks(ours, AT_PAPERS, few=few)
+            )
+            for theirs, ours, few in pairs
+        )
         if found and exact:
             yield {
                 "text": f"At the bytes of `paper --rank 0.1`, its KL is {least} times that of {_named(method)}.",
@@ -66,7 +70,7 @@ def _against_paper(measured: Measured) -> Iterator[Promise]:
 
 
 def _calibration(measured: Measured) -> Iterator[Promise]:
-    plain, fitted = (measured.all_tasks(method, DEFAULT) for method in ("best", CALIBRATED))
+    plain, fitted = (measured.all_tasks(method, DEFAULT) for method in (BEST, CALIBRATED))
     if found := ratio_of_settings(plain, fitted):
         yield {
             "text": f"At the default size calibration divides the KL by at least {CALIBRATION_GAIN}.",

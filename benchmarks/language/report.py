@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.common.markdown import markdown_table, percent
-from benchmarks.language.bench import CALIBRATED, PAPER, UNROUNDED
+from benchmarks.language.bench import BEST, OURS, UNROUNDED
 from benchmarks.language.summary import SHARES
 
 
@@ -35,8 +35,9 @@ def _head(result: Mapping[str, Any]) -> str:
         "SmolLM2-135M-Instruct in bf16 (269 MB) and full fine-tunes of it.",
         "Test texts have at most 128 tokens and were not trained on.",
         f"Sweeps are judged on {result['few']:,} tokens, rows by task on {result['tokens']:,}.",
-        "Our packs are decoded to bf16; what peers decode is added to the base in fp32, where nothing is lost to "
-        "rounding. Forward passes are in fp32.",
+        "Our packs are decoded to bf16, as users have them; what peers decode is added to the base in fp32, where "
+        "nothing is lost to rounding. Rows *in fp32* are our packs by that rule, and peers are compared with them. "
+        "Forward passes are in fp32.",
         "Calibration uses 64 other texts.",
         "Every byte counts: of our presets the whole file; of peers codes, scales and indices, while norms stay the "
         "base's at no cost.",
@@ -73,7 +74,7 @@ def models_table(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def _sizes(result: Mapping[str, Any], figure: str) -> str:
     """Return a table with a row for each method, ours first, and a column for each size."""
-    table, first = result["sizes"], ("best", CALIBRATED, PAPER, UNROUNDED)
+    table, first = result["sizes"], (*OURS, *UNROUNDED)
     order = [method for method in first if method in table]
     order += sorted((method for method in table if method not in first), key=str.lower)
     rows = [
@@ -103,7 +104,7 @@ def _peers(peers: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [
         [
             peer,
-            CALIBRATED if row["calibrated"] else "best",
+            f"{BEST}, data-free or calibrated" if row["calibrated"] else f"{BEST}, data-free",
             *(_ratio(cell) for cell in row["at"]),
             f"{_ratio(row['lowest'])} at {percent(row['lowest']['share'], 2)}" if row["lowest"] else "-",
         ]

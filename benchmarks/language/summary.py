@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fidelity.summary import geometric
-from benchmarks.language.bench import CALIBRATED, PAPER, UNROUNDED
+from benchmarks.language.bench import BEST, CALIBRATED, OURS, UNROUNDED, unrounded
 from benchmarks.language.curves import Curve, LogKl, Ratio, merge_seeds, ratio_at
 from benchmarks.language.points import Point
 from benchmarks.language.tasks import Task
@@ -20,7 +20,6 @@ COMPARED = (0.0005, 0.08)
 GRID = tuple(np.geomspace(*COMPARED, num=100).tolist())
 """Sizes at which peers are compared with `best`."""
 UNTOUCHED = ("base", "fine-tune")
-OURS = ("best", CALIBRATED, PAPER, UNROUNDED)
 
 
 class Measured:
@@ -94,7 +93,7 @@ def _means(points: Sequence[Point]) -> dict[str, float]:
 def by_task(measured: Measured) -> dict[str, dict[str, list[dict[str, float] | None]]]:
     """Return for `best`, each task and each of `SHARES` the agreement, and the share of the base's KL closed."""
     swept, table = measured.swept(), {}
-    for method in OURS[:2]:
+    for method in (BEST, CALIBRATED):
         table[method] = {task: list(_closed(measured, task, points)) for task, points in swept.get(method, {}).items()}
     return table
 
@@ -133,20 +132,25 @@ def _knots(methods: Iterable[Mapping[str, Curve]]) -> list[float]:
 def against_peers(measured: Measured) -> dict[str, dict[str, Any]]:
     """Return for each peer its KL by that of `best` at `SHARES`, and where that is lowest in standard errors.
 
-    Curves are compared where one of them bends and at `GRID`: between its settings a curve's standard error is smaller.
+    Neither is rounded to bfloat16. Who has calibration texts may still leave a pack as it was encoded, so calibrated
+    peers are compared with the better of both. Curves are compared where one of them bends and at `GRID`: between its
+    settings a curve's standard error is smaller.
     """
-    curves, table = measured.curves(), {}
+    swept, curves, table = measured.swept(), measured.curves(), {}
+    data_free, fitted = (swept.get(unrounded(method), {}) for method in (BEST, CALIBRATED))
+    both = {task: Curve([*points, *fitted.get(task, ())]) for task, points in data_free.items()}
     for method in sorted(curves, key=str.lower):
-        ours = curves.get(CALIBRATED if measured.is_calibrated(method) else "best", {})
-        if method in OURS or any(task not in ours or task not in curves[method] for task in measured.tasks):
+        ours = both if measured.is_calibrated(method) else curves.get(unrounded(BEST), {})
+        of_task = curves[method]
+        if method in (*OURS, *UNROUNDED) or any(task not in ours or task not in of_task for task in measured.tasks):
             continue
-        sizes = [share for share in _knots([ours, curves[method]]) if COMPARED[0] <= share <= COMPARED[1]]
-        ratios = [ratio for share in (*sizes, *GRID) if (ratio := ratio_at(share, ours, curves[method]))]
+        sizes = [share for share in _knots([ours, of_task]) if COMPARED[0] <= share <= COMPARED[1]]
+        ratios = [ratio for share in (*sizes, *GRID) if (ratio := ratio_at(share, ours, of_task))]
         table[method] = {
             "calibrated": measured.is_calibrated(method),
-            "at": [ratio and ratio._asdict() for ratio in (ratio_at(s, ours, curves[method]) for s in SHARES)],
+            "at": [ratio and ratio._asdict() for ratio in (ratio_at(s, ours, of_task) for s in SHARES)],
             "lowest": min(ratios, key=lambda ratio: ratio.errors)._asdict() if ratios else None,
-            "settings": [sample.setting for sample in curves[method][measured.tasks[0]].front],
+            "settings": [sample.setting for sample in of_task[measured.tasks[0]].front],
         }
     return table
 
@@ -155,7 +159,7 @@ def chosen(points: Iterable[Point]) -> set[tuple[str, str]]:
     """Return name and label of the peers' settings that no smaller one of the same peer beats on a task."""
     by_method: dict[str, list[Point]] = defaultdict(list)
     for point in points:
-        if point.few and point.method not in (*OURS, *UNTOUCHED):
+        if point.few and point.method not in (*OURS, *UNROUNDED, *UNTOUCHED):
             by_method[point.method].append(point)
     return {
         (method, sample.setting) for method, found in by_method.items() for sample in Curve(merge_seeds(found)).front

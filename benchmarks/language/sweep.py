@@ -5,7 +5,7 @@ from fractions import Fraction
 from functools import partial
 
 from benchmarks.fidelity.peers.peer import Setting
-from benchmarks.language.bench import CALIBRATED, PAPER, LanguageBench
+from benchmarks.language.bench import BEST, CALIBRATED, PAPER, LanguageBench
 from benchmarks.language.code_version import ENCODER, code_version
 from benchmarks.language.peers import settings
 from benchmarks.language.plans import AT_PAPERS, DEFAULT, PAPER_RANK
@@ -35,7 +35,7 @@ def ours(bench: LanguageBench, sizes: Sequence[str], calibrated_sizes: Sequence[
     """
     bench.ours(PAPER, PAPER_RANK, lambda: EncodeConfig(RankShare(0.1), Paper()))
     for setting in sizes:
-        bench.ours("best", setting, partial(_config, bench, setting))
+        bench.ours(BEST, setting, partial(_config, bench, setting))
     for setting in calibrated_sizes:
         bench.ours(CALIBRATED, setting, partial(_config, bench, setting), calibrated=True)
 
