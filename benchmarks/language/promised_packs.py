@@ -1,13 +1,15 @@
 """Promises of ``encode --max-kl``, checked on the test texts: ``python -m benchmarks.language.promised_packs``.
 
 Five fine-tunes, and as bounds 1/10, 1/50 and 1/200 of the base's own KL. Each promise is made from the calibration
-texts alone, and judged on the test texts, which it has not seen. With ``--sweep TASK`` calibrated packs are also made
-in sizes that fall in steps of 1.15 until one misses the bound, to tell by how much a promised pack is larger than need
-be. Everything is stored in the cache: a run that is interrupted goes on.
+texts alone, and judged on the test texts, which it has not seen. With ``--sweep TASK`` packs are also fitted to the same
+part of the calibration texts in sizes that fall in steps of 1.15 until one misses the bound on the test texts, to tell
+by how much a promised pack is larger than need be. Fits are short, so that all promises take hours rather than days;
+longer ones give smaller packs. Everything is stored in the cache: a run that is interrupted goes on.
 """
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,9 +24,16 @@ from benchmarks.language.finetune import fine_tune
 from benchmarks.language.judge import Judge
 from benchmarks.language.tasks import FULL, Task
 from benchmarks.language.texts import load_texts, write_samples
+from dtscodec.evaluation.architecture import read_architecture
+from dtscodec.evaluation.samples import prepare_samples
+from dtscodec.promises.splits import split_samples
 
 PARTS = 10, 50, 200
 """Bounds are these parts of the base's own KL."""
+TEXTS = 160
+"""Most calibration texts of a promise."""
+STEPS = 20
+"""Gradient steps of each fit."""
 TOKENS = 8192
 """Test tokens that a promise is judged on."""
 STEP = 1.15
@@ -49,7 +58,7 @@ class Promises:
         self._task, self._base, self._fine = task, base_directory(cache), fine_tune(task, cache)
         self._folder = cache / "promises" / task.directory(cache).name
         self._folder.mkdir(parents=True, exist_ok=True)
-        texts = load_texts(task.texts, cache, AutoTokenizer.from_pretrained(self._base)).calibration
+        texts = load_texts(task.texts, cache, AutoTokenizer.from_pretrained(self._base)).calibration[:TEXTS]
         self._samples = write_samples(texts, self._folder / "calibration.jsonl")
         self._cache = cache
 
@@ -73,13 +82,15 @@ class Promises:
         out, start = self._folder / f"promise-{part}.safetensors", time.perf_counter()
         row: dict[str, Any] = {"task": self._task.name, "part": part, "bound": bound}
         try:
-            with dtscodec.Journal(out.with_suffix(".part")) as journal:
+            # One journal for all bounds: they begin with packs of the same size.
+            with dtscodec.Journal(self._folder / "promises.part") as journal:
                 promised = dtscodec.encode_promised(
                     self._base,
                     self._fine,
                     out,
                     dtscodec.MaxKl(bound),
                     samples=self._samples,
+                    steps=STEPS,
                     journal=journal,
                     force=True,
                     on_trial=lambda trial: print(
@@ -91,15 +102,21 @@ class Promises:
         fits = sum(trial.is_fitted for trial in promised.trials)
         row |= {"size": promised.encoded.pack_bytes, "share": promised.encoded.pack_bytes / promised.encoded.fine_bytes}
         row |= {"claim": asdict(promised.claim), "trials": len(promised.trials), "fits": fits}
+        row |= {"texts": len(self._samples.read_text().splitlines()), "steps": STEPS}
         row |= {"measurements": promised.measurements, "minutes": (time.perf_counter() - start) / 60}
         return row | self._judged(out)
 
     def _at_size(self, size: int) -> dict[str, Any]:
         out = self._folder / f"size-{size}.safetensors"
         config = dtscodec.EncodeConfig(dtscodec.Size.parse(f"{size}B"))
-        with dtscodec.Journal(out.with_suffix(".part")) as journal:
+        prepared = prepare_samples(read_architecture(self._fine), self._samples)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            dtscodec.Journal(out.with_suffix(".part")) as journal,
+        ):
+            samples = split_samples(prepared, str(self._samples), Path(folder)).fit
             dtscodec.encode_calibrated(
-                self._base, self._fine, out, config, samples=self._samples, journal=journal, force=True
+                self._base, self._fine, out, config, samples=samples, steps=STEPS, journal=journal, force=True
             )
         return {"size": size} | self._judged(out)
 
