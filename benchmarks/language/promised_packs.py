@@ -1,10 +1,10 @@
 """Promises of ``encode --max-kl``, checked on the test texts: ``python -m benchmarks.language.promised_packs``.
 
 Five fine-tunes, and as bounds 1/10, 1/50 and 1/200 of the base's own KL. Each promise is made from the calibration
-texts alone, and judged on the test texts, which it has not seen. With ``--sweep TASK`` packs are also fitted to the same
-part of the calibration texts in sizes that fall in steps of 1.15 until one misses the bound on the test texts, to tell
-by how much a promised pack is larger than need be. Fits are short, so that all promises take hours rather than days;
-longer ones give smaller packs. Everything is stored in the cache: a run that is interrupted goes on.
+texts alone, and judged on the test texts, which it has not seen. With ``--sweep TASK`` packs are also fitted to the
+same part of the calibration texts, in sizes that fall in steps of 1.15 until one misses the bound on the test texts.
+That tells by how much a promised pack is larger than need be. Fits are short, so that all promises take hours rather
+than days; longer ones give smaller packs. Everything is stored in the cache: a run that is interrupted goes on.
 """
 
 import argparse
@@ -82,8 +82,7 @@ class Promises:
         out, start = self._folder / f"promise-{part}.safetensors", time.perf_counter()
         row: dict[str, Any] = {"task": self._task.name, "part": part, "bound": bound}
         try:
-            # One journal for all bounds: they begin with packs of the same size.
-            with dtscodec.Journal(self._folder / "promises.part") as journal:
+            with dtscodec.Journal(out.with_suffix(".part")) as journal:
                 promised = dtscodec.encode_promised(
                     self._base,
                     self._fine,
