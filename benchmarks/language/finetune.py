@@ -70,7 +70,8 @@ def _train(task: Task, cache: Path, out: Path) -> None:
     if task.lora_rank:
         model = model.merge_and_unload()
     model.to(torch.bfloat16).save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    # Afresh: one that was in use also saves how it padded and truncated last.
+    AutoTokenizer.from_pretrained(base).save_pretrained(out)
 
 
 def _rate(step: int, steps: int) -> float:
