@@ -78,7 +78,7 @@ class Distillation:
     def _loss(self, batch: SampleBatch, with_gradient: bool) -> FitLoss:
         parts = batch.split(self._part_tokens)
         with self._precision.products():
-            targets = [self._teacher.outputs(part, self._true_layer) for part in parts]
+            targets = self._teacher.outputs(batch, parts, self._true_layer)
         # Each layer is relative to its own squared norm in the whole batch, so that all count alike.
         squares = torch.stack(
             [_squares(target.hidden_states, part) for target, part in zip(targets, parts, strict=True)]

@@ -25,6 +25,7 @@ from dtscodec.calibration.fit_settings import BATCH_TOKENS, STEPS
 from dtscodec.calibration.optimize import optimize
 from dtscodec.calibration.precision import Precision
 from dtscodec.calibration.recode import recode
+from dtscodec.calibration.stored_outputs import StoredOutputs
 from dtscodec.calibration.teacher import Teacher
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Source
@@ -173,11 +174,14 @@ def fit(
         open_checkpoint(fine_tune, WHOLE) as fine,
         decode(pack, base, whole=True) as decoded,
         quiet_transformers(),
+        StoredOutputs() as stored,
     ):
         offload = must_offload(architecture, fine, device) if offload is None else offload
         specs = fine.specs, {name: decoded.spec(name) for name in decoded}
         precision = Precision.for_checkpoints(specs, device)
-        teacher = Teacher(load_teacher(architecture, fine, precision, offload), fine.location)
+        # A GPU is faster than reading what was stored.
+        model_of_fine = load_teacher(architecture, fine, precision, offload)
+        teacher = Teacher(model_of_fine, fine.location, stored if device == "cpu" else None)
         # Batches without predictions cannot change the loss.
         every = [batch.to(device) for batch in prepared.batches(teacher.model, batch_size, batch_tokens)]
         batches = [batch for batch in every if len(batch.places)]

@@ -174,7 +174,7 @@ def test_choices_may_be_ruled_out_and_padding_hold_anything_but_hidden_states_ar
 
     hidden[0, 2] = float("nan")
     teacher = Teacher(model, "fine")
-    assert teacher.outputs(batch).predictions.tolist() == [[0.0, float("-inf")]]
+    assert teacher.outputs(batch, [batch])[0].predictions.tolist() == [[0.0, float("-inf")]]
     hidden[0, 1, 0] = float("-inf")
     with pytest.raises(CheckpointError, match="fine: expected finite predictions and hidden states"):
-        teacher.outputs(batch)
+        teacher.outputs(batch, [batch])
