@@ -70,7 +70,7 @@ WHOLE = Plan(
     tasks=FULL,
     others=(LORA, replace(FULL[0], seed=1)),
     sizes=_distinct("0.05%", "0.1%", "0.2%", HALF, DEFAULT, "1%", AT_PAPERS, "4%", "8%", "10%"),
-    calibrated_sizes=_distinct("0.05%", HALF, DEFAULT, AT_PAPERS, "8%"),
+    calibrated_sizes=PROMISED,
     promised=PROMISED,
     few_sizes=_distinct("0.1%", HALF, DEFAULT, AT_PAPERS),
     tokens=8192,
