@@ -111,7 +111,8 @@ class LanguageBench:
         version = code_version(CALIBRATION if calibrated else ENCODER)
         promised = setting in self.plan.promised or method == PAPER
         keys = [Key(method, setting, version, few) for few in ((False, True) if promised else (True,))]
-        keys.append(Key(unrounded(method), setting, version, True))
+        if method in OURS:
+            keys.append(Key(unrounded(method), setting, version, True))
         missing = [key for key in keys if self._needs(key)]
         if not missing:
             return
