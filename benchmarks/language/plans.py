@@ -69,7 +69,7 @@ WHOLE = Plan(
     name="whole",
     tasks=FULL,
     others=(LORA, replace(FULL[0], seed=1)),
-    sizes=_distinct("0.05%", "0.1%", "0.2%", HALF, DEFAULT, "1%", AT_PAPERS, "4%", "8%", "10%"),
+    sizes=_distinct("0.05%", "0.1%", "0.2%", HALF, DEFAULT, "1%", AT_PAPERS, "4%", "10%"),
     calibrated_sizes=PROMISED,
     promised=PROMISED,
     few_sizes=_distinct("0.1%", HALF, DEFAULT, AT_PAPERS),
