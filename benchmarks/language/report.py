@@ -17,7 +17,7 @@ def language_page(result: Mapping[str, Any]) -> str:
         "## KL by size, geometric mean\n\n" + _sizes(result, "kl"),
         "## Agreement of next tokens by size, mean\n\n" + _sizes(result, "agreement"),
         "## What to expect by kind of fine-tune\n\n" + _by_task(result["by_task"]),
-        "## Peers: KL by that of `best` at equal bytes\n\n" + _peers(result["peers"]),
+        "## Peers: KL by that of `best` at equal bytes\n\n" + _peers(result["peers"], result["tasks"]),
         "## Each task, all test tokens\n\n" + _rows(result["rows"]),
         "## A merged LoRA, and another training seed\n\n" + _rows(result["others"]),
         "## Time\n\n" + _time(result["seconds"]),
@@ -100,21 +100,23 @@ def _cell(cell: Mapping[str, float] | None, figure: str) -> str:
     return percent(cell[figure]) if figure == "agreement" else f"{cell[figure]:.2g}"
 
 
-def _peers(peers: Mapping[str, Mapping[str, Any]]) -> str:
+def _peers(peers: Mapping[str, Mapping[str, Any]], tasks: Sequence[str]) -> str:
     rows = [
         [
             peer,
             f"{BEST}, data-free or calibrated" if row["calibrated"] else f"{BEST}, data-free",
+            "all" if len(row["tasks"]) == len(tasks) else ", ".join(row["tasks"]),
             *(_ratio(cell) for cell in row["at"]),
             f"{_ratio(row['lowest'])} at {percent(row['lowest']['share'], 2)}" if row["lowest"] else "-",
         ]
         for peer, row in peers.items()
     ]
     note = (
-        "Each peer at its best setting, which is chosen on one task. In brackets the distance in standard errors; "
-        "below -2 the peer is better. The last column is where a peer comes nearest between 0.05 % and 8 %."
+        "Each peer at its best setting, which is chosen on one task. Peers that are far from `best` there are not run "
+        "on the others. In brackets the distance in standard errors; below -2 the peer is better. The last column is "
+        "where a peer comes nearest between 0.05 % and 8 %."
     )
-    head = ["peer", "against", *(percent(share, 2) for share in SHARES), "nearest"]
+    head = ["peer", "against", "tasks", *(percent(share, 2) for share in SHARES), "nearest"]
     return markdown_table(head, rows) + f"\n\n{note}"
 
 

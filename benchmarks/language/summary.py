@@ -19,6 +19,8 @@ COMPARED = (0.0005, 0.08)
 """Range of sizes in which no peer is to be better than `best`."""
 GRID = tuple(np.geomspace(*COMPARED, num=100).tolist())
 """Sizes at which peers are compared with `best`."""
+RIVAL = 4
+"""Peers whose KL on the first task is nowhere less than so many times that of `best` are not run on the others."""
 UNTOUCHED = ("base", "fine-tune")
 
 
@@ -132,25 +134,28 @@ def _knots(methods: Iterable[Mapping[str, Curve]]) -> list[float]:
 def against_peers(measured: Measured) -> dict[str, dict[str, Any]]:
     """Return for each peer its KL by that of `best` at `SHARES`, and where that is lowest in standard errors.
 
-    Neither is rounded to bfloat16. Who has calibration texts may still leave a pack as it was encoded, so calibrated
-    peers are compared with the better of both. Curves are compared where one of them bends and at `GRID`: between its
-    settings a curve's standard error is smaller.
+    The mean is over the tasks that the peer was measured on; see `rivals`. Neither is rounded to bfloat16. Who has
+    calibration texts may still leave a pack as it was encoded: calibrated peers are compared with the better of both.
+    Curves are compared where one of them bends and at `GRID`: between its settings a curve's standard error is smaller.
     """
     swept, curves, table = measured.swept(), measured.curves(), {}
     data_free, fitted = (swept.get(unrounded(method), {}) for method in (BEST, CALIBRATED))
     both = {task: Curve([*points, *fitted.get(task, ())]) for task, points in data_free.items()}
     for method in sorted(curves, key=str.lower):
         ours = both if measured.is_calibrated(method) else curves.get(unrounded(BEST), {})
-        of_task = curves[method]
-        if method in (*OURS, *UNROUNDED) or any(task not in ours or task not in of_task for task in measured.tasks):
+        tasks = [task for task in measured.tasks if task in ours and task in curves[method]]
+        if method in (*OURS, *UNROUNDED) or not tasks:
             continue
+        ours, of_task = ({task: curve[task] for task in tasks} for curve in (ours, curves[method]))
         sizes = [share for share in _knots([ours, of_task]) if COMPARED[0] <= share <= COMPARED[1]]
         ratios = [ratio for share in (*sizes, *GRID) if (ratio := ratio_at(share, ours, of_task))]
         table[method] = {
             "calibrated": measured.is_calibrated(method),
+            "tasks": tasks,
             "at": [ratio and ratio._asdict() for ratio in (ratio_at(s, ours, of_task) for s in SHARES)],
             "lowest": min(ratios, key=lambda ratio: ratio.errors)._asdict() if ratios else None,
-            "settings": [sample.setting for sample in of_task[measured.tasks[0]].front],
+            "least": min((ratio.ratio for ratio in ratios), default=None),
+            "settings": [sample.setting for sample in of_task[tasks[0]].front],
         }
     return table
 
@@ -164,6 +169,20 @@ def chosen(points: Iterable[Point]) -> set[tuple[str, str]]:
     return {
         (method, sample.setting) for method, found in by_method.items() for sample in Curve(merge_seeds(found)).front
     }
+
+
+def rivals(points: Iterable[Point], task: Task) -> set[str]:
+    """Return the peers whose KL on a task is below `RIVAL` times that of `best` at some size, or cannot be compared.
+
+    Parameters
+    ----------
+    points : iterable of Point
+        Points of the peers and of `best`.
+    task : Task
+        The task.
+    """
+    table = against_peers(Measured(points, [task]))
+    return {peer for peer, row in table.items() if row["least"] is None or row["least"] < RIVAL}
 
 
 def ratio_of_settings(theirs: Sequence[Point], ours: Sequence[Point]) -> Ratio | None:

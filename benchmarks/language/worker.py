@@ -9,7 +9,7 @@ from benchmarks.language.bench import LanguageBench
 from benchmarks.language.finetune import fine_tune
 from benchmarks.language.plans import Plan
 from benchmarks.language.points import Point
-from benchmarks.language.summary import chosen
+from benchmarks.language.summary import chosen, rivals
 from benchmarks.language.sweep import ours, peers, untouched
 from benchmarks.language.tasks import Task
 
@@ -94,8 +94,8 @@ def measure_all(
     run_all : callable
         Maps jobs to their points.
     settings : frozenset of (str, str), optional
-        Names of peers and labels of the settings to run. By default all run on the first task, and those that no
-        smaller one beats there run on the others.
+        Names of peers and labels of the settings to run. By default all run on the first task. Of the peers that come
+        near `best` there (`rivals`), those that no smaller one beats run on the others.
     only_known : bool
         Train and measure nothing.
     """
@@ -105,6 +105,8 @@ def measure_all(
     jobs = [Job(task, plan, cache, only_known) for task in (*plan.tasks, *plan.others)]
     jobs.insert(0, PeerJob(first, plan, cache, only_known, settings))
     found = list(run_all(Job.run, jobs))
-    settings = frozenset(chosen(found[0])) if settings is None else settings
+    if settings is None:
+        near = rivals([*found[0], *found[1]], first)
+        settings = frozenset(pair for pair in chosen(found[0]) if pair[0] in near)
     found += run_all(Job.run, [PeerJob(task, plan, cache, only_known, settings) for task in rest])
     return [point for points in found for point in points]

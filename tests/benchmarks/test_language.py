@@ -21,7 +21,7 @@ from benchmarks.language.plans import TINY
 from benchmarks.language.points import Point
 from benchmarks.language.report import language_page
 from benchmarks.language.result import RECORDED
-from benchmarks.language.summary import SHARES, Measured, against_peers, chosen
+from benchmarks.language.summary import SHARES, Measured, against_peers, chosen, rivals
 from benchmarks.language.tasks import FULL
 from benchmarks.language.texts import ANSWER, exercise, side_of
 
@@ -134,6 +134,14 @@ def test_a_setting_that_a_smaller_one_beats_is_not_on_the_curve() -> None:
     assert chosen([*points, *peers]) == {("peer", "1.00%"), ("peer", "3.00%")}
 
 
+def test_only_peers_that_come_near_best_are_rivals() -> None:
+    ours = [point(share, kl, method="best, in fp32") for share, kl in ((0.01, 0.01), (0.02, 0.005))]
+    near = [point(share, kl, method="near") for share, kl in ((0.01, 0.2), (0.02, 0.015))]
+    far = [point(share, kl, method="far") for share, kl in ((0.01, 0.2), (0.02, 0.1))]
+    task = next(task for task in FULL if task.name == POINT.task)
+    assert rivals([*ours, *near, *far], task) == {"near"}
+
+
 def test_the_standard_error_of_a_log_is_that_of_the_mean_by_the_mean() -> None:
     sums, counts = torch.rand(50, dtype=torch.float64) + 0.5, [7] * 50
     log = LogKl.of(replace(POINT, text_kl=sums.tolist(), text_tokens=counts))
@@ -205,7 +213,8 @@ def test_exercises_have_one_right_answer_and_those_asked_are_of_the_test_split(c
 
 
 def test_a_peer_that_is_better_between_two_sizes_only_is_found() -> None:
-    ours = [point(share, kl) for share, kl in ((0.001, 0.5), (0.02, 0.05), (0.08, 0.01))]
+    sizes = ((0.001, 0.5), (0.02, 0.05), (0.08, 0.01))
+    ours = [point(share, kl, method="best, in fp32") for share, kl in sizes]
     peer = [point(share, kl, method="peer") for share, kl in ((0.004, 0.4), (0.01, 0.05), (0.06, 0.049))]
     row = against_peers(Measured([*ours, *peer], [FULL[0]]))["peer"]
     assert row["lowest"]["share"] == pytest.approx(0.01, rel=0.05)
