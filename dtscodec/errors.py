@@ -29,6 +29,7 @@ Reason = Literal[
     "base-tensor",
     "base-leaf",
     "base-digest",
+    "base-file",
 ]
 """Why a pack was refused (spec section 11)."""
 

@@ -28,6 +28,7 @@ SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".vocab", 
 BLOCK_LIMIT = 2**17  # RFC 8878: what one block of a zstd frame can hold
 WINDOW_LIMIT = 2**27
 CHUNK = 2**20  # section 5.4
+CHANGED_LIMIT = 2**26  # of a changed file, and of the base's
 
 
 class Refused(ValueError):
@@ -208,10 +209,10 @@ def check_digest(computed: bytes, stored: bytes, i: int) -> None:
 # --- 4. frames ---
 
 
-def inflate(
+def frame_sizes(
     data: bytes, rule: str, limit: int | None = None, size: int | None = None, wrong_size: str = "zstd"
-) -> tuple[bytes, int]:
-    """Content and length of the zstd frame that `data` begins with: at most `limit` bytes, or exactly `size`."""
+) -> tuple[int, int]:
+    """How long the content of the zstd frame is that `data` begins with, and the frame; checks all that they tell."""
     try:
         frame = zstandard.get_frame_parameters(data)
         need(data[:4] == b"\x28\xb5\x2f\xfd", "zstd", rule, "a skippable frame")
@@ -225,11 +226,29 @@ def inflate(
         # No memory is taken for content that a frame cannot have, whatever it states.
         need(frame.content_size <= blocks * BLOCK_LIMIT, "zstd", rule, f"{frame.content_size} bytes in {blocks} blocks")
         need(end <= len(data), "zstd", rule, "the frame ends too early")
-        with zstandard.ZstdDecompressor(max_window_size=WINDOW_LIMIT).stream_reader(data[:end]) as reader:
-            content = reader.read(frame.content_size + 1)  # one more: this reads on to the end of the frame
     except zstandard.ZstdError as error:
         raise Refused("zstd", rule, error) from None
-    need(len(content) == frame.content_size, "zstd", rule, f"{len(content)} bytes, not {frame.content_size}")
+    return frame.content_size, end
+
+
+def inflate(
+    data: bytes,
+    rule: str,
+    limit: int | None = None,
+    size: int | None = None,
+    wrong_size: str = "zstd",
+    prefix: bytes = b"",
+) -> tuple[bytes, int]:
+    """Content and length of the zstd frame that `data` begins with: at most `limit` bytes, or exactly `size`."""
+    expected, end = frame_sizes(data, rule, limit, size, wrong_size)
+    raw = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if prefix else None
+    try:
+        decompressor = zstandard.ZstdDecompressor(dict_data=raw, max_window_size=WINDOW_LIMIT)
+        with decompressor.stream_reader(data[:end]) as reader:
+            content = reader.read(expected + 1)  # one more: this reads on to the end of the frame
+    except zstandard.ZstdError as error:
+        raise Refused("zstd", rule, error) from None
+    need(len(content) == expected, "zstd", rule, f"{len(content)} bytes, not {expected}")
     return content, end
 
 
@@ -244,9 +263,9 @@ def frame_blocks(data: bytes, at: int, rule: str) -> tuple[int, int]:
     return blocks, at
 
 
-def inflate_all(data: bytes, rule: str, size: int, wrong_size: str) -> bytes:
+def inflate_all(data: bytes, rule: str, size: int, wrong_size: str, prefix: bytes = b"") -> bytes:
     """The `size` bytes of the zstd frame that `data` is."""
-    content, used = inflate(data, rule, size=size, wrong_size=wrong_size)
+    content, used = inflate(data, rule, None, size, wrong_size, prefix)
     need(used == len(data), "zstd", rule, f"{len(data) - used} bytes after the frame")
     return content
 
@@ -463,16 +482,30 @@ def check_files(files: list[Any]) -> None:
 
 
 def check_file(f: Any) -> None:
-    named = isinstance(f, dict) and "digest" in f
-    check_keys(f, "a file", {"name", "digest"} if named else {"name", "size", "stored"})
-    good = is_hex(f["digest"]) if named else is_whole(f.get("size")) and is_whole(f.get("stored"))
+    check_keys(f, "a file", {"name", "digest", "size", "stored"})
+    named = "digest" in f and f.keys().isdisjoint({"size", "stored"})
+    good = named or (is_whole(f.get("size")) and is_whole(f.get("stored")))
+    good = good and ("digest" not in f or is_hex(f["digest"]))
     need(isinstance(f.get("name"), str) and good, "index", "I5", "a file's name, digest, size or stored")
     name = f["name"]
     need(len(name.encode()) <= 1024, "limit", "T3", f"{name!r:.40}: a long name")
     need(all(is_component(part) for part in name.split("/")), "file", "F1", f"{name!r}: a component")
     is_index = ".index." in name.split("/")[-1] and name.endswith(".json")
     need(name.endswith(SUFFIXES) and not is_index, "file", "F1", f"{name!r}: a suffix")
-    need(f.get("stored", 0) <= f.get("size", 0) <= 2**30, "file", "F2", f"{name!r}: size or stored")
+    limit = CHANGED_LIMIT if "digest" in f else 2**30
+    need(f.get("stored", 0) <= f.get("size", 0) <= limit, "file", "F2", f"{name!r}: size or stored")
+
+
+def check_changed(frame: bytes, size: int) -> None:
+    """What the frame of a changed file tells without its prefix."""
+    _, used = frame_sizes(frame, "F2", None, size, "file")
+    need(used == len(frame), "zstd", "F2", f"{len(frame) - used} bytes after the frame")
+
+
+def check_base_file(f: dict[str, Any], there: bool, size: int, computed: str) -> None:
+    need(there, "base-file", "F4", f"{f['name']}: the base has no such file")
+    need(computed == f["digest"], "base-file", "F4", f"{f['name']}: SHA-256 {computed}")
+    need("size" not in f or 8 <= size <= CHANGED_LIMIT, "base-file", "F4", f"{f['name']}: a prefix of {size} bytes")
 
 
 def is_component(part: str) -> bool:

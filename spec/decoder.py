@@ -208,31 +208,39 @@ class Pack:
             digest = stages.base_digest({name: self._leaves[name][1] for name in self._base_names})
             checks.check_base_digest(digest.hex(), self.summary["base"]["digest"])
 
-    def files(self) -> dict[str, bytes | str]:
-        """Content of the files that are carried, SHA-256 of those that are named (section 4.5)."""
+    def files(self, base_files: dict[str, bytes] | None = None) -> dict[str, bytes | str]:
+        """Step 8: content of the files; without the base's, the SHA-256 of the one that a file needs instead."""
         result: dict[str, bytes | str] = {}
         at = self._ends["raw"]
         for f in self._files:
-            if "digest" in f:
-                result[f["name"]] = f["digest"]
-                continue
-            data = self._file.read("raw", at, f["stored"])
-            at += f["stored"]
-            plain = f["stored"] == f["size"]
-            result[f["name"]] = data if plain else checks.inflate_all(data, "F2", f["size"], "file")
+            stored = self._file.read("raw", at, f.get("stored", 0))
+            at += len(stored)
+            result[f["name"]] = self._restore(f, stored, base_files)
         return result
+
+    def _restore(self, f: dict[str, Any], stored: bytes, base_files: dict[str, bytes] | None) -> bytes | str:
+        if "digest" not in f:  # carried
+            plain = f["stored"] == f["size"]
+            return stored if plain else checks.inflate_all(stored, "F2", f["size"], "file")
+        if "size" in f:  # changed
+            checks.check_changed(stored, f["size"])
+        if base_files is None:
+            return str(f["digest"])
+        prefix = base_files.get(f["name"], b"")
+        checks.check_base_file(f, f["name"] in base_files, len(prefix), stages.sha256(prefix).hex())
+        return checks.inflate_all(stored, "F2", f["size"], "file", prefix) if "size" in f else prefix
 
 
 def decode(
-    data: bytes, base: Base | None = None, max_bytes: int = 2**36
+    data: bytes, base: Base | None = None, max_bytes: int = 2**36, base_files: dict[str, bytes] | None = None
 ) -> tuple[dict[str, Tensor], dict[str, bytes | str]]:
-    """All tensors, of `max_bytes` together, and all files."""
+    """All tensors, of `max_bytes` together, and all files; `base_files` are those of the base's directory."""
     pack, tensors = Pack(data), {}
     for name in pack.names:
         tensors[name] = pack.decode_tensor(name, base, max_bytes)
         max_bytes -= len(tensors[name].data)
     pack.check_base()
-    return tensors, pack.files()
+    return tensors, pack.files(base_files)
 
 
 # --- plain safetensors, for the base and the result ---

@@ -1,5 +1,6 @@
 """The conformance vectors, run against this package and against the spec's own decoder."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -29,8 +30,13 @@ def case_of(folder: Path) -> dict[str, Any]:
 
 
 def base_of(folder: Path) -> Path | None:
-    path = folder / "base.safetensors"
-    return path if path.exists() else None
+    """A single file, or a directory where the base has other files."""
+    return next((path for path in (folder / "base.safetensors", folder / "base") if path.exists()), None)
+
+
+def base_files_of(folder: Path) -> dict[str, bytes] | None:
+    directory = folder / "base"
+    return {path.name: path.read_bytes() for path in directory.iterdir()} if directory.exists() else None
 
 
 def decode_ours(folder: Path) -> None:
@@ -43,20 +49,19 @@ def decode_ours(folder: Path) -> None:
             for name in decoded:
                 decoded.read(name)
             decoded.check_base()
+            if base is not None and base.is_dir():
+                decoded.files()
 
 
 def verify(folder: Path) -> None:
     """As `dtscodec verify --base`: check every byte and stream, and the base, without decoding."""
-    with dtscodec.open(folder / "pack.safetensors") as pack:
-        for _ in pack.reader.check_all():
-            pass
-        with dtscodec.decode(pack, base_of(folder) or {}) as decoded:
-            decoded.check_base_tensors()
+    dtscodec.verify(folder / "pack.safetensors", base_of(folder) or {})
 
 
 def decode_spec(folder: Path) -> None:
-    base = base_of(folder)
-    spec_decoder.decode((folder / "pack.safetensors").read_bytes(), spec_tensors(base) if base else {})
+    base, files = base_of(folder), base_files_of(folder)
+    data = (folder / "pack.safetensors").read_bytes()
+    spec_decoder.decode(data, spec_tensors(base) if base else {}, base_files=files)
 
 
 def reason_of(decode: Callable[[Path], None], folder: Path) -> str:
@@ -108,12 +113,18 @@ def test_single_tensors_without_torch_are_those_of_valid_packs(folder: Path) -> 
 
 @pytest.mark.parametrize("folder", VALID, ids=lambda folder: folder.name)
 def test_auxiliary_files_of_valid_packs_are_restored(folder: Path) -> None:
-    _, files = spec_decoder.decode(
-        (folder / "pack.safetensors").read_bytes(), spec_tensors(base) if (base := base_of(folder)) else {}
-    )
-    with dtscodec.open(folder / "pack.safetensors") as pack:
-        ours = {f.name: getattr(f, "digest", None) or pack.reader.file(f) for f in pack.index.files}  # type: ignore[arg-type]
+    data, base, base_files = (folder / "pack.safetensors").read_bytes(), base_of(folder), base_files_of(folder)
+    _, files = spec_decoder.decode(data, spec_tensors(base) if base else {}, base_files=base_files)
+    with dtscodec.decode(folder / "pack.safetensors", base) as decoded:
+        if base_files is not None:
+            ours = decoded.files()
+        else:
+            reader = decoded.pack.reader
+            ours = {f.name: getattr(f, "digest", None) or reader.file(f) for f in reader.index.files}  # type: ignore[arg-type]
     assert ours == files
+    # A file that is only named is given as its digest.
+    digests = {name: f if isinstance(f, str) else hashlib.sha256(f).hexdigest() for name, f in files.items()}
+    assert digests == {name: fact["sha256"] for name, fact in case_of(folder).get("files", {}).items()}
 
 
 @pytest.mark.parametrize("decoder", [decode_ours, decode_spec], ids=["dtscodec", "spec"])

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from dtscodec.adapters.layer_kinds import lora_layers
 from dtscodec.adapters.lora_pair import LayerKind
 from dtscodec.adapters.module_names import ModuleNames, match_module_names
-from dtscodec.checkpoints.auxiliary_files import Named, restore_files
+from dtscodec.checkpoints.auxiliary_file import read_auxiliary_file
+from dtscodec.checkpoints.auxiliary_files import restore_files
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Specs
 from dtscodec.errors import CheckpointError, Remedy
@@ -135,7 +136,7 @@ def read_model_layers(model: "nn.Module | str | Path | None", pack: Pack, base: 
     pack : Pack
         The pack that is exported.
     base : Base or None
-        The base, in whose directory the configuration is if the pack has its digest only.
+        The base, to whose configuration the pack may refer.
 
     Raises
     ------
@@ -188,9 +189,7 @@ def _read_configuration(pack: Pack, base: Base | None) -> bytes:
         raise CheckpointError(
             f"{pack.path or 'pack'}: expected a pack with {CONFIG}, got one without", NAME_CONFIGURATION
         )
-    if isinstance(entry, CarriedFile):
-        return pack.reader.file(entry)
-    if base is None:
-        detail = f"expected the base, since the pack has the digest of its {CONFIG} only, got none"
+    if base is None and not isinstance(entry, CarriedFile):
+        detail = f"expected the base, since the pack refers to its {CONFIG}, got none"
         raise CheckpointError(f"{pack.path or 'pack'}: {detail}", NAME_BASE_OR_MODEL)
-    return restore_files([Named(entry.name, entry.digest)], base.checkpoint.directory)[CONFIG]
+    return restore_files([read_auxiliary_file(pack.reader, entry)], base.checkpoint.directory if base else None)[CONFIG]

@@ -4,16 +4,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
+from dtscodec.checkpoints.auxiliary_file import AuxiliaryFile, Carried, Changed, Named, can_be_changed
 from dtscodec.checkpoints.directories.file_names import ADAPTER_CONFIG
 from dtscodec.checkpoints.directories.module_folders import module_folders
 from dtscodec.checkpoints.lfs_pointer import check_no_pointer
-from dtscodec.errors import CheckpointError, Remedy
-from dtscodec.format.index import CarriedFile, NamedFile
-from dtscodec.format.naming import MAX_FILE_BYTES, MAX_FILES, valid_file_name
-from dtscodec.format.writer import PackWriter, carried_entry
+from dtscodec.errors import BaseMismatchError, CheckpointError, Remedy, assert_never
+from dtscodec.format.naming import MAX_CHANGED_BYTES, MAX_FILE_BYTES, MAX_FILES, MIN_PREFIX_BYTES, valid_file_name
 from dtscodec.storage.listing import list_directory
 from dtscodec.storage.storage_errors import read_errors
 
@@ -23,79 +21,22 @@ _OF_TRAINING = re.compile(r"trainer_state\.json|training_args.*|optimizer.*|(.*_
 _MODULE = re.compile(r"[0-9]+_[^/]*")
 """Directories of modules, as sentence-transformers names them: `1_Pooling`. Those in `modules.json` may have others."""
 
+MIN_SAVING = 1024
+"""Bytes that a change must save. A file that is stored as one cannot be restored without the base's."""
+
 _NO_FILES = {"files": "False"}
 _REMOVE_FILE = Remedy("remove it, or leave files out with {files}", _NO_FILES)
 _RESTORE_FILE = Remedy("put it there, or leave files out with {files}", _NO_FILES)
-
-
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """A file whose content the pack holds.
-
-    Parameters
-    ----------
-    name : str
-        Path relative to the checkpoint's directory.
-    data : bytes
-        The content.
-    """
-
-    name: str
-    data: bytes
-
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-        if len(self.data) > MAX_FILE_BYTES:
-            raise ValueError(f"{self.name}: expected at most {MAX_FILE_BYTES} bytes, got {len(self.data)}")
-
-    @property
-    def entry(self) -> CarriedFile:
-        """The entry in a pack's index."""
-        return carried_entry(self.name, self.data)
-
-    def add_to(self, writer: PackWriter) -> None:
-        """Add the file to a pack."""
-        writer.carry_file(self.name, self.data)
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A file that the pack refers to in the base's directory, by name and digest.
-
-    Parameters
-    ----------
-    name : str
-        Path relative to the base's directory.
-    digest : str
-        SHA-256 of the content, 64 hex digits.
-    """
-
-    name: str
-    digest: str
-
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-        if not re.fullmatch("[0-9a-f]{64}", self.digest):
-            raise ValueError(f"{self.name}: expected 64 hex digits, got {self.digest!r}")
-
-    @property
-    def entry(self) -> NamedFile:
-        """The entry in a pack's index."""
-        return NamedFile(self.name, self.digest)
-
-    def add_to(self, writer: PackWriter) -> None:
-        """Add the file to a pack."""
-        writer.name_file(self.name, self.digest)
-
-
-AuxiliaryFile = Carried | Named
+_BASE_DIRECTORY = Remedy("name the base's directory ({base}), or leave files out with {files}", _NO_FILES)
+_BASE_FILE = Remedy("restore the base's own, or leave files out with {files}", _NO_FILES)
 
 
 def collect_files(fine_dir: Path | None, base_dir: Path | None, skip: frozenset[str]) -> list[AuxiliaryFile]:
     """Collect the auxiliary files of a fine-tune; `restore_files` is the inverse.
 
     A file that equals the base's file of the same name is stored by name and digest only. JSON files are compared as
-    parsed, others by their bytes. Where JSON is equal but formatted differently, the base's file is restored.
+    parsed, others by their bytes. Where JSON is equal but formatted differently, the base's file is restored. A file
+    that differs is stored as a change of the base's, if that saves `MIN_SAVING` bytes.
 
     Parameters
     ----------
@@ -108,7 +49,7 @@ def collect_files(fine_dir: Path | None, base_dir: Path | None, skip: frozenset[
 
     Returns
     -------
-    list of Carried and Named
+    list of Carried, Named and Changed
         Names ascending.
 
     Raises
@@ -129,17 +70,33 @@ def restore_files(files: Iterable[AuxiliaryFile], base_dir: Path | None) -> dict
 
     Parameters
     ----------
-    files : iterable of Carried and Named
+    files : iterable of Carried, Named and Changed
         The files of a pack.
     base_dir : Path or None
         The base's directory, if it has one.
 
     Raises
     ------
+    BaseMismatchError
+        A file that is named or changed is missing in the base's directory, or has other content there (rule F4).
     CheckpointError
-        A named file is missing in the base's directory, or has other content.
+        The base's file cannot be read.
+    FormatError
+        A change is damaged (rule F2).
     """
-    return {file.name: file.data if isinstance(file, Carried) else _read_named(file, base_dir) for file in files}
+    return {file.name: _restore(file, base_dir) for file in files}
+
+
+def _restore(file: AuxiliaryFile, base_dir: Path | None) -> bytes:
+    match file:
+        case Carried():
+            return file.data
+        case Named():
+            return _base_file(file, base_dir)
+        case Changed():
+            return file.content(_base_file(file, base_dir))
+        case _:
+            assert_never(file)
 
 
 def _candidates(directory: Path) -> list[str]:
@@ -166,12 +123,17 @@ def _is_excluded(name: str) -> bool:
 
 def _auxiliary_file(name: str, fine_dir: Path, base_dir: Path | None) -> AuxiliaryFile:
     data = _read(fine_dir / name)
-    if base_dir is not None and _is_file(base_dir / name):
-        other = _read(base_dir / name)
-        if _same_content(name, data, other):
-            # The digest of the base's file, since that is the one restored; equal JSON may have other bytes.
-            return Named(name, hashlib.sha256(other).hexdigest())
-    return Carried(name, data)
+    carried = Carried(name, data)
+    if base_dir is None or not _is_file(base_dir / name):
+        return carried
+    other = _read(base_dir / name)
+    if _same_content(name, data, other):
+        # The digest of the base's file, since that is the one restored; equal JSON may have other bytes.
+        return Named(name, hashlib.sha256(other).hexdigest())
+    if len(data) < MIN_SAVING or not can_be_changed(len(data), len(other)):
+        return carried
+    changed = Changed.of(name, data, other)
+    return changed if len(changed.frame) + MIN_SAVING <= carried.entry.stored else carried
 
 
 def _same_content(name: str, a: bytes, b: bytes) -> bool:
@@ -184,20 +146,23 @@ def _same_content(name: str, a: bytes, b: bytes) -> bool:
         return False
 
 
-def _read_named(file: Named, base_dir: Path | None) -> bytes:
+def _base_file(file: Named | Changed, base_dir: Path | None) -> bytes:
+    """Return the base's file that a file is named or changed from, which must have its digest (rule F4)."""
     if base_dir is None:
-        raise CheckpointError(
-            f"{file.name}: expected this file beside the base, got a base without a directory",
-            Remedy("name the base's directory ({base}), or leave files out with {files}", _NO_FILES),
-        )
+        detail = "expected this file beside the base, got a base without a directory"
+        raise BaseMismatchError("base-file", file.name, detail, "4.5", _BASE_DIRECTORY)
     path = base_dir / file.name
+    if not _is_file(path):
+        detail = "expected this file beside the base, got none"
+        raise BaseMismatchError("base-file", str(path), detail, "4.5", _RESTORE_FILE)
     data = _read(path)
     found = hashlib.sha256(data).hexdigest()
     if found != file.digest:
-        raise CheckpointError(
-            f"{path}: expected a file of SHA-256 {file.digest}, got {found}",
-            Remedy("restore the base's own, or leave files out with {files}", _NO_FILES),
-        )
+        detail = f"expected a file of SHA-256 {file.digest}, got {found}"
+        raise BaseMismatchError("base-file", str(path), detail, "4.5", _BASE_FILE)
+    if isinstance(file, Changed) and not can_be_changed(file.size, len(data)):
+        detail = f"expected a file of {MIN_PREFIX_BYTES} to {MAX_CHANGED_BYTES} bytes, got {len(data)}"
+        raise BaseMismatchError("base-file", str(path), detail, "4.5")
     return data
 
 
@@ -214,8 +179,3 @@ def _read(path: Path) -> bytes:
 def _is_file(path: Path) -> bool:
     with read_errors(path):
         return path.is_file()
-
-
-def _check_name(name: str) -> None:
-    if not valid_file_name(name):
-        raise ValueError(f"expected the name of a small file (F1), got {name!r}")

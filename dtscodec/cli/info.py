@@ -126,15 +126,17 @@ def _text(document: dict[str, Any], claim: "Claim | None") -> list[str]:
     rows.append(["all", str(document["tensors"]), f"{document['parameters']:,}", f"{size:,}", "100.00 %"])
     lines += console.table(["kind", "count", "parameters", "bytes", "share"], rows)
     for file in document["files"]:
-        where = (
-            f"stored, {file['stored']:,} of {file['size']:,} bytes"
-            if "stored" in file
-            else "not stored, as it lies beside the base"
-        )
-        lines.append(f"file        {file['name']}: {where}")
+        lines.append(f"file        {file['name']}: {_file_words(file)}")
     lines += [f"new         {name}: not in the base; coded, not exact" for name in document["without_base"]]
     lines += [f"only in the base, so not decoded: {name}" for name in document["absent"]]
     return lines
+
+
+def _file_words(file: dict[str, Any]) -> str:
+    if "stored" not in file:
+        return "not stored, as it lies beside the base"
+    how = "stored as a change of the base's" if "digest" in file else "stored"
+    return f"{how}, {file['stored']:,} of {file['size']:,} bytes"
 
 
 def _layout_lines(document: dict[str, Any]) -> list[str]:

@@ -9,7 +9,8 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from dtscodec.checkpoints.auxiliary_files import Named, restore_files
+from dtscodec.checkpoints.auxiliary_file import Carried
+from dtscodec.checkpoints.auxiliary_files import restore_files
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.open import weight_paths
 from dtscodec.checkpoints.stored_tensor import convert_dtype
@@ -224,11 +225,11 @@ class Decoded(Mapping[str, Tensor]):
 
         Raises
         ------
-        CheckpointError
-            A file that the base should have is missing or different.
+        BaseMismatchError, CheckpointError, FormatError
+            A file of the base is missing, different (rule F4) or cannot be read, or one of the pack is damaged.
         """
         files = self.pack.auxiliary_files()
-        if any(isinstance(file, Named) for file in files):
+        if any(not isinstance(file, Carried) for file in files):
             self._needed_base()
         return restore_files(files, self.base.checkpoint.directory if self.base else None)
 

@@ -42,7 +42,10 @@ def verify(
     *,
     progress: ProgressCallback = no_progress,
 ) -> VerifyReport:
-    """Check every byte of a pack and, with a base, every base tensor that it uses.
+    """Check every byte of a pack and, with a base, every tensor and file of the base that it uses.
+
+    Files are checked if the base is a model directory. Without it, of a file that is stored as a change of the base's
+    only the length and the header are checked, beside the checksum of its bytes.
 
     Parameters
     ----------
@@ -62,10 +65,12 @@ def verify(
     FormatError
         The pack is damaged, or breaks another rule of the spec (sections 3 to 6).
     BaseMismatchError
-        The pack was made against another base (rules R1, R2, H2 and H3).
+        The pack was made against another base (rules R1, R2, H2, H3 and F4).
+    CheckpointError
+        A file of the base cannot be read.
     """
     with as_pack(pack, whole=True) as opened:
-        # Every byte of the pack first, then the base tensors that it uses.
+        # Every byte of the pack first, then the tensors and files of the base that it uses.
         for count in opened.reader.check_all():
             progress(count)
         if base is not None:
@@ -73,6 +78,9 @@ def verify(
 
             with decode(opened, base, whole=True) as decoded:
                 decoded.check_base_tensors()
+                # Beside a single file there may be files of anything.
+                if decoded.base is not None and decoded.base.checkpoint.is_directory:
+                    decoded.files()
         return VerifyReport(
             path=str(opened.path or "pack"),
             pack_id=opened.id,

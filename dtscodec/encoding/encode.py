@@ -6,7 +6,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from dtscodec.activations.gram_file import GramFile
-from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, collect_files
+from dtscodec.checkpoints.auxiliary_file import AuxiliaryFile
+from dtscodec.checkpoints.auxiliary_files import collect_files
 from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.names.name_match import NameMatch

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 
-from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile
+from dtscodec.checkpoints.auxiliary_file import AuxiliaryFile
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.content_digest import base_digest
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares

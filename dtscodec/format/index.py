@@ -168,7 +168,29 @@ class NamedFile:
     digest: str
 
 
-FileEntry: TypeAlias = CarriedFile | NamedFile
+@dataclass(frozen=True, slots=True)
+class ChangedFile:
+    """An auxiliary file inside the pack, as a change of the base's file of the same name.
+
+    Parameters
+    ----------
+    name : str
+        Path relative to the directories of the checkpoint and of the base.
+    size : int
+        Length of the file in bytes.
+    stored : int
+        Bytes in the arena `raw`: a zstd frame, with the base's file as prefix.
+    digest : str
+        SHA-256 of the base's file, 64 hex digits.
+    """
+
+    name: str
+    size: int
+    stored: int
+    digest: str
+
+
+FileEntry: TypeAlias = CarriedFile | NamedFile | ChangedFile
 
 
 @dataclass(frozen=True, slots=True)

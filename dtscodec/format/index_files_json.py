@@ -2,19 +2,32 @@
 
 from pathlib import PurePosixPath
 
-from dtscodec.errors import FormatError
+from dtscodec.errors import FormatError, assert_never
 from dtscodec.format.dtypes import MAX_NAME_BYTES
-from dtscodec.format.index import CarriedFile, FileEntry, Index, NamedFile
-from dtscodec.format.naming import MAX_FILE_BYTES, MAX_FILES, check_names, utf8, valid_file_name
+from dtscodec.format.index import CarriedFile, ChangedFile, FileEntry, Index, NamedFile
+from dtscodec.format.naming import (
+    MAX_CHANGED_BYTES,
+    MAX_FILE_BYTES,
+    MAX_FILES,
+    check_names,
+    utf8,
+    valid_file_name,
+)
 from dtscodec.format.primitives.canonical_json import Fields, Json
 from dtscodec.format.weight_files import is_valid_folder, is_valid_stem, split_folder
 
 
 def file_json(entry: FileEntry) -> Json:
     """Return the JSON of an auxiliary file's entry; the inverse of `parse_file`."""
-    if isinstance(entry, CarriedFile):
-        return {"name": entry.name, "size": entry.size, "stored": entry.stored}
-    return {"name": entry.name, "digest": entry.digest}
+    match entry:
+        case CarriedFile(name, size, stored):
+            return {"name": name, "size": size, "stored": stored}
+        case NamedFile(name, digest):
+            return {"name": name, "digest": digest}
+        case ChangedFile(name, size, stored, digest):
+            return {"name": name, "size": size, "stored": stored, "digest": digest}
+        case _:
+            assert_never(entry)
 
 
 def parse_file(item: dict[str, Json]) -> FileEntry:
@@ -36,29 +49,35 @@ def parse_file(item: dict[str, Json]) -> FileEntry:
     name = fields.take("name", str)
     if not valid_file_name(name):
         raise FormatError("file", "files", f"expected a file that may travel, got {name!r:.80}", "4.5")
-    entry: FileEntry
-    # Named by a digest, or carried with its sizes.
-    if "digest" in fields:
-        entry = NamedFile(name, fields.take("digest", str))
-        if len(entry.digest) != 64 or set(entry.digest) - set("0123456789abcdef"):
-            raise ValueError(f"expected a digest of 64 hex digits for {name}, got {entry.digest!r:.80}")
-    else:
-        entry = CarriedFile(name, fields.take("size", int), fields.take("stored", int))
-        if entry.size < 0 or entry.stored < 0:
-            raise ValueError(f"expected sizes of at least 0 for {name}, got {entry.size}, {entry.stored}")
-        # Rule F2: a frame is never longer than the file itself.
-        if not entry.stored <= entry.size <= MAX_FILE_BYTES:
-            detail = f"expected a size of at most 1 GiB and no more bytes stored, got {entry.size}, {entry.stored}"
-            raise FormatError("file", name, detail, "4.5")
+    # Named by a digest, carried with its sizes, or changed, which has both.
+    digest = _take_digest(fields, name) if "digest" in fields else None
+    if digest is not None and "size" not in fields and "stored" not in fields:
+        fields.done("4.5")
+        return NamedFile(name, digest)
+    size, stored = fields.take("size", int), fields.take("stored", int)
     fields.done("4.5")
-    return entry
+    if size < 0 or stored < 0:
+        raise ValueError(f"expected sizes of at least 0 for {name}, got {size}, {stored}")
+    # Rule F2: a frame is never longer than the file itself.
+    limit = MAX_FILE_BYTES if digest is None else MAX_CHANGED_BYTES
+    if not stored <= size <= limit:
+        detail = f"expected a size of at most {limit} bytes and no more bytes stored, got {size}, {stored}"
+        raise FormatError("file", name, detail, "4.5")
+    return CarriedFile(name, size, stored) if digest is None else ChangedFile(name, size, stored, digest)
+
+
+def _take_digest(fields: Fields, name: str) -> str:
+    digest = fields.take("digest", str)
+    if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+        raise ValueError(f"expected a digest of 64 hex digits for {name}, got {digest!r:.80}")
+    return digest
 
 
 def check_files(index: Index) -> None:
     """Check the entries of auxiliary files together: limits, order, no file in place of a folder (rules T3, I4, F1)."""
     if len(index.files) > MAX_FILES:
         raise OverflowError(f"expected at most {MAX_FILES} files, got {len(index.files)}")
-    if sum(entry.size for entry in index.files if isinstance(entry, CarriedFile)) > MAX_FILE_BYTES:
+    if sum(entry.size for entry in index.files if not isinstance(entry, NamedFile)) > MAX_FILE_BYTES:
         raise OverflowError(f"expected at most {MAX_FILE_BYTES} bytes of files in all, got more")
     if any(len(utf8(entry.name)) > MAX_NAME_BYTES for entry in index.files):
         raise OverflowError(f"expected names of files of at most {MAX_NAME_BYTES} bytes, got a longer one")

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from dtscodec.format.container import DIGEST_BYTES, ArenaSpec, arena_spec_bytes, pack_header_bytes, padding_before
 from dtscodec.format.digests import digest_block_size
-from dtscodec.format.index import CarriedFile, Index
+from dtscodec.format.index import Index, NamedFile
 from dtscodec.format.index_json import index_text
 from dtscodec.format.primitives.zstd_frames import INDEX_LEVEL, compress
 from dtscodec.format.streams import ARENA_ITEM_BYTES, NUMBER_DTYPES
@@ -51,7 +51,7 @@ class Layout:
     blocks : dict of str to list of BlockSpans
         The blocks of each tensor, in order.
     files : dict of str to Span
-        Carried files, in bytes of the arena `raw`.
+        Carried and changed files, in bytes of the arena `raw`.
     rows, codes, raw : int
         Content of these arenas, in bytes; of `rows` before compression.
     numbers : int
@@ -98,7 +98,7 @@ def lay_out(index: Index) -> Layout:
             coded.append((place, sizes.bands))
     # Codes lie band by band; files follow the exact bytes.
     codes = _place_bands(coded)
-    files = {file.name: raw.take(file.stored) for file in index.files if isinstance(file, CarriedFile)}
+    files = {file.name: raw.take(file.stored) for file in index.files if not isinstance(file, NamedFile)}
     return Layout(blocks, files, rows.end, numbers.end, codes, raw.end)
 
 

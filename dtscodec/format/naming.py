@@ -45,6 +45,8 @@ def check_names(names: Sequence[str]) -> None:
 MAX_FILES = 2**16
 MAX_FILE_BYTES = 2**30
 """Largest size of one file, and of all files together, in bytes."""
+MIN_PREFIX_BYTES, MAX_CHANGED_BYTES = 8, 2**26
+"""Smallest file of the base that can be a prefix, and largest file that is changed or a prefix, in bytes."""
 
 FILE_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".vocab", ".spm")
 """Permitted suffixes of auxiliary files: configuration and tokenizers, never code."""

@@ -10,10 +10,10 @@ from dtscodec.errors import FormatError
 from dtscodec.files.range_reader import RangeReader
 from dtscodec.format.arena_reader import ArenaReader
 from dtscodec.format.blocks import Block, Content, split_streams
-from dtscodec.format.index import CarriedFile, Index, TensorEntry
+from dtscodec.format.index import CarriedFile, ChangedFile, Index, TensorEntry
 from dtscodec.format.index_json import parse_index
 from dtscodec.format.layout import BlockSpans, Layout, lay_out
-from dtscodec.format.primitives.zstd_frames import decompress
+from dtscodec.format.stored_files import check_change, decompress_file
 from dtscodec.format.streams import NO_NUMBERS, NUMBER_DTYPES, Streams, numbers_from_bytes
 from dtscodec.format.summary import Summary
 
@@ -213,21 +213,20 @@ class PackReader:
         FormatError
             Rules D3 and F2.
         """
-        data = self._arenas.read("raw", self._layout.files[entry.name])
-        if entry.stored == entry.size:  # Stored plain (section 4.5).
-            return data
-        where = f"{self._where}: {entry.name}"
-        try:
-            content, used = decompress(data, entry.size)
-        except OverflowError as error:
-            raise FormatError("file", where, str(error), "4.5") from error
-        except ValueError as error:
-            raise FormatError("zstd", where, str(error), "4.5") from error
-        if used != len(data):
-            raise FormatError("zstd", where, f"expected a frame of {len(data)} bytes, got one of {used}", "4.5")
-        if len(content) != entry.size:
-            raise FormatError("file", where, f"expected {entry.size} bytes, got {len(content)}", "4.5")
-        return content
+        stored = self._arenas.read("raw", self._layout.files[entry.name])
+        return decompress_file(stored, entry.size, f"{self._where}: {entry.name}")
+
+    def change(self, entry: ChangedFile) -> bytes:
+        """Return the frame of a changed file, for `decompress_change`; checked as far as it can be without the base.
+
+        Raises
+        ------
+        FormatError
+            Rules D3 and F2.
+        """
+        frame = self._arenas.read("raw", self._layout.files[entry.name])
+        check_change(frame, entry.size, f"{self._where}: {entry.name}")
+        return frame
 
     def check_all(self) -> Iterator[int]:
         """Check every byte: digest blocks, padding, streams and files; yield the bytes of each digest block.
@@ -246,3 +245,5 @@ class PackReader:
         for file in self.index.files:
             if isinstance(file, CarriedFile):
                 self.file(file)
+            elif isinstance(file, ChangedFile):
+                self.change(file)

@@ -10,17 +10,15 @@ from typing import IO, TypeAlias
 from dtscodec.files.spool import Spool
 from dtscodec.format.container import DIGEST_BYTES, arena_spec_bytes
 from dtscodec.format.digests import BlockHasher, digest_block_size
-from dtscodec.format.index import CarriedFile, FileEntry, Index, NamedFile, TensorEntry
+from dtscodec.format.index import CarriedFile, ChangedFile, FileEntry, Index, NamedFile, TensorEntry
 from dtscodec.format.index_json import index_text, parse_index
 from dtscodec.format.layout import plan_file
 from dtscodec.format.naming import utf8
-from dtscodec.format.primitives.zstd_frames import INDEX_LEVEL, RAW_LEVEL, compress
+from dtscodec.format.primitives.zstd_frames import INDEX_LEVEL, compress
+from dtscodec.format.stored_files import compress_file
 from dtscodec.format.streams import Streams, numbers_to_bytes
 from dtscodec.format.summary import Summary
 from dtscodec.format.weight_files import DEFAULT_STEM, used_folders
-
-LARGE_FILE = 2**20
-"""Carried files beyond this many bytes are compressed at a lower level."""
 
 ArenaContent: TypeAlias = "Sequence[bytes | Spool]"
 
@@ -58,7 +56,7 @@ class PackWriter:
         self._files: list[FileEntry] = []
         self._rows, self._numbers = bytearray(), bytearray()
         self._bands: list[Spool] = []
-        # The arena `raw` holds exact blocks, then carried files: a spool for each.
+        # The arena `raw` holds exact blocks, then carried and changed files: a spool for each.
         self._raw, self._attached = self._spool(), self._spool()
 
     def __enter__(self) -> "PackWriter":
@@ -112,9 +110,27 @@ class PackWriter:
     def carry_file(self, name: str, data: bytes) -> None:
         """Add an auxiliary file that the pack carries, in ascending order of names."""
         self._check_order(self._files, name)
-        stored = _file_bytes(data)
+        stored = compress_file(data)
         self._attached.write(stored)
         self._files.append(CarriedFile(name, len(data), len(stored)))
+
+    def change_file(self, name: str, size: int, frame: bytes, digest: str) -> None:
+        """Add an auxiliary file that is a change of the base's, in ascending order of names.
+
+        Parameters
+        ----------
+        name : str
+            Its name.
+        size : int
+            Its length in bytes.
+        frame : bytes
+            The change, from `dtscodec.format.stored_files.compress_change`.
+        digest : str
+            SHA-256 of the base's file, 64 hex digits.
+        """
+        self._check_order(self._files, name)
+        self._attached.write(frame)
+        self._files.append(ChangedFile(name, size, len(frame), digest))
 
     def name_file(self, name: str, digest: str) -> None:
         """Add an auxiliary file that is the base's, in ascending order of names; `digest` is its SHA-256 in hex."""
@@ -189,16 +205,6 @@ class PackWriter:
         rows = hasher.digests(header)
         file.write(rows)
         return rows[:DIGEST_BYTES]
-
-
-def carried_entry(name: str, data: bytes) -> CarriedFile:
-    """Return the index entry of a file that `PackWriter.carry_file` would add."""
-    return CarriedFile(name, len(data), len(_file_bytes(data)))
-
-
-def _file_bytes(data: bytes) -> bytes:
-    """Return the stored bytes of a carried file: a zstd frame if that is shorter."""
-    return min(compress(data, RAW_LEVEL if len(data) > LARGE_FILE else INDEX_LEVEL), data, key=len)
 
 
 def _pieces(content: "Sequence[bytes | Spool]") -> Iterable[bytes]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile
+from dtscodec.checkpoints.auxiliary_file import AuxiliaryFile
 from dtscodec.checkpoints.quantized.companions import is_quantized
 from dtscodec.encoding.budget.allocate import LAMBDA_MAX, TensorChoices, at_multiplier, total_cost
 from dtscodec.encoding.budget.candidate import Candidate

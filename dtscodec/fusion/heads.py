@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
-from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, Carried, Named, collect_files
+from dtscodec.checkpoints.auxiliary_file import AuxiliaryFile, Carried, Named
+from dtscodec.checkpoints.auxiliary_files import collect_files
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.containers.safetensors_file import is_pack
 from dtscodec.checkpoints.open import open_checkpoint, weight_paths

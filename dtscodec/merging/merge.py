@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtscodec.checkpoints.auxiliary_files import Carried, collect_files
+from dtscodec.checkpoints.auxiliary_file import Carried
+from dtscodec.checkpoints.auxiliary_files import collect_files
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.open import as_checkpoint

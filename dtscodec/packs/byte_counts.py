@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dtscodec.format.blocks import KINDS
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.index import CarriedFile, TensorEntry
+from dtscodec.format.index import FileEntry, NamedFile, TensorEntry
 from dtscodec.packs.pack import Pack
 
 
@@ -52,10 +52,14 @@ def bitmap_bytes(pack: Pack) -> int:
 
 
 def overhead(pack: Pack, sizes: Iterable[TensorSize]) -> int:
-    """Return the bytes of header, digests, index and padding, which belong to no tensor or carried file."""
-    # All bytes of the file but those of carried files, bitmaps and tensors.
-    carried = sum(file.stored for file in pack.index.files if isinstance(file, CarriedFile))
-    return pack.size - carried - bitmap_bytes(pack) - sum(tensor.size for tensor in sizes)
+    """Return the bytes of header, digests, index and padding, which belong to no tensor or file."""
+    # All bytes of the pack but those of files, bitmaps and tensors.
+    return pack.size - file_bytes(pack.index.files) - bitmap_bytes(pack) - sum(tensor.size for tensor in sizes)
+
+
+def file_bytes(files: Iterable[FileEntry]) -> int:
+    """Return the bytes of carried and changed files."""
+    return sum(file.stored for file in files if not isinstance(file, NamedFile))
 
 
 def kind_totals(sizes: Iterable[TensorSize]) -> dict[str, tuple[int, int, int]]:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from dtscodec.errors import OutputError
 from dtscodec.files.output_file import OTHER_OUTPUT, output_errors
-from dtscodec.format.index import NamedFile
+from dtscodec.format.index import CarriedFile
 from dtscodec.format.summary import BaseRef
 from dtscodec.packs.directory_index import DirectoryIndex, ListedPack, read_directory_index, write_directory_index
 from dtscodec.packs.pack import Pack
@@ -30,7 +30,7 @@ def find_base(pack: Pack) -> str | None:
         The index cannot be read.
     """
     reference = pack.summary.base
-    if reference is None and not any(isinstance(file, NamedFile) for file in pack.index.files):
+    if reference is None and all(isinstance(file, CarriedFile) for file in pack.index.files):
         return None
     # In order of preference: a base within a directory, the Hub name that the pack records, the one in an index.
     named = None

@@ -10,7 +10,7 @@ from typing import NoReturn, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, Carried, Named
+from dtscodec.checkpoints.auxiliary_file import AuxiliaryFile, read_auxiliary_file
 from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.containers.exact_pack import MAX_TENSOR_BYTES as MAX_TENSOR_BYTES
@@ -19,7 +19,7 @@ from dtscodec.errors import BaseMismatchError, FormatError, PackNotFoundError, R
 from dtscodec.files.range_reader import MemoryFile
 from dtscodec.format.blocks import CodedContent, CodedDelta
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.index import CarriedFile, Index
+from dtscodec.format.index import Index
 from dtscodec.format.reader import PackReader
 from dtscodec.format.summary import Summary
 from dtscodec.packs.directory_index import locate_pack
@@ -109,11 +109,7 @@ class Pack:
 
     def auxiliary_files(self) -> list[AuxiliaryFile]:
         """Return the auxiliary files that travel with the pack, names ascending."""
-        reader = self.reader
-        return [
-            Carried(file.name, reader.file(file)) if isinstance(file, CarriedFile) else Named(file.name, file.digest)
-            for file in self.index.files
-        ]
+        return [read_auxiliary_file(self.reader, entry) for entry in self.index.files]
 
     def delta(self, name: str, max_tensor_bytes: int = MAX_TENSOR_BYTES) -> NDArray[np.float32]:
         """Return the decoded delta of one tensor. Only the byte ranges of that tensor are read.

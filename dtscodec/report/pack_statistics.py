@@ -13,9 +13,9 @@ from dtscodec.errors import CheckpointError
 from dtscodec.format.blocks import Raw
 from dtscodec.format.blocks.coded import Floats
 from dtscodec.format.dtypes import CODED_DTYPES
-from dtscodec.format.index import CarriedFile, TensorEntry
+from dtscodec.format.index import ChangedFile, NamedFile, TensorEntry
 from dtscodec.format.naming import base_name
-from dtscodec.packs.byte_counts import TensorSize, bitmap_bytes, kind_totals, overhead, tensor_sizes
+from dtscodec.packs.byte_counts import TensorSize, bitmap_bytes, file_bytes, kind_totals, overhead, tensor_sizes
 from dtscodec.packs.directory import find_base
 from dtscodec.packs.directory_index import INDEX_NAME, read_directory_index
 from dtscodec.packs.pack import Pack, PackSource, as_pack
@@ -137,8 +137,7 @@ def _closeness(comparison: "Comparison | None") -> PackCloseness | None:
 
 def _kinds(pack: Pack, sizes: list[TensorSize]) -> tuple[KindStatistics, ...]:
     kinds = [KindStatistics(kind, *totals) for kind, totals in kind_totals(sizes).items()]
-    stored = [file.stored for file in pack.index.files if isinstance(file, CarriedFile)]
-    kinds.append(KindStatistics("files", len(pack.index.files), None, sum(stored)))
+    kinds.append(KindStatistics("files", len(pack.index.files), None, file_bytes(pack.index.files)))
     kinds.append(KindStatistics("bitmaps", None, None, bitmap_bytes(pack)))
     kinds.append(KindStatistics("overhead", None, None, overhead(pack, sizes)))
     return tuple(kinds)
@@ -146,9 +145,9 @@ def _kinds(pack: Pack, sizes: list[TensorSize]) -> tuple[KindStatistics, ...]:
 
 def _files(pack: Pack) -> tuple[FileStatistics, ...]:
     return tuple(
-        FileStatistics(file.name, file.size, file.stored)
-        if isinstance(file, CarriedFile)
-        else FileStatistics(file.name)
+        FileStatistics(file.name)
+        if isinstance(file, NamedFile)
+        else FileStatistics(file.name, file.size, file.stored, is_changed=isinstance(file, ChangedFile))
         for file in pack.index.files
     )
 

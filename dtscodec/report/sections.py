@@ -6,7 +6,7 @@ from dtscodec.report.heat_map import MAX_HEAT_MAP_ROWS, Quantity, heat_maps
 from dtscodec.report.markup import Markup, bar, element, join, legend, table_element
 from dtscodec.report.module_grid import ModuleGrid, TensorGroup, by_module, module_grid
 from dtscodec.report.spectrum_plot import DEPTH_STEPS, spectra
-from dtscodec.report.statistics import CODE_PARTS, PackStatistics, TensorStatistics
+from dtscodec.report.statistics import CODE_PARTS, FileStatistics, PackStatistics, TensorStatistics
 
 KIND_TEXTS = {
     "lowrank": "low-rank deltas",
@@ -181,8 +181,7 @@ def reasons(pack: PackStatistics) -> Markup:
 def files(pack: PackStatistics) -> Markup:
     """Return the auxiliary files, and the tensors that only the base has."""
     rows = [
-        [file.name, "beside the base" if file.stored is None else "in the pack", _amount(file.size),
-         _amount(file.stored)]
+        [file.name, _where(file), _amount(file.size), _amount(file.stored)]
         for file in pack.files
     ]  # fmt: skip
     gone = f" Only in the base, so not decoded: {listed(pack.absent, 20)}." if pack.absent else ""
@@ -194,6 +193,12 @@ def files(pack: PackStatistics) -> Markup:
         f"Configuration and tokenizer files, which are decoded with the weights.{gone}",
         table_element("Files", head, rows, left=2),
     )
+
+
+def _where(file: FileStatistics) -> str:
+    if file.stored is None:
+        return "beside the base"
+    return "in the pack, as a change of the base's" if file.is_changed else "in the pack"
 
 
 def tensors(pack: PackStatistics) -> Markup:

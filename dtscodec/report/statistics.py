@@ -120,11 +120,14 @@ class FileStatistics:
         Its bytes; None if it is not in the pack, since it lies beside the base.
     stored : int or None
         Bytes that the pack takes for it, compressed; None as for `size`.
+    is_changed : bool
+        Whether it is stored as a change of the base's file.
     """
 
     name: str
     size: int | None = None
     stored: int | None = None
+    is_changed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,20 +108,22 @@ def windowed(frame: bytes, descriptor: int) -> bytes:
 
 pins: dict[str, str] = json.loads(FRAMES.read_text()) if FRAMES.exists() else {}
 pins_used: dict[str, str] = {}
-pins_seen: dict[str, tuple[bytes, bytes]] = {}  # what they hold, and the frames
+pins_seen: dict[str, tuple[bytes, bytes, bytes]] = {}  # what they hold, the frames, and their prefixes
 
 
-def pinned_frame(data: bytes, checksum: bool = False, window: int = 0) -> bytes:
+def pinned_frame(data: bytes, checksum: bool = False, window: int = 0, prefix: bytes = b"") -> bytes:
     """A frame of the real compressor, as it was when first written."""
-    key = hashlib.sha256(repr((checksum, window)).encode() + data).hexdigest()[:24]
+    key = hashlib.sha256(repr((checksum, window)).encode() + prefix + data).hexdigest()[:24]
     if key not in pins:
         import zstandard
 
         options = {"window_log": window} if window else {}
         params = zstandard.ZstdCompressionParameters.from_level(19, write_checksum=checksum, **options)
-        pins[key] = base64.b64encode(zstandard.ZstdCompressor(compression_params=params).compress(data)).decode()
+        raw = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if prefix else None
+        compressor = zstandard.ZstdCompressor(dict_data=raw, compression_params=params)
+        pins[key] = base64.b64encode(compressor.compress(data)).decode()
     pins_used[key] = pins[key]
-    pins_seen[key] = data, base64.b64decode(pins[key])
+    pins_seen[key] = data, base64.b64decode(pins[key]), prefix
     return pins_seen[key][1]
 
 
@@ -435,6 +437,8 @@ class Maker:
         self.index: dict[str, Any] = {}
         self.entries: dict[str, tuple[dict[str, Any], list[Block]]] = {}
         self.files: dict[str, tuple[bytes, bytes] | str] = {}  # content and stored form, or digest
+        self.base_files: dict[str, bytes] | None = None  # of the base's directory, if it has one
+        self.changed: set[str] = set()  # names of the files that have one of those as prefix
         self.expected: dict[str, T] = {}
         self.frame: Callable[[bytes], bytes] = plain_frame
 
@@ -450,6 +454,11 @@ class Maker:
 
     def carry(self, name: str, content: bytes, frame: Callable[[bytes], bytes] | None = None) -> None:
         self.files[name] = content, frame(content) if frame else content
+
+    def change(self, name: str, base_file: bytes, content: bytes, frame: bytes) -> None:
+        self.base_files = (self.base_files or {}) | {name: base_file}
+        self.changed.add(name)
+        self.files[name] = content, frame
 
     def finish(self) -> Parts:
         ordered = [self.entries[name] for name in sorted(self.entries, key=str.encode)]
@@ -493,6 +502,8 @@ class Maker:
             else:
                 files.append({"name": name, "size": len(f[0]), "stored": len(f[1])})
                 parts.raw += f[1]
+            if name in self.changed:
+                files[-1]["digest"] = hashlib.sha256((self.base_files or {})[name]).hexdigest()
         parts.index |= {"files": files} if files else {}
 
     def _place(self, entry: dict[str, Any], b: Block, start: int) -> tuple[Place, list[str]]:

@@ -52,22 +52,32 @@ def table_text(table: dict[str, Any]) -> bytes:
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
-def file_facts(content: tuple[bytes, bytes] | str) -> dict[str, Any]:
+def file_facts(content: tuple[bytes, bytes] | str, changed: bool) -> dict[str, Any]:
     if isinstance(content, str):
         return {"carried": None, "sha256": content}
-    return {"carried": True, "size": len(content[0]), "sha256": hashlib.sha256(content[0]).hexdigest()}
+    return {"carried": not changed, "size": len(content[0]), "sha256": hashlib.sha256(content[0]).hexdigest()}
+
+
+def base_at(base: dict[str, T], base_files: dict[str, bytes] | None) -> Iterator[tuple[str, bytes]]:
+    """A single file, or a directory where it has other files, too."""
+    if base_files is None:
+        yield from [("base.safetensors", safetensors(base))] if base else []
+        return
+    yield "base/model.safetensors", safetensors(base)
+    yield from ((f"base/{name}", data) for name, data in base_files.items())
 
 
 def valid_files(case: Valid) -> Iterator[tuple[str, bytes]]:
     facts: dict[str, Any] = {"rules": case.rules.split(), "what": case.what}
     index = case.parts.index
     facts |= {key: index[key] for key in ("metadata", "absent", "stem", "folders") if key in index}
-    facts |= {"files": {name: file_facts(f) for name, f in case.maker.files.items()}} if case.maker.files else {}
+    maker = case.maker
+    files = {name: file_facts(f, name in maker.changed) for name, f in maker.files.items()}
+    facts |= {"files": files} if files else {}
     yield "case.json", table_text(facts)
     yield "pack.safetensors", case.parts.file()
-    yield "expected.safetensors", safetensors(case.maker.expected, index.get("metadata"))
-    if case.maker.base:
-        yield "base.safetensors", safetensors(case.maker.base)
+    yield "expected.safetensors", safetensors(maker.expected, index.get("metadata"))
+    yield from base_at(maker.base, maker.base_files)
 
 
 def invalid_files(case: Invalid, sections: dict[str, str]) -> Iterator[tuple[str, bytes]]:
@@ -75,8 +85,7 @@ def invalid_files(case: Invalid, sections: dict[str, str]) -> Iterator[tuple[str
     facts = {"rules": rules, "reason": case.reason, "section": sections[rules[0]], "what": case.what}
     yield "case.json", table_text(facts)
     yield "pack.safetensors", case.data
-    if case.base:
-        yield "base.safetensors", safetensors(case.base)
+    yield from base_at(case.base, case.base_files)
 
 
 def all_files(valid: list[Valid], invalid: list[Invalid], sections: dict[str, str]) -> dict[str, bytes]:
@@ -106,7 +115,8 @@ def comparable(t: decoder.Tensor | T | None) -> Any:
 
 def check_valid(case: Valid) -> Iterator[str]:
     try:
-        tensors, files = decoder.decode(case.parts.file(), as_base(case.maker.base))
+        maker = case.maker
+        tensors, files = decoder.decode(case.parts.file(), as_base(maker.base), base_files=maker.base_files)
         pack = decoder.Pack(case.parts.file())
     except decoder.Refused as error:
         yield f"valid/{case.name}: {error}"
@@ -114,11 +124,12 @@ def check_valid(case: Valid) -> Iterator[str]:
     index = case.parts.index
     if (pack.stem, pack.folders) != (index.get("stem", "model"), index.get("folders", [])):
         yield f"valid/{case.name}: stem or folders are something else"
-    wanted = case.maker.expected
+    wanted = maker.expected
     for name in sorted(tensors.keys() | wanted.keys()):
         if comparable(tensors.get(name)) != comparable(wanted.get(name)):
             yield f"valid/{case.name}: tensor {name!r} decodes to something else"
-    expected = {name: f if isinstance(f, str) else f[0] for name, f in case.maker.files.items()}
+    named = maker.base_files or {}
+    expected = {name: named.get(name, f) if isinstance(f, str) else f[0] for name, f in maker.files.items()}
     for name in sorted(files.keys() | expected.keys()):
         if files.get(name) != expected.get(name):
             yield f"valid/{case.name}: file {name!r} is something else"
@@ -126,7 +137,7 @@ def check_valid(case: Valid) -> Iterator[str]:
 
 def check_invalid(case: Invalid) -> Iterator[str]:
     try:
-        decoder.decode(case.data, as_base(case.base))
+        decoder.decode(case.data, as_base(case.base), base_files=case.base_files)
         yield f"invalid/{case.name}: accepted"
     except decoder.Refused as error:
         if error.reason != case.reason or error.rule not in case.rules.split():
@@ -250,8 +261,9 @@ def check_pins() -> Iterator[str]:
     """A pinned frame holds what the compressor was given when it was first written."""
     import zstandard
 
-    for key, (data, frame) in builder.pins_seen.items():
-        if zstandard.ZstdDecompressor().decompress(frame) != data:
+    for key, (data, frame, prefix) in builder.pins_seen.items():
+        raw = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if prefix else None
+        if zstandard.ZstdDecompressor(dict_data=raw).decompress(frame) != data:
             yield f"frames.json: {key}"
 
 

@@ -19,6 +19,7 @@ from builder import (
     frame_block,
     frame_header,
     leaf,
+    pinned_frame,
     plain_frame,
     windowed,
 )
@@ -38,9 +39,15 @@ class Invalid:
     source: str = "all-kinds"
     data: bytes = b""
     base: Base = field(default_factory=dict)
+    differing: dict[str, bytes | None] = field(default_factory=dict)  # files of the base, without their endings
+    base_files: dict[str, bytes] | None = None
 
     def build(self, sources: dict[str, Valid]) -> None:
-        parts, self.base = copy.deepcopy(sources[self.source].parts), dict(sources[self.source].maker.base)
+        maker = sources[self.source].maker
+        parts, self.base = copy.deepcopy(sources[self.source].parts), dict(maker.base)
+        if maker.base_files is not None:
+            files = {name: self.differing.get(name.split(".")[0], data) for name, data in maker.base_files.items()}
+            self.base_files = {name: data for name, data in files.items() if data is not None}
         self.edit(parts, self.base)
         self.data = parts.file()
 
@@ -650,6 +657,12 @@ def index_cases() -> list[Invalid]:
         x("I5", "index", "prefix-one", "a prefix of one string", in_index(prefix=["a"])),
         x("I5", "index", "file-no-size", "a file without size", lambda p, base: p.index["files"][0].pop("size")),
         x("I5", "index", "file-digest-short", "a file's digest of 63 digits", in_file(2, digest="0" * 63)),
+        x("I5", "index", "file-changed-no-stored", "a changed file that does not say how long it is stored",
+          lambda p, base: p.index["files"][1].pop("stored"), "file-changed"),
+        x("I5", "index", "file-changed-no-size", "a changed file without size",
+          lambda p, base: p.index["files"][1].pop("size"), "file-changed"),
+        x("I5", "index", "file-changed-digest", "a changed file's digest in capitals",
+          in_file(1, digest="ABCDEF01" * 8), "file-changed"),
     ]
 
 
@@ -837,7 +850,52 @@ def file_cases() -> list[Invalid]:
           file_frame(2**29, claim(lambda n: 2**29))),
         x("F2", "zstd", "file-garbage", "bytes after a file's frame",
           both(in_file(1, stored=len(plain_frame(b"x" * 100)) + 1), lambda p, base: setattr(p, "raw", p.raw + b"\0"))),
+        *changed_file_cases(),
     ]
+
+
+def changed_file_cases() -> list[Invalid]:
+    def x(rules: str, reason: str, name: str, what: str, edit: Edit, **differing: bytes | None) -> Invalid:
+        return Invalid(rules, reason, name, what, edit, "file-changed", differing=differing)
+
+    content, prefix = b"x" * 100, bytes(range(64))
+    frame, far = plain_frame(content), pinned_frame(prefix + b"x", prefix=prefix)
+    nothing = in_index()
+    return [
+        x("F2", "file", "file-changed-size", "a changed file's frame of fewer bytes than its size",
+          last_file(frame, 101)),
+        x("F2", "file", "file-changed-limit", "a changed file of 64 MiB and a byte", last_file(frame, 2**26 + 1)),
+        x("F2", "file", "file-changed-stored", "a changed file stored in more bytes than it has", last_file(frame, 12)),
+        x("F2", "zstd", "file-changed-plain", "a changed file that is stored plain", last_file(content, 100)),
+        x("F2", "zstd", "file-changed-empty", "a changed file that is stored in no bytes", last_file(b"", 100)),
+        x("F2", "zstd", "file-changed-garbage", "bytes after a changed file's frame", last_file(frame + b"\0", 100)),
+        x("F2", "zstd", "file-changed-claim", "a changed file of some bytes that claims 64 MiB",
+          last_file(claim(lambda n: 2**26)(frame), 2**26)),
+        x("F2", "zstd", "file-changed-window", "a changed file's frame that needs a window of 144 MiB",
+          last_file(too_wide(frame), 100)),
+        x("F2", "zstd", "file-changed-dictionary", "a changed file's frame that names a dictionary",
+          last_file(frame[:4] + b"\xa1" + b"\7" + frame[5:], 100)),
+        x("F2", "zstd", "file-changed-far", "a changed file that reaches back beyond its prefix",
+          last_file(far, 65, prefix[32:]), vocab=prefix[32:]),
+        x("F4", "base-file", "file-changed-other", "a prefix of other content", nothing, vocab=b"other content"),
+        x("F4", "base-file", "file-changed-missing", "a prefix that the base lacks", nothing, vocab=None),
+        x("F4", "base-file", "file-changed-short", "a prefix of 7 bytes",
+          last_file(frame, 100, b"7 bytes"), vocab=b"7 bytes"),
+        x("F4", "base-file", "file-named-other", "a named file of other content", nothing, tokenizer=b"other content"),
+        x("F4", "base-file", "file-named-missing", "a named file that the base lacks", nothing, tokenizer=None),
+    ]  # fmt: skip
+
+
+def last_file(stored: bytes, size: int, prefix: bytes | None = None) -> Edit:
+    """The last file, `vocab.txt`, with other stored bytes, another size and perhaps another prefix."""
+
+    def edit(p: Parts, base: Base) -> None:
+        f = p.index["files"][-1]
+        p.raw = p.raw[: len(p.raw) - f["stored"]] + stored
+        f.update(size=size, stored=len(stored))
+        f["digest"] = f["digest"] if prefix is None else hashlib.sha256(prefix).hexdigest()
+
+    return edit
 
 
 def weight_file_cases() -> list[Invalid]:

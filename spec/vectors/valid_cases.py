@@ -424,6 +424,38 @@ def only_files() -> Maker:
     return maker
 
 
+def files_changed() -> Maker:
+    """A base's directory with files that ours are changes of; some prefixes and frames are out of the ordinary."""
+    rng = rng_of("files_changed")
+    maker = Maker({"w": noise(rng, "F32", 3)})
+    maker.add("w", "F32", (3,), same())
+    vocab = b"".join(b"%x\n" % rng.randrange(2**32) for _ in range(150))
+    maker.change("config.json", b'{"a": 1}', b" " * 40, plain_frame(b" " * 40))  # refers to nothing
+    texts = {
+        "tokenizer.json": (b'{"truncation": null, "vocab": "%s"}' % vocab, vocab.join([b'{"vocab": "', b'"}'])),
+        "merges.txt": (b"8 bytes.", b"8 bytes." * 6),  # the shortest prefix
+        "vocab.txt": (b"\x37\xa4\x30\xec" + vocab, b"\x37\xa4\x30\xec" + vocab + b"new\n"),  # begins as a dictionary
+    }
+    for name, (prefix, content) in texts.items():
+        maker.change(name, prefix, content, pinned_frame(content, prefix=prefix))
+    # The prefix is out of reach after as many bytes as the window has.
+    long = vocab[600:] + bytes(range(256)) + vocab
+    maker.change("window.txt", vocab, long, pinned_frame(long, True, 10, vocab))
+    maker.carry("generation_config.json", b"{}")
+    return maker
+
+
+def file_changed() -> Maker:
+    """A changed file and a named one; the invalid vectors of section 4.5 are edits of this one."""
+    maker = Maker({"w": T("U8", (3,), b"abc")})
+    maker.add("w", "U8", (3,), same())
+    vocab = b"".join(b"token%d\n" % i for i in range(40))
+    maker.change("vocab.txt", vocab, vocab + b"new\n", pinned_frame(vocab + b"new\n", prefix=vocab))
+    maker.files["tokenizer.model"] = hashlib.sha256(b"some tokenizer").hexdigest()
+    maker.base_files = (maker.base_files or {}) | {"tokenizer.model": b"some tokenizer"}
+    return maker
+
+
 def all_kinds(numbers: str = "F32") -> Maker:
     """A little of everything: most invalid vectors are edits of this one."""
     rng = rng_of("all_kinds")
@@ -565,6 +597,8 @@ def valid_cases() -> list[Valid]:
         Valid("names", "I4 I2", "names of all sorts, and keys whose UTF-8 and UTF-16 orders differ", names()),
         Valid("shapes", "T1 T3 B2", "0, 1, 4 and 8 dimensions, empty tensors, splits", shapes()),
         Valid("files", "F1 F2", "files stored plain, as frames, and named; no tensors", only_files()),
+        Valid("files-changed", "F2 F4", "files that are a change of the base's, of several forms", files_changed()),
+        Valid("file-changed", "F4", "a file that is a change of the base's, and one that is named", file_changed()),
         Valid("dequantized-base", "S2 H3", "a base read dequantized: its result as base", all_kinds(), dequantized),
         Valid("claim", "S2 S4", "a claim about the KL", nothing(), claim()),
         Valid(

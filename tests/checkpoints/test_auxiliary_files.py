@@ -1,12 +1,16 @@
 import hashlib
+import json
+import random
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtscodec.checkpoints.auxiliary_files import Carried, Named, collect_files, restore_files
-from dtscodec.errors import CheckpointError
+from dtscodec.checkpoints.auxiliary_file import Carried, Changed, Named
+from dtscodec.checkpoints.auxiliary_files import MIN_SAVING, collect_files, restore_files
+from dtscodec.errors import BaseMismatchError, CheckpointError, FormatError
 from dtscodec.format.naming import FILE_SUFFIXES, valid_file_name
 
 
@@ -122,15 +126,115 @@ def test_collected_files_are_restored(tmp_path: Path) -> None:
     assert restored == {"1_P/config.json": b"[ ]", "config.json": b'{"a": 1}', "vocab.txt": b"x"}
 
 
-def test_named_file_that_differs_or_is_missing_points_to_no_files(tmp_path: Path) -> None:
-    named = [Named("vocab.txt", hashlib.sha256(b"x").hexdigest())]
-    with pytest.raises(CheckpointError, match=r"without a directory.*files=False"):
-        restore_files(named, None)
-    with pytest.raises(CheckpointError, match=r"vocab\.txt.*No such file.*files=False"):
-        restore_files(named, tmp_path)
-    fill(tmp_path, vocab__txt=b"y")
-    with pytest.raises(CheckpointError, match=r"vocab\.txt.*SHA-256.*files=False"):
-        restore_files(named, tmp_path)
+@pytest.mark.parametrize(
+    "file", [Named("vocab.txt", hashlib.sha256(b"8 bytes.").hexdigest()), Changed.of("vocab.txt", b"x", b"8 bytes.")]
+)
+def test_file_of_the_base_that_differs_or_is_missing_points_to_no_files(tmp_path: Path, file: Named | Changed) -> None:
+    for base_dir, message in ((None, "without a directory"), (tmp_path, r"vocab\.txt.*got none")):
+        with pytest.raises(BaseMismatchError, match=rf"{message}.*files=False") as caught:
+            restore_files([file], base_dir)
+        assert caught.value.reason == "base-file"
+    fill(tmp_path, vocab__txt=b"other")
+    with pytest.raises(BaseMismatchError, match=r"vocab\.txt.*SHA-256.*files=False") as caught:
+        restore_files([file], tmp_path)
+    assert caught.value.reason == "base-file"
+
+
+def test_file_of_the_base_that_cannot_be_read_points_to_no_files(tmp_path: Path) -> None:
+    fill(tmp_path, vocab__txt=b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1\n")
+    with pytest.raises(CheckpointError, match=r"vocab\.txt.*Git LFS"):
+        restore_files([Named("vocab.txt", "0" * 64)], tmp_path)
+
+
+# Changes of the base's files
+
+
+def tokenizer(truncation: object = None, entries: int = 40_000) -> bytes:
+    """A tokenizer of some megabytes, as transformers formats it."""
+    vocabulary = {hashlib.sha256(b"%d" % i).hexdigest()[:10]: i for i in range(entries)}
+    return json.dumps({"truncation": truncation, "model": {"vocab": vocabulary}}, indent=2).encode()
+
+
+def changed_file(tmp_path: Path, data: bytes, base: bytes) -> Carried | Named | Changed:
+    fine, base_dir = fill(tmp_path / "fine", x__json=data), fill(tmp_path / "base", x__json=base)
+    found = collect_files(fine, base_dir, frozenset())
+    assert restore_files(found, base_dir) == {"x.json": data}
+    return found[0]
+
+
+def test_json_with_one_field_changed_takes_less_than_a_kilobyte(tmp_path: Path) -> None:
+    data, base = tokenizer({"max_length": 512, "strategy": "LongestFirst"}), tokenizer()
+    assert len(data) > 2**20
+    changed = changed_file(tmp_path, data, base)
+    assert isinstance(changed, Changed)
+    assert len(changed.frame) < 1000 < Carried("x.json", data).entry.stored / 100
+    assert (changed.size, changed.digest) == (len(data), hashlib.sha256(base).hexdigest())
+
+
+def test_small_file_is_carried_since_its_change_saves_little(tmp_path: Path) -> None:
+    data, base = (json.dumps({"hidden_size": 64, "id": i, "labels": ["good", "bad"]}).encode() for i in range(2))
+    assert changed_file(tmp_path, data, base) == Carried("x.json", data)
+
+
+def test_change_saves_at_least_the_least_saving(tmp_path: Path) -> None:
+    for entries in range(20, 400, 20):
+        data, base = tokenizer("x", entries), tokenizer("y", entries)
+        plain, frame = Carried("x.json", data).entry.stored, Changed.of("x.json", data, base).frame
+        found = changed_file(tmp_path, data, base)
+        assert isinstance(found, Changed) == (plain - len(frame) >= MIN_SAVING)
+
+
+def test_file_that_has_nothing_of_the_bases_is_carried(tmp_path: Path) -> None:
+    data = random.Random(1).randbytes(5000)
+    assert changed_file(tmp_path, data, random.Random(2).randbytes(5000)) == Carried("x.json", data)
+
+
+@pytest.mark.parametrize("larger", ["data", "base"])
+def test_file_beyond_the_limit_of_changes_is_carried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, larger: str
+) -> None:
+    monkeypatch.setattr("dtscodec.checkpoints.auxiliary_file.MAX_CHANGED_BYTES", 100_000)
+    random_bytes = random.Random(1).randbytes(100_001)
+    data, base = random_bytes[: 100_000 + (larger == "data")], random_bytes[: 100_000 + (larger == "base")]
+    assert changed_file(tmp_path, data, base) == Carried("x.json", data)
+
+
+@given(st.integers(0, 2**32), st.integers(8, 5000), st.integers(0, 20))
+def test_changes_of_any_edits_are_restored(seed: int, size: int, edits: int) -> None:
+    chance = random.Random(seed)
+    base = chance.randbytes(size) if seed % 2 else b" ".join(b"%d" % chance.randrange(99) for _ in range(size))
+    data = bytearray(base)
+    for _ in range(edits):
+        # Insert, remove or move a piece.
+        begin, length = chance.randrange(len(data) + 1), chance.randrange(100)
+        piece = chance.choice([b"", chance.randbytes(length), bytes(data[:length])])
+        data[begin : begin + chance.choice([0, length])] = piece
+    changed = Changed.of("x.json", bytes(data), base)
+    assert changed.content(base) == data
+    with tempfile.TemporaryDirectory() as folder:
+        changed_file(Path(folder), bytes(data), base)
+
+
+def test_change_has_a_valid_name_digest_size_and_frame() -> None:
+    frame = Changed.of("x.json", b"abcdefgh" * 9, b"abcdefgh").frame
+    for name, size, digest in (("run.py", 72, "0" * 64), ("x.json", 72, "0" * 63), ("x.json", 2**26 + 1, "0" * 64)):
+        with pytest.raises(ValueError, match="expected"):
+            Changed(name, size, frame, digest)
+    for size, damaged, reason in (
+        (73, frame, "file"),
+        (71, frame, "file"),
+        (72, frame[:-1], "zstd"),
+        (72, b"", "zstd"),
+    ):
+        with pytest.raises(FormatError) as caught:
+            Changed("x.json", size, damaged, "0" * 64)
+        assert caught.value.reason == reason
+
+
+def test_change_that_reaches_beyond_its_prefix_is_noticed_when_it_is_restored() -> None:
+    prefix = random.Random(1).randbytes(1000)
+    with pytest.raises(FormatError, match="zstd"):
+        Changed.of("x.json", prefix + b"x", prefix).content(prefix[500:])
 
 
 def test_directory_that_is_missing_is_one_line(tmp_path: Path) -> None:

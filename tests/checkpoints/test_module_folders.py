@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dtscodec.checkpoints.auxiliary_files import Carried, collect_files
+from dtscodec.checkpoints.auxiliary_file import Carried
+from dtscodec.checkpoints.auxiliary_files import collect_files
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.errors import CheckpointError

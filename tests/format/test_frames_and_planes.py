@@ -7,13 +7,44 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtscodec.format.primitives.byte_planes import CHUNK_BYTES, join_planes, plane_sizes, split_planes
-from dtscodec.format.primitives.zstd_frames import compress, decompress
+from dtscodec.format.primitives.zstd_frames import compress, decompress, frame_sizes
 
 
 @given(st.binary(max_size=1000), st.binary(max_size=50))
 def test_decompressing_gives_the_content_and_the_length_of_the_frame(content: bytes, rest: bytes) -> None:
     frame = compress(content, 3)
     assert decompress(frame + rest, 1000) == (content, len(frame))
+
+
+@given(st.binary(max_size=300), st.binary(min_size=8, max_size=300), st.binary(max_size=20), st.integers(1, 19))
+def test_decompressing_with_the_same_prefix_gives_the_content(a: bytes, prefix: bytes, b: bytes, level: int) -> None:
+    content = a + prefix + b
+    frame = compress(content, level, prefix)
+    assert decompress(frame + b, len(content), prefix) == (content, len(frame))
+    assert frame_sizes(frame + b, len(content)) == (len(content), len(frame))
+
+
+def test_a_prefix_is_raw_content_whatever_it_begins_with() -> None:
+    prefix = b"\x37\xa4\x30\xec" + np.random.default_rng(0).bytes(1000)
+    frame = compress(prefix + b"x", 9, prefix)
+    assert len(frame) < 40
+    assert zstandard.get_frame_parameters(frame).dict_id == 0
+    assert decompress(frame, 2000, prefix)[0] == prefix + b"x"
+
+
+def test_all_of_a_large_prefix_is_in_reach() -> None:
+    prefix = np.random.default_rng(0).bytes(8 * 2**20)
+    content = prefix[:1000] + b"inserted" + prefix[1000:]
+    frame = compress(content, 9, prefix)
+    assert len(frame) < 10_000
+    assert decompress(frame, len(content), prefix)[0] == content
+
+
+def test_a_frame_of_more_content_than_its_blocks_can_have_is_refused_from_its_headers() -> None:
+    # One segment, a content size of 4 bytes, and a last block that repeats a byte.
+    frame = b"\x28\xb5\x2f\xfd\xa0" + (10**8).to_bytes(4, "little") + (100 << 3 | 3).to_bytes(3, "little") + b"x"
+    with pytest.raises(ValueError, match="1 blocks"):
+        frame_sizes(frame, 2**30)
 
 
 def test_a_frame_with_a_checksum_knows_its_length() -> None:

@@ -10,7 +10,7 @@ from dtscodec.errors import FormatError, UnsupportedError
 from dtscodec.format.blocks import BaseRows, Raw, Same, Tie
 from dtscodec.format.claim import UNIT, Claim, Measure
 from dtscodec.format.dtypes import DType, TensorSpec
-from dtscodec.format.index import CarriedFile, Index, NamedFile, TensorEntry
+from dtscodec.format.index import CarriedFile, ChangedFile, Index, NamedFile, TensorEntry
 from dtscodec.format.index_json import index_text, parse_index
 from dtscodec.format.primitives import canonical_json as canonical
 from dtscodec.format.summary import BaseRef, Summary, parse_summary, summary_text
@@ -25,7 +25,8 @@ prefixes = st.tuples(st.sampled_from(["", "a.", "model."]), st.sampled_from(["",
 def test_an_index_reads_back_equal(
     tensors: list[TensorEntry], prefix: tuple[str, str], absent: set[str], metadata: dict[str, str]
 ) -> None:
-    files = (CarriedFile("config.json", 9, 5), NamedFile("vocab.txt", "0" * 64))
+    changed = ChangedFile("tokenizer.json", 99, 50, "1" * 64)
+    files = (CarriedFile("config.json", 9, 5), changed, NamedFile("vocab.txt", "0" * 64))
     index = Index(tuple(tensors), prefix, tuple(sorted(absent)), metadata, files)
     assert parse_index(index_text(index), "here") == index
 

@@ -16,10 +16,13 @@ from dtscodec.format.digests import BlockHasher, CheckedBytes, digest_block_size
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.layout import plan_arenas
 from dtscodec.format.reader import PackReader
+from dtscodec.format.stored_files import compress_change
 from dtscodec.format.streams import Streams, numbers_from_bytes, numbers_to_bytes
 from dtscodec.format.summary import BaseRef, Summary
 from dtscodec.format.writer import PackWriter
 from tests.format.strategies import tensor_lists
+
+CHANGE = compress_change(b"other" * 100, b"word other")
 
 
 def streams_for(entry: TensorEntry, random: np.random.Generator) -> list[Streams]:
@@ -46,6 +49,7 @@ def write(tensors: list[TensorEntry], numbers: str = "F32", files: bool = True) 
         if files:
             writer.carry_file("config.json", b'{"a": 1}')
             writer.carry_file("note.txt", b"word " * 100)
+            writer.change_file("tokenizer.json", 500, CHANGE, "ef" * 32)
             writer.name_file("vocab.txt", "ab" * 32)
         names = {base.name for entry in tensors for block in entry.blocks if (base := getattr(block, "base", None))}
         file = io.BytesIO()
@@ -68,6 +72,7 @@ def test_every_stream_reads_back_as_it_was_written(tensors: list[TensorEntry], n
             assert np.array_equal(got.numbers, stored)
     assert reader.file(reader.index.files[0]) == b'{"a": 1}'  # type: ignore[arg-type]
     assert reader.file(reader.index.files[1]) == b"word " * 100  # type: ignore[arg-type]
+    assert reader.change(reader.index.files[2]) == CHANGE  # type: ignore[arg-type]
 
 
 @settings(max_examples=30, deadline=None)
@@ -208,7 +213,7 @@ def test_a_file_cut_short_while_it_is_open_is_an_error(tmp_path: Path) -> None:
     source = LocalFile(path)
     reader = PackReader(source, "pack")
     list(reader.blocks("b"))
-    path.write_bytes(path.read_bytes()[:-40])
+    path.write_bytes(path.read_bytes()[:-80])
     with pytest.raises(FormatError) as caught:
         list(reader.blocks("b"))
     reader.close()

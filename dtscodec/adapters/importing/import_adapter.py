@@ -18,7 +18,8 @@ from dtscodec.adapters.importing.weight_change import WeightChange
 from dtscodec.adapters.lora_adapter import read_adapter, weights_of
 from dtscodec.adapters.lora_file import OUR_FILES
 from dtscodec.adapters.model_layers import CONFIG
-from dtscodec.checkpoints.auxiliary_files import AuxiliaryFile, Carried, collect_files
+from dtscodec.checkpoints.auxiliary_file import AuxiliaryFile, Carried
+from dtscodec.checkpoints.auxiliary_files import collect_files
 from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.directories.file_names import ADAPTER_CONFIG

@@ -1,4 +1,4 @@
-"""Zstandard frames of known size (spec sections 4, 5.1 and 5.4)."""
+"""Zstandard frames of known size (spec sections 4, 4.5, 5.1 and 5.4)."""
 
 import zstandard
 
@@ -8,13 +8,15 @@ RAW_LEVEL = 9
 """Compression level of exact bytes."""
 MAX_WINDOW = 2**27
 """Largest window that a decoder must support, in bytes."""
+_BLOCK_BYTES = 2**17
+"""Largest content of one block of a frame."""
 _BY_FREQUENCY = zstandard.ZstdCompressionParameters(
     strategy=zstandard.STRATEGY_FAST, min_match=7, hash_log=6, chain_log=6, search_log=1, write_content_size=True
 )
 """Practically no search for repetitions, so that only entropy coding (Huffman) remains."""
 
 
-def compress(data: bytes | memoryview, level: int) -> bytes:
+def compress(data: bytes | memoryview, level: int, prefix: bytes = b"") -> bytes:
     """Compress into one frame that states its content size; the inverse of `decompress`.
 
     Parameters
@@ -23,8 +25,25 @@ def compress(data: bytes | memoryview, level: int) -> bytes:
         The content.
     level : int
         Compression level of zstd.
+    prefix : bytes
+        Bytes that matches may refer to as if they preceded the content: a raw content dictionary (RFC 8878, section 5).
+        `decompress` needs the same.
     """
-    return zstandard.ZstdCompressor(level=level, write_content_size=True).compress(data)
+    if not prefix:
+        return zstandard.ZstdCompressor(level=level, write_content_size=True).compress(data)
+    # A window that spans prefix and content. Its limits are those of zstd and of decoders.
+    window_log = max(10, min((len(prefix) + len(data) - 1).bit_length(), MAX_WINDOW.bit_length() - 1))
+    # The tables of a level are of a size for its usual window. In a larger window they would forget most of the prefix,
+    # so that a change of a file of 30 MB took 3 MB instead of 3 kB.
+    usual = zstandard.ZstdCompressionParameters.from_level(level, source_size=len(prefix) + len(data))
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        level,
+        source_size=len(prefix) + len(data),
+        window_log=window_log,
+        hash_log=max(usual.hash_log, window_log - 2),
+        write_content_size=True,
+    )
+    return zstandard.ZstdCompressor(dict_data=_raw_dictionary(prefix), compression_params=parameters).compress(data)
 
 
 def compress_by_frequency(data: bytes) -> bytes:
@@ -37,7 +56,7 @@ def compress_by_frequency(data: bytes) -> bytes:
     return zstandard.ZstdCompressor(compression_params=_BY_FREQUENCY).compress(data)
 
 
-def decompress(data: bytes, limit: int) -> tuple[bytes, int]:
+def decompress(data: bytes, limit: int, prefix: bytes = b"") -> tuple[bytes, int]:
     """Decompress the frame at the beginning of `data`; the inverse of `compress`.
 
     Parameters
@@ -46,6 +65,8 @@ def decompress(data: bytes, limit: int) -> tuple[bytes, int]:
         A frame; bytes after it are ignored.
     limit : int
         Largest content size that is accepted, in bytes; checked before memory is allocated.
+    prefix : bytes
+        The bytes that it was compressed with.
 
     Returns
     -------
@@ -61,6 +82,41 @@ def decompress(data: bytes, limit: int) -> tuple[bytes, int]:
     ValueError
         There is no frame, or it is damaged, or it does not state its content size or states a wrong one.
     """
+    size, used = frame_sizes(data, limit)
+    raw = _raw_dictionary(prefix) if prefix else None
+    try:
+        # With the size known, the library writes into one buffer of that size, whatever the blocks claim.
+        content = zstandard.ZstdDecompressor(dict_data=raw, max_window_size=MAX_WINDOW).decompress(data[:used])
+    except zstandard.ZstdError as error:
+        raise ValueError(f"expected a zstd frame, got: {error}") from error
+    if len(content) != size:
+        raise ValueError(f"expected a zstd frame of {size} bytes, got {len(content)}")
+    return content, used
+
+
+def _raw_dictionary(prefix: bytes) -> zstandard.ZstdCompressionDict:
+    """Return bytes as content that precedes a frame's, whatever they begin with."""
+    return zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+
+
+def frame_sizes(data: bytes, limit: int) -> tuple[int, int]:
+    """Return the sizes of the frame at the beginning of `data`, from the headers of the frame and of its blocks.
+
+    Parameters
+    ----------
+    data, limit
+        As for `decompress`.
+
+    Returns
+    -------
+    content, used : int
+        Bytes of the content and of the frame.
+
+    Raises
+    ------
+    OverflowError, ValueError
+        As for `decompress`, as far as headers tell.
+    """
     try:
         # All claims of the frame's header are checked before anything is allocated.
         parameters = zstandard.get_frame_parameters(data)
@@ -73,20 +129,19 @@ def decompress(data: bytes, limit: int) -> tuple[bytes, int]:
             raise OverflowError(f"expected at most {limit} bytes of content, got {size}")
         if parameters.window_size > MAX_WINDOW:
             raise ValueError(f"expected a window of at most {MAX_WINDOW} bytes, got {parameters.window_size}")
-        used = _frame_length(data, parameters.has_checksum)
-        # With the size known, the library writes into one buffer of that size, whatever the blocks claim.
-        content = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompress(data[:used])
+        blocks, used = _walk_blocks(data)
     except zstandard.ZstdError as error:
         raise ValueError(f"expected a zstd frame, got: {error}") from error
-    if len(content) != size:
-        raise ValueError(f"expected a zstd frame of {size} bytes, got {len(content)}")
-    return content, used
+    # So that no memory is taken for content that the blocks cannot have.
+    if size > blocks * _BLOCK_BYTES:
+        raise ValueError(f"expected a zstd frame of {size} bytes, got one of {blocks} blocks")
+    return size, used + 4 * parameters.has_checksum
 
 
-def _frame_length(data: bytes, has_checksum: bool) -> int:
-    """Return the length of the frame, found by walking its block headers (RFC 8878, section 3.1.1.2)."""
+def _walk_blocks(data: bytes) -> tuple[int, int]:
+    """Return the number of a frame's blocks, and where the last one ends (RFC 8878, section 3.1.1.2)."""
     position = zstandard.frame_header_size(data)
-    last = False
+    blocks, last = 0, False
     while not last:
         # Header of a block, 3 bytes: whether it is the last, 2 bits of kind, 21 bits of size.
         header = int.from_bytes(data[position : position + 3], "little")
@@ -95,4 +150,5 @@ def _frame_length(data: bytes, has_checksum: bool) -> int:
         position += 3 + (1 if kind == 1 else size)
         if position > len(data):
             raise ValueError("expected a whole zstd frame, got a part of one")
-    return position + 4 * has_checksum
+        blocks += 1
+    return blocks, position
