@@ -1,6 +1,7 @@
 """Adapters of every form that is understood become packs; any other is refused with one line."""
 
 import copy
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from dtscodec.adapters import lora_pair as pairs
 from dtscodec.encoding.presets.one_width import encode_factored
 from dtscodec.errors import CheckpointError, ConfigError, DtsError, EncodeError
 from dtscodec.format.blocks import BaseRows
+from dtscodec.format.index import ChangedFile, NamedFile
 from dtscodec.packs.byte_counts import tensor_sizes
 from tests import models
 from tests.adapters.helpers import Trained, train
@@ -195,6 +197,16 @@ def test_the_adapters_tokenizer_is_carried_and_the_bases_files_are_named(tmp_pat
         assert set(decoded.files()) == {"config.json", "tokenizer.json"}
     with dtscodec.open(trained.imported(files=False).path) as pack:
         assert pack.index.files == ()
+
+
+def test_the_adapters_tokenizer_is_stored_as_a_change_of_the_bases(tmp_path: Path) -> None:
+    trained = train("bert", tmp_path)
+    base, ours = (json.dumps({"truncation": x, "vocab": [f"{i:x}" for i in range(3000)]}) for x in (None, "right"))
+    (trained.base_path / "tokenizer.json").write_text(base)
+    (trained.path / "tokenizer.json").write_text(ours)
+    with dtscodec.decode(trained.imported().path, trained.base_path) as decoded:
+        assert [type(file) for file in decoded.pack.index.files] == [NamedFile, ChangedFile]
+        assert decoded.files()["tokenizer.json"].decode() == ours
 
 
 def test_the_same_adapter_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -87,3 +87,22 @@ def test_the_index_of_the_repository_names_the_base_of_a_pack_further_down(cli: 
     cli("decode", "pack", "--base", "base", "-o", "local")
     assert load("out-0/model.safetensors").keys() == load("local/model.safetensors").keys()
     assert snapshot(Path("out-0")) == snapshot(Path("out-1")) == snapshot(Path("local"))
+
+
+def test_a_file_is_restored_as_a_change_of_the_bases_on_the_hub(cli: Cli, hub: LoopbackHub) -> None:
+    theirs, ours = (json.dumps({"truncation": x, "vocab": [f"{i:x}" for i in range(3000)]}) for x in (None, "right"))
+    hub.commit("me/base", {"tokenizer.json": theirs.encode()})
+    hub_tree.clear_listings()
+    Path("movie/tokenizer.json").write_text(ours)
+    cli.run("encode", "hf://me/base", "movie", "-o", "pack")
+    assert "tokenizer.json: stored as a change of the base's" in cli("info", "pack")
+    cli("decode", "pack", "-o", "out")
+    assert Path("out/tokenizer.json").read_text() == ours
+    # The pack names the commit that it was made against; a later one has another file.
+    hub.commit("me/base", {"tokenizer.json": b"{}"})
+    hub_tree.clear_listings()
+    cli("decode", "pack", "-o", "again")
+    assert snapshot(Path("again")) == snapshot(Path("out"))
+    message = cli.fails("decode", "pack", "--base", "hf://me/base", "-o", "later")
+    assert "tokenizer.json: expected a file of SHA-256" in message
+    assert "--no-files" in message
