@@ -9,7 +9,7 @@ from dtscodec.cli.console import progress_bar
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command."""
     parser.description = (
-        "Check every byte of a pack against its digests and, with --base, every base tensor that it uses."
+        "Check every byte of a pack against its digests and, with --base, all that it uses of the base."
     )
     parser.add_argument("pack", metavar="PACK", help="the pack, local or remote")
     arguments.add_base(parser)

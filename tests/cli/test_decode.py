@@ -61,10 +61,10 @@ def test_no_files(cli: Cli, work: Path) -> None:
 def test_a_file_beside_the_base_is_checked(cli: Cli) -> None:
     Path("base/vocab.txt").write_text("a\nb\nd\n")
     line = cli.fails("decode", PACK, "--base", "base", "-o", "out")
-    assert line.startswith("base/vocab.txt: expected")
+    assert line.startswith("base-file: base/vocab.txt: expected")
     assert "--no-files" in line
     Path("base/vocab.txt").unlink()
-    assert cli.fails("decode", PACK, "--base", "base", "-o", "out").startswith("base/vocab.txt: expected")
+    assert cli.fails("decode", PACK, "--base", "base", "-o", "out").startswith("base-file: base/vocab.txt: expected")
     cli("decode", PACK, "--base", "base", "-o", "out.safetensors")
 
 
