@@ -13,10 +13,10 @@ from benchmarks.codes.codes import Code
 from benchmarks.codes.matrices import Rows
 from dtscodec.encoding.fitting.coordinate_descent import FittedComponents
 from dtscodec.encoding.fitting.quantized_factor import QuantizedFactor
-from dtscodec.encoding.fitting.weighted_delta import WeightedDelta
 from dtscodec.encoding.presets.best import rounded_tensor
 from dtscodec.encoding.presets.recipe import BEST, Recipe
 from dtscodec.linalg.devices import product
+from dtscodec.linalg.spectrum import Factors
 from dtscodec.quantize.scalar import FittedVector
 
 BLOCK_BYTES = 16
@@ -56,14 +56,13 @@ class CodedComponents(FittedComponents):
     u: CodedFactor
     v: CodedFactor
 
-    def __init__(self, weighted: WeightedDelta, codes: Sequence[Code], recipe: Recipe) -> None:
-        self._weighted, self._recipe = weighted, recipe
-        factors = weighted.start
+    def __init__(self, delta: Tensor, factors: Factors, codes: Sequence[Code], recipe: Recipe) -> None:
+        self._delta, self._factors, self._recipe = delta, factors, recipe
         self.u = CodedFactor((factors.u * factors.s).T.contiguous(), codes, recipe)
         self.v = CodedFactor(factors.v.contiguous(), codes, recipe)
         for _ in range(recipe.rounds):
-            self.u.refit(self.v.vectors, product(self.v.vectors, weighted.delta.T))
-            self.v.refit(self.u.vectors, product(self.u.vectors, weighted.delta))
+            self.u.refit(self.v.vectors, product(self.v.vectors, delta.T))
+            self.v.refit(self.u.vectors, product(self.u.vectors, delta))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +191,11 @@ def _encode(matrices: Mapping[str, Sequence[Rows]], choices: Choices, recipe: Re
 
 def _encode_matrix(rows: Rows, codes: Sequence[Code], recipe: Recipe) -> tuple[Tensor, float, float]:
     """Return a decoded matrix with its gain, its bytes, and its squared error without the gain."""
-    weighted = rows.weighted(len(codes))
-    fitted = CodedComponents(weighted, codes, recipe)
+    values = rows.values
+    fitted = CodedComponents(values, rows.leading(len(codes)), codes, recipe)
     scales = fitted.solve_scales(rounded_tensor)
     left, right = fitted.u.plain() * scales[:, None], fitted.v.plain()
-    assert isinstance(weighted.delta, Tensor)
-    missed = float((left.T @ right - weighted.delta).double().square().sum()) * rows.unit**2
+    missed = float((left.T @ right - values).double().square().sum()) * rows.unit**2
     gain = fitted.gain(scales, rows.noise_edge)
     size = fitted.u.size() + fitted.v.size() + sum(code.overhead for code in codes) + rows.bitmap_bytes + BLOCK_BYTES
     delta = rows.placed(left * (gain * rows.unit), right)

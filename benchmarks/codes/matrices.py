@@ -10,7 +10,6 @@ from torch import Tensor
 
 from dtscodec.encoding.budget.matrix_candidates import ROW_SHARES, TALL
 from dtscodec.encoding.fitting.scaled_delta import unit_scaled
-from dtscodec.encoding.fitting.weighted_delta import WeightedDelta
 from dtscodec.encoding.segments.dense_delta import DenseDelta
 from dtscodec.format.blocks import BaseRows
 from dtscodec.linalg.rounding_noise import rounding_noise, signal_energies
@@ -63,10 +62,15 @@ class Rows:
         """See `dtscodec.encoding.fitting.scaled_delta.ScaledDelta`."""
         return self.delta.noise.edge / self.unit if self.delta.noise else 0.0
 
-    def weighted(self, rank: int) -> WeightedDelta:
-        """Return the delta with its first `rank` triplets, as coordinate descent takes it."""
+    @property
+    def values(self) -> Tensor:
+        """The elements divided by `unit`, as coordinate descent takes them."""
+        return unit_scaled(self.delta)[0]
+
+    def leading(self, rank: int) -> Factors:
+        """Return the first `rank` triplets, with the whole spectrum."""
         u, s, v = self.factors.u[:, :rank], self.factors.s[:rank], self.factors.v[:rank]
-        return WeightedDelta.plain(unit_scaled(self.delta)[0], Factors(u, s, v, self.factors.spectrum))
+        return Factors(u, s, v, self.factors.spectrum)
 
     def placed(self, left: Tensor, right: Tensor) -> Tensor:
         """Return the whole matrix whose coded part is `left`^T `right`, zero elsewhere."""

@@ -11,7 +11,6 @@ from torch import Tensor
 from benchmarks.fidelity.sweep import FEW, FineTuneBench
 from dtscodec.encoding.config import Best, EncodeConfig
 from dtscodec.encoding.fitting.coordinate_descent import FittedComponents
-from dtscodec.encoding.fitting.weighted_delta import WeightedDelta
 from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.encoding.segments.dense_delta import DenseDelta
 from dtscodec.encoding.targets import RankShare, Size
@@ -115,7 +114,7 @@ def _cost(changed: DenseDelta, count: int, scope: str) -> int:
 def _decoded(changed: DenseDelta, rank: int, count: int, scope: str) -> Tensor:
     factors = leading_factors(changed.values, rank)
     recipe = Recipe(fitted_levels=True, levels=count, per_vector=scope == "vector")
-    refined = FittedComponents(WeightedDelta.plain(changed.values, factors), [2] * rank, recipe)
+    refined = FittedComponents(changed.values, factors, [2] * rank, recipe)
     scales = refined.solve_scales(lambda numbers: numbers)
     scales = scales * refined.gains(scales, 0.0)
     whole = torch.zeros(changed.height, changed.columns)

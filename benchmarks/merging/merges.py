@@ -73,17 +73,17 @@ def merged(bench: MergingBench, tasks: Sequence[str], merge: Merge) -> Path:
             merge.method,
             bench.base,
             raw=(f"{HEAD}*",),
-            grams=[grams(bench, task, GRAM_TEXTS, 0) for task in tasks] if merge.grams else (),
+            grams=[grams(bench, task) for task in tasks] if merge.grams else (),
         )
     return path
 
 
-def grams(bench: MergingBench, task: str, count: int, start: int) -> Path:
-    """The file of Gram matrices of a fine-tune on some texts of its training split."""
-    path = bench.folder / "grams" / f"{task}-{start}-{count}.safetensors"
+def grams(bench: MergingBench, task: str) -> Path:
+    """The file of Gram matrices of a fine-tune on some of the texts that it was trained on."""
+    path = bench.folder / "grams" / f"{task}-0-{GRAM_TEXTS}.safetensors"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
-        collect(bench.directory(task), path, samples=bench.texts_file(task, count, start))
+        collect(bench.directory(task), path, samples=bench.texts_file(task, GRAM_TEXTS, 0))
     return path
 
 
@@ -105,7 +105,7 @@ def _scaled(bench: MergingBench, tensors: State, merge: Merge) -> set[str]:
     matrices = [name for name, tensor in tensors.items() if tensor.ndim == 2]
     with_grams: list[str] = []
     if merge.grams:
-        with GramFile(grams(bench, FOUR[0], GRAM_TEXTS, 0)) as known:
+        with GramFile(grams(bench, FOUR[0])) as known:
             with_grams = [name for name in tensors if name in known]
     return set(merge.method.scaled_names(list(tensors), matrices, with_grams))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.common.pictures import ACCENT, GREEN, INK, PAPER, TEXT, save_picture, style_panel
+from benchmarks.common.pictures import ACCENT, GREEN, INK, TEXT, save_picture, style_panel
 from benchmarks.merging import bases, calibration, esm, unseen
 from benchmarks.merging.bench import FOUR
 from benchmarks.merging.rows import Rows, rows_of
@@ -72,18 +72,14 @@ def _fits(axes: "Axes", rows: Rows) -> None:
     """KL by that of the plain pack, against the number of texts, on the tasks that several were tried on."""
     size, tasks = calibration.SIZES[1], calibration.SEVERAL
     counts = sorted((calibration.TEXTS, *calibration.OTHERS))
-    for name, colour, mark in ((calibration.ESD, PAPER, "s"), (calibration.FITTED, ACCENT, "o")):
-        known = [n for n in counts if rows.has(calibration.PART, name, calibration.setting(size, n), *tasks)]
-        if known:
-            plain = rows.mean(calibration.PART, calibration.PLAIN, size, tasks, "kl")
-            ratios = [
-                rows.mean(calibration.PART, name, calibration.setting(size, n), tasks, "kl") / plain for n in known
-            ]
-            axes.plot(known, ratios, label=name, color=colour, marker=mark, linewidth=2)
+    fitted = {n: (calibration.PART, calibration.FITTED, calibration.setting(size, n)) for n in counts}
+    known = [n for n in counts if rows.has(*fitted[n], *tasks)]
+    if known:
+        plain = rows.mean(calibration.PART, calibration.PLAIN, size, tasks, "kl")
+        ratios = [rows.mean(*fitted[n], tasks, "kl") / plain for n in known]
+        axes.plot(known, ratios, color=ACCENT, marker="o", linewidth=2)
     axes.axhline(1.0, color=INK, linewidth=1, linestyle="--")
     axes.set_xscale("log")
     axes.set_xticks(counts, [str(n) for n in counts])
     axes.set_ylim(0)
-    style_panel(axes, f"KL by plain's, {size}", f"calibration texts ({', '.join(tasks)})")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, labelcolor=INK, fontsize=TEXT - 1)
+    style_panel(axes, f"Fitted: KL by plain's, {size}", f"calibration texts ({', '.join(tasks)})")

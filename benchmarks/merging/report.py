@@ -240,10 +240,9 @@ def _calibration(rows: Rows) -> str:
     lines = [line for size in calibration.SIZES for line in _of_size(rows, size)]
     intro = (
         "Mean KL from the fine-tune over tasks, and by what factor it differs from the plain pack's of the same size "
-        "over the same tasks. Calibration texts are of the task, not of those that were trained or are tested on. ESD: "
-        "`dtscodec collect` and `Best(grams=...)`; fitted: `encode --calibration SAMPLES`, whose rates were chosen on "
-        "other texts; no elements: `fit --no-elements`; biases corrected: `fit --bias-correction`, with `--steps 0` "
-        "where it is alone."
+        "over the same tasks. Calibration texts are of the task, not of those that were trained or are tested on. "
+        "Fitted: `encode --calibration SAMPLES`, whose rates were chosen on other texts; no elements: `fit "
+        "--no-elements`; biases corrected: `fit --bias-correction`, with `--steps 0` where it is alone."
     )
     head = ["size", "texts", "", "tasks", "bytes", "KL", "by plain's", "agrees", "accuracy", "seconds"]
     return f"{intro}\n\n" + markdown_table(head, lines)
@@ -254,7 +253,7 @@ def _of_size(rows: Rows, size: str) -> list[list[str]]:
     counts = sorted((calibration.TEXTS, *calibration.OTHERS))
     for tasks in (FOUR, calibration.SEVERAL) if size == calibration.SIZES[1] else (FOUR,):
         for texts in counts:
-            for name in (calibration.ESD, *calibration.PARTS, calibration.FITTED, calibration.BOTH):
+            for name in (*calibration.PARTS, calibration.FITTED):
                 lines.append(_calibrated(rows, size, texts, name, tasks))
     return [line for line in lines if line]
 

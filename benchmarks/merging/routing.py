@@ -12,7 +12,7 @@ from benchmarks.common.judge import Predict
 from benchmarks.demo.finetune import load_model
 from benchmarks.merging import bases, esm
 from benchmarks.merging.bench import FOUR, MergingBench
-from benchmarks.merging.merges import ESM, GRAM_TEXTS, at_alpha, grams, load, merged
+from benchmarks.merging.merges import ESM, at_alpha, grams, load, merged
 from benchmarks.merging.packs import pack
 from benchmarks.merging.rows import Row
 from dtscodec.encoding.config import EncodeConfig
@@ -64,7 +64,7 @@ def _predict(bench: MergingBench, model: Any, attached: Attached, way: str, task
 
     The head is the task's own in all of them: whose texts these are is not known, but what is asked of them is.
     """
-    prototypes = {other: grams(bench, other, GRAM_TEXTS, 0) for other in FOUR}
+    prototypes = {other: grams(bench, other) for other in FOUR}
     router = attached.route(prototypes, "sample" if way == BY_SAMPLE else "layer")
 
     def predict(inputs: Mapping[str, Tensor]) -> Tensor:

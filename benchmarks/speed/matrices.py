@@ -8,7 +8,6 @@ from torch import Tensor
 from benchmarks.common.timing import least_time
 from benchmarks.speed.synthetic_checkpoints import delta, pool_of_numbers
 from dtscodec.encoding.fitting.coordinate_descent import FittedComponents
-from dtscodec.encoding.fitting.weighted_delta import WeightedDelta
 from dtscodec.encoding.presets.recipe import LEAST_ERROR
 from dtscodec.encoding.targets import Size
 from dtscodec.linalg.spectrum import Factors, leading_factors
@@ -69,7 +68,7 @@ def _published(matrix: Tensor, rank: int) -> None:
 
 
 def _refined(matrix: Tensor, factors: Factors) -> tuple[FittedComponents, Tensor]:
-    fit = FittedComponents(WeightedDelta.plain(matrix, factors), [2] * len(factors.s), LEAST_ERROR)
+    fit = FittedComponents(matrix, factors, [2] * len(factors.s), LEAST_ERROR)
     return fit, fit.solve_scales(lambda numbers: numbers)
 
 

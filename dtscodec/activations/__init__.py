@@ -1,1 +1,1 @@
-"""Statistics of layer inputs: Gram matrix files, and the metric that they define on deltas."""
+"""Statistics of layer inputs: Gram matrices and means, in memory and in files."""

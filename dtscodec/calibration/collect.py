@@ -32,9 +32,9 @@ def collect(
 ) -> GramSet:
     """Run a fine-tune on samples, and write the Gram matrices of its linear layers' inputs.
 
-    `dtscodec.merge` by ESM, routing (`Attached.route`) and the activation metric of `dtscodec.encode` use such files.
-    Padding is left out, and layers that share an input are stored once. Needs the package transformers.
-    `dtscodec.collect_grams` is for other models and other inputs.
+    `dtscodec.merge` by ESM and routing (`Attached.route`) use such files. Padding is left out, and layers that share an
+    input are stored once. Needs the package transformers. `dtscodec.collect_grams` is for other models and other
+    inputs.
 
     Parameters
     ----------

@@ -1,7 +1,6 @@
 """Settings of the encoder."""
 
 import glob
-import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -26,9 +25,6 @@ DEFAULT_SIZE = Size(Fraction(8, 100), "bpp")
 DISTILLED = "distilled"
 """Word that ends the summary's `encoder` text of packs that were fitted to calibration samples."""
 
-DAMPING = 0.1
-"""Default for Gram matrices of some hundred texts; see `Gram.damped`."""
-
 SMALLEST_SIDE = 8
 """Shortest side of the matrices that `best` factorizes; smaller ones are quantized element by element."""
 
@@ -42,26 +38,9 @@ class Best:
     recipe : dtscodec.encoding.presets.recipe.Recipe, optional
         The ingredients of the preset, for experiments: `Recipe` is not part of the public interface and may change.
         The default depends on the target.
-    grams : str, optional
-        Path of a file of Gram matrices, such as `dtscodec.collect` writes. For the layers that it covers, errors are
-        measured in layer outputs (the activation metric), not in weights.
-    damping : float
-        Weight of the plain norm of weights in the activation metric: at 0 only layer outputs count, far above 1 hardly
-        anything but weights. See `dtscodec.activations.gram_file.Gram.damped`.
-
-    Raises
-    ------
-    ConfigError
-        The damping is out of range.
     """
 
     recipe: Recipe | None = None
-    grams: str | None = None
-    damping: float = DAMPING
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.damping < math.inf:
-            raise ConfigError(f"expected a damping of at least 0, got {self.damping}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +177,8 @@ class EncodeConfig:
         match self.preset:
             case Paper(levels=levels):
                 words = ["preset=paper", f"rank={self.uniform_rank}", "levels=vector" if levels == "vector" else ""]
-            case Best(grams=grams, damping=damping):
-                words = ["preset=best", self._describe_target(), "" if grams is None else f"esd={damping}"]
+            case Best():
+                words = ["preset=best", self._describe_target()]
             case _:
                 assert_never(self.preset)
         return " ".join(filter(None, [*words, DISTILLED if self.will_be_fitted else ""]))

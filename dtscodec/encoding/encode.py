@@ -2,10 +2,9 @@
 
 import time
 from concurrent.futures import Executor
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
-from dtscodec.activations.gram_file import GramFile
 from dtscodec.checkpoints.auxiliary_file import AuxiliaryFile
 from dtscodec.checkpoints.auxiliary_files import collect_files
 from dtscodec.checkpoints.base import Base, as_base
@@ -17,7 +16,7 @@ from dtscodec.checkpoints.open import as_checkpoint, weight_paths
 from dtscodec.encoding.budget.allocate import TensorChoices
 from dtscodec.encoding.budget.candidate import NUMBERS
 from dtscodec.encoding.budget.error_target import smallest_for
-from dtscodec.encoding.config import Best, EncodeConfig, Paper, check_patterns
+from dtscodec.encoding.config import EncodeConfig, Paper, check_patterns
 from dtscodec.encoding.counterpart_notes import CounterpartReport, MatchedNames
 from dtscodec.encoding.exact_tensors import ExactReport, ExactTensors
 from dtscodec.encoding.journal import Journal, NoJournal, journal_key
@@ -143,7 +142,7 @@ def encode(
         metadata = _metadata(opened, fine, match, config, task)
 
         # An interrupted run may have finished this pack.
-        saved = results.begin(lambda: _journal_key(opened, fine, match, config, metadata))
+        saved = results.begin(lambda: journal_key((fine, opened.checkpoint), config, match, metadata))
         if saved is not None and holds_pack(out, saved["pack_id"]):
             return EncodeReport(path=out, seconds=time.perf_counter() - start, **saved)
 
@@ -232,14 +231,3 @@ def _auxiliary_files(base: Base, fine: Checkpoint, config: EncodeConfig) -> list
     if not (config.files and fine.is_directory):
         return []
     return list(collect_files(fine.directory, base.checkpoint.directory, fine.weight_files))
-
-
-def _journal_key(base: Base, fine: Checkpoint, match: NameMatch, config: EncodeConfig, metadata: PackMetadata) -> bytes:
-    """Return a digest of everything that the results of this encode depend on."""
-    grams: bytes | None = None
-    if isinstance(config.preset, Best) and config.preset.grams is not None:
-        with GramFile(config.preset.grams) as opened:
-            grams = opened.digest()
-        # Gram matrices are compared by content: they may have been collected again into another file.
-        config = replace(config, preset=replace(config.preset, grams=None))
-    return journal_key((fine, base.checkpoint), config, grams, match, metadata)

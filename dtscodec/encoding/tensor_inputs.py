@@ -9,8 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
-from dtscodec.activations.gram_file import GramFile
-from dtscodec.activations.metric import Metric
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.known_leaves import KnownLeaf
@@ -18,7 +16,7 @@ from dtscodec.checkpoints.names.expert_layouts import Parts
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.base_parts import read_parts
-from dtscodec.encoding.config import EncodeConfig, Paper
+from dtscodec.encoding.config import EncodeConfig
 from dtscodec.errors import CheckpointError, EncodeError, Remedy
 from dtscodec.format.dtypes import DType
 from dtscodec.format.naming import is_shard_index
@@ -108,21 +106,6 @@ class TensorInputs:
         places = _absolute_place(self.fine), _absolute_place(self.base.checkpoint)
         settings = dict(self.counterpart), self.config, self.companions
         return _reopened, (self._encode, *places, self.base.dequantized, *settings)
-
-    def metric(self, name: str) -> Metric | None:
-        """Return the activation metric of a layer; None if the preset has no Gram matrix of its inputs.
-
-        Parameters
-        ----------
-        name : str
-            Name of the layer's weight.
-        """
-        preset = self.config.preset
-        if isinstance(preset, Paper) or preset.grams is None:
-            return None
-        with GramFile(preset.grams) as grams:
-            gram = grams.read(name)
-        return None if gram is None else Metric.of(gram, preset.damping)
 
     def read(self, name: str, known: LeavesByName) -> TensorPair:
         """Return a tensor and its counterpart.

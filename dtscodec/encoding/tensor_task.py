@@ -15,6 +15,7 @@ from dtscodec.encoding.budget.candidate import Candidate, CandidateList, Candida
 from dtscodec.encoding.budget.component_spectrum import ComponentSpectrum, SpectrumRequest
 from dtscodec.encoding.budget.matrix_candidates import MatrixCandidates
 from dtscodec.encoding.budget.segment_candidates import candidates_of
+from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.encoded_tensor import EncodedTensor, EncodingPlan, Squares, encode_segments
 from dtscodec.encoding.notes import Note
 from dtscodec.encoding.presets.best import plan_best
@@ -143,11 +144,7 @@ def encode_tensor(
         identity, segmented = _segment(inputs, name, known)
         if isinstance(segmented, EncodeError):
             return TensorResult(identity, problem=segmented)
-        spec, split = segmented.spec, segmented.split
-        try:
-            plans = _plans(inputs, segmented, choices)
-        except EncodeError as error:
-            return TensorResult(identity, problem=error)
+        spec, split, plans = segmented.spec, segmented.split, _plans(segmented, inputs.config, choices)
         del segmented  # The fine-tune's bytes are not needed any more, and what follows needs memory.
         try:
             # Matrices are decomposed here for the second time. The survey returned singular values only: which singular
@@ -159,15 +156,12 @@ def encode_tensor(
 
 
 def _plans(
-    inputs: TensorInputs, segmented: SegmentedTensor, choices: Sequence[Candidate] | None
+    segmented: SegmentedTensor, config: EncodeConfig, choices: Sequence[Candidate] | None
 ) -> Sequence[EncodingPlan]:
     """Return how each segment is encoded: by the preset `paper`, or as was chosen."""
-    config = inputs.config
     if choices is None:
         return [plan_paper(segment, config) for segment in segmented.segments]
-    metric = inputs.metric(segmented.name) if segmented.is_layer else None
-    pairs = zip(segmented.segments, choices, strict=True)
-    return [plan_best(segment, choice, config, metric) for segment, choice in pairs]
+    return [plan_best(segment, choice, config) for segment, choice in zip(segmented.segments, choices, strict=True)]
 
 
 def measure_tensor(inputs: TensorInputs, name: str, known: LeavesByName, choices: Sequence[Candidate]) -> Squares:

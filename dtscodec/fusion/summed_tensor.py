@@ -32,7 +32,7 @@ OWN_HEAD_OR_BASE = Remedy(f"{OWN_HEAD.text}, or the base with {{base}} if it has
 
 def exact_tensor(stored: StoredTensor) -> SegmentedTensor:
     """Return a tensor that is stored exactly."""
-    return SegmentedTensor(stored.name, stored.spec, [raw_block(stored)])
+    return SegmentedTensor(stored.spec, [raw_block(stored)])
 
 
 def sum_tensor(sources: SourcePacks, name: str, weights: Sequence[float], config: EncodeConfig) -> SegmentedTensor:
@@ -64,7 +64,7 @@ def sum_tensor(sources: SourcePacks, name: str, weights: Sequence[float], config
     # Tied in all packs to the same tensor: so is the sum.
     ties = {term.entry.tied_to for term in terms}
     if None not in ties and len(ties) == 1:
-        return _as_first(name, spec, terms)
+        return _as_first(spec, terms)
     # Integers, such as counters, have no weighted sum, nor have the scales of quantized weights.
     if spec.dtype not in CODED_DTYPES or name in sources.companions:
         return _stored_exactly(sources, name, [max(terms, key=lambda term: abs(term.weight))])
@@ -73,7 +73,7 @@ def sum_tensor(sources: SourcePacks, name: str, weights: Sequence[float], config
         return _sum_exact(sources, name, spec, terms, config)
     changed = [term for term in terms if not _is_unchanged(term)]
     if not changed:
-        return _as_first(name, spec, terms)
+        return _as_first(spec, terms)
     # Deltas: by blocks and factors where all packs cut the tensor alike, else multiplied out.
     if _have_one_layout(changed):
         return _sum_blocks(name, spec, changed)
@@ -85,17 +85,17 @@ def _is_unchanged(term: Term) -> bool:
     return all(map(is_unchanged, term.entry.blocks))
 
 
-def _as_first(name: str, spec: TensorSpec, terms: Sequence[Term]) -> SegmentedTensor:
+def _as_first(spec: TensorSpec, terms: Sequence[Term]) -> SegmentedTensor:
     """Return a tensor of blocks without streams, as the first pack has it."""
     first = terms[0].entry
-    return SegmentedTensor(name, spec, [EncodedBlock(block, Streams()) for block in first.blocks], first.split)
+    return SegmentedTensor(spec, [EncodedBlock(block, Streams()) for block in first.blocks], first.split)
 
 
 def _stored_exactly(sources: SourcePacks, name: str, terms: Sequence[Term]) -> SegmentedTensor:
     """Return a tensor as the first term has it, exactly unless it is unchanged from the base."""
     term = terms[0]
     if all(isinstance(block, Same) for block in term.entry.blocks):
-        return _as_first(name, term.entry.spec, terms)
+        return _as_first(term.entry.spec, terms)
     return exact_tensor(sources.stored(term.pack, name, f"{name!r} is stored as a delta from it"))
 
 
@@ -151,7 +151,7 @@ def _sum_blocks(name: str, spec: TensorSpec, terms: Sequence[Term]) -> Segmented
     for row, block in first.placed():
         parts = [(term.weight, deltas[row]) for term, deltas in zip(terms, coded, strict=True) if row in deltas]
         segments.append(_sum_block(block, first.columns, parts, first.split))
-    return SegmentedTensor(name, spec, segments, first.split)
+    return SegmentedTensor(spec, segments, first.split)
 
 
 def _sum_block(block: Block, columns: int, parts: Sequence[tuple[float, CodedDelta]], split: int) -> Segment:
@@ -206,7 +206,7 @@ def _sum_dense_deltas(
     total = sum_dense([(term.weight, _delta(sources, name, term, base)) for term in terms])
     stored = None if base is None else _added(name, spec, base, total)
     segments, split = segment_delta(total, stored, counterpart, config, is_rounded=False)
-    return SegmentedTensor(name, spec, segments, split)
+    return SegmentedTensor(spec, segments, split)
 
 
 def _delta(sources: SourcePacks, name: str, term: Term, base: StoredTensor | None) -> Tensor:

@@ -9,8 +9,7 @@ have no preferred direction, it is the truncated SVD.
 import torch
 from torch import Tensor
 
-from dtscodec.linalg.spectrum import Factors
-from dtscodec.linalg.svd import Triplets, canonical_signs, lapack_errors, numerical_rank
+from dtscodec.linalg.svd import Triplets, lapack_errors, numerical_rank
 
 
 def symmetric_root(moment: Tensor) -> Tensor:
@@ -66,40 +65,3 @@ def essential_triplets(delta: Tensor, root: Tensor, most: int | None = None) -> 
     rank = numerical_rank(s, delta.shape)
     u = u[:, : rank if most is None else min(rank, most)]
     return Triplets(u, s[: u.shape[1]], u.T @ delta)
-
-
-def essential_factors(delta: Tensor, leading: Factors, rank: int, on_rows: bool) -> Factors:
-    """Return the singular triplets of ``E E^T D``, in float32.
-
-    Parameters
-    ----------
-    delta : float32 [m, n]
-        The delta D.
-    leading : Factors
-        Leading singular triplets of ``D R``, or of ``R^T D`` if inputs enter by rows.
-    rank : int
-        Number of triplets.
-    on_rows : bool
-        Whether the layer's inputs enter by rows of the weight, [d_in, d_out]. The subspace is then one of the row
-        space, and the result is ``D E E^T``.
-
-    Returns
-    -------
-    Factors
-        Its `spectrum` is that of `leading`.
-
-    Raises
-    ------
-    SvdError
-        LAPACK did not converge.
-    """
-    with lapack_errors():
-        # The SVD of a thin matrix: the delta projected onto the subspace.
-        if on_rows:
-            u, s, v = torch.linalg.svd(delta @ leading.v.T, full_matrices=False)
-            # From coordinates in the subspace back to the whole space.
-            v = v @ leading.v
-        else:
-            u, s, v = torch.linalg.svd(leading.u.T @ delta, full_matrices=False)
-            u = leading.u @ u
-    return Factors(*canonical_signs(u[:, :rank], s[:rank], v[:rank]), leading.spectrum)

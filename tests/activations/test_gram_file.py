@@ -9,7 +9,16 @@ from dtscodec.activations.gram_file import Gram, GramFile, GramSet, save_grams
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.errors import CheckpointError
 from dtscodec.format.dtypes import TensorSpec
-from tests.activations.test_metric import IN, ROWS, gram_of, inputs
+
+ROWS, IN = 400, 40
+
+
+def inputs(seed: int = 0) -> torch.Tensor:
+    return torch.randn(ROWS, IN, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def gram_of(x: torch.Tensor) -> Gram:
+    return Gram(x.T @ x / len(x), x.mean(0), len(x))
 
 
 def test_gram_matrices_are_read_back_by_every_name(tmp_path: Path) -> None:
@@ -25,6 +34,19 @@ def test_gram_matrices_are_read_back_by_every_name(tmp_path: Path) -> None:
             torch.testing.assert_close(found.moment, gram.moment, rtol=1e-6, atol=1e-6)
             torch.testing.assert_close(found.mean, inputs().mean(0), rtol=1e-6, atol=1e-6)
         assert grams.read("c") is None
+
+
+def test_the_digest_is_of_the_content_wherever_the_file_is(tmp_path: Path) -> None:
+    def digest(name: str, grams: GramSet) -> bytes:
+        save_grams(tmp_path / name, grams)
+        with GramFile(tmp_path / name) as file:
+            return file.digest()
+
+    gram = gram_of(inputs())
+    first = digest("first.safetensors", GramSet({"a": gram}))
+    assert digest("copy.safetensors", GramSet({"a": gram})) == first
+    assert digest("texts.safetensors", GramSet({"a": gram_of(inputs(1))})) != first
+    assert digest("shared.safetensors", GramSet({"a": gram}, {"b": "a"})) != first
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def test_weights_alone_are_for_fit_which_takes_a_model_directory(cli: Cli, small
     assert "dtscodec fit with --model" in line
 
 
-@pytest.mark.parametrize("option", ["--steps", "--esd", "--model"])
+@pytest.mark.parametrize("option", ["--steps", "--bias-correction", "--model"])
 def test_details_of_the_fit_are_options_of_fit_only(cli: Cli, small: Made, texts: str, option: str) -> None:
     given = "encode", str(small.base), str(small.fine), "--calibration", texts
     assert "unrecognized arguments" in cli.misused(*given, option, "1")

@@ -445,7 +445,6 @@ MISTAKES: list[Callable[[], object]] = [
     *(unchecked(Rank, rank) for rank in (0, -1, 1.5, 1.0, 0.0, -0.5, float("nan"), True, "4")),
     *(unchecked(RankShare, share) for share in (0, -1, 1.5, 0.0, -0.5, float("nan"), True, "0.1")),
     *(unchecked(MaxError, error) for error in (0, 1, -0.1, 1.5, float("nan"), float("inf"), True, "0.1")),
-    *(unchecked(Best, damping=damping) for damping in (-1.0, float("nan"))),
     unchecked(EncodeConfig, raw="head*"),
 ]
 
@@ -466,10 +465,7 @@ def test_settings_that_are_out_of_range_or_exclude_each_other_raise_with_expecte
         (EncodeConfig(Rank(1)), "preset=best rank=1"),
         (EncodeConfig(RankShare(1)), "preset=best rank=1.0"),
         (EncodeConfig(MaxError(0.3)), "preset=best error=0.3"),
-        (
-            EncodeConfig(MaxError(0.3), Best(grams="x", damping=0.01), will_be_fitted=True),
-            "preset=best error=0.3 esd=0.01 distilled",
-        ),
+        (EncodeConfig(MaxError(0.3), will_be_fitted=True), "preset=best error=0.3 distilled"),
         (EncodeConfig().for_fitting(), "preset=best distilled"),
         (EncodeConfig(preset=Paper()), "preset=paper rank=0.1"),
         (EncodeConfig(Rank(16), Paper("vector")), "preset=paper rank=16 levels=vector"),

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dtscodec.encoding.fitting.coordinate_descent import FittedComponents, balanced
-from dtscodec.encoding.fitting.weighted_delta import WeightedDelta
 from dtscodec.encoding.presets.recipe import BEST, LEAST_ERROR, Recipe
 from dtscodec.format.blocks import BandFactors
 from dtscodec.format.streams import round_numbers
@@ -52,7 +51,7 @@ def descending(draw: st.DrawFn, most: int = 12) -> list[Bits]:
 
 def refined(delta: Tensor, widths: Sequence[Bits], recipe: Recipe = LEAST_ERROR) -> tuple[FittedComponents, Tensor]:
     """Quantized components, and their scales."""
-    components = FittedComponents(WeightedDelta.plain(delta, leading_factors(delta, len(widths))), widths, recipe)
+    components = FittedComponents(delta, leading_factors(delta, len(widths)), widths, recipe)
     return components, components.solve_scales(in_bf16)
 
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dtscodec.encoding.fitting.coordinate_descent import FittedComponents
-from dtscodec.encoding.fitting.weighted_delta import WeightedDelta
 from dtscodec.encoding.presets.recipe import LEAST_ERROR, Recipe
 from dtscodec.format.streams import round_numbers
 from dtscodec.linalg.devices import one_thread
@@ -29,9 +28,7 @@ def in_bf16(numbers: Tensor) -> Tensor:
 
 
 def gain(delta: Tensor, rank: int, limit: float) -> float:
-    components = FittedComponents(
-        WeightedDelta.plain(delta, leading_factors(delta, rank)), [2] * rank, Recipe(largest_gain=limit)
-    )
+    components = FittedComponents(delta, leading_factors(delta, rank), [2] * rank, Recipe(largest_gain=limit))
     return components.gain(components.solve_scales(in_bf16), 0.0)
 
 
@@ -50,7 +47,7 @@ def test_a_flat_spectrum_of_which_little_is_kept_would_have_a_gain_beyond_the_de
 @given(deltas, st.lists(st.sampled_from(ALL_BITS), min_size=1, max_size=8).filter(lambda widths: 2 in widths))
 def test_what_codes_stand_for_are_levels_as_they_are_stored(delta: Tensor, some: list[Bits]) -> None:
     widths = sorted(some, reverse=True)
-    components = FittedComponents(WeightedDelta.plain(delta, leading_factors(delta, len(widths))), widths, LEAST_ERROR)
+    components = FittedComponents(delta, leading_factors(delta, len(widths)), widths, LEAST_ERROR)
     components.solve_scales(in_bf16)
     for side in (components.u, components.v):
         assert torch.equal(side.levels, in_bf16(side.levels))
@@ -68,7 +65,7 @@ def test_the_same_matrix_has_the_same_fit_to_the_last_bit(delta: Tensor, rank: i
             )
             for matrix in (delta, delta.clone())
             for factors in [leading_factors(matrix, rank)]
-            for fit in [FittedComponents(WeightedDelta.plain(matrix, factors), [2] * rank, Recipe())]
+            for fit in [FittedComponents(matrix, factors, [2] * rank, Recipe())]
         )
     for one, other in zip(first, again, strict=True):
         assert torch.equal(one, other)

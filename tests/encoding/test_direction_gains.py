@@ -11,7 +11,6 @@ from torch import Tensor
 
 from dtscodec.encoding.fitting.coordinate_descent import FittedComponents
 from dtscodec.encoding.fitting.direction_gains import LARGEST_MISSING, direction_gains
-from dtscodec.encoding.fitting.weighted_delta import WeightedDelta
 from dtscodec.encoding.presets.recipe import BEST
 from dtscodec.linalg.spectrum import Factors, leading_factors
 from tests.encoding.fine_tunes import power_law
@@ -25,7 +24,7 @@ def delta_of(power: float, seed: int = 0) -> Tensor:
 
 
 def fitted(delta: Tensor, rank: int) -> tuple[FittedComponents, Tensor]:
-    components = FittedComponents(WeightedDelta.plain(delta, leading_factors(delta, rank)), [2] * rank, BEST)
+    components = FittedComponents(delta, leading_factors(delta, rank), [2] * rank, BEST)
     return components, components.solve_scales(lambda numbers: numbers)
 
 

@@ -1,1 +1,1 @@
-"""Fitting quantized low-rank factors to a delta: coordinate descent, under an activation metric or none."""
+"""Fitting quantized low-rank factors to a delta by coordinate descent."""

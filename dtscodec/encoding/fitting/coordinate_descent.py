@@ -17,11 +17,12 @@ from torch import Tensor
 
 from dtscodec.encoding.fitting.direction_gains import direction_gains
 from dtscodec.encoding.fitting.quantized_factor import QuantizedFactor
-from dtscodec.encoding.fitting.weighted_delta import WeightedDelta
 from dtscodec.encoding.presets.recipe import Recipe
 from dtscodec.format.blocks import BandFactors
 from dtscodec.format.streams import NO_NUMBERS
 from dtscodec.linalg.devices import product
+from dtscodec.linalg.factored_matrix import Factored
+from dtscodec.linalg.spectrum import Factors
 from dtscodec.quantize.scalar import TINY
 from dtscodec.quantize.widths import Bits, width_of
 
@@ -34,27 +35,26 @@ class FittedComponents:
 
     Parameters
     ----------
-    weighted : WeightedDelta
-        The delta in the norm to minimize, on the device that multiplies it, with the r triplets to start from.
+    delta : float32 [m, n] or Factored
+        The delta, on the device that multiplies it.
+    factors : Factors
+        Its r leading singular triplets, from which the descent starts, and its spectrum.
     widths : sequence of int
         Bits per code of each component; descending.
     recipe : Recipe
         Number of rounds, kind of levels, and gain.
     """
 
-    def __init__(self, weighted: WeightedDelta, widths: Sequence[Bits], recipe: Recipe) -> None:
-        self._weighted, self._widths, self._recipe = weighted, list(widths), recipe
+    def __init__(self, delta: Tensor | Factored, factors: Factors, widths: Sequence[Bits], recipe: Recipe) -> None:
+        self._delta, self._factors, self._widths, self._recipe = delta, factors, list(widths), recipe
         # Start: quantize the singular vectors; singular values go into the left ones.
-        factors = weighted.start
         self.u = QuantizedFactor((factors.u * factors.s).T.contiguous(), widths, recipe)
         self.v = QuantizedFactor(factors.v.contiguous(), widths, recipe)
         for _ in range(recipe.rounds):
             # Refit the left vectors against the decoded right ones.
-            right = self._weighted.right(self.v.vectors)
-            self.u.refit(right, product(right, self._weighted.by_right.T))
+            self.u.refit(self.v.vectors, product(self.v.vectors, delta.T))
             # Refit the right vectors against the decoded left ones.
-            left = self._weighted.left(self.u.vectors)
-            self.v.refit(left, product(left, self._weighted.by_left))
+            self.v.refit(self.u.vectors, product(self.u.vectors, delta))
 
     def solve_scales(self, rounded: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the scales of least squared error for the codes found: float32 [r].
@@ -70,8 +70,7 @@ class FittedComponents:
         self.u.round_levels(rounded)
         self.v.round_levels(rounded)
         system = self._system()
-        u, v = self._weighted_factors()
-        targets = (product(u, self._weighted.delta) * v).sum(1).double()
+        targets = (product(self.u.plain(), self._delta) * self.v.plain()).sum(1).double()
         # A small ridge: nearly equal components leave the system singular.
         damped = system + RIDGE * torch.diag(system.diagonal()) + TINY * torch.eye(len(system), dtype=torch.float64)
         scales: Tensor = torch.linalg.solve(damped, targets)
@@ -93,7 +92,7 @@ class FittedComponents:
         floor : float
             Singular values up to this one are rounding noise and not part of D.
         """
-        factors, power = self._weighted.factors, self._recipe.gain_power
+        factors, power = self._factors, self._recipe.gain_power
         if power is None:
             return 1.0
         # <G, D> over the whole spectrum above the noise, and <G, decoded> over the components.
@@ -126,7 +125,7 @@ class FittedComponents:
             All the same, `gain`, unless the recipe has a gain for each direction.
         """
         uniform = self.gain(scales, floor)
-        factors = self._weighted.factors
+        factors = self._factors
         if not self._recipe.direction_gains or self._recipe.gain_power is None or not factors.s[0]:
             return torch.full_like(scales, uniform)
         overlaps = self._along_directions(scales) / factors.s.double().clamp(min=TINY)
@@ -138,9 +137,8 @@ class FittedComponents:
 
     def _along_directions(self, scales: Tensor) -> Tensor:
         """Return u_k^T decoded v_k for the leading singular directions of the delta: float64 [r]."""
-        factors = self._weighted.factors
-        u, v = self._weighted_factors()
-        return ((u @ factors.u).T @ (scales[:, None] * (v @ factors.v.T))).diagonal().double()
+        left, right = self.u.plain() @ self._factors.u, self.v.plain() @ self._factors.v.T
+        return (left.T @ (scales[:, None] * right)).diagonal().double()
 
     def _strengths(self, scales: Tensor) -> Tensor:
         """Return the norm of each component: float32 [r]."""
@@ -149,12 +147,8 @@ class FittedComponents:
 
     def _system(self) -> Tensor:
         """Return the inner products of the components without their scales: float64 [r, r]."""
-        u, v = self._weighted_factors()
+        u, v = self.u.plain(), self.v.plain()
         return ((u @ u.T) * (v @ v.T)).double()
-
-    def _weighted_factors(self) -> tuple[Tensor, Tensor]:
-        """Return the values of both factors' codes, weighted by the metric: float32 [r, m] and [r, n]."""
-        return self._weighted.left(self.u.plain()), self._weighted.right(self.v.plain())
 
     def bands(self, scales: Tensor) -> list[BandFactors]:
         """Return the components as bands, widths descending, the strongest component of each width first.

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dtscodec.activations.metric import Metric
-from dtscodec.encoding.fitting.weighted_delta import WeightedDelta
 from dtscodec.encoding.segments.dense_delta import DenseDelta
 from dtscodec.encoding.segments.encoded_block import ChangedDelta
 from dtscodec.encoding.segments.factored_delta import FactoredDelta
@@ -26,23 +24,28 @@ class ScaledDelta:
 
     Parameters
     ----------
-    weighted : WeightedDelta
-        The delta divided by `unit`.
+    values : float32 [m, n] or Factored
+        The delta divided by `unit`, on the device that multiplies it.
+    factors : Factors
+        Its leading singular triplets.
     unit : float
         A power of two: squares of extreme values are beyond float32.
     noise_edge : float
         Largest singular value that rounding noise alone explains, divided by `unit`.
-    is_factored : bool
-        Whether the delta is known by its factors in float64.
     """
 
-    weighted: WeightedDelta
+    values: Tensor | Factored
+    factors: Factors
     unit: float
     noise_edge: float
-    is_factored: bool
+
+    @property
+    def is_factored(self) -> bool:
+        """True if the delta is known by its factors in float64."""
+        return isinstance(self.values, Factored)
 
     @classmethod
-    def of(cls, delta: ChangedDelta, rank: int, metric: Metric | None, device: str) -> "ScaledDelta":
+    def of(cls, delta: ChangedDelta, rank: int, device: str) -> "ScaledDelta":
         """Scale a delta and compute its leading singular triplets.
 
         Parameters
@@ -51,8 +54,6 @@ class ScaledDelta:
             Its coded rows and columns.
         rank : int
             Number of triplets.
-        metric : Metric or None
-            The activation metric of the coded rows and columns; None for the plain norm. Dense deltas only.
         device : str
             Device for products of large matrices. Factored deltas stay on the CPU.
 
@@ -64,17 +65,13 @@ class ScaledDelta:
         match delta:
             case DenseDelta():
                 values, unit = unit_scaled(delta)
-                if metric is None:
-                    factors = leading_factors(values, rank, device)
-                    weighted = WeightedDelta.plain(values.to(device), factors)
-                else:
-                    weighted = WeightedDelta.through(metric, values, rank, device)
-                return cls(weighted, unit, delta.noise.edge / unit if delta.noise else 0.0, is_factored=False)
+                noise_edge = delta.noise.edge / unit if delta.noise else 0.0
+                return cls(values.to(device), leading_factors(values, rank, device), unit, noise_edge)
             case FactoredDelta():
                 # Its triplets are known in float64; the rest of the spectrum is 0.
                 unit = 2.0 ** math.frexp(float(delta.s[0]))[1]
                 scaled = Factored((delta.u * (delta.s / unit)).float(), delta.v.float())
-                return cls(WeightedDelta.plain(scaled, _factors(delta, rank, unit)), unit, 0.0, is_factored=True)
+                return cls(scaled, _factors(delta, rank, unit), unit, 0.0)
             case _:
                 assert_never(delta)
 

@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dtscodec.activations.metric import Metric
 from dtscodec.encoding.budget.candidate import NUMBERS, Candidate
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.fitting.coordinate_descent import FittedComponents
 from dtscodec.encoding.fitting.scaled_delta import ScaledDelta, unit_scaled
 from dtscodec.encoding.presets.recipe import Recipe
-from dtscodec.encoding.segments.dense_delta import DenseDelta, as_tensor_mask
+from dtscodec.encoding.segments.dense_delta import DenseDelta
 from dtscodec.encoding.segments.encoded_block import (
     ChangedDelta,
     EncodedBlock,
@@ -24,7 +23,7 @@ from dtscodec.encoding.segments.encoded_block import (
     raw_block,
     values_block,
 )
-from dtscodec.encoding.segments.segment import MatrixSegment, Segment
+from dtscodec.encoding.segments.segment import Segment
 from dtscodec.errors import assert_never
 from dtscodec.format.blocks import Coded, LowRank, Raw, Same, Tie, Values
 from dtscodec.format.streams import Streams, round_numbers
@@ -46,8 +45,6 @@ class BestPlan:
         The recipe in force.
     left_out : float
         Squared norm of changed rows that are not coded.
-    metric : Metric, optional
-        The activation metric of the coded rows and columns.
     device : str
         Device for products of large matrices.
     """
@@ -56,7 +53,6 @@ class BestPlan:
     block: Coded
     recipe: Recipe
     left_out: float
-    metric: Metric | None = None
     device: str = "cpu"
 
     def encode(self) -> EncodedBlock:
@@ -69,7 +65,7 @@ class BestPlan:
         """
         match self.block:
             case LowRank():
-                coded = encode_low_rank(self.delta, self.block, self.recipe, self.metric, self.device)
+                coded = encode_low_rank(self.delta, self.block, self.recipe, self.device)
             case Values():
                 assert isinstance(self.delta, DenseDelta)
                 coded = encode_values(self.delta, self.block, self.recipe)
@@ -79,9 +75,7 @@ class BestPlan:
         return replace(coded, delta_energy=delta_energy, error_energy=error_energy)
 
 
-def plan_best(
-    segment: Segment, candidate: Candidate, config: EncodeConfig, metric: Metric | None = None
-) -> BestPlan | EncodedBlock:
+def plan_best(segment: Segment, candidate: Candidate, config: EncodeConfig) -> BestPlan | EncodedBlock:
     """Return how a segment is encoded by the candidate that was chosen for it.
 
     Parameters
@@ -92,27 +86,16 @@ def plan_best(
         One of its candidate encodings.
     config : EncodeConfig
         Holds the recipe and the device.
-    metric : Metric, optional
-        The activation metric of the layer, if the segment is a layer's weight.
-
-    Raises
-    ------
-    EncodeError
-        The metric is that of a layer with another number of inputs.
     """
     if isinstance(segment, EncodedBlock):
         return segment
     block, delta = candidate.block, segment.delta
-    if metric is not None and isinstance(segment, MatrixSegment):
-        metric.check(delta.height, delta.columns)
-    else:
-        metric = None
     match block:
         case Values() | LowRank():
             # Rows that the candidate leaves out stay as in the base, and count as error.
             coded = delta.largest_rows(delta.shape[0] if block.rows is None else block.rows)
             left_out = max(0.0, segment.energy - coded.energy)
-            return BestPlan(coded, block, config.recipe, left_out, metric and _subset(metric, coded), config.device)
+            return BestPlan(coded, block, config.recipe, left_out, config.device)
         case Same():
             return EncodedBlock(block, Streams(), segment.energy, segment.energy)
         case Raw():
@@ -128,9 +111,7 @@ def plan_best(
             assert_never(block)
 
 
-def encode_low_rank(
-    delta: ChangedDelta, block: LowRank, recipe: Recipe, metric: Metric | None = None, device: str = "cpu"
-) -> EncodedBlock:
+def encode_low_rank(delta: ChangedDelta, block: LowRank, recipe: Recipe, device: str = "cpu") -> EncodedBlock:
     """Encode a matrix by components of the numbers and widths that a block's bands give.
 
     Parameters
@@ -141,8 +122,6 @@ def encode_low_rank(
         The block to encode.
     recipe : Recipe
         How components are fitted.
-    metric : Metric, optional
-        The activation metric of the coded rows and columns; dense deltas only.
     device : str
         Device for products of large matrices.
 
@@ -152,16 +131,13 @@ def encode_low_rank(
         The matrix cannot be decomposed, or a number is beyond float32.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        scaled = ScaledDelta.of(delta, block.rank, metric, device)
+        scaled = ScaledDelta.of(delta, block.rank, device)
         widths = [band.bits for band in block.bands for _ in range(band.rank)]
         if scaled.is_factored and all(band.width.is_float for band in block.bands):
             # Half precision holds the exact singular vectors so well that refits do not pay.
             recipe = replace(recipe, rounds=0)
-        if metric is not None:
-            # Spectra in a metric are so steep that several components stand for one direction.
-            recipe = replace(recipe, direction_gains=False)
         # Coordinate descent: quantize the vectors one by one, each against what the others leave of the delta.
-        fitted = FittedComponents(scaled.weighted, widths, recipe)
+        fitted = FittedComponents(scaled.values, scaled.factors, widths, recipe)
         # Scales of least squared error for the codes found, then gains.
         scales = fitted.solve_scales(rounded_tensor)
         scales *= fitted.gains(scales, scaled.noise_edge)
@@ -198,11 +174,6 @@ def encode_values(delta: DenseDelta, block: Values, recipe: Recipe) -> EncodedBl
             codes = codes.with_levels((torch.from_numpy(codes.levels) * factor).numpy())
         codes = codes.with_levels(rounded(codes.levels * np.float32(unit)))
         return values_block(block, delta, codes, rounded(scales * np.float32(unit)))
-
-
-def _subset(metric: Metric, delta: ChangedDelta) -> Metric:
-    """Return the metric of the coded rows and columns of a delta."""
-    return metric.subset(as_tensor_mask(delta.rows, delta.height), as_tensor_mask(delta.cols, delta.columns))
 
 
 def rounded(numbers: np.ndarray) -> np.ndarray:

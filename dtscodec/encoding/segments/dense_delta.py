@@ -59,7 +59,7 @@ class DenseDelta(CodedSubset):
         return cls(delta, None, None, delta.shape[0], delta.shape[1], base, noise)._select(rows, cols)
 
     def _select(self, rows: Mask | None, cols: Mask | None) -> "DenseDelta":
-        selected_rows, selected_cols = map(as_tensor_mask, (rows, cols), self.values.shape)
+        selected_rows, selected_cols = map(_as_tensor_mask, (rows, cols), self.values.shape)
         values = self.values if rows is None else self.values[selected_rows]
         values = values if cols is None else values[:, selected_cols]
         noise = self.noise.subset(selected_rows, selected_cols) if self.noise else None
@@ -153,16 +153,8 @@ class DenseDelta(CodedSubset):
         return max(0.0, squared_norm(decoded.sub_(self.values)) - self.noise_energy)
 
 
-def as_tensor_mask(mask: Mask | None, count: int) -> Tensor:
-    """Return a mask as a tensor: bool [count], all True for None.
-
-    Parameters
-    ----------
-    mask : bool [count] or None
-        Selected rows or columns; None for all of them.
-    count : int
-        Number of rows or columns.
-    """
+def _as_tensor_mask(mask: Mask | None, count: int) -> Tensor:
+    """Return a mask of rows or columns as a tensor: bool [count], all True for None."""
     return torch.ones(count, dtype=torch.bool) if mask is None else torch.from_numpy(mask)
 
 

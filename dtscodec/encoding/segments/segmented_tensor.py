@@ -32,8 +32,6 @@ class SegmentedTensor:
 
     Parameters
     ----------
-    name : str
-        Name of the tensor.
     spec : TensorSpec
         Dtype and shape.
     segments : sequence of Segment
@@ -42,15 +40,9 @@ class SegmentedTensor:
         Number of leading dimensions that make up the rows of the tensor as a matrix.
     """
 
-    name: str
     spec: TensorSpec
     segments: Sequence[Segment]
     split: int = 1
-
-    @property
-    def is_layer(self) -> bool:
-        """True if the tensor holds the delta of a single matrix, which can be a layer's weight."""
-        return self.split == 1 and any(isinstance(segment, MatrixSegment) for segment in self.segments)
 
 
 def segment_unchanged(fine: StoredTensor, base: StoredTensor | None, parts: Parts = ()) -> SegmentedTensor | None:
@@ -69,8 +61,8 @@ def segment_unchanged(fine: StoredTensor, base: StoredTensor | None, parts: Part
         return None
     if parts:
         blocks = [same_block(part.height, BaseRows(part.name, part.first)) for part in parts]
-        return SegmentedTensor(fine.name, fine.spec, blocks, len(fine.spec.shape) - 1)
-    return SegmentedTensor(fine.name, fine.spec, [same_block(fine.spec.matrix()[0], BaseRows(base.name, 0))])
+        return SegmentedTensor(fine.spec, blocks, len(fine.spec.shape) - 1)
+    return SegmentedTensor(fine.spec, [same_block(fine.spec.matrix()[0], BaseRows(base.name, 0))])
 
 
 def segment_tensor(
@@ -97,20 +89,20 @@ def segment_tensor(
         A tensor that is to be quantized holds NaN or infinity.
     """
     if exact_reason(fine, config, is_new=False, is_companion=is_companion):
-        return SegmentedTensor(fine.name, fine.spec, [raw_block(fine)])
+        return SegmentedTensor(fine.spec, [raw_block(fine)])
     # The rows that both have and that are related; all others are new.
     shared = None if base is None else shared_part(fine, base)
     if shared is None:
-        return SegmentedTensor(fine.name, fine.spec, [_new_segment(fine, config)])
+        return SegmentedTensor(fine.spec, [_new_segment(fine, config)])
     if parts:
         segments, split = segment_parts(delta_of(*shared), fine, parts, config)
-        return SegmentedTensor(fine.name, fine.spec, segments, split)
+        return SegmentedTensor(fine.spec, segments, split)
     segments, split = _segment_shared(*shared, config, is_whole=shared[0] is fine)
     # A grown tensor, such as a vocabulary: the rows after the shared ones are new.
     rows = shared[0].spec.shape[:1]
     if rows != fine.spec.shape[:1]:
         segments = [*segments, _new_segment(fine.cut(*rows, *fine.spec.shape[:1]), config, split)]
-    return SegmentedTensor(fine.name, fine.spec, segments, split)
+    return SegmentedTensor(fine.spec, segments, split)
 
 
 def _segment_shared(
