@@ -104,9 +104,8 @@ class ComponentSpectrum:
         energies, largest = delta.spectrum(*request.of(delta.shape), config.device)
         # Floating-point codes have no scales: they are left out for factors beyond their range.
         recipe = config.recipe if fits_half_factors(largest, delta.shape) else config.recipe.without_floats()
-        # A delta that is known up to the fine-tune's rounding noise is rounded to nearest, which gives its own bits.
-        dithers_above = delta.noise_energy if may_dither and recipe.dithers else math.inf
-        return cls(delta.subset, delta.shape, energies, delta.bitmaps, recipe, delta.energy, dithers_above)
+        threshold = dither_threshold(delta, recipe, may_dither)
+        return cls(delta.subset, delta.shape, energies, delta.bitmaps, recipe, delta.energy, threshold)
 
     def cost(self, bits: Bits) -> int:
         """Return the bytes of a component at a width.
@@ -201,6 +200,23 @@ def root_mean_square(largest: float, shape: tuple[int, int]) -> float:
     """
     # The Frobenius norm of such a matrix is its singular value.
     return largest / math.sqrt(math.prod(shape))
+
+
+def dither_threshold(delta: ChangedDelta, recipe: Recipe, may_dither: bool) -> float:
+    """Return the squared norm of the predicted error above which weights are dithered; infinity if they never are.
+
+    A delta that is known up to the fine-tune's rounding noise is rounded to nearest, which gives its own bits.
+
+    Parameters
+    ----------
+    delta : DenseDelta or FactoredDelta
+        The coded rows and columns.
+    recipe : Recipe
+        The recipe in force.
+    may_dither : bool
+        As for `ComponentSpectrum.of`.
+    """
+    return delta.noise_energy if may_dither and recipe.dithers else math.inf
 
 
 def fits_half_factors(largest: float, shape: tuple[int, int]) -> bool:

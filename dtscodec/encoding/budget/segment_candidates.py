@@ -3,7 +3,6 @@
 No segment is encoded here: costs follow from shapes, benefits from singular values and squared norms.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from dtscodec.encoding.budget.candidate import Candidate, CandidateList, Candidates, coded_bytes
-from dtscodec.encoding.budget.component_spectrum import ComponentSpectrum, SpectrumRequest
+from dtscodec.encoding.budget.component_spectrum import ComponentSpectrum, SpectrumRequest, dither_threshold
 from dtscodec.encoding.budget.matrix_candidates import MatrixCandidates, matrix_candidates
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.encoding.presets.recipe import Recipe
@@ -140,9 +139,9 @@ def _of_rank(segment: MatrixSegment | ElementSegment, rank: Rank | RankShare, re
     delta = segment.delta
     count = min(rank.of(delta.height, delta.columns), *delta.shape)
     # Energies are not needed: there is only one candidate.
-    dithers_above = delta.noise_energy if _is_bfloat16(segment) and recipe.dithers else math.inf
+    threshold = dither_threshold(delta, recipe, _is_bfloat16(segment))
     spectrum = ComponentSpectrum(
-        delta.subset, delta.shape, np.zeros(count), delta.bitmaps, recipe, delta.energy, dithers_above
+        delta.subset, delta.shape, np.zeros(count), delta.bitmaps, recipe, delta.energy, threshold
     )
     candidate = spectrum.candidate({ALL_BITS[0]: count})
     assert candidate is not None
