@@ -75,8 +75,9 @@ def models_table(rows: Iterable[Mapping[str, Any]]) -> str:
 def _sizes(result: Mapping[str, Any], figure: str) -> str:
     """Return a table with a row for each method, ours first, and a column for each size."""
     table, first = result["sizes"], (*OURS, *UNROUNDED)
-    order = [method for method in first if method in table]
-    order += sorted((method for method in table if method not in first), key=str.lower)
+    shown = [method for method in table if any(table[method])]  # Others were not run on all tasks.
+    order = [method for method in first if method in shown]
+    order += sorted((method for method in shown if method not in first), key=str.lower)
     rows = [
         [f"**{method}**" if method in first[:2] else method, *(_cell(cell, figure) for cell in table[method])]
         for method in order

@@ -75,13 +75,16 @@ def by_size(measured: Measured) -> dict[str, list[dict[str, float] | None]]:
     for method, of_task in measured.swept().items():
         table[method] = []
         for share in SHARES:
-            best = [_within(of_task.get(task, ()), share) for task in measured.tasks]
+            best = [_within(of_task.get(task, []), share) for task in measured.tasks]
             table[method].append(_means([point for point in best if point]) if all(best) else None)
     return table
 
 
-def _within(points: Iterable[Point], share: float) -> Point | None:
-    """Of the points of at most a share the one of least KL."""
+def _within(points: Sequence[Point], share: float) -> Point | None:
+    """Of the points of at most a share the one of least KL; None at sizes beyond that of the largest point."""
+    smaller = max((other for other in SHARES if other < share), default=0.0)
+    if all(point.share <= smaller for point in points):
+        return None
     return min((point for point in points if point.share <= share), key=lambda point: point.kl, default=None)
 
 
