@@ -14,6 +14,8 @@ from dtscodec.evaluation.text_samples import TextSample
 
 SHARES = {"fit": 0.35, "choose": 0.25, "measure": 0.4}
 """Shares of the samples in each part, on average."""
+SEED = b"dtscodec promise"
+"""What a digest is preceded by when it decides on the part."""
 LEAST = {"fit": 1, "choose": 16, "measure": 32}
 """Fewest samples of each part."""
 MOST = {"choose": 128, "measure": 512}
@@ -93,7 +95,8 @@ def _predicts(prepared: PreparedSamples, sample: TextSample | ImageSample) -> bo
 
 
 def _part_of(digest: bytes) -> str:
-    place = int.from_bytes(digest[:8], "big") / 2**64
+    # Hashed again: samples may have been chosen by their plain digest before, such as those that are for calibration.
+    place = int.from_bytes(sha256(SEED + digest).digest()[:8], "big") / 2**64
     for part, share in SHARES.items():
         if place < share:
             return part

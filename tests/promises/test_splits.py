@@ -1,6 +1,7 @@
 """Splits: by content alone, without duplicates, and refused where too few samples are to be measured on."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,15 @@ def test_every_text_is_in_one_part_that_depends_on_it_alone(language_model: Made
     more.write_text("\n".join(reversed(more.read_text().splitlines())))
     for few, many in zip(parts, parts_of(split(language_model, more, tmp_path / "two")), strict=True):
         assert few < many
+
+
+def test_texts_that_were_chosen_by_their_digest_are_spread_over_all_parts(language_model: Made, tmp_path: Path) -> None:
+    words = write_words(tmp_path / "words.txt", 600).read_text().splitlines()
+    chosen = [text for text in words if sha256(text.encode()).digest()[0] < 64]
+    path = tmp_path / "texts.txt"
+    path.write_text("\n".join(chosen))
+    parts = parts_of(split(language_model, path, tmp_path / "parts"))
+    assert all(len(part) > len(chosen) / 8 for part in parts)
 
 
 def test_duplicates_count_once_and_texts_of_one_token_not_at_all(language_model: Made, tmp_path: Path) -> None:
