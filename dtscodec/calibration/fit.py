@@ -179,8 +179,8 @@ def fit(
         offload = must_offload(architecture, fine, device) if offload is None else offload
         specs = fine.specs, {name: decoded.spec(name) for name in decoded}
         precision = Precision.for_checkpoints(specs, device)
-        # A GPU is faster than reading what was stored.
         model_of_fine = load_teacher(architecture, fine, precision, offload)
+        # A GPU is faster than reading what was stored.
         teacher = Teacher(model_of_fine, fine.location, stored if device == "cpu" else None)
         # Batches without predictions cannot change the loss.
         every = [batch.to(device) for batch in prepared.batches(teacher.model, batch_size, batch_tokens)]

@@ -1,13 +1,13 @@
 """One auxiliary file of a fine-tune, as a pack stores it: its content, a name, or a change (spec section 4.5)."""
 
 import hashlib
-import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from dtscodec.errors import assert_never
 from dtscodec.format.index import CarriedFile, ChangedFile, FileEntry, NamedFile
 from dtscodec.format.naming import MAX_CHANGED_BYTES, MAX_FILE_BYTES, MIN_PREFIX_BYTES, valid_file_name
+from dtscodec.format.primitives.hex_digest import is_hex_digest
 from dtscodec.format.reader import PackReader
 from dtscodec.format.stored_files import check_change, compress_change, compress_file, decompress_change
 from dtscodec.format.writer import PackWriter
@@ -193,5 +193,5 @@ def _check_name(name: str) -> None:
 
 
 def _check_digest(name: str, digest: str) -> None:
-    if not re.fullmatch("[0-9a-f]{64}", digest):
+    if not is_hex_digest(digest):
         raise ValueError(f"{name}: expected 64 hex digits, got {digest!r}")

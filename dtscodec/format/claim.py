@@ -1,18 +1,16 @@
 """The claim: what the author of a pack says about its quality (spec section 3.3). Nothing in a pack proves it."""
 
-import re
 from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias, cast
 
 from dtscodec.format.primitives.canonical_json import MAX_INTEGER, Fields, Json
+from dtscodec.format.primitives.hex_digest import is_hex_digest
 
 Measure: TypeAlias = Literal["kl", "agreement"]
 """The mean KL(fine-tune || decoded) of a prediction in nats, or the share of equal predictions."""
 
 UNIT = 10**9
 """Figures are stored as multiples of 1/UNIT."""
-
-_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ class Claim:
         if not 0 < self.samples <= self.predictions <= MAX_INTEGER:
             found = f"{self.samples} and {self.predictions}"
             raise ValueError(f"expected samples, and at least as many predictions in the claim, got {found}")
-        if not _DIGEST.fullmatch(self.digest):
+        if not is_hex_digest(self.digest):
             raise ValueError(f"expected a digest of 64 hex digits in the claim, got {self.digest!r:.80}")
 
 

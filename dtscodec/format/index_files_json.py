@@ -14,6 +14,7 @@ from dtscodec.format.naming import (
     valid_file_name,
 )
 from dtscodec.format.primitives.canonical_json import Fields, Json
+from dtscodec.format.primitives.hex_digest import is_hex_digest
 from dtscodec.format.weight_files import is_valid_folder, is_valid_stem, split_folder
 
 
@@ -68,7 +69,7 @@ def parse_file(item: dict[str, Json]) -> FileEntry:
 
 def _take_digest(fields: Fields, name: str) -> str:
     digest = fields.take("digest", str)
-    if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+    if not is_hex_digest(digest):
         raise ValueError(f"expected a digest of 64 hex digits for {name}, got {digest!r:.80}")
     return digest
 

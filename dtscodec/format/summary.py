@@ -1,6 +1,5 @@
 """The summary: the one metadata string of a pack (spec section 3.3)."""
 
-import re
 from dataclasses import asdict, dataclass
 from typing import cast
 
@@ -9,6 +8,7 @@ from dtscodec.format.claim import Claim, claim_json, parse_claim
 from dtscodec.format.dtypes import DType
 from dtscodec.format.primitives import canonical_json as canonical
 from dtscodec.format.primitives.canonical_json import Fields, Json
+from dtscodec.format.primitives.hex_digest import is_hex_digest
 
 VERSION = 1
 FEATURES: frozenset[str] = frozenset()
@@ -19,8 +19,6 @@ MIN_BLOCK, MAX_BLOCK = 2**16, 2**24
 
 DEQUANTIZED_DTYPES: frozenset[DType] = frozenset({"BF16", "F16", "F32"})
 """Dtypes that the weights of a quantized base may be dequantized to (spec section 7.1)."""
-
-_DIGEST = re.compile("[0-9a-f]{64}")
 
 _NEWER = Remedy("a newer dtscodec may read it")
 
@@ -46,7 +44,7 @@ class BaseRef:
     dequantized: DType | None = None
 
     def __post_init__(self) -> None:
-        if not _DIGEST.fullmatch(self.digest):
+        if not is_hex_digest(self.digest):
             raise ValueError(f"expected a digest of 64 hex digits, got {self.digest!r:.80}")
         _check_texts(self.repo, self.revision)
         if self.dequantized is not None and self.dequantized not in DEQUANTIZED_DTYPES:
