@@ -29,16 +29,17 @@ from dtscodec.encoding.config import EncodeConfig
 BEST = "best"
 CALIBRATED = "best, calibrated"
 PAPER = "paper"
-OURS = (BEST, CALIBRATED, PAPER)
+DECODED = (BEST, CALIBRATED, PAPER)
 """Our own methods: packs are decoded to bfloat16."""
 
 
 def unrounded(method: str) -> str:
-    """Return the name of one of `OURS` where its deltas are added to the base in float32, as those of peers are."""
+    """Return the name of one of `DECODED` where its deltas are added to the base in float32, as those of peers are."""
     return f"{method}, in fp32"
 
 
-UNROUNDED = tuple(map(unrounded, OURS))
+UNROUNDED = tuple(map(unrounded, DECODED))
+OURS = (*DECODED, *UNROUNDED)
 
 
 class LanguageBench:
@@ -111,7 +112,7 @@ class LanguageBench:
         version = code_version(CALIBRATION if calibrated else ENCODER)
         promised = setting in self.plan.promised or method == PAPER
         keys = [Key(method, setting, version, few) for few in ((False, True) if promised else (True,))]
-        if method in OURS:
+        if method in DECODED:
             keys.append(Key(unrounded(method), setting, version, True))
         missing = [key for key in keys if self._needs(key)]
         if not missing:

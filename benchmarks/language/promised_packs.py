@@ -59,6 +59,7 @@ class Promises:
         self._folder = cache / "promises" / task.directory(cache).name
         self._folder.mkdir(parents=True, exist_ok=True)
         texts = load_texts(task.texts, cache, AutoTokenizer.from_pretrained(self._base)).calibration[:TEXTS]
+        self._texts = len(texts)
         self._samples = write_samples(texts, self._folder / "calibration.jsonl")
         self._cache = cache
 
@@ -101,7 +102,7 @@ class Promises:
         fits = sum(trial.is_fitted for trial in promised.trials)
         row |= {"size": promised.encoded.pack_bytes, "share": promised.encoded.pack_bytes / promised.encoded.fine_bytes}
         row |= {"claim": asdict(promised.claim), "trials": len(promised.trials), "fits": fits}
-        row |= {"texts": len(self._samples.read_text().splitlines()), "steps": STEPS}
+        row |= {"texts": self._texts, "steps": STEPS}
         row |= {"measurements": promised.measurements, "minutes": (time.perf_counter() - start) / 60}
         return row | self._judged(out)
 
@@ -109,10 +110,7 @@ class Promises:
         out = self._folder / f"size-{size}.safetensors"
         config = dtscodec.EncodeConfig(dtscodec.Size.parse(f"{size}B"))
         prepared = prepare_samples(read_architecture(self._fine), self._samples)
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            dtscodec.Journal(out.with_suffix(".part")) as journal,
-        ):
+        with tempfile.TemporaryDirectory() as folder, dtscodec.Journal(out.with_suffix(".part")) as journal:
             samples = split_samples(prepared, str(self._samples), Path(folder)).fit
             dtscodec.encode_calibrated(
                 self._base, self._fine, out, config, samples=samples, steps=STEPS, journal=journal, force=True

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.common.markdown import markdown_table, percent
-from benchmarks.language.bench import BEST, OURS, UNROUNDED
+from benchmarks.language.bench import BEST, OURS
 from benchmarks.language.summary import SHARES
 
 
@@ -74,12 +74,12 @@ def models_table(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def _sizes(result: Mapping[str, Any], figure: str) -> str:
     """Return a table with a row for each method, ours first, and a column for each size."""
-    table, first = result["sizes"], (*OURS, *UNROUNDED)
+    table = result["sizes"]
     shown = [method for method in table if any(table[method])]  # Others were not run on all tasks.
-    order = [method for method in first if method in shown]
-    order += sorted((method for method in shown if method not in first), key=str.lower)
+    order = [method for method in OURS if method in shown]
+    order += sorted((method for method in shown if method not in OURS), key=str.lower)
     rows = [
-        [f"**{method}**" if method in first[:2] else method, *(_cell(cell, figure) for cell in table[method])]
+        [f"**{method}**" if method in OURS[:2] else method, *(_cell(cell, figure) for cell in table[method])]
         for method in order
     ]
     return markdown_table(["method", *(percent(share, 2) for share in SHARES)], rows)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common.environment import environment
-from benchmarks.language.bench import OURS, UNROUNDED
+from benchmarks.language.bench import OURS
 from benchmarks.language.plans import Plan
 from benchmarks.language.points import Point
 from benchmarks.language.promises import promises
@@ -120,7 +120,7 @@ def quick_settings(measured: Measured) -> list[list[str]]:
     """Return name and setting of the peers that a quick run has: the largest ones within three sizes."""
     found = set()
     for peer, of_task in measured.curves().items():
-        if peer in (*OURS, *UNROUNDED):
+        if peer in OURS:
             continue
         front = of_task[measured.tasks[0]].front if measured.tasks[0] in of_task else []
         for share in QUICK_SHARES:

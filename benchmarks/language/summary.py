@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fidelity.summary import geometric
-from benchmarks.language.bench import BEST, CALIBRATED, OURS, UNROUNDED, unrounded
+from benchmarks.language.bench import BEST, CALIBRATED, OURS, unrounded
 from benchmarks.language.curves import Curve, LogKl, Ratio, merge_seeds, ratio_at
 from benchmarks.language.points import Point
 from benchmarks.language.tasks import Task
@@ -147,7 +147,7 @@ def against_peers(measured: Measured) -> dict[str, dict[str, Any]]:
     for method in sorted(curves, key=str.lower):
         ours = both if measured.is_calibrated(method) else curves.get(unrounded(BEST), {})
         tasks = [task for task in measured.tasks if task in ours and task in curves[method]]
-        if method in (*OURS, *UNROUNDED) or not tasks:
+        if method in OURS or not tasks:
             continue
         ours, of_task = ({task: curve[task] for task in tasks} for curve in (ours, curves[method]))
         sizes = [share for share in _knots([ours, of_task]) if COMPARED[0] <= share <= COMPARED[1]]
@@ -167,7 +167,7 @@ def chosen(points: Iterable[Point]) -> set[tuple[str, str]]:
     """Return name and label of the peers' settings that no smaller one of the same peer beats on a task."""
     by_method: dict[str, list[Point]] = defaultdict(list)
     for point in points:
-        if point.few and point.method not in (*OURS, *UNROUNDED, *UNTOUCHED):
+        if point.few and point.method not in (*OURS, *UNTOUCHED):
             by_method[point.method].append(point)
     return {
         (method, sample.setting) for method, found in by_method.items() for sample in Curve(merge_seeds(found)).front
