@@ -12,12 +12,14 @@ from dtscodec.version import __version__ as __version__
 
 _MODULES = {
     "Base": "dtscodec.checkpoints.base",
+    "BaseOnly": "dtscodec.encoding.config",
     "Best": "dtscodec.encoding.config",
     "Comparison": "dtscodec.decoding.compare",
     "Decoded": "dtscodec.decoding.decoded",
     "DtsError": "dtscodec.errors",
     "EncodeConfig": "dtscodec.encoding.config",
     "EncodeReport": "dtscodec.encoding.pack_report",
+    "ExactReport": "dtscodec.encoding.residual.encode_exact",
     "FitReport": "dtscodec.calibration.fit",
     "Journal": "dtscodec.encoding.journal",
     "MaxError": "dtscodec.encoding.targets",
@@ -31,6 +33,7 @@ _MODULES = {
     "RankShare": "dtscodec.encoding.targets",
     "Size": "dtscodec.encoding.targets",
     "Switcher": "dtscodec.runtime.switcher",
+    "add_residual": "dtscodec.encoding.residual.encode_exact",
     "apply_": "dtscodec.runtime.apply",
     "attach": "dtscodec.runtime.attach",
     "collect": "dtscodec.calibration.collect",
@@ -42,6 +45,7 @@ _MODULES = {
     "encode": "dtscodec.encoding.encode",
     "encode_all": "dtscodec.encoding.encode_all",
     "encode_calibrated": "dtscodec.calibration.encode_calibrated",
+    "encode_exact": "dtscodec.encoding.residual.encode_exact",
     "encode_family": "dtscodec.merging.family",
     "encode_promised": "dtscodec.promises.encode_promised",
     "export_adapter": "dtscodec.adapters.exporting.export_adapter",
@@ -54,6 +58,7 @@ _MODULES = {
     "open": "dtscodec.packs.pack",
     "push": "dtscodec.hub.push",
     "save_grams": "dtscodec.activations.gram_file",
+    "strip": "dtscodec.encoding.residual.encode_exact",
     "verify": "dtscodec.decoding.verify",
     "write_report": "dtscodec.report.write_report",
 }

@@ -30,6 +30,8 @@ Reason = Literal[
     "base-leaf",
     "base-digest",
     "base-file",
+    "residual",
+    "content",
 ]
 """Why a pack was refused (spec section 11)."""
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dtscodec.checkpoints.content_digest import base_digest, leaf
+from dtscodec.format.content_digest import base_digest, leaf
 from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes
 from dtscodec.format.blocks import BaseRows, parse_block

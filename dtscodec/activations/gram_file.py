@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
-from dtscodec.checkpoints.content_digest import base_digest, leaf
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes
 from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.errors import CheckpointError
+from dtscodec.format.content_digest import base_digest, leaf
 from dtscodec.format.dtypes import TensorSpec
 
 MEAN = "#mean"

@@ -7,7 +7,6 @@ from dataclasses import replace
 from types import TracebackType
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
-from dtscodec.checkpoints.content_digest import base_digest, leaf
 from dtscodec.checkpoints.directories.open_directory import is_chosen
 from dtscodec.checkpoints.known_leaves import KnownLeaf, KnownLeaves
 from dtscodec.checkpoints.merged_base import merge_description
@@ -19,6 +18,7 @@ from dtscodec.checkpoints.quantized.dequantized_checkpoint import (
 )
 from dtscodec.errors import NAME_BASE, BaseMismatchError
 from dtscodec.files.range_reader import Bytes
+from dtscodec.format.content_digest import base_digest, leaf
 from dtscodec.format.dtypes import DType, TensorSpec
 from dtscodec.format.summary import BaseRef
 from dtscodec.storage.hub_path import HubPath

@@ -17,6 +17,7 @@ from dtscodec.files.range_reader import Bytes
 from dtscodec.format.dtypes import TensorSpec, bits_of
 from dtscodec.format.naming import is_shard_index, valid_file_name
 from dtscodec.format.primitives.safetensors_header import header_bytes
+from dtscodec.format.residual.weight_headers import is_whole, tensors_of_header
 from dtscodec.format.weight_files import DEFAULT_STEM, VARIANT_STEMS, WeightFiles, is_valid_folder, split_folder
 from dtscodec.progress import ProgressCallback, no_progress
 
@@ -39,6 +40,7 @@ def write_checkpoint(
     shard_bytes: int = SHARD_BYTES,
     ties: Mapping[str, str] = _NOTHING,
     files: Mapping[str, bytes] = _NO_FILES,
+    originals: Mapping[str, bytes] = _NO_FILES,
     stem: str = DEFAULT_STEM,
     folders: Sequence[str] = (),
     force: bool = False,
@@ -66,6 +68,9 @@ def write_checkpoint(
         Name -> name of the tensor of equal spec and bytes, whose storage it shares in files of torch's.
     files : mapping
         Auxiliary files for a directory: relative name -> content. Must be empty for a single file.
+    originals : mapping of str to bytes
+        Weight files to restore, as `dtscodec.checkpoints.weight_headers.read_weight_headers` returns them; a directory
+        then has no other weight files. Of those for a single file, a header is used if it is the only one.
     stem : str
         Stem of a directory's weight files; see `WeightFiles`.
     folders : sequence of str
@@ -89,13 +94,15 @@ def write_checkpoint(
     """
     out = Path(out)
     _check_ties(specs, ties)
+    if originals and not is_whole(originals, specs, tuple(folders)):
+        raise ValueError(f"expected weight files of all tensors, each once, got {sorted(originals)}")
     read = partial(_read_checked, specs, read, progress)
     if is_single_file(out):
         if files:
             raise ValueError(f"expected no files beside the single file {out}, got {sorted(files)}")
         with atomic_file(out, force, inputs) as file:
             if out.suffix == ".safetensors":
-                _write_safetensors(file, _aligned(specs), read, metadata)
+                _write_single(file, specs, read, metadata, originals)
             else:
                 write_torch_archive(file, specs, read, ties)
             # The caller's last check, while the output can still be discarded.
@@ -111,6 +118,10 @@ def write_checkpoint(
         for name, data in sorted(files.items()):
             with create(name) as file:
                 file.write(data)
+        if originals:
+            _write_originals(create, originals, read, tuple(folders))
+            finish()
+            return
         own = _write_folders(create, specs, read, metadata, folders)
         # A directory may have weights in folders only.
         if own or not folders:
@@ -201,10 +212,38 @@ def _aligned(specs: Specs) -> dict[str, TensorSpec]:
     return dict(sorted(specs.items(), key=lambda item: (-bits_of(item[1].dtype), item[0])))
 
 
-def _write_safetensors(file: BinaryIO, specs: Specs, read: Read, metadata: Mapping[str, str]) -> None:
-    file.write(header_bytes(metadata, specs))
-    for name in specs:
+def _write_single(
+    file: BinaryIO, specs: Specs, read: Read, metadata: Mapping[str, str], originals: Mapping[str, bytes]
+) -> None:
+    """Write one safetensors file: with the header of the only original, else with one of ours."""
+    if len(originals) == 1:
+        ((name, data),) = originals.items()
+        own = tensors_of_header(name, data, ())
+        # Names of tensors in a folder begin with it in a single file.
+        if own.keys() == specs.keys():
+            _write_tensors(file, data, own, read)
+            return
+    _write_safetensors(file, _aligned(specs), read, metadata)
+
+
+def _write_originals(create: Create, originals: Mapping[str, bytes], read: Read, folders: tuple[str, ...]) -> None:
+    """Write weight files byte for byte as they were."""
+    for name, data in originals.items():
+        with create(name) as file:
+            if name.endswith(".safetensors"):
+                _write_tensors(file, data, tensors_of_header(name, data, folders), read)
+            else:
+                file.write(data)
+
+
+def _write_tensors(file: BinaryIO, header: bytes, names: Iterable[str], read: Read) -> None:
+    file.write(header)
+    for name in names:
         file.write(read(name).data)
+
+
+def _write_safetensors(file: BinaryIO, specs: Specs, read: Read, metadata: Mapping[str, str]) -> None:
+    _write_tensors(file, header_bytes(metadata, specs), specs, read)
 
 
 def _read_checked(specs: Specs, read: Read, progress: ProgressCallback, name: str) -> Bytes:

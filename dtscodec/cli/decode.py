@@ -27,8 +27,10 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "--shard-size",
         type=arguments.byte_count,
         metavar="SIZE",
-        default="5GB",
-        help="largest file of tensors in a directory (default: 5GB)",
+        help="largest file of tensors in a directory (default: 5GB; of an exact pack as the fine-tune's)",
+    )
+    parser.add_argument(
+        "--lossy", action="store_true", help="leave out the residual layer of an exact pack, and do not read it either"
     )
     parser.add_argument("--no-files", action="store_true", help="leave out configuration and tokenizer files")
     arguments.add_force(parser)
@@ -43,7 +45,8 @@ def run(options: argparse.Namespace) -> None:
 
     start = time.perf_counter()
     dtype = getattr(torch, DTYPE_NAMES[options.dtype]) if options.dtype else None
-    with dtscodec.decode(options.pack, options.base, device=options.device, dtype=dtype, whole=True) as decoded:
+    how = {"device": options.device, "dtype": dtype, "whole": not options.lossy, "lossy": options.lossy}
+    with dtscodec.decode(options.pack, options.base, **how) as decoded:
         total = sum(decoded.spec(name).nbytes for name in decoded)
         with progress_bar("decode", total) as progress:
             decoded.save(

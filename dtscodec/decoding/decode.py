@@ -22,6 +22,7 @@ def decode(
     check: bool = True,
     max_tensor_bytes: int = MAX_TENSOR_BYTES,
     whole: bool = False,
+    lossy: bool = False,
 ) -> "Decoded":
     """Open a fine-tune from a pack and its base.
 
@@ -45,6 +46,9 @@ def decode(
     whole : bool
         Whether all tensors will be decoded. Files on the Hub are then downloaded through the client's cache; otherwise
         only the requested tensors are read.
+    lossy : bool
+        Whether the residual layer of a pack is left out, and not read either. Without such a layer, the result is the
+        same.
 
     Returns
     -------
@@ -79,7 +83,7 @@ def decode(
         # The pack records whether a quantized base is read dequantized.
         context = None if found is None else as_base(found, Access(whole=whole), opened.summary.dequantized_base)
         opened_base = None if context is None else stack.enter_context(context)
-        decoded = Decoded(opened, opened_base, usable_device(device), dtype, check, max_tensor_bytes)
+        decoded = Decoded(opened, opened_base, usable_device(device), dtype, check, max_tensor_bytes, lossy)
         # From here on the decoded fine-tune owns what was opened.
         decoded.take_ownership(stack.pop_all())
         return decoded

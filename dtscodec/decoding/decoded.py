@@ -36,7 +36,7 @@ class Decoded(Mapping[str, Tensor]):
         The pack.
     base : Base or None
         The base, if one is given or found.
-    device, dtype, check, max_tensor_bytes
+    device, dtype, check, max_tensor_bytes, lossy
         See `dtscodec.decode`.
     """
 
@@ -48,8 +48,11 @@ class Decoded(Mapping[str, Tensor]):
         dtype: torch.dtype | None,
         check: bool,
         max_tensor_bytes: int,
+        lossy: bool = False,
     ) -> None:
         self.pack, self.base = pack, base
+        self.is_exact: bool = pack.summary.content is not None and not lossy
+        """Whether tensors are the fine-tune's, bit for bit."""
         self._device, self._dtype, self._check, self._max_bytes = device, dtype, check, max_tensor_bytes
         self._backend = backend_for(device)
         self._unread = set(pack.index.base_names()) if check else set()
@@ -95,15 +98,22 @@ class Decoded(Mapping[str, Tensor]):
             return self._bytes(entry.tied_to)
         # In both dtypes: a tensor is reconstructed in its own, then converted.
         check_size(name, max(entry.spec.nbytes, self.spec(name).nbytes), self._max_bytes)
-        # Check, load, reconstruct in the fine-tune's dtype, convert.
+        # Check, reconstruct in the fine-tune's dtype, convert.
         self._check_fit(entry)
-        tensor = load_tensors(self.pack.reader, [name], self._device)[name]
-        data = torch.empty(entry.spec.nbytes, dtype=torch.uint8, device=self._device)
-        reconstruct(tensor, functools.cache(self.read_base), self._backend, data)
+        data = self._exact(entry) if self.is_exact else self._reconstructed(entry)
         target = self.spec(name).dtype
         if target != entry.spec.dtype:
             data = convert_dtype(data.view(torch_dtype(entry.spec.dtype)), target).view(torch.uint8)
         return data
+
+    def _reconstructed(self, entry: TensorEntry) -> Tensor:
+        tensor = load_tensors(self.pack.reader, [entry.name], self._device)[entry.name]
+        data = torch.empty(entry.spec.nbytes, dtype=torch.uint8, device=self._device)
+        reconstruct(tensor, functools.cache(self.read_base), self._backend, data)
+        return data
+
+    def _exact(self, entry: TensorEntry) -> Tensor:
+        return as_tensor(self.pack.reader.exact(entry.name, functools.cache(self._read_base_bytes))).to(self._device)
 
     # Base
 
@@ -112,9 +122,13 @@ class Decoded(Mapping[str, Tensor]):
 
         Once all base tensors have been read, the digest of the base is checked (rule H3).
         """
+        spec, data = self._read_base_bytes(name)
+        return spec, as_tensor(data).to(self._device)
+
+    def _read_base_bytes(self, name: str) -> tuple[TensorSpec, Bytes]:
         expected = self.pack.reader.leaves[name] if self._check else None
         base = self._needed_base()
-        data = as_tensor(base.read(name, expected)).to(self._device)
+        data = base.read(name, expected)
         # The last base tensor completes the base digest.
         if name in self._unread:
             self._unread.discard(name)
@@ -171,20 +185,23 @@ class Decoded(Mapping[str, Tensor]):
         self,
         out: str | Path,
         *,
-        shard_bytes: int = SHARD_BYTES,
+        shard_bytes: int | None = None,
         files: bool = True,
         force: bool = False,
         progress: ProgressCallback = no_progress,
     ) -> None:
         """Write the fine-tune as a plain checkpoint, one tensor at a time.
 
+        A pack with a residual layer gives the fine-tune's own safetensors files, byte for byte, unless `shard_bytes`,
+        another dtype or another kind of output asks for others.
+
         Parameters
         ----------
         out : path
             A file if it ends in ``.safetensors``, ``.bin`` or ``.pt``; otherwise a directory in the layout of Hugging
             Face, including the auxiliary files.
-        shard_bytes : int
-            Largest shard of a directory, in bytes.
+        shard_bytes : int, optional
+            Largest shard of a directory, in bytes; by default 5 GB, or as the fine-tune's own files are.
         files : bool
             Whether auxiliary files are written.
         force : bool
@@ -209,7 +226,8 @@ class Decoded(Mapping[str, Tensor]):
             {name: self.spec(name) for name in self},
             self.read,
             metadata=self.pack.index.metadata,
-            shard_bytes=shard_bytes,
+            shard_bytes=SHARD_BYTES if shard_bytes is None else shard_bytes,
+            originals=self._originals() if shard_bytes is None else {},
             ties={entry.name: to for entry in self.pack.index.tensors if (to := entry.tied_to) is not None},
             files={} if is_single_file(out) or not files else self.files(),
             stem=self.pack.index.stem,
@@ -219,6 +237,11 @@ class Decoded(Mapping[str, Tensor]):
             progress=progress,
             finish=self.check_base,
         )
+
+    def _originals(self) -> dict[str, bytes]:
+        """Return what the fine-tune's weight files hold beside tensors; nothing where it is not known or not right."""
+        layer = self.pack.reader.layer
+        return layer.weight_files() if layer is not None and self.is_exact and self._dtype is None else {}
 
     def files(self) -> dict[str, bytes]:
         """Return the contents of the auxiliary files by name.

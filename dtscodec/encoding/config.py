@@ -65,7 +65,12 @@ class Paper:
             raise ConfigError(f"expected levels per {' or '.join(get_args(LevelScope))}, got {self.levels!r}")
 
 
-Preset: TypeAlias = Best | Paper
+@dataclass(frozen=True, slots=True)
+class BaseOnly:
+    """No deltas: tensors that the base has are left at its values. Packs with a residual layer restore them from it."""
+
+
+Preset: TypeAlias = Best | Paper | BaseOnly
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ class EncodeConfig:
     target : Size, Rank, RankShare or MaxError, optional
         The aim of the encode. By default, `best` makes packs of 0.08 bits per parameter, or larger where deltas of low
         rank and new tensors need more, and `paper` takes a tenth of the full rank. `paper` supports ranks only.
-    preset : Best or Paper
+    preset : Best, Paper or BaseOnly
         The encoder, with the settings that only this encoder has.
     raw : tuple of str
         Shell patterns of names of tensors that are stored exactly. `paper` adds `PAPER_HEADS`.
@@ -119,9 +124,13 @@ class EncodeConfig:
         if self.target is not None and not isinstance(self.target, Target):
             raise ConfigError(f"expected a target such as dtscodec.Size.parse('2MB'), got {self.target!r}")
         if not isinstance(self.preset, Preset):
-            raise ConfigError(f"expected a preset, dtscodec.Best() or dtscodec.Paper(), got {self.preset!r}")
+            raise ConfigError(
+                f"expected a preset, dtscodec.Best(), dtscodec.Paper() or dtscodec.BaseOnly(), got {self.preset!r}"
+            )
         if isinstance(self.preset, Paper) and not isinstance(self.target, Rank | RankShare | None):
             raise ConfigError(f"expected a rank for the preset paper, got the target {self.target}")
+        if isinstance(self.preset, BaseOnly) and self.target is not None:
+            raise ConfigError(f"expected no target for packs without deltas, got {self.target}")
 
     @property
     def uniform_rank(self) -> Rank | RankShare | None:
@@ -146,6 +155,11 @@ class EncodeConfig:
         `dtscodec.encoding.segments.exact_rows` lists all reasons for exact tensors.
         """
         return is_exact(name, self.raw + (PAPER_HEADS if isinstance(self.preset, Paper) else ()))
+
+    @property
+    def is_surveyed(self) -> bool:
+        """Whether all tensors are surveyed before any is encoded, to share a budget among them."""
+        return isinstance(self.preset, Best)
 
     @property
     def quantizes_new_tensors(self) -> bool:
@@ -179,6 +193,8 @@ class EncodeConfig:
                 words = ["preset=paper", f"rank={self.uniform_rank}", "levels=vector" if levels == "vector" else ""]
             case Best():
                 words = ["preset=best", self._describe_target()]
+            case BaseOnly():
+                words = ["preset=none"]
             case _:
                 assert_never(self.preset)
         return " ".join(filter(None, [*words, DISTILLED if self.will_be_fitted else ""]))

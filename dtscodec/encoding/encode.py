@@ -16,7 +16,7 @@ from dtscodec.checkpoints.open import as_checkpoint, weight_paths
 from dtscodec.encoding.budget.allocate import TensorChoices
 from dtscodec.encoding.budget.candidate import NUMBERS
 from dtscodec.encoding.budget.error_target import smallest_for
-from dtscodec.encoding.config import EncodeConfig, Paper, check_patterns
+from dtscodec.encoding.config import EncodeConfig, check_patterns
 from dtscodec.encoding.counterpart_notes import CounterpartReport, MatchedNames
 from dtscodec.encoding.exact_tensors import ExactReport, ExactTensors
 from dtscodec.encoding.journal import Journal, NoJournal, journal_key
@@ -46,7 +46,7 @@ def passes(config: EncodeConfig) -> int:
     config : EncodeConfig
         Settings of the encode.
     """
-    return 1 if isinstance(config.preset, Paper) else 2
+    return 2 if config.is_surveyed else 1
 
 
 def encode(
@@ -150,11 +150,11 @@ def encode(
         exact = ExactTensors.of(fine.specs, opened.specs, match, config)
         tensors = TensorPasses(opened, fine, match, config, exact, executor, results)
         # Dtype of norms, levels and scales; the costs of `best` are computed for NUMBERS.
-        numbers = "F32" if isinstance(config.preset, Paper) else NUMBERS
+        numbers = NUMBERS if config.is_surveyed else "F32"
         inputs = weight_paths(out, fine, opened.checkpoint)
         with PackAssembler(out, numbers, force=force, inputs=inputs, start=start, progress=progress) as assembler:
-            # Survey all tensors, and choose an encoding of each segment; the preset `paper` has no choice.
-            choices = None if isinstance(config.preset, Paper) else _choose(tensors, metadata, config, progress)
+            # Survey all tensors, and choose an encoding of each segment; only the preset `best` has a choice.
+            choices = _choose(tensors, metadata, config, progress) if config.is_surveyed else None
 
             # Encode all tensors, and write the pack.
             exact_report = ExactReport(exact)

@@ -10,10 +10,10 @@ from types import MappingProxyType, TracebackType
 
 from dtscodec.checkpoints.auxiliary_file import AuxiliaryFile
 from dtscodec.checkpoints.base import Base
-from dtscodec.checkpoints.content_digest import base_digest
 from dtscodec.encoding.encoded_tensor import EncodedTensor, Squares
 from dtscodec.encoding.notes import Note, ordered
 from dtscodec.encoding.pack_report import EncodeReport
+from dtscodec.format.content_digest import base_digest
 from dtscodec.format.index import Index, TensorEntry
 from dtscodec.format.summary import BaseRef, Summary
 from dtscodec.format.weight_files import DEFAULT_STEM, used_folders

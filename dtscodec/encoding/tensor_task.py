@@ -10,21 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from dtscodec.checkpoints.content_digest import leaf
 from dtscodec.encoding.budget.candidate import Candidate, CandidateList, Candidates
 from dtscodec.encoding.budget.component_spectrum import ComponentSpectrum, SpectrumRequest
 from dtscodec.encoding.budget.matrix_candidates import MatrixCandidates
 from dtscodec.encoding.budget.segment_candidates import candidates_of
-from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.config import BaseOnly, EncodeConfig
 from dtscodec.encoding.encoded_tensor import EncodedTensor, EncodingPlan, Squares, encode_segments
 from dtscodec.encoding.notes import Note
 from dtscodec.encoding.presets.best import plan_best
 from dtscodec.encoding.presets.paper import plan_paper
 from dtscodec.encoding.presets.recipe import Recipe
+from dtscodec.encoding.segments.encoded_block import EncodedBlock
 from dtscodec.encoding.segments.segmented_tensor import SegmentedTensor, segment_tensor, segment_unchanged
 from dtscodec.encoding.tensor_inputs import LeavesByName, TensorInputs
 from dtscodec.errors import EncodeError, Remedy
 from dtscodec.format.blocks import Band, BaseRows, LowRank, Raw, Same, Tie, Values
+from dtscodec.format.content_digest import leaf
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.streams import Streams
@@ -158,7 +159,9 @@ def encode_tensor(
 def _plans(
     segmented: SegmentedTensor, config: EncodeConfig, choices: Sequence[Candidate] | None
 ) -> Sequence[EncodingPlan]:
-    """Return how each segment is encoded: by the preset `paper`, or as was chosen."""
+    """Return how each segment is encoded: by the preset `paper`, or as was chosen; without deltas, all are encoded."""
+    if isinstance(config.preset, BaseOnly):
+        return [segment for segment in segmented.segments if isinstance(segment, EncodedBlock)]
     if choices is None:
         return [plan_paper(segment, config) for segment in segmented.segments]
     return [plan_best(segment, choice, config) for segment, choice in zip(segmented.segments, choices, strict=True)]

@@ -1,9 +1,9 @@
 """Tied tensors: of tensors with equal content one is stored, and the others refer to it."""
 
 from dtscodec.checkpoints.checkpoint import Checkpoint
-from dtscodec.checkpoints.content_digest import leaf
 from dtscodec.checkpoints.names.name_match import NameMatch
 from dtscodec.encoding.exact_tensors import ExactTensors
+from dtscodec.format.content_digest import leaf
 from dtscodec.format.dtypes import TensorSpec
 
 

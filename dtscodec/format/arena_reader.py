@@ -73,6 +73,15 @@ class ArenaReader:
             return self._bytes.read(arena.begin, arena.end)
         return self._bytes.read(arena.begin + span[0], arena.begin + span[1])
 
+    def read_span(self, begin: int, end: int) -> bytes:
+        """Return verified bytes of the file, of the front or of the residual layer; see `CheckedBytes.read`."""
+        return self._bytes.read(begin, end)
+
+    @property
+    def front_rows(self) -> list[bytes]:
+        """SHA-256 of each digest block of the front."""
+        return self._bytes.front_rows
+
     def read_frame(self, name: str, limit: int) -> bytes:
         """Return the content of an arena that is one zstd frame.
 

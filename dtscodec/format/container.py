@@ -12,6 +12,8 @@ from dtscodec.format.summary import Summary, parse_summary, summary_text
 
 # The table of spec section 3.2: arenas in file order, and those that begin at an aligned offset.
 ARENAS: Final = ("digests", "base", "index", "rows", "numbers", "codes", "raw")
+LAYER: Final = ("residual-digests", "residual-index", "residual")
+"""Arenas of the residual layer, after all others (spec section 15.1)."""
 ALIGNED: Final = frozenset({"numbers", "codes", "raw"})
 ALIGNMENT: Final = 32
 """Bytes to which the header's end and some arenas are aligned. A digest has that length, so the number of digests does
@@ -66,9 +68,19 @@ class Header:
     arenas: Mapping[str, Arena]
 
     @property
+    def has_layer(self) -> bool:
+        """Whether the file has a residual layer."""
+        return self.summary.content is not None
+
+    @property
+    def front_end(self) -> int:
+        """Offset in the file of the end of its front: of all arenas but those of the residual layer."""
+        return max(arena.end for name, arena in self.arenas.items() if name not in LAYER)
+
+    @property
     def digest_count(self) -> int:
-        """Number of digest blocks of the file."""
-        return self.arenas["digests"].shape[0] - 1
+        """Number of digest blocks of the front."""
+        return self.arenas["digests"].shape[0] - 1 - self.has_layer
 
 
 # Writing
@@ -197,19 +209,18 @@ def _check_arenas(header: Header, size: int, where: str) -> None:
         raise FormatError("layout", where, detail, "3.2")
 
     # Names: those of version 1, and of optional features that the summary lists.
-    extra = [name for name in header.arenas if name not in ARENAS]
+    layer = LAYER if header.has_layer else ()
+    extra = [name for name in header.arenas if name not in (*ARENAS, *layer)]
     allowed = [f"x.{feature}" for feature in header.summary.optional]
     for name in extra:
         if name not in allowed:
             raise UnsupportedError("unknown", where, f"expected an arena of version 1, got {name!r:.60}", "13")
     # Order: that of the spec's table; digests and index are required.
-    order = [*ARENAS, *extra]
+    order = [*ARENAS, *extra, *layer]
     names = list(header.arenas)
-    if [name for name in order if name in header.arenas] != names or not {
-        "digests",
-        "index",
-    } <= header.arenas.keys():
-        refuse(f"expected arenas in the order {', '.join(ARENAS)}, got {', '.join(names)}")
+    needed = {"digests", "index", *layer[:2]}
+    if [name for name in order if name in header.arenas] != names or not needed <= header.arenas.keys():
+        refuse(f"expected arenas in the order {', '.join(order)}, got {', '.join(names)}")
     # Arenas follow one another without gaps, in the table's dtypes and shapes, aligned as in the table.
     offset = len(header.data)
     for name, arena in header.arenas.items():
@@ -218,12 +229,12 @@ def _check_arenas(header: Header, size: int, where: str) -> None:
         if name in ALIGNED and arena.begin % ALIGNMENT:
             refuse(f"arena {name}: expected a multiple of {ALIGNMENT} for its first byte, got {arena.begin}")
         offset = arena.end
-    # The file ends with the last arena, and has a digest for each block of what follows the digests.
+    # The file ends with the last arena, and has a digest for each block of the front.
     if size < offset:
         raise TruncatedError("truncated", where, f"expected {offset} bytes, got {size}", "3.1")
     if size > offset:
         refuse(f"expected {offset} bytes, got {size}")
-    blocks = -(-(size - header.arenas["digests"].end) // header.summary.block)
+    blocks = -(-(header.front_end - header.arenas["digests"].end) // header.summary.block)
     if header.digest_count != blocks:
         refuse(f"expected {blocks} digest blocks, got {header.digest_count}")
 
@@ -237,9 +248,9 @@ def _fits(name: str, arena: Arena) -> bool:
         or arena.end <= arena.begin
     ):
         return False
-    if name == "digests":
+    if name in ("digests", "residual-digests"):
         return len(arena.shape) == 2 and arena.shape[1] == DIGEST_BYTES
     if name == "base":
         return len(arena.shape) == 2 and 4 <= arena.shape[1] <= DIGEST_BYTES
     # Arenas of optional features may have any shape (rule C8).
-    return len(arena.shape) == 1 or name not in ARENAS
+    return len(arena.shape) == 1 or name not in (*ARENAS, *LAYER)

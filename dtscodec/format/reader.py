@@ -2,17 +2,22 @@
 
 from collections.abc import Iterator
 from functools import cached_property
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dtscodec.errors import FormatError
-from dtscodec.files.range_reader import RangeReader
+from dtscodec.files.range_reader import Bytes, RangeReader
+from dtscodec.files.spool import Spool
 from dtscodec.format.arena_reader import ArenaReader
 from dtscodec.format.blocks import Block, Content, split_streams
 from dtscodec.format.index import CarriedFile, ChangedFile, Index, TensorEntry
 from dtscodec.format.index_json import parse_index
 from dtscodec.format.layout import BlockSpans, Layout, lay_out
+from dtscodec.format.residual.layer import ResidualLayer
+from dtscodec.format.residual.layer_file import write_front, write_layered
+from dtscodec.format.residual.prediction import Prediction, ReadBytes
 from dtscodec.format.stored_files import check_change, decompress_file
 from dtscodec.format.streams import NO_NUMBERS, NUMBER_DTYPES, Streams, numbers_from_bytes
 from dtscodec.format.summary import Summary
@@ -196,6 +201,58 @@ class PackReader:
             raw=self._arenas.read("raw", place.raw),
         )
 
+    @cached_property
+    def layer(self) -> ResidualLayer | None:
+        """The residual layer, read on first use; None for a pack without one.
+
+        Raises
+        ------
+        FormatError
+            Rules D3, D4, I1 and X1 to X3.
+        """
+        return ResidualLayer(self._arenas, self.index, self._where) if self._arenas.header.has_layer else None
+
+    @property
+    def front_bytes(self) -> int:
+        """Length of the front of the file, in bytes: of everything but the residual layer."""
+        return self._arenas.header.front_end
+
+    def exact(self, name: str, read_base: ReadBytes) -> Bytes:
+        """Return a tensor bit for bit, of a pack that has a residual layer: uint8 [nbytes].
+
+        Parameters
+        ----------
+        name : str
+            The tensor.
+        read_base : callable
+            Returns spec and checked bytes of a base tensor. The base has the rows that the blocks use
+            (`TensorEntry.check_base`).
+
+        Raises
+        ------
+        KeyError
+            No tensor of that name.
+        ValueError
+            The pack has no residual layer.
+        FormatError
+            The pack is damaged there.
+        """
+        if self.layer is None:
+            raise ValueError(f"{self._where}: expected a residual layer, got none")
+        entry = self._entries[name]
+        if entry.tied_to is not None:
+            return self.exact(entry.tied_to, read_base)
+        with_delta = self.layer.tensor(name).with_delta
+        return self.layer.decode(entry, Prediction(entry, self.contents(name), read_base, with_delta))
+
+    def write_layered(self, file: IO[bytes], content: str, index: bytes, residual: Spool) -> bytes:
+        """Write this pack with a residual layer; see `dtscodec.format.residual.layer_file.write_layered`."""
+        return write_layered(self._arenas, file, content, index, residual)
+
+    def write_front(self, file: IO[bytes]) -> bytes:
+        """Write this pack without its residual layer, and return its id; the inverse of `write_layered`."""
+        return write_front(self._arenas, file)
+
     def block_spans(self, name: str) -> list[BlockSpans]:
         """Return the spans of a tensor's blocks in the arenas."""
         return self._layout.blocks[name]
@@ -247,3 +304,5 @@ class PackReader:
                 self.file(file)
             elif isinstance(file, ChangedFile):
                 self.change(file)
+        if self.layer is not None:
+            self.layer.weight_files()

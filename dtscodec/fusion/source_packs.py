@@ -10,7 +10,6 @@ import torch
 
 from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.checkpoints.content_digest import base_digest
 from dtscodec.checkpoints.open import weight_paths
 from dtscodec.checkpoints.quantized.companions import companions_of
 from dtscodec.checkpoints.stored_tensor import StoredTensor
@@ -18,6 +17,7 @@ from dtscodec.decoding.decoded import Decoded
 from dtscodec.encoding.pack_assembler import LEAF_BYTES
 from dtscodec.errors import BaseMismatchError, ConfigError, Remedy
 from dtscodec.format.blocks import Block
+from dtscodec.format.content_digest import base_digest
 from dtscodec.format.dtypes import DType
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.naming import base_name, utf8

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Source
-from dtscodec.checkpoints.content_digest import base_digest, leaf
 from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes
 from dtscodec.decoding.reconstruct import as_tensor
 from dtscodec.errors import BaseMismatchError, ModelMismatchError, Remedy
+from dtscodec.format.content_digest import base_digest, leaf
 from dtscodec.format.dtypes import CODED_DTYPES, TensorSpec
 from dtscodec.packs.pack import Pack
 from dtscodec.runtime.model.slots import Slot, bytes_of

@@ -201,7 +201,7 @@ def test_a_base_is_hashed_once_for_several_packs(
         for seed in (1, 2)
     ]
     from dtscodec.checkpoints import base as base_module
-    from dtscodec.checkpoints.content_digest import leaf
+    from dtscodec.format.content_digest import leaf
 
     hashed: list[object] = []
     original = leaf

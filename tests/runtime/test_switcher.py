@@ -12,7 +12,7 @@ from torch import nn
 
 import dtscodec
 from dtscodec.checkpoints.base import Base
-from dtscodec.checkpoints.content_digest import base_digest
+from dtscodec.format.content_digest import base_digest
 from dtscodec.errors import BaseMismatchError, DtsError, ModelMismatchError, TaskError
 from dtscodec.format.blocks import BaseRows, Same
 from dtscodec.format.dtypes import TensorSpec

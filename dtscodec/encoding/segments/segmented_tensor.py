@@ -12,8 +12,9 @@ from torch import Tensor
 
 from dtscodec.checkpoints.names.expert_layouts import Parts
 from dtscodec.checkpoints.stored_tensor import StoredTensor
-from dtscodec.encoding.config import EncodeConfig
+from dtscodec.encoding.config import BaseOnly, EncodeConfig
 from dtscodec.encoding.delta import delta_of, is_same, shared_part
+from dtscodec.encoding.segments.base_only import leave_at_base
 from dtscodec.encoding.segments.dense_delta import DenseDelta
 from dtscodec.encoding.segments.encoded_block import raw_block, same_block
 from dtscodec.encoding.segments.exact_rows import exact_reason
@@ -88,6 +89,8 @@ def segment_tensor(
     EncodeError
         A tensor that is to be quantized holds NaN or infinity.
     """
+    if isinstance(config.preset, BaseOnly) and not config.stores_exactly(fine.name):
+        return SegmentedTensor(fine.spec, *leave_at_base(fine, base, parts))
     if exact_reason(fine, config, is_new=False, is_companion=is_companion):
         return SegmentedTensor(fine.spec, [raw_block(fine)])
     # The rows that both have and that are related; all others are new.

@@ -75,11 +75,34 @@ def read_header(file: BinaryIO, where: str, *, limit: int = HEADER_LIMIT) -> Saf
             f"a file of at least {8 + length} bytes",
             f"{size}: the file is cut off or no safetensors file",
         )
-    document = _parse_json(file.read(length), where)
+    header = parse_header(file.read(length), where)
+    data, found = size - 8 - length, max((entry.end for entry in header.tensors.values()), default=0)
+    if data != found:
+        kind = "the file is cut off" if data < found else "bytes that belong to no tensor"
+        _fail(where, f"{found} bytes of tensors", f"{data}: {kind}")
+    return header
+
+
+def parse_header(text: bytes, where: str) -> SafetensorsHeader:
+    """Parse and check the header of a checkpoint, without its length; see `read_header`.
+
+    Parameters
+    ----------
+    text : bytes
+        The JSON, perhaps with spaces after it.
+    where : str
+        The file's name, for messages.
+
+    Raises
+    ------
+    CheckpointError
+        The header is not valid.
+    """
+    document = _parse_json(text, where)
     metadata = _parse_metadata(document.pop("__metadata__", None), where)
     tensors = {name: _parse_entry(value, f"{where}: {name[:80]!r}", name) for name, value in document.items()}
-    _check_offsets(tensors, size - 8 - length, where)
-    return SafetensorsHeader(metadata, tensors, 8 + length)
+    _check_offsets(tensors, where)
+    return SafetensorsHeader(metadata, tensors, 8 + len(text))
 
 
 def header_bytes(metadata: Mapping[str, str], specs: Mapping[str, TensorSpec]) -> bytes:
@@ -177,8 +200,8 @@ def _is_integers(value: object) -> bool:
     return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
 
 
-def _check_offsets(tensors: Mapping[str, Entry], size: int, where: str) -> None:
-    """Check that tensors follow one another without gaps, and end with the file's `size` bytes of data."""
+def _check_offsets(tensors: Mapping[str, Entry], where: str) -> None:
+    """Check that tensors follow one another without gaps."""
     at = 0
     for name, entry in sorted(tensors.items(), key=lambda item: item[1][1:]):
         if entry.begin != at:
@@ -188,9 +211,6 @@ def _check_offsets(tensors: Mapping[str, Entry], size: int, where: str) -> None:
                 f"offset {entry.begin}: a gap or an overlap",
             )
         at = entry.end
-    if at != size:
-        kind = "the file is cut off" if size < at else "bytes that belong to no tensor"
-        _fail(where, f"{at} bytes of tensors", f"{size}: {kind}")
 
 
 def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Zstandard frames of known size (spec sections 4, 4.5, 5.1 and 5.4)."""
 
+from collections.abc import Sequence
+
 import zstandard
 
 INDEX_LEVEL = 19
@@ -54,6 +56,23 @@ def compress_by_frequency(data: bytes) -> bytes:
     is a sixth larger.
     """
     return zstandard.ZstdCompressor(compression_params=_BY_FREQUENCY).compress(data)
+
+
+def compress_parts(parts: Sequence[bytes]) -> bytes:
+    """Compress parts into one frame by the frequency of their bytes; the inverse is `decompress`.
+
+    Each part begins a block of its own, and so has frequencies of its own.
+
+    Parameters
+    ----------
+    parts : sequence of bytes
+        The content, in order.
+    """
+    compressor = zstandard.ZstdCompressor(compression_params=_BY_FREQUENCY).compressobj(size=sum(map(len, parts)))
+    pieces: list[bytes] = []
+    for part in filter(None, parts):
+        pieces += [compressor.compress(part), compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)]
+    return b"".join([*pieces, compressor.flush()])
 
 
 def decompress(data: bytes, limit: int, prefix: bytes = b"") -> tuple[bytes, int]:

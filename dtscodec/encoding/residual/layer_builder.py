@@ -1,0 +1,126 @@
+"""Pack without a residual layer + fine-tune -> pack with one."""
+
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+from dtscodec.checkpoints.base import Base
+from dtscodec.checkpoints.checkpoint import Checkpoint
+from dtscodec.checkpoints.weight_headers import read_weight_headers
+from dtscodec.encoding.residual.choose_prediction import choose_prediction
+from dtscodec.files.range_reader import Bytes
+from dtscodec.files.spool import Spool
+from dtscodec.format.blocks import Raw, Tie
+from dtscodec.format.content_digest import base_digest, leaf
+from dtscodec.format.dtypes import TensorSpec
+from dtscodec.format.index import TensorEntry
+from dtscodec.format.reader import PackReader
+from dtscodec.format.residual.chunk import encode_chunk
+from dtscodec.format.residual.exact_tensor import as_elements, chunk_ranges
+from dtscodec.format.residual.layer_index import LayerIndex, TensorResidual, WeightFile, layer_index_text
+from dtscodec.format.residual.prediction import Prediction
+from dtscodec.format.stored_files import compress_file
+from dtscodec.progress import ProgressCallback, no_progress
+
+
+@dataclass(slots=True)
+class LayerBytes:
+    """What a residual layer stores, in bytes of the file.
+
+    Parameters
+    ----------
+    by_prediction : dict of str to int
+        Chunks by the prediction of their tensors: ``"base"`` or ``"delta"``.
+    elements : dict of str to int
+        Elements of these tensors.
+    weight_files : int
+        Headers of weight files.
+    """
+
+    by_prediction: dict[str, int] = field(default_factory=dict)
+    elements: dict[str, int] = field(default_factory=dict)
+    weight_files: int = 0
+
+
+def write_exact(
+    front: PackReader,
+    base: Base,
+    fine: Checkpoint,
+    file: IO[bytes],
+    folder: Path,
+    progress: ProgressCallback = no_progress,
+) -> tuple[bytes, LayerBytes]:
+    """Write a pack with a residual layer, from one without; return its id and what the layer stores.
+
+    Parameters
+    ----------
+    front : PackReader
+        A pack of the fine-tune, without a residual layer.
+    base : Base
+        The base that it was made against.
+    fine : Checkpoint
+        The fine-tune.
+    file : binary file
+        Open for writing, empty.
+    folder : Path
+        Directory for temporary files.
+    progress : callable
+        Called with the bytes of each tensor.
+
+    Raises
+    ------
+    CheckpointError, OutputError
+        A checkpoint cannot be read, or a file not be written.
+    """
+    stored = LayerBytes()
+    tensors: dict[str, TensorResidual] = {}
+    with closing(Spool(folder)) as spool:
+        for entry in front.index.tensors:
+            tensors[entry.name] = _add_tensor(front, entry, base, fine, spool, stored)
+            progress(entry.spec.nbytes)
+        weights = _add_weight_files(fine, spool, stored)
+        index = layer_index_text(LayerIndex(tuple(tensors.values()), weights))
+        content = base_digest({name: bytes.fromhex(tensor.leaf) for name, tensor in tensors.items()}).hex()
+        return front.write_layered(file, content, index, spool), stored
+
+
+def _add_tensor(
+    front: PackReader, entry: TensorEntry, base: Base, fine: Checkpoint, spool: Spool, stored: LayerBytes
+) -> TensorResidual:
+    """Write the chunks of a tensor, and return its entry in the index of the layer."""
+    data = fine.read(entry.name)
+    own = leaf(entry.spec, data).hex()
+    if all(isinstance(block, Raw | Tie) for block in entry.blocks):
+        return TensorResidual(own)
+    contents = list(front.contents(entry.name))
+
+    @cache
+    def read_base(name: str) -> tuple[TensorSpec, Bytes]:
+        return base.specs[name], base.read(name)
+
+    base_alone, with_delta = (Prediction(entry, contents, read_base, flag) for flag in (False, True))
+    chosen = choose_prediction(data, base_alone, with_delta, entry.spec.dtype)
+    elements = as_elements(data, chosen.prediction)
+    lengths: list[int] = []
+    for first, last in chunk_ranges(chosen.prediction):
+        rows = elements[first:last]
+        factors = chosen.factors(rows, first, last, entry.spec.dtype)
+        chunk = encode_chunk(rows, chosen.prediction.rows(first, last, factors), chosen.prediction.kind, factors)
+        spool.write(chunk)
+        lengths.append(len(chunk))
+    kind = "delta" if chosen.with_delta else "base"
+    stored.by_prediction[kind] = stored.by_prediction.get(kind, 0) + sum(lengths)
+    stored.elements[kind] = stored.elements.get(kind, 0) + entry.spec.elements
+    return TensorResidual(own, tuple(lengths) if any(lengths) else (), chosen.with_delta)
+
+
+def _add_weight_files(fine: Checkpoint, spool: Spool, stored: LayerBytes) -> tuple[WeightFile, ...]:
+    files = []
+    for name, data in read_weight_headers(fine).items():
+        compressed = compress_file(data)
+        spool.write(compressed)
+        files.append(WeightFile(name, len(data), len(compressed)))
+        stored.weight_files += len(compressed)
+    return tuple(files)
