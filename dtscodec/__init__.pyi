@@ -23,9 +23,7 @@ from dtscodec.encoding.encode_all import encode_all as encode_all
 from dtscodec.encoding.journal import Journal as Journal
 from dtscodec.encoding.pack_report import EncodeReport as EncodeReport
 from dtscodec.encoding.pack_report import PackReport as PackReport
-from dtscodec.encoding.residual.encode_exact import ExactReport as ExactReport
 from dtscodec.encoding.residual.encode_exact import add_residual as add_residual
-from dtscodec.encoding.residual.encode_exact import encode_exact as encode_exact
 from dtscodec.encoding.residual.encode_exact import strip as strip
 from dtscodec.encoding.targets import MaxError as MaxError
 from dtscodec.encoding.targets import Rank as Rank

@@ -1,6 +1,7 @@
 """Checkpoint + samples -> pack file: a fine-tune is encoded, and its pack fitted to the fine-tune's outputs."""
 
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import asdict, replace
 from functools import partial
@@ -14,9 +15,11 @@ from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Source
 from dtscodec.checkpoints.open import as_checkpoint
 from dtscodec.encoding.config import EncodeConfig
-from dtscodec.encoding.encode import encode, holds_pack
+from dtscodec.encoding.encode import encode
+from dtscodec.encoding.encode_front import holds_pack
 from dtscodec.encoding.journal import Journal, NoJournal
 from dtscodec.encoding.pack_report import EncodeReport
+from dtscodec.encoding.residual.encode_exact import add_residual
 from dtscodec.errors import NothingToFitError
 from dtscodec.evaluation.architecture import model_directory, read_architecture
 from dtscodec.evaluation.samples import prepare_samples
@@ -99,6 +102,28 @@ def encode_calibrated(
     out, config = as_output_path(out), config or EncodeConfig()
     if journal is None or not len(journal):
         check_new(out, force)
+    if config.exact:
+        again = partial(
+            encode_calibrated,
+            base,
+            fine_tune,
+            samples=samples,
+            model=model,
+            steps=steps,
+            codes=codes,
+            elements=elements,
+            bias_correction=bias_correction,
+            batch_size=batch_size,
+            batch_tokens=batch_tokens,
+            device=device,
+            offload=offload,
+            task=task,
+            progress=progress,
+            fit_progress=fit_progress,
+            executor=executor,
+            journal=journal,
+        )
+        return _add_residual(again, base, fine_tune, out, config, force)
     # Errors in samples are raised here, before the encode, which takes longer.
     prepare_samples(read_architecture(model_directory(model, fine_tune)), Path(samples))
     settings = FitSettings(
@@ -147,6 +172,29 @@ def encode_calibrated(
         seconds=encoded.seconds + fitted.seconds,
     )
     return report, fitted
+
+
+def _add_residual(
+    calibrate: Callable[..., tuple[EncodeReport, FitReport | None]],
+    base: "Source | Base",
+    fine_tune: Source,
+    out: Path,
+    config: EncodeConfig,
+    force: bool,
+) -> tuple[EncodeReport, FitReport | None]:
+    """Write a calibrated pack with a residual layer: first one without, in a temporary folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        encoded, fitted = calibrate(Path(folder, "fitted.safetensors"), config.without_residual())
+        whole = add_residual(encoded.path, base, fine_tune, out, force=force)
+    report = replace(
+        encoded,
+        path=out,
+        pack_id=whole.pack_id,
+        pack_bytes=whole.pack_bytes,
+        residual=whole.residual,
+        seconds=encoded.seconds + whole.seconds,
+    )
+    return report, fitted and replace(fitted, path=out)
 
 
 def _fit_or_resume(

@@ -99,6 +99,8 @@ def check_bound(options: argparse.Namespace) -> None:
         return
     if not options.calibration:
         options.parser.error("--max-kl and --min-agreement need --calibration")
+    if options.exact:
+        options.parser.error("--max-kl and --min-agreement exclude --exact")
     if options.preset != "best" or not isinstance(options.target, Size | None):
         options.parser.error("--max-kl and --min-agreement exclude --rank, --error and --preset paper")
 

@@ -10,16 +10,23 @@ from dtscodec.cli.remedies import message
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from dtscodec import Best, EncodeConfig, Paper
+    from dtscodec import BaseOnly, Best, EncodeConfig, Paper
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument(
         "--preset",
-        choices=["best", "paper"],
+        choices=["best", "paper", "none"],
         default="best",
-        help="encoder: best (default), which preserves behaviour best, or paper, DTS as published",
+        help="encoder: best (default), which preserves behaviour best; paper, DTS as published; or none, no codes, "
+        "which is the fastest with --exact",
+    )
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        help="add a residual layer, so that the pack decodes to the fine-tune bit for bit; without a size, that of the "
+        "codes is what makes the whole smallest",
     )
     target = parser.add_mutually_exclusive_group()
     target.add_argument(
@@ -104,17 +111,20 @@ def config_of(options: argparse.Namespace, renames: tuple[tuple[str, str], ...] 
             files=not options.no_files,
             device=options.device,
             dequantize_base=getattr(options, "dequantize_base", False),
+            exact=options.exact,
         )
     except ValueError as error:
         parser: argparse.ArgumentParser = options.parser
         parser.error(message(error))
 
 
-def _preset(options: argparse.Namespace) -> "Best | Paper":
-    from dtscodec import Best, Paper
+def _preset(options: argparse.Namespace) -> "Best | Paper | BaseOnly":
+    from dtscodec import BaseOnly, Best, Paper
 
-    if options.preset == "best":
-        if options.levels:
-            options.parser.error("--levels is an option of the preset paper")
-        return Best()
-    return Paper(options.levels or "matrix")
+    if options.preset == "paper":
+        return Paper(options.levels or "matrix")
+    if options.levels:
+        options.parser.error("--levels is an option of the preset paper")
+    if options.preset == "none" and not options.exact:
+        options.parser.error("--preset none stores no changes: it needs --exact")
+    return Best() if options.preset == "best" else BaseOnly()

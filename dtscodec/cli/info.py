@@ -68,6 +68,8 @@ def _document(content: "PackInfo") -> dict[str, Any]:
         "files": [asdict(entry) for entry in content.files],
         "bitmaps": content.bitmaps,
         "overhead": content.overhead,
+        "residual": content.residual,
+        "content": content.content,
         "arenas": dict(content.arenas),
         "prefix": list(content.prefix),
         "absent": list(content.absent),
@@ -105,6 +107,7 @@ def _text(document: dict[str, Any], claim: "Claim | None") -> list[str]:
         f"size        {console.size(size)} of {console.size(whole)} "
         f"({console.percent(size, whole)}), {bits:.3f} bits/parameter",
         f"tensors     {document['tensors']}, {document['parameters']:,} parameters",
+        *_layer_lines(document),
         *_layout_lines(document),
         "",
     ]
@@ -121,7 +124,7 @@ def _text(document: dict[str, Any], claim: "Claim | None") -> list[str]:
     # What is not part of a tensor: files, then bytes that all tensors share.
     stored = sum(file.get("stored", 0) for file in document["files"])
     rows.append(["files", str(len(document["files"])), "-", f"{stored:,}", console.percent(stored, size)])
-    for shared in ("bitmaps", "overhead"):
+    for shared in ("bitmaps", "overhead", *(["residual"] if document["content"] else [])):
         rows.append([shared, "-", "-", f"{document[shared]:,}", console.percent(document[shared], size)])
     rows.append(["all", str(document["tensors"]), f"{document['parameters']:,}", f"{size:,}", "100.00 %"])
     lines += console.table(["kind", "count", "parameters", "bytes", "share"], rows)
@@ -137,6 +140,18 @@ def _file_words(file: dict[str, Any]) -> str:
         return "not stored, as it lies beside the base"
     how = "stored as a change of the base's" if "digest" in file else "stored"
     return f"{how}, {file['stored']:,} of {file['size']:,} bytes"
+
+
+def _layer_lines(document: dict[str, Any]) -> list[str]:
+    """Return the lines on the two layers of an exact pack; none for a pack without a residual layer."""
+    if document["content"] is None:
+        return []
+    size, residual, whole = document["size"], document["residual"], document["fine_tune_size"]
+    parts = [
+        ("front       ", size - residual, "approximates the fine-tune; decode --lossy reads it alone"),
+        ("residual    ", residual, f"makes it the fine-tune bit for bit, of content {document['content'][:16]}"),
+    ]
+    return [f"{name}{console.size(part)} ({console.percent(part, whole)}): {what}" for name, part, what in parts]
 
 
 def _layout_lines(document: dict[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ from dtscodec.version import __version__
 COMMANDS = {
     "encode": "store a fine-tune as a pack",
     "decode": "decode a pack to a plain checkpoint",
+    "strip": "take the residual layer off an exact pack",
     "info": "show what a pack holds",
     "verify": "check every byte of a pack, and its base",
     "compare": "measure how close a pack is to its fine-tune",

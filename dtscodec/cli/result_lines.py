@@ -9,7 +9,7 @@ from dtscodec.cli.remedies import spell_option
 if TYPE_CHECKING:
     from dtscodec import EncodeReport, FitReport
     from dtscodec.encoding.notes import Note
-    from dtscodec.encoding.pack_report import PackReport
+    from dtscodec.encoding.pack_report import PackReport, ResidualReport
     from dtscodec.evaluation.compare_behaviour import Behaviour
 
 
@@ -25,6 +25,8 @@ def pack_line(task: str, report: "EncodeReport", fit: str = "") -> str:
     fit : str
         The words about a fit, which follow the relative error; see `fit_words`.
     """
+    if report.residual is not None:
+        return _exact_line(task, report, report.residual, fit)
     sizes = f"{console.size(report.fine_bytes)} -> {console.size(report.pack_bytes)}"
     share = console.percent(report.pack_bytes, report.fine_bytes)
     # The error is that of the tensors that are not exact.
@@ -33,6 +35,14 @@ def pack_line(task: str, report: "EncodeReport", fit: str = "") -> str:
     error = f"relative error{rest} {report.relative_error:.2f}{fit}"
     left_out = f", {100 * report.left_out:.1f} % of {whole} delta left out" if report.left_out else ""
     return f"{task}: {sizes} ({share}){exact}, {error}{left_out}, {report.seconds:.1f} s: {report.path}"
+
+
+def _exact_line(task: str, report: "EncodeReport", residual: "ResidualReport", fit: str) -> str:
+    sizes = f"{console.size(report.fine_bytes)} -> {console.size(report.pack_bytes)}"
+    share = console.percent(report.pack_bytes, report.fine_bytes)
+    what = "bit for bit" if residual.weight_files else "tensors bit for bit, files of other headers"
+    codes = f"{console.size(residual.front_bytes)} without the residual layer{fit}"
+    return f"{task}: {sizes} ({share}), {what}, {codes}, {report.seconds:.1f} s: {report.path}"
 
 
 def note_lines(task: str, report: "PackReport") -> list[str]:
@@ -57,6 +67,8 @@ def report_facts(report: "PackReport") -> dict[str, Any]:
         The report of any call that writes a pack.
     """
     facts = {field.name: getattr(report, field.name) for field in fields(report)}
+    if "residual" in facts:
+        facts["residual"] = facts["residual"] and asdict(facts["residual"])
     return facts | {"path": str(report.path), "notes": [note_facts(note) for note in report.notes]}
 
 

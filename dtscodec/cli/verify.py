@@ -32,9 +32,11 @@ def run(options: argparse.Namespace) -> None:
                 "size": report.size,
                 "tensors": report.tensors,
                 "base_checked": report.is_base_checked,
+                "content_checked": report.is_content_checked,
             }
         )
         return
     base = ", base checked" if report.is_base_checked else ""
+    base += ", content checked" if report.is_content_checked else ""
     size = console.size(report.size)
     console.print_lines(f"{report.path}: ok, {size}, {report.tensors} tensors{base}, id {report.pack_id}")

@@ -27,6 +27,8 @@ class VerifyReport:
         Tensors of the fine-tune.
     is_base_checked : bool
         Whether the base tensors that the pack uses were checked, too.
+    is_content_checked : bool
+        Whether all tensors of a pack with a residual layer were decoded, and are what was encoded.
     """
 
     path: str
@@ -34,6 +36,7 @@ class VerifyReport:
     size: int
     tensors: int
     is_base_checked: bool
+    is_content_checked: bool
 
 
 def verify(
@@ -43,6 +46,8 @@ def verify(
     progress: ProgressCallback = no_progress,
 ) -> VerifyReport:
     """Check every byte of a pack and, with a base, every tensor and file of the base that it uses.
+
+    A pack with a residual layer is then also decoded, since only that proves that it gives what was encoded.
 
     Files are checked if the base is a model directory. Without it, of a file that is stored as a change of the base's
     only the length and the header are checked, beside the checksum of its bytes.
@@ -78,6 +83,8 @@ def verify(
 
             with decode(opened, base, whole=True) as decoded:
                 decoded.check_base_tensors()
+                for name in decoded if decoded.is_exact else ():
+                    decoded.read(name)
                 # Beside a single file there may be files of anything.
                 if decoded.base is not None and decoded.base.checkpoint.is_directory:
                     decoded.files()
@@ -87,4 +94,5 @@ def verify(
             size=opened.size,
             tensors=len(opened.keys()),
             is_base_checked=base is not None and opened.summary.base is not None,
+            is_content_checked=base is not None and opened.summary.content is not None,
         )

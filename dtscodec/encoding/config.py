@@ -94,6 +94,9 @@ class EncodeConfig:
         Device for products of large matrices in `best`, such as ``"cuda"``.
     dequantize_base : bool
         Whether a quantized base is read dequantized, for fine-tunes in 16 or 32 bits (spec section 7.1).
+    exact : bool
+        Whether a residual layer makes the pack decode to the fine-tune bit for bit. Without a target, the size of the
+        codes is then the one that makes the whole pack smallest.
     will_be_fitted : bool
         Whether the pack will be fitted to calibration samples (`dtscodec.fit`). `best` then always stores biases and
         norms, since only stored numbers can be fitted. The summary names the pack as fitted.
@@ -116,6 +119,7 @@ class EncodeConfig:
     files: bool = True
     device: str = "cpu"
     dequantize_base: bool = False
+    exact: bool = False
     will_be_fitted: bool = False
 
     def __post_init__(self) -> None:
@@ -157,6 +161,11 @@ class EncodeConfig:
         return is_exact(name, self.raw + (PAPER_HEADS if isinstance(self.preset, Paper) else ()))
 
     @property
+    def passes(self) -> int:
+        """Number of passes over all tensors that the codes take."""
+        return 2 if self.is_surveyed else 1
+
+    @property
     def is_surveyed(self) -> bool:
         """Whether all tensors are surveyed before any is encoded, to share a budget among them."""
         return isinstance(self.preset, Best)
@@ -178,6 +187,10 @@ class EncodeConfig:
         """
         # `paper` factorizes 2-d tensors only; `best` also convolutions, as matrices.
         return dimensions == 2 if isinstance(self.preset, Paper) else min(shape) >= SMALLEST_SIDE
+
+    def without_residual(self) -> "EncodeConfig":
+        """Return the same settings for the front of an exact pack."""
+        return replace(self, exact=False)
 
     def for_fitting(self) -> "EncodeConfig":
         """Return the same settings for a pack that will be fitted to calibration samples."""

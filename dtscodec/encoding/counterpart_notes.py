@@ -55,14 +55,16 @@ class CounterpartReport:
     ----------
     names : MatchedNames
         The tensors of both checkpoints.
+    has_deltas : bool
+        Whether changes are stored as deltas at all, so that tensors without any did not change.
     """
 
-    def __init__(self, names: MatchedNames) -> None:
+    def __init__(self, names: MatchedNames, has_deltas: bool = True) -> None:
         self._names = names
         self._fitting = fitting(names.fine, names.base, names.match)
         self._new: dict[str, bool] = {}
         self._without_delta: dict[str, bool] = {}
-        self._is_changed = False
+        self._is_changed = not has_deltas
 
     def add(self, tensor: EncodedTensor) -> None:
         """Add a tensor of the pack."""

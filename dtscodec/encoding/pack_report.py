@@ -1,6 +1,6 @@
 """The reports on packs that were written, which all calls that write packs return."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,9 +53,35 @@ class PackReport:
         return kind(**{name: getattr(self, name) for name in names}, **more)
 
 
+@dataclass(frozen=True, slots=True)
+class ResidualReport:
+    """The report on a residual layer.
+
+    Parameters
+    ----------
+    front_bytes : int
+        Bytes of the front: what a decoder without the layer reads.
+    chunks : dict of str to int
+        Bytes of chunks by the prediction of their tensors, ``"base"`` or ``"delta"``.
+    elements : dict of str to int
+        Elements of these tensors.
+    weight_files : int
+        Bytes that headers of the fine-tune's safetensors files take; 0 if it has none, so that only its tensors are
+        restored bit for bit.
+    trials : dict of str to int
+        Bytes of the whole pack by the size of its codes, of all that were tried.
+    """
+
+    front_bytes: int
+    chunks: dict[str, int] = field(default_factory=dict)
+    elements: dict[str, int] = field(default_factory=dict)
+    weight_files: int = 0
+    trials: dict[str, int] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodeReport(PackReport):
-    """The report on a pack that was encoded, with the loss by encoding.
+    """The report on a pack that was encoded, with the loss by encoding; of an exact pack, that of its front.
 
     Parameters
     ----------
@@ -69,6 +95,8 @@ class EncodeReport(PackReport):
     exact_bytes : int
         Bytes of the pack in weights that are stored exactly whatever the budget: quantized ones with their scales, and
         those that a pattern names. The two figures above are about the other tensors.
+    residual : ResidualReport, optional
+        The residual layer of an exact pack.
 
     Other parameters are those of `PackReport`.
     """
@@ -76,3 +104,4 @@ class EncodeReport(PackReport):
     relative_error: float
     left_out: float
     exact_bytes: int = 0
+    residual: ResidualReport | None = None

@@ -53,8 +53,18 @@ def bitmap_bytes(pack: Pack) -> int:
 
 def overhead(pack: Pack, sizes: Iterable[TensorSize]) -> int:
     """Return the bytes of header, digests, index and padding, which belong to no tensor or file."""
-    # All bytes of the pack but those of files, bitmaps and tensors.
-    return pack.size - file_bytes(pack.index.files) - bitmap_bytes(pack) - sum(tensor.size for tensor in sizes)
+    # All bytes of the front but those of files, bitmaps and tensors.
+    return (
+        pack.reader.front_bytes
+        - file_bytes(pack.index.files)
+        - bitmap_bytes(pack)
+        - sum(tensor.size for tensor in sizes)
+    )
+
+
+def residual_bytes(pack: Pack) -> int:
+    """Return the bytes of the residual layer; 0 for a pack without one."""
+    return pack.size - pack.reader.front_bytes
 
 
 def file_bytes(files: Iterable[FileEntry]) -> int:

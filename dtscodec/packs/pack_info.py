@@ -11,7 +11,7 @@ from dtscodec.errors import CheckpointError
 from dtscodec.format.claim import Claim
 from dtscodec.format.index import FileEntry
 from dtscodec.format.summary import BaseRef
-from dtscodec.packs.byte_counts import TensorSize, bitmap_bytes, kind_totals, overhead, tensor_sizes
+from dtscodec.packs.byte_counts import TensorSize, bitmap_bytes, kind_totals, overhead, residual_bytes, tensor_sizes
 from dtscodec.packs.directory_index import INDEX_NAME, ListedPack, read_directory_index
 from dtscodec.packs.pack import PackSource, as_pack
 
@@ -46,6 +46,10 @@ class PackInfo:
     bitmaps, overhead : int
         Bytes that belong to no single tensor: of the bitmaps of coded rows and columns; of header, digests, index and
         padding.
+    residual : int
+        Bytes of the residual layer; 0 for a pack without one.
+    content : str, optional
+        Digest of what a pack with a residual layer decodes to; None without one.
     arenas : mapping of str to int
         Bytes by arena.
     prefix : tuple of str
@@ -74,6 +78,8 @@ class PackInfo:
     files: tuple[FileEntry, ...]
     bitmaps: int
     overhead: int
+    residual: int
+    content: str | None
     arenas: Mapping[str, int]
     prefix: tuple[str, str]
     absent: tuple[str, ...]
@@ -120,6 +126,8 @@ def info(source: PackSource) -> PackInfo:
             files=pack.index.files,
             bitmaps=bitmap_bytes(pack),
             overhead=overhead(pack, tensors),
+            residual=residual_bytes(pack),
+            content=pack.summary.content,
             arenas=pack.reader.arena_bytes(),
             prefix=pack.index.prefix,
             absent=pack.index.absent,

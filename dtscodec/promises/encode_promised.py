@@ -141,6 +141,9 @@ def encode_promised(
     out, config = as_output_path(out), config or EncodeConfig()
     if not isinstance(config.preset, Best) or not isinstance(config.target, Size | None):
         raise ConfigError(f"expected the preset best and no target but a size beside {bound}, got others")
+    if config.exact:
+        remedy = Remedy("add a residual layer to the promised pack with dtscodec.add_residual")
+        raise ConfigError("expected settings without a residual layer beside a bound, got exact ones", remedy)
     if journal is None or not len(journal):
         check_new(out, force)
     directory = model_directory(model, fine_tune)

@@ -15,7 +15,15 @@ from dtscodec.format.blocks.coded import Floats
 from dtscodec.format.dtypes import CODED_DTYPES
 from dtscodec.format.index import ChangedFile, NamedFile, TensorEntry
 from dtscodec.format.naming import base_name
-from dtscodec.packs.byte_counts import TensorSize, bitmap_bytes, file_bytes, kind_totals, overhead, tensor_sizes
+from dtscodec.packs.byte_counts import (
+    TensorSize,
+    bitmap_bytes,
+    file_bytes,
+    kind_totals,
+    overhead,
+    residual_bytes,
+    tensor_sizes,
+)
 from dtscodec.packs.directory import find_base
 from dtscodec.packs.directory_index import INDEX_NAME, read_directory_index
 from dtscodec.packs.pack import Pack, PackSource, as_pack
@@ -140,6 +148,8 @@ def _kinds(pack: Pack, sizes: list[TensorSize]) -> tuple[KindStatistics, ...]:
     kinds.append(KindStatistics("files", len(pack.index.files), None, file_bytes(pack.index.files)))
     kinds.append(KindStatistics("bitmaps", None, None, bitmap_bytes(pack)))
     kinds.append(KindStatistics("overhead", None, None, overhead(pack, sizes)))
+    if residual := residual_bytes(pack):
+        kinds.append(KindStatistics("residual", None, None, residual))
     return tuple(kinds)
 
 

@@ -18,6 +18,7 @@ KIND_TEXTS = {
     "files": "configuration and tokenizer files",
     "bitmaps": "bitmaps of coded rows and columns",
     "overhead": "index, digests, padding",
+    "residual": "the residual layer",
 }
 _PARTS = {bits: f"{bits}-bit codes" for bits in CODE_PARTS} | {
     "numbers": "scales, levels, norms",

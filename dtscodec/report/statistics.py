@@ -93,7 +93,7 @@ class KindStatistics:
     Parameters
     ----------
     kind : str
-        A kind of blocks, ``"files"``, ``"bitmaps"`` or ``"overhead"``.
+        A kind of blocks, ``"files"``, ``"bitmaps"``, ``"overhead"`` or ``"residual"``.
     count : int or None
         Number of tensors or files of the kind; None for a kind that is shared by all.
     parameters : int or None

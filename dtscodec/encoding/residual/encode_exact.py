@@ -1,21 +1,22 @@
-"""Checkpoint -> pack that decodes to it bit for bit; `dtscodec.decode` is the inverse."""
+"""Checkpoint -> pack that decodes to it bit for bit; a residual layer is added to a pack, or stripped from it."""
 
+import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import TypeAlias
 
 from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
 from dtscodec.checkpoints.open import as_checkpoint, weight_paths
 from dtscodec.encoding.config import DEFAULT_SIZE, BaseOnly, Best, EncodeConfig
-from dtscodec.encoding.encode import encode, passes
+from dtscodec.encoding.encode_front import encode_front
+from dtscodec.encoding.journal import Journal
 from dtscodec.encoding.pack_report import EncodeReport
-from dtscodec.encoding.residual.layer_builder import LayerBytes, write_exact
+from dtscodec.encoding.residual.layer_builder import write_exact
 from dtscodec.encoding.targets import Size
 from dtscodec.errors import NAME_BASE, BaseMismatchError, ConfigError, EncodeError, Remedy
 from dtscodec.files.spool import PIECE_BYTES
@@ -24,85 +25,37 @@ from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.open_file import Access, new_file, staging_folder_for
 from dtscodec.storage.paths import as_output_path, work_folder
 
-ProgressOf: TypeAlias = Callable[[str, int], AbstractContextManager[ProgressCallback]]
-"""Takes name and length of a step, and returns a context manager that yields a callback for progress in it."""
-
-LARGEST_FACTOR = 8
-"""The largest size that is tried is so many times the default."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExactReport(EncodeReport):
-    """The report on a pack with a residual layer. Errors and shares that are left out are those of its front.
-
-    Parameters
-    ----------
-    front_bytes : int
-        Bytes of the front: what a decoder without the residual layer reads.
-    layer : LayerBytes
-        What the residual layer stores.
-    trials : dict of str to int
-        Size of the pack in bytes for each size of its front that was tried.
-
-    Other parameters are those of `EncodeReport`.
-    """
-
-    front_bytes: int
-    layer: LayerBytes
-    trials: dict[str, int] = field(default_factory=dict)
+FACTORS = 2, 4, 8
+"""Sizes of codes that are tried beside the default, as multiples of it."""
+REPORTED_TRIALS = 2
+"""Sizes of codes whose progress is reported."""
 
 
-@contextmanager
-def _no_bar(name: str, total: int) -> Iterator[ProgressCallback]:
-    yield no_progress
+def exact_passes(config: EncodeConfig) -> int:
+    """Return the number of passes over all tensors that report progress; see `dtscodec.encoding.encode.passes`."""
+    # A pass for the residual layer of each trial. Of a search, the first two report.
+    return sum(own.passes + 1 for own in islice(_fronts(config), REPORTED_TRIALS))
 
 
 def encode_exact(
     base: "Source | Base",
     fine_tune: "Source | Checkpoint",
     out: str | Path,
-    config: EncodeConfig | None = None,
+    config: EncodeConfig,
     *,
     task: str | None = None,
     force: bool = False,
-    progress: ProgressOf = _no_bar,
+    progress: ProgressCallback = no_progress,
     executor: Executor | None = None,
-) -> ExactReport:
-    """Write a pack that decodes to a fine-tune bit for bit: codes, and a residual layer after them.
+    journal: Journal | None = None,
+) -> EncodeReport:
+    """Write a pack that decodes to a fine-tune bit for bit; arguments, report and errors are those of `encode`.
 
-    Parameters
-    ----------
-    base, fine_tune, out, task, force, executor
-        As for `dtscodec.encode`.
-    config : EncodeConfig, optional
-        Settings of the codes. Without a target, the size of the codes is the one that makes the whole pack smallest:
-        none, or the default size, doubled for as long as that helps. `BaseOnly()` is the fastest: no codes.
-    progress : callable
-        Called with name and length in bytes of each step.
-
-    Returns
-    -------
-    ExactReport
-        Sizes and time.
-
-    Raises
-    ------
-    CheckpointError, ConfigError, BaseMismatchError, EncodeError, BackendError, OutputError
-        As for `dtscodec.encode`.
-
-    Examples
-    --------
-    >>> import tempfile, torch, dtscodec
-    >>> base = {"w": torch.zeros(64, 64)}
-    >>> fine = {"w": torch.rand(64, 64)}
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = dtscodec.encode_exact(base, fine, f"{folder}/task.safetensors").path
-    ...     with dtscodec.decode(path, base) as state:
-    ...         torch.equal(state["w"], fine["w"])
-    True
+    The size of the codes is the target's. Without one it is what makes the whole pack smallest: none, or the default
+    size, doubled for as long as that helps. `BaseOnly` has no codes and is the fastest.
     """
     start = time.perf_counter()
-    config, out = config or EncodeConfig(), as_output_path(out)
+    out = as_output_path(out)
     with (
         staging_folder_for(out, base, fine_tune) as staging,
         as_base(base, Access(staging, whole=True), config.dequantize_base) as opened,
@@ -110,45 +63,52 @@ def encode_exact(
         tempfile.TemporaryDirectory(dir=work_folder(out), prefix=".dtscodec-") as folder,
         new_file(out, force, weight_paths(out, fine, opened.checkpoint)) as file,
     ):
-        total = sum(spec.nbytes for spec in fine.specs.values())
-        best: ExactReport | None = None
+        best: EncodeReport | None = None
         trials: dict[str, int] = {}
-        for own in _configs(config):
-            name = "no codes" if isinstance(own.preset, BaseOnly) else f"codes of {own.target or 'the default size'}"
-            with progress(f"encode, {name}", (passes(own) + 1) * total) as advance:
-                front = Path(folder) / f"{len(trials)}.safetensors"
-                try:
-                    report = encode(opened, fine, front, own, task=task, progress=advance, executor=executor)
-                except EncodeError:
-                    # What cannot be coded can still be exact; but a size that was asked for must be kept.
-                    if best is None:
-                        raise
-                    break
-                added = add_residual(front, opened, fine, front.with_suffix(".exact"), progress=advance)
-            exact = replace(
-                added, relative_error=report.relative_error, left_out=report.left_out, exact_bytes=report.exact_bytes
-            )
-            trials[name] = exact.pack_bytes
-            if best is not None and exact.pack_bytes >= best.pack_bytes:
+        fronts = list(_fronts(config))
+        for number, own in enumerate(fronts):
+            front = Path(folder) / f"{number}.safetensors"
+            advance = progress if number < REPORTED_TRIALS else no_progress
+            results = journal if len(fronts) == 1 else None
+            try:
+                report = encode_front(
+                    opened, fine, front, own, task=task, progress=advance, executor=executor, journal=results
+                )
+            except EncodeError:
+                # What cannot be coded can still be exact; but settings that were asked for are kept.
+                if best is None:
+                    raise
                 break
-            best = replace(exact, notes=report.notes)
+            whole = add_residual(front, opened, fine, front.with_suffix(".exact"), progress=advance)
+            trials[_name(own)] = whole.pack_bytes
+            if best is not None and whole.pack_bytes >= best.pack_bytes:
+                break
+            best = replace(
+                report, path=whole.path, pack_id=whole.pack_id, pack_bytes=whole.pack_bytes, residual=whole.residual
+            )
         assert best is not None
+        assert best.residual is not None
         with best.path.open("rb") as found:
             while piece := found.read(PIECE_BYTES):
                 file.write(piece)
-        return replace(best, path=out, seconds=time.perf_counter() - start, trials=trials)
+        seconds = time.perf_counter() - start
+        return replace(best, path=out, seconds=seconds, residual=replace(best.residual, trials=trials))
 
 
-def _configs(config: EncodeConfig) -> Iterator[EncodeConfig]:
-    """Yield the settings to try, for as long as packs become smaller."""
+def _fronts(config: EncodeConfig) -> Iterator[EncodeConfig]:
+    """Yield the settings of the codes to try, in order, for as long as packs become smaller."""
+    own = config.without_residual()
     if config.target is not None or not isinstance(config.preset, Best):
-        yield config
+        yield own
         return
-    yield replace(config, preset=BaseOnly())
-    factor = 1
-    while factor <= LARGEST_FACTOR:
-        yield replace(config, target=Size(factor * DEFAULT_SIZE.amount, DEFAULT_SIZE.unit))
-        factor *= 2
+    yield replace(own, preset=BaseOnly())
+    yield own
+    for factor in FACTORS:
+        yield replace(own, target=Size(factor * DEFAULT_SIZE.amount, DEFAULT_SIZE.unit))
+
+
+def _name(config: EncodeConfig) -> str:
+    return "no codes" if isinstance(config.preset, BaseOnly) else str(config.target or "default")
 
 
 def add_residual(
@@ -159,7 +119,7 @@ def add_residual(
     *,
     force: bool = False,
     progress: ProgressCallback = no_progress,
-) -> ExactReport:
+) -> EncodeReport:
     """Write a pack with a residual layer, from one without that was made of the same fine-tune; `strip` is the inverse.
 
     Parameters
@@ -194,19 +154,17 @@ def add_residual(
         new_file(out, force, [*weight_paths(out, fine, opened.checkpoint), *_paths(opened_pack)]) as file,
     ):
         _check(opened_pack, opened, fine)
-        pack_id, layer = write_exact(opened_pack.reader, opened, fine, file, work_folder(out), progress)
-        specs = fine.specs.values()
-        return ExactReport(
+        pack_id, residual = write_exact(opened_pack.reader, opened, fine, file, work_folder(out), progress)
+        return EncodeReport(
             path=out,
             pack_id=pack_id.hex(),
             tensors=len(fine.specs),
-            fine_bytes=sum(spec.nbytes for spec in specs),
-            pack_bytes=file.tell(),
+            fine_bytes=sum(spec.nbytes for spec in fine.specs.values()),
+            pack_bytes=file.seek(0, os.SEEK_END),
             seconds=time.perf_counter() - start,
             relative_error=0.0,
             left_out=0.0,
-            front_bytes=opened_pack.size,
-            layer=layer,
+            residual=residual,
         )
 
 

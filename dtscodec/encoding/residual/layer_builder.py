@@ -1,7 +1,7 @@
 """Pack without a residual layer + fine-tune -> pack with one."""
 
+from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -9,6 +9,7 @@ from typing import IO
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.weight_headers import read_weight_headers
+from dtscodec.encoding.pack_report import ResidualReport
 from dtscodec.encoding.residual.choose_prediction import choose_prediction
 from dtscodec.files.range_reader import Bytes
 from dtscodec.files.spool import Spool
@@ -25,25 +26,6 @@ from dtscodec.format.stored_files import compress_file
 from dtscodec.progress import ProgressCallback, no_progress
 
 
-@dataclass(slots=True)
-class LayerBytes:
-    """What a residual layer stores, in bytes of the file.
-
-    Parameters
-    ----------
-    by_prediction : dict of str to int
-        Chunks by the prediction of their tensors: ``"base"`` or ``"delta"``.
-    elements : dict of str to int
-        Elements of these tensors.
-    weight_files : int
-        Headers of weight files.
-    """
-
-    by_prediction: dict[str, int] = field(default_factory=dict)
-    elements: dict[str, int] = field(default_factory=dict)
-    weight_files: int = 0
-
-
 def write_exact(
     front: PackReader,
     base: Base,
@@ -51,8 +33,8 @@ def write_exact(
     file: IO[bytes],
     folder: Path,
     progress: ProgressCallback = no_progress,
-) -> tuple[bytes, LayerBytes]:
-    """Write a pack with a residual layer, from one without; return its id and what the layer stores.
+) -> tuple[bytes, ResidualReport]:
+    """Write a pack with a residual layer, from one without; return its id and a report on the layer.
 
     Parameters
     ----------
@@ -74,21 +56,27 @@ def write_exact(
     CheckpointError, OutputError
         A checkpoint cannot be read, or a file not be written.
     """
-    stored = LayerBytes()
+    chunks: Counter[str] = Counter()
+    elements: Counter[str] = Counter()
     tensors: dict[str, TensorResidual] = {}
     with closing(Spool(folder)) as spool:
         for entry in front.index.tensors:
-            tensors[entry.name] = _add_tensor(front, entry, base, fine, spool, stored)
+            residual = _add_tensor(front, entry, base, fine, spool)
+            if residual.chunks:
+                kind = "delta" if residual.with_delta else "base"
+                chunks[kind] += sum(residual.chunks)
+                elements[kind] += entry.spec.elements
+            tensors[entry.name] = residual
             progress(entry.spec.nbytes)
-        weights = _add_weight_files(fine, spool, stored)
+        weights = _add_weight_files(fine, spool)
         index = layer_index_text(LayerIndex(tuple(tensors.values()), weights))
         content = base_digest({name: bytes.fromhex(tensor.leaf) for name, tensor in tensors.items()}).hex()
-        return front.write_layered(file, content, index, spool), stored
+        pack_id = front.write_layered(file, content, index, spool)
+    report = ResidualReport(front.size, dict(chunks), dict(elements), sum(weight.stored for weight in weights))
+    return pack_id, report
 
 
-def _add_tensor(
-    front: PackReader, entry: TensorEntry, base: Base, fine: Checkpoint, spool: Spool, stored: LayerBytes
-) -> TensorResidual:
+def _add_tensor(front: PackReader, entry: TensorEntry, base: Base, fine: Checkpoint, spool: Spool) -> TensorResidual:
     """Write the chunks of a tensor, and return its entry in the index of the layer."""
     data = fine.read(entry.name)
     own = leaf(entry.spec, data).hex()
@@ -110,17 +98,13 @@ def _add_tensor(
         chunk = encode_chunk(rows, chosen.prediction.rows(first, last, factors), chosen.prediction.kind, factors)
         spool.write(chunk)
         lengths.append(len(chunk))
-    kind = "delta" if chosen.with_delta else "base"
-    stored.by_prediction[kind] = stored.by_prediction.get(kind, 0) + sum(lengths)
-    stored.elements[kind] = stored.elements.get(kind, 0) + entry.spec.elements
     return TensorResidual(own, tuple(lengths) if any(lengths) else (), chosen.with_delta)
 
 
-def _add_weight_files(fine: Checkpoint, spool: Spool, stored: LayerBytes) -> tuple[WeightFile, ...]:
+def _add_weight_files(fine: Checkpoint, spool: Spool) -> tuple[WeightFile, ...]:
     files = []
     for name, data in read_weight_headers(fine).items():
         compressed = compress_file(data)
         spool.write(compressed)
         files.append(WeightFile(name, len(data), len(compressed)))
-        stored.weight_files += len(compressed)
     return tuple(files)

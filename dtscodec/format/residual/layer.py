@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from dtscodec.errors import FormatError
+from dtscodec.errors import DtsError, FormatError
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.arena_reader import ArenaReader
 from dtscodec.format.container import LAYER
@@ -99,6 +99,8 @@ class ResidualLayer:
         where = f"{self._where}: {entry.name}"
         try:
             data = decode_chunks(self.chunks(entry.name), prediction)
+        except DtsError:  # Of the base.
+            raise
         except ValueError as error:
             raise FormatError("residual", where, str(error), "15.5") from error
         if (found := leaf(entry.spec, data)) != self.leaf(entry.name):
