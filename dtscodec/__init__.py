@@ -48,6 +48,7 @@ _MODULES = {
     "encode_promised": "dtscodec.promises.encode_promised",
     "export_adapter": "dtscodec.adapters.exporting.export_adapter",
     "fit": "dtscodec.calibration.fit",
+    "fold": "dtscodec.encoding.residual.fold",
     "from_pretrained": "dtscodec.runtime.pretrained",
     "fuse": "dtscodec.fusion.fuse",
     "import_adapter": "dtscodec.adapters.importing.import_adapter",

@@ -25,6 +25,7 @@ from dtscodec.encoding.pack_report import EncodeReport as EncodeReport
 from dtscodec.encoding.pack_report import PackReport as PackReport
 from dtscodec.encoding.residual.encode_exact import add_residual as add_residual
 from dtscodec.encoding.residual.encode_exact import strip as strip
+from dtscodec.encoding.residual.fold import fold as fold
 from dtscodec.encoding.targets import MaxError as MaxError
 from dtscodec.encoding.targets import Rank as Rank
 from dtscodec.encoding.targets import RankShare as RankShare

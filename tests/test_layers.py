@@ -173,6 +173,7 @@ PUBLIC = [
     "encode_promised",
     "export_adapter",
     "fit",
+    "fold",
     "from_pretrained",
     "fuse",
     "import_adapter",

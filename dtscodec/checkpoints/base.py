@@ -1,12 +1,13 @@
 """A base checkpoint, with its tensors checked against the digests that packs hold (spec section 7)."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from types import TracebackType
 
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
+from dtscodec.checkpoints.containers.exact_pack import PackedCheckpoint
 from dtscodec.checkpoints.directories.open_directory import is_chosen
 from dtscodec.checkpoints.known_leaves import KnownLeaf, KnownLeaves
 from dtscodec.checkpoints.merged_base import merge_description
@@ -51,7 +52,7 @@ class Base:
         self, source: "Source | Checkpoint", access: Access = BY_RANGE, *, dequantize: HowToDequantize = None
     ) -> None:
         with ExitStack() as stack:
-            if isinstance(source, (str, os.PathLike, Mapping)):
+            if isinstance(source, (str, os.PathLike, Mapping, Sequence)):
                 opened: Checkpoint = stack.enter_context(open_checkpoint(source, access))
             else:
                 opened = source
@@ -68,6 +69,8 @@ class Base:
             The base digest, 32 bytes.
         """
         found = self._place_on_hub(digest)
+        if isinstance(self.checkpoint, PackedCheckpoint):
+            found = replace(found, pack=self.checkpoint.pack_id)
         return replace(found, dequantized=self.dequantized) if self.dequantized else found
 
     def _place_on_hub(self, digest: bytes) -> BaseRef:
@@ -146,7 +149,7 @@ class Base:
             The tensor cannot be read.
         """
         self._check_name(name)
-        known = self._leaves.find(name, self.checkpoint.signature(name))
+        known = self._stored_leaf(name) or self._leaves.find(name, self.checkpoint.signature(name))
         return known or self.read_with_leaf(name)[1]
 
     def digest(self, names: Iterable[str]) -> bytes:
@@ -197,6 +200,9 @@ class Base:
             The tensor cannot be read.
         """
         self._check_name(name)
+        # An exact pack checks its own leaves.
+        if (stored := self._stored_leaf(name)) is not None:
+            return self.checkpoint.read(name), stored
         # A known leaf is valid if the file was the same before and after reading.
         before = self.checkpoint.signature(name)
         data = self.checkpoint.read(name)
@@ -205,6 +211,9 @@ class Base:
             if self.checkpoint.signature(name) == before:
                 self._leaves.store(name, before, found)
         return data, found
+
+    def _stored_leaf(self, name: str) -> bytes | None:
+        return self.checkpoint.leaf(name) if isinstance(self.checkpoint, PackedCheckpoint) else None
 
     def known_leaf(self, name: str) -> KnownLeaf | None:
         """Return the leaf of a tensor for `learn_leaf` in another process, or None if it is not known.

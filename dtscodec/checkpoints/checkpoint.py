@@ -1,7 +1,7 @@
 """The protocol of a checkpoint: named tensors that are read one at a time."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -13,14 +13,16 @@ from dtscodec.format.dtypes import TensorSpec
 if TYPE_CHECKING:
     import torch
 
-Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, torch.Tensor]"
-"""A checkpoint as users name it: a path, or tensors in memory (torch's or numpy's)."""
+Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, torch.Tensor] | Sequence[str | os.PathLike[str]]"
+"""A checkpoint as users name it: a path, or tensors in memory (torch's or numpy's). A sequence of paths is a chain: a
+checkpoint, an exact pack made against it, an exact pack made against what that decodes to, and so on."""
 
 Specs: TypeAlias = Mapping[str, TensorSpec]
 """Dtype and shape of tensors, by name."""
 
 Signature: TypeAlias = tuple[int | str, ...]
 """Numbers and names that identify the content of a tensor: they change when the file does."""
+
 
 _Self = TypeVar("_Self")
 

@@ -1,8 +1,8 @@
 """Opening a checkpoint of any kind: a model directory, an index with its shards, one file, or tensors in memory."""
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
@@ -17,9 +17,12 @@ from dtscodec.checkpoints.directories.file_names import TORCH_ENDINGS
 from dtscodec.checkpoints.directories.open_directory import open_directory
 from dtscodec.errors import CheckpointError, Remedy, assert_never
 from dtscodec.format.naming import is_shard_index
-from dtscodec.storage.open_file import BY_RANGE, Access
+from dtscodec.storage.open_file import BY_RANGE, Access, open_file
 from dtscodec.storage.paths import as_path, is_remote
 from dtscodec.storage.storage_errors import read_errors
+
+MAX_CHAIN = 64
+"""Most packs of a chain."""
 
 Container: TypeAlias = Literal["index", "torch", "safetensors"]
 """Kinds of file. A pack of exact tensors is a safetensors file with metadata of its own."""
@@ -58,6 +61,8 @@ def open_checkpoint(source: Source, access: Access = BY_RANGE) -> Checkpoint:
     """
     if isinstance(source, Mapping):
         return MappingCheckpoint(source)
+    if not isinstance(source, (str, os.PathLike)):
+        return _open_chain(source, access)
     with read_errors(cast(Path, source)):
         path = as_path(source)
         if path.is_dir():
@@ -84,7 +89,7 @@ def as_checkpoint(source: "Source | Checkpoint", access: Access = BY_RANGE) -> A
     CheckpointError, BackendError
         As for `open_checkpoint`.
     """
-    if isinstance(source, (str, os.PathLike, Mapping)):
+    if isinstance(source, (str, os.PathLike, Mapping, Sequence)):
         return open_checkpoint(source, access)
     return nullcontext(source)
 
@@ -102,6 +107,30 @@ def weight_paths(out: Path, *checkpoints: Checkpoint) -> Iterator[Path]:
     for checkpoint in checkpoints:
         if checkpoint.directory is not None and is_remote(checkpoint.directory) == is_remote(out):
             yield from (checkpoint.directory / name for name in checkpoint.weight_files)
+
+
+def _open_chain(paths: Sequence[str | os.PathLike[str]], access: Access) -> Checkpoint:
+    """Open a checkpoint, and on it the exact packs of a chain, each against what the one before decodes to."""
+    if not 0 < len(paths) <= MAX_CHAIN + 1:
+        raise CheckpointError(f"expected a base and at most {MAX_CHAIN} packs on it, got {len(paths)} paths")
+    opened = open_checkpoint(paths[0], access)
+    for path in map(as_path, paths[1:]):
+        # If a pack cannot be opened, it closes its base.
+        with closing_on_error(opened), read_errors(path):
+            _check_file(path)
+            file = open_file(path, access, is_pack=True)
+        opened = PackedCheckpoint(file, access.staging, opened)
+    return opened
+
+
+@contextmanager
+def closing_on_error(checkpoint: Checkpoint) -> Iterator[None]:
+    """Close a checkpoint if the block fails."""
+    try:
+        yield
+    except BaseException:
+        checkpoint.close()
+        raise
 
 
 def _check_file(path: Path) -> None:

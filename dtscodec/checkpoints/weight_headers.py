@@ -1,6 +1,7 @@
 """What weight files hold beside tensors: headers of safetensors files, and indices of shards, byte for byte."""
 
 from dtscodec.checkpoints.checkpoint import Checkpoint
+from dtscodec.checkpoints.containers.exact_pack import PackedCheckpoint
 from dtscodec.format.naming import is_shard_index
 from dtscodec.format.primitives.safetensors_header import HEADER_LIMIT
 from dtscodec.format.residual.weight_headers import is_whole
@@ -27,6 +28,8 @@ def read_weight_headers(checkpoint: Checkpoint) -> dict[str, bytes]:
     CheckpointError
         A file cannot be read.
     """
+    if isinstance(checkpoint, PackedCheckpoint):
+        return checkpoint.weight_headers()
     directory, names = checkpoint.directory, sorted(checkpoint.weight_files)
     if directory is None or not all(name.endswith(".safetensors") or is_shard_index(name) for name in names):
         return {}

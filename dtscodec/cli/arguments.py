@@ -116,8 +116,23 @@ def rename(text: str) -> tuple[str, str]:
 
 
 def add_base(parser: argparse.ArgumentParser, **options: Any) -> None:
-    """Add the option that names the base."""
-    parser.add_argument("--base", help="the base checkpoint: file, index or directory", **options)
+    """Add the option that names the base: one path or, given several times, the list of a chain."""
+    help_text = (
+        "the base checkpoint: file, index or directory; for a pack on an exact pack, repeated: its base first, then "
+        "each pack up to it"
+    )
+    parser.add_argument("--base", action=_Chain, help=help_text, **options)
+
+
+class _Chain(argparse.Action):
+    """Stores one path as it is, and several as a list."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        paths = [] if before is None else before if isinstance(before, list) else [before]
+        setattr(namespace, self.dest, [*paths, values] if paths else values)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
 
     start = time.perf_counter()
     dtype = getattr(torch, DTYPE_NAMES[options.dtype]) if options.dtype else None
-    how = {"device": options.device, "dtype": dtype, "whole": not options.lossy, "lossy": options.lossy}
+    how = {"device": options.device, "dtype": dtype, "whole": True, "lossy": options.lossy}
     with dtscodec.decode(options.pack, options.base, **how) as decoded:
         total = sum(decoded.spec(name).nbytes for name in decoded)
         with progress_bar("decode", total) as progress:

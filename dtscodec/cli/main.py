@@ -20,6 +20,7 @@ COMMANDS = {
     "encode": "store a fine-tune as a pack",
     "decode": "decode a pack to a plain checkpoint",
     "strip": "take the residual layer off an exact pack",
+    "fold": "make one exact pack out of a chain of them",
     "info": "show what a pack holds",
     "verify": "check every byte of a pack, and its base",
     "compare": "measure how close a pack is to its fine-tune",

@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from dtscodec import Pack, strip
 
-    with Pack(options.pack) as pack:
+    with Pack(options.pack, front=True) as pack:
         pack_id = strip(pack, options.output, force=options.force)
         front = pack.reader.front_bytes
         console.print_lines(f"{console.size(pack.size)} -> {console.size(front)}, id {pack_id}: {options.output}")

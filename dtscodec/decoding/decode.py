@@ -78,7 +78,7 @@ def decode(
     torch.Size([64, 64])
     """
     with ExitStack() as stack:
-        opened = stack.enter_context(as_pack(pack, whole))
+        opened = stack.enter_context(as_pack(pack, whole and not lossy, whole and lossy))
         found = base if base is not None else find_base(opened)
         # The pack records whether a quantized base is read dequantized.
         context = None if found is None else as_base(found, Access(whole=whole), opened.summary.dequantized_base)

@@ -9,6 +9,7 @@ from dtscodec.checkpoints.auxiliary_file import AuxiliaryFile
 from dtscodec.checkpoints.auxiliary_files import collect_files
 from dtscodec.checkpoints.base import Base, as_base
 from dtscodec.checkpoints.checkpoint import Checkpoint, Source
+from dtscodec.checkpoints.containers.exact_pack import PackedCheckpoint
 from dtscodec.checkpoints.names.name_match import NameMatch
 from dtscodec.checkpoints.names.name_matching import match_names
 from dtscodec.checkpoints.names.removed_names import removed_names
@@ -161,6 +162,8 @@ def _metadata(base: Base, fine: Checkpoint, match: NameMatch, config: EncodeConf
 
 def _auxiliary_files(base: Base, fine: Checkpoint, config: EncodeConfig) -> list[AuxiliaryFile]:
     """Return the auxiliary files of a fine-tune that is a directory."""
+    if config.files and isinstance(fine, PackedCheckpoint):
+        return fine.auxiliary_files()
     if not (config.files and fine.is_directory):
         return []
     return list(collect_files(fine.directory, base.checkpoint.directory, fine.weight_files))

@@ -111,8 +111,8 @@ def model_directory(model: "str | os.PathLike[str] | None", fine_tune: Source) -
     """
     if model is not None:
         return Path(model)
-    if isinstance(fine_tune, Mapping) or not Path(fine_tune).is_dir():
-        where = "the mapping" if isinstance(fine_tune, Mapping) else fine_tune
+    if not isinstance(fine_tune, (str, os.PathLike)) or not Path(fine_tune).is_dir():
+        where = fine_tune if isinstance(fine_tune, (str, os.PathLike)) else "the fine-tune"
         detail = "expected a model directory with its config.json, got weights only"
         raise CheckpointError(f"{where}: {detail}", Remedy("name one with {model}"))
     return Path(fine_tune)

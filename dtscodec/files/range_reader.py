@@ -44,6 +44,9 @@ class RangeReader(Protocol):
             The file cannot be read.
         """
 
+    def keep(self, end: int) -> None:
+        """Read the first bytes, up to an offset, once for all later reads, where that saves requests."""
+
     def close(self) -> None:
         """Close the file; reading is then an error."""
 
@@ -103,6 +106,9 @@ class LocalFile:
         s = os.fstat(self._file.fileno())
         return s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns
 
+    def keep(self, end: int) -> None:
+        """Do nothing: the system keeps what was read."""
+
     def close(self) -> None:
         """Close the file; reading is then an error."""
         self._file.close()
@@ -134,6 +140,9 @@ class MemoryFile:
     def read(self, offset: int, size: int) -> bytes:
         """Return a range, shorter only where the bytes end before."""
         return self._data[offset : offset + size]
+
+    def keep(self, end: int) -> None:
+        """Do nothing: all bytes are in memory."""
 
     def close(self) -> None:
         """Do nothing: there is no file."""

@@ -58,7 +58,7 @@ class PackReader:
     """
 
     def __init__(self, source: RangeReader, where: str) -> None:
-        self._where = where
+        self._where, self._source = where, source
         self.size: int = source.size
         self._arenas = ArenaReader(source, where)
         self.id: str = self._arenas.id.hex()
@@ -216,6 +216,10 @@ class PackReader:
     def front_bytes(self) -> int:
         """Length of the front of the file, in bytes: of everything but the residual layer."""
         return self._arenas.header.front_end
+
+    def keep_front(self) -> None:
+        """Read all of the front at once, where that saves requests to remote storage."""
+        self._source.keep(self.front_bytes)
 
     def exact(self, name: str, read_base: ReadBytes) -> Bytes:
         """Return a tensor bit for bit, of a pack that has a residual layer: uint8 [nbytes].

@@ -145,9 +145,9 @@ def _open(source: HeadSource, stack: ExitStack) -> "Checkpoint | Pack":
     if isinstance(source, Pack):
         return source
     # A checkpoint that the caller opened, and closes.
-    if not isinstance(source, (str, os.PathLike, Mapping)):
+    if not isinstance(source, (str, os.PathLike, Mapping, Sequence)):
         return source
-    if isinstance(source, Mapping):
+    if not isinstance(source, (str, os.PathLike)):
         return stack.enter_context(open_checkpoint(source))
     # Packs and checkpoints may both be safetensors files: try one, then the other.
     try:

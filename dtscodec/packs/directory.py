@@ -1,12 +1,13 @@
 """A directory of packs: `packs/<task>.safetensors`, and the index `dtscodec.json` that lists them (spec section 14)."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 
-from dtscodec.errors import OutputError
+from dtscodec.checkpoints.open import MAX_CHAIN
+from dtscodec.errors import BaseMismatchError, OutputError, Remedy
 from dtscodec.files.output_file import OTHER_OUTPUT, output_errors
 from dtscodec.format.index import CarriedFile
 from dtscodec.format.summary import BaseRef
@@ -18,18 +19,25 @@ from dtscodec.storage.paths import as_path, is_remote
 PACKS = "packs"
 
 
-def find_base(pack: Pack) -> str | None:
+def find_base(pack: Pack) -> str | list[str] | None:
     """Return the base of a pack, as a path or Hub name; None if the pack needs no base, or none is found.
 
-    The order of lookup: a base inside the directory of the pack's index, the base that the pack records, the Hub name
-    in the index. The index is that of the pack's directory, of its parent, or of its repository.
+    The base of a pack that was made against what another pack decodes to is a chain: the path of a base, then those of
+    packs (spec section 15.6). They are found by their ids in the index of the pack's directory.
+
+    Otherwise, the order of lookup: a base inside the directory of the pack's index, the base that the pack records, the
+    Hub name in the index. The index is that of the pack's directory, of its parent, or of its repository.
 
     Raises
     ------
     CheckpointError
         The index cannot be read.
+    BaseMismatchError
+        The index does not list the pack that the base is made of, or the chain is too long.
     """
     reference = pack.summary.base
+    if reference is not None and reference.pack is not None:
+        return _find_chain(pack, reference.pack)
     if reference is None and all(isinstance(file, CarriedFile) for file in pack.index.files):
         return None
     # In order of preference: a base within a directory, the Hub name that the pack records, the one in an index.
@@ -41,6 +49,34 @@ def find_base(pack: Pack) -> str | None:
                 return str(directory / folder.base)
             named = named or folder.base
     return remembered_base(reference) or named
+
+
+def _find_chain(pack: Pack, needed: str | None) -> list[str]:
+    """Return the paths of a chain, from its base to the pack of an id."""
+    chain: list[str] = []
+    directories = _around(pack)
+    base: str | list[str] | None = None
+    while needed is not None:
+        path = _listed_path(directories, needed)
+        if path is None or len(chain) == MAX_CHAIN:
+            where, detail = str(pack.path or "pack"), f"expected the pack {needed}, whose result is the base, "
+            detail += "got none beside it" if path is None else f"got a chain of more than {MAX_CHAIN} packs"
+            raise BaseMismatchError("base-tensor", where, detail, "15.6", Remedy("name the chain with {base}"))
+        chain.insert(0, str(path))
+        with Pack(path) as below:
+            reference = below.summary.base
+            needed = reference.pack if reference else None
+            base = find_base(below) if needed is None else None
+    return chain if base is None else [*([base] if isinstance(base, str) else base), *chain]
+
+
+def _listed_path(directories: Sequence[Path], pack_id: str) -> Path | None:
+    for directory in directories:
+        folder = read_directory_index(directory)
+        for listed in folder.packs.values() if folder else ():
+            if listed.id == pack_id:
+                return directory / listed.file
+    return None
 
 
 def remembered_base(reference: BaseRef | None) -> str | None:

@@ -51,6 +51,8 @@ class Pack:
         task of the repository's index may replace the path.
     whole : bool
         Whether all of it will be read. A file on the Hub is then downloaded through the client's cache.
+    front : bool
+        Whether all but the residual layer will be read. Of a remote file that part is then transferred at once.
 
     Raises
     ------
@@ -60,20 +62,22 @@ class Pack:
         It is not a valid pack.
     """
 
-    def __init__(self, source: "str | os.PathLike[str] | bytes", *, whole: bool = False) -> None:
+    def __init__(self, source: "str | os.PathLike[str] | bytes", *, whole: bool = False, front: bool = False) -> None:
         if isinstance(source, bytes):
             self.path: Path | None = None
             self.reader = PackReader(MemoryFile(source), "pack")
             return
         self.path = locate_pack(source)
         try:
-            file = open_file(self.path, Access(whole=whole), is_pack=True)
+            file = open_file(self.path, Access(whole=whole, front=front), is_pack=True)
         except PackNotFoundError:
             raise
         except OSError as error:
             raise PackNotFoundError(f"{self.path}: expected a pack, got '{error.strerror}'") from error
         try:
             self.reader = PackReader(file, str(self.path))
+            if front:
+                self.reader.keep_front()
         except BaseException:
             file.close()
             check_not_foreign(self.path)
@@ -241,6 +245,6 @@ class Pack:
 PackSource: TypeAlias = "str | os.PathLike[str] | bytes | Pack"
 
 
-def as_pack(source: PackSource, whole: bool = False) -> AbstractContextManager[Pack]:
-    """Open a pack as a context. A `Pack` is returned itself, and not closed at exit. For `whole` see `Pack`."""
-    return nullcontext(source) if isinstance(source, Pack) else Pack(source, whole=whole)
+def as_pack(source: PackSource, whole: bool = False, front: bool = False) -> AbstractContextManager[Pack]:
+    """Open a pack as a context. A `Pack` is returned itself, and not closed at exit. For the others see `Pack`."""
+    return nullcontext(source) if isinstance(source, Pack) else Pack(source, whole=whole, front=front)

@@ -10,7 +10,7 @@ from dtscodec.files.atomic import atomic_file, output_exists
 from dtscodec.files.range_reader import LocalFile
 from dtscodec.storage.hub_path import HubPath
 from dtscodec.storage.paths import is_remote, work_folder
-from dtscodec.storage.remote_file import RemoteFile
+from dtscodec.storage.remote_file import HEAD_BYTES, SHORT_HEAD, RemoteFile
 from dtscodec.storage.staging import staging_folder
 from dtscodec.storage.storage_errors import pack_errors, read_errors, write_errors
 from dtscodec.storage.upload import check_upload, uploaded_file
@@ -28,10 +28,13 @@ class Access:
     whole : bool
         Whether all of a file will be read. Files of the Hub are then downloaded through its client's cache; else only
         the ranges that are read are transferred.
+    front : bool
+        Whether the front of a pack will be read, all of it and nothing else (spec section 15).
     """
 
     staging: Path | None = None
     whole: bool = False
+    front: bool = False
 
 
 WHOLE = Access(whole=True)
@@ -73,7 +76,10 @@ def open_file(path: Path, access: Access, *, is_pack: bool = False) -> LocalFile
             cached = path.local() if access.whole else path.cached()
         if cached is not None:
             return LocalFile(cached)
-    return RemoteFile(path, access.staging, is_pack=is_pack) if is_remote(path) else LocalFile(path)
+    if not is_remote(path):
+        return LocalFile(path)
+    # The rest of a front is transferred once its length is known.
+    return RemoteFile(path, access.staging, is_pack=is_pack, head=SHORT_HEAD if access.front else HEAD_BYTES)
 
 
 def new_file(path: Path, force: bool = False, inputs: Iterable[Path] = ()) -> AbstractContextManager[BinaryIO]:

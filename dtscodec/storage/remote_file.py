@@ -15,6 +15,8 @@ from dtscodec.storage.paths import storage
 from dtscodec.storage.staging import stage_range
 from dtscodec.storage.storage_errors import pack_errors, read_errors
 
+SHORT_HEAD = 2**16
+"""Bytes of the longest header of a pack, with its length."""
 HEAD_BYTES = 2**18
 """Bytes that opening a pack reads in one request: header, digests and index of most packs."""
 
@@ -43,6 +45,8 @@ class RemoteFile:
     is_pack : bool
         Whether the file is read as a pack. Its first bytes are then read on opening, since they are needed anyway, and
         the storage is not asked later whether the file was replaced, since the pack's digests reveal that.
+    head : int
+        How many of its first bytes are read then; see also `keep`.
 
     Raises
     ------
@@ -54,7 +58,9 @@ class RemoteFile:
 
     is_remote = True
 
-    def __init__(self, path: Path, staging: Path | None = None, *, is_pack: bool = False) -> None:
+    def __init__(
+        self, path: Path, staging: Path | None = None, *, is_pack: bool = False, head: int = HEAD_BYTES
+    ) -> None:
         self.path, self._is_pack = path, is_pack
         self._errors = pack_errors if is_pack else read_errors
         self._staging = staging if staging and staging.is_dir() else None
@@ -62,7 +68,7 @@ class RemoteFile:
         self._signature = self._read_signature()
         self.size = self._signature[2]
         self._closed = False
-        head = min(HEAD_BYTES, self.size) if is_pack else 0
+        head = min(head, self.size) if is_pack else 0
         self._head = self._piece(0, head) if head else b""
         self._background = ThreadPoolExecutor(_AHEAD)
 
@@ -83,6 +89,11 @@ class RemoteFile:
         """
         end = min(offset + size, self.size)
         return self._head[offset:end] if end <= len(self._head) else self.read_array(offset, size).tobytes()
+
+    def keep(self, end: int) -> None:
+        """Transfer the first bytes of the file, up to an offset, and keep them for `read`."""
+        if end > len(self._head):
+            self._head += b"".join(self._pieces(len(self._head), end - len(self._head)))
 
     def read_array(self, offset: int, size: int) -> Bytes:
         """Return a range in a fresh, writable buffer: uint8 [size], shorter only where the file ends before.

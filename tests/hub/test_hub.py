@@ -82,7 +82,7 @@ def test_info_reads_no_more_than_the_head_of_a_pack_in_two_requests(cli: Cli, hu
 def test_info_of_a_long_index_takes_two_requests_too(
     cli: Cli, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dtscodec.storage.remote_file.HEAD_BYTES", 2**16)
+    monkeypatch.setattr("dtscodec.storage.open_file.HEAD_BYTES", 2**16)
     fine = {sha512(b"%d" % i).hexdigest(): torch.ones(1) for i in range(1500)}
     dtscodec.encode({name: torch.zeros(1) for name in fine}, fine, "long", dtscodec.EncodeConfig(raw=("*",)))
     hub.create("me/long")

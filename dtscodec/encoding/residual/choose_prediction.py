@@ -55,8 +55,7 @@ class ChosenPrediction:
         """
         rows = None
         if self.has_row_factors:
-            base, delta = self.prediction.terms(first, last)
-            rows = _row_factors(_values(elements, dtype), base, delta * (self.delta_factor or 1.0))
+            rows = _row_factors(_values(elements, dtype), *self.prediction.terms(first, last), self.delta_factor)
         return Factors(rows, self.delta_factor)
 
 
@@ -122,20 +121,23 @@ def _delta_factor(samples: list[_Sample], prediction: Prediction, dtype: DType) 
     products = squares = 0.0
     for first, last, elements in samples:
         base, delta = prediction.terms(first, last)
-        change = np.nan_to_num(_values(elements, dtype) - base, nan=0.0, posinf=0.0, neginf=0.0)
-        products += float((change * delta).sum())
-        squares += float(np.square(delta).sum())
-    factor = np.float32(products / squares) if squares > 0 and np.isfinite(products / squares) else np.float32(1)
-    return None if abs(factor - 1) < 0.01 else factor
+        with np.errstate(all="ignore"):
+            change = np.nan_to_num(_values(elements, dtype) - base, nan=0.0, posinf=0.0, neginf=0.0)
+            products += float((change * delta).sum())
+            squares += float(np.square(delta).sum())
+    factor = products / squares if squares else 1.0
+    # A pack's delta is scaled up to serve behaviour, by less than two; other factors are those of odd numbers.
+    return np.float32(factor) if 0.1 < factor < 10 and abs(factor - 1) >= 0.01 else None
 
 
-def _row_factors(fine: Doubles, base: Doubles, delta: Doubles) -> NDArray[np.float32]:
+def _row_factors(fine: Doubles, base: Doubles, delta: Doubles, factor: np.float32 | None) -> NDArray[np.float32]:
     """Return what each row of the base grows by with the least squared error: float32 [rows]."""
     with np.errstate(all="ignore"):
-        growth = ((fine - delta - base) * base).sum(axis=1) / np.square(base).sum(axis=1)
+        rest = fine - base - (delta if factor is None else delta * factor)
+        growth = ((rest * base).sum(axis=1) / np.square(base).sum(axis=1)).astype(np.float32)
     # What float32 cannot hold is no growth.
-    rows: NDArray[np.float32] = np.nan_to_num(growth, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
-    return np.where(np.isfinite(rows), rows, np.float32(0))
+    result: NDArray[np.float32] = np.where(np.isfinite(growth), growth, np.float32(0))
+    return result
 
 
 def _values(elements: Integers, dtype: DType) -> Doubles:

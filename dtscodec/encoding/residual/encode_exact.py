@@ -190,7 +190,7 @@ def strip(pack: PackSource, out: str | Path, *, force: bool = False) -> str:
         The pack is damaged, or the output cannot be written.
     """
     out = as_output_path(out)
-    with as_pack(pack) as opened:
+    with as_pack(pack, front=True) as opened:
         if opened.summary.content is None:
             raise ConfigError(f"{opened.path or 'pack'}: expected a pack with a residual layer, got one without")
         with new_file(out, force, _paths(opened)) as file:

@@ -230,10 +230,9 @@ class Prediction:
 
 def widen(data: NDArray[np.uint8], dtype: DType) -> Doubles:
     """Return bytes of F16, BF16, F32 or F64 as float64, exactly."""
-    if dtype == "BF16":
-        return numbers_from_bytes(data.tobytes(), "BF16").astype(np.float64)
+    values = numbers_from_bytes(data.tobytes(), "BF16") if dtype == "BF16" else data.view(_NUMPY[dtype])
     with np.errstate(invalid="ignore"):  # Signaling NaNs become quiet ones.
-        return data.view(_NUMPY[dtype]).astype(np.float64)
+        return values.astype(np.float64)
 
 
 def _round(values: Doubles, dtype: DType) -> Integers:
