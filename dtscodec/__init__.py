@@ -30,6 +30,7 @@ _MODULES = {
     "PromisedPack": "dtscodec.promises.encode_promised",
     "Rank": "dtscodec.encoding.targets",
     "RankShare": "dtscodec.encoding.targets",
+    "Series": "dtscodec.series.series",
     "Size": "dtscodec.encoding.targets",
     "Switcher": "dtscodec.runtime.switcher",
     "add_residual": "dtscodec.encoding.residual.encode_exact",

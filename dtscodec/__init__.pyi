@@ -48,6 +48,7 @@ from dtscodec.runtime.apply import apply_ as apply_
 from dtscodec.runtime.attach import attach as attach
 from dtscodec.runtime.pretrained import from_pretrained as from_pretrained
 from dtscodec.runtime.switcher import Switcher as Switcher
+from dtscodec.series.series import Series as Series
 from dtscodec.version import __version__ as __version__
 
 open = Pack

@@ -41,6 +41,9 @@ class Base:
     dequantize : bool or {"BF16", "F16", "F32"}, optional
         Dtype to which the weights of a quantized base are dequantized (spec section 7.1). True is the dtype of its
         configuration, else bfloat16. Plain weights, and weights of other schemes, are read as stored.
+    pack : str, optional
+        Id of an exact pack that decodes to this checkpoint, for the packs that will be made against it. That of a chain
+        is known.
 
     Raises
     ------
@@ -49,7 +52,12 @@ class Base:
     """
 
     def __init__(
-        self, source: "Source | Checkpoint", access: Access = BY_RANGE, *, dequantize: HowToDequantize = None
+        self,
+        source: "Source | Checkpoint",
+        access: Access = BY_RANGE,
+        *,
+        dequantize: HowToDequantize = None,
+        pack: str | None = None,
     ) -> None:
         with ExitStack() as stack:
             if isinstance(source, (str, os.PathLike, Mapping, Sequence)):
@@ -59,6 +67,7 @@ class Base:
             self.checkpoint = read_dequantized(opened, dequantize)
             self._stack = stack.pop_all()
         self._leaves = KnownLeaves()
+        self._pack = pack or (self.checkpoint.pack_id if isinstance(self.checkpoint, PackedCheckpoint) else None)
 
     def reference(self, digest: bytes) -> BaseRef:
         """Return the pack's reference to this base: its digest and, for a model of the Hub, repository and commit.
@@ -69,8 +78,7 @@ class Base:
             The base digest, 32 bytes.
         """
         found = self._place_on_hub(digest)
-        if isinstance(self.checkpoint, PackedCheckpoint):
-            found = replace(found, pack=self.checkpoint.pack_id)
+        found = replace(found, pack=self._pack)
         return replace(found, dequantized=self.dequantized) if self.dequantized else found
 
     def _place_on_hub(self, digest: bytes) -> BaseRef:

@@ -13,9 +13,12 @@ from dtscodec.format.dtypes import TensorSpec
 if TYPE_CHECKING:
     import torch
 
-Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, torch.Tensor] | Sequence[str | os.PathLike[str]]"
-"""A checkpoint as users name it: a path, or tensors in memory (torch's or numpy's). A sequence of paths is a chain: a
-checkpoint, an exact pack made against it, an exact pack made against what that decodes to, and so on."""
+Plain: TypeAlias = "str | os.PathLike[str] | Mapping[str, torch.Tensor]"
+"""A path, or tensors in memory (torch's or numpy's)."""
+
+Source: TypeAlias = "Plain | Sequence[Plain]"
+"""A checkpoint as users name it: a path, or tensors in memory. A sequence is a chain: a checkpoint, an exact pack made
+against it, an exact pack made against what that decodes to, and so on."""
 
 Specs: TypeAlias = Mapping[str, TensorSpec]
 """Dtype and shape of tensors, by name."""

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
-from dtscodec.checkpoints.checkpoint import Checkpoint, Source
+from dtscodec.checkpoints.checkpoint import Checkpoint, Plain, Source
 from dtscodec.checkpoints.containers.exact_pack import PackedCheckpoint
 from dtscodec.checkpoints.containers.in_memory import MappingCheckpoint
 from dtscodec.checkpoints.containers.safetensors_file import SafetensorsCheckpoint, is_pack
@@ -109,12 +109,16 @@ def weight_paths(out: Path, *checkpoints: Checkpoint) -> Iterator[Path]:
             yield from (checkpoint.directory / name for name in checkpoint.weight_files)
 
 
-def _open_chain(paths: Sequence[str | os.PathLike[str]], access: Access) -> Checkpoint:
+def _open_chain(paths: Sequence[Plain], access: Access) -> Checkpoint:
     """Open a checkpoint, and on it the exact packs of a chain, each against what the one before decodes to."""
     if not 0 < len(paths) <= MAX_CHAIN + 1:
         raise CheckpointError(f"expected a base and at most {MAX_CHAIN} packs on it, got {len(paths)} paths")
     opened = open_checkpoint(paths[0], access)
-    for path in map(as_path, paths[1:]):
+    for path in paths[1:]:
+        if not isinstance(path, (str, os.PathLike)):
+            opened.close()
+            raise CheckpointError("expected the paths of the packs of a chain, got tensors in memory")
+        path = as_path(path)
         # If a pack cannot be opened, it closes its base.
         with closing_on_error(opened), read_errors(path):
             _check_file(path)

@@ -29,6 +29,7 @@ COMMANDS = {
     "merge": "merge fine-tunes into one checkpoint",
     "family": "merge fine-tunes into a base, and store each as a pack against it",
     "fuse": "make the pack of an unseen task from packs of other tasks",
+    "series": "keep the checkpoints of a training run, bit for bit",
     "report": "show a pack, or a directory of packs, on one page",
     "export": "convert a pack to a LoRA adapter for PEFT, vLLM and SGLang",
     "import": "convert a LoRA adapter of PEFT to a pack",

@@ -188,6 +188,7 @@ class Decoded(Mapping[str, Tensor]):
         shard_bytes: int | None = None,
         files: bool = True,
         force: bool = False,
+        replaces_base: bool = False,
         progress: ProgressCallback = no_progress,
     ) -> None:
         """Write the fine-tune as a plain checkpoint, one tensor at a time.
@@ -206,6 +207,8 @@ class Decoded(Mapping[str, Tensor]):
             Whether auxiliary files are written.
         force : bool
             Whether an existing output is replaced.
+        replaces_base : bool
+            Whether the output may be the base itself, which is then replaced when everything has been written.
         progress : callable
             Called with the number of bytes of each tensor that has been written.
 
@@ -220,7 +223,7 @@ class Decoded(Mapping[str, Tensor]):
             raise OutputError(f"{out}: expected a local path, since only encode writes to remote storage")
         out = as_path(out)
         inputs = [self.pack.path] if self.pack.path else []
-        inputs += weight_paths(out, self.base.checkpoint) if self.base else ()
+        inputs += weight_paths(out, self.base.checkpoint) if self.base and not replaces_base else ()
         write_checkpoint(
             out,
             {name: self.spec(name) for name in self},

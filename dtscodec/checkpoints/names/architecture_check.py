@@ -51,6 +51,8 @@ def check_architecture(
     BaseMismatchError
         The message names the cause: an adapter, another size, other names.
     """
+    if not base:
+        return  # Without any tensors it is given on purpose, for a pack that needs no base.
     redundant = redundant_aliases(match, aliases)
     own = {name: spec for name, spec in fine.items() if name not in redundant}
     fits = fitting(own, base, match)
