@@ -3,12 +3,14 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from dtscodec.decoding.loaded_exact import LoadedExact, load_exact
 from dtscodec.decoding.reconstruct import LoadedTensor, load_tensors
-from dtscodec.errors import ModelMismatchError
+from dtscodec.errors import FormatError, ModelMismatchError, Remedy
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.kernels.packed import Packed
@@ -19,6 +21,9 @@ from dtscodec.runtime.model.model_slots import ModelSlots
 from dtscodec.runtime.model.slots import Slot
 from dtscodec.runtime.running_base import RunningBase
 
+Change: TypeAlias = LoadedTensor | LoadedExact
+"""A changed tensor in memory: what approximates it, or with the chunks that make it exact."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResidentPack:
@@ -26,7 +31,7 @@ class ResidentPack:
 
     Parameters
     ----------
-    changes : mapping of Slot to LoadedTensor
+    changes : mapping of Slot to LoadedTensor or LoadedExact
         The tensors that the fine-tune changes.
     bases : mapping of str to Slot or None
         The base tensors that the pack uses, by their names in the pack, and the slot where the model has each, if it
@@ -38,7 +43,7 @@ class ResidentPack:
         First bytes of the leaf of each base tensor.
     """
 
-    changes: Mapping[Slot, LoadedTensor]
+    changes: Mapping[Slot, Change]
     bases: Mapping[str, Slot | None]
     base_copies: dict[str, tuple[TensorSpec, Tensor]] = field(default_factory=dict)
     leaves: Mapping[str, bytes] = field(default_factory=dict)
@@ -46,6 +51,12 @@ class ResidentPack:
     def base_names(self, slot: Slot) -> list[str]:
         """Return the names of the base tensors that the blocks of a changed tensor refer to."""
         return [base.name for block in self.changes[slot].entry.blocks if (base := block.base)]
+
+    def loaded(self, slot: Slot) -> LoadedTensor:
+        """Return a changed tensor of a pack that is used beside the model's layers, which is never used exactly."""
+        change = self.changes[slot]
+        assert isinstance(change, LoadedTensor)
+        return change
 
     def coded_rows(self, slot: Slot) -> Tensor | None:
         """Return the coded rows of a changed tensor, if only whole rows differ from the base.
@@ -62,6 +73,8 @@ class ResidentPack:
             rows, or if the model holds it in another form.
         """
         change = self.changes[slot]
+        if isinstance(change, LoadedExact):
+            return None
         payload, base = change.blocks[0].payload, change.blocks[0].block.base
         # One coded block on the same rows of the base, and rows of the matrix that are rows of the tensor (split 1).
         if (
@@ -79,10 +92,12 @@ class ResidentPack:
     def nbytes(self) -> int:
         """Bytes in memory: codes, numbers, indices of coded rows and columns, exact bytes, copies of base tensors."""
         # Blocks share stores, so count each tensor once.
-        return sum(_size(tensor) for tensor in set(self._tensors()))
+        exact = sum(change.nbytes for change in self.changes.values() if isinstance(change, LoadedExact))
+        return exact + sum(_size(tensor) for tensor in set(self._tensors()))
 
     def _tensors(self) -> list[Tensor]:
-        payloads = [block.payload for change in self.changes.values() for block in change.blocks]
+        loaded = [change for change in self.changes.values() if isinstance(change, LoadedTensor)]
+        payloads = [block.payload for change in loaded for block in change.blocks]
         packed = [payload for payload in payloads if isinstance(payload, Packed)]
         found = [part for one in packed for part in (one.store.codes, one.store.numbers, one.rows, one.cols)]
         copies = [data for _, data in self.base_copies.values()]
@@ -95,6 +110,7 @@ def load_resident(
     base: RunningBase,
     check: Callable[[TensorEntry, Slot], None] = check_writable,
     check_match: Callable[[ModelMatch], None] = lambda _: None,
+    exact: bool = False,
 ) -> ResidentPack:
     """Match a pack to a model, check the base, and read the tensors that the pack changes.
 
@@ -110,6 +126,8 @@ def load_resident(
         Raises ModelMismatchError unless a changed tensor can be used in a slot.
     check_match : callable
         Raises an error if the slots of changed tensors and of base tensors cannot be used now.
+    exact : bool
+        Whether the residual layer is read, too.
 
     Returns
     -------
@@ -127,13 +145,17 @@ def load_resident(
     """
     # Match, check, then read: errors come before memory is taken.
     base.dequantize_for(pack)
-    found = match_model(pack, slots, base.source.specs if base.source else None)
+    if exact and pack.reader.layer is None:
+        detail = "expected a pack with a residual layer, got one without"
+        raise FormatError("feature", str(pack.path or "pack"), detail, "15", Remedy("use it as it is, not exactly"))
+    found = match_model(pack, slots, base.source.specs if base.source else None, exact)
     _check_all([(pack.reader.entry(name), slot) for slot, name in found.changed.items()], check)
     check_match(found)
     base.check(pack, found.bases)
     with torch.inference_mode(False):  # Tensors made in inference mode could not be used outside of it.
         leaves = {name: pack.reader.leaves[name] for name in found.bases}
-        return ResidentPack(_read(pack, found), found.bases, leaves=leaves)
+        changes = _read_exact(pack, found) if exact else _read(pack, found)
+        return ResidentPack(changes, found.bases, leaves=leaves)
 
 
 def _check_all(changes: "list[tuple[TensorEntry, Slot]]", check: Callable[[TensorEntry, Slot], None]) -> None:
@@ -151,7 +173,12 @@ def _check_all(changes: "list[tuple[TensorEntry, Slot]]", check: Callable[[Tenso
     raise ModelMismatchError(f"{first.problem}{more}", first.remedy)
 
 
-def _read(pack: Pack, found: ModelMatch) -> dict[Slot, LoadedTensor]:
+def _read_exact(pack: Pack, found: ModelMatch) -> dict[Slot, Change]:
+    """Read the changed tensors with their chunks, into main memory."""
+    return {slot: load_exact(pack.reader, name) for slot, name in found.changed.items()}
+
+
+def _read(pack: Pack, found: ModelMatch) -> dict[Slot, Change]:
     """Read the changed tensors, all those of one device in one call."""
     by_device: dict[torch.device, set[str]] = defaultdict(set)
     for slot, name in found.changed.items():

@@ -38,6 +38,9 @@ class Switcher:
         weights are the base. They are checked either way.
     packs : mapping of str to path, bytes or Pack
         Packs by task, as for `add`.
+    exact : bool
+        Whether the residual layers of packs are used, so that weights are the fine-tunes' bit for bit. Switching then
+        takes about as long as decoding a checkpoint. Otherwise only the fronts of packs are read.
 
     Raises
     ------
@@ -66,10 +69,13 @@ class Switcher:
         model: nn.Module,
         base: "Source | Base | None" = None,
         packs: Mapping[str, PackSource] = MappingProxyType({}),
+        *,
+        exact: bool = False,
     ) -> None:
         self._registry = TaskRegistry(
             model, base, "expected an open Switcher, got a closed one", Remedy("make a new one")
         )
+        self._exact = exact
         self._originals: dict[Slot, Tensor] = {}
         self._active: str | None = None
         # Slots that may hold anything, after a failed switch that could not be undone.
@@ -125,7 +131,7 @@ class Switcher:
         TaskError
             There is a task of that name; or, of this pack and the active one, one has names on disk, one in memory.
         """
-        self._registry.add(task, pack, self._save_originals, check_match=self._check_apart)
+        self._registry.add(task, pack, self._save_originals, check_match=self._check_apart, exact=self._exact)
 
     def remove(self, task: str) -> None:
         """Remove a task that is not active, and free its memory. Saved tensors of the base stay in memory.

@@ -78,6 +78,7 @@ class TaskRegistry:
         prepare: Callable[[ResidentPack], None],
         check: Callable[[TensorEntry, Slot], None] = check_writable,
         check_match: Callable[[ModelMatch], None] = lambda _: None,
+        exact: bool = False,
     ) -> None:
         """Read a pack, check it against model and base, and register it.
 
@@ -93,6 +94,8 @@ class TaskRegistry:
             Raises ModelMismatchError unless a changed tensor can be used in a slot of the model.
         check_match : callable
             Raises an error if the slots of changed tensors and of base tensors cannot be used now.
+        exact : bool
+            Whether the residual layer is read, too.
 
         Raises
         ------
@@ -110,8 +113,8 @@ class TaskRegistry:
             if task in self._residents:
                 problem = f"{task!r}: expected the name of a new task, got an existing one"
                 raise TaskError(problem, Remedy("remove it first"))
-            with as_pack(pack, whole=True) as opened:
-                resident = load_resident(opened, self.slots, self.base, check, check_match)
+            with as_pack(pack, whole=exact, front=not exact) as opened:
+                resident = load_resident(opened, self.slots, self.base, check, check_match, exact)
             # Before the task can be looked up, so that no thread sees it half prepared.
             prepare(resident)
             # Replace the mapping: lookups in other threads hold no lock.

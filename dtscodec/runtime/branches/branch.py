@@ -97,7 +97,7 @@ class SideBranch(ABC):
         slot = self.slots.get(attribute)
         for group in batch.groups:
             if slot is not None and slot in group.resident.changes:
-                yield group, group.resident.changes[slot], batch.rows(group, leading, slot)
+                yield group, group.resident.loaded(slot), batch.rows(group, leading, slot)
 
     def rebuild(self, resident: ResidentPack, change: LoadedTensor) -> Tensor:
         """Return a task's whole tensor.

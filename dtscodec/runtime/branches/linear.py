@@ -86,7 +86,7 @@ class LinearBranch(SideBranch):
         """Return the output of a layer that a task stores as a whole."""
         weight = self.rebuild(resident, change).to(x.dtype)
         bias = self.slots.get("bias")
-        own_bias = resident.changes.get(bias) if bias is not None else None
+        own_bias = resident.loaded(bias) if bias is not None and bias in resident.changes else None
         if own_bias is not None:
             added: Tensor | None = self.rebuild(resident, own_bias).to(x.dtype)
         else:  # The fine-tune has the base's bias, unless its head has another number of outputs: then it has none.

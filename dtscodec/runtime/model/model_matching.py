@@ -34,7 +34,9 @@ class ModelMatch:
     bases: Mapping[str, Slot | None]
 
 
-def match_model(pack: Pack, slots: ModelSlots, base_specs: Mapping[str, TensorSpec] | None = None) -> ModelMatch:
+def match_model(
+    pack: Pack, slots: ModelSlots, base_specs: Mapping[str, TensorSpec] | None = None, exact: bool = False
+) -> ModelMatch:
     """Match a pack to a model by names; see `ModelSlots.find`.
 
     Parameters
@@ -45,6 +47,8 @@ def match_model(pack: Pack, slots: ModelSlots, base_specs: Mapping[str, TensorSp
         The model's parameters and buffers.
     base_specs : mapping of str to TensorSpec, optional
         Dtypes and shapes of the base's tensors; by default those of the model itself.
+    exact : bool
+        Whether changes of the residual layer count, too.
 
     Returns
     -------
@@ -68,7 +72,8 @@ def match_model(pack: Pack, slots: ModelSlots, base_specs: Mapping[str, TensorSp
     for entry in pack.index.tensors:
         source = pack.reader.entry(entry.tied_to) if entry.tied_to is not None else entry
         slot = found.get(entry.name)
-        is_unchanged = _is_unchanged(source, slot, specs, bases)
+        has_residual = exact and pack.reader.layer is not None and bool(pack.reader.layer.tensor(source.name).chunks)
+        is_unchanged = not has_residual and _is_unchanged(source, slot, specs, bases)
         if slot is not None:
             (unchanged if is_unchanged else changed)[slot].append(source)
         elif not is_unchanged and not slots.is_ignored(entry.name):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import dtype_code, tensor_spec, torch_form
+from dtscodec.decoding.loaded_exact import LoadedExact
 from dtscodec.decoding.reconstruct import LoadedTensor, ReadBase, reconstruct
 from dtscodec.errors import CheckpointError, ModelMismatchError, Remedy
 from dtscodec.evaluation.empty_model import is_empty
@@ -198,15 +199,15 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
                 yield f"{prefix}.{attribute}" if prefix else attribute, module, attribute, tensor
 
 
-def write_slot(slot: Slot, change: LoadedTensor, read_base: ReadBase, holds_base: bool = False) -> None:
+def write_slot(slot: Slot, change: LoadedTensor | LoadedExact, read_base: ReadBase, holds_base: bool = False) -> None:
     """Rebuild a tensor in its slot: in place, with the dtype and strides that the model has there.
 
     Parameters
     ----------
     slot : Slot
         Where to write. The caller opens `writable` first.
-    change : LoadedTensor
-        The tensor's blocks, on the slot's device.
+    change : LoadedTensor or LoadedExact
+        The tensor's blocks, on the slot's device; or with its chunks, in main memory.
     read_base : callable
         Reads base tensors.
     holds_base : bool
@@ -217,6 +218,10 @@ def write_slot(slot: Slot, change: LoadedTensor, read_base: ReadBase, holds_base
     dtype, shape = torch_form(spec)
     found, _ = slot.form
     backend = backend_for(slot.device)
+    if isinstance(change, LoadedExact):
+        exact = change.decode(read_base, slot.device).view(dtype).view(shape)
+        slot.write(exact if found == dtype else convert_dtype(exact, dtype_code(found)))
+        return
     if slot.is_in_place and found == dtype and (tensor := slot.tensor).is_contiguous():
         reconstruct(change, read_base, backend, bytes_of(tensor), holds_base)
         return
