@@ -51,6 +51,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_tokenizer(root / task, ends=True)
         means = collect_grams(fine.train(False), [{"input_ids": torch.randint(0, 3000, (4, 9))}])
         save_grams(root / f"{task}.grams.safetensors", means)
+    for number, task in enumerate(TASKS[:2], start=1):
+        for name in ("step", "checkpoint-"):
+            shutil.copytree(root / task, root / f"{name}{number}")
     for task in TASKS[:2]:
         dtscodec.encode(root / "base", root / task, root / f"{task}.dts.safetensors")
     return root
@@ -71,6 +74,8 @@ def test_examples_run_in_order_and_word_for_word(folder: Path, document: Documen
         "model": hf.BertForSequenceClassification(config()),
         "base_model": hf.BertModel(config()),
         "ids": torch.randint(0, 3000, (3, 9)),
+        "arguments": hf.TrainingArguments(str(folder / "out"), max_steps=1, use_cpu=True, report_to=[]),
+        "texts": [{"input_ids": torch.randint(0, 3000, (9,)), "labels": 0}] * 8,
     }
     for block in document.python():
         remove_packs_to_encode(folder, block)
@@ -91,7 +96,10 @@ def subparsers() -> dict[str, argparse.ArgumentParser]:
 
 
 def options_of(command: argparse.ArgumentParser) -> set[str]:
-    return {option for action in command._actions for option in action.option_strings}
+    """Options of a command, and of its actions, such as those of ``series``."""
+    found = {option for action in command._actions for option in action.option_strings}
+    nested = [action for action in command._actions if isinstance(action, argparse._SubParsersAction)]
+    return found.union(*(options_of(inner) for action in nested for inner in action.choices.values()))
 
 
 def options_in(words: list[str]) -> set[str]:
