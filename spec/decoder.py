@@ -305,6 +305,7 @@ class Pack:
             at += size
         return b"".join(parts)
 
+    @np.errstate(invalid="ignore")  # NaNs are nothing to warn of
     def _source(self, t: Entry, b: Block, base: Base, with_delta: bool) -> residual.Source:
         """15.2: what a block is predicted from."""
         columns = residual.element_matrix(t)[1]
