@@ -305,7 +305,6 @@ class Pack:
             at += size
         return b"".join(parts)
 
-    @np.errstate(invalid="ignore")  # NaNs are nothing to warn of
     def _source(self, t: Entry, b: Block, base: Base, with_delta: bool) -> residual.Source:
         """15.2: what a block is predicted from."""
         columns = residual.element_matrix(t)[1]
@@ -314,7 +313,7 @@ class Pack:
         if b.kind == "raw" or t.dtype not in STORED:
             assert bits is not None  # [R2]
             return residual.Source(len(bits), bits)
-        numbers = stages.widen(np.frombuffer(data, STORED[source]), source).astype(np.float64).reshape(-1, columns)
+        numbers = residual.as_numbers(data, source, columns)
         delta = None
         if with_delta and b.kind in CODED:
             delta = np.zeros_like(numbers)

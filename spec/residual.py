@@ -10,7 +10,7 @@ import checks
 import numpy as np
 import stages
 from checks import BITS, Array
-from stages import Entry
+from stages import STORED, Entry
 
 MANTISSA = {"F8_E5M2": 2, "F8_E4M3": 3, "F16": 10, "BF16": 7, "F32": 23, "F64": 52, "C64": 23}  # of floats
 Predict = Callable[[Array | None, float], Array]  # from the rows' factors, and the delta's
@@ -34,6 +34,12 @@ def element_matrix(t: Entry) -> tuple[int, int]:
 def as_elements(data: bytes, dtype: str, columns: int) -> Array:
     """Their bits as two's complement integers."""
     return np.frombuffer(data, f"<i{element_size(dtype)}").reshape(-1, columns)
+
+
+@np.errstate(invalid="ignore")  # NaNs are nothing to warn of
+def as_numbers(data: bytes, dtype: str, columns: int) -> Array:
+    """In F64, of F16, BF16, F32 or F64."""
+    return stages.widen(np.frombuffer(data, STORED[dtype]), dtype).astype(np.float64).reshape(-1, columns)
 
 
 # --- 15.2 prediction ---

@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 from builder import Maker, T, safetensors
 from exact_cases import exact_cases
 from exact_invalid_cases import exact_invalid_cases
+from exact_stage_tables import exact_stage_tables
 from invalid_cases import Invalid, invalid_cases
 from layer_builder import ExactMaker
 from stage_tables import stage_tables
@@ -28,6 +30,7 @@ sys.path.insert(0, str(HERE.parent))
 
 import checks  # noqa: E402
 import decoder  # noqa: E402
+import residual  # noqa: E402
 import stages  # noqa: E402
 
 
@@ -122,7 +125,8 @@ def invalid_files(case: Invalid, sections: dict[str, str]) -> Iterator[tuple[str
 
 
 def all_files(valid: list[Valid], invalid: list[Invalid], sections: dict[str, str]) -> dict[str, bytes]:
-    files = {f"stages/{name}.json": table_text(table) for name, table in stage_tables().items()}
+    tables = stage_tables() | exact_stage_tables()
+    files = {f"stages/{name}.json": table_text(table) for name, table in tables.items()}
     for v in valid:
         files |= {f"valid/{v.name}/{name}": data for name, data in valid_files(v)}
     for i in invalid:
@@ -280,6 +284,55 @@ def stage_leaves(table: dict[str, Any]) -> Iterator[bool]:
         yield stages.base_digest(leaves).hex() == case["digest"]
 
 
+def stage_products(table: dict[str, Any]) -> Iterator[bool]:
+    for case in table["cases"]:
+        u, v, delta = (np.array([numbers_of(row) for row in case[key]]) for key in ("u", "v", "delta"))
+        yield residual.exact_product(u, v).tobytes() == delta.tobytes()
+
+
+def stage_predictions(table: dict[str, Any]) -> Iterator[bool]:
+    for case in table["cases"]:
+        dtype, source, base = case["dtype"], case["base_dtype"], unhex(case["base_hex"])
+        d, a = (None if case[key] is None else numbers_of([case[key]]) for key in ("delta", "a"))
+        bits = residual.as_elements(base, dtype, 1) if source == dtype else None
+        own = residual.Source(1, bits, residual.as_numbers(base, source, 1), None if d is None else d.reshape(1, 1))
+        p = residual.predict([own], dtype, 0, 1, a, float.fromhex(case["t"]))
+        yield p.tobytes().hex() == case["prediction_hex"]
+
+
+def stage_distances(table: dict[str, Any]) -> Iterator[bool]:
+    for case in table["cases"]:
+        w = residual.element_size(case["dtype"])
+        z, p = (np.frombuffer(unhex(case[f"{key}_hex"]), f"<{x}{w}") for key, x in (("z", "u"), ("prediction", "i")))
+        yield residual.from_distances(z, p, case["dtype"]).tobytes().hex() == case["element_hex"]
+
+
+def stage_contexts(table: dict[str, Any]) -> Iterator[bool]:
+    for case in table["cases"]:
+        p = residual.as_elements(unhex(case["prediction_hex"]), case["dtype"], 1)
+        s, t = (np.array([[case[key]]], np.uint8) for key in ("row", "column"))
+        yield residual.contexts(p, case["dtype"], case["offset"], s, t).tolist() == [[case["context"]]]
+
+
+def stage_integers(table: dict[str, Any]) -> Iterator[bool]:
+    for case in table["cases"]:
+        content, w = residual.Content(unhex(case["hex"])), case["bytes"]
+        found = content.integers(np.array(case["contexts"]), w)
+        content.end()
+        yield found.astype(f"<u{w}").tobytes().hex() == case["integers_hex"]
+
+
+def stage_chunks(table: dict[str, Any]) -> Iterator[bool]:
+    for case in table["cases"]:
+        dtype, base, shape = case["dtype"], unhex(case["base_hex"]), (case["rows"], case["columns"])
+        own = residual.Source(shape[0], residual.as_elements(base, dtype, shape[1]))
+        if dtype in stages.STORED:
+            own.numbers = residual.as_numbers(base, dtype, shape[1])
+        predicted = partial(residual.predict, [own], dtype, 0, shape[0])
+        found = residual.decode_chunk(unhex(case["hex"]), predicted, shape, dtype)
+        yield found.tobytes().hex() == case["elements_hex"]
+
+
 STAGES = {
     "json": stage_json,
     "pack-ids": stage_pack_ids,
@@ -290,12 +343,18 @@ STAGES = {
     "rounding": stage_rounding,
     "examples": stage_examples,
     "leaves": stage_leaves,
+    "products": stage_products,
+    "predictions": stage_predictions,
+    "distances": stage_distances,
+    "contexts": stage_contexts,
+    "integers": stage_integers,
+    "chunks": stage_chunks,
 }
 
 
 def check_stages() -> Iterator[str]:
     """Each table against the function of the decoder that it describes."""
-    tables = stage_tables()
+    tables = stage_tables() | exact_stage_tables()
     yield from (f"stages/{name}.json: nothing checks it" for name in sorted(tables.keys() - STAGES.keys()))
     for name, holds in STAGES.items():
         wrong = [i for i, good in enumerate(holds(tables[name])) if not good]
