@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 ARENAS = ("digests", "base", "index", "rows", "numbers", "codes", "raw")  # in file order
+LAYER = ("residual-digests", "residual-index", "residual")  # after all others, in file order
 ALIGNED = ("numbers", "codes", "raw")
+FEATURES = ("residual",)  # that a pack may require
 BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8}
 BITS |= {"F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32}
 BITS |= {"F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64}
@@ -29,6 +31,8 @@ BLOCK_LIMIT = 2**17  # RFC 8878: what one block of a zstd frame can hold
 WINDOW_LIMIT = 2**27
 CHUNK = 2**20  # section 5.4
 CHANGED_LIMIT = 2**26  # of a changed file, and of the base's
+LAYER_BLOCK = 2**20  # digest blocks of the residual layer
+CHUNK_ELEMENTS = 2**20  # section 15.5
 
 
 class Refused(ValueError):
@@ -104,17 +108,18 @@ def check_entry(name: str, entry: Any) -> None:
 # --- 3.2 arenas ---
 
 
-def check_arenas(entries: dict[str, Any], start: int, optional: list[str], file_size: int) -> None:
+def check_arenas(entries: dict[str, Any], start: int, summary: dict[str, Any], file_size: int) -> None:
+    layer, optional = LAYER if has_layer(summary) else (), summary.get("optional", [])
     for name in entries:
-        known = name in ARENAS or (name[:2] == "x." and name[2:] in optional)
+        known = name in (*ARENAS, *layer) or (name[:2] == "x." and name[2:] in optional)
         need(known, "unknown", "C8", f"arena {name!r}")
-    for name in ("digests", "index"):
+    for name in ("digests", "index", *layer[:2]):
         need(name in entries, "layout", "C5", f"no {name}")
     placed = sorted(entries, key=lambda name: list(entries[name]["data_offsets"]))
-    skipped = [name for name in placed if name not in ARENAS]
-    ours = [name for name in ARENAS if name in entries]
-    need(placed[len(ours) :] == skipped, "layout", "C8", f"{skipped} before others")
-    need(placed == ours + skipped, "layout", "C5", f"order: {placed}")
+    skipped = [name for name in placed if name not in (*ARENAS, *layer)]
+    front, ours = ([name for name in names if name in entries] for names in (ARENAS, layer))
+    need([n for n in placed if n not in skipped] == front + ours, "layout", "C5", f"order: {placed}")
+    need(placed == front + skipped + ours, "layout", "C8", f"{skipped} not between front and residual layer")
     end = 0
     for name in placed:
         check_arena(name, entries[name], end)
@@ -127,11 +132,11 @@ def check_arenas(entries: dict[str, Any], start: int, optional: list[str], file_
 
 def check_arena(name: str, entry: dict[str, Any], begin: int) -> None:
     dtype, shape = entry["dtype"], entry["shape"]
-    if name in ARENAS:
+    if name in (*ARENAS, *LAYER):
         need(dtype in (("F32", "BF16") if name == "numbers" else ("U8",)), "layout", "C5", f"{name}: {dtype}")
-        rows = name in ("digests", "base")
+        rows = name in ("digests", "base", "residual-digests")
         need(len(shape) == (2 if rows else 1), "layout", "C5", f"{name}: {shape}")
-        widths = {"digests": (32, 32), "base": (4, 32)}.get(name, (0, 2**53))
+        widths = {"digests": (32, 32), "base": (4, 32), "residual-digests": (32, 32)}.get(name, (0, 2**53))
         need(widths[0] <= shape[-1] <= widths[1], "layout", "C5", f"{name}: {shape}")
     else:
         need(dtype == "U8", "layout", "C8", f"{name}: {dtype}")
@@ -146,33 +151,42 @@ def check_arena(name: str, entry: dict[str, Any], begin: int) -> None:
 def check_summary(summary: Any) -> None:
     need(isinstance(summary, dict), "summary", "S2", "no object")
     need(is_whole(summary.get("version"), 1, 1), "version", "S1", f"version {summary.get('version')}")
-    keys = {"version", "requires", "optional", "block", "tensors", "base", "task", "encoder", "claim"}
+    check_features(summary, "requires")  # unknown ones may have keys of their own
+    need(all(x in FEATURES for x in summary.get("requires", [])), "feature", "S3", summary.get("requires"))
+    keys = {"version", "requires", "optional", "block", "tensors", "base", "task", "encoder", "claim", "content"}
     need(summary.keys() <= keys, "unknown", "S2", f"a key of {sorted(summary)}")
     block = summary.get("block")
     need(is_whole(block, 2**16, 2**24) and block & block - 1 == 0, "summary", "S2", f"block {block}")
     need(is_whole(summary.get("tensors")), "summary", "S2", f"tensors {summary.get('tensors')}")
-    for key in ("requires", "optional"):
-        if key in summary:
-            v = summary[key]
-            need(isinstance(v, list) and v and all(is_text(x) for x in v) and ascend(v), "summary", "S2", key)
+    check_features(summary, "optional")
     for key in ("task", "encoder"):
         need(key not in summary or is_text(summary[key]), "summary", "S2", key)
     if "base" in summary:
         check_summary_base(summary["base"])
     if "claim" in summary:
         check_claim(summary["claim"])
-    need("requires" not in summary, "feature", "S3", summary.get("requires"))  # version 1 has no features
+    good = is_hex(summary.get("content")) if has_layer(summary) else "content" not in summary
+    need(good, "summary", "S2", "content")
+
+
+def has_layer(summary: dict[str, Any]) -> bool:
+    return "residual" in summary.get("requires", [])
+
+
+def check_features(summary: dict[str, Any], key: str) -> None:
+    v = summary.get(key, ["any"])
+    need(isinstance(v, list) and v and all(is_text(x) for x in v) and ascend(v), "summary", "S2", key)
 
 
 def check_summary_base(base: Any) -> None:
     need(isinstance(base, dict), "summary", "S2", "base is no object")
-    need(
-        base.keys() <= {"digest", "repo", "revision", "dequantized"}, "unknown", "S2", f"a key of base: {sorted(base)}"
-    )
+    keys = {"digest", "repo", "revision", "dequantized", "pack"}
+    need(base.keys() <= keys, "unknown", "S2", f"a key of base: {sorted(base)}")
     need(is_hex(base.get("digest")), "summary", "S2", "digest of base")
     for key in ("repo", "revision"):
         need(key not in base or is_text(base[key]), "summary", "S2", f"{key} of base")
     need(base.get("dequantized", "F32") in ("BF16", "F16", "F32"), "summary", "S2", "dequantized of base")
+    need("pack" not in base or is_hex(base["pack"]), "summary", "S2", "pack of base")
 
 
 def check_claim(claim: Any) -> None:
@@ -195,11 +209,15 @@ def check_claim(claim: Any) -> None:
 def check_digest_rows(rows: int, covered: int, block: int) -> None:
     """`covered` bytes are cut into digest blocks."""
     count = -(-covered // block)
-    need(rows == 1 + count, "layout", "D1", f"{rows} rows for {count} digest blocks")
+    need(rows == count, "layout", "D1", f"{rows} rows for {count} digest blocks")
 
 
 def check_pack_id(computed: bytes, stored: bytes) -> None:
     need(computed == stored, "checksum", "D2", f"the pack id is {computed.hex()}")
+
+
+def check_layer_digests(computed: bytes, stored: bytes) -> None:
+    need(computed == stored, "checksum", "D4", f"the digest of residual-digests is {computed.hex()}")
 
 
 def check_digest(computed: bytes, stored: bytes, i: int) -> None:
@@ -605,3 +623,165 @@ def check_base_digest(computed: str, stored: str) -> None:
 
 def check_memory(size: int, limit: int, name: str) -> None:
     need(size <= limit, "limit", "L2", f"{name}: {size} bytes")
+
+
+# --- 15.1 residual layer: index and weight files ---
+
+
+def check_layer_index(index: Any, matrices: list[tuple[int, int] | None]) -> None:
+    """`matrices` has rows and columns of elements of each tensor of `index`; nothing for ties."""
+    check_layer_keys(index, "the index", {"tensors", "weights"})
+    tensors, weights = index.get("tensors"), index.get("weights", [])
+    need(isinstance(tensors, list) and isinstance(weights, list), "index", "X1", "tensors or weights")
+    need("weights" not in index or weights, "index", "X1", "weights is written although empty")
+    need(len(tensors) == len(matrices), "index", "X1", f"{len(tensors)} tensors of {len(matrices)}")
+    for t, matrix in zip(tensors, matrices, strict=True):
+        check_layer_keys(t, "a tensor", {"leaf", "chunks", "prediction"})
+        need(is_hex(t.get("leaf")), "index", "X1", "leaf")
+        need(t.get("prediction", "delta") == "delta", "index", "X1", "prediction")
+        check_chunk_sizes(t, matrix)
+    for f in weights:
+        check_layer_keys(f, "a weight file", {"name", "size", "stored"})
+        need(isinstance(f.get("name"), str), "index", "X1", "name of a weight file")
+        need(all(type(f.get(key)) is int for key in ("size", "stored")), "index", "X1", "size or stored")
+    need(ascend([f["name"] for f in weights]), "index", "X1", "names of weight files do not ascend")
+    check_weights(weights)
+
+
+def check_layer_keys(v: Any, what: str, keys: set[str]) -> None:
+    need(isinstance(v, dict), "index", "X1", f"{what} is no object")
+    need(v.keys() <= keys, "unknown", "X1", f"a key of {what}: {sorted(v)}")
+
+
+def check_chunk_sizes(t: dict[str, Any], matrix: tuple[int, int] | None) -> None:
+    if matrix is None:
+        need(t.keys() == {"leaf"}, "index", "X2", "chunks or prediction of a tie")
+    elif "chunks" in t:
+        (rows, columns), sizes = matrix, t["chunks"]
+        need(is_wholes(sizes) and any(sizes), "index", "X2", "chunks")
+        need(columns <= 2**31, "index", "X2", f"{columns} columns")
+        count = -(-rows // max(1, CHUNK_ELEMENTS // columns)) if columns else 0
+        need(len(sizes) == count, "index", "X2", f"{len(sizes)} chunks, not {count}")
+
+
+def check_layer_total(size: int, there: int) -> None:
+    need(size == there, "totals", "X2", f"residual: {there} bytes, not {size}")
+
+
+def check_content(computed: str, stored: str) -> None:
+    need(computed == stored, "content", "X3", computed)
+
+
+def check_tied_leaf(own: str, other: str, name: str) -> None:
+    need(own == other, "content", "X3", f"{name}: not the leaf of what it names")
+
+
+def check_weights(weights: list[dict[str, Any]]) -> None:
+    for f in weights:
+        parts = f["name"].split("/")
+        good = parts[-1].endswith(".safetensors") or (".index." in parts[-1] and parts[-1].endswith(".json"))
+        need(good and all(is_component(part) for part in parts), "file", "X6", f"{f['name']!r:.40}")
+        need(len(f["name"].encode()) <= 1024, "file", "X6", f"{f['name']!r:.40}: a long name")
+        need(1 <= f["stored"] <= f["size"], "file", "X6", f"{f['name']!r:.40}: size or stored")
+    need(sum(f["size"] for f in weights) <= 2**30, "file", "X6", "more than 1 GiB in all")
+    taken = {f["name"] for f in weights}
+    for name in taken:
+        folders = {name[:i] for i, c in enumerate(name) if c == "/"}
+        need(taken.isdisjoint(folders), "file", "X6", f"{name!r}: a folder of it is a file")
+
+
+def weight_header(data: bytes, name: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Dtypes and shapes of the tensors of a safetensors file, in the order of their bytes, by its length and header."""
+    need(int.from_bytes(data[:8], "little") == len(data) - 8, "file", "X6", f"{name}: length of the header")
+    try:
+        need(data[8:9] == b"{", "file", "X6", f"{name}: no object")
+        header = json.loads(data[8:].decode(), object_pairs_hook=unique_keys, parse_constant=refuse_token)
+        metadata = header.pop("__metadata__", {})
+        metadata = list(metadata.values()) if isinstance(metadata, dict) else [None]
+        need(all(isinstance(v, str) for v in metadata), "file", "X6", f"{name}: __metadata__")
+        result, end = {}, 0
+        for key, entry in header.items():
+            need(is_name(key), "file", "X6", f"{name}: the tensor {key!r:.40}")
+            check_entry(key, entry)
+            need(entry["dtype"] in BITS, "file", "X6", f"{name}: {key!r:.40}: dtype")
+        for key, entry in sorted(header.items(), key=lambda item: list(item[1]["data_offsets"])):
+            dtype, shape, (begin, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
+            good = begin == end and 8 * (stop - begin) == prod(shape) * BITS[dtype]
+            need(good, "file", "X6", f"{name}: {key!r:.40}: bytes {begin} to {stop}")
+            result[key], end = (dtype, tuple(shape)), stop
+    except (ValueError, RecursionError) as error:  # no JSON, not UTF-8, half a surrogate pair; what is refused above
+        raise Refused("file", "X6", error) from None
+    return result
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    need(len(dict(pairs)) == len(pairs), "file", "X6", "a key twice")
+    return dict(pairs)
+
+
+def check_weight_tensors(found: list[tuple[str, Any]], tensors: dict[str, Any]) -> None:
+    """Name, dtype and shape of the tensors of all weight files, and of those of the pack."""
+    good = len(found) == len(tensors) and dict(found) == tensors
+    need(good, "file", "X6", "weight files do not have each tensor once")
+
+
+# --- 15.4, 15.5 chunks ---
+
+
+def inflate_chunk(data: bytes, limit: int) -> bytes:
+    try:
+        content, used = inflate(data, "X4", limit)
+    except Refused as error:
+        raise Refused("residual", "X4", error) from None
+    need(used == len(data), "residual", "X4", f"{len(data) - used} bytes after the frame")
+    return content
+
+
+def check_chunk_end(at: int, size: int) -> None:
+    need(at == size, "residual", "X4", f"{size} bytes of content, not {at}")
+
+
+def check_chunk_head(flags: int, offset: int) -> None:
+    good = flags < 32 and (flags & 4 == 0 or flags & 3 == 0)
+    need(good, "residual", "X4", f"flags {flags}")
+    need(abs(offset) < 8192, "residual", "X4", f"offset {offset}")
+
+
+def check_factors(factors: Array) -> None:
+    need(np.isfinite(factors).all(), "residual", "X4", "a factor is not finite")
+
+
+def check_coded(elements: int) -> None:
+    need(elements > 0, "residual", "X4", "no element")
+
+
+def check_code(code: int, bits: int) -> None:
+    need(code & 3 < 3 and 4 * (code >> 2) < bits, "residual", "X4", f"the code {code} of integers of {bits} bits")
+
+
+def check_small_padding(padding: Array) -> None:
+    need(not padding.any(), "residual", "X4", "padding of a byte")
+
+
+def check_high(small: Array, excess: Array, escape: int, limit: int) -> None:
+    """Of a bucket: what its shared bytes say, and by how much the others exceed `escape`; all are at most `limit`."""
+    need((small[small < escape] <= limit).all(), "residual", "X4", "an integer beyond its bits")
+    good = not len(excess) or (limit >= escape and (excess <= np.uint64(limit - escape)).all())
+    need(good, "residual", "X4", "an integer beyond its bits")
+
+
+def check_positions(positions: Array, elements: int) -> None:
+    need((positions < elements).all(), "residual", "X4", f"a position beyond {elements} elements")
+
+
+def check_position_count(count: int, elements: int) -> None:
+    need(count <= elements, "residual", "X4", f"{count} positions of {elements} elements")
+
+
+def check_distances(less: Array, bits: int) -> None:
+    """z - 1 of elements at positions."""
+    need((less < np.uint64(2**bits - 1)).all(), "residual", "X4", "an integer beyond its bits")
+
+
+def check_tensor_leaf(computed: str, stored: str, name: str) -> None:
+    need(computed == stored, "content", "X5", f"{name}: {computed}")

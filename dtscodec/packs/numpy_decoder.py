@@ -70,11 +70,37 @@ def numpy_tensor(entry: TensorEntry, contents: Iterable[tuple[int, Block, Conten
         return weights.reshape(spec.shape).astype("<f2") if spec.dtype == "F16" else weights.reshape(spec.shape)
 
 
+def numpy_form(data: Bytes, entry: TensorEntry) -> Array:
+    """Return the bytes of a tensor as an array, as `numpy_tensor` does.
+
+    Parameters
+    ----------
+    data : uint8 [nbytes]
+        The bytes.
+    entry : TensorEntry
+        The tensor.
+
+    Raises
+    ------
+    ValueError
+        numpy has no such dtype.
+    """
+    spec = entry.spec
+    if spec.dtype == "BF16":
+        return _floats(data, spec.dtype).reshape(spec.shape)
+    _check_dtype(entry)
+    return data.view(NUMPY_DTYPES[spec.dtype]).reshape(spec.shape)
+
+
+def _check_dtype(entry: TensorEntry) -> None:
+    if entry.spec.dtype not in NUMPY_DTYPES:
+        raise ValueError(f"{entry.name}: expected a dtype that numpy has, got {entry.spec.dtype}; use dtscodec.decode")
+
+
 def _exact(entry: TensorEntry, contents: Iterable[tuple[int, Block, Content]], read_base: ReadBaseBytes) -> Array:
     """Reconstruct a tensor of a dtype that is never coded, byte by byte."""
     spec = entry.spec
-    if spec.dtype not in NUMPY_DTYPES:
-        raise ValueError(f"{entry.name}: expected a dtype that numpy has, got {spec.dtype}; use dtscodec.decode")
+    _check_dtype(entry)
     # A block without base and content is zeros (section 6.1).
     data = np.zeros(spec.nbytes, np.uint8)
     width = entry.columns * bits_of(spec.dtype) // 8
@@ -84,7 +110,7 @@ def _exact(entry: TensorEntry, contents: Iterable[tuple[int, Block, Content]], r
             part[:] = content
         elif (base := block.base) is not None:
             part[:] = read_base(base.name)[1][base.first * width : (base.first + block.height) * width]
-    return data.view(NUMPY_DTYPES[spec.dtype]).reshape(spec.shape)
+    return numpy_form(data, entry)
 
 
 def _add(part: Floats, entry: TensorEntry, content: CodedContent, read_base: ReadBaseBytes) -> None:

@@ -19,11 +19,11 @@ from dtscodec.errors import BaseMismatchError, FormatError, PackNotFoundError, R
 from dtscodec.files.range_reader import MemoryFile
 from dtscodec.format.blocks import CodedContent, CodedDelta
 from dtscodec.format.dtypes import TensorSpec
-from dtscodec.format.index import Index
+from dtscodec.format.index import Index, TensorEntry
 from dtscodec.format.reader import PackReader
 from dtscodec.format.summary import Summary
 from dtscodec.packs.directory_index import locate_pack
-from dtscodec.packs.numpy_decoder import numpy_tensor
+from dtscodec.packs.numpy_decoder import ReadBaseBytes, numpy_form, numpy_tensor
 from dtscodec.storage.open_file import Access, open_file
 
 
@@ -177,7 +177,12 @@ class Pack:
         return [(row, content.delta()) for row, _, content in contents if isinstance(content, CodedContent)]
 
     def tensor(
-        self, name: str, base: "Source | Base | None" = None, max_tensor_bytes: int = MAX_TENSOR_BYTES
+        self,
+        name: str,
+        base: "Source | Base | None" = None,
+        max_tensor_bytes: int = MAX_TENSOR_BYTES,
+        *,
+        lossy: bool = False,
     ) -> NDArray[np.generic]:
         """Return one tensor of the fine-tune as a numpy array, reconstructed without torch.
 
@@ -189,6 +194,8 @@ class Pack:
             The base. Tensors that are read are checked against the pack. Not needed for a tensor that uses no base.
         max_tensor_bytes : int
             Largest tensor, in bytes; a hostile pack may claim any size.
+        lossy : bool
+            Whether the residual layer is left out, and not read either.
 
         Returns
         -------
@@ -211,12 +218,17 @@ class Pack:
             entry = self.reader.entry(entry.tied_to)
         check_size(name, entry.spec.nbytes, max_tensor_bytes)
         if base is None:
-            return numpy_tensor(entry, self.reader.contents(entry.name), self._no_base)
+            return self._tensor(entry, self._no_base, lossy)
         with as_base(base, dequantize=self.summary.dequantized_base) as opened:
             entry.check_base(opened.specs, opened.location)
             # Each base tensor is read and checked once, however many blocks use it.
             read = cache(lambda name: (opened.specs[name], opened.read(name, self.reader.leaves[name])))
-            return numpy_tensor(entry, self.reader.contents(entry.name), read)
+            return self._tensor(entry, read, lossy)
+
+    def _tensor(self, entry: TensorEntry, read_base: ReadBaseBytes, lossy: bool) -> NDArray[np.generic]:
+        if lossy or self.summary.content is None:
+            return numpy_tensor(entry, self.reader.contents(entry.name), read_base)
+        return numpy_form(self.reader.exact(entry.name, read_base), entry)
 
     def _no_base(self, name: str) -> NoReturn:
         raise self.missing_base()

@@ -175,8 +175,11 @@ class Parts:
     raw: bytes = b""
     extra: dict[str, bytes] = field(default_factory=dict)
     width: int = 4
+    layer: Any = None  # the index of the residual layer: an object, or text as bytes
+    residual: bytes = b""
     frame: Callable[[bytes], bytes] = plain_frame
     on_index: Callable[[bytes], bytes] = lambda frame: frame
+    on_layer: Callable[[bytes], bytes] = lambda frame: frame
     on_rows: Callable[[bytes], bytes] = lambda frame: frame
     on_arenas: Callable[[list[Arena]], Any] = lambda arenas: None  # after padding
     on_header: Callable[[dict[str, Any]], Any] = lambda header: None
@@ -184,16 +187,24 @@ class Parts:
     on_signed: Callable[[bytes], bytes] = lambda data: data
 
     def file(self) -> bytes:
-        arenas = self._arenas()
+        arenas, more = self._arenas(), int(self.layer is not None)
         while True:  # the digests move what follows them, and so its padding
             count = arenas[0].shape[0]
             self._pad(arenas)
             blocks = -(-sum(len(a.data) for a in arenas[1:]) // self._block())
-            if count == 1 + blocks:
+            if count == 1 + blocks + more:
                 break
-            arenas = self._arenas(1 + blocks)
+            arenas = self._arenas(1 + blocks + more)
+        arenas += self._layer_arenas() if more else []
         self.on_arenas(arenas)
         return self.on_signed(self._sign(self._header(arenas), arenas))
+
+    def _layer_arenas(self) -> list[Arena]:
+        index = self.on_layer(self.frame(self.layer if isinstance(self.layer, bytes) else canonical(self.layer)))
+        blocks = -(-(len(index) + len(self.residual)) // 2**20)
+        arenas = [Arena("residual-digests", "U8", [blocks, 32], bytes(32 * blocks))]
+        arenas += [Arena("residual-index", "U8", [len(index)], index)]
+        return arenas + ([Arena("residual", "U8", [len(self.residual)], self.residual)] if self.residual else [])
 
     def _block(self) -> int:
         block = self.summary.get("block") if isinstance(self.summary, dict) else None
@@ -234,10 +245,24 @@ class Parts:
 
     def _sign(self, head: bytes, arenas: list[Arena]) -> bytes:
         size = len(arenas[0].data)
-        rest, block = b"".join(a.data for a in arenas)[size:], self._block()
-        rows = b"".join(hashlib.sha256(rest[i : i + block]).digest() for i in range(0, len(rest), block))
-        rows = (rows + bytes(size))[: size - 32]
-        return head + hashlib.sha256(head + rows).digest() + rows + rest
+        names = [a.name for a in arenas]
+        at = names.index("residual-digests") if "residual-digests" in names else len(arenas)
+        front, layer = (b"".join(a.data for a in part) for part in (arenas[1:at], arenas[at + 1 :]))
+        rows = digests(front, self._block())
+        if at < len(arenas):
+            own = fitted(digests(layer, 2**20), len(arenas[at].data))
+            rows, layer = rows + hashlib.sha256(own).digest(), own + layer
+        rows = fitted(rows, size - 32)
+        return head + hashlib.sha256(head + rows).digest() + rows + front + layer
+
+
+def digests(data: bytes, block: int) -> bytes:
+    return b"".join(hashlib.sha256(data[i : i + block]).digest() for i in range(0, len(data), block))
+
+
+def fitted(rows: bytes, size: int) -> bytes:
+    """Where an invalid vector has another number of rows than digest blocks."""
+    return (rows + bytes(size))[:size]
 
 
 # --- blocks ---

@@ -4,18 +4,24 @@ Bytes are compared, as nothing here depends on a zstd version: frames are writte
 and a pinned frame must inflate to the stream it stands for. Both ways `../decoder.py` runs on all vectors, and each
 rule of `../dtscodec.md` must be named by a case."""
 
+import dataclasses
 import hashlib
 import json
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import builder
 import numpy as np
-from builder import T, safetensors
+from builder import Maker, T, safetensors
+from exact_cases import exact_cases
+from exact_invalid_cases import exact_invalid_cases
+from exact_stage_tables import exact_stage_tables
 from invalid_cases import Invalid, invalid_cases
+from layer_builder import ExactMaker
 from stage_tables import stage_tables
 from valid_cases import Valid, valid_cases
 
@@ -24,6 +30,7 @@ sys.path.insert(0, str(HERE.parent))
 
 import checks  # noqa: E402
 import decoder  # noqa: E402
+import residual  # noqa: E402
 import stages  # noqa: E402
 
 
@@ -58,6 +65,29 @@ def file_facts(content: tuple[bytes, bytes] | str, changed: bool) -> dict[str, A
     return {"carried": not changed, "size": len(content[0]), "sha256": hashlib.sha256(content[0]).hexdigest()}
 
 
+def content_facts(content: bytes) -> dict[str, Any]:
+    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def front_of(case: Valid) -> builder.Parts:
+    """The same pack without its residual layer."""
+    summary = {key: v for key, v in case.parts.summary.items() if key not in ("requires", "content")}
+    return dataclasses.replace(case.parts, layer=None, residual=b"", summary=summary)
+
+
+def weight_files(maker: ExactMaker) -> dict[str, bytes]:
+    """Of each header the tensors in the order of their bytes."""
+    result = {}
+    for name, (head, _) in sorted(maker.weights.items()):
+        folders = [f + "/" for f in maker.index.get("folders", []) if name.startswith(f + "/")]
+        folder = max(folders, key=len, default="")
+        own = json.loads(head[8:]) if name.endswith(".safetensors") else {}
+        own.pop("__metadata__", None)
+        placed = sorted(own, key=lambda key: own[key]["data_offsets"])
+        result[name] = head + b"".join(maker.tensors[folder + key].data for key in placed)
+    return result
+
+
 def base_at(base: dict[str, T], base_files: dict[str, bytes] | None) -> Iterator[tuple[str, bytes]]:
     """A single file, or a directory where it has other files, too."""
     if base_files is None:
@@ -71,12 +101,18 @@ def valid_files(case: Valid) -> Iterator[tuple[str, bytes]]:
     facts: dict[str, Any] = {"rules": case.rules.split(), "what": case.what}
     index = case.parts.index
     facts |= {key: index[key] for key in ("metadata", "absent", "stem", "folders") if key in index}
-    maker = case.maker
+    maker: Maker = case.maker
     files = {name: file_facts(f, name in maker.changed) for name, f in maker.files.items()}
     facts |= {"files": files} if files else {}
+    if isinstance(maker, ExactMaker):
+        facts["stripped"] = content_facts(front_of(case).file())
+        facts["weights"] = {name: content_facts(data) for name, data in weight_files(maker).items()}
     yield "case.json", table_text(facts)
     yield "pack.safetensors", case.parts.file()
-    yield "expected.safetensors", safetensors(maker.expected, index.get("metadata"))
+    exact = maker.tensors if isinstance(maker, ExactMaker) else None
+    yield "expected.safetensors", safetensors(maker.expected if exact is None else exact, index.get("metadata"))
+    if exact is not None:
+        yield "front.safetensors", safetensors(maker.expected, index.get("metadata"))
     yield from base_at(maker.base, maker.base_files)
 
 
@@ -89,7 +125,8 @@ def invalid_files(case: Invalid, sections: dict[str, str]) -> Iterator[tuple[str
 
 
 def all_files(valid: list[Valid], invalid: list[Invalid], sections: dict[str, str]) -> dict[str, bytes]:
-    files = {f"stages/{name}.json": table_text(table) for name, table in stage_tables().items()}
+    tables = stage_tables() | exact_stage_tables()
+    files = {f"stages/{name}.json": table_text(table) for name, table in tables.items()}
     for v in valid:
         files |= {f"valid/{v.name}/{name}": data for name, data in valid_files(v)}
     for i in invalid:
@@ -113,11 +150,20 @@ def comparable(t: decoder.Tensor | T | None) -> Any:
     return t.dtype, t.shape, data
 
 
+def as_tuple(t: decoder.Tensor | T | None) -> Any:
+    return t and tuple(t)
+
+
 def check_valid(case: Valid) -> Iterator[str]:
     try:
         maker = case.maker
-        tensors, files = decoder.decode(case.parts.file(), as_base(maker.base), base_files=maker.base_files)
-        pack = decoder.Pack(case.parts.file())
+        data, base = case.parts.file(), as_base(maker.base)
+        tensors, files = decoder.decode(data, base, base_files=maker.base_files, lossy=True)
+        pack = decoder.Pack(data)
+        if isinstance(maker, ExactMaker):
+            yield from check_exact(case.name, maker, data, base)
+            if decoder.strip(data) != front_of(case).file():
+                yield f"valid/{case.name}: the front is something else"
     except decoder.Refused as error:
         yield f"valid/{case.name}: {error}"
         return
@@ -133,6 +179,16 @@ def check_valid(case: Valid) -> Iterator[str]:
     for name in sorted(files.keys() | expected.keys()):
         if files.get(name) != expected.get(name):
             yield f"valid/{case.name}: file {name!r} is something else"
+
+
+def check_exact(where: str, maker: ExactMaker, data: bytes, base: dict[str, decoder.Tensor]) -> Iterator[str]:
+    """Bit for bit, NaNs as well."""
+    tensors, _ = decoder.decode(data, base, base_files=maker.base_files)
+    for name in sorted(tensors.keys() | maker.tensors.keys()):
+        if as_tuple(tensors.get(name)) != as_tuple(maker.tensors.get(name)):
+            yield f"valid/{where}: tensor {name!r} is not exact"
+    if decoder.weight_files(data, base) != weight_files(maker):
+        yield f"valid/{where}: weight files are something else"
 
 
 def check_invalid(case: Invalid) -> Iterator[str]:
@@ -228,6 +284,55 @@ def stage_leaves(table: dict[str, Any]) -> Iterator[bool]:
         yield stages.base_digest(leaves).hex() == case["digest"]
 
 
+def stage_products(table: dict[str, Any]) -> Iterator[bool]:
+    for case in table["cases"]:
+        u, v, delta = (np.array([numbers_of(row) for row in case[key]]) for key in ("u", "v", "delta"))
+        yield residual.exact_product(u, v).tobytes() == delta.tobytes()
+
+
+def stage_predictions(table: dict[str, Any]) -> Iterator[bool]:
+    for case in table["cases"]:
+        dtype, source, base = case["dtype"], case["base_dtype"], unhex(case["base_hex"])
+        d, a = (None if case[key] is None else numbers_of([case[key]]) for key in ("delta", "a"))
+        bits = residual.as_elements(base, dtype, 1) if source == dtype else None
+        own = residual.Source(1, bits, residual.as_numbers(base, source, 1), None if d is None else d.reshape(1, 1))
+        p = residual.predict([own], dtype, 0, 1, a, float.fromhex(case["t"]))
+        yield p.tobytes().hex() == case["prediction_hex"]
+
+
+def stage_distances(table: dict[str, Any]) -> Iterator[bool]:
+    for case in table["cases"]:
+        w = residual.element_size(case["dtype"])
+        z, p = (np.frombuffer(unhex(case[f"{key}_hex"]), f"<{x}{w}") for key, x in (("z", "u"), ("prediction", "i")))
+        yield residual.from_distances(z, p, case["dtype"]).tobytes().hex() == case["element_hex"]
+
+
+def stage_contexts(table: dict[str, Any]) -> Iterator[bool]:
+    for case in table["cases"]:
+        p = residual.as_elements(unhex(case["prediction_hex"]), case["dtype"], 1)
+        s, t = (np.array([[case[key]]], np.uint8) for key in ("row", "column"))
+        yield residual.contexts(p, case["dtype"], case["offset"], s, t).tolist() == [[case["context"]]]
+
+
+def stage_integers(table: dict[str, Any]) -> Iterator[bool]:
+    for case in table["cases"]:
+        content, w = residual.Content(unhex(case["hex"])), case["bytes"]
+        found = content.integers(np.array(case["contexts"]), w)
+        content.end()
+        yield found.astype(f"<u{w}").tobytes().hex() == case["integers_hex"]
+
+
+def stage_chunks(table: dict[str, Any]) -> Iterator[bool]:
+    for case in table["cases"]:
+        dtype, base, shape = case["dtype"], unhex(case["base_hex"]), (case["rows"], case["columns"])
+        own = residual.Source(shape[0], residual.as_elements(base, dtype, shape[1]))
+        if dtype in stages.STORED:
+            own.numbers = residual.as_numbers(base, dtype, shape[1])
+        predicted = partial(residual.predict, [own], dtype, 0, shape[0])
+        found = residual.decode_chunk(unhex(case["hex"]), predicted, shape, dtype)
+        yield found.tobytes().hex() == case["elements_hex"]
+
+
 STAGES = {
     "json": stage_json,
     "pack-ids": stage_pack_ids,
@@ -238,12 +343,18 @@ STAGES = {
     "rounding": stage_rounding,
     "examples": stage_examples,
     "leaves": stage_leaves,
+    "products": stage_products,
+    "predictions": stage_predictions,
+    "distances": stage_distances,
+    "contexts": stage_contexts,
+    "integers": stage_integers,
+    "chunks": stage_chunks,
 }
 
 
 def check_stages() -> Iterator[str]:
     """Each table against the function of the decoder that it describes."""
-    tables = stage_tables()
+    tables = stage_tables() | exact_stage_tables()
     yield from (f"stages/{name}.json: nothing checks it" for name in sorted(tables.keys() - STAGES.keys()))
     for name, holds in STAGES.items():
         wrong = [i for i, good in enumerate(holds(tables[name])) if not good]
@@ -288,8 +399,9 @@ def write(files: dict[str, bytes]) -> None:
 
 
 def main() -> None:
-    sections, valid = rule_sections(), valid_cases()
-    invalid = invalid_cases({case.name: case for case in valid})
+    sections, valid = rule_sections(), valid_cases() + exact_cases()
+    sources = {case.name: case for case in valid}
+    invalid = invalid_cases(sources) + exact_invalid_cases(sources)
     files = all_files(valid, invalid, sections)
     wrong = [*check_rules(valid, invalid, sections), *check_stages(), *check_pins()]
     for v in valid:

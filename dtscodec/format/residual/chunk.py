@@ -185,5 +185,7 @@ def _decode_few(content: Content, scales: Scales, prediction: Integers, kind: El
     predicted = flat[positions]
     contexts = scales.contexts(exponents(predicted, kind)[:, None]).ravel()
     distances = join_buckets(content, contexts, kind.unsigned) + kind.unsigned.type(1)
+    if not distances.all():
+        raise ValueError(f"expected distances of {8 * kind.size} bits, got more")
     flat[positions] = from_distances(distances, predicted, kind)
     return result

@@ -135,5 +135,5 @@ def exponents(prediction: Integers, kind: ElementKind) -> Integers:
     if not kind.is_float:
         return np.zeros(prediction.shape, np.int16)
     field = prediction.view(kind.unsigned) >> kind.mantissa & ((1 << kind.exponent) - 1)
-    result: Integers = np.maximum(field, 1).astype(np.int16)
-    return result
+    exponent: Integers = np.maximum(field, 1).astype(np.int16)
+    return exponent

@@ -57,6 +57,10 @@ class ResidualLayer:
         if found != arenas.header.summary.content:
             detail = f"expected the content digest {arenas.header.summary.content}, got {found}"
             raise FormatError("content", where, detail, "15.1")
+        for entry in front.tensors:
+            if entry.tied_to is not None and self.leaf(entry.name) != self.leaf(entry.tied_to):
+                detail = f"expected the leaf of {entry.tied_to}, which it is tied to"
+                raise FormatError("content", f"{where}: {entry.name}", detail, "15.1")
 
     def tensor(self, name: str) -> TensorResidual:
         """Return the entry of a tensor; KeyError if there is none."""

@@ -62,10 +62,8 @@ class WeightFile:
 
     Raises
     ------
-    ValueError
-        A size is not as section 15.1 says.
     FormatError
-        The file must not be there (rule X6).
+        The file must not be there, or a size is not as section 15.1 says (rule X6).
     """
 
     name: str
@@ -77,8 +75,9 @@ class WeightFile:
         is_weights = self.name.endswith(".safetensors") or is_shard_index(parts[-1])
         if not is_weights or not all(map(is_valid_component, parts)) or len(utf8(self.name)) > MAX_NAME_BYTES:
             raise FormatError("file", "weights", f"expected the name of a weight file, got {self.name!r:.80}", "15.1")
-        if not 0 < self.stored <= self.size <= MAX_FILE_BYTES:
-            raise ValueError(f"expected 1 to {MAX_FILE_BYTES} bytes of {self.name}, got {self.size} and {self.stored}")
+        if not 0 < self.stored <= self.size:
+            detail = f"expected 1 to {self.size} bytes that {self.name} is stored in, got {self.stored}"
+            raise FormatError("file", "weights", detail, "15.1")
 
     @property
     def is_index(self) -> bool:
@@ -142,6 +141,7 @@ def parse_layer_index(text: bytes, entries: Sequence[TensorEntry], where: str) -
         weights = tuple(map(_parse_weights, fields.take_list("weights", dict, [])))
         fields.done("15.1")
         check_names([file.name for file in weights])
+        _check_weights(weights)
         index = LayerIndex(tensors, weights)
         if layer_index_text(index) != text:
             raise ValueError("expected defaults to be left out")
@@ -171,13 +171,24 @@ def _parse_weights(document: dict[str, Json]) -> WeightFile:
     return file
 
 
+def _check_weights(weights: Sequence[WeightFile]) -> None:
+    """Check weight files together (rule X6)."""
+    names = {file.name for file in weights}
+    total = sum(file.size for file in weights)
+    if total > MAX_FILE_BYTES:
+        raise FormatError("file", "weights", f"expected at most {MAX_FILE_BYTES} bytes in all, got {total}", "15.1")
+    for name in names:
+        if any(name[:at] in names for at, letter in enumerate(name) if letter == "/"):
+            raise FormatError("file", "weights", f"expected no file in {name!r:.80} that is a folder, too", "15.1")
+
+
 def _check_chunks(tensor: TensorResidual, entry: TensorEntry) -> None:
     """Check that a tensor has as many chunks as its rows need (rule X2)."""
     if (tensor.chunks or tensor.with_delta) and entry.tied_to is not None:
         raise ValueError(f"expected no chunks of {entry.name}, which is tied")
     if tensor.chunks:
         rows, columns = element_matrix(entry.spec, entry.split)
-        expected = -(-rows // chunk_rows(columns))
+        expected = -(-rows // chunk_rows(columns)) if columns else 0
         if columns > MAX_COLUMNS:
             raise ValueError(f"expected at most {MAX_COLUMNS} columns in {entry.name}, got {columns}")
         if len(tensor.chunks) != expected:

@@ -82,7 +82,8 @@ class ExactDelta:
         begin, end = self._places[first], self._places[last]
         values = self._left[begin:end]
         if self._right is not None:
-            values = np.ldexp(values @ self._right, self._exponent)
+            # A sum of integers that is 0 has no sign, but a product of matrices may give -0 for it.
+            values = np.ldexp(values @ self._right + 0.0, self._exponent)
         if values.shape == (last - first, self._shape[1]):
             return values
         result = np.zeros((last - first, self._shape[1]))
