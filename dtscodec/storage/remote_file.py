@@ -1,6 +1,7 @@
 """Reading a file in remote storage by range. With a staging folder each range is transferred once."""
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -71,6 +72,7 @@ class RemoteFile:
         head = min(head, self.size) if is_pack else 0
         self._head = self._piece(0, head) if head else b""
         self._background = ThreadPoolExecutor(_AHEAD)
+        self._lock = threading.Lock()
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
@@ -88,12 +90,16 @@ class RemoteFile:
             As for `read_array`.
         """
         end = min(offset + size, self.size)
+        if offset < len(self._head) < end:
+            self.keep(end)  # Only what is not there yet.
         return self._head[offset:end] if end <= len(self._head) else self.read_array(offset, size).tobytes()
 
     def keep(self, end: int) -> None:
         """Transfer the first bytes of the file, up to an offset, and keep them for `read`."""
-        if end > len(self._head):
-            self._head += b"".join(self._pieces(len(self._head), end - len(self._head)))
+        with self._lock:
+            begin = len(self._head)
+            if end > begin:
+                self._head += b"".join(self._pieces(begin, end - begin))
 
     def read_array(self, offset: int, size: int) -> Bytes:
         """Return a range in a fresh, writable buffer: uint8 [size], shorter only where the file ends before.

@@ -1,6 +1,7 @@
 """`Switcher(exact=True)`: the fine-tune's weights bit for bit, from packs with a residual layer."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ def test_weights_are_the_fine_tunes_bit_for_bit(
     config: dtscodec.EncodeConfig, dtype: torch.dtype, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    model = transformers.BertModel(bert_config())
+    model: Any = transformers.BertModel(bert_config())
     model.to(dtype)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     tasks = {}
