@@ -243,8 +243,10 @@ class Decoded(Mapping[str, Tensor]):
 
     def _originals(self) -> dict[str, bytes]:
         """Return what the fine-tune's weight files hold beside tensors; nothing where it is not known or not right."""
+        if not self.is_exact or self._dtype is not None:
+            return {}
         layer = self.pack.reader.layer
-        return layer.weight_files() if layer is not None and self.is_exact and self._dtype is None else {}
+        return {} if layer is None else layer.weight_files()
 
     def files(self) -> dict[str, bytes]:
         """Return the contents of the auxiliary files by name.
