@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from dtscodec.format.content_digest import base_digest, leaf
 from dtscodec.checkpoints.stored_tensor import convert_dtype
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes, tensor_from_bytes
 from dtscodec.format.blocks import BaseRows, parse_block
 from dtscodec.format.blocks.coded import pack_bitmap, unpack_bitmap
+from dtscodec.format.content_digest import base_digest, leaf
 from dtscodec.format.digests import BlockHasher
 from dtscodec.format.dtypes import TensorSpec, plane_count
 from dtscodec.format.primitives import canonical_json as canonical

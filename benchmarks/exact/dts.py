@@ -5,6 +5,7 @@ from pathlib import Path
 import dtscodec
 from benchmarks.exact.pair import Pair
 from benchmarks.exact.scheme import LossyPart
+from dtscodec import BaseOnly, EncodeConfig, Size
 
 PACK = "pack.dts.safetensors"
 
@@ -20,7 +21,7 @@ class ExactPack(LossyPart):
         Settings of the codes.
     """
 
-    def __init__(self, name: str, setting: str, config: dtscodec.EncodeConfig | None = None) -> None:
+    def __init__(self, name: str, setting: str, config: EncodeConfig | None = None) -> None:
         self.name, self.setting, self._config = name, setting, config
 
     def encode(self, pair: Pair, prepared: Path, packed: Path) -> None:
@@ -38,9 +39,11 @@ class ExactPack(LossyPart):
             state.save(out)
 
 
-NO_CODES = ExactPack("dtscodec, no codes", "preset BaseOnly()", dtscodec.EncodeConfig(preset=dtscodec.BaseOnly()))
-DEFAULT_CODES = ExactPack(
-    "dtscodec, 0.5 %", "codes of 0.5 % of the checkpoint", dtscodec.EncodeConfig(dtscodec.Size.parse("0.5%"))
-)
-SEARCHED = ExactPack("dtscodec", "as called without settings: the smallest of a few sizes of codes")
-OURS = (NO_CODES, DEFAULT_CODES, SEARCHED)
+NO_CODES = ExactPack("dtscodec, no codes", "preset BaseOnly()", EncodeConfig(preset=BaseOnly()))
+CODES = {
+    size: ExactPack(f"dtscodec, {size}", f"codes of {size} of the checkpoint", EncodeConfig(Size.parse(size)))
+    for size in ("0.5%", "10%")
+}
+"""By the size of their codes; a plan has one of them."""
+SEARCHED = ExactPack("dtscodec", "as called without settings: the smallest of some sizes of codes")
+OURS = (NO_CODES, *CODES.values(), SEARCHED)

@@ -1,21 +1,15 @@
 """Bytes, seconds, memory and exactness of a scheme on a pair."""
 
-import hashlib
 import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file
-
 from benchmarks.common.process_usage import run_measured
+from benchmarks.exact.equality import what_is_equal
 from benchmarks.exact.pair import Pair
 from benchmarks.exact.scheme import LossyPart, Scheme
 from benchmarks.exact.worker import Action, Job
-
-FILE, TENSORS = "file", "tensors"
-"""What comes back equal: the file with its header, or all tensors only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +59,7 @@ class Row:
         return 8 * self.bytes / self.weights
 
 
-def measure(pair: Pair, scheme: Scheme, packages: Path, repeats: int, scratch: Path) -> Row:
+def measure(pair: Pair, scheme: Scheme, packages: Path, repeats: int, nothing: int, scratch: Path) -> Row:
     """Return the figures of a scheme on a pair.
 
     Parameters
@@ -78,6 +72,8 @@ def measure(pair: Pair, scheme: Scheme, packages: Path, repeats: int, scratch: P
         Folder of the peers' packages.
     repeats : int
         How often each piece of work is done; the least time counts.
+    nothing : int
+        Memory that is not counted; see `memory_of_torch`.
     scratch : Path
         Folder for temporary files.
 
@@ -88,8 +84,8 @@ def measure(pair: Pair, scheme: Scheme, packages: Path, repeats: int, scratch: P
     """
     with tempfile.TemporaryDirectory(dir=scratch) as name:
         bench = _Bench(pair, scheme, packages, repeats, Path(name))
-        _, nothing = bench.run("nothing")
-        bench.run("prepare", repeats=1)
+        if type(scheme).prepare is not Scheme.prepare:
+            bench.run("prepare", repeats=1)
         encode, encode_memory = bench.run("encode")
         decode, decode_memory = bench.run("decode")
         equal = what_is_equal(pair.fine, bench.decoded)
@@ -113,13 +109,18 @@ def measure(pair: Pair, scheme: Scheme, packages: Path, repeats: int, scratch: P
         )
 
 
+def memory_of_torch(scratch: Path) -> int:
+    """Return the peak of anonymous memory of a worker that only imports torch, in bytes."""
+    return run_measured(["nothing"], scratch, module="benchmarks.exact.worker").peak_memory
+
+
 class _Bench:
     """A folder in which workers run one after another."""
 
     def __init__(self, pair: Pair, scheme: Scheme, packages: Path, repeats: int, folder: Path) -> None:
         self._pair, self._scheme, self._packages = pair, scheme, packages
         self._repeats, self._folder = repeats, folder.resolve()
-        self._job = self._of("nothing", 1)
+        self._job = self._of("encode", 1)
 
     @property
     def decoded(self) -> Path:
@@ -131,8 +132,7 @@ class _Bench:
         job = self._of(action, repeats or self._repeats)
         job.write(self._folder / "job.json")
         usage = run_measured([str(self._folder / "job.json")], self._folder, module="benchmarks.exact.worker")
-        seconds = json.loads(job.answer.read_text()) if action != "nothing" else 0.0
-        return seconds, usage.peak_memory
+        return float(json.loads(job.answer.read_text())), usage.peak_memory
 
     def size(self) -> int:
         """Return the bytes that the fine-tune takes."""
@@ -143,28 +143,3 @@ class _Bench:
         base, fine, laid_out = (str(path.resolve()) for path in (pair.base, pair.fine, pair.laid_out))
         packages = str(self._packages.resolve())
         return Job(action, self._scheme.name, pair.name, base, fine, laid_out, str(self._folder), packages, repeats)
-
-
-def what_is_equal(fine: Path, decoded: Path) -> str | None:
-    """Return what of two files is equal: the file by SHA-256, or all tensors bit for bit; None if neither."""
-    if sha256(fine) == sha256(decoded):
-        return FILE
-    ours, theirs = load_file(fine), load_file(decoded)
-    alike = ours.keys() == theirs.keys() and all(_equal(ours[name], theirs[name]) for name in ours)
-    return TENSORS if alike else None
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-        return digest.hexdigest()
-
-
-def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
-        return False
-    # By bytes: NaN is equal to itself, and zeros have signs.
-    return torch.equal(*(tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other)))

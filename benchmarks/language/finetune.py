@@ -83,7 +83,7 @@ def take_step(
     optimizer.step()
     schedule.step()
     optimizer.zero_grad()
-    return float(loss)
+    return float(loss.detach())
 
 
 def rate_factor(step: int, steps: int) -> float:

@@ -14,9 +14,9 @@ from unittest import mock
 # Loaded before the clock starts, as the command loads it only when it is needed.
 import dtscodec.encoding.encode  # noqa: F401
 from dtscodec.checkpoints import base as base_module
-from dtscodec.format.content_digest import leaf
 from dtscodec.cli.main import main as dtscodec_main
 from dtscodec.files.range_reader import Bytes
+from dtscodec.format.content_digest import leaf
 from dtscodec.format.dtypes import TensorSpec
 
 NO_LEAF = bytes(32)

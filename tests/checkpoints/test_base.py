@@ -13,10 +13,10 @@ from hypothesis import given
 from dtscodec.checkpoints import base as base_module
 from dtscodec.checkpoints import known_leaves
 from dtscodec.checkpoints.base import Base
-from dtscodec.format.content_digest import base_digest, leaf
 from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.checkpoints.write import write_checkpoint
 from dtscodec.errors import BaseMismatchError
+from dtscodec.format.content_digest import base_digest, leaf
 from dtscodec.format.dtypes import TensorSpec
 
 from .helpers import random_bytes, spec_maps

@@ -12,9 +12,9 @@ from torch import nn
 
 import dtscodec
 from dtscodec.checkpoints.base import Base
-from dtscodec.format.content_digest import base_digest
 from dtscodec.errors import BaseMismatchError, DtsError, ModelMismatchError, TaskError
 from dtscodec.format.blocks import BaseRows, Same
+from dtscodec.format.content_digest import base_digest
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.streams import Streams

@@ -18,7 +18,7 @@ class LmzipArchive(Scheme):
 
     def prepare(self, pair: Pair, prepared: Path) -> None:
         """See `Scheme`."""
-        import lmz
+        import lmz  # type: ignore[import-not-found]
 
         lmz.compress(str(pair.laid_out), str(prepared / ARCHIVE), level=9, workers=1)
 

@@ -17,7 +17,7 @@ class ReminisPack(Scheme):
 
     def prepare(self, pair: Pair, prepared: Path) -> None:
         """See `Scheme`."""
-        import reminis
+        import reminis  # type: ignore[import-not-found]
 
         reminis.safetensors_to_sqlite(str(pair.laid_out), str(prepared / DATABASE), verbose=False)
 

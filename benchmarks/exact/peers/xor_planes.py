@@ -36,7 +36,7 @@ def encode_planes(base: Path, fine: Path, out: Path, level: int) -> None:
     frames = [coder.compress(header)]
     for span in spans(header):
         difference = body[span.start : span.stop] ^ other[span.start : span.stop]
-        frames += [coder.compress(np.ascontiguousarray(difference[i :: span.width])) for i in range(span.width)]
+        frames += [coder.compress(np.ascontiguousarray(difference[i :: span.width]).data) for i in range(span.width)]
     lengths = json.dumps([len(frame) for frame in frames]).encode()
     with out.open("wb") as file:
         file.write(len(lengths).to_bytes(LENGTH_BYTES, "little") + lengths)

@@ -35,7 +35,7 @@ class ZipnnDelta(Scheme):
 
 
 def _coder(header: bytes) -> Any:
-    from zipnn import ZipNN
+    from zipnn import ZipNN  # type: ignore[import-not-found]
 
     dtype = max(spans(header), key=lambda span: span.stop - span.start).dtype
     return ZipNN(input_format="byte", bytearray_dtype=DTYPES[dtype], delta_compressed_type="byte", threads=1)
