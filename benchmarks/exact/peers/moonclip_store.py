@@ -25,7 +25,7 @@ class MoonclipStore(SeriesStore):
 
         self._manager: Any = MoonclipManager(
             storage_root=str(folder),
-            compression_level=3,
+            compression_level=9,
             max_full_snapshots=MANY,
             max_deltas_per_full=self.deltas,
             max_total_snapshots=MANY,
@@ -65,7 +65,7 @@ class MoonclipFirst(MoonclipStore):
     """All saves against the first."""
 
     name = "moonclip, one full save"
-    setting = "compression level 3, all saves against the base"
+    setting = "compression level 9, all saves against the base"
     deltas = MANY
 
 
@@ -73,5 +73,5 @@ class MoonclipDefault(MoonclipStore):
     """A full save after ten others, as by default."""
 
     name = "moonclip"
-    setting = "compression level 3, a full save after 10 differences (the default)"
+    setting = "compression level 9, a full save after 10 differences (the default)"
     deltas = 10
