@@ -4,12 +4,21 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.exact.dts import CODES, NO_CODES, OURS, SEARCHED
+from benchmarks.exact.dts import OURS, SEARCHED
 from benchmarks.exact.measure import Row
 from benchmarks.exact.plans import STEPS
 from benchmarks.exact.schemes import FAST, PEERS
 from benchmarks.exact.series_stores import OUR_STORES
 from benchmarks.exact.series_worker import SeriesRow
+from benchmarks.exact.speed_worker import (
+    CODED_DECODE,
+    DECODE,
+    ENCODE,
+    FAST_DECODE,
+    FAST_ENCODE,
+    LOSSY_DECODE,
+    SpeedRow,
+)
 
 BF16, MEAN, FP32, STEP = 0.70, 0.75, 0.84, 0.014
 """Most bytes: by those of the best peer, and by the checkpoint's for steps at a small learning rate."""
@@ -30,20 +39,24 @@ class Bar:
     holds: bool
 
 
-def bars(rows: Sequence[Row], series: Sequence[SeriesRow], tasks: Sequence[str]) -> list[Bar]:
+def bars(
+    rows: Sequence[Row], speed: Sequence[SpeedRow], series: Sequence[SeriesRow], tasks: Sequence[str]
+) -> list[Bar]:
     """Return what the rows tell; bars without rows are left out.
 
     Parameters
     ----------
     rows : sequence of Row
         All pairs and schemes.
+    speed : sequence of SpeedRow
+        Times that are compared.
     series : sequence of SeriesRow
         All runs and stores.
     tasks : sequence of str
         Names of the pairs of the geometric mean.
     """
     table = {(row.pair, row.scheme): row for row in rows}
-    return [*_sizes(table, tasks), *_steps(series), *_speed(table), *_memory(rows), *_codes(table)]
+    return [*_sizes(table, tasks), *_steps(series), *_speed(speed), *_memory(rows), *_codes(speed)]
 
 
 _Table = dict[tuple[str, str], Row]
@@ -80,13 +93,9 @@ def _steps(series: Sequence[SeriesRow]) -> Iterable[Bar]:
         yield Bar(text, f"{min(shares):.2%}", min(shares) <= STEP)
 
 
-def _speed(table: _Table) -> Iterable[Bar]:
-    for what in ("encode", "decode"):
-        ratios = {
-            pair: getattr(table[pair, NO_CODES.name], what) / getattr(table[pair, FAST.name], what)
-            for pair, scheme in table
-            if scheme == NO_CODES.name and (pair, FAST.name) in table
-        }
+def _speed(speed: Sequence[SpeedRow]) -> Iterable[Bar]:
+    for what, ours, fast in (("encode", ENCODE, FAST_ENCODE), ("decode", DECODE, FAST_DECODE)):
+        ratios = {row.pair: row.seconds[ours] / row.seconds[fast] for row in speed}
         if ratios:
             worst = max(ratios, key=lambda pair: ratios[pair])
             text = f"{what} without codes: at most {TIMES:g} times the time of {FAST.name} (aim {AIM:g})"
@@ -107,12 +116,9 @@ def _memory(rows: Sequence[Row]) -> Iterable[Bar]:
         yield Bar(text, f"{share:.2f} of that ({row.pair}, {row.scheme})", share <= 1)
 
 
-def _codes(table: _Table) -> Iterable[Bar]:
-    ratios, names = [], {scheme.name for scheme in CODES.values()}
-    for (pair, scheme), row in table.items():
-        if scheme in names and (pair, NO_CODES.name) in table and row.lossy_decode:
-            ratios.append((row.decode / (row.lossy_decode + table[pair, NO_CODES.name].decode), pair))
+def _codes(speed: Sequence[SpeedRow]) -> Iterable[Bar]:
+    ratios = {row.pair: row.seconds[CODED_DECODE] / (row.seconds[LOSSY_DECODE] + row.seconds[DECODE]) for row in speed}
     if ratios:
-        ratio, pair = max(ratios)
+        worst = max(ratios, key=lambda pair: ratios[pair])
         text = "decode with codes: at most its lossy decode and a decode without codes together"
-        yield Bar(text, f"{ratio:.2f} of that ({pair})", ratio <= LEEWAY)
+        yield Bar(text, f"{ratios[worst]:.2f} of that ({worst})", ratios[worst] <= LEEWAY)

@@ -1,5 +1,6 @@
 """Everything that a plan asks for; what has been measured with this code is kept, and an interrupted run goes on."""
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from benchmarks.exact.plans import Plan
 from benchmarks.exact.schemes import SCHEMES
 from benchmarks.exact.series_stores import STORES
 from benchmarks.exact.series_worker import SeriesRow, measure_series
+from benchmarks.exact.speed_worker import SpeedRow, measure_speed
 from benchmarks.exact.training_run import train
 from benchmarks.language.code_version import ENCODER, ROOT, code_version
 
@@ -33,6 +35,11 @@ class Records:
     def rows(self) -> list[Row]:
         """Schemes on pairs."""
         return read_records(self.folder / "rows.jsonl", Row)
+
+    @property
+    def speed(self) -> list[SpeedRow]:
+        """Times that are compared with each other."""
+        return read_records(self.folder / "speed.jsonl", SpeedRow)
 
     @property
     def series(self) -> list[SeriesRow]:
@@ -73,6 +80,7 @@ class Bench:
         self._nothing = memory_of_torch(self._scratch)
         for pair in self._pairs():
             self._measure(pair)
+            self._time(pair)
         for pair in self._curve_pairs():
             self._draw(pair)
         for run in self.plan.runs:
@@ -105,6 +113,13 @@ class Bench:
                 self._log.say(f"{pair.name}: {name}")
                 row = measure(pair, scheme, self._packages, self.plan.repeats, self._nothing, self._scratch)
                 append_record(self.records.folder / "rows.jsonl", row)
+
+    def _time(self, pair: Pair) -> None:
+        if pair.name not in {row.pair for row in self.records.speed}:
+            self._log.say(f"{pair.name}: times in turn")
+            with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+                row = measure_speed(pair, self.plan.codes, self.plan.repeats, Path(folder))
+            append_record(self.records.folder / "speed.jsonl", row)
 
     def _draw(self, pair: Pair) -> None:
         known = {(point.pair, point.size) for point in self.records.curve}

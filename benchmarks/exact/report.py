@@ -13,6 +13,8 @@ def exact_page(result: Mapping[str, Any]) -> str:
         parts.append("![Bytes and error, from small lossy packs to exact ones](result.png)")
     parts.append("## What is to hold\n\n" + _bars(result["bars"]))
     parts.append("## Settings\n\n" + _settings(result))
+    if result["speed"]:
+        parts.append("## Times in turn\n\n" + _speed(result["speed"]))
     for pair in _names(result["rows"], "pair"):
         rows = [row for row in result["rows"] if row["pair"] == pair]
         parts.append(f"## {pair[:1].upper()}{pair[1:]}\n\n{_pair(rows)}")
@@ -55,6 +57,13 @@ def _settings(result: Mapping[str, Any]) -> str:
     stores = {row["store"]: row["setting"] for row in result["series"]}
     lines += [f"- {name}, as a series: {setting}." for name, setting in stores.items()]
     return "\n".join(lines)
+
+
+def _speed(rows: Sequence[Mapping[str, Any]]) -> str:
+    ways = list(rows[0]["seconds"])
+    cells = [[row["pair"], *(f"{row['seconds'][way]:.3f}" for way in ways)] for row in rows]
+    lead = "Seconds on one core, in one process, each way after the other; the times that bars compare."
+    return f"{lead}\n\n{markdown_table(['pair', *ways], cells)}"
 
 
 def _pair(rows: Sequence[Mapping[str, Any]]) -> str:

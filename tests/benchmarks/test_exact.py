@@ -24,6 +24,15 @@ from benchmarks.exact.report import exact_page
 from benchmarks.exact.safetensors_layout import header_of
 from benchmarks.exact.schemes import FAST
 from benchmarks.exact.series_worker import SeriesRow
+from benchmarks.exact.speed_worker import (
+    CODED_DECODE,
+    DECODE,
+    ENCODE,
+    FAST_DECODE,
+    FAST_ENCODE,
+    LOSSY_DECODE,
+    SpeedRow,
+)
 from benchmarks.exact.training_run import TrainingRun, saved_files, train
 from benchmarks.language.finetune import take_step
 from benchmarks.language.tasks import FULL
@@ -110,13 +119,16 @@ def test_bars_compare_with_the_best_peer() -> None:
         replace(ROW, scheme=NO_CODES.name, bytes=150, encode=1.4, decode=2.0),
     ]
     step = SeriesRow(STEPS, "dtscodec, packs without codes", "", 1000, 500, [10, 20], 1.0, 1.0, [1], FILE)
-    found = {bar.text.partition(":")[0]: bar for bar in bars(rows, [step], [])}
+    speed = SpeedRow("demo bf16", {**dict.fromkeys((DECODE, FAST_ENCODE, LOSSY_DECODE), 1.0), ENCODE: 2.9})
+    speed.seconds.update({FAST_DECODE: 0.3, CODED_DECODE: 1.9})
+    found = {bar.text.partition(":")[0]: bar for bar in bars(rows, [speed], [step], [])}
     assert found["demo bf16"].measured.startswith("0.750")
     assert not found["demo bf16"].holds
     assert found["encode without codes"].holds
     assert not found["decode without codes"].holds
     assert not found["steps at a learning rate of 1e-6"].holds
     assert found["memory"].holds
+    assert found["decode with codes"].holds
     assert "demo fp32" not in found
 
 
