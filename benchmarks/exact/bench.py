@@ -67,8 +67,9 @@ class Bench:
 
     def __init__(self, plan: Plan, demo_cache: Path, language_cache: Path, cache: Path) -> None:
         self.plan = plan
-        self._demo, self._language, self._cache = demo_cache, language_cache, cache
+        self._demo, self._language = demo_cache, language_cache
         self._scratch = cache / "scratch"
+        self._pairs_folder = cache / "pairs" / plan.name  # Fine-tunes of different plans may have one name.
         self.records = Records(cache / f"{plan.name}-{code_version(CODE)}")
         for folder in (self._scratch, self.records.folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -94,14 +95,14 @@ class Bench:
 
     def _pairs(self) -> Iterator[Pair]:
         if self.plan.demo:
-            yield from demo_pairs(self._demo, self._cache / "pairs")
-        yield from language_pairs((*self.plan.tasks, *self.plan.others), self._language, self._cache / "pairs")
+            yield from demo_pairs(self._demo, self._pairs_folder)
+        yield from language_pairs((*self.plan.tasks, *self.plan.others), self._language, self._pairs_folder)
 
     def _curve_pairs(self) -> Iterator[Pair]:
         """Yield the pairs that have a curve: the demo's, and the first of the language model."""
         if self.plan.demo:
-            yield from demo_pairs(self._demo, self._cache / "pairs")
-        yield from language_pairs(self.plan.tasks[:1], self._language, self._cache / "pairs")
+            yield from demo_pairs(self._demo, self._pairs_folder)
+        yield from language_pairs(self.plan.tasks[:1], self._language, self._pairs_folder)
 
     def _measure(self, pair: Pair) -> None:
         known = {(row.pair, row.scheme) for row in self.records.rows}
