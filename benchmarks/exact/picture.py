@@ -43,6 +43,7 @@ def _panel(axes: "Axes", result: Mapping[str, Any], pair: str) -> None:
     axes.plot(*zip(*points, strict=True), label="dtscodec", color=ACCENT, marker="o", markersize=5, linewidth=2.2)
     axes.set_xscale("log")
     axes.set_xticks(list(TICKS), list(TICKS.values()))
+    axes.set_xlim(0.0004, 0.9)
     axes.set_ylim(-0.05, 1.05)
     style_panel(axes, pair, "bytes on disk, share of the checkpoint")
 
