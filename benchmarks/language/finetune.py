@@ -4,7 +4,7 @@ import math
 import random
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,19 +54,13 @@ def _train(task: Task, cache: Path, out: Path) -> None:
     model.train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=task.rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, task.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, task.steps))
     pieces, start = load_texts(task.texts, cache, tokenizer).train, time.perf_counter()
-    for step, inputs in enumerate(_batches(pieces, tokenizer, task.steps, task.seed), start=1):
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = model(**inputs).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
+    for step, inputs in enumerate(batches(pieces, tokenizer, task.steps, task.seed), start=1):
+        loss = take_step(model, inputs, optimizer, schedule)
         if step % 10 == 0:
             seconds = time.perf_counter() - start
-            print(f"{task.name}: step {step} of {task.steps}, loss {loss.item():.3f}, {seconds:.0f} s", flush=True)
+            print(f"{task.name}: step {step} of {task.steps}, loss {loss:.3f}, {seconds:.0f} s", flush=True)
     if task.lora_rank:
         model = model.merge_and_unload()
     model.to(torch.bfloat16).save_pretrained(out)
@@ -74,7 +68,25 @@ def _train(task: Task, cache: Path, out: Path) -> None:
     AutoTokenizer.from_pretrained(base).save_pretrained(out)
 
 
-def _rate(step: int, steps: int) -> float:
+def take_step(
+    model: Any,
+    inputs: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> float:
+    """Take a step of training, and return the loss before it."""
+    trained = [weight for group in optimizer.param_groups for weight in group["params"]]
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(**inputs).loss
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    optimizer.step()
+    schedule.step()
+    optimizer.zero_grad()
+    return float(loss.detach())
+
+
+def rate_factor(step: int, steps: int) -> float:
     """Return the learning rate of a step, relative to the peak."""
     warm_up = max(1, round(WARM_UP * steps))
     if step < warm_up:
@@ -82,7 +94,7 @@ def _rate(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
 
 
-def _batches(pieces: Any, tokenizer: Any, steps: int, seed: int) -> Iterator[dict[str, Tensor]]:
+def batches(pieces: Any, tokenizer: Any, steps: int, seed: int) -> Iterator[dict[str, Tensor]]:
     """Yield inputs and labels of each step; every piece ends with the token for the end of a text."""
     generator = random.Random(seed)
     order: list[int] = []

@@ -1,0 +1,1 @@
+"""Lossless peers, each in the setting that makes its files smallest."""
