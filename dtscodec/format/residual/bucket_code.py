@@ -75,6 +75,19 @@ class BucketCode:
         return -(-count // self.shared)
 
 
+def _table(shared: int) -> Integers:
+    """Return the symbols of each byte, one per byte of an integer: unsigned integers [256]."""
+    bits = 8 // shared
+    values = np.arange(256, dtype=f"<u{shared}")
+    table = np.zeros_like(values)
+    for place in range(shared):
+        table |= (values >> place * bits & (1 << bits) - 1) << 8 * place
+    return table
+
+
+_SYMBOLS: Final = {shared: _table(shared) for shared in SHARED}
+
+
 def choose_code(distances: Integers) -> BucketCode:
     """Return a code that suits distances, of which there is at least one."""
     mean = float(distances.mean(dtype=np.float64))
@@ -115,8 +128,7 @@ def read_symbols(data: Octets, count: int, code: BucketCode) -> Octets:
     """
     if code.shared == 1:
         return data
-    shifts = np.arange(0, 8, code.bits, dtype=np.uint8)
-    symbols: Octets = (data[:, None] >> shifts & np.uint8(code.escape)).ravel()
+    symbols: Octets = _SYMBOLS[code.shared][data].view(np.uint8)
     if symbols[count:].any():
         raise ValueError("expected padding of zero in shared bytes")
     return symbols[:count]
@@ -163,11 +175,13 @@ def _share(symbols: Octets, bits: int) -> bytes:
         return symbols.tobytes()
     padded = np.zeros(-(-len(symbols) // shared) * shared, np.uint8)
     padded[: len(symbols)] = symbols
-    columns = padded.reshape(-1, shared).T
-    result: Octets = columns[0].copy()
+    # All symbols of a byte at once, as one little-endian integer: symbol i moves from bit 8 i to bit i * bits.
+    together = padded.view(f"<u{shared}")
+    result = together.copy()
     for place in range(1, shared):
-        result |= columns[place] << np.uint8(place * bits)
-    return result.tobytes()
+        result |= together >> place * (8 - bits)
+    packed: Octets = result.astype(np.uint8)
+    return packed.tobytes()
 
 
 def _split_low(distances: Integers, low: int) -> bytes:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from dtscodec.format.residual.bucket_code import BucketCode, choose_code, join_bucket, read_symbols, split_bucket
 from dtscodec.format.residual.content import Content
+from dtscodec.format.residual.context_order import ContextOrder
 from dtscodec.format.residual.contexts import CONTEXTS
 from dtscodec.format.residual.integers import Integers
 
@@ -26,10 +27,7 @@ def split_buckets(distances: Integers, contexts: NDArray[np.uint8]) -> list[byte
     list of bytes
         The codes of all contexts; for each its low bits; for each its shared bytes; the planes of all escapes.
     """
-    # Stable, so that a decoder, which knows the contexts, finds the same order.
-    ordered = distances[np.argsort(contexts, kind="stable")]
-    ends = np.cumsum(np.bincount(contexts, minlength=CONTEXTS))
-    buckets = [part for part in np.split(ordered, ends[:-1]) if len(part)]
+    buckets = ContextOrder(contexts).sort(distances)
     codes = [choose_code(bucket) for bucket in buckets]
     lows, shared, excess = zip(*map(split_bucket, buckets, codes), strict=True)
     escapes = np.concatenate(excess)
@@ -54,10 +52,9 @@ def join_buckets(content: Content, contexts: NDArray[np.uint8], dtype: np.dtype[
     ValueError
         The content does not hold such distances.
     """
-    present = np.bincount(contexts, minlength=CONTEXTS)
-    counts: list[int] = present[present > 0].tolist()
-    codes = [BucketCode.from_byte(value) for value in content.take(len(counts)).tolist()]
-    sized = list(zip(codes, counts, strict=True))
+    order = ContextOrder(contexts)
+    codes = [BucketCode.from_byte(value) for value in content.take(len(order.counts)).tolist()]
+    sized = list(zip(codes, order.counts, strict=True))
     lows = [content.take(code.low_bytes(count)) for code, count in sized]
     symbols = [read_symbols(content.take(code.shared_bytes(count)), count, code) for code, count in sized]
     # What escapes exceed their codes by, in the order of contexts.
@@ -66,10 +63,8 @@ def join_buckets(content: Content, contexts: NDArray[np.uint8], dtype: np.dtype[
     for shift in range(0, 8 * dtype.itemsize, 8):
         excess |= content.take(len(excess)).astype(dtype) << dtype.type(shift)
     parts = np.split(excess, np.cumsum(escapes)[:-1])
-    ordered = np.concatenate([join_bucket(*bucket) for bucket in zip(lows, symbols, parts, codes, strict=True)])
-    distances = np.empty_like(ordered)
-    distances[np.argsort(contexts, kind="stable")] = ordered
-    return distances
+    buckets = [join_bucket(*bucket) for bucket in zip(lows, symbols, parts, codes, strict=True)]
+    return order.unsort(buckets, dtype)
 
 
 def most_bytes(count: int, itemsize: int) -> int:

@@ -23,6 +23,8 @@ _UNIT_CONTEXT: Final = 12
 _MAX_SCALE: Final = 255
 _SPAN: Final = 60
 """Binary logarithm of the largest ratio of last places that errors are measured with."""
+_SAMPLE: Final = 512
+"""Elements of a row or column that its scale is measured on."""
 _FEWEST: Final = 16
 """Elements of a row or column that are worth a scale."""
 
@@ -80,13 +82,20 @@ def measure_scales(distances: Integers, exponents: Integers) -> Scales:
     """
     height, width = distances.shape
     largest = int(exponents.max())
-    errors = _errors(distances, exponents, largest)
-    by_row, by_column = errors.mean(axis=1, dtype=np.float64), errors.mean(axis=0, dtype=np.float64)
-    mean = by_row.mean()
+    # A sample of its elements tells the scale of a row well enough. Whether it is 0 all of them tell.
+    across, down = max(1, width // _SAMPLE), max(1, height // _SAMPLE)
+    by_row = _errors(distances[:, ::across], exponents[:, ::across], largest).mean(axis=1, dtype=np.float64)
+    by_column = _errors(distances[::down], exponents[::down], largest).mean(axis=0, dtype=np.float64)
+    mean = max(float(by_row.mean()), 2.0**-_SPAN)
     # A scale for each of a few elements would cost more than it saves.
-    rows, below_rows = _levels(by_row / mean) if width >= _FEWEST else (None, 0)
-    columns, below_columns = _levels(by_column / mean) if height >= _FEWEST else (None, 0)
-    return Scales(_offset(mean, largest, below_rows + below_columns), rows, columns)
+    rows, columns, below = None, None, 0
+    if width >= _FEWEST:
+        rows, more = _levels(by_row / mean, distances.max(axis=1) > 0)
+        below += more
+    if height >= _FEWEST:
+        columns, more = _levels(by_column / mean, distances.max(axis=0) > 0)
+        below += more
+    return Scales(_offset(mean, largest, below), rows, columns)
 
 
 def common_scale(distances: Integers, exponents: Integers) -> Scales:
@@ -111,10 +120,12 @@ def _offset(mean: float, largest: int, below: int = 0) -> int:
     return max(-MAX_OFFSET, min(offset, MAX_OFFSET))
 
 
-def _levels(means: NDArray[np.float64]) -> tuple[Octets, int]:
-    """Return twice the binary logarithms of means as levels of 1 to 255, 0 for a mean of 0, and what was subtracted."""
-    there = means > 0
-    logarithms = np.rint(2 * np.log2(means, where=there, out=np.zeros_like(means))).astype(np.int64)
+def _levels(means: NDArray[np.float64], there: NDArray[np.bool_]) -> tuple[Octets, int]:
+    """Return twice the logarithms of means as levels of 1 to 255, 0 where nothing is, and what was subtracted."""
+    # Where a sample has nothing, the smallest mean of the others stands.
+    known = means > 0
+    smallest = means[known].min(initial=1.0)
+    logarithms = np.rint(2 * np.log2(np.where(known, means, smallest))).astype(np.int64)
     # If they span more than levels do, the smallest are raised.
-    below = max(int(logarithms[there].min()), int(logarithms[there].max()) - _MAX_SCALE + 1) - 1
+    below = max(int(logarithms.min()), int(logarithms.max()) - _MAX_SCALE + 1) - 1
     return np.where(there, np.maximum(logarithms - below, 1), 0).astype(np.uint8), below
