@@ -206,7 +206,8 @@ def test_invalid_packs_are_refused_for_their_reason(folder: Path, decoder: Calla
 @pytest.mark.parametrize("folder", VALID, ids=lambda folder: folder.name)
 def test_flipping_any_byte_of_a_valid_pack_is_noticed(folder: Path) -> None:
     data = (folder / "pack.safetensors").read_bytes()
-    step = max(1, len(data) // 5000)  # all bytes of all but the few large ones
+    # All bytes of all but the few large ones; of residual layers, whose bytes have digests only, a share.
+    step = max(1, len(data) // (500 if folder in EXACT else 5000))
     for position in range(0, len(data), step):
         damaged = bytearray(data)
         damaged[position] ^= 0x20

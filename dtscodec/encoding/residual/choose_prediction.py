@@ -117,6 +117,7 @@ def _bits(choice: ChosenPrediction, samples: list[_Sample], dtype: DType) -> flo
     return total / count
 
 
+@np.errstate(all="ignore")  # Differences of numbers that are not finite count as 0.
 def _delta_factor(samples: list[_Sample], prediction: Prediction, dtype: DType) -> np.float32 | None:
     """Return the factor of the delta that has the least squared error; None if it is about 1."""
     products = squares = 0.0
@@ -125,8 +126,9 @@ def _delta_factor(samples: list[_Sample], prediction: Prediction, dtype: DType) 
         change = np.nan_to_num(_values(elements, dtype) - base, nan=0.0, posinf=0.0, neginf=0.0)
         products += float((change * delta).sum())
         squares += float(np.square(delta).sum())
-    factor = np.float32(products / squares) if squares > 0 and np.isfinite(products / squares) else np.float32(1)
-    return None if abs(factor - 1) < 0.01 else factor
+    factor = np.float32(products / squares) if squares > 0 else np.float32(1)
+    # A pack has finite factors only.
+    return None if not np.isfinite(factor) or abs(factor - 1) < 0.01 else factor
 
 
 def _row_factors(fine: Doubles, base: Doubles, delta: Doubles) -> NDArray[np.float32]:
