@@ -491,9 +491,8 @@ def moved(header: Json, names: str, by: int) -> None:
 
 
 def weights_in_file(p: Parts, base: Base) -> None:
-    """The file of one folder in what is a file."""
-    p.layer["weights"][0]["name"] = "1_Router/model.safetensors"
-    p.layer["weights"][1]["name"] = "1_Router/model.safetensors/a.safetensors"
+    """The last weight file, in a folder of the name of the one before."""
+    p.layer["weights"][-1]["name"] = p.layer["weights"][-2]["name"] + "/model.safetensors"
 
 
 def more_size(p: Parts, base: Base) -> None:
