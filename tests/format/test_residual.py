@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,7 +35,7 @@ from dtscodec.quantize.packing import pack_codes
 from dtscodec.quantize.widths import Bits
 from tests.format.residual_strategies import bits_of_kind, near, seeds
 from tests.format.strategies import tensor_lists
-from tests.support import spec_checks, spec_decoder, spec_stages
+from tests.support import check_against_spec, spec_checks, spec_decoder, spec_stages
 
 SIGNED: dict[Bits, Any] = {2: np.uint8, 4: np.uint8, 8: np.int8, 16: np.float16}
 
@@ -207,3 +208,27 @@ def test_a_fine_tune_of_any_dtypes_and_shapes_is_restored(
         assert spec_decoder.weight_files(data, base) == {"fine.safetensors": own.read_bytes()}
         with dtscodec.decode(out, theirs) as decoded:
             assert {name: decoded.read(name).tobytes() for name in decoded} == {n: t.data for n, t in fine.items()}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+def test_a_fine_tune_is_predicted_from_its_delta_and_restored(dtype: torch.dtype, decay: float, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    base = {name: torch.randn(96, 80).to(dtype) for name in ("a", "b")} | {"c": torch.randn(80)}
+    fine = {
+        name: ((1 - decay) * w.double() + 0.1 * torch.randn(len(w), 4).double() @ torch.randn(4, 80).double()).to(dtype)
+        for name, w in base.items()
+        if name != "c"
+    }
+    fine |= {"c": base["c"] + 1e-3, "d": torch.randn(5, 80, dtype=torch.float16)}
+    out = tmp_path / "pack"
+    dtscodec.encode_exact(base, fine, out, dtscodec.EncodeConfig(target=dtscodec.RankShare(0.1)))
+    check_against_spec(out, base)
+    with dtscodec.decode(out, base) as decoded:
+        assert all(torch.equal(decoded[name], w) for name, w in fine.items())
+        layer = decoded.pack.reader.layer
+        assert layer is not None
+        assert layer.tensor("a").with_delta
+    assert spec_decoder.strip(out.read_bytes()) != out.read_bytes()
+    dtscodec.strip(out, tmp_path / "front")
+    assert (tmp_path / "front").read_bytes() == spec_decoder.strip(out.read_bytes())
