@@ -208,6 +208,18 @@ def test_invalid_packs_are_refused_for_their_reason(folder: Path, decoder: Calla
     assert reason_of(decoder, folder) == case_of(folder)["reason"]
 
 
+@pytest.mark.parametrize("name", ["damaged-residual", "damaged-layer-digests", "layer-row-signed", "chunk-short"])
+def test_damage_of_a_layer_has_its_reason_where_a_tensor_is_read_first(name: str) -> None:
+    folder = VECTORS / "invalid" / name
+    assert reason_of(read_tensors, folder) == case_of(folder)["reason"]
+
+
+def read_tensors(folder: Path) -> None:
+    with dtscodec.decode(folder / "pack.safetensors", base_of(folder)) as decoded:
+        for name in decoded:
+            decoded.read(name)
+
+
 @pytest.mark.parametrize("folder", VALID, ids=lambda folder: folder.name)
 def test_flipping_any_byte_of_a_valid_pack_is_noticed(folder: Path) -> None:
     data = (folder / "pack.safetensors").read_bytes()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from dtscodec.errors import FormatError
+from dtscodec.errors import FormatError, RefusedError
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.arena_reader import ArenaReader
 from dtscodec.format.container import LAYER
@@ -99,10 +99,15 @@ class ResidualLayer:
         ------
         FormatError
             Rules D3, X4 and X5.
+        BaseMismatchError
+            A base tensor is another than the pack was made against.
         """
         where = f"{self._where}: {entry.name}"
         try:
             data = decode_chunks(self.chunks(entry.name), prediction)
+        except RefusedError:
+            # The base is read on the way, and so are digest blocks.
+            raise
         except ValueError as error:
             raise FormatError("residual", where, str(error), "15.5") from error
         if (found := leaf(entry.spec, data)) != self.leaf(entry.name):
