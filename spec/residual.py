@@ -174,15 +174,15 @@ class Content:
         escapes = [(1 << (8 >> (code & 3))) - 1 for code in codes]
         escaped = [x == escape for x, escape in zip(small, escapes, strict=True)]
         excess = self.planes(sum(int(x.sum()) for x in escaped), size)
-        sorted_: list[Array] = []
+        by_context: list[Array] = []
         for (code, _), low, x, escape, where in zip(buckets, lows, small, escapes, escaped, strict=True):
             own, excess = excess[: where.sum()], excess[where.sum() :]
             checks.check_high(x, own, escape, (2 ** (8 * size) - 1) >> 4 * (code >> 2))
             high = x.astype(np.uint64)
             high[where] += own
-            sorted_.append(high << np.uint64(4 * (code >> 2)) | low)
+            by_context.append(high << np.uint64(4 * (code >> 2)) | low)
         result = np.empty(len(known), np.uint64)
-        result[np.argsort(known, kind="stable")] = np.concatenate(sorted_)
+        result[np.argsort(known, kind="stable")] = np.concatenate(by_context)
         return result
 
 

@@ -17,16 +17,16 @@ class ExactPack(LossyPart):
     ----------
     name, setting : str
         As of `Scheme`.
-    config : dtscodec.EncodeConfig, optional
-        Settings of the codes.
+    config : dtscodec.EncodeConfig
+        Settings of the codes, with `exact`.
     """
 
-    def __init__(self, name: str, setting: str, config: EncodeConfig | None = None) -> None:
+    def __init__(self, name: str, setting: str, config: EncodeConfig) -> None:
         self.name, self.setting, self._config = name, setting, config
 
     def encode(self, pair: Pair, prepared: Path, packed: Path) -> None:
         """See `Scheme`."""
-        dtscodec.encode_exact(pair.base, pair.fine, packed / PACK, self._config)
+        dtscodec.encode(pair.base, pair.fine, packed / PACK, self._config)
 
     def decode(self, pair: Pair, prepared: Path, packed: Path, out: Path) -> None:
         """See `Scheme`."""
@@ -39,11 +39,15 @@ class ExactPack(LossyPart):
             state.save(out)
 
 
-NO_CODES = ExactPack("dtscodec, no codes", "preset BaseOnly()", EncodeConfig(preset=BaseOnly()))
+NO_CODES = ExactPack("dtscodec, no codes", "preset BaseOnly()", EncodeConfig(preset=BaseOnly(), exact=True))
 CODES = {
-    size: ExactPack(f"dtscodec, {size}", f"codes of {size} of the checkpoint", EncodeConfig(Size.parse(size)))
+    size: ExactPack(
+        f"dtscodec, {size}", f"codes of {size} of the checkpoint", EncodeConfig(Size.parse(size), exact=True)
+    )
     for size in ("0.5%", "10%")
 }
 """By the size of their codes; a plan has one of them."""
-SEARCHED = ExactPack("dtscodec", "as called without settings: the smallest of some sizes of codes")
+SEARCHED = ExactPack(
+    "dtscodec", "as called without settings: the smallest of some sizes of codes", EncodeConfig(exact=True)
+)
 OURS = (NO_CODES, *CODES.values(), SEARCHED)

@@ -98,18 +98,18 @@ class PlanesLinks(Links):
         decode_planes(previous, link, out)
 
 
-class PackLinks(Links):
-    """Our own packs, without codes."""
+class OurSeries(SeriesStore):
+    """A `dtscodec.Series`."""
 
-    name = "dtscodec, packs without codes"
-    setting = "each save against the one before it, preset BaseOnly()"
-    suffix = ".dts.safetensors"
+    name = "dtscodec series"
+    setting = "without codes; anchors on save 0; the save before is at hand"
 
-    def encode(self, previous: Path, save: Path, link: Path) -> None:
-        """See `Links`."""
-        dtscodec.encode_exact(previous, save, link, dtscodec.EncodeConfig(preset=dtscodec.BaseOnly()))
+    def add(self, number: int, previous: Path, save: Path) -> None:
+        """See `SeriesStore`."""
+        series = dtscodec.Series(self.folder)
+        series.append(save, step=number, base=self.base, previous=previous if series.steps else None)
 
-    def decode(self, previous: Path, link: Path, out: Path) -> None:
-        """See `Links`."""
-        with dtscodec.decode(link, previous, whole=True) as state:
+    def restore(self, number: int, out: Path) -> None:
+        """See `SeriesStore`."""
+        with dtscodec.Series(self.folder).decode(number) as state:
             state.save(out)

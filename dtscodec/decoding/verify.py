@@ -47,7 +47,7 @@ def verify(
 ) -> VerifyReport:
     """Check every byte of a pack and, with a base, every tensor and file of the base that it uses.
 
-    A pack with a residual layer is then also decoded, since only that proves that it gives what was encoded.
+    With a base, the tensors of a pack with a residual layer are decoded, and so checked to be the fine-tune's.
 
     Files are checked if the base is a model directory. Without it, of a file that is stored as a change of the base's
     only the length and the header are checked, beside the checksum of its bytes.

@@ -19,6 +19,8 @@ ALIGNMENT: Final = 32
 """Bytes to which the header's end and some arenas are aligned. A digest has that length, so the number of digests does
 not affect padding."""
 
+LAYER_BLOCK: Final = 2**20
+"""Size of a digest block of the residual layer, in bytes."""
 DIGEST_BYTES: Final = 32
 """Length of a SHA-256."""
 MAX_HEADER: Final = 2**16 - 8
@@ -229,7 +231,7 @@ def _check_arenas(header: Header, size: int, where: str) -> None:
         if name in ALIGNED and arena.begin % ALIGNMENT:
             refuse(f"arena {name}: expected a multiple of {ALIGNMENT} for its first byte, got {arena.begin}")
         offset = arena.end
-    # The file ends with the last arena, and has a digest for each block of the front.
+    # The file ends with the last arena, and has a digest for each block of the front, and of the residual layer.
     if size < offset:
         raise TruncatedError("truncated", where, f"expected {offset} bytes, got {size}", "3.1")
     if size > offset:
@@ -237,6 +239,11 @@ def _check_arenas(header: Header, size: int, where: str) -> None:
     blocks = -(-(header.front_end - header.arenas["digests"].end) // header.summary.block)
     if header.digest_count != blocks:
         refuse(f"expected {blocks} digest blocks, got {header.digest_count}")
+    if header.has_layer:
+        digests = header.arenas[LAYER[0]]
+        blocks = -(-(size - digests.end) // LAYER_BLOCK)
+        if digests.shape[0] != blocks:
+            refuse(f"expected {blocks} digest blocks of the residual layer, got {digests.shape[0]}")
 
 
 def _fits(name: str, arena: Arena) -> bool:

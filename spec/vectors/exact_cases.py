@@ -24,6 +24,7 @@ from builder import (
     plain_frame,
     raw,
     same,
+    some_codes,
     some_lowrank,
     some_values,
     tie,
@@ -193,6 +194,9 @@ def products() -> ExactMaker:
     maker = ExactMaker({"b": floats("F64", (3, 5), [-0.0] * 15)})
     for r in (1, 2, 3, 4, 5, 8, 9):
         maker.add(f"r{r}", "F64", (3, 5), some_lowrank(rng, [(r, 16)], 3, 5, base=None))
+        # Scales of many bits, so that factors are rounded.
+        long = [[some_codes(rng, n, 8) for n in (3, 5)] for _ in range(r)]
+        maker.add(f"s{r}", "F64", (3, 5), lowrank([(8, long)], [(k + 1) / 3 for k in range(r)], base=None))
     codes = [[[128, 127, 0], [127, 128, 0, 1, 255]], [[127, 128, 1], [128, 127, 3, 0, 9]]]
     maker.add("scales", "F64", (3, 5), lowrank([(8, codes)], [2.0**100, 1 / 3], base="b"))
     maker.add("small", "F64", (3, 5), lowrank([(8, codes)], [2.0**-149, 2.0**-140], base="b"))

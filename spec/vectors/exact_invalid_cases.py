@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from builder import Arena, Parts, T, base_digest, canonical, frame_block, frame_header, plain_frame, windowed
+from builder import Arena, Parts, T, base_digest, canonical, floats, frame_block, frame_header, plain_frame, windowed
 from invalid_cases import (
     Base,
     Edit,
@@ -21,7 +21,9 @@ from invalid_cases import (
     entry,
     in_summary,
     longer,
+    new_base,
     no_content_size,
+    other_base,
     reshape,
     without,
 )
@@ -221,6 +223,12 @@ def file_cases() -> list[Invalid]:
           lambda p, base: p.summary["base"].update(pack="0" * 63), "exact-chain"),
         x("S2", "summary", "base-pack-true", "a pack id that is true",
           lambda p, base: p.summary["base"].update(pack=True), "exact-chain"),
+        x("H2", "base-leaf", "layer-base-bytes", "a base of other bytes, from which a tensor is predicted",
+          other_base("m.c", floats("BF16", (10, 12), [0.0] * 120)), ALL),
+        x("H3", "base-digest", "layer-base-digest", "all leaves of the base are right, the digest is not",
+          lambda p, base: p.summary["base"].update(digest="0" * 64), ALL),
+        x("R1", "base-tensor", "layer-base-missing", "the base lacks a tensor of which others are predicted",
+          new_base("m.b", None), ALL),
         x("S3", "feature", "requires-more", "a feature that nobody knows beside one that is known",
           in_summary(requires=["chain", "residual"]), ALL),
         x("S3", "feature", "requires-with-keys", "a feature that nobody knows, with keys of its own",
@@ -491,9 +499,8 @@ def moved(header: Json, names: str, by: int) -> None:
 
 
 def weights_in_file(p: Parts, base: Base) -> None:
-    """The file of one folder in what is a file."""
-    p.layer["weights"][0]["name"] = "1_Router/model.safetensors"
-    p.layer["weights"][1]["name"] = "1_Router/model.safetensors/a.safetensors"
+    """The last weight file, in a folder of the name of the one before."""
+    p.layer["weights"][-1]["name"] = p.layer["weights"][-2]["name"] + "/model.safetensors"
 
 
 def more_size(p: Parts, base: Base) -> None:

@@ -118,7 +118,7 @@ def test_bars_compare_with_the_best_peer() -> None:
         replace(ROW, scheme=XorPlanes(19).name, bytes=160),
         replace(ROW, scheme=NO_CODES.name, bytes=150, encode=1.4, decode=2.0),
     ]
-    step = SeriesRow(STEPS, "dtscodec, packs without codes", "", 1000, 500, [10, 20], 1.0, 1.0, [1], FILE)
+    step = SeriesRow(STEPS, "dtscodec series", "", 1000, 500, [10, 20], 1.0, 1.0, [1], FILE)
     speed = SpeedRow("demo bf16", {**dict.fromkeys((DECODE, FAST_ENCODE, LOSSY_DECODE), 1.0), ENCODE: 2.9})
     speed.seconds.update({FAST_DECODE: 0.3, CODED_DECODE: 1.9})
     found = {bar.text.partition(":")[0]: bar for bar in bars(rows, [speed], [step], [])}

@@ -225,9 +225,9 @@ def test_what_the_application_set_for_products_does_not_matter(place: tuple[Back
 def test_vectors_of_the_spec(place: tuple[Backend, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backend, device = place
     monkeypatch.setattr("dtscodec.decoding.decoded.backend_for", lambda device: backend)
-    reference = spec_decoder.Pack((folder / "pack.safetensors").read_bytes())
-    base = folder / "base.safetensors"
-    with dtscodec.decode(folder / "pack.safetensors", base if base.exists() else {}, device=device) as decoded:
+    pack, base = folder / "pack.safetensors", folder / "base.safetensors"
+    reference = spec_decoder.Pack(pack.read_bytes(), lossy=True)
+    with dtscodec.decode(pack, base if base.exists() else {}, device=device, lossy=True) as decoded:
         for name in decoded:
             tensors = spec_tensors(base) if base.exists() else {}
             assert_equals_reference(reference, name, decoded.read(name), tensors)

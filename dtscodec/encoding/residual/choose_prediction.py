@@ -116,6 +116,7 @@ def _bits(choice: ChosenPrediction, samples: list[_Sample], dtype: DType) -> flo
     return total / count
 
 
+@np.errstate(all="ignore")  # Differences of numbers that are not finite count as 0.
 def _delta_factor(samples: list[_Sample], prediction: Prediction, dtype: DType) -> np.float32 | None:
     """Return the factor of the delta that has the least squared error; None if it is about 1."""
     products = squares = 0.0

@@ -99,11 +99,14 @@ class ResidualLayer:
         ------
         FormatError
             Rules D3, X4 and X5.
+        BaseMismatchError
+            A base tensor is another than the pack was made against.
         """
         where = f"{self._where}: {entry.name}"
         try:
             data = decode_chunks(self.chunks(entry.name), prediction)
-        except DtsError:  # Of the base.
+        except DtsError:
+            # The base is read on the way, and so are digest blocks.
             raise
         except ValueError as error:
             raise FormatError("residual", where, str(error), "15.5") from error

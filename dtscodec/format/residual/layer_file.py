@@ -10,8 +10,8 @@ from typing import IO
 
 from dtscodec.files.spool import PIECE_BYTES, Spool
 from dtscodec.format.arena_reader import ArenaReader
-from dtscodec.format.container import DIGEST_BYTES, LAYER, ArenaSpec, pack_header_bytes
-from dtscodec.format.digests import LAYER_BLOCK, BlockHasher, pack_id
+from dtscodec.format.container import DIGEST_BYTES, LAYER, LAYER_BLOCK, ArenaSpec, pack_header_bytes
+from dtscodec.format.digests import BlockHasher, pack_id
 from dtscodec.format.primitives.zstd_frames import INDEX_LEVEL, compress
 
 

@@ -229,6 +229,7 @@ class Prediction:
         return np.ascontiguousarray(data[(start + first) * bits // 8 : (start + last) * bits // 8])
 
 
+@np.errstate(invalid="ignore")  # A signaling NaN becomes a quiet one.
 def widen(data: NDArray[np.uint8], dtype: DType) -> Doubles:
     """Return bytes of F16, BF16, F32 or F64 as float64, exactly."""
     values = numbers_from_bytes(data.tobytes(), "BF16") if dtype == "BF16" else data.view(_NUMPY[dtype])
