@@ -172,10 +172,11 @@ def fit(
     prepared = prepare_samples(architecture, Path(samples))
     with (
         open_checkpoint(fine_tune, WHOLE) as fine,
-        decode(pack, base, whole=True) as decoded,
+        decode(pack, base, whole=True, lossy=True) as decoded,
         quiet_transformers(),
         StoredOutputs() as stored,
     ):
+        decoded.pack.check_front()
         offload = must_offload(architecture, fine, device) if offload is None else offload
         specs = fine.specs, {name: decoded.spec(name) for name in decoded}
         precision = Precision.for_checkpoints(specs, device)

@@ -124,7 +124,7 @@ def plan_file(
     Parameters
     ----------
     summary : Summary
-        The summary; its `tensors` and `block` are replaced.
+        The summary; its `tensors` and `block` are replaced, and `content` is dropped.
     lengths : mapping of str to int
         Content of each arena except `digests`, in bytes, in file order; none is 0.
     tensors, leaves : int
@@ -133,7 +133,9 @@ def plan_file(
         Dtype of the arena `numbers`.
     """
     # From the contents without padding, as `PackWriter.write` computes it.
-    summary = replace(summary, tensors=tensors, block=digest_block_size(sum(lengths.values())))
+    # A residual layer is added to a whole pack, and is of that pack alone.
+    block = digest_block_size(sum(lengths.values()))
+    summary = replace(summary, tensors=tensors, block=block, content=None)
     arenas = plan_arenas({name: _arena_spec(name, lengths[name], leaves, numbers) for name in lengths}, summary.block)
     return pack_header_bytes(summary, arenas), arenas
 

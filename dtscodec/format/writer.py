@@ -156,7 +156,7 @@ class PackWriter:
         file : binary file
             Open for writing and seeking, empty.
         summary : Summary
-            The summary; its `tensors` and `block` are replaced.
+            The summary; its `tensors` and `block` are replaced, and `content` is dropped.
         leaves : mapping of str to bytes
             The first 4 to 32 bytes of the leaf of each base tensor that is used.
         prefix, absent, metadata, stem, folders

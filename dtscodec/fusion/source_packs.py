@@ -64,11 +64,15 @@ class SourcePacks:
         There is no pack.
     BaseMismatchError
         The packs are against different bases.
+    FormatError
+        All changes of a pack are in its residual layer, which is not fused.
     """
 
     def __init__(self, packs: Sequence[Pack], base: "Source | Base | None", stack: ExitStack) -> None:
         if not packs:
             raise ConfigError("expected packs to fuse, got none")
+        for pack in packs:
+            pack.check_front()
         self.packs = tuple(packs)
         self._given, self._stack = base, stack
         self.leaves = _shared_leaves(packs)

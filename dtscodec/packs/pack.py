@@ -233,6 +233,24 @@ class Pack:
     def _no_base(self, name: str) -> NoReturn:
         raise self.missing_base()
 
+    def check_front(self) -> None:
+        """Check that the front, without a residual layer, stands for the fine-tune and not for the base.
+
+        Raises
+        ------
+        FormatError
+            The pack was encoded without codes, so that all its changes are in the residual layer.
+        """
+        if self.summary.content is None or any(
+            block.is_coded for entry in self.index.tensors for block in entry.blocks
+        ):
+            return
+        layer = self.reader.layer
+        if layer is not None and any(tensor.chunks for tensor in layer.index.tensors):
+            detail = "expected codes that approximate the fine-tune, got an exact pack without any"
+            remedy = Remedy("use it exactly, or encode it with a size")
+            raise FormatError("residual", str(self.path or "pack"), detail, "15", remedy)
+
     def missing_base(self) -> BaseMismatchError:
         """Return the error that the pack needs its base, and none is given."""
         where, detail = str(self.path or "pack"), "expected the base that it was made against, got none"

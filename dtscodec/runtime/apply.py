@@ -37,7 +37,7 @@ def apply_(model: nn.Module, pack: PackSource, base: "Source | Base | None" = No
     """
     with ExitStack() as stack:
         running = stack.enter_context(open_running_base(base))
-        resident = load_resident(stack.enter_context(as_pack(pack, whole=True)), ModelSlots(model), running)
+        resident = load_resident(stack.enter_context(as_pack(pack, front=True)), ModelSlots(model), running)
         # Copy base tensors that are overwritten before their last use.
         for slot in resident.changes:
             running.save_copies(resident.bases, _overwritten_bases(resident, slot), slot.device)

@@ -148,6 +148,8 @@ def load_resident(
     if exact and pack.reader.layer is None:
         detail = "expected a pack with a residual layer, got one without"
         raise FormatError("feature", str(pack.path or "pack"), detail, "15", Remedy("use it as it is, not exactly"))
+    if not exact:
+        pack.check_front()
     found = match_model(pack, slots, base.source.specs if base.source else None, exact)
     _check_all([(pack.reader.entry(name), slot) for slot, name in found.changed.items()], check)
     check_match(found)

@@ -2,15 +2,18 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import dtscodec
 from dtscodec.calibration.encode_calibrated import encode_calibrated
+from dtscodec.checkpoints.open import open_checkpoint
 from dtscodec.encoding.config import EncodeConfig
 from dtscodec.errors import CheckpointError, JournalMismatchError, OutputError, SamplesError
 from tests.evaluation.helpers import Made, broken
@@ -50,6 +53,20 @@ def test_it_is_an_encode_and_a_fit_of_the_same_size(classifier: Made, texts: Pat
     assert encoded.pack_bytes == fitted.pack_bytes == (tmp_path / "out").stat().st_size <= 12_000
     assert sum(steps) == 30
     check_against_spec(tmp_path / "out", classifier.base)
+
+
+def test_an_exact_pack_has_the_fitted_codes_in_its_front(classifier: Made, texts: Path, tmp_path: Path) -> None:
+    exact = replace(SMALL, exact=True)
+    report, fitted = encode_calibrated(
+        classifier.base, classifier.fine, tmp_path / "out", exact, samples=texts, steps=4
+    )
+    assert fitted is not None
+    assert report.residual is not None
+    lossy, _ = encode_calibrated(classifier.base, classifier.fine, tmp_path / "l", SMALL, samples=texts, steps=4)
+    dtscodec.strip(report.path, tmp_path / "stripped")
+    assert (tmp_path / "stripped").read_bytes() == lossy.path.read_bytes()
+    with dtscodec.decode(report.path, classifier.base) as decoded, open_checkpoint(classifier.fine) as fine:
+        assert all(np.array_equal(decoded.read(name), fine.read(name)) for name in decoded)
 
 
 def test_a_pack_without_coded_tensors_is_written_as_encode_writes_it(

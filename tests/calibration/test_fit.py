@@ -79,6 +79,13 @@ def test_the_same_texts_give_the_same_bytes(classifier: Made, texts: Path, tmp_p
     assert one.pack_id == other.pack_id
 
 
+def test_of_an_exact_pack_the_front_is_fitted(classifier: Made, texts: Path, tmp_path: Path) -> None:
+    exact = dtscodec.add_residual(classifier.pack, classifier.base, classifier.fine, tmp_path / "exact").path
+    ours = fit(exact, classifier.fine, tmp_path / "ours", classifier.base, samples=texts, steps=4)
+    theirs = fitted(classifier, texts, tmp_path / "theirs", steps=4)
+    assert ours.pack_id == theirs.pack_id
+
+
 def test_no_steps_change_nothing_but_the_encoders_name(classifier: Made, texts: Path, tmp_path: Path) -> None:
     report = fitted(classifier, texts, tmp_path / "same", steps=0)
     assert report.before == report.after

@@ -1,5 +1,6 @@
 """`Switcher(exact=True)`: the fine-tune's weights bit for bit, from packs with a residual layer."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +66,18 @@ def test_without_it_only_the_front_is_used(tmp_path: Path) -> None:
         switcher.deactivate()
     assert all(torch.equal(states[0][name], states[1][name]) for name in fine)
     assert not torch.equal(states[0]["weight"], fine["weight"])
+
+
+def test_a_pack_whose_changes_are_all_in_its_residual_layer_is_not_taken_for_the_base(tmp_path: Path) -> None:
+    model = torch.nn.Linear(30, 40)
+    fine = {name: weight + torch.randn_like(weight) for name, weight in model.state_dict().items()}
+    path = dtscodec.encode(model.state_dict(), fine, tmp_path / "p.safetensors", CONFIGS["no codes"]).path
+    uses: list[Callable[[], object]] = [
+        lambda: dtscodec.Switcher(model, packs={"one": path}),
+        lambda: dtscodec.attach(model, {"one": path}),
+        lambda: dtscodec.apply_(model, path),
+        lambda: dtscodec.fuse([path], tmp_path / "fused.safetensors", base=model.state_dict(), weights=[1.0]),
+    ]
+    for use in uses:
+        with pytest.raises(FormatError, match="without any"):
+            use()

@@ -106,7 +106,8 @@ def export_adapter(
     out = as_path(out)
     # Problems of the output are reported before any work is done.
     check_new_adapter(out, force)
-    with decode(pack, base, whole=samples is not None) as decoded, ExitStack() as stack:
+    with decode(pack, base, whole=samples is not None, lossy=True) as decoded, ExitStack() as stack:
+        decoded.pack.check_front()
         opened, its_base = decoded.pack, decoded.base
         inputs = [opened.path] if opened.path else []
         inputs += weight_paths(out, its_base.checkpoint) if its_base else ()
