@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from dtscodec.checkpoints.base import Base
 from dtscodec.checkpoints.checkpoint import Checkpoint
+from dtscodec.checkpoints.containers.exact_pack import PackedCheckpoint
 from dtscodec.checkpoints.known_leaves import KnownLeaf
 from dtscodec.checkpoints.names.expert_layouts import Parts
 from dtscodec.checkpoints.open import open_checkpoint
@@ -103,6 +104,9 @@ class TensorInputs:
             if checkpoint.directory is None:
                 detail = "expected files, got tensors in memory, which workers cannot read"
                 raise EncodeError(f"{checkpoint.location}: {detail}", Remedy("save them, or use no workers"))
+            if isinstance(checkpoint, PackedCheckpoint) and checkpoint.pack_id is not None:
+                detail = "expected a checkpoint that workers can open, got a chain of packs"
+                raise EncodeError(f"{checkpoint.location}: {detail}", Remedy("decode it first, or use no workers"))
         places = _absolute_place(self.fine), _absolute_place(self.base.checkpoint)
         settings = dict(self.counterpart), self.config, self.companions
         return _reopened, (self._encode, *places, self.base.dequantized, *settings)

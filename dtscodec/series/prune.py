@@ -1,6 +1,5 @@
 """Steps of a series are deleted; those that were based on them are stored anew, bit for bit the same."""
 
-import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from dtscodec.series.series import EXACT, MAX_LINKS, Series, encode_to
 from dtscodec.series.series_index import SeriesIndex, Step
 from dtscodec.storage.open_file import WHOLE
 from dtscodec.storage.paths import work_folder
+from dtscodec.storage.staging import staging_folder
 
 
 def prune(series: Series, numbers: Collection[int], *, progress: ProgressCallback = no_progress) -> int:
@@ -41,13 +41,13 @@ def prune(series: Series, numbers: Collection[int], *, progress: ProgressCallbac
         before = Series(series.directory)
         kept: list[Step] = []
         anew = 0
-        with tempfile.TemporaryDirectory(dir=work_folder(series.directory / "x"), prefix=".series-") as folder:
+        with staging_folder(work_folder(series.directory / "x")) as folder:
             for step in before.steps:
                 if step.step in gone:
                     continue
                 is_based = step.base is None or step.base not in gone
                 if not is_based or _depth(kept, step) > MAX_LINKS:
-                    step = _rebased(before, step, kept, Path(folder), progress)
+                    step = _rebased(before, step, kept, folder, progress)
                     anew += 1
                 kept.append(step)
         # The new packs are there: now the index, then the old packs go.

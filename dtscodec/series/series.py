@@ -1,7 +1,6 @@
 """A series of checkpoints in a directory: appended one by one, extracted bit for bit."""
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +22,7 @@ from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.series.series_index import SeriesIndex, Step, read_series_index, unlisted, write_series_index
 from dtscodec.storage.open_file import WHOLE, new_file
 from dtscodec.storage.paths import as_path, is_remote, work_folder
+from dtscodec.storage.staging import staging_folder
 
 MAX_LINKS = 8
 """Most links from an anchor to any step."""
@@ -183,10 +183,9 @@ class Series:
             self._set_base(base)
             with (
                 as_checkpoint(checkpoint, WHOLE) as opened,
-                tempfile.TemporaryDirectory(dir=work_folder(self.directory / "x"), prefix=".series-") as folder,
+                staging_folder(work_folder(self.directory / "x")) as folder,
             ):
-                written = self._write(Path(folder), opened, previous, config, progress)
-                added = self._publish(Path(folder), number, *written)
+                added = self._publish(number, *self._write(folder, opened, previous, config, progress))
         return added
 
     def _next_number(self, step: int | None) -> int:
@@ -243,7 +242,7 @@ class Series:
                 raise CheckpointError(f"{base.location}: {detail}", Remedy("leave it out, so that it is decoded"))
             yield base
 
-    def _publish(self, folder: Path, number: int, pack: Path, report: EncodeReport, base: int | None) -> Step:
+    def _publish(self, number: int, pack: Path, report: EncodeReport, base: int | None) -> Step:
         """Move a pack into the directory, then list it."""
         with Pack(pack) as opened:
             content = opened.summary.content

@@ -24,7 +24,7 @@ def test_help_lists_every_command(cli: Cli) -> None:
     text = cli("--help")
     names = list(COMMANDS)
     assert " ".join(names) == (
-        "encode decode info verify compare fit collect merge family fuse report export import push"
+        "encode decode strip fold info verify compare fit collect merge family fuse series report export import push"
     )
     for name in names:
         assert re.search(rf"^ +{name}\s", text, re.MULTILINE)

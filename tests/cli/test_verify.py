@@ -20,7 +20,13 @@ def test_the_base_is_checked_too(cli: Cli) -> None:
 
 
 def test_json(cli: Cli) -> None:
-    facts = {"path": PACK, "id": cli.json("info", PACK)["id"], "size": Path(PACK).stat().st_size, "tensors": 8}
+    facts = {
+        "path": PACK,
+        "id": cli.json("info", PACK)["id"],
+        "size": Path(PACK).stat().st_size,
+        "tensors": 8,
+        "content_checked": False,
+    }
     assert cli.json("verify", PACK) == facts | {"base_checked": False}
     assert cli.json("verify", PACK, "--base", "base") == facts | {"base_checked": True}
 

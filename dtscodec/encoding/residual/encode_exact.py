@@ -1,7 +1,6 @@
 """Checkpoint -> pack that decodes to it bit for bit; a residual layer is added to a pack, or stripped from it."""
 
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -24,6 +23,7 @@ from dtscodec.packs.pack import Pack, PackSource, as_pack
 from dtscodec.progress import ProgressCallback, no_progress
 from dtscodec.storage.open_file import Access, new_file, staging_folder_for
 from dtscodec.storage.paths import as_output_path, work_folder
+from dtscodec.storage.staging import staging_folder
 
 FACTORS = 2, 4, 8
 """Sizes of codes that are tried beside the default, as multiples of it."""
@@ -60,14 +60,14 @@ def encode_exact(
         staging_folder_for(out, base, fine_tune) as staging,
         as_base(base, Access(staging, whole=True), config.dequantize_base) as opened,
         as_checkpoint(fine_tune, Access(staging, whole=True)) as fine,
-        tempfile.TemporaryDirectory(dir=work_folder(out), prefix=".dtscodec-") as folder,
+        staging_folder(work_folder(out)) as folder,
         new_file(out, force, weight_paths(out, fine, opened.checkpoint)) as file,
     ):
         best: EncodeReport | None = None
         trials: dict[str, int] = {}
         fronts = list(_fronts(config))
         for number, own in enumerate(fronts):
-            front = Path(folder) / f"{number}.safetensors"
+            front = folder / f"{number}.safetensors"
             advance = progress if number < REPORTED_TRIALS else no_progress
             results = journal if len(fronts) == 1 else None
             try:

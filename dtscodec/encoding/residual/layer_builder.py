@@ -11,6 +11,7 @@ from dtscodec.checkpoints.checkpoint import Checkpoint
 from dtscodec.checkpoints.weight_headers import read_weight_headers
 from dtscodec.encoding.pack_report import ResidualReport
 from dtscodec.encoding.residual.choose_prediction import choose_prediction
+from dtscodec.errors import EncodeError
 from dtscodec.files.range_reader import Bytes
 from dtscodec.files.spool import Spool
 from dtscodec.format.blocks import Raw, Tie
@@ -20,7 +21,7 @@ from dtscodec.format.index import TensorEntry
 from dtscodec.format.reader import PackReader
 from dtscodec.format.residual.chunk import encode_chunk
 from dtscodec.format.residual.exact_tensor import as_elements, chunk_ranges
-from dtscodec.format.residual.layer_index import LayerIndex, TensorResidual, WeightFile, layer_index_text
+from dtscodec.format.residual.layer_index import MAX_COLUMNS, LayerIndex, TensorResidual, WeightFile, layer_index_text
 from dtscodec.format.residual.prediction import Prediction
 from dtscodec.format.stored_files import compress_file
 from dtscodec.progress import ProgressCallback, no_progress
@@ -90,6 +91,8 @@ def _add_tensor(front: PackReader, entry: TensorEntry, base: Base, fine: Checkpo
 
     base_alone, with_delta = (Prediction(entry, contents, read_base, flag) for flag in (False, True))
     chosen = choose_prediction(data, base_alone, with_delta, entry.spec.dtype)
+    if chosen.prediction.shape[1] > MAX_COLUMNS:
+        raise EncodeError(f"{entry.name}: expected at most {MAX_COLUMNS} elements in a row, got {entry.spec}")
     elements = as_elements(data, chosen.prediction)
     lengths: list[int] = []
     for first, last in chunk_ranges(chosen.prediction):
