@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from benchmarks.exact.dts import OURS, SEARCHED
 from benchmarks.exact.measure import Row
+from benchmarks.exact.peers.moonclip_store import MoonclipDefault
 from benchmarks.exact.plans import STEPS
 from benchmarks.exact.schemes import FAST, PEERS
+from benchmarks.exact.series import PlanesLinks
 from benchmarks.exact.series_stores import OUR_STORES
 from benchmarks.exact.series_worker import SeriesRow
 from benchmarks.exact.speed_worker import (
@@ -22,6 +24,8 @@ from benchmarks.exact.speed_worker import (
 
 BF16, MEAN, FP32, STEP = 0.70, 0.75, 0.84, 0.014
 """Most bytes: by those of the best peer, and by the checkpoint's for steps at a small learning rate."""
+LINKS, STORE = 0.75, 0.5
+"""Most bytes of a series: by those of links of `FAST`'s kind, and by those of moonclip."""
 TIMES, AIM = 3.0, 1.5
 """Most time by that of `FAST`, and what is aimed at."""
 TENSORS, ALLOWANCE = 6, 200_000_000
@@ -56,7 +60,7 @@ def bars(
         Names of the pairs of the geometric mean.
     """
     table = {(row.pair, row.scheme): row for row in rows}
-    return [*_sizes(table, tasks), *_steps(series), *_speed(speed), *_memory(rows), *_codes(speed)]
+    return [*_sizes(table, tasks), *_steps(series), *_series(series), *_speed(speed), *_memory(rows), *_codes(speed)]
 
 
 _Table = dict[tuple[str, str], Row]
@@ -91,6 +95,16 @@ def _steps(series: Sequence[SeriesRow]) -> Iterable[Bar]:
     if shares:
         text = f"steps at a learning rate of 1e-6: at most {STEP:.1%} of the checkpoint, mean"
         yield Bar(text, f"{min(shares):.2%}", min(shares) <= STEP)
+
+
+def _series(series: Sequence[SeriesRow]) -> Iterable[Bar]:
+    table = {(row.run, row.store): sum(row.sizes) for row in series}
+    for run in dict.fromkeys(row.run for row in series):
+        ours = min((table[run, store.name] for store in OUR_STORES if (run, store.name) in table), default=0)
+        for peer, most in ((PlanesLinks.name, LINKS), (MoonclipDefault.name, STORE)):
+            if ours and (run, peer) in table:
+                ratio = ours / table[run, peer]
+                yield Bar(f"{run}: at most {most:.2f} times the bytes of {peer}", f"{ratio:.3f}", ratio <= most)
 
 
 def _speed(speed: Sequence[SpeedRow]) -> Iterable[Bar]:

@@ -21,7 +21,7 @@ from benchmarks.exact.speed_worker import SpeedRow, measure_speed
 from benchmarks.exact.training_run import train
 from benchmarks.language.code_version import ENCODER, ROOT, code_version
 
-CODE = (*ENCODER, *(ROOT / "dtscodec" / room for room in ("checkpoints", "decoding", "format", "packs")))
+CODE = (*ENCODER, *(ROOT / "dtscodec" / room for room in ("checkpoints", "decoding", "format", "packs", "series")))
 """Code that decides on bytes and times."""
 
 

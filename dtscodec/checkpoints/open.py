@@ -61,7 +61,8 @@ def open_checkpoint(source: Source, access: Access = BY_RANGE) -> Checkpoint:
     """
     if isinstance(source, Mapping):
         return MappingCheckpoint(source)
-    if not isinstance(source, (str, os.PathLike)):
+    # A path in remote storage is no sequence, and not always an `os.PathLike`.
+    if isinstance(source, Sequence) and not isinstance(source, str):
         return _open_chain(source, access)
     with read_errors(cast(Path, source)):
         path = as_path(source)
