@@ -91,7 +91,7 @@ def test_a_tiny_run_measures_every_scheme_and_store(arguments: list[str]) -> Non
     assert [point["size"] for point in result["curve"]] == list(TINY.sizes)
     assert {row["equal"] for row in (*result["rows"], *result["series"])} == {FILE}
     assert all(len(row["sizes"]) == 4 for row in result["series"])
-    assert len(result["bars"]) == 6
+    assert len(result["bars"]) == 8
 
 
 @pytest.mark.slow

@@ -185,7 +185,7 @@ def test_a_writer_that_is_killed_anywhere_goes_on(saves: list[Path], tmp_path: P
     _write_on(tmp_path / "whole", saves)
     context = multiprocessing.get_context("fork")
     moments = random.Random(0)
-    for _ in range(8):
+    for _ in range(20):
         writer = context.Process(target=_write_on, args=(tmp_path / "killed", saves))
         writer.start()
         time.sleep(moments.uniform(0.02, 0.4))
