@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 import dtscodec
+from dtscodec.checkpoints.containers.safetensors_file import SafetensorsCheckpoint
 from dtscodec.checkpoints.open import MAX_CHAIN, open_checkpoint
 from dtscodec.errors import BaseMismatchError, CheckpointError, ConfigError, DtsError
 
@@ -128,3 +129,19 @@ def test_in_a_directory_the_chain_is_found(saves: list[Path], tmp_path: Path) ->
     shutil.rmtree(base)
     with pytest.raises(CheckpointError), dtscodec.decode(directory / "packs" / "two.safetensors"):
         pass
+
+
+def test_each_tensor_of_the_base_is_read_once_however_long_the_chain(
+    chain: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    plain = SafetensorsCheckpoint.read
+
+    def counted(self: SafetensorsCheckpoint, name: str) -> np.ndarray:
+        read.append(name)
+        return plain(self, name)
+
+    monkeypatch.setattr(SafetensorsCheckpoint, "read", counted)
+    with open_checkpoint(chain) as checkpoint:
+        checkpoint.read("w")
+    assert read == ["w"]

@@ -5,6 +5,7 @@ such a pack again: a chain (spec section 15.6).
 """
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 
@@ -101,7 +102,8 @@ class PackedCheckpoint:
             raise CheckpointError(f"{self.location}: {name!r}: {detail}")
         try:
             if self._reader.layer is not None:
-                return self._reader.exact(entry.name, self._read_base)
+                # Each tensor of the base once: otherwise every link would multiply the work of those below it.
+                return self._reader.exact(entry.name, cache(self._read_base))
             contents = self._reader.contents(entry.name)
             parts = [content for _, _, content in contents if isinstance(content, np.ndarray)]
         except (FormatError, OSError) as error:
