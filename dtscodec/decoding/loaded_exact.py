@@ -8,14 +8,12 @@ from torch import Tensor
 
 from dtscodec.checkpoints.torch_dtypes import tensor_bytes
 from dtscodec.decoding.reconstruct import ReadBase, as_tensor
-from dtscodec.errors import FormatError
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.blocks import Block, Content
-from dtscodec.format.content_digest import leaf
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.reader import PackReader
-from dtscodec.format.residual.exact_tensor import decode_chunks
+from dtscodec.format.residual.exact_tensor import decode_checked
 from dtscodec.format.residual.prediction import Prediction
 
 
@@ -61,7 +59,7 @@ class LoadedExact:
         Raises
         ------
         FormatError
-            The result is not what was encoded (rule X5).
+            A chunk is damaged, or the result is not what was encoded (rules X4 and X5).
         """
 
         def read(name: str) -> tuple[TensorSpec, Bytes]:
@@ -69,9 +67,7 @@ class LoadedExact:
             return spec, tensor_bytes(data)
 
         prediction = Prediction(self.entry, self.contents, read, self.with_delta)
-        data = decode_chunks(iter(self.chunks), prediction)
-        if leaf(self.entry.spec, data) != self.leaf:
-            raise FormatError("content", self.entry.name, f"expected the leaf {self.leaf.hex()}, got another", "15.5")
+        data = decode_checked(iter(self.chunks), self.entry, prediction, self.leaf, self.entry.name)
         return as_tensor(data).to(device)
 
 

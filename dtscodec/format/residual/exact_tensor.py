@@ -5,6 +5,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from dtscodec.errors import DtsError, FormatError
+from dtscodec.format.content_digest import leaf
+from dtscodec.format.index import TensorEntry
 from dtscodec.format.residual.chunk import chunk_rows, decode_chunk, encode_chunk
 from dtscodec.format.residual.integers import Integers
 from dtscodec.format.residual.prediction import PLAIN, Factors, Prediction
@@ -68,3 +71,38 @@ def decode_chunks(chunks: Iterator[bytes], prediction: Prediction) -> NDArray[np
             next(chunks, b""), predict, (last - first, prediction.shape[1]), prediction.kind
         )
     return result.reshape(-1).view(np.uint8)
+
+
+def decode_checked(
+    chunks: Iterator[bytes], entry: TensorEntry, prediction: Prediction, expected: bytes, where: str
+) -> NDArray[np.uint8]:
+    """Return the bytes of a tensor, once they are what was encoded: uint8 [nbytes].
+
+    Parameters
+    ----------
+    chunks, prediction
+        As for `decode_chunks`.
+    entry : TensorEntry
+        The tensor, not a tie.
+    expected : bytes
+        Its leaf, 32 bytes.
+    where : str
+        Pack and tensor, for messages.
+
+    Raises
+    ------
+    FormatError
+        Rules X4 and X5; and what reading the chunks raises.
+    BaseMismatchError
+        A base tensor is another than the pack was made against.
+    """
+    try:
+        data = decode_chunks(chunks, prediction)
+    except DtsError:
+        # The base is read on the way, and so are digest blocks.
+        raise
+    except ValueError as error:
+        raise FormatError("residual", where, str(error), "15.5") from error
+    if (found := leaf(entry.spec, data)) != expected:
+        raise FormatError("content", where, f"expected the leaf {expected.hex()}, got {found.hex()}", "15.5")
+    return data

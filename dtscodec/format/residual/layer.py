@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from dtscodec.errors import DtsError, FormatError
+from dtscodec.errors import FormatError
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.arena_reader import ArenaReader
 from dtscodec.format.container import LAYER
-from dtscodec.format.content_digest import base_digest, leaf
+from dtscodec.format.content_digest import base_digest
 from dtscodec.format.index import Index, TensorEntry
-from dtscodec.format.residual.exact_tensor import decode_chunks
+from dtscodec.format.residual.exact_tensor import decode_checked
 from dtscodec.format.residual.layer_index import LayerIndex, TensorResidual, chunk_spans, parse_layer_index
 from dtscodec.format.residual.prediction import Prediction
 from dtscodec.format.residual.weight_headers import is_whole
@@ -81,10 +81,6 @@ class ResidualLayer:
         for span in self._tensors[name][1]:
             yield self._arenas.read(LAYER[2], span) if span[0] != span[1] else b""
 
-    def stored_bytes(self, name: str) -> int:
-        """Return the bytes that the chunks of a tensor take."""
-        return sum(self.tensor(name).chunks)
-
     def decode(self, entry: TensorEntry, prediction: Prediction) -> Bytes:
         """Return a tensor bit for bit: uint8 [nbytes].
 
@@ -103,17 +99,7 @@ class ResidualLayer:
             A base tensor is another than the pack was made against.
         """
         where = f"{self._where}: {entry.name}"
-        try:
-            data = decode_chunks(self.chunks(entry.name), prediction)
-        except DtsError:
-            # The base is read on the way, and so are digest blocks.
-            raise
-        except ValueError as error:
-            raise FormatError("residual", where, str(error), "15.5") from error
-        if (found := leaf(entry.spec, data)) != self.leaf(entry.name):
-            detail = f"expected the leaf {self.tensor(entry.name).leaf}, got {found.hex()}"
-            raise FormatError("content", where, detail, "15.5")
-        return data
+        return decode_checked(self.chunks(entry.name), entry, prediction, self.leaf(entry.name), where)
 
     def weight_files(self) -> dict[str, bytes]:
         """Return what is stored of the fine-tune's weight files: headers of safetensors files, and indices of shards.
