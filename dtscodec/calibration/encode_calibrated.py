@@ -186,15 +186,7 @@ def _add_residual(
     with tempfile.TemporaryDirectory() as folder:
         encoded, fitted = calibrate(Path(folder, "fitted.safetensors"), config.without_residual())
         whole = add_residual(encoded.path, base, fine_tune, out, force=force)
-    report = replace(
-        encoded,
-        path=out,
-        pack_id=whole.pack_id,
-        pack_bytes=whole.pack_bytes,
-        residual=whole.residual,
-        seconds=encoded.seconds + whole.seconds,
-    )
-    return report, fitted and replace(fitted, path=out)
+    return encoded.with_residual(whole), fitted and replace(fitted, path=out)
 
 
 def _fit_or_resume(

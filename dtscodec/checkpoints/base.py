@@ -77,8 +77,7 @@ class Base:
         digest : bytes
             The base digest, 32 bytes.
         """
-        found = self._place_on_hub(digest)
-        found = replace(found, pack=self._pack)
+        found = replace(self._place_on_hub(digest), pack=self._pack)
         return replace(found, dequantized=self.dequantized) if self.dequantized else found
 
     def _place_on_hub(self, digest: bytes) -> BaseRef:

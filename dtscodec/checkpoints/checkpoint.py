@@ -26,7 +26,6 @@ Specs: TypeAlias = Mapping[str, TensorSpec]
 Signature: TypeAlias = tuple[int | str, ...]
 """Numbers and names that identify the content of a tensor: they change when the file does."""
 
-
 _Self = TypeVar("_Self")
 
 

@@ -23,16 +23,16 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from dtscodec import EncodeConfig, fold
+    from dtscodec import fold
     from dtscodec.checkpoints.open import open_checkpoint
-    from dtscodec.encoding.config import BaseOnly
+    from dtscodec.encoding.config import EXACT
     from dtscodec.encoding.encode import passes
 
-    config, chain = EncodeConfig(preset=BaseOnly(), exact=True), [options.base, *options.packs]
+    chain = [options.base, *options.packs]
     with open_checkpoint(chain) as last:
-        total = passes(config) * sum(spec.nbytes for spec in last.specs.values())
+        total = passes(EXACT) * sum(spec.nbytes for spec in last.specs.values())
     with progress_bar("fold", total) as progress:
-        report = fold(chain, options.output, config, force=options.force, progress=progress)
+        report = fold(chain, options.output, force=options.force, progress=progress)
     if options.json:
         console.print_json(report_facts(report))
     else:

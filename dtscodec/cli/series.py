@@ -63,8 +63,8 @@ def append(options: argparse.Namespace) -> None:
     """Run ``series append``."""
     from dtscodec import Series
     from dtscodec.checkpoints.open import open_checkpoint
+    from dtscodec.encoding.config import EXACT
     from dtscodec.encoding.encode import passes
-    from dtscodec.series.series import EXACT
 
     start = time.perf_counter()
     series = Series(options.directory)

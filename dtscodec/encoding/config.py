@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from fractions import Fraction
-from typing import Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 from dtscodec.encoding.presets.recipe import BEST, LEAST_ERROR, Recipe
 from dtscodec.encoding.targets import MaxError, Rank, RankShare, Size, Target
@@ -222,6 +222,10 @@ class EncodeConfig:
                 return ""
             case _:
                 assert_never(self.target)
+
+
+EXACT: Final = EncodeConfig(preset=BaseOnly(), exact=True)
+"""The fastest exact packs: without codes, which would take a singular value decomposition."""
 
 
 def is_exact(name: str, patterns: Collection[str]) -> bool:

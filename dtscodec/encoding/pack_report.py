@@ -1,6 +1,6 @@
 """The reports on packs that were written, which all calls that write packs return."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,3 +105,14 @@ class EncodeReport(PackReport):
     left_out: float
     exact_bytes: int = 0
     residual: ResidualReport | None = None
+
+    def with_residual(self, whole: "EncodeReport") -> "EncodeReport":
+        """Return the report on a pack with a residual layer: this one is on its front, `whole` on the addition."""
+        return replace(
+            self,
+            path=whole.path,
+            pack_id=whole.pack_id,
+            pack_bytes=whole.pack_bytes,
+            seconds=self.seconds + whole.seconds,
+            residual=whole.residual,
+        )

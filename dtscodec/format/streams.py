@@ -1,16 +1,21 @@
 """Streams of one block, and the storage of numbers (spec section 5)."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dtscodec.format.dtypes import DType
 
 NUMBER_DTYPES = {"F32": 4, "BF16": 2}
 """Dtypes of the arena `numbers`, and bytes per number."""
 
 ARENA_ITEM_BYTES = {"U8": 1} | NUMBER_DTYPES
 """Dtypes of all arenas, and bytes per item."""
+
+_FLOATS: Final[dict[DType, np.dtype[Any]]] = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+"""numpy's dtypes of floats; it has none of BF16."""
 
 NO_NUMBERS: NDArray[np.float32] = np.empty(0, np.float32)
 
@@ -86,6 +91,13 @@ def numbers_from_bytes(data: bytes, dtype: str) -> NDArray[np.float32]:
         return np.frombuffer(data, "<f4").astype(np.float32, copy=False)
     # The upper half of each float32; the lower half is zero.
     return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+
+
+def floats_from_bytes(data: NDArray[np.uint8], dtype: DType) -> NDArray[np.floating[Any]]:
+    """Return the bytes of a tensor of F16, BF16, F32 or F64 as numbers; BF16 as float32."""
+    if dtype == "BF16":
+        return numbers_from_bytes(data.tobytes(), dtype)
+    return np.ascontiguousarray(data).view(_FLOATS[dtype])
 
 
 def round_numbers(numbers: NDArray[np.float32], dtype: str) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 `dtscodec.decoding.reconstruct` does the same in torch, on any device.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import numpy as np
@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from dtscodec.files.range_reader import Bytes
 from dtscodec.format.blocks import BaseRows, Block, CodedContent, Content, LowRank
 from dtscodec.format.blocks.coded import Floats
-from dtscodec.format.dtypes import CODED_DTYPES, DType, TensorSpec, bits_of
+from dtscodec.format.dtypes import CODED_DTYPES, DType, bits_of
 from dtscodec.format.index import TensorEntry
-from dtscodec.format.streams import numbers_from_bytes, round_numbers
+from dtscodec.format.residual.prediction import ReadBytes
+from dtscodec.format.streams import floats_from_bytes, round_numbers
 from dtscodec.quantize.dither import round_dithered
 
 Array: TypeAlias = NDArray[np.generic]
-ReadBaseBytes: TypeAlias = Callable[[str], tuple[TensorSpec, Bytes]]
-"""Returns the spec of a base tensor and its checked bytes, uint8 [nbytes]."""
 
 NUMPY_DTYPES: dict[DType, str] = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8",
@@ -28,7 +27,7 @@ NUMPY_DTYPES: dict[DType, str] = {
 """numpy's names of the dtypes that it has."""
 
 
-def numpy_tensor(entry: TensorEntry, contents: Iterable[tuple[int, Block, Content]], read_base: ReadBaseBytes) -> Array:
+def numpy_tensor(entry: TensorEntry, contents: Iterable[tuple[int, Block, Content]], read_base: ReadBytes) -> Array:
     """Return one tensor, reconstructed from its blocks.
 
     Parameters
@@ -59,7 +58,7 @@ def numpy_tensor(entry: TensorEntry, contents: Iterable[tuple[int, Block, Conten
         for row, block, content in contents:
             part = weights[row : row + block.height]
             if isinstance(content, np.ndarray):
-                part[:] = _floats(content, spec.dtype).reshape(part.shape)
+                part[:] = floats_from_bytes(content, spec.dtype).reshape(part.shape)
                 continue
             # The base's rows, converted; then coded elements, from base and delta rounded once.
             if (base := block.base) is not None:
@@ -87,7 +86,7 @@ def numpy_form(data: Bytes, entry: TensorEntry) -> Array:
     """
     spec = entry.spec
     if spec.dtype == "BF16":
-        return _floats(data, spec.dtype).reshape(spec.shape)
+        return floats_from_bytes(data, spec.dtype).reshape(spec.shape)
     _check_dtype(entry)
     return data.view(NUMPY_DTYPES[spec.dtype]).reshape(spec.shape)
 
@@ -97,7 +96,7 @@ def _check_dtype(entry: TensorEntry) -> None:
         raise ValueError(f"{entry.name}: expected a dtype that numpy has, got {entry.spec.dtype}; use dtscodec.decode")
 
 
-def _exact(entry: TensorEntry, contents: Iterable[tuple[int, Block, Content]], read_base: ReadBaseBytes) -> Array:
+def _exact(entry: TensorEntry, contents: Iterable[tuple[int, Block, Content]], read_base: ReadBytes) -> Array:
     """Reconstruct a tensor of a dtype that is never coded, byte by byte."""
     spec = entry.spec
     _check_dtype(entry)
@@ -113,7 +112,7 @@ def _exact(entry: TensorEntry, contents: Iterable[tuple[int, Block, Content]], r
     return numpy_form(data, entry)
 
 
-def _add(part: Floats, entry: TensorEntry, content: CodedContent, read_base: ReadBaseBytes) -> None:
+def _add(part: Floats, entry: TensorEntry, content: CodedContent, read_base: ReadBytes) -> None:
     """Write W = B + delta where a block is coded; B is not rounded before the addition."""
     block, coded = content.block, content.delta(np.float64 if entry.spec.dtype == "F64" else np.float32)
     where = coded.where(*part.shape)
@@ -127,18 +126,11 @@ def _add(part: Floats, entry: TensorEntry, content: CodedContent, read_base: Rea
         part[where] = _rounded(delta, entry.spec.dtype)
 
 
-def _base_rows(entry: TensorEntry, base: BaseRows, height: int, read_base: ReadBaseBytes) -> Floats:
+def _base_rows(entry: TensorEntry, base: BaseRows, height: int, read_base: ReadBytes) -> Floats:
     spec, data = read_base(base.name)
     width = entry.columns * bits_of(spec.dtype) // 8
     rows = data[base.first * width : (base.first + height) * width]
-    return _floats(rows, spec.dtype).reshape(height, entry.columns)
-
-
-def _floats(data: Bytes, dtype: DType) -> Floats:
-    """Return bytes of F16, BF16, F32 or F64 as numbers; BF16 as float32."""
-    if dtype == "BF16":
-        return numbers_from_bytes(data.tobytes(), "BF16")
-    return np.ascontiguousarray(data).view(NUMPY_DTYPES[dtype])
+    return floats_from_bytes(rows, spec.dtype).reshape(height, entry.columns)
 
 
 def _rounded(values: Floats, dtype: DType) -> Floats:

@@ -21,9 +21,10 @@ from dtscodec.format.blocks import CodedContent, CodedDelta
 from dtscodec.format.dtypes import TensorSpec
 from dtscodec.format.index import Index, TensorEntry
 from dtscodec.format.reader import PackReader
+from dtscodec.format.residual.prediction import ReadBytes
 from dtscodec.format.summary import Summary
 from dtscodec.packs.directory_index import locate_pack
-from dtscodec.packs.numpy_decoder import ReadBaseBytes, numpy_form, numpy_tensor
+from dtscodec.packs.numpy_decoder import numpy_form, numpy_tensor
 from dtscodec.storage.open_file import Access, open_file
 
 
@@ -225,7 +226,7 @@ class Pack:
             read = cache(lambda name: (opened.specs[name], opened.read(name, self.reader.leaves[name])))
             return self._tensor(entry, read, lossy)
 
-    def _tensor(self, entry: TensorEntry, read_base: ReadBaseBytes, lossy: bool) -> NDArray[np.generic]:
+    def _tensor(self, entry: TensorEntry, read_base: ReadBytes, lossy: bool) -> NDArray[np.generic]:
         if lossy or self.summary.content is None:
             return numpy_tensor(entry, self.reader.contents(entry.name), read_base)
         return numpy_form(self.reader.exact(entry.name, read_base), entry)

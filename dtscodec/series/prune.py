@@ -4,10 +4,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from dtscodec.checkpoints.base import Base
+from dtscodec.encoding.config import EXACT
 from dtscodec.errors import CheckpointError
 from dtscodec.files.directory_lock import directory_lock
 from dtscodec.progress import ProgressCallback, no_progress
-from dtscodec.series.series import EXACT, MAX_LINKS, Series, encode_to
+from dtscodec.series.series import MAX_LINKS, Series, encode_to
 from dtscodec.series.series_index import SeriesIndex, Step
 from dtscodec.storage.open_file import WHOLE
 from dtscodec.storage.paths import work_folder
@@ -45,8 +46,7 @@ def prune(series: Series, numbers: Collection[int], *, progress: ProgressCallbac
             for step in before.steps:
                 if step.step in gone:
                     continue
-                is_based = step.base is None or step.base not in gone
-                if not is_based or _depth(kept, step) > MAX_LINKS:
+                if step.base in gone or _depth(kept, step) > MAX_LINKS:
                     step = _rebased(before, step, kept, folder, progress)
                     anew += 1
                 kept.append(step)

@@ -1,6 +1,7 @@
 """A series of checkpoints in a directory: appended one by one, extracted bit for bit."""
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ from dtscodec.checkpoints.checkpoint import Checkpoint, Plain, Source
 from dtscodec.checkpoints.open import as_checkpoint, open_checkpoint
 from dtscodec.decoding.decode import decode
 from dtscodec.decoding.decoded import Decoded
-from dtscodec.encoding.config import BaseOnly, EncodeConfig
+from dtscodec.encoding.config import EXACT, EncodeConfig
 from dtscodec.encoding.encode import encode
 from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.errors import CheckpointError, ConfigError, Remedy
@@ -28,9 +29,6 @@ MAX_LINKS = 8
 """Most links from an anchor to any step."""
 LARGEST_LINK = 0.5
 """Largest link to an anchor, as a share of the anchor; beyond, a new anchor is made."""
-
-EXACT = EncodeConfig(preset=BaseOnly(), exact=True)
-"""How steps are encoded by default: without codes, which would take a singular value decomposition."""
 
 
 class Series:
@@ -256,8 +254,7 @@ class Series:
         """Copy a pack into the directory, and return its name there, which no other pack has."""
         name = f"step-{number:08d}-{pack_id[:12]}.safetensors"
         with new_file(self.directory / name, force=True) as file, pack.open("rb") as source:
-            while piece := source.read(PIECE_BYTES):
-                file.write(piece)
+            shutil.copyfileobj(source, file, PIECE_BYTES)
         return name
 
     def publish_index(self, steps: Sequence[Step]) -> None:

@@ -1,6 +1,7 @@
 """Checkpoint -> pack that decodes to it bit for bit; a residual layer is added to a pack, or stripped from it."""
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -83,14 +84,11 @@ def encode_exact(
             trials[_name(own)] = whole.pack_bytes
             if best is not None and whole.pack_bytes >= best.pack_bytes:
                 break
-            best = replace(
-                report, path=whole.path, pack_id=whole.pack_id, pack_bytes=whole.pack_bytes, residual=whole.residual
-            )
+            best = report.with_residual(whole)
         assert best is not None
         assert best.residual is not None
         with best.path.open("rb") as found:
-            while piece := found.read(PIECE_BYTES):
-                file.write(piece)
+            shutil.copyfileobj(found, file, PIECE_BYTES)
         seconds = time.perf_counter() - start
         return replace(best, path=out, seconds=seconds, residual=replace(best.residual, trials=trials))
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dtscodec.checkpoints.open import open_checkpoint
-from dtscodec.encoding.config import BaseOnly, EncodeConfig
+from dtscodec.encoding.config import EXACT, EncodeConfig
 from dtscodec.encoding.encode import encode
 from dtscodec.encoding.pack_report import EncodeReport
 from dtscodec.errors import ConfigError
@@ -48,7 +48,7 @@ def fold(
     EncodeError, OutputError
         As for `dtscodec.encode`.
     """
-    config = config or EncodeConfig(preset=BaseOnly(), exact=True)
+    config = config or EXACT
     if isinstance(chain, (str, os.PathLike)) or len(chain) < 2:
         raise ConfigError(f"expected a base and at least one exact pack on it, got {chain!r:.80}")
     if not config.exact:

@@ -7,6 +7,14 @@ from dtscodec.encoding.segments.encoded_block import EncodedBlock, raw_block, sa
 from dtscodec.format.blocks import BaseRows
 
 
+def base_blocks(fine: StoredTensor, base: StoredTensor, parts: Parts) -> tuple[list[EncodedBlock], int]:
+    """Return the blocks of a tensor that is its counterpart, and the split; arguments are those of `leave_at_base`."""
+    if parts:
+        blocks = [same_block(part.height, BaseRows(part.name, part.first)) for part in parts]
+        return blocks, len(fine.spec.shape) - 1
+    return [same_block(fine.spec.matrix()[0], BaseRows(base.name, 0))], 1
+
+
 def leave_at_base(fine: StoredTensor, base: StoredTensor | None, parts: Parts = ()) -> tuple[list[EncodedBlock], int]:
     """Return the blocks of a tensor, and the split that makes rows of it.
 
@@ -21,11 +29,8 @@ def leave_at_base(fine: StoredTensor, base: StoredTensor | None, parts: Parts = 
     """
     if base is None:
         return [raw_block(fine)], 1
-    if parts:
-        blocks = [same_block(part.height, BaseRows(part.name, part.first)) for part in parts]
-        return blocks, len(fine.spec.shape) - 1
-    if fine.spec == base.spec:
-        return [same_block(fine.spec.matrix()[0], BaseRows(base.name, 0))], 1
+    if parts or fine.spec == base.spec:
+        return base_blocks(fine, base, parts)
     # A grown vocabulary, a head for other classes, or another dtype.
     shared = shared_part(fine, base)
     if shared is None:

@@ -14,7 +14,7 @@ from dtscodec.checkpoints.names.expert_layouts import Parts
 from dtscodec.checkpoints.stored_tensor import StoredTensor
 from dtscodec.encoding.config import BaseOnly, EncodeConfig
 from dtscodec.encoding.delta import delta_of, is_same, shared_part
-from dtscodec.encoding.segments.base_only import leave_at_base
+from dtscodec.encoding.segments.base_only import base_blocks, leave_at_base
 from dtscodec.encoding.segments.dense_delta import DenseDelta
 from dtscodec.encoding.segments.encoded_block import raw_block, same_block
 from dtscodec.encoding.segments.exact_rows import exact_reason
@@ -60,10 +60,7 @@ def segment_unchanged(fine: StoredTensor, base: StoredTensor | None, parts: Part
     """
     if base is None or not is_same(fine, base):
         return None
-    if parts:
-        blocks = [same_block(part.height, BaseRows(part.name, part.first)) for part in parts]
-        return SegmentedTensor(fine.spec, blocks, len(fine.spec.shape) - 1)
-    return SegmentedTensor(fine.spec, [same_block(fine.spec.matrix()[0], BaseRows(base.name, 0))])
+    return SegmentedTensor(fine.spec, *base_blocks(fine, base, parts))
 
 
 def segment_tensor(

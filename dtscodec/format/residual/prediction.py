@@ -15,7 +15,7 @@ from dtscodec.format.blocks import Block, CodedContent, CodedDelta, Content
 from dtscodec.format.dtypes import CODED_DTYPES, DType, TensorSpec, bits_of
 from dtscodec.format.index import TensorEntry
 from dtscodec.format.residual.integers import ElementKind, Integers, element_kind, element_matrix
-from dtscodec.format.streams import numbers_from_bytes
+from dtscodec.format.streams import floats_from_bytes
 
 Doubles: TypeAlias = NDArray[np.float64]
 ReadBytes: TypeAlias = Callable[[str], tuple[TensorSpec, NDArray[np.uint8]]]
@@ -23,8 +23,6 @@ ReadBytes: TypeAlias = Callable[[str], tuple[TensorSpec, NDArray[np.uint8]]]
 
 MANTISSA: Final = 53
 """Bits of a float64: integers up to 2**53 are exact."""
-
-_NUMPY: Final[dict[DType, np.dtype[Any]]] = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -229,12 +227,10 @@ class Prediction:
         return np.ascontiguousarray(data[(start + first) * bits // 8 : (start + last) * bits // 8])
 
 
-@np.errstate(invalid="ignore")  # A signaling NaN becomes a quiet one.
 def widen(data: NDArray[np.uint8], dtype: DType) -> Doubles:
     """Return bytes of F16, BF16, F32 or F64 as float64, exactly."""
-    values = numbers_from_bytes(data.tobytes(), "BF16") if dtype == "BF16" else data.view(_NUMPY[dtype])
     with np.errstate(invalid="ignore"):  # Signaling NaNs become quiet ones.
-        return values.astype(np.float64)
+        return floats_from_bytes(data, dtype).astype(np.float64)
 
 
 def _round(values: Doubles, dtype: DType) -> Integers:
